@@ -1,0 +1,39 @@
+"""Settings: how a variable of the environment is declared, read, refused and documented.
+
+The one declaration has many readers: `read` makes the values, `describe` feeds the README's table, ``.env.example`` and
+``hermes config check``. Nothing is read at import time.
+"""
+
+from hermes.config.declaration import Variable, describe, lookup, read
+from hermes.config.notation import (
+    Address,
+    Duration,
+    Names,
+    Secret,
+    Size,
+    about,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+from hermes.config.settings import Settings, read_settings
+
+__all__ = [
+    "Address",
+    "Duration",
+    "Names",
+    "Secret",
+    "Settings",
+    "Size",
+    "Variable",
+    "about",
+    "describe",
+    "format_duration",
+    "format_size",
+    "lookup",
+    "parse_duration",
+    "parse_size",
+    "read",
+    "read_settings",
+]

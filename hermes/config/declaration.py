@@ -1,0 +1,137 @@
+"""One declaration, many readers: what a group of settings declares, read from an environment or described.
+
+A group of settings is a frozen msgspec ``Struct`` whose fields carry ``Meta``: the description, the bounds, and for the
+types of `hermes.config.notation` how the text is read. Invariant: a bad value is a `ConfigError` of one line that names
+the variable, the value and what is accepted. Called for the service's settings, and for those that each sink declares.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from hermes.config.notation import Address, Notation, parse_bool
+from hermes.errors import ConfigError
+
+GroupT = TypeVar("GroupT", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One declared variable: its name in the environment, and all that a reader of the documentation wants."""
+
+    name: str
+    field: str
+    description: str
+    default: Any
+    secret: bool
+    accepts: str
+    show: Callable[[Any], str]
+    _read: Callable[[str], Any]
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it in the environment; empty for none."""
+        return self.show(self.default)
+
+    def read(self, text: str) -> Any:
+        """The value that ``text`` stands for. Raises `ConfigError`."""
+        try:
+            return self._read(text)
+        except (ValueError, KeyError, msgspec.ValidationError):
+            shown = "(hidden)" if self.secret else repr(text)
+            raise ConfigError(f"{self.name}={shown}: expected {self.accepts}") from None
+
+
+_PLAIN_PARSERS: dict[Any, Callable[[str], Any]] = {bool: parse_bool, Path: Path}
+
+
+def _flatten(annotation: Any) -> tuple[Any, list[Meta]]:
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    base, *metas = get_args(annotation)
+    return base, [meta for meta in metas if isinstance(meta, Meta)]
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _accepts(base: Any, metas: list[Meta], notation: Notation | None) -> str:
+    """The words for what a setting takes, from its type and bounds."""
+    if notation is not None:
+        words = notation.accepts
+    elif get_origin(base) is Literal:
+        return "one of " + ", ".join(get_args(base)) if len(get_args(base)) > 1 else str(get_args(base)[0])
+    else:
+        words = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(base, "text")
+    show = notation.format if notation else str
+    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    limits = [
+        f"{phrase} {show(getattr(meta, key))}"
+        for meta in metas
+        for key, phrase in bounds.items()
+        if getattr(meta, key) is not None
+    ]
+    return f"{words}, {' and '.join(limits)}" if limits else words
+
+
+def _read_text(parse: Callable[[str], Any], checked: Any, text: str) -> Any:
+    return msgspec.convert(parse(text), checked, strict=False)
+
+
+def describe(group: type[msgspec.Struct], prefix: str = "") -> Iterator[Variable]:
+    """Every variable that a group of settings declares, in order; ``prefix`` goes before each name."""
+    hints = typing.get_type_hints(group, include_extras=True)
+    for field in msgspec.structs.fields(group):
+        base, metas = _flatten(hints[field.name])
+        extra: dict[str, Any] = {}
+        for meta in metas:
+            extra.update(meta.extra or {})
+        notation: Notation | None = extra.get("notation")
+        bounded = [meta for meta in metas if any(getattr(meta, key) is not None for key in ("ge", "gt", "le", "lt"))]
+        checked: Any = base
+        for meta in bounded:
+            checked = Annotated[checked, meta]
+        parse = notation.parse if notation is not None else _PLAIN_PARSERS.get(base, str)
+        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        yield Variable(
+            name=(prefix + field.name).upper(),
+            field=field.name,
+            description=" ".join(meta.description for meta in metas if meta.description),
+            default=default,
+            secret=bool(extra.get("secret")),
+            accepts=_accepts(base, bounded, notation),
+            show=notation.format if notation else _show,
+            _read=parse if base in (bool, Path, Address) else partial(_read_text, parse, checked),
+        )
+
+
+def lookup(environ: Mapping[str, str], name: str) -> str | None:
+    """The text of a variable: its own, or that of the file that ``NAME_FILE`` names. An empty one counts as unset."""
+    text, path = environ.get(name, ""), environ.get(name + "_FILE", "")
+    if text and path:
+        raise ConfigError(f"{name} and {name}_FILE are both set: keep one")
+    if not path:
+        return text.strip() or None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}_FILE={path!r}: cannot be read: {error}") from None
+
+
+def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "") -> GroupT:
+    """The values of a group of settings from an environment. Raises `ConfigError` for the first bad one."""
+    values = {}
+    for variable in describe(group, prefix):
+        text = lookup(environ, variable.name)
+        if text is not None:
+            values[variable.field] = variable.read(text)
+    return group(**values)

@@ -1,0 +1,99 @@
+"""The settings of the service: the one place where a variable of the environment is declared.
+
+Those of a sink (``SINK_<NAME>_*``) are declared by the sink. Read once, at start, by the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from hermes.config.declaration import read
+from hermes.config.notation import (
+    Address,
+    Duration,
+    EventTypes,
+    ListenAddress,
+    Names,
+    Secret,
+    Secrets,
+    Size,
+    about,
+)
+from hermes.errors import ConfigError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of the service (specification §3 and those named in its other sections).
+
+    Sizes are in bytes and durations in seconds. Those of a sink (``SINK_<NAME>_*``) are declared by the sink.
+    """
+
+    http_addr: Annotated[ListenAddress, about("listen address (`:8080`, `127.0.0.1:8080`, `[::1]:8080`)")] = Address(
+        "", 8080
+    )
+    queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
+    queue_bytes: Annotated[Size, about("capacity of the bounded queue, in bytes of request bodies", ge=1)] = 256 * 2**20
+    worker_count: Annotated[int, about("workers: the most batches in flight at one sink", ge=1, le=4096)] = (
+        msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
+    )
+    batch_size: Annotated[int, about("a buffer that reaches this many events is flushed", ge=1)] = 1000
+    flush_interval: Annotated[Duration, about("longest a non-empty buffer waits", gt=0)] = 0.1
+    db_dsn: Annotated[Secret, about("Postgres DSN or URL; empty: database writes are a no-op")] = ""
+    max_open_conns: Annotated[int, about("size of the Postgres connection pool", ge=1)] = 100
+    backpressure_mode: Annotated[
+        Literal["strict", "block"],
+        about("when the queue is full: `strict` answers 503 at once, `block` holds the request until there is room"),
+    ] = "strict"
+    shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0)] = 30.0
+    sinks: Annotated[Names, about("comma list of sink names; `postgres` with a DB_DSN, else `null`")] = ()
+    hermes_data_dir: Annotated[Path, about("everything that Hermes keeps on disk")] = Path("./hermes-data")
+    durability: Annotated[
+        Literal["memory"],
+        about("what a 202 promises; `memory`: the event is in the bounded queue"),
+    ] = "memory"
+    event_types: Annotated[
+        EventTypes, about("event types that are taken; `*` = any name of 1 to 64 of `[A-Za-z0-9_.:-]`")
+    ] = ("trip_started", "song_played", "ad_clicked", "location_update")
+    max_body_bytes: Annotated[Size, about("largest request body, counted before and after decompression", ge=1)] = (
+        10 * 2**20
+    )
+    max_connections: Annotated[int, about("connections held at once; more wait in the listen backlog", ge=1)] = 10_000
+    header_timeout: Annotated[Duration, about("longest a request's headers may take", gt=0)] = 10.0
+    body_timeout: Annotated[Duration, about("longest a request's body may take", gt=0)] = 30.0
+    idle_timeout: Annotated[Duration, about("longest a connection may rest between requests", gt=0)] = 75.0
+    write_timeout: Annotated[Duration, about("longest a client may leave its response unread", gt=0)] = 30.0
+    api_keys: Annotated[Secrets, about("comma list of keys that may post events; empty: open to all")] = ()
+    cors_origins: Annotated[Names, about("comma list of origins that browsers may post from, or `*`")] = ()
+    tls_cert: Annotated[str, about("path of the TLS certificate chain (PEM); with TLS_KEY: serve HTTPS")] = ""
+    tls_key: Annotated[str, about("path of the TLS private key (PEM)")] = ""
+    aggregate_minutes: Annotated[int, about("minutes of counts that /aggregates keeps", ge=1)] = 1440
+    aggregate_flush_interval: Annotated[
+        Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)
+    ] = 0.0
+    dead_letters: Annotated[int, about("rejected events kept in memory; the oldest makes room", ge=0)] = 10_000
+    debug_endpoints: Annotated[bool, about("serve `/debug/pprof/`")] = False
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], about("least important log line that is written")
+    ] = "info"
+    log_format: Annotated[Literal["auto", "console", "json"], about("`auto`: `console` on a terminal, else `json`")] = (
+        "auto"
+    )
+
+    def sink_names(self) -> tuple[str, ...]:
+        """The sinks to run: those of SINKS, or the default that the DSN implies."""
+        return self.sinks or (("postgres",) if self.db_dsn else ("null",))
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings of the service, those that depend on each other checked together. Raises `ConfigError`."""
+    settings = read(Settings, environ)
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise ConfigError("TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither")
+    if len(set(settings.sinks)) != len(settings.sinks):
+        raise ConfigError(f"SINKS={','.join(settings.sinks)!r}: a sink is named twice")
+    return settings

@@ -1,0 +1,44 @@
+"""The errors that cross a boundary of Hermes, and who has to act on each.
+
+An error of one of these classes is expected and handled where its docstring says. Any other exception is a bug: it
+crashes upward through the nursery tree and ends the process with a traceback, never a silent loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class HermesError(Exception):
+    """The base of every error that Hermes raises on purpose."""
+
+
+class ConfigError(HermesError):
+    """A setting is wrong. The operator acts: the message is one line that names the variable and what is accepted."""
+
+
+class PluginError(HermesError):
+    """A plugin cannot be used: not installed, installed twice, or its driver is missing. The operator acts."""
+
+
+class SinkUnavailable(HermesError):
+    """A sink could not take a batch now, but may take the same batch later. The engine retries; the breaker counts it.
+
+    ``retry_after`` is the sink's own wish, in seconds, for the pause before the next attempt.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class BatchRejected(HermesError):
+    """A sink wrote a batch except for some events that it will never take.
+
+    ``reasons`` maps the index of each refused event in the batch to the sink's words. Every event that it does not
+    name **is written**. The engine hands the named ones to the dead letters; the breaker counts a success.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} events rejected, the first: {next(iter(reasons.values()), '')}")
+        self.reasons = dict(reasons)

@@ -1,0 +1,85 @@
+"""What travels through Hermes: an event, a chunk (the events of one request) and a batch (the chunks of one write).
+
+Invariant: nothing on the way changes an event, and ``payload`` stays the client's own bytes. Everything that handles
+events imports this module: the decoder, the engine and every sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Annotated, overload
+
+import msgspec
+from msgspec import Meta, Raw
+
+MAX_TIMESTAMP = 253_402_300_799
+"""The last second of the year 9999, in Unix seconds: the last that every sink can store."""
+
+EMPTY_PAYLOAD = Raw(b"{}")
+
+
+class Event(msgspec.Struct, gc=False):
+    """One event, as the client sent it.
+
+    ``id`` is the idempotency key; ``timestamp`` is in Unix seconds; ``payload`` is the raw text of a JSON object
+    (``bytes(event.payload)``), never re-encoded. The strings hold no U+0000.
+    """
+
+    id: Annotated[str, Meta(min_length=1, max_length=256)]
+    user_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    type: str
+    timestamp: Annotated[int, Meta(ge=0, le=MAX_TIMESTAMP)]
+    payload: Raw = EMPTY_PAYLOAD
+
+
+class Chunk:
+    """Events that arrived together, in the client's order.
+
+    ``received_at`` is the wall-clock time of arrival in Unix seconds. ``size`` is the number of bytes that the chunk
+    keeps alive, as admission counts them. ``unsettled`` is the number of sinks whose outcome admission still waits for.
+    """
+
+    __slots__ = ("events", "received_at", "size", "unsettled")
+
+    def __init__(self, events: list[Event], received_at: float, size: int) -> None:
+        self.events = events
+        self.received_at = received_at
+        self.size = size
+        self.unsettled = 0
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+class Batch(Sequence[Event]):
+    """What a sink writes at once: events in order of arrival, kept as the chunks they came in.
+
+    It is a plain sequence of events. A sink that also wants the time of arrival walks ``chunks``.
+    """
+
+    __slots__ = ("_events", "chunks")
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self.chunks = chunks
+        self._events: list[Event] | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """All events in one list, made on first use; its indexes are the ones that ``BatchRejected`` names."""
+        if self._events is None:
+            self._events = list(chain.from_iterable([chunk.events for chunk in self.chunks]))
+        return self._events
+
+    def __len__(self) -> int:
+        return sum(map(len, self.chunks))
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | list[Event]:
+        return self.events[index]

@@ -1,0 +1,165 @@
+"""Sinks: what one is, what declares one, and how a configured name becomes one that is open.
+
+A sink is a distribution's entry point in the group ``hermes.sinks`` whose value is a `SinkPlugin`. Built-in sinks take
+the same road as anybody's. Invariant: only the names in SINKS are imported; every ``SINK_<NAME>_*`` variable is
+declared by somebody or is an error. Called by the app and by ``hermes sinks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from hermes.config import Duration, Settings, about, describe, read
+from hermes.errors import ConfigError, PluginError
+from hermes.event import Batch
+
+ENTRY_POINT_GROUP = "hermes.sinks"
+
+
+class Sink(Protocol):
+    """What the engine delivers to, while the context manager that made it is open.
+
+    ``max_batch`` is the most events the sink wants in one batch. ``concurrency`` is the most `write` calls it wants at
+    once; WORKER_COUNT may allow fewer.
+    """
+
+    max_batch: int
+    concurrency: int
+
+    async def write(self, batch: Batch) -> None:
+        """Store every event of the batch, durably by the sink's own standard, before returning.
+
+        The same batch, or parts of it, may come again: a sink that can tell stores each event id once. Raises
+        `hermes.SinkUnavailable` when the batch may succeed later, `hermes.BatchRejected` when some events never will
+        (the others are written then). May be cancelled at any await; it must then leave nothing half-done behind.
+        """
+
+
+class NoSettings(msgspec.Struct, frozen=True):
+    """The settings of a sink that has none of its own."""
+
+
+@dataclass(frozen=True)
+class SinkPlugin:
+    """The value of an entry point: how to open a sink, and the settings it declares.
+
+    ``open(settings, service)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and the settings of
+    the service; it returns an async context manager whose value is the `Sink`. Leaving it closes the sink.
+    """
+
+    open: Callable[[Any, Settings], AbstractAsyncContextManager[Sink]]
+    settings: type[msgspec.Struct] = NoSettings
+    summary: str = ""
+
+
+class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds."""
+
+    required: Annotated[
+        bool, about("a full queue waits for this sink; where no sink is required, for the first to settle")
+    ] = False
+    timeout: Annotated[Duration, about("longest that one write may take; then it counts as failed", gt=0)] = 30.0
+    retries: Annotated[int, about("further attempts for a batch after a failed write", ge=0)] = 5
+    backoff: Annotated[Duration, about("pause before the first retry, doubled each time, with full jitter", gt=0)] = 0.1
+    max_backoff: Annotated[Duration, about("longest pause between attempts", gt=0)] = 5.0
+    breaker_failures: Annotated[int, about("consecutive failed writes that open the circuit breaker", ge=1)] = 3
+    breaker_open: Annotated[Duration, about("how long the breaker stays open before one trial", gt=0)] = 30.0
+
+
+@dataclass(frozen=True)
+class ConfiguredSink:
+    """A sink that SINKS names, with its settings read; nothing is open yet."""
+
+    name: str
+    plugin: SinkPlugin
+    settings: msgspec.Struct
+    delivery: DeliverySettings
+
+
+def variable_prefix(name: str) -> str:
+    """The prefix of a sink's variables: ``my-sink`` is set through ``SINK_MY_SINK_…``."""
+    return f"SINK_{name.replace('-', '_').upper()}_"
+
+
+def installed_sinks() -> dict[str, EntryPoint]:
+    """Every installed sink by name. Raises `PluginError` where two distributions claim one name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise PluginError(
+                f"two installed packages provide a sink {point.name!r}: "
+                f"{_origin(other)} and {_origin(point)}. Uninstall one."
+            )
+    return found
+
+
+def load_plugin(point: EntryPoint) -> SinkPlugin:
+    """The plugin behind an entry point. Raises `PluginError`, which names the extra to install for a missing driver."""
+    try:
+        plugin = point.load()
+    except ModuleNotFoundError as error:
+        raise PluginError(f"sink {point.name!r}: no module {error.name!r}. {_install_hint(point)}") from error
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"sink {point.name!r} of {_origin(point)} cannot be loaded: {error}") from error
+    if not isinstance(plugin, SinkPlugin):
+        raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is no hermes.SinkPlugin")
+    return plugin
+
+
+def configure_sinks(names: Iterable[str], environ: Mapping[str, str]) -> list[ConfiguredSink]:
+    """The sinks of these names with their settings. Raises `ConfigError` or `PluginError`."""
+    installed = installed_sinks()
+    configured = []
+    for name in names:
+        if name not in installed:
+            raise ConfigError(f"SINKS={name!r}: no such sink is installed; there are {', '.join(sorted(installed))}")
+        plugin, prefix = load_plugin(installed[name]), variable_prefix(name)
+        configured.append(
+            ConfiguredSink(
+                name,
+                plugin,
+                read(plugin.settings, environ, prefix),
+                read(DeliverySettings, environ, prefix),
+            )
+        )
+    _refuse_unknown_variables(configured, installed, environ)
+    return configured
+
+
+def _refuse_unknown_variables(
+    configured: Iterable[ConfiguredSink], installed: Iterable[str], environ: Mapping[str, str]
+) -> None:
+    """A variable of a sink that nobody declares is a misspelling: say so, rather than run without it."""
+    declared: set[str] = set()
+    for sink in configured:
+        prefix = variable_prefix(sink.name)
+        for group in (sink.plugin.settings, DeliverySettings):
+            declared.update(variable.name for variable in describe(group, prefix))
+    in_use = {variable_prefix(sink.name) for sink in configured}
+    # An installed sink that is not in use may keep its variables: switching SINKS needs no other change.
+    idle = tuple({variable_prefix(name) for name in installed} - in_use)
+    for name in sorted(environ):
+        if not name.startswith("SINK_") or name in declared or name.removesuffix("_FILE") in declared:
+            continue
+        if name.startswith(idle) and not name.startswith(tuple(in_use)):
+            continue
+        known = ", ".join(sorted(other for other in declared if other.startswith(tuple(in_use))))
+        raise ConfigError(f"{name}: no sink declares this variable; there are {known}")
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def _install_hint(point: EntryPoint) -> str:
+    if point.dist is None:
+        return "Install its driver."
+    extras = point.dist.metadata.get_all("Provides-Extra") or []
+    return f"Install it with: pip install '{point.dist.name}{f'[{point.name}]' if point.name in extras else ''}'"
