@@ -1,0 +1,50 @@
+"""Fixtures of the tests that need real servers.
+
+`postgres_server` is one PostgreSQL for the whole session: never stop, kill or pause it; make a `PostgresServer` of your
+own for that. `postgres_dsn` is a fresh, empty database on it for each test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.postgres import PostgresServer, ServerUnavailableError
+
+
+def start_postgres() -> PostgresServer:
+    """Return a running server; skip the test where none can be had, or fail it under CI=true."""
+    try:
+        server = PostgresServer()
+    except ServerUnavailableError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"under CI=true these tests may not be skipped: {error}")
+        pytest.skip(str(error))
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One running server, shared by all tests of the session."""
+    server = start_postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
+    """The connection string of an empty database of the test's own; it is dropped afterwards."""
+    database = postgres_server.create_database()
+    yield postgres_server.dsn(database)
+    postgres_server.drop_database(database)
+
+
+@pytest.fixture(scope="module")
+def own_postgres_server() -> Iterator[PostgresServer]:
+    """A running server of the test module's own, to restart, kill and pause; each test leaves it running."""
+    server = start_postgres()
+    yield server
+    server.remove()
