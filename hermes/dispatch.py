@@ -1,0 +1,367 @@
+"""The dispatcher: items go in one at a time and come out in bounded batches. Needs Trio and the standard library.
+
+`Dispatcher.enqueue` is synchronous and never blocks: an item is accepted, or refused by name. Any number of tasks
+iterate over the dispatcher, and each batch goes to exactly one of them. Invariants, at every moment:
+
+- enqueued = taken + buffered + abandoned, in items and in bytes; items leave in the order in which they came;
+- no batch is above `max_batch_items` or `max_batch_bytes`, the buffer never above `max_buffered_*`;
+- the k-th consumer in line waits for the k-th batch: a consumer is woken when a batch is due for it and not before,
+  first come first served, and one that is cancelled leaves its batch to the next.
+
+There is no background task and no nursery: the timer of the batch being filled is the deadline of the cancel scope in
+which a consumer waits for it. There are no locks: call it in Trio's thread (`trio.from_thread.run_sync` from others).
+
+Called by the engine, which batches chunks of events for each sink with it, and by whoever imports `hermes.Dispatcher`.
+"""
+
+import math
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+_NO_LIMIT = sys.maxsize
+_length: Callable[[Any], int] = len
+
+
+class DispatchError(Exception):
+    """Base of every refusal of `Dispatcher.enqueue`. The refused item was not taken and changed nothing."""
+
+
+class QueueFull(DispatchError):
+    """The buffer has no room now. Try again after a consumer has taken a batch, or pass the pressure on."""
+
+
+class PayloadTooLarge(DispatchError):
+    """The item would not fit even into an empty dispatcher. Split it or drop it: trying again is useless."""
+
+
+class ShuttingDown(DispatchError):
+    """The intake is closed; consumers are still taking what was accepted before."""
+
+
+class Stopped(DispatchError):
+    """The intake is closed and nothing will be handed out any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherStatistics:
+    """What a dispatcher holds and has done. Items are weighed by `count`, bytes by `size`."""
+
+    buffered_items: int
+    """Accepted and not yet taken."""
+    buffered_bytes: int
+    enqueued_items: int
+    """Accepted since the beginning: taken + buffered + abandoned."""
+    enqueued_bytes: int
+    taken_items: int
+    taken_bytes: int
+    taken_batches: int
+    abandoned_items: int
+    """Accepted, but still untaken at the deadline of `shutdown()`: lost to the consumers."""
+    abandoned_bytes: int
+    refused_full: int
+    """Items refused with `QueueFull`."""
+    refused_too_large: int
+    """Items refused with `PayloadTooLarge`."""
+    refused_closed: int
+    """Items refused with `ShuttingDown` or `Stopped`."""
+    consumers_waiting: int
+    """Tasks that wait for a batch."""
+
+
+class Dispatcher(Generic[T]):
+    """Gathers items into batches, bounded in time, items and bytes.
+
+    ::
+
+        async with trio.open_nursery() as nursery:
+            async with Dispatcher[bytes](interval=0.1, max_batch_bytes=1 << 20) as dispatcher:
+                nursery.start_soon(consume, dispatcher)  # async for batch in dispatcher: ...
+                dispatcher.enqueue(b"payload")
+
+    A batch is due `interval` after its first item, or at once when it reaches a target: `flush_items`, or one of its
+    caps. It goes to the consumer that has waited longest. While none is ready, a batch that is due goes on growing up
+    to its caps, and behind it the next one begins; so batches grow under load. An item that would lift a batch above a
+    cap starts the next one. What is buffered counts against `max_buffered_*` until it is taken.
+
+    Leaving the `async with` block, in whatever way, is `close()`: nothing that was accepted is discarded, consumers
+    take the rest, and then their loops end by themselves. To know that all was taken, `await shutdown()` first; what
+    no consumer came for stays in `statistics().buffered_items`.
+
+    Args:
+        interval: how long a batch waits for more items, in seconds; 0 = due at once, `math.inf` = for ever.
+        max_batch_items: items that a batch holds at most; 0 = no limit.
+        max_batch_bytes: bytes that a batch holds at most; 0 = no limit.
+        max_buffered_items: items that wait in all, in whatever number of batches; 0 = no limit.
+        max_buffered_bytes: bytes that wait in all; 0 = no limit. A full buffer is a target too: with the first
+            `QueueFull`, what is gathered is due.
+        flush_items: a batch that reaches this is due, but goes on growing (a trigger, not a cap);
+            0 = `max_batch_items`.
+        size: bytes of an item, 0 or more; `len` unless told.
+        count: how many items an item stands for, 1 or more, such as the events of a chunk; None = each is one.
+
+    Raises:
+        ValueError: a limit is negative, or `flush_items` is above `max_batch_items`.
+
+    """
+
+    def __init__(
+        self,
+        interval: float = 0.1,
+        max_batch_items: int = 0,
+        max_batch_bytes: int = 0,
+        max_buffered_bytes: int = 64 * 1024 * 1024,
+        *,
+        max_buffered_items: int = 0,
+        flush_items: int = 0,
+        size: Callable[[T], int] = _length,
+        count: Callable[[T], int] | None = None,
+    ) -> None:
+        limits = {
+            "interval": interval,
+            "max_batch_items": max_batch_items,
+            "max_batch_bytes": max_batch_bytes,
+            "max_buffered_items": max_buffered_items,
+            "max_buffered_bytes": max_buffered_bytes,
+            "flush_items": flush_items,
+        }
+        for name, value in limits.items():
+            if not value >= 0:  # and so not NaN either
+                raise ValueError(f"{name} is {value}; give 0 or more")
+        if flush_items > max_batch_items > 0:
+            raise ValueError(f"flush_items is {flush_items}; give at most max_batch_items, {max_batch_items}")
+        self._interval = interval
+        self._max_batch_items = max_batch_items or _NO_LIMIT
+        self._max_batch_bytes = max_batch_bytes or _NO_LIMIT
+        self._max_buffered_items = max_buffered_items or _NO_LIMIT
+        self._max_buffered_bytes = max_buffered_bytes or _NO_LIMIT
+        self._flush_items = flush_items or self._max_batch_items
+        self._size = size
+        self._count = count
+
+        # Batches that take no more, oldest first, each with its items and bytes. Behind them the one being filled.
+        self._full: deque[tuple[list[T], int, int]] = deque()
+        self._full_items = 0
+        self._full_bytes = 0
+        self._batch: list[T] = []
+        self._batch_items = 0
+        self._batch_bytes = 0
+        self._due = math.inf  # when the batch being filled is due, in Trio's time; -inf = it has reached a target
+        # Below both horizons nothing has to be decided: the item is not the first of its batch, reaches no target,
+        # meets no limit, and the intake is open. A horizon may be nearer than it must, never farther.
+        self._items_horizon = 0
+        self._bytes_horizon = 0
+
+        self._line: deque[trio.CancelScope] = deque()  # waiting consumers, first come first served
+        self._closed = False
+        self._stopped = trio.Event()  # closed, and nothing is left to take
+
+        self._taken_items = self._taken_bytes = self._taken_batches = 0
+        self._abandoned_items = self._abandoned_bytes = 0
+        self._refused_full = self._refused_too_large = self._refused_closed = 0
+
+    # Control-C must not land between two counters; Trio protects its own channels so, and a call costs the same.
+    @trio.lowlevel.enable_ki_protection
+    def enqueue(self, item: T) -> None:
+        """Accept one item. Never blocks.
+
+        Raises:
+            QueueFull: no room for it now (`max_buffered_items`, `max_buffered_bytes`).
+            PayloadTooLarge: alone, it is above a limit of a batch or of the buffer.
+            ShuttingDown: the intake is closed, and batches are left to take.
+            Stopped: the intake is closed, and none is left.
+
+        """
+        size = self._size(item)
+        items = self._batch_items + (1 if self._count is None else self._count(item))
+        total = self._batch_bytes + size
+        if items < self._items_horizon and total < self._bytes_horizon:
+            self._batch.append(item)
+            self._batch_items = items
+            self._batch_bytes = total
+        else:
+            self._decide(item, items - self._batch_items, size)
+
+    def _decide(self, item: T, items: int, size: int) -> None:
+        """Accept or refuse an item that starts a batch, reaches a target, meets a limit or finds the intake closed."""
+        if self._closed:
+            self._refused_closed += items
+            if self._stopped.is_set():
+                raise Stopped("the intake is closed, and no batch will be handed out any more")
+            raise ShuttingDown("the intake is closed; only what was accepted before is handed out")
+        most_items = min(self._max_batch_items, self._max_buffered_items)
+        most_bytes = min(self._max_batch_bytes, self._max_buffered_bytes)
+        if items > most_items or size > most_bytes:
+            self._refused_too_large += items
+            if size > most_bytes:
+                raise PayloadTooLarge(f"{size} bytes in one item, the limit is {most_bytes}; split it")
+            raise PayloadTooLarge(f"an item that counts as {items}, the limit is {most_items}; split it")
+        if (
+            self._full_items + self._batch_items + items > self._max_buffered_items
+            or self._full_bytes + self._batch_bytes + size > self._max_buffered_bytes
+        ):
+            self._refused_full += items
+            if self._batch:  # nobody should be refused for items that wait for company
+                self._due = -math.inf
+                self._call()
+            raise QueueFull("the buffer is full; try again when a consumer has taken a batch")
+
+        if self._batch_items + items > self._max_batch_items or self._batch_bytes + size > self._max_batch_bytes:
+            self._fill()
+        if not self._batch:
+            self._due = trio.current_time() + self._interval
+        self._batch.append(item)
+        self._batch_items += items
+        self._batch_bytes += size
+        if self._batch_items >= self._flush_items:
+            self._due = -math.inf
+        if self._batch_items >= self._max_batch_items or self._batch_bytes >= self._max_batch_bytes:
+            self._fill()
+        self._look_ahead()
+        self._call()
+
+    def _look_ahead(self) -> None:
+        """Find the horizons of the batch being filled, after anything that brought a decision nearer."""
+        if not self._batch:
+            self._items_horizon = 0
+            return
+        target = self._max_batch_items if self._due == -math.inf else self._flush_items
+        self._items_horizon = min(target, self._max_buffered_items - self._full_items)
+        self._bytes_horizon = min(self._max_batch_bytes, self._max_buffered_bytes - self._full_bytes)
+
+    def _fill(self) -> None:
+        """Put the batch being filled behind the full ones and begin an empty one."""
+        self._full.append((self._batch, self._batch_items, self._batch_bytes))
+        self._full_items += self._batch_items
+        self._full_bytes += self._batch_bytes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._batch = []
+        self._batch_items = self._batch_bytes = 0
+        self._due = math.inf
+        self._items_horizon = 0
+
+    def _call(self) -> None:
+        """Tell those in line when to come: the k-th when the k-th batch is due; when we have stopped, all at once."""
+        line = iter(self._line)
+        for place in line if self._stopped.is_set() else islice(line, len(self._full)):
+            place.cancel()
+        for place in islice(line, 1):
+            place.deadline = self._due
+
+    def _take(self) -> list[T]:
+        if not self._full:
+            self._fill()
+        batch, items, size = self._full.popleft()
+        self._full_items -= items
+        self._full_bytes -= size
+        self._taken_items += items
+        self._taken_bytes += size
+        self._taken_batches += 1
+        if self._closed and not self._full:
+            self._stop()
+        return batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    @trio.lowlevel.enable_ki_protection
+    async def __anext__(self) -> list[T]:
+        """Wait for a batch that is due and take it.
+
+        Raises:
+            StopAsyncIteration: the intake is closed and nothing is left.
+
+        """
+        place = trio.CancelScope()
+        self._line.append(place)
+        self._call()
+        try:
+            with place:
+                await trio.sleep_forever()
+            # Our place was called, so either a batch is due for us or there will be none. Cancellation from
+            # outside leaves through the lines below, and calls the next in line to what was ours.
+            if self._stopped.is_set():
+                raise StopAsyncIteration
+            return self._take()
+        finally:
+            self._line.remove(place)
+            self._call()
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        """Close the intake without waiting. What was accepted is due at once, and when it is taken every loop ends."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._batch:
+            self._fill()
+        self._items_horizon = 0
+        if self._full:
+            self._call()
+        else:
+            self._stop()
+
+    async def shutdown(self, deadline: float = math.inf) -> bool:
+        """Close the intake and wait until consumers have taken all, but no longer than `deadline`.
+
+        `deadline` is a moment of Trio's clock, such as `trio.current_time() + 5`, not a duration. What is untaken by
+        then is abandoned and counted. Cancelling this call abandons nothing: consumers go on.
+
+        Returns True if every accepted item was taken; what consumers do with their last batch is their own matter.
+        """
+        self.close()
+        with trio.CancelScope(deadline=deadline):
+            await self._stopped.wait()
+        self._stop()
+        return self._abandoned_items == 0
+
+    def _stop(self) -> None:
+        """End every consumer's loop, and abandon what is left."""
+        self._abandoned_items += self._full_items
+        self._abandoned_bytes += self._full_bytes
+        self._full.clear()
+        self._full_items = self._full_bytes = 0
+        self._stopped.set()
+        self._call()
+
+    async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def statistics(self) -> DispatcherStatistics:
+        """Count what is buffered and what has happened so far. Cheap: nothing is summed up."""
+        buffered_items = self._full_items + self._batch_items
+        buffered_bytes = self._full_bytes + self._batch_bytes
+        return DispatcherStatistics(
+            buffered_items=buffered_items,
+            buffered_bytes=buffered_bytes,
+            enqueued_items=self._taken_items + buffered_items + self._abandoned_items,
+            enqueued_bytes=self._taken_bytes + buffered_bytes + self._abandoned_bytes,
+            taken_items=self._taken_items,
+            taken_bytes=self._taken_bytes,
+            taken_batches=self._taken_batches,
+            abandoned_items=self._abandoned_items,
+            abandoned_bytes=self._abandoned_bytes,
+            refused_full=self._refused_full,
+            refused_too_large=self._refused_too_large,
+            refused_closed=self._refused_closed,
+            consumers_waiting=len(self._line),
+        )
