@@ -38,15 +38,29 @@ class Chunk:
 
     ``received_at`` is the wall-clock time of arrival in Unix seconds. ``size`` is the number of bytes that the chunk
     keeps alive, as admission counts them. ``unsettled`` is the number of sinks whose outcome admission still waits for.
+    ``derived`` marks what Hermes made of other events, which is not counted again.
     """
 
-    __slots__ = ("events", "received_at", "size", "unsettled")
+    __slots__ = ("derived", "events", "received_at", "size", "unsettled")
 
-    def __init__(self, events: list[Event], received_at: float, size: int) -> None:
+    def __init__(self, events: list[Event], received_at: float, size: int, *, derived: bool = False) -> None:
         self.events = events
         self.received_at = received_at
         self.size = size
         self.unsettled = 0
+        self.derived = derived
+
+    def split(self, most: int) -> Sequence[Chunk]:
+        """Chunks of at most ``most`` events each, which share out the size; itself if it is small enough."""
+        count = len(self.events)
+        if count <= most:
+            return (self,)
+        starts = range(0, count, most)
+        sizes = [self.size * min(start + most, count) // count - self.size * start // count for start in starts]
+        return [
+            Chunk(self.events[start : start + most], self.received_at, size, derived=self.derived)
+            for start, size in zip(starts, sizes, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.events)

@@ -1,0 +1,149 @@
+"""From the bytes of a request body to events, or to the words that tell a client what is wrong with them.
+
+Pure. The usual body, all valid, costs one pass of msgspec's decoder and a few searches in C; only a body in which
+something is wrong is walked event by event, to say which one and why. Invariant: an event that leaves here keeps every
+rule of specification §1, and no input raises anything but `BadBody`. Called by the route of ``POST /events``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+from hermes.errors import HermesError
+from hermes.event import EMPTY_PAYLOAD, Event
+
+MAX_REJECTIONS = 1000
+"""The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
+
+_WHITESPACE = b" \t\r\n"
+_NUL_ESCAPE = rb"\u0000"
+# The escape itself, and not a backslash that is escaped followed by the letters u0000.
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
+class BadBody(HermesError):
+    """The body as a whole cannot be read. The client acts; the message says where and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One event that was refused: its place in the request, from 0, and why."""
+
+    index: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The valid events of a request, in its order, and the others."""
+
+    events: list[Event]
+    rejected: Sequence[Rejection] = ()
+
+
+class EventDecoder:
+    """Reads events whose type is one of ``event_types`` (``("*",)``: any name of 1 to 64 of ``[A-Za-z0-9_.:-]``)."""
+
+    def __init__(self, event_types: Sequence[str]) -> None:
+        any_name = tuple(event_types) == ("*",)
+        names: Any = (
+            Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] if any_name else Literal[tuple(event_types)]
+        )
+        self._hint = "1 to 64 of A-Z a-z 0-9 _ . : -" if any_name else f"one of {', '.join(event_types)}"
+        # The set of types is configuration, so the struct that checks it in C is made at start.
+        checked: Any = msgspec.defstruct("Event", [("type", names)], bases=(Event,), gc=False)
+        self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
+        self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
+        self._raw_list = msgspec.json.Decoder(list[Raw])
+
+    def decode_json(self, body: bytes) -> Decoded:
+        """The events of a JSON object or of an array of objects. Raises `BadBody`."""
+        single = body[:1] == b"{" or body.lstrip(_WHITESPACE)[:1] == b"{"
+        try:
+            events = [self._one.decode(body)] if single else self._list.decode(body)
+            if self._clean(body, events):
+                return Decoded(events)
+        except _UNDECODABLE:
+            pass
+        return self._explain([body] if single else self._split_array(body))
+
+    def decode_lines(self, body: bytes) -> Decoded:
+        """The events of newline-delimited JSON, one object a line, empty lines skipped. Raises `BadBody`."""
+        try:
+            events = self._one.decode_lines(body)
+            if self._clean(body, events):
+                return Decoded(events)
+        except _UNDECODABLE:
+            pass
+        lines = (line.strip(_WHITESPACE) for line in body.split(b"\n"))
+        return self._explain((line for line in lines if line), alone=False)
+
+    def _clean(self, body: bytes, events: list[Event]) -> bool:
+        """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
+        if _NUL_ESCAPE in body:
+            return False
+        if not body.isascii():
+            body.decode()  # msgspec does not look inside Raw; a UnicodeDecodeError is the caller's
+        if len(events) == 1:
+            payload = events[0].payload
+            return payload is EMPTY_PAYLOAD or bytes(payload)[:1] == b"{"
+        # A NUL byte is in no valid JSON, so it can part the payloads, and each must begin with a brace.
+        joined = b"\0".join([event.payload for event in events])
+        return not events or (joined[:1] == b"{" and joined.count(b"\0{") == len(events) - 1)
+
+    def _split_array(self, body: bytes) -> list[bytes]:
+        if body[:3] == b"\xef\xbb\xbf":
+            raise BadBody("the body begins with a byte order mark: send UTF-8 without one")
+        try:
+            return [bytes(raw) for raw in self._raw_list.decode(body)]
+        except msgspec.ValidationError:
+            raise BadBody("expected a JSON object, or an array of objects") from None
+        except _UNDECODABLE as error:
+            raise BadBody(_words(error)) from None
+
+    def _explain(self, texts: Iterable[bytes], *, alone: bool = True) -> Decoded:
+        """Each event by itself. ``alone``: no line break parts the events, so broken JSON breaks the whole body."""
+        events, rejected = [], []
+        for index, text in enumerate(texts):
+            try:
+                events.append(self._check(text))
+            except msgspec.ValidationError as error:
+                rejected.append(Rejection(index, self._advise(str(error))))
+            except _UNDECODABLE as error:
+                if alone:
+                    raise BadBody(_words(error)) from None
+                rejected.append(Rejection(index, _words(error)))
+            if len(rejected) > MAX_REJECTIONS:
+                raise BadBody(
+                    f"more than {MAX_REJECTIONS} events are invalid, the first (index {rejected[0].index}): "
+                    f"{rejected[0].error}. Nothing of this request was taken"
+                )
+        return Decoded(events, rejected)
+
+    def _check(self, text: bytes) -> Event:
+        event = self._one.decode(text)
+        text.decode()
+        if _ESCAPED_NUL.search(text):
+            raise msgspec.ValidationError("A string holds U+0000, which cannot be stored")
+        if bytes(event.payload)[:1] != b"{":
+            raise msgspec.ValidationError("Expected `object` - at `$.payload`")
+        return event
+
+    def _advise(self, error: str) -> str:
+        return f"{error}: expected {self._hint}" if error.endswith("`$.type`") else error
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "JSON is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"JSON is not UTF-8: {error.reason} (byte {error.start})"
+    words = str(error)
+    return "JSON is malformed: it ends too early" if words == "Input data was truncated" else words

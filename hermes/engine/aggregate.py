@@ -1,0 +1,59 @@
+"""Counts of events by type and minute, for ``GET /aggregates``.
+
+Bounded both ways: by minutes, of which the oldest makes room, and by types, of which the late ones count as one.
+Invariant: the counts in ``snapshot`` plus ``dropped`` are all that was added. Pure. Called by the intake, once for all
+that one wake-up brought.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+
+from hermes.event import Chunk
+
+MAX_TYPES = 1000
+OTHER = "(other)"
+"""Counts the types beyond the first thousand, which only a free choice of types (``EVENT_TYPES=*``) can bring."""
+
+
+class Aggregator:
+    """Keeps the counts of the ``max_minutes`` latest minutes that any event named."""
+
+    def __init__(self, max_minutes: int) -> None:
+        self.received: Counter[str] = Counter()
+        self.dropped = 0
+        self._max_minutes = max_minutes
+        self._minutes: dict[int, Counter[str]] = {}
+        self._oldest_first: list[int] = []
+
+    def add(self, chunks: Iterable[Chunk]) -> None:
+        """Count the events of chunks."""
+        counts = Counter(
+            [(event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events]
+        )
+        for (name, minute), count in counts.items():
+            kind = name if name in self.received or len(self.received) < MAX_TYPES else OTHER
+            self.received[kind] += count
+            self._add(kind, minute, count)
+
+    def _add(self, kind: str, minute: int, count: int) -> None:
+        bucket = self._minutes.get(minute)
+        if bucket is None:
+            if len(self._minutes) >= self._max_minutes:
+                if minute < self._oldest_first[0]:
+                    self.dropped += count
+                    return
+                self.dropped += self._minutes.pop(heapq.heappop(self._oldest_first)).total()
+            bucket = self._minutes[minute] = Counter()
+            heapq.heappush(self._oldest_first, minute)
+        bucket[kind] += count
+
+    def snapshot(self) -> dict[str, int]:
+        """The counts, keyed ``type:minute`` (the minute is ``timestamp // 60``), oldest minute first."""
+        return {
+            f"{kind}:{minute}": count
+            for minute in sorted(self._minutes)
+            for kind, count in sorted(self._minutes[minute].items())
+        }

@@ -1,0 +1,201 @@
+"""The delivery to one sink: its own buffer, workers, breaker and retries, so that a dead sink never slows the others.
+
+    offer → buffer (a Dispatcher: flushed by size or by interval) → worker → breaker → write → outcome
+                                                                      └── pause and again ──┘
+
+Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered or dropped with
+a reason), also when the worker is cancelled in the middle of a write; no call reaches the sink while the breaker is
+open. The intake offers; the app runs `run`, which ends when the intake has closed and all is settled.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+import msgspec
+import structlog
+import trio
+
+from hermes.breaker import Breaker
+from hermes.config import Settings
+from hermes.dispatch import Dispatcher, QueueFull
+from hermes.engine.dead_letters import DeadLetter, DeadLetters
+from hermes.engine.ledger import Account, Ledger
+from hermes.errors import BatchRejected, SinkUnavailable
+from hermes.event import Batch, Chunk
+from hermes.metrics import Metrics
+from hermes.sink import DeliverySettings, Sink
+
+_log = structlog.get_logger("hermes.delivery")
+_LOG_PAUSE = 5.0  # a sink that is down says so this often, in seconds, however many batches it refuses
+
+
+class Delivery:
+    """One sink at work. ``on_settled`` hears of chunks whose outcome in this sink is known."""
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        delivery: DeliverySettings,
+        service: Settings,
+        metrics: Metrics,
+        dead_letters: DeadLetters,
+    ) -> None:
+        self.name = name
+        self.required = delivery.required
+        self.max_batch = sink.max_batch
+        self.on_settled: Callable[[Sequence[Chunk]], None] = lambda _chunks: None
+        self._sink = sink
+        self._settings = delivery
+        self._workers = min(service.worker_count, sink.concurrency)
+        self._dead_letters = dead_letters
+        self._all_metrics = metrics
+        self._metrics = metrics.sinks[name]
+        self._ledger = Ledger(name, self._metrics)
+        self._breaker = Breaker(failures=delivery.breaker_failures, open_for=delivery.breaker_open)
+        self._metrics.breaker_state = lambda: self._breaker.state.value
+        self._buffer: Dispatcher[Chunk] = Dispatcher(
+            interval=service.flush_interval,
+            flush_items=min(service.batch_size, sink.max_batch),
+            max_batch_items=sink.max_batch,
+            max_buffered_items=max(service.queue_size, sink.max_batch),
+            max_buffered_bytes=max(service.queue_bytes, service.max_body_bytes),
+            size=attrgetter("size"),
+            count=len,
+        )
+        self._next_log = 0.0
+
+    def offer(self, chunks: Sequence[Chunk]) -> None:
+        """Take chunks into the buffer; those for which there is no room are dropped and counted."""
+        enqueue = self._buffer.enqueue
+        for chunk in chunks:
+            self._ledger.accept(len(chunk.events))
+            try:
+                enqueue(chunk)
+            except QueueFull:
+                self._drop([chunk], len(chunk.events), "queue_full", "its buffer is full")
+
+    def close(self) -> None:
+        """No more will be offered: what is buffered is due now."""
+        self._buffer.close()
+
+    async def run(self) -> None:
+        """Deliver until `close` has been called and everything has its outcome."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._workers):
+                nursery.start_soon(self._work)
+
+    def account(self) -> Account:
+        """What became of the events that were offered."""
+        return self._ledger.account()
+
+    def abandon(self) -> None:
+        """Nobody will come for what is still buffered, for the workers were cancelled: count it."""
+        left = self._ledger.account().in_flight
+        if left:
+            self._ledger.drop(left, "shutdown")
+
+    async def _work(self) -> None:
+        async for chunks in self._buffer:
+            batch = Batch(chunks)
+            settled = False
+            try:
+                await self._deliver(batch)
+                settled = True
+            finally:
+                if not settled:
+                    self._ledger.drop(len(batch), "shutdown")
+                self.on_settled(chunks)
+
+    async def _deliver(self, batch: Batch) -> None:
+        """Write a batch, again and again if need be, until its outcome is in the ledger."""
+        count = len(batch)
+        self._all_metrics.batch_size.observe(count)
+        attempt = 0
+        while self._breaker.allow(trio.current_time()):
+            attempt += 1
+            failure = await self._write(batch, attempt)
+            if failure is None:
+                return
+            if attempt > self._settings.retries:
+                self._count_drop(count, "unavailable", str(failure))
+                return
+            if self._breaker.remaining(trio.current_time()) <= 0:
+                self._metrics.retries += 1
+                await trio.sleep(self._pause(attempt, failure))
+        self._metrics.open_rejects += 1
+        self._count_drop(count, "circuit_open", "the circuit breaker is open")
+
+    async def _write(self, batch: Batch, attempt: int) -> SinkUnavailable | None:
+        """One call of the sink. None: the batch is settled."""
+        breaker, began = self._breaker, trio.current_time()
+        failure = None
+        answered = False
+        try:
+            with trio.move_on_after(self._settings.timeout) as scope:
+                await self._sink.write(batch)
+            if scope.cancelled_caught:
+                failure = SinkUnavailable(f"no answer within SINK_{self.name.upper()}_TIMEOUT")
+            else:
+                self._ledger.deliver(len(batch))
+            answered = True
+        except SinkUnavailable as error:
+            failure = error
+            answered = True
+        except BatchRejected as error:
+            self._bury(batch, error, attempt)
+            answered = True
+        finally:
+            now = trio.current_time()
+            self._metrics.flush_seconds.observe(now - began)
+            if not answered:
+                breaker.abandoned(now)
+        before = breaker.state
+        if failure is None:
+            breaker.succeeded(now)
+        else:
+            breaker.failed(now)
+        if breaker.state is not before:
+            _log.warning("breaker changed", sink=self.name, state=breaker.state.name.lower(), reason=str(failure or ""))
+        return failure
+
+    def _bury(self, batch: Batch, rejected: BatchRejected, attempts: int) -> None:
+        """The named events are dead letters; all others are delivered."""
+        now = time.time()
+        for index, reason in sorted(rejected.reasons.items()):
+            # A copy, for the payload would keep the whole request's body alive.
+            event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
+            self._dead_letters.add(DeadLetter(event, self.name, reason, attempts, now))
+        self._ledger.dead_letter(len(rejected.reasons))
+        self._ledger.deliver(len(batch) - len(rejected.reasons))
+        first = min(rejected.reasons)
+        self._tell(
+            "events rejected", events=len(rejected.reasons), first=batch[first].id, reason=rejected.reasons[first]
+        )
+
+    def _drop(self, chunks: Sequence[Chunk], count: int, reason: str, why: str) -> None:
+        self._count_drop(count, reason, why)
+        self.on_settled(chunks)
+
+    def _count_drop(self, count: int, reason: str, why: str) -> None:
+        self._ledger.drop(count, reason)
+        self._tell("events dropped", events=count, reason=reason, why=why)
+
+    def _tell(self, what: str, **facts: object) -> None:
+        """Log, but not once a batch for a sink that is down."""
+        now = trio.current_time()
+        if now >= self._next_log:
+            self._next_log = now + _LOG_PAUSE
+            _log.warning(what, sink=self.name, **facts)
+
+    def _pause(self, attempt: int, failure: SinkUnavailable) -> float:
+        """Exponential backoff with full jitter, but no shorter than the sink asked for.
+
+        Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        longest = min(self._settings.max_backoff, self._settings.backoff * 2 ** (attempt - 1))
+        return max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing

@@ -1,0 +1,63 @@
+"""The ledger: for each sink, what became of every event that was accepted.
+
+Invariant, at every moment: ``accepted = delivered + dead-lettered + spilled + dropped + in flight``, and after a drain
+nothing is in flight. An imbalance is a bug of Hermes, never a fact about a sink. Pure. Written by the delivery of the
+sink; read by the metrics and the exit log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from hermes.metrics import SinkMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The sums of one sink, in events. ``spilled`` are kept on disk for later, which DURABILITY=memory never does."""
+
+    sink: str
+    accepted: int
+    delivered: int
+    dead_lettered: int
+    spilled: int
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def in_flight(self) -> int:
+        """Events whose outcome is not known yet."""
+        return self.accepted - self.delivered - self.dead_lettered - self.spilled - sum(self.dropped.values())
+
+    def to_dict(self) -> dict[str, object]:
+        """The sums as plain values, for a log line or JSON."""
+        return asdict(self) | {"in_flight": self.in_flight}
+
+
+class Ledger:
+    """The account of one sink while it is written; the sums that are metrics are kept there alone."""
+
+    def __init__(self, sink: str, metrics: SinkMetrics) -> None:
+        self.sink = sink
+        self.accepted = 0
+        self._metrics = metrics
+
+    def accept(self, count: int) -> None:
+        """Events were handed to the sink's delivery."""
+        self.accepted += count
+
+    def deliver(self, count: int) -> None:
+        """The sink has stored events."""
+        self._metrics.delivered += count
+
+    def dead_letter(self, count: int) -> None:
+        """The sink refused events for good, and the dead letters have them."""
+        self._metrics.dead_lettered += count
+
+    def drop(self, count: int, reason: str) -> None:
+        """Events will never reach the sink."""
+        self._metrics.dropped[reason] += count
+
+    def account(self) -> Account:
+        """The sums as of now."""
+        metrics = self._metrics
+        return Account(self.sink, self.accepted, metrics.delivered, metrics.dead_lettered, 0, dict(metrics.dropped))

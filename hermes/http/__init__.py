@@ -1,0 +1,13 @@
+"""The fast lane: our own HTTP/1.1 for the few data routes, one Trio task over an epoll of all its connections.
+
+| file | idea |
+|---|---|
+| ``head``       | what one request's head says, parsed strictly by httptools, remembered for the next like it |
+| ``chunked``    | the chunked transfer coding, sans-IO |
+| ``content``    | gzip, deflate and zstd bodies, never larger than the limit |
+| ``response``   | responses as ready bytes; problem details |
+| ``connection`` | one connection, sans-IO: bytes in, slots out, in order |
+| ``reactor``    | the one task that owns the sockets |
+| ``stream``     | the same connection object under TLS, a task each |
+| ``ingest``     | the route ``POST /events`` |
+"""

@@ -1,0 +1,103 @@
+"""The chunked transfer coding (RFC 9112 §7.1), sans-IO and strict.
+
+Strict, because what two parsers read differently is how requests are smuggled: sizes are bare hexadecimal digits, every
+line ends in CR LF, extensions and trailers are bounded and thrown away. Invariant: the bytes after the body are never
+touched, and the same bytes cut at any point decode alike. Called by the connection.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_LINE = 4096
+"""The longest size line with its extensions, and the longest trailer line, in bytes."""
+
+MAX_TRAILER_LINES = 64
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+
+
+class ChunkedError(Exception):
+    """The body breaks the coding; nothing after it on this connection can be trusted."""
+
+
+class ChunkedDecoder:
+    """Feed it bytes; it gathers the body in ``size`` bytes of ``parts`` until ``done``."""
+
+    __slots__ = ("_pending", "_remaining", "_state", "_trailers", "done", "parts", "size")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.done = False
+        self._pending = b""
+        self._remaining = 0
+        self._state = self._read_size
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the body; returns what comes after its end (empty until ``done``). Raises `ChunkedError`."""
+        data = self._pending + data
+        position = 0
+        while not self.done:
+            advanced = self._state(data, position)
+            if advanced < 0:
+                break
+            position = advanced
+        if self.done:
+            self._pending = b""
+            return data[position:]
+        self._pending = data[position:]
+        return b""
+
+    def _line(self, data: bytes, position: int) -> bytes | None:
+        end = data.find(b"\n", position, position + MAX_LINE + 2)
+        if end < 0:
+            if len(data) - position > MAX_LINE:
+                raise ChunkedError(f"a line of the chunked body is longer than {MAX_LINE} bytes")
+            return None
+        if end == position or data[end - 1] != 0x0D:
+            raise ChunkedError("a line of the chunked body ends in a bare LF")
+        return data[position : end - 1]
+
+    def _read_size(self, data: bytes, position: int) -> int:
+        line = self._line(data, position)
+        if line is None:
+            return -1
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None:
+            raise ChunkedError("a chunk begins without a hexadecimal size")
+        self._remaining = int(match[1], 16)
+        self._state = self._read_data if self._remaining else self._read_trailer
+        self._trailers = 0
+        return position + len(line) + 2
+
+    def _read_data(self, data: bytes, position: int) -> int:
+        part = data[position : position + self._remaining]
+        if not part:
+            return -1
+        self.parts.append(part)
+        self.size += len(part)
+        self._remaining -= len(part)
+        if not self._remaining:
+            self._state = self._read_end
+        return position + len(part)
+
+    def _read_end(self, data: bytes, position: int) -> int:
+        end = data[position : position + 2]
+        if not b"\r\n".startswith(end):
+            raise ChunkedError("a chunk is longer than its size says")
+        if len(end) < 2:
+            return -1
+        self._state = self._read_size
+        return position + 2
+
+    def _read_trailer(self, data: bytes, position: int) -> int:
+        line = self._line(data, position)
+        if line is None:
+            return -1
+        self._trailers += 1
+        if line and (self._trailers > MAX_TRAILER_LINES or not _TRAILER.fullmatch(line)):
+            raise ChunkedError("the trailer of the chunked body is malformed or too long")
+        self.done = not line
+        return position + len(line) + 2

@@ -1,0 +1,426 @@
+"""One connection of the fast lane, sans-IO: bytes in, slots out, in order.
+
+Whoever owns the socket (the reactor, or a task under TLS) calls `receive` with what came, sends what is in ``out``, and
+asks for nothing else. Each request gets a slot: bytes that are ready, or a wait that a later moment fills. Slots are
+sent in the order of the requests, so that pipelining stays right. Invariants: the same bytes cut at any point give the
+same responses; nothing a client sends raises; what a connection holds is bounded (head, body, slots, unsent bytes).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from itertools import count
+from os import urandom
+
+from hermes.http.chunked import ChunkedDecoder, ChunkedError
+from hermes.http.head import MAX_HEAD_BYTES, BadHead, Head, Heads, Wait, too_large
+from hermes.http.response import CONTINUE, Response, problem
+
+MAX_SLOTS = 64
+"""Requests of one connection that may wait for their responses at once; more are left unread."""
+
+MAX_UNSENT = 256 * 2**10
+"""Bytes of responses that a client may leave unread before its requests are left unread too."""
+
+_MAX_SKIPPED = 64 * 2**10  # a refused request's body up to this is read past; after a longer one the connection ends
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class Phase(Enum):
+    """What a connection is doing, which decides how long it may take."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    CHUNKED = auto()
+    CLOSING = auto()
+    HANDOVER = auto()
+
+
+class BodyBudget:
+    """The bound on request bodies that have begun to arrive and are not complete, over all connections, in bytes."""
+
+    __slots__ = ("_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+
+    def reserve(self, size: int) -> bool:
+        """Take ``size`` bytes; False, and nothing taken, where there is no room."""
+        if self._used + size > self._limit:
+            return False
+        self._used += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self._used -= size
+
+
+class Lane:
+    """What all connections of the fast lane share."""
+
+    def __init__(
+        self,
+        heads: Heads,
+        body_budget: BodyBudget,
+        observe: Callable[[str, int, float], None] = lambda _route, _status, _seconds: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.heads = heads
+        self.body_budget = body_budget
+        self.observe = observe
+        self.clock = clock
+        self.draining = False
+        self.inflight = 0
+        prefix = urandom(6).hex().encode()
+        self.request_id = (b"%b-%x" % (prefix, number) for number in count(1)).__next__
+
+
+class Slot:
+    """The place of one response in the order of a connection: None until its wait is over."""
+
+    __slots__ = ("began", "call_off", "data", "head")
+
+    def __init__(self, head: Head | None, began: float) -> None:
+        self.head = head
+        self.began = began
+        self.data: bytes | None = None
+        self.call_off: Callable[[], None] | None = None
+
+
+class Connection:
+    """The protocol state of one client. ``on_ready`` is called when a wait has put bytes into ``out``."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunked",
+        "_head",
+        "_lane",
+        "_missing",
+        "_on_ready",
+        "_reserved",
+        "_scanned",
+        "_skip",
+        "_slots",
+        "out",
+        "phase",
+        "unsent",
+    )
+
+    def __init__(self, lane: Lane, on_ready: Callable[[], None]) -> None:
+        self._lane = lane
+        self._on_ready = on_ready
+        self.phase = Phase.IDLE
+        self.out: list[bytes] = []
+        self.unsent = 0
+        self._buffer = b""
+        self._scanned = 0
+        self._head: Head | None = None
+        self._body: list[bytes] = []
+        self._missing = 0
+        self._chunked: ChunkedDecoder | None = None
+        self._reserved = 0
+        self._skip = False
+        self._slots: deque[Slot] = deque()
+
+    # --- what the owner of the socket calls --------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Bytes came. Ends with responses in ``out``, or with another ``phase``, or with both."""
+        if self.phase is Phase.BODY:
+            data = self._receive_body(data)
+        elif self.phase is Phase.CHUNKED:
+            data = self._receive_chunked(data)
+        elif self.phase is Phase.CLOSING:
+            return
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        if data:
+            self._receive_heads(data)
+
+    def receive_eof(self) -> None:
+        """The client sends no more. Waits are called off, what it is still owed is sent, then the connection ends."""
+        if self.phase in {Phase.HEAD, Phase.BODY, Phase.CHUNKED}:
+            self._abandon_request()
+        self.phase = Phase.CLOSING
+        self.call_off()
+
+    def call_off(self) -> None:
+        """End the waits for responses: each is answered as its route says (the queue is full, try again)."""
+        for slot in tuple(self._slots):
+            if slot.call_off is not None:
+                slot.call_off()
+
+    def time_out(self) -> None:
+        """The current phase took too long: 408 for a request that has begun, and the end."""
+        if self.phase in {Phase.HEAD, Phase.BODY, Phase.CHUNKED}:
+            what = "headers" if self.phase is Phase.HEAD else "body"
+            self._refuse(problem(408, f"the request's {what} came too slowly", close=True))
+        self.phase = Phase.CLOSING
+
+    def drop(self) -> None:
+        """The socket is gone: give back what the connection holds, and call its waits off unheard."""
+        self._abandon_request()
+        self.phase = Phase.CLOSING
+        self.call_off()
+        self._slots.clear()
+        self.out.clear()
+
+    @property
+    def answered(self) -> bool:
+        """Whether no request is in progress and no response is owed."""
+        return not self._slots and self.phase in {Phase.IDLE, Phase.CLOSING, Phase.HANDOVER}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a response is owed that is not ready."""
+        return bool(self._slots)
+
+    @property
+    def wants_bytes(self) -> bool:
+        """Whether the client may send more now: not while too much of what it asked for is unanswered or unread."""
+        return len(self._slots) < MAX_SLOTS and self.unsent < MAX_UNSENT and self.phase is not Phase.HANDOVER
+
+    def take_handover(self) -> bytes:
+        """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
+        data, self._buffer = self._buffer, b""
+        return data
+
+    def resume(self) -> None:
+        """There is room for responses again: go on with what was left unread."""
+        if self._buffer and self.phase in {Phase.IDLE, Phase.HEAD}:
+            data, self._buffer = self._buffer, b""
+            self._receive_heads(data)
+
+    # --- heads -------------------------------------------------------------------------------------------------
+
+    def _receive_heads(self, data: bytes) -> None:
+        """Serve every complete request in ``data``; what is left is kept for the bytes that follow."""
+        position, size, recall = 0, len(data), self._lane.heads.recall
+        while position < size:
+            if len(self._slots) >= MAX_SLOTS or self.unsent >= MAX_UNSENT:
+                self._keep(data, position)
+                return
+            end = data.find(_END_OF_HEAD, max(position, self._scanned))
+            if end < 0 or end - position > MAX_HEAD_BYTES:
+                self._keep_partial_head(data, position)
+                return
+            self._scanned = 0
+            end += 4
+            raw = data[position:end] if position or end < size else data
+            head = recall(raw)
+            if head is None:
+                stripped = raw.lstrip(b"\r\n")
+                if not stripped:
+                    position = end  # RFC 9112 §2.2: empty lines before a request are skipped
+                    continue
+                try:
+                    head = self._lane.heads.parse(stripped)
+                except BadHead as error:
+                    self._refuse(error.response)
+                    return
+            if head.route is None:
+                self.phase = Phase.HANDOVER
+                self._buffer = data[position:]
+                return
+            stop = end + head.content_length
+            if head.refusal is None and not head.chunked and stop <= size:
+                # The whole request is here: the usual case, and the only one that has to be fast.
+                self.phase = Phase.IDLE
+                self._serve(head, data[end:stop])
+                position = stop
+                if self.phase is Phase.CLOSING:
+                    return
+                continue
+            data = self._begin_body(head, data[end:])
+            if not data:
+                return
+            position, size = 0, len(data)
+
+    def _keep(self, data: bytes, position: int) -> None:
+        self._buffer = data[position:] if position else data
+
+    def _keep_partial_head(self, data: bytes, position: int) -> None:
+        self._keep(data, position)
+        kept = self._buffer
+        if len(kept) > MAX_HEAD_BYTES:
+            self._refuse(problem(431, f"the request's headers are larger than {MAX_HEAD_BYTES} bytes", close=True))
+            return
+        # A bare LF never ends a line here. Waiting for the end of such a head would only end in a timeout.
+        lone = kept.find(b"\n", max(0, self._scanned - position))
+        while lone >= 0:
+            if lone == 0 or kept[lone - 1] != 0x0D:
+                self._refuse(problem(400, "the request is malformed: a line ends in a bare LF", close=True))
+                return
+            lone = kept.find(b"\n", lone + 1)
+        self.phase = Phase.HEAD
+        self._scanned = max(0, len(kept) - 3)
+
+    # --- bodies ------------------------------------------------------------------------------------------------
+
+    def _begin_body(self, head: Head, data: bytes) -> bytes:
+        """A body that is chunked, refused or not yet complete. Returns what comes after it, if it is already here."""
+        refusal = head.refusal
+        if refusal is not None and (refusal.close or head.chunked or head.content_length > _MAX_SKIPPED):
+            self._refuse(refusal, head)
+            return b""
+        self._skip = refusal is not None
+        self._head = head
+        if refusal is None and head.expect_continue and not data:
+            self._push(CONTINUE)
+        if not self._skip and not self._reserve(max(head.content_length, 0)):
+            return b""
+        self._lane.inflight += 1
+        if head.chunked:
+            self.phase = Phase.CHUNKED
+            self._chunked = ChunkedDecoder()
+            return self._receive_chunked(data)
+        self.phase = Phase.BODY
+        self._missing = head.content_length
+        return self._receive_body(data)
+
+    def _receive_body(self, data: bytes) -> bytes:
+        taken, rest = data[: self._missing], data[self._missing :]
+        self._missing -= len(taken)
+        if not self._skip:
+            self._body.append(taken)
+        if self._missing:
+            return b""
+        self._end_body(self._body)
+        return rest
+
+    def _receive_chunked(self, data: bytes) -> bytes:
+        decoder, head = self._chunked, self._head
+        assert decoder is not None  # noqa: S101 - the phase says so
+        assert head is not None  # noqa: S101
+        assert head.route is not None  # noqa: S101
+        before = decoder.size
+        try:
+            rest = decoder.feed(data)
+        except ChunkedError as error:
+            self._refuse(problem(400, f"the request is malformed: {error}", close=True), head)
+            return b""
+        if decoder.size > head.route.max_body_bytes:
+            self._refuse(too_large(head.route.max_body_bytes), head)
+            return b""
+        if not self._reserve(decoder.size - before):
+            return b""
+        if decoder.done:
+            self._end_body(decoder.parts)
+        return rest
+
+    def _end_body(self, parts: list[bytes]) -> None:
+        head = self._head
+        assert head is not None  # noqa: S101 - a body has a head
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._abandon_request()
+        self.phase = Phase.IDLE
+        if head.refusal is not None:
+            self._answer(head, head.refusal, self._lane.clock())
+        else:
+            self._serve(head, body)
+
+    def _reserve(self, size: int) -> bool:
+        if self._lane.body_budget.reserve(size):
+            self._reserved += size
+            return True
+        self._refuse(
+            problem(
+                503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"}, close=True
+            ),
+            self._head,
+        )
+        return False
+
+    def _abandon_request(self) -> None:
+        """Forget the request in progress and give back what it held."""
+        if self._head is not None and self.phase in {Phase.BODY, Phase.CHUNKED}:
+            self._lane.inflight -= 1
+        self._lane.body_budget.release(self._reserved)
+        self._reserved = 0
+        self._head = None
+        self._body = []
+        self._chunked = None
+        self._skip = False
+
+    # --- responses ---------------------------------------------------------------------------------------------
+
+    def _serve(self, head: Head, body: bytes) -> None:
+        began = self._lane.clock()
+        result = head.route.handle(head, body)  # type: ignore[union-attr]
+        if isinstance(result, Response):
+            self._answer(head, result, began)
+        else:
+            self._wait(head, result, began)
+
+    def _answer(self, head: Head, response: Response, began: float) -> None:
+        data = self._finish(head, response, began)
+        if self._slots:
+            slot = Slot(head, began)
+            slot.data = data
+            self._slots.append(slot)
+        else:
+            self.out.append(data)
+            self.unsent += len(data)
+
+    def _wait(self, head: Head, wait: Wait, began: float) -> None:
+        slot = Slot(head, began)
+        self._slots.append(slot)
+        self._lane.inflight += 1
+
+        def settle(response: Response) -> None:
+            self._lane.inflight -= 1
+            slot.call_off = None
+            slot.data = self._finish(head, response, began)
+            self._flush_slots()
+            self._on_ready()
+
+        if not head.keep_alive:
+            self.phase = Phase.CLOSING
+        call_off = wait(settle)
+        if slot.data is None:
+            slot.call_off = call_off
+
+    def _finish(self, head: Head, response: Response, began: float) -> bytes:
+        """The response's bytes. Decides whether the connection goes on after it."""
+        lane, lines = self._lane, head.response_lines
+        if response.close or not head.keep_alive or lane.draining:
+            lines += b"\r\nconnection: close"
+            if self.phase is not Phase.HANDOVER:
+                self.phase = Phase.CLOSING
+                self._buffer = b""
+        lane.observe(head.route_name, response.status, lane.clock() - began)
+        return response.render(head.request_id or lane.request_id(), lines)
+
+    def _refuse(self, response: Response, head: Head | None = None) -> None:
+        """Answer a request whose end cannot be found, or is not worth waiting for, and end the connection."""
+        self._abandon_request()
+        self.phase = Phase.IDLE
+        self._answer(head or _UNREADABLE, response, self._lane.clock())
+        self.phase = Phase.CLOSING
+        self._buffer = b""
+
+    def _push(self, data: bytes) -> None:
+        if self._slots:
+            slot = Slot(None, 0.0)
+            slot.data = data
+            self._slots.append(slot)
+        else:
+            self.out.append(data)
+            self.unsent += len(data)
+
+    def _flush_slots(self) -> None:
+        slots = self._slots
+        while slots and (data := slots[0].data) is not None:
+            slots.popleft()
+            self.out.append(data)
+            self.unsent += len(data)
+
+
+_UNREADABLE = Head("", "", {}, keep_alive=False)

@@ -1,0 +1,200 @@
+"""What one request's head says: parsed strictly by httptools, judged once, and remembered for the next one like it.
+
+A client on a keep-alive connection sends the same head again and again, at most with another Content-Length. So the
+parsed head is kept by its exact bytes, and a request whose head is known costs one dictionary lookup. Invariant: a head
+that is remembered came through the whole strict path, holds nothing of its own (no request id, no
+expectation, no refusal), and the memory is bounded. Called by the connection. httptools stops here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import httptools
+
+from hermes.http.response import Response, problem
+
+MAX_HEAD_BYTES = 64 * 2**10
+_REMEMBERED = 4096
+_REMEMBERED_BYTES = 2048  # a longer head is parsed each time, which bounds the memory to 8 MiB
+
+_REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/\d\.\d\r\n")
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+
+
+class BadHead(Exception):
+    """The head breaks HTTP/1.1; ``response`` says how, and the connection ends with it."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.response = problem(status, detail, close=True)
+
+
+class Head:
+    """A request's head. Header names are lower case; a repeated header is joined with commas.
+
+    ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
+    control lane. ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
+    """
+
+    __slots__ = (
+        "chunked",
+        "coding",
+        "content_length",
+        "expect_continue",
+        "headers",
+        "keep_alive",
+        "media_type",
+        "method",
+        "path",
+        "refusal",
+        "request_id",
+        "response_lines",
+        "route",
+        "route_name",
+    )
+
+    def __init__(self, method: str, path: str, headers: Mapping[str, str], *, keep_alive: bool = True) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.coding = headers.get("content-encoding", "").strip().lower()
+        self.content_length = -1
+        self.chunked = False
+        self.expect_continue = False
+        self.request_id = b""
+        self.response_lines = b""
+        self.route: Route | None = None
+        self.route_name = "unreadable"
+        self.refusal: Response | None = None
+
+
+class Route:
+    """A data route: plain functions from a parsed request to a response.
+
+    ``check(head)`` answers what the head alone decides (None: go on); ``handle(head, body)`` answers with a response
+    that is ready, or with a function that starts a wait: it gets a callback for the response, and returns another
+    function that calls the wait off. ``response_lines(head)`` is ready header lines for every response, each begun by a
+    line break.
+    """
+
+    __slots__ = ("check", "handle", "max_body_bytes", "name", "response_lines")
+
+    def __init__(
+        self,
+        name: str,
+        check: Callable[[Head], Response | None],
+        handle: Callable[[Head, bytes], Response | Wait],
+        response_lines: Callable[[Head], bytes],
+        max_body_bytes: int,
+    ) -> None:
+        self.name = name
+        self.check = check
+        self.handle = handle
+        self.response_lines = response_lines
+        self.max_body_bytes = max_body_bytes
+
+
+Wait = Callable[[Callable[[Response], None]], Callable[[], None]]
+"""Starts a wait for a response. The callback may come at once. What it returns calls the wait off, with an answer."""
+
+
+class Heads:
+    """Parses heads for a table of routes, ``(method, path)`` to route, and remembers them by their bytes."""
+
+    def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
+        self._routes = routes
+        self._known: dict[bytes, Head] = {}
+        self.recall = self._known.get
+
+    def parse(self, data: bytes) -> Head:
+        """The head in ``data``, which ends in its empty line. Raises `BadHead`."""
+        head = self._parse(data)
+        own = head.request_id or head.expect_continue or head.refusal
+        if head.route is not None and not own and len(data) <= _REMEMBERED_BYTES:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[data] = head
+        return head
+
+    def _parse(self, data: bytes) -> Head:
+        if not _REQUEST_LINE.match(data):
+            raise BadHead(400, "the request line is malformed: expected METHOD SP target SP HTTP/1.1 CR LF")
+        collected = _Collector()
+        parser = httptools.HttpRequestParser(collected)
+        upgrade = False
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            upgrade = True
+        except httptools.HttpParserError as error:
+            raise BadHead(400, f"the request is malformed: {error}") from None
+        headers = collected.headers
+        target = collected.url.decode("latin-1")
+        method = parser.get_method().decode("latin-1")
+        head = Head(method, target.partition("?")[0], headers, keep_alive=parser.should_keep_alive())
+        if upgrade or parser.should_upgrade() or parser.get_http_version() not in {"1.0", "1.1"}:
+            return head
+        route = self._routes.get((method, head.path))
+        if route is None:
+            return head
+        if collected.hosts != 1 and (collected.hosts or parser.get_http_version() == "1.1"):
+            raise BadHead(400, "the request is malformed: expected exactly one Host header")
+        head.route = route
+        head.route_name = route.name
+        head.response_lines = route.response_lines(head)
+        if head.keep_alive and "connection" in headers:
+            head.response_lines += b"\r\nconnection: keep-alive"  # HTTP/1.0 clients that asked for it wait to hear so
+        self._read_framing(head, parser.get_http_version())
+        head.refusal = route.check(head) or self._check_framing(head)
+        return head
+
+    def _read_framing(self, head: Head, version: str) -> None:
+        headers = head.headers
+        if "transfer-encoding" in headers:
+            if version == "1.0" or headers["transfer-encoding"].strip().lower() != "chunked":
+                raise BadHead(400, "the request is malformed: the only Transfer-Encoding taken is chunked, in HTTP/1.1")
+            head.chunked = True
+        elif "content-length" in headers:
+            head.content_length = int(headers["content-length"])
+        given = headers.get("x-request-id", "").encode("latin-1")
+        if _REQUEST_ID.fullmatch(given):
+            head.request_id = given
+        head.expect_continue = version == "1.1" and headers.get("expect", "").lower() == "100-continue"
+
+    @staticmethod
+    def _check_framing(head: Head) -> Response | None:
+        route = head.route
+        assert route is not None  # noqa: S101 - only called with one
+        if head.content_length < 0 and not head.chunked:
+            return problem(411, "the request needs a Content-Length, or Transfer-Encoding: chunked", close=True)
+        if head.content_length > route.max_body_bytes:
+            return too_large(route.max_body_bytes)
+        return None
+
+
+def too_large(limit: int) -> Response:
+    """413, naming the limit."""
+    return problem(
+        413, f"the body is larger than MAX_BODY_BYTES, {limit} bytes: send fewer events a request", close=True
+    )
+
+
+class _Collector:
+    """What httptools calls back with."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.hosts = 0
+        self.headers: dict[str, str] = {}
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.hosts += key == "host"
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text

@@ -1,0 +1,178 @@
+"""The route ``POST /events``: from a parsed request to a 202, or to the words that say why not.
+
+Plain functions, shared by both lanes. Invariant: a 2xx names exactly the events that the intake has taken; any other
+answer means that none of them was. The app lends the intake; this module knows no engine.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from hermes.decode import BadBody, Decoded, EventDecoder
+from hermes.event import Chunk
+from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
+from hermes.http.head import Head, Route, Wait, too_large
+from hermes.http.response import Response, problem
+
+PATH = "/events"
+
+_JSON = frozenset({"", "application/json", "application/x-www-form-urlencoded"})
+_LINES = frozenset({"application/x-ndjson", "application/jsonl", "application/ndjson", "application/x-jsonlines"})
+
+
+class Intake(Protocol):
+    """What takes events in: the engine, as the lanes see it."""
+
+    capacity: int
+    blocking: bool
+
+    def offer(self, chunk: Chunk) -> bool:
+        """Take all events of the chunk, or none (False)."""
+
+    def wait(self, chunk: Chunk, settle: Callable[[bool], None]) -> Callable[[], None]:
+        """Take the chunk when there is room, then ``settle(True)``. The function returned calls it off, with False."""
+
+    def retry_after(self) -> int:
+        """Whole seconds after which there may be room again."""
+
+
+class Ingest:
+    """The route and what it is configured with. ``keys`` empty: open to all; ``origins`` may be ``("*",)``."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        decoder: EventDecoder,
+        rejected: Counter[str],
+        *,
+        max_body_bytes: int,
+        keys: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._intake = intake
+        self._decoder = decoder
+        self._rejected = rejected
+        self._max_body_bytes = max_body_bytes
+        self._keys = [key.encode() for key in keys]
+        self._origins = frozenset(origins)
+        self._clock = clock
+        self.route = Route(PATH, self.check, self.handle, self.response_lines, max_body_bytes)
+
+    def response_lines(self, head: Head) -> bytes:
+        """The CORS header lines of a response (Fetch standard §3.2.3)."""
+        origin = head.headers.get("origin", "")
+        if not origin or not (origin in self._origins or "*" in self._origins):
+            return b"\r\nvary: origin" if self._origins else b""
+        # A header value that httptools has passed holds no line break.
+        return b"\r\naccess-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin" % (
+            origin.encode("latin-1"),
+            b"x-request-id, retry-after",
+        )
+
+    def check(self, head: Head) -> Response | None:
+        """What the head alone decides: the key, the media type, the content coding."""
+        if self._keys and not self._authorized(head):
+            self._rejected["unauthorized"] += 1
+            return problem(
+                401,
+                "this service wants a key: send Authorization: Bearer KEY, or X-API-Key: KEY",
+                {"WWW-Authenticate": 'Bearer realm="hermes"'},
+            )
+        media_type, coding = head.media_type, head.coding
+        if media_type not in _JSON and media_type not in _LINES:
+            return problem(
+                415, f"Content-Type {media_type!r} is not taken: send application/json or application/x-ndjson"
+            )
+        if coding not in CODINGS:
+            return problem(
+                415,
+                f"Content-Encoding {coding!r} is not taken: send gzip, deflate, zstd or none",
+                {"Accept-Encoding": "gzip, deflate, zstd"},
+            )
+        return None
+
+    def handle(self, head: Head, body: bytes) -> Response | Wait:
+        """Decode the body and offer its events to the intake."""
+        coding = head.coding
+        if coding:
+            try:
+                body = decode_content(coding, body, self._max_body_bytes)
+            except ContentTooLarge:
+                return too_large(self._max_body_bytes)
+            except ContentError as error:
+                return self._refuse(400, "encoding", f"the body is not valid {coding}: {error}")
+        try:
+            decoded = self._decoder.decode_lines(body) if head.media_type in _LINES else self._decoder.decode_json(body)
+        except BadBody as error:
+            return self._refuse(400, "malformed", str(error))
+        if decoded.rejected:
+            self._rejected["invalid"] += len(decoded.rejected)
+        events = decoded.events
+        if not events:
+            return _nothing_valid(decoded)
+        if len(events) > self._intake.capacity:
+            return self._refuse(
+                413,
+                "too_many",
+                f"{len(events)} events are more than QUEUE_SIZE, {self._intake.capacity}: send fewer a request",
+            )
+        chunk = Chunk(events, self._clock(), len(body))
+        if self._intake.offer(chunk):
+            return _accepted(decoded)
+        if self._intake.blocking:
+            return self._wait_for_room(chunk, decoded)
+        return self._no_room()
+
+    def _wait_for_room(self, chunk: Chunk, decoded: Decoded) -> Wait:
+        def wait(answer: Callable[[Response], None]) -> Callable[[], None]:
+            return self._intake.wait(chunk, lambda taken: answer(_accepted(decoded) if taken else self._no_room()))
+
+        return wait
+
+    def _no_room(self) -> Response:
+        self._rejected["queue_full"] += 1
+        return problem(
+            503,
+            "the queue is full. Nothing of this request was taken: send it again",
+            {"Retry-After": str(self._intake.retry_after())},
+        )
+
+    def _refuse(self, status: int, reason: str, detail: str) -> Response:
+        self._rejected[reason] += 1
+        return problem(status, detail)
+
+    def _authorized(self, head: Head) -> bool:
+        scheme, _, token = head.headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else head.headers.get("x-api-key", "")
+        offered = given.encode("latin-1")
+        # Every key is compared, whatever the first ones say, so that the time taken tells nothing.
+        return any([hmac.compare_digest(offered, key) for key in self._keys])  # noqa: C419
+
+
+def _accepted(decoded: Decoded) -> Response:
+    if decoded.rejected:
+        return Response(202, msgspec.json.encode({"accepted": len(decoded.events), "rejected": decoded.rejected}))
+    count = len(decoded.events)
+    response = _ACCEPTED.get(count)
+    if response is None:
+        response = Response(202, b'{"accepted":%d}' % count)
+        if len(_ACCEPTED) < _MOST_ACCEPTED:
+            _ACCEPTED[count] = response
+    return response
+
+
+_ACCEPTED: dict[int, Response] = {}
+_MOST_ACCEPTED = 1024
+
+
+def _nothing_valid(decoded: Decoded) -> Response:
+    if not decoded.rejected:
+        return problem(400, "the body holds no event", rejected=[])
+    return problem(400, "no event of this request is valid", accepted=0, rejected=decoded.rejected)

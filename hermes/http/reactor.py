@@ -1,0 +1,354 @@
+"""The reactor: one Trio task that owns every socket of the fast lane.
+
+A wake-up of the epoll serves each connection that is ready in a plain loop, so a request costs a recv, a parse, a
+decode and a send, and no task switch; after a few milliseconds it yields to the other tasks. One timer looks at the
+deadlines.
+Invariants: a socket is registered while its connection is in the table; an error of one socket ends that connection
+alone; nothing here blocks. Run by the app as one task; a connection that belongs to the control lane leaves through
+``hand_over``.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import perf_counter
+
+import structlog
+import trio
+
+from hermes.http.connection import Connection, Lane, Phase
+
+_log = structlog.get_logger("hermes.http")
+
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+_GONE = select.EPOLLHUP | select.EPOLLERR
+_RECV_BYTES = 64 * 2**10
+_RECV_BODY_BYTES = 512 * 2**10
+_TURN_SECONDS = 0.004  # the longest the lane keeps the loop from the other tasks, but for one request's own work
+_SWEEP_SECONDS = 0.5
+_LINGER_SECONDS = 2.0
+_ACCEPT_PAUSE = 0.1
+_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Timeouts:
+    """How long a client may take, in seconds, for each thing it does."""
+
+    __slots__ = ("body", "header", "idle", "write")
+
+    def __init__(self, *, header: float, body: float, idle: float, write: float) -> None:
+        self.header = header
+        self.body = body
+        self.idle = idle
+        self.write = write
+
+
+class _Peer:
+    """One socket, its connection, and when its present phase runs out."""
+
+    __slots__ = ("_reactor", "connection", "deadline", "fd", "interest", "lingering", "phase", "sock")
+
+    def __init__(self, sock: socket.socket, reactor: Reactor) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.interest = _READ
+        self.lingering = False
+        self.phase: Phase | None = Phase.IDLE
+        self.deadline = 0.0
+        self._reactor = reactor
+        self.connection = Connection(reactor.lane, self._ready)
+
+    def _ready(self) -> None:
+        self._reactor.wait_is_over(self)
+
+
+class Reactor:
+    """The fast lane's connections. Make one, then run `serve` in a task; `drain` lets it end."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        listeners: Sequence[socket.socket],
+        hand_over: Callable[[socket.socket, bytes], None],
+        timeouts: Timeouts,
+        max_connections: int,
+    ) -> None:
+        self.lane = lane
+        self._listeners = {sock.fileno(): sock for sock in listeners}
+        self._hand_over = hand_over
+        self._timeouts = timeouts
+        self._max_connections = max_connections
+        self._peers: dict[int, _Peer] = {}
+        self._epoll = select.epoll()
+        self._accepting = False
+        self._accept_again = 0.0
+        self._now = 0.0
+        self._emptied: trio.Event | None = None
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._peers)
+
+    async def serve(self) -> None:
+        """Serve until cancelled. Sockets are closed on the way out."""
+        self._now = trio.current_time()
+        self._accept(True)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                while True:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._turn()
+                    await trio.lowlevel.checkpoint()
+        finally:
+            for peer in tuple(self._peers.values()):
+                self._close(peer)
+            self._close_listeners()
+            self._epoll.close()
+
+    async def drain(self) -> None:
+        """Stop accepting, answer what is in flight, and return once every connection is closed."""
+        self.lane.draining = True
+        self._close_listeners()
+        for peer in tuple(self._peers.values()):
+            peer.connection.call_off()
+            # What lies in the socket unread was sent before we stopped: it is served, and answered "connection: close".
+            self._serve_peer(peer, select.EPOLLIN)
+            if peer.fd in self._peers and peer.connection.phase is Phase.IDLE and peer.connection.answered:
+                self._finish(peer)
+        if self._peers:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    # --- one wake-up -------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        peers = self._peers
+        began = perf_counter()
+        self._now = trio.current_time()
+        newcomers = False
+        for fd, events in self._epoll.poll(0, 256):
+            peer = peers.get(fd)
+            if peer is None:
+                newcomers = True
+                continue
+            self._serve_peer(peer, events)
+            if perf_counter() - began > _TURN_SECONDS:
+                break  # level-triggered: whoever was not served is reported again
+        if newcomers:
+            # Last, so that no event of a descriptor just closed is taken for its successor's of the same number.
+            for listener in self._listeners.values():
+                self._accept_all(listener)
+
+    def _serve_peer(self, peer: _Peer, events: int) -> None:
+        connection = peer.connection
+        try:
+            if events & select.EPOLLOUT:
+                self._send(peer)
+                connection.resume()
+            elif events & _GONE:
+                self._close(peer)
+                return
+            if events & _READ and (peer.interest & select.EPOLLIN):
+                body = connection.phase is Phase.BODY or connection.phase is Phase.CHUNKED
+                data = peer.sock.recv(_RECV_BODY_BYTES if body else _RECV_BYTES)
+                if peer.lingering:
+                    if not data:
+                        self._close(peer)
+                    return
+                if data:
+                    connection.receive(data)
+                else:
+                    self._receive_eof(peer)
+            elif events & select.EPOLLRDHUP:
+                self._receive_eof(peer)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(peer)
+            return
+        self._settle(peer)
+
+    def _receive_eof(self, peer: _Peer) -> None:
+        peer.interest = 0
+        self._epoll.modify(peer.fd, 0)
+        peer.connection.receive_eof()
+
+    def _settle(self, peer: _Peer) -> None:
+        """Send what is ready, then let the connection go on, leave for the control lane, or end."""
+        connection = peer.connection
+        if connection.out and not self._send(peer):
+            return
+        phase = connection.phase
+        if phase is Phase.IDLE and not connection.waiting:
+            if peer.phase is Phase.IDLE and peer.interest == _READ:
+                peer.deadline = self._now + self._timeouts.idle
+                return
+        elif phase is Phase.HANDOVER and connection.answered and not connection.out:
+            self._release(peer)
+            return
+        elif phase is Phase.CLOSING and connection.answered and not connection.out:
+            self._finish(peer)
+            return
+        self._update(peer)
+
+    def _update(self, peer: _Peer) -> None:
+        """Bring interest and deadline in line with what the connection does now."""
+        connection = peer.connection
+        interest = 0
+        if connection.out:
+            interest |= select.EPOLLOUT
+        if connection.phase is not Phase.CLOSING and connection.wants_bytes:
+            interest |= _READ
+        elif connection.waiting and peer.interest:
+            interest |= select.EPOLLRDHUP
+        if interest != peer.interest:
+            peer.interest = interest
+            self._epoll.modify(peer.fd, interest)
+        phase = None if connection.waiting else connection.phase
+        if connection.out:
+            phase = Phase.CLOSING
+        if phase is not peer.phase or phase is Phase.IDLE:
+            peer.phase = phase
+            peer.deadline = self._now + self._allowance(peer)
+
+    def _allowance(self, peer: _Peer) -> float:
+        timeouts, connection = self._timeouts, peer.connection
+        if connection.out:
+            return timeouts.write
+        if connection.waiting:
+            return float("inf")
+        return {Phase.HEAD: timeouts.header, Phase.BODY: timeouts.body, Phase.CHUNKED: timeouts.body}.get(
+            connection.phase, timeouts.idle
+        )
+
+    def _send(self, peer: _Peer) -> bool:
+        """Send what is ready. False if the connection ended, or some of it is left for later."""
+        connection = peer.connection
+        out = connection.out
+        if not out:
+            return True
+        data = out[0] if len(out) == 1 else b"".join(out)
+        try:
+            sent = peer.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(peer)
+            return False
+        if sent == len(data):
+            out.clear()
+            connection.unsent = 0
+            return True
+        out[:] = [data[sent:]]
+        connection.unsent = len(data) - sent
+        peer.phase = None if sent else peer.phase  # progress: the deadline for writing begins anew
+        self._update(peer)
+        return False
+
+    def wait_is_over(self, peer: _Peer) -> None:
+        """A wait of this connection was answered, outside of the lane's own turn."""
+        if self._peers.get(peer.fd) is not peer:
+            return
+        if peer.connection.out and not self._send(peer):
+            return
+        peer.connection.resume()
+        self._settle(peer)
+
+    # --- beginnings and ends -----------------------------------------------------------------------------------
+
+    def _accept(self, on: bool) -> None:
+        if on == self._accepting:
+            return
+        self._accepting = on
+        for fd in self._listeners:
+            if on:
+                self._epoll.register(fd, select.EPOLLIN)
+            else:
+                self._epoll.unregister(fd)
+
+    def _close_listeners(self) -> None:
+        self._accept(False)
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners = {}
+
+    def _accept_all(self, listener: socket.socket) -> None:
+        while len(self._peers) < self._max_connections:
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # the client left before we looked
+            except OSError as error:
+                if error.errno not in _OUT_OF_DESCRIPTORS:
+                    raise
+                _log.warning("cannot accept for a moment", error=str(error), connections=len(self._peers))
+                self._accept_again = self._now + _ACCEPT_PAUSE
+                self._accept(False)
+                return
+            sock.setblocking(False)
+            with suppress(OSError):  # the client may be gone already; recv will say so
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = _Peer(sock, self)
+            peer.deadline = self._now + self._timeouts.idle
+            self._peers[peer.fd] = peer
+            self._epoll.register(peer.fd, _READ)
+        self._accept(False)
+
+    def _finish(self, peer: _Peer) -> None:
+        """All is said: close our side first, so that the last response is not lost to bytes the client still sends."""
+        if peer.lingering:
+            return
+        peer.lingering = True
+        peer.deadline = self._now + _LINGER_SECONDS
+        peer.phase = Phase.CLOSING
+        peer.connection.phase = Phase.CLOSING
+        try:
+            peer.sock.shutdown(socket.SHUT_WR)
+            if peer.interest == 0:
+                self._close(peer)  # the client's side is closed already
+            elif peer.interest != _READ:
+                peer.interest = _READ
+                self._epoll.modify(peer.fd, _READ)
+        except OSError:
+            self._close(peer)
+
+    def _forget(self, peer: _Peer) -> None:
+        del self._peers[peer.fd]
+        self._epoll.unregister(peer.fd)
+        if not self._peers and self._emptied is not None:
+            self._emptied.set()
+        if not self._accepting and not self.lane.draining and not self._accept_again:
+            self._accept(True)
+
+    def _close(self, peer: _Peer) -> None:
+        if self._peers.get(peer.fd) is peer:
+            self._forget(peer)
+            peer.sock.close()
+            peer.connection.drop()
+
+    def _release(self, peer: _Peer) -> None:
+        self._forget(peer)
+        self._hand_over(peer.sock, peer.connection.take_handover())
+
+    async def _sweep(self) -> None:
+        """End what has taken too long, a few times a second."""
+        while True:
+            await trio.sleep(_SWEEP_SECONDS)
+            self._now = now = trio.current_time()
+            if self._accept_again and now >= self._accept_again and not self.lane.draining:
+                self._accept_again = 0.0
+                self._accept(True)
+            for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:
+                if peer.lingering or peer.connection.out:
+                    self._close(peer)
+                    continue
+                peer.connection.time_out()
+                self._settle(peer)

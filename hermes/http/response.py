@@ -1,0 +1,83 @@
+"""Responses as ready bytes, errors as problem details (RFC 9457).
+
+A `Response` renders everything that does not change from request to request once; what does (date, request id,
+connection, origin) is joined in when it is sent. Invariant: a response never holds bytes of a request unless they were
+checked to be printable, so no header can be injected. Made by routes and by the connection; sent by both lanes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+
+class Response:
+    """What answers a request: a status, a body, and the headers that belong to them.
+
+    ``close`` ends the connection after it, for a request whose rest cannot be told from the next one's beginning.
+    """
+
+    __slots__ = ("_prefix", "body", "close", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        *,
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = dict(headers or {})
+        self.close = close
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
+        if body:
+            lines.append(f"content-type: {content_type}")
+        lines.extend(f"{name}: {value}" for name, value in self.headers.items())
+        self._prefix = "\r\n".join([*lines, "date: "]).encode("latin-1")
+
+    def render(self, request_id: bytes, extra: bytes = b"") -> bytes:
+        """The bytes to send. ``extra`` is ready header lines, each begun by a line break."""
+        return b"%b%b\r\nx-request-id: %b%b\r\n\r\n%b" % (
+            self._prefix,
+            _date(int(time.time())),
+            request_id,
+            extra,
+            self.body,
+        )
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def problem(
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    close: bool = False,
+    **members: Any,
+) -> Response:
+    """Problem details (RFC 9457) of type ``about:blank``: the title is the status's own; ``members`` are extensions."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    return Response(status, msgspec.json.encode(document), "application/problem+json", headers, close=close)

@@ -1,0 +1,165 @@
+"""The numbers that Hermes keeps about itself, and how Prometheus reads them.
+
+Hot paths add to plain integers, once a chunk or once a batch; everything else happens when somebody asks. Invariant:
+the names and labels of specification §7 are an interface, there from the first scrape on. Written by the engine and by
+both HTTP lanes; read by ``GET /metrics``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000)
+
+
+class Histogram:
+    """Counts of values by upper bound: Prometheus's own shape, without a lock, for one thread."""
+
+    __slots__ = ("_bounds", "_counts", "_total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count ``value``, ``times`` over."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._total += value * times
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """The cumulative buckets as ``(upper bound, count)`` and the sum of all values."""
+        cumulative, running = [], 0
+        for bound, count in zip([*map(float, self._bounds), float("inf")], self._counts, strict=True):
+            running += count
+            cumulative.append(("+Inf" if bound == float("inf") else repr(bound), float(running)))
+        return cumulative, self._total
+
+
+class SinkMetrics:
+    """The numbers of one sink. In events, but for ``open_rejects``, which counts batches."""
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.dead_lettered = 0
+        self.dropped: Counter[str] = Counter()
+        self.retries = 0
+        self.open_rejects = 0
+        self.flush_seconds = Histogram(SECONDS)
+        self.breaker_state: Callable[[], int] = int
+
+
+class Metrics(Collector):
+    """All numbers of one running Hermes. Gauges are callables that the owner of the state sets at start."""
+
+    def __init__(self, sinks: Iterable[str]) -> None:
+        self.received: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.batch_size = Histogram(EVENTS)
+        self.requests: defaultdict[tuple[str, int], Histogram] = defaultdict(lambda: Histogram(SECONDS))
+        self.sinks = {name: SinkMetrics() for name in sinks}
+        self.queue_length: Callable[[], int] = int
+        self.queue_capacity: Callable[[], int] = int
+        self.inflight_requests: Callable[[], int] = int
+        self.connections: Callable[[], int] = int
+        self.aggregates_dropped: Callable[[], int] = int
+        self.dead_letters_evicted: Callable[[], int] = int
+        self.loop_lag = 0.0
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The exposition that an ``Accept`` header asks for (Prometheus text or OpenMetrics), and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, for prometheus-client."""
+        yield _counter(
+            "hermes_events_received", "Events accepted", ["type"], {(k,): v for k, v in self.received.items()}
+        )
+        yield _counter(
+            "hermes_events_rejected", "Events refused", ["reason"], {(k,): v for k, v in self.rejected.items()}
+        )
+        yield GaugeMetricFamily("hermes_queue_length", "Events that hold room in the queue", self.queue_length())
+        yield GaugeMetricFamily("hermes_queue_capacity", "Room in the queue, in events", self.queue_capacity())
+        yield _histogram("hermes_batch_size", "Events a batch", [], {(): self.batch_size})
+        yield from self._collect_sinks()
+        yield _histogram(
+            "hermes_http_request_duration_seconds",
+            "From the request's last byte to its response",
+            ["route", "code"],
+            {(route, str(code)): histogram for (route, code), histogram in self.requests.items()},
+        )
+        yield GaugeMetricFamily("hermes_inflight_requests", "Requests begun and not answered", self.inflight_requests())
+        yield GaugeMetricFamily("hermes_connections", "Open connections of the fast lane", self.connections())
+        yield GaugeMetricFamily("hermes_loop_lag_seconds", "Latest delay of a timer of the run loop", self.loop_lag)
+        yield CounterMetricFamily(
+            "hermes_aggregates_dropped", "Events that left /aggregates, or never fitted", self.aggregates_dropped()
+        )
+        yield CounterMetricFamily(
+            "hermes_dead_letters_evicted", "Dead letters that made room for newer ones", self.dead_letters_evicted()
+        )
+
+    def _collect_sinks(self) -> Iterator[Metric]:
+        sinks = self.sinks.items()
+        yield _histogram(
+            "hermes_flush_duration_seconds",
+            "One write to a sink",
+            ["sink"],
+            {(name,): sink.flush_seconds for name, sink in sinks},
+        )
+        yield _counter(
+            "hermes_events_delivered", "Events a sink has stored", ["sink"], {(n,): s.delivered for n, s in sinks}
+        )
+        yield _counter(
+            "hermes_events_dropped",
+            "Events a sink will never get",
+            ["sink", "reason"],
+            {(name, reason): count for name, sink in sinks for reason, count in sink.dropped.items()},
+        )
+        yield _counter(
+            "hermes_events_dead_lettered",
+            "Events a sink refused for good",
+            ["sink"],
+            {(n,): s.dead_lettered for n, s in sinks},
+        )
+        yield _counter("hermes_sink_retries", "Writes tried again", ["sink"], {(n,): s.retries for n, s in sinks})
+        yield _counter(
+            "hermes_db_circuit_open_rejects",
+            "Batches refused by an open breaker",
+            ["sink"],
+            {(n,): s.open_rejects for n, s in sinks},
+        )
+        state = GaugeMetricFamily("hermes_db_circuit_state", "0 closed, 1 half-open, 2 open", labels=["sink"])
+        for name, sink in sinks:
+            state.add_metric([name], sink.breaker_state())
+        yield state
+
+
+def _counter(name: str, text: str, labels: list[str], values: dict[tuple[str, ...], int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(
+    name: str, text: str, labels: list[str], values: dict[tuple[str, ...], Histogram]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for key, histogram in values.items():
+        buckets, total = histogram.buckets()
+        family.add_metric(list(key), buckets, total)
+    return family
