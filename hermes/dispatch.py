@@ -157,7 +157,7 @@ class Dispatcher(Generic[T]):
         self._due = math.inf  # when the batch being filled is due, in Trio's time; -inf = it has reached a target
         # Below both horizons nothing has to be decided: the item is not the first of its batch, reaches no target,
         # meets no limit, and the intake is open. A horizon may be nearer than it must, never farther.
-        self._items_horizon = 0
+        self._items_horizon = 0  # an empty batch has none: its first item is always decided
         self._bytes_horizon = 0
 
         self._line: deque[trio.CancelScope] = deque()  # waiting consumers, first come first served
@@ -231,7 +231,6 @@ class Dispatcher(Generic[T]):
     def _look_ahead(self) -> None:
         """Find the horizons of the batch being filled, after anything that brought a decision nearer."""
         if not self._batch:
-            self._items_horizon = 0
             return
         target = self._max_batch_items if self._due == -math.inf else self._flush_items
         self._items_horizon = min(target, self._max_buffered_items - self._full_items)
@@ -305,7 +304,6 @@ class Dispatcher(Generic[T]):
         self._closed = True
         if self._batch:
             self._fill()
-        self._items_horizon = 0
         if self._full:
             self._call()
         else:
@@ -335,7 +333,6 @@ class Dispatcher(Generic[T]):
         self._call()
 
     async def __aenter__(self) -> Self:
-        await trio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(

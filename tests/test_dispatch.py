@@ -259,6 +259,13 @@ async def test_the_buffer_takes_exactly_max_buffered_items() -> None:
     assert [refused(dispatcher, b"x") for _ in range(3)] == [None] * 2 + [QueueFull]
 
 
+async def test_the_room_in_the_buffer_is_exact_in_the_midst_of_a_later_batch() -> None:
+    dispatcher = Dispatcher[bytes](interval=0, max_batch_items=4, max_buffered_items=6)
+    assert [refused(dispatcher, b"x") for _ in range(7)] == [None] * 6 + [QueueFull]
+    dispatcher = Dispatcher[bytes](interval=0, max_batch_bytes=4, max_buffered_bytes=6)
+    assert [refused(dispatcher, b"x") for _ in range(7)] == [None] * 6 + [QueueFull]
+
+
 @pytest.mark.parametrize(
     "limits", [{"max_batch_bytes": 8}, {"max_buffered_bytes": 8}, {"max_batch_bytes": 9, "max_buffered_bytes": 8}]
 )
@@ -339,6 +346,20 @@ async def test_batches_go_to_consumers_in_the_order_in_which_they_came(autojump_
         assert sorted(line.taken.values()) == [(0, [b"0", b"1"]), (0, [b"2", b"3"])]
         await trio.sleep(10)
         assert line.taken["C"] == (3, [b"4"])
+
+
+async def test_a_batch_wakes_one_consumer_and_the_others_go_on_waiting(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        dispatcher = Dispatcher[bytes](interval=3)
+        line = Line(dispatcher, nursery)
+        await line.join("A")
+        await line.join("B")
+        dispatcher.enqueue(b"a")
+        await trio.sleep(10)
+        assert line.taken == {"A": (3, [b"a"])}
+        dispatcher.enqueue(b"b")
+        await trio.sleep(10)
+        assert line.taken == {"A": (3, [b"a"]), "B": (13, [b"b"])}
 
 
 async def test_a_newcomer_does_not_overtake_a_consumer_that_has_been_woken(
@@ -646,28 +667,30 @@ class Model:
         return [number for number, _ in self.batches.pop(0)]
 
 
-limits = st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13])
+batch_limits = st.sampled_from([0, 1, 2, 3, 4, 6, 9])
+buffer_limits = st.sampled_from([0, 3, 5, 8, 13, 20])
 actions = st.one_of(
-    st.tuples(st.just("enqueue"), st.lists(st.integers(0, 6), min_size=1, max_size=12)),
+    st.tuples(st.just("enqueue"), st.lists(st.integers(0, 4), min_size=1, max_size=12)),
     st.tuples(st.just("consumer joins"), st.none()),
     st.tuples(st.just("consumer is cancelled"), st.integers(0, 3)),
     st.tuples(st.just("time passes"), st.sampled_from([1.0, 2.0, 4.0, 5.0])),
     st.tuples(st.just("others run"), st.none()),
     st.tuples(st.just("others run"), st.none()),
-    st.tuples(st.just("close"), st.none()),
+    st.tuples(st.sampled_from(["close", *["consumer joins"] * 3]), st.none()),
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     interval=st.sampled_from([0.0, 4.0, math.inf]),
-    max_batch_items=limits,
-    max_batch_bytes=limits,
-    max_buffered_items=limits,
-    max_buffered_bytes=limits,
-    flush_items=limits,
+    max_batch_items=batch_limits,
+    max_batch_bytes=batch_limits,
+    max_buffered_items=buffer_limits,
+    max_buffered_bytes=buffer_limits,
+    flush_items=batch_limits,
     weighed=st.booleans(),
-    script=st.lists(actions, max_size=40),
+    consumers=st.integers(0, 4),
+    script=st.lists(actions, min_size=5, max_size=50),
 )
 def test_it_does_what_the_model_does(
     interval: float,
@@ -677,6 +700,7 @@ def test_it_does_what_the_model_does(
     max_buffered_bytes: int,
     flush_items: int,
     weighed: bool,
+    consumers: int,
     script: list[tuple[str, Any]],
 ) -> None:
     if max_batch_items:
@@ -761,7 +785,7 @@ def test_it_does_what_the_model_does(
             )
 
         async with trio.open_nursery() as nursery:
-            for action, argument in [*script, ("others run", None)]:
+            for action, argument in [("consumer joins", None)] * consumers + script + [("others run", None)]:
                 if action == "enqueue":
                     for size in argument:
                         number = len(sizes)
