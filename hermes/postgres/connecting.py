@@ -1,0 +1,64 @@
+"""From a connection string to a connected socket: defaults, name resolution, one attempt after another.
+
+Invariant: connecting ends within `connect_timeout` an address, and leaves no socket behind when it fails or is
+cancelled. Used by `connection`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import trio
+from psycopg import OperationalError
+from psycopg.abc import ConnDict
+from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, make_conninfo, timeout_from_conninfo
+from psycopg.errors import ConnectionTimeout
+from psycopg.generators import connect
+from psycopg.pq.abc import PGconn
+
+from hermes.postgres.waiting import drive_connecting
+
+CONNECT_TIMEOUT = 10
+"""Seconds for one address, where neither the connection string nor PGCONNECT_TIMEOUT says otherwise."""
+
+# libpq waits for ever for a peer that has vanished without a word, and the system's own keepalive takes two hours.
+_DEFAULTS: ConnDict = {
+    "fallback_application_name": "hermes",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+def connection_parameters(dsn: str) -> ConnDict:
+    """Return the parameters of a connection string (a URL, or libpq's `key=value` pairs) over the driver's defaults.
+
+    Raises `psycopg.ProgrammingError` when the string makes no sense.
+    """
+    parameters = {**_DEFAULTS, **conninfo_to_dict(dsn)}
+    if "connect_timeout" not in parameters and "PGCONNECT_TIMEOUT" not in os.environ:
+        parameters["connect_timeout"] = CONNECT_TIMEOUT
+    return parameters
+
+
+async def first_to_connect(parameters: ConnDict) -> PGconn:
+    """Try each address of each host in turn, and return the first connection that is made.
+
+    Raises `psycopg.OperationalError` with the reason of each failure.
+    """
+    timeout = timeout_from_conninfo(parameters)
+    # The resolver blocks; a cancelled caller does not wait for its answer.
+    attempts = await trio.to_thread.run_sync(conninfo_attempts, parameters, abandon_on_cancel=True)
+    failures: list[OperationalError] = []
+    for attempt in attempts:
+        try:
+            with trio.move_on_after(timeout):
+                return await drive_connecting(connect(make_conninfo("", **attempt)))
+            where = attempt.get("hostaddr") or attempt.get("host")
+            failures.append(ConnectionTimeout(f"connecting to {where} timed out after {timeout} s"))
+        except OperationalError as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    raise OperationalError("no host could be connected to: " + "; ".join(str(failure) for failure in failures))

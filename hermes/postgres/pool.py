@@ -1,0 +1,275 @@
+"""A pool of connections without a task of its own.
+
+Invariants: never more than `max_size` connections, and a slot for each in use; slots are given in the order of asking;
+whoever borrows also dials, inside its own deadline, so a cancelled borrower leaves no half-open connection; what
+comes back is idle and outside any transaction, or is closed. Idle connections age out when others are returned.
+Used by the postgres sink, and by whatever else shares a database among tasks.
+
+    borrow ── slot (FIFO) ── idle one? ── alive? ──► connection ──► return ── transaction open? ROLLBACK ──► idle
+                                │ none      │ no: the next one              └ still running, lost, too old: close
+                                └─ dial (shared back-off while the server is down)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self
+
+import trio
+from psycopg import OperationalError, pq
+
+from hermes.postgres.backoff import BACKOFF_MAX, BACKOFF_MIN, DialBackoff
+from hermes.postgres.connecting import connection_parameters
+from hermes.postgres.connection import CLEANUP_TIMEOUT, PREPARE_THRESHOLD, Connection
+from hermes.postgres.errors import PoolClosed, PoolTimeout
+from hermes.postgres.idle import IdleStack, Pooled
+
+MAX_SIZE = 10
+"""Connections at most, idle ones included."""
+
+ACQUIRE_TIMEOUT = 10.0
+"""Seconds that a borrower waits for a slot, a check and a dial together."""
+
+MAX_LIFETIME = 3600.0
+"""Seconds after which a connection is replaced at its return; shortened by up to `LIFETIME_JITTER` of it."""
+
+LIFETIME_JITTER = 0.1
+"""So that connections which were made together are not replaced together."""
+
+MAX_IDLE = 600.0
+"""Seconds after which an unused connection is closed."""
+
+CHECK_AFTER = 5.0
+"""A connection that was idle for so many seconds makes a round trip before it is lent; before that, one system call
+tells whether the server has hung up."""
+
+CHECK_TIMEOUT = 2.0
+"""Seconds for that round trip."""
+
+_IN_TRANSACTION = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+
+
+@dataclass(slots=True)
+class _Counts:
+    opened: int = 0
+    failed_dials: int = 0
+    checks: int = 0
+    failed_checks: int = 0
+    rolled_back: int = 0
+    discarded: int = 0
+    retired: int = 0
+    timeouts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """What a pool looks like at a moment, and what it has done since it was opened."""
+
+    max_size: int
+    in_use: int
+    """Slots taken: connections that are lent, checked or dialed."""
+    idle: int
+    waiting: int
+    """Borrowers that wait for a slot."""
+
+    opened: int
+    failed_dials: int
+    checks: int
+    """Round trips that were made to find out whether an idle connection is alive."""
+    failed_checks: int
+    rolled_back: int
+    """Connections that came back with an open transaction."""
+    discarded: int
+    """Connections that came back lost, or with a statement still running."""
+    retired: int
+    """Connections that were closed for their age, or because nobody used them."""
+    timeouts: int
+    """Borrowers that got no connection in time."""
+
+
+class Pool:
+    """See the module. Opened with `async with open_pool(dsn, max_size=...) as pool`.
+
+    All durations are in seconds; what each argument bounds is said where its default is. Borrowers leave no session
+    state behind (SET, LISTEN, temporary tables): only transactions are cleaned up after them. Raises
+    `psycopg.ProgrammingError` at once when the connection string makes no sense; nothing is dialed before the first
+    `connection()`.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        max_size: int = MAX_SIZE,
+        acquire_timeout: float = ACQUIRE_TIMEOUT,
+        max_lifetime: float = MAX_LIFETIME,
+        max_idle: float = MAX_IDLE,
+        check_after: float = CHECK_AFTER,
+        check_timeout: float = CHECK_TIMEOUT,
+        backoff_min: float = BACKOFF_MIN,
+        backoff_max: float = BACKOFF_MAX,
+        cleanup_timeout: float = CLEANUP_TIMEOUT,
+        prepare_threshold: int | None = PREPARE_THRESHOLD,
+    ) -> None:
+        connection_parameters(dsn)
+        self._dsn = dsn
+        self._max_size = max_size
+        self._acquire_timeout = acquire_timeout
+        self._max_lifetime = max_lifetime
+        self._check_after = check_after
+        self._check_timeout = check_timeout
+        self._cleanup_timeout = cleanup_timeout
+        self._prepare_threshold = prepare_threshold
+        self._slots = trio.Semaphore(max_size, max_value=max_size)
+        self._idle: IdleStack[Connection] = IdleStack(max_idle)
+        self._backoff = DialBackoff(backoff_min, backoff_max)
+        self._one_dialer = trio.Lock()
+        self._last_error: OperationalError | None = None
+        self._counts = _Counts()
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self._open = False
+        for pooled in self._idle.take_all():
+            await pooled.connection.close()
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
+        """Lend a connection to the block; it is in autocommit mode and has no transaction open.
+
+        Raises `PoolTimeout` when there is none within `timeout` seconds (default: the pool's `acquire_timeout`), and
+        `PoolClosed`. A transaction that the block leaves open is rolled back.
+        """
+        pooled = await self._check_out(self._acquire_timeout if timeout is None else timeout)
+        try:
+            yield pooled.connection
+        finally:
+            try:
+                await self._check_in(pooled)
+            finally:
+                self._slots.release()
+
+    def statistics(self) -> PoolStatistics:
+        """Return the pool's state and counters."""
+        return PoolStatistics(
+            max_size=self._max_size,
+            in_use=self._max_size - self._slots.value,
+            idle=len(self._idle),
+            waiting=self._slots.statistics().tasks_waiting,
+            **asdict(self._counts),
+        )
+
+    async def _check_out(self, timeout: float) -> Pooled[Connection]:
+        with trio.move_on_after(timeout):
+            await self._slots.acquire()
+            try:
+                return await self._find()
+            except BaseException:
+                self._slots.release()
+                raise
+        self._counts.timeouts += 1
+        now = self.statistics()
+        reason = f"; connecting failed: {self._last_error}" if self._last_error else ""
+        raise PoolTimeout(
+            f"no Postgres connection within {timeout:g} s"
+            f" ({now.in_use} of {now.max_size} in use, {now.waiting} others waiting){reason}",
+            self._last_error,
+        )
+
+    async def _find(self) -> Pooled[Connection]:
+        """Return a connection that works, for the slot that the caller holds."""
+        while True:
+            if not self._open:
+                raise PoolClosed("the Postgres pool is closed")
+            pooled = self._idle.take()
+            if pooled is None:
+                pooled = await self._dial()
+            elif not await self._is_usable(pooled):
+                await pooled.connection.close()
+                pooled = None
+            if pooled is not None:
+                return pooled
+
+    async def _is_usable(self, pooled: Pooled[Connection]) -> bool:
+        connection = pooled.connection
+        now = trio.current_time()
+        if now >= pooled.expires_at:
+            self._counts.retired += 1
+            return False
+        # Whatever has arrived unasked is most often a goodbye. A lost connection has nothing to read, and is closed.
+        if not connection.closed and not connection.has_unread_input and now - pooled.idle_since < self._check_after:
+            return True
+        self._counts.checks += 1
+        try:
+            alive = await connection.is_alive(self._check_timeout)
+        except BaseException:
+            await connection.close()
+            raise
+        self._counts.failed_checks += not alive
+        return alive
+
+    async def _dial(self) -> Pooled[Connection] | None:
+        """Connect, or return None when that failed or is no longer needed.
+
+        While the server is down one borrower dials, after a pause, and the others wait for what it finds.
+        """
+        if not self._backoff.failures:
+            return await self._connect()
+        async with self._one_dialer:
+            await trio.sleep_until(self._backoff.not_before)
+            if self._idle or not self._backoff.failures:
+                return None
+            return await self._connect()
+
+    async def _connect(self) -> Pooled[Connection] | None:
+        try:
+            connection = await Connection.connect(
+                self._dsn, cleanup_timeout=self._cleanup_timeout, prepare_threshold=self._prepare_threshold
+            )
+        except OperationalError as error:
+            self._counts.failed_dials += 1
+            self._last_error = error.with_traceback(None)
+            self._backoff.failed(trio.current_time(), random.random())  # noqa: S311  # jitter, no secret
+            return None
+        self._counts.opened += 1
+        self._last_error = None
+        self._backoff.succeeded()
+        lifetime = self._max_lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311
+        return Pooled(connection, expires_at=trio.current_time() + lifetime)
+
+    async def _check_in(self, pooled: Pooled[Connection]) -> None:
+        connection = pooled.connection
+        reusable = False
+        try:
+            if not connection.closed and connection.pgconn.transaction_status in _IN_TRANSACTION:
+                self._counts.rolled_back += 1
+                await connection.roll_back_leftovers()
+            if connection.closed:
+                self._counts.discarded += 1
+            elif connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                self._counts.discarded += 1
+                connection.discard("it came back to the pool with a statement running")
+            else:
+                reusable = self._open
+        finally:
+            if not reusable:
+                await connection.close()
+        if reusable:
+            self._idle.put(pooled, trio.current_time())
+        for outdated in self._idle.take_outdated(trio.current_time()):
+            self._counts.retired += 1
+            await outdated.connection.close()
+
+
+# The name says that it is to be entered; the class is for annotations.
+open_pool = Pool
