@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from hermes.errors import HermesError
-from hermes.event import EMPTY_PAYLOAD, Event
+from hermes.event import Event
 
 MAX_REJECTIONS = 1000
 """The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
@@ -60,8 +60,19 @@ class EventDecoder:
         # The set of types is configuration, so the struct that checks it in C is made at start.
         checked: Any = msgspec.defstruct("Event", [("type", names)], bases=(Event,), gc=False)
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
+        self._decode_one = self._one.decode
         self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
         self._raw_list = msgspec.json.Decoder(list[Raw])
+
+    def decode_one(self, body: bytes) -> Event | None:
+        """The event of the most common body, one valid object in ASCII; None: `decode_json` has to look closer."""
+        try:
+            event = self._decode_one(body)
+        except _UNDECODABLE:
+            return None
+        if body.isascii() and _NUL_ESCAPE not in body and bytes(event.payload)[:1] == b"{":
+            return event
+        return None
 
     def decode_json(self, body: bytes) -> Decoded:
         """The events of a JSON object or of an array of objects. Raises `BadBody`."""
@@ -91,9 +102,6 @@ class EventDecoder:
             return False
         if not body.isascii():
             body.decode()  # msgspec does not look inside Raw; a UnicodeDecodeError is the caller's
-        if len(events) == 1:
-            payload = events[0].payload
-            return payload is EMPTY_PAYLOAD or bytes(payload)[:1] == b"{"
         # A NUL byte is in no valid JSON, so it can part the payloads, and each must begin with a brace.
         joined = b"\0".join([event.payload for event in events])
         return not events or (joined[:1] == b"{" and joined.count(b"\0{") == len(events) - 1)

@@ -1,18 +1,16 @@
 """Admission: the one bound on all events in the house, in events and in bytes, and the queue of those who wait.
 
-An event holds room from the moment it is accepted until its outcome is known in the sinks that admission waits for (see
-`Admission.settle`), so a stalled sink fills the house and the next request is refused; memory cannot grow behind the
-channel. Invariant: a chunk is taken whole or not at all, and first come is first served. Pure: time is passed in.
-Called by the intake (in) and by the deliveries (out).
+An event holds room from the moment it is accepted until its outcome is known in the sinks that the intake waits for, so
+a stalled sink fills the house and the next request is refused; memory cannot grow behind the channel. Invariant: the
+events of a request come in together or not at all, and first come is first served. Pure: time is passed in. Called by
+the intake.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import ceil
-
-from hermes.event import Chunk
 
 SHORTEST_RETRY = 1
 LONGEST_RETRY = 30
@@ -52,76 +50,64 @@ class DrainRate:
 
 
 class _Waiter:
-    __slots__ = ("chunk", "settle")
+    __slots__ = ("count", "settle", "size")
 
-    def __init__(self, chunk: Chunk, settle: Callable[[bool], None]) -> None:
-        self.chunk = chunk
+    def __init__(self, count: int, size: int, settle: Callable[[bool], None]) -> None:
+        self.count = count
+        self.size = size
         self.settle = settle
 
 
 class Admission:
-    """Room for ``max_events`` and ``max_bytes``. As many bytes again may belong to those who wait for room.
+    """Room for ``max_events`` and ``max_bytes``. As many bytes again may belong to those who wait for room."""
 
-    ``take`` is called with each chunk that is let in, at once, in pieces of at most ``max_chunk`` events. A piece
-    leaves when ``needed`` sinks have settled it.
-    """
-
-    def __init__(
-        self, max_events: int, max_bytes: int, take: Callable[[Chunk], None], *, max_chunk: int, needed: int = 1
-    ) -> None:
-        self.max_events = max_events
-        self.max_bytes = max_bytes
+    def __init__(self, max_events: int, max_bytes: int) -> None:
         self.events = 0
         self.bytes = 0
         self.accepted = 0
-        self._take = take
-        self._max_chunk = max_chunk
-        self._needed = needed
+        self._max_events = max_events
+        self._max_bytes = max_bytes
         self._waiters: deque[_Waiter] = deque()
         self._waiting_bytes = 0
         self._closed = False
         self._drained = DrainRate()
 
-    def offer(self, chunk: Chunk) -> bool:
-        """Let a chunk in, or refuse it for want of room."""
-        if self._waiters or not self._has_room(chunk):
+    def admit(self, count: int, size: int) -> bool:
+        """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""
+        if self._waiters or not self._has_room(count, size):
             return False
-        self._let_in(chunk)
+        self.events += count
+        self.bytes += size
+        self.accepted += count
         return True
 
-    def wait(self, chunk: Chunk, settle: Callable[[bool], None]) -> Callable[[], None]:
-        """Let a chunk in as soon as there is room and its turn has come, then ``settle(True)``.
+    def wait(self, count: int, size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
+        """Let events in as soon as there is room and their turn has come, and then ``settle(True)``.
 
         ``settle(False)`` comes if it is called off (by the function returned), if admission closes, or at once if too
         many wait already.
         """
-        if self._closed or self._waiting_bytes + chunk.size > self.max_bytes:
+        if self._closed or self._waiting_bytes + size > self._max_bytes:
             settle(False)
             return lambda: None
-        waiter = _Waiter(chunk, settle)
+        waiter = _Waiter(count, size, settle)
         self._waiters.append(waiter)
-        self._waiting_bytes += chunk.size
+        self._waiting_bytes += size
         self._admit_waiters()
         return lambda: self._call_off(waiter)
 
-    def settle(self, chunks: Sequence[Chunk], now: float) -> None:
-        """One of the sinks that admission waits for knows the outcome of these chunks."""
-        left = 0
-        for chunk in chunks:
-            chunk.unsettled -= 1
-            if chunk.unsettled == 0:
-                left += len(chunk.events)
-                self.bytes -= chunk.size
-        if left:
-            self.events -= left
-            self._drained.record(left, now)
-            self._admit_waiters()
+    def leave(self, count: int, size: int, now: float) -> None:
+        """Events have their outcome: their room is free."""
+        self.events -= count
+        self.bytes -= size
+        self._drained.record(count, now)
+        self._admit_waiters()
 
     def close(self) -> None:
         """Let nobody in any more; those who wait are told."""
         self._closed = True
         while self._waiters:
-            self._dismiss(self._waiters[0], False)
+            self._dismiss(self._waiters[0]).settle(False)
 
     def retry_after(self, now: float) -> int:
         """Whole seconds until there may be room, 1 to 30, by how fast events have left lately."""
@@ -130,32 +116,26 @@ class Admission:
             return LONGEST_RETRY if self.events else SHORTEST_RETRY
         return max(SHORTEST_RETRY, min(LONGEST_RETRY, ceil(self.events / rate)))
 
-    def _has_room(self, chunk: Chunk) -> bool:
-        if self._closed or self.events + len(chunk.events) > self.max_events:
+    def _has_room(self, count: int, size: int) -> bool:
+        if self._closed or self.events + count > self._max_events:
             return False
         # A body larger than all the room for bytes is taken when the house is empty: else it never could be.
-        return self.bytes + chunk.size <= self.max_bytes or not self.events
-
-    def _let_in(self, chunk: Chunk) -> None:
-        count = len(chunk.events)
-        self.events += count
-        self.bytes += chunk.size
-        self.accepted += count
-        for piece in chunk.split(self._max_chunk):
-            piece.unsettled = self._needed
-            self._take(piece)
+        return self.bytes + size <= self._max_bytes or not self.events
 
     def _admit_waiters(self) -> None:
-        while self._waiters and self._has_room(self._waiters[0].chunk):
-            self._let_in(self._waiters[0].chunk)
-            self._dismiss(self._waiters[0], True)
+        while self._waiters and self._has_room(self._waiters[0].count, self._waiters[0].size):
+            waiter = self._dismiss(self._waiters[0])
+            self.events += waiter.count
+            self.bytes += waiter.size
+            self.accepted += waiter.count
+            waiter.settle(True)
 
     def _call_off(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
-            self._dismiss(waiter, False)
+            self._dismiss(waiter).settle(False)
             self._admit_waiters()
 
-    def _dismiss(self, waiter: _Waiter, taken: bool) -> None:
+    def _dismiss(self, waiter: _Waiter) -> _Waiter:
         self._waiters.remove(waiter)
-        self._waiting_bytes -= waiter.chunk.size
-        waiter.settle(taken)
+        self._waiting_bytes -= waiter.size
+        return waiter

@@ -93,8 +93,9 @@ class Delivery:
         """What became of the events that were offered."""
         return self._ledger.account()
 
-    def abandon(self) -> None:
-        """Nobody will come for what is still buffered, for the workers were cancelled: count it."""
+    def abandon(self, accepted: int) -> None:
+        """All tasks have ended: of ``accepted`` events, what has no outcome, here or on the way here, is dropped."""
+        self._ledger.accept(accepted - self._ledger.accepted)
         left = self._ledger.account().in_flight
         if left:
             self._ledger.drop(left, "shutdown")

@@ -1,13 +1,15 @@
 """The intake: the bounded channel between the edge and the sinks, and the task at its end.
 
-The edge offers a chunk; admission lets it in or not; the channel carries it. The task that wakes takes everything that
-waits, counts it once, and hands it to every sink's delivery: one wake-up a chunk of work, never one an event.
-Invariant: the channel never overflows, for admission bounds what can be in it. Closing the intake ends the task when all is handed
-on, and that in turn ends the deliveries. The edge calls `offer`, `wait` and `retry_after`; the app runs `run`.
+The edge offers the events of a request; admission lets them in or not; they join the open chunk, and the channel
+carries it. The task that wakes takes everything that waits, counts it once, and hands it to every sink's delivery: one
+wake-up a chunk of work, never one an event. Invariant: the channel never overflows, for every chunk in it
+holds an event that admission has counted. Closing the intake ends the task when all is handed on, and that in turn ends
+the deliveries. The edge calls `offer`, `wait` and `retry_after`; the app runs `run`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import trio
@@ -15,11 +17,13 @@ import trio
 from hermes.engine.admission import Admission
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
-from hermes.event import Chunk
+from hermes.event import Chunk, Event
+
+_GATHER_SECONDS = 0.002
 
 
 class Intake:
-    """What the edge gives its chunks to. ``blocking``: a chunk for which there is no room may wait."""
+    """What the edge gives its events to. ``blocking``: events for which there is no room may wait."""
 
     def __init__(
         self,
@@ -33,26 +37,40 @@ class Intake:
         self._send, self._receive = trio.open_memory_channel[Chunk](queue_size)
         self._deliveries = deliveries
         self._aggregator = aggregator
+        self._max_chunk = min(delivery.max_batch for delivery in deliveries)
+        self._open: Chunk | None = None
+        self.admission = Admission(queue_size, queue_bytes)
+        # Events hold their room until every required sink has settled them; where none is required, the first sink.
         waited_for = [delivery for delivery in deliveries if delivery.required]
-        self.admission = Admission(
-            queue_size,
-            queue_bytes,
-            self._send.send_nowait,
-            max_chunk=min(delivery.max_batch for delivery in deliveries),
-            needed=len(waited_for) or 1,
-        )
+        self._needed = len(waited_for) or 1
         for delivery in waited_for or deliveries:
             delivery.on_settled = self._settle
         self.capacity = queue_size
         self.blocking = blocking
 
-    def offer(self, chunk: Chunk) -> bool:
-        """Take all events of a chunk, or none (False)."""
-        return self.admission.offer(chunk)
+    def offer(self, events: list[Event], size: int) -> bool:
+        """Take all the events, which came in ``size`` bytes, or none (False)."""
+        if not self.admission.admit(len(events), size):
+            return False
+        self._take(events, size)
+        return True
 
-    def wait(self, chunk: Chunk, settle: Callable[[bool], None]) -> Callable[[], None]:
-        """Take a chunk when there is room, then ``settle(True)``. The function returned calls it off, with False."""
-        return self.admission.wait(chunk, settle)
+    def wait(self, events: list[Event], size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
+        """Take them when there is room, and then ``settle(True)``. The function returned calls it off, with False."""
+
+        def admitted(taken: bool) -> None:
+            if taken:
+                self._take(events, size)
+            settle(taken)
+
+        return self.admission.wait(len(events), size, admitted)
+
+    def offer_derived(self, events: list[Event], size: int) -> bool:
+        """Take events that Hermes made of others, which are not counted again, or none (False)."""
+        if len(events) > self._max_chunk or not self.admission.admit(len(events), size):
+            return False
+        self._send_chunk(Chunk(events, time.time(), size, derived=True))
+        return True
 
     def retry_after(self) -> int:
         """Whole seconds after which there may be room again."""
@@ -63,6 +81,8 @@ class Intake:
         with self._receive:
             async for chunk in self._receive:
                 self._hand_on(chunk)
+                # Under load each wake-up would bring a request or two. What comes in this pause comes at once.
+                await trio.sleep(_GATHER_SECONDS)
         for delivery in self._deliveries:
             delivery.close()
 
@@ -71,7 +91,25 @@ class Intake:
         self.admission.close()
         self._send.close()
 
+    def _take(self, events: list[Event], size: int) -> None:
+        """Put admitted events into the open chunk, which is on its way already, or into new ones."""
+        chunk = self._open
+        if chunk is not None and len(chunk.events) + len(events) <= self._max_chunk:
+            chunk.events += events
+            chunk.size += size
+            return
+        chunk = Chunk(events, time.time(), size)
+        if len(events) <= self._max_chunk:
+            self._open = chunk
+        for piece in chunk.split(self._max_chunk):
+            self._send_chunk(piece)
+
+    def _send_chunk(self, chunk: Chunk) -> None:
+        chunk.unsettled = self._needed
+        self._send.send_nowait(chunk)
+
     def _hand_on(self, chunk: Chunk) -> None:
+        self._open = None
         chunks = [chunk]
         try:
             while True:
@@ -83,4 +121,11 @@ class Intake:
             delivery.offer(chunks)
 
     def _settle(self, chunks: Sequence[Chunk]) -> None:
-        self.admission.settle(chunks, trio.current_time())
+        count = size = 0
+        for chunk in chunks:
+            chunk.unsettled -= 1
+            if chunk.unsettled == 0:
+                count += len(chunk.events)
+                size += chunk.size
+        if count:
+            self.admission.leave(count, size, trio.current_time())

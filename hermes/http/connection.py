@@ -39,6 +39,10 @@ class Phase(Enum):
     HANDOVER = auto()
 
 
+# As names of the module, for looking a member up on its enum costs more than the rest of a comparison.
+_IDLE, _HEAD, _BODY, _CHUNKED, _CLOSING, _HANDOVER = Phase
+
+
 class BodyBudget:
     """The bound on request bodies that have begun to arrive and are not complete, over all connections, in bytes."""
 
@@ -106,16 +110,16 @@ class Connection:
         "_reserved",
         "_scanned",
         "_skip",
-        "_slots",
         "out",
         "phase",
         "unsent",
+        "waiting",
     )
 
     def __init__(self, lane: Lane, on_ready: Callable[[], None]) -> None:
         self._lane = lane
         self._on_ready = on_ready
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.out: list[bytes] = []
         self.unsent = 0
         self._buffer = b""
@@ -126,18 +130,19 @@ class Connection:
         self._chunked: ChunkedDecoder | None = None
         self._reserved = 0
         self._skip = False
-        self._slots: deque[Slot] = deque()
+        self.waiting: deque[Slot] = deque()  # from the first response that is not ready on
 
     # --- what the owner of the socket calls --------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Bytes came. Ends with responses in ``out``, or with another ``phase``, or with both."""
-        if self.phase is Phase.BODY:
-            data = self._receive_body(data)
-        elif self.phase is Phase.CHUNKED:
-            data = self._receive_chunked(data)
-        elif self.phase is Phase.CLOSING:
-            return
+        if self.phase is not _IDLE:
+            if self.phase is _BODY:
+                data = self._receive_body(data)
+            elif self.phase is _CHUNKED:
+                data = self._receive_chunked(data)
+            elif self.phase is _CLOSING:
+                return
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -146,46 +151,41 @@ class Connection:
 
     def receive_eof(self) -> None:
         """The client sends no more. Waits are called off, what it is still owed is sent, then the connection ends."""
-        if self.phase in {Phase.HEAD, Phase.BODY, Phase.CHUNKED}:
+        if self.phase in {_HEAD, _BODY, _CHUNKED}:
             self._abandon_request()
-        self.phase = Phase.CLOSING
+        self.phase = _CLOSING
         self.call_off()
 
     def call_off(self) -> None:
         """End the waits for responses: each is answered as its route says (the queue is full, try again)."""
-        for slot in tuple(self._slots):
+        for slot in tuple(self.waiting):
             if slot.call_off is not None:
                 slot.call_off()
 
     def time_out(self) -> None:
         """The current phase took too long: 408 for a request that has begun, and the end."""
-        if self.phase in {Phase.HEAD, Phase.BODY, Phase.CHUNKED}:
-            what = "headers" if self.phase is Phase.HEAD else "body"
+        if self.phase in {_HEAD, _BODY, _CHUNKED}:
+            what = "headers" if self.phase is _HEAD else "body"
             self._refuse(problem(408, f"the request's {what} came too slowly", close=True))
-        self.phase = Phase.CLOSING
+        self.phase = _CLOSING
 
     def drop(self) -> None:
         """The socket is gone: give back what the connection holds, and call its waits off unheard."""
         self._abandon_request()
-        self.phase = Phase.CLOSING
+        self.phase = _CLOSING
         self.call_off()
-        self._slots.clear()
+        self.waiting.clear()
         self.out.clear()
 
     @property
     def answered(self) -> bool:
         """Whether no request is in progress and no response is owed."""
-        return not self._slots and self.phase in {Phase.IDLE, Phase.CLOSING, Phase.HANDOVER}
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a response is owed that is not ready."""
-        return bool(self._slots)
+        return not self.waiting and self.phase in {_IDLE, _CLOSING, _HANDOVER}
 
     @property
     def wants_bytes(self) -> bool:
         """Whether the client may send more now: not while too much of what it asked for is unanswered or unread."""
-        return len(self._slots) < MAX_SLOTS and self.unsent < MAX_UNSENT and self.phase is not Phase.HANDOVER
+        return len(self.waiting) < MAX_SLOTS and self.unsent < MAX_UNSENT and self.phase is not _HANDOVER
 
     def take_handover(self) -> bytes:
         """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
@@ -194,7 +194,7 @@ class Connection:
 
     def resume(self) -> None:
         """There is room for responses again: go on with what was left unread."""
-        if self._buffer and self.phase in {Phase.IDLE, Phase.HEAD}:
+        if self._buffer and self.phase in {_IDLE, _HEAD}:
             data, self._buffer = self._buffer, b""
             self._receive_heads(data)
 
@@ -204,16 +204,16 @@ class Connection:
         """Serve every complete request in ``data``; what is left is kept for the bytes that follow."""
         position, size, recall = 0, len(data), self._lane.heads.recall
         while position < size:
-            if len(self._slots) >= MAX_SLOTS or self.unsent >= MAX_UNSENT:
+            if self.unsent >= MAX_UNSENT or len(self.waiting) >= MAX_SLOTS:
                 self._keep(data, position)
                 return
-            end = data.find(_END_OF_HEAD, max(position, self._scanned))
+            end = data.find(_END_OF_HEAD, self._scanned or position)
             if end < 0 or end - position > MAX_HEAD_BYTES:
                 self._keep_partial_head(data, position)
                 return
             self._scanned = 0
             end += 4
-            raw = data[position:end] if position or end < size else data
+            raw = data[position:end]
             head = recall(raw)
             if head is None:
                 stripped = raw.lstrip(b"\r\n")
@@ -226,16 +226,16 @@ class Connection:
                     self._refuse(error.response)
                     return
             if head.route is None:
-                self.phase = Phase.HANDOVER
+                self.phase = _HANDOVER
                 self._buffer = data[position:]
                 return
             stop = end + head.content_length
             if head.refusal is None and not head.chunked and stop <= size:
                 # The whole request is here: the usual case, and the only one that has to be fast.
-                self.phase = Phase.IDLE
+                self.phase = _IDLE
                 self._serve(head, data[end:stop])
                 position = stop
-                if self.phase is Phase.CLOSING:
+                if self.phase is not _IDLE:
                     return
                 continue
             data = self._begin_body(head, data[end:])
@@ -259,7 +259,7 @@ class Connection:
                 self._refuse(problem(400, "the request is malformed: a line ends in a bare LF", close=True))
                 return
             lone = kept.find(b"\n", lone + 1)
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self._scanned = max(0, len(kept) - 3)
 
     # --- bodies ------------------------------------------------------------------------------------------------
@@ -278,10 +278,10 @@ class Connection:
             return b""
         self._lane.inflight += 1
         if head.chunked:
-            self.phase = Phase.CHUNKED
+            self.phase = _CHUNKED
             self._chunked = ChunkedDecoder()
             return self._receive_chunked(data)
-        self.phase = Phase.BODY
+        self.phase = _BODY
         self._missing = head.content_length
         return self._receive_body(data)
 
@@ -320,7 +320,7 @@ class Connection:
         assert head is not None  # noqa: S101 - a body has a head
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._abandon_request()
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         if head.refusal is not None:
             self._answer(head, head.refusal, self._lane.clock())
         else:
@@ -340,7 +340,7 @@ class Connection:
 
     def _abandon_request(self) -> None:
         """Forget the request in progress and give back what it held."""
-        if self._head is not None and self.phase in {Phase.BODY, Phase.CHUNKED}:
+        if self._head is not None and self.phase in {_BODY, _CHUNKED}:
             self._lane.inflight -= 1
         self._lane.body_budget.release(self._reserved)
         self._reserved = 0
@@ -353,25 +353,29 @@ class Connection:
 
     def _serve(self, head: Head, body: bytes) -> None:
         began = self._lane.clock()
-        result = head.route.handle(head, body)  # type: ignore[union-attr]
-        if isinstance(result, Response):
+        result = head.handle(head, body)
+        if not isinstance(result, Response):
+            self._wait(head, result, began)
+        elif self.waiting:
             self._answer(head, result, began)
         else:
-            self._wait(head, result, began)
+            data = self._finish(head, result, began)
+            self.out.append(data)
+            self.unsent += len(data)
 
     def _answer(self, head: Head, response: Response, began: float) -> None:
         data = self._finish(head, response, began)
-        if self._slots:
+        if self.waiting:
             slot = Slot(head, began)
             slot.data = data
-            self._slots.append(slot)
+            self.waiting.append(slot)
         else:
             self.out.append(data)
             self.unsent += len(data)
 
     def _wait(self, head: Head, wait: Wait, began: float) -> None:
         slot = Slot(head, began)
-        self._slots.append(slot)
+        self.waiting.append(slot)
         self._lane.inflight += 1
 
         def settle(response: Response) -> None:
@@ -382,7 +386,7 @@ class Connection:
             self._on_ready()
 
         if not head.keep_alive:
-            self.phase = Phase.CLOSING
+            self.phase = _CLOSING
         call_off = wait(settle)
         if slot.data is None:
             slot.call_off = call_off
@@ -392,8 +396,8 @@ class Connection:
         lane, lines = self._lane, head.response_lines
         if response.close or not head.keep_alive or lane.draining:
             lines += b"\r\nconnection: close"
-            if self.phase is not Phase.HANDOVER:
-                self.phase = Phase.CLOSING
+            if self.phase is not _HANDOVER:
+                self.phase = _CLOSING
                 self._buffer = b""
         lane.observe(head.route_name, response.status, lane.clock() - began)
         return response.render(head.request_id or lane.request_id(), lines)
@@ -401,22 +405,22 @@ class Connection:
     def _refuse(self, response: Response, head: Head | None = None) -> None:
         """Answer a request whose end cannot be found, or is not worth waiting for, and end the connection."""
         self._abandon_request()
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self._answer(head or _UNREADABLE, response, self._lane.clock())
-        self.phase = Phase.CLOSING
+        self.phase = _CLOSING
         self._buffer = b""
 
     def _push(self, data: bytes) -> None:
-        if self._slots:
+        if self.waiting:
             slot = Slot(None, 0.0)
             slot.data = data
-            self._slots.append(slot)
+            self.waiting.append(slot)
         else:
             self.out.append(data)
             self.unsent += len(data)
 
     def _flush_slots(self) -> None:
-        slots = self._slots
+        slots = self.waiting
         while slots and (data := slots[0].data) is not None:
             slots.popleft()
             self.out.append(data)

@@ -2,8 +2,8 @@
 
 A client on a keep-alive connection sends the same head again and again, at most with another Content-Length. So the
 parsed head is kept by its exact bytes, and a request whose head is known costs one dictionary lookup. Invariant: a head
-that is remembered came through the whole strict path, holds nothing of its own (no request id, no
-expectation, no refusal), and the memory is bounded. Called by the connection. httptools stops here.
+that is remembered came through the whole strict path, has a length and nothing of its own (no request id,
+no expectation, no refusal), and the memory is bounded. Called by the connection. httptools stops here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from hermes.http.response import Response, problem
 MAX_HEAD_BYTES = 64 * 2**10
 _REMEMBERED = 4096
 _REMEMBERED_BYTES = 2048  # a longer head is parsed each time, which bounds the memory to 8 MiB
+
+JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded"})
+"""Media types that are read as JSON: its own, none, and the label that ``curl -d`` sends by itself."""
 
 _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/\d\.\d\r\n")
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -35,7 +38,8 @@ class Head:
     """A request's head. Header names are lower case; a repeated header is joined with commas.
 
     ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
-    control lane. ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
+    control lane. ``plain``: the body is JSON without a coding.
+    ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
     """
 
     __slots__ = (
@@ -43,11 +47,13 @@ class Head:
         "coding",
         "content_length",
         "expect_continue",
+        "handle",
         "headers",
         "keep_alive",
         "media_type",
         "method",
         "path",
+        "plain",
         "refusal",
         "request_id",
         "response_lines",
@@ -62,12 +68,14 @@ class Head:
         self.keep_alive = keep_alive
         self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.coding = headers.get("content-encoding", "").strip().lower()
+        self.plain = not self.coding and self.media_type in JSON_TYPES
         self.content_length = -1
         self.chunked = False
         self.expect_continue = False
         self.request_id = b""
         self.response_lines = b""
         self.route: Route | None = None
+        self.handle: Handler = _unrouted
         self.route_name = "unreadable"
         self.refusal: Response | None = None
 
@@ -87,7 +95,7 @@ class Route:
         self,
         name: str,
         check: Callable[[Head], Response | None],
-        handle: Callable[[Head, bytes], Response | Wait],
+        handle: Handler,
         response_lines: Callable[[Head], bytes],
         max_body_bytes: int,
     ) -> None:
@@ -101,6 +109,12 @@ class Route:
 Wait = Callable[[Callable[[Response], None]], Callable[[], None]]
 """Starts a wait for a response. The callback may come at once. What it returns calls the wait off, with an answer."""
 
+Handler = Callable[[Head, bytes], Response | Wait]
+
+
+def _unrouted(head: Head, _body: bytes) -> Response | Wait:
+    return problem(404, f"the fast lane has no {head.method} {head.path}")
+
 
 class Heads:
     """Parses heads for a table of routes, ``(method, path)`` to route, and remembers them by their bytes."""
@@ -108,13 +122,13 @@ class Heads:
     def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
         self._routes = routes
         self._known: dict[bytes, Head] = {}
-        self.recall = self._known.get
+        self.recall: Callable[[bytes], Head | None] = self._known.get
 
     def parse(self, data: bytes) -> Head:
         """The head in ``data``, which ends in its empty line. Raises `BadHead`."""
         head = self._parse(data)
-        own = head.request_id or head.expect_continue or head.refusal
-        if head.route is not None and not own and len(data) <= _REMEMBERED_BYTES:
+        usual = not (head.request_id or head.expect_continue or head.refusal) and head.content_length >= 0
+        if head.route is not None and usual and len(data) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[data] = head
@@ -145,6 +159,7 @@ class Heads:
             raise BadHead(400, "the request is malformed: expected exactly one Host header")
         head.route = route
         head.route_name = route.name
+        head.handle = route.handle
         head.response_lines = route.response_lines(head)
         if head.keep_alive and "connection" in headers:
             head.response_lines += b"\r\nconnection: keep-alive"  # HTTP/1.0 clients that asked for it wait to hear so

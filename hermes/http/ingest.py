@@ -7,7 +7,6 @@ answer means that none of them was. The app lends the intake; this module knows 
 from __future__ import annotations
 
 import hmac
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,14 +14,13 @@ from typing import Protocol
 import msgspec
 
 from hermes.decode import BadBody, Decoded, EventDecoder
-from hermes.event import Chunk
+from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
-from hermes.http.head import Head, Route, Wait, too_large
+from hermes.http.head import JSON_TYPES, Head, Route, Wait, too_large
 from hermes.http.response import Response, problem
 
 PATH = "/events"
 
-_JSON = frozenset({"", "application/json", "application/x-www-form-urlencoded"})
 _LINES = frozenset({"application/x-ndjson", "application/jsonl", "application/ndjson", "application/x-jsonlines"})
 
 
@@ -32,11 +30,11 @@ class Intake(Protocol):
     capacity: int
     blocking: bool
 
-    def offer(self, chunk: Chunk) -> bool:
-        """Take all events of the chunk, or none (False)."""
+    def offer(self, events: list[Event], size: int) -> bool:
+        """Take all the events, which came in ``size`` bytes, or none (False)."""
 
-    def wait(self, chunk: Chunk, settle: Callable[[bool], None]) -> Callable[[], None]:
-        """Take the chunk when there is room, then ``settle(True)``. The function returned calls it off, with False."""
+    def wait(self, events: list[Event], size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
+        """Take them when there is room, then ``settle(True)``. The function returned calls it off, with False."""
 
     def retry_after(self) -> int:
         """Whole seconds after which there may be room again."""
@@ -54,7 +52,6 @@ class Ingest:
         max_body_bytes: int,
         keys: Sequence[str] = (),
         origins: Sequence[str] = (),
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._intake = intake
         self._decoder = decoder
@@ -62,7 +59,8 @@ class Ingest:
         self._max_body_bytes = max_body_bytes
         self._keys = [key.encode() for key in keys]
         self._origins = frozenset(origins)
-        self._clock = clock
+        self._offer = intake.offer
+        self._decode_one = decoder.decode_one
         self.route = Route(PATH, self.check, self.handle, self.response_lines, max_body_bytes)
 
     def response_lines(self, head: Head) -> bytes:
@@ -86,7 +84,7 @@ class Ingest:
                 {"WWW-Authenticate": 'Bearer realm="hermes"'},
             )
         media_type, coding = head.media_type, head.coding
-        if media_type not in _JSON and media_type not in _LINES:
+        if media_type not in JSON_TYPES and media_type not in _LINES:
             return problem(
                 415, f"Content-Type {media_type!r} is not taken: send application/json or application/x-ndjson"
             )
@@ -100,6 +98,13 @@ class Ingest:
 
     def handle(self, head: Head, body: bytes) -> Response | Wait:
         """Decode the body and offer its events to the intake."""
+        if head.plain and body[:1] == b"{":
+            event = self._decode_one(body)
+            if event is not None and self._offer([event], len(body)):
+                return _ONE_ACCEPTED
+        return self._handle_any(head, body)
+
+    def _handle_any(self, head: Head, body: bytes) -> Response | Wait:
         coding = head.coding
         if coding:
             try:
@@ -123,16 +128,17 @@ class Ingest:
                 "too_many",
                 f"{len(events)} events are more than QUEUE_SIZE, {self._intake.capacity}: send fewer a request",
             )
-        chunk = Chunk(events, self._clock(), len(body))
-        if self._intake.offer(chunk):
+        if self._intake.offer(events, len(body)):
             return _accepted(decoded)
         if self._intake.blocking:
-            return self._wait_for_room(chunk, decoded)
+            return self._wait_for_room(decoded, len(body))
         return self._no_room()
 
-    def _wait_for_room(self, chunk: Chunk, decoded: Decoded) -> Wait:
+    def _wait_for_room(self, decoded: Decoded, size: int) -> Wait:
         def wait(answer: Callable[[Response], None]) -> Callable[[], None]:
-            return self._intake.wait(chunk, lambda taken: answer(_accepted(decoded) if taken else self._no_room()))
+            return self._intake.wait(
+                decoded.events, size, lambda taken: answer(_accepted(decoded) if taken else self._no_room())
+            )
 
         return wait
 
@@ -168,7 +174,8 @@ def _accepted(decoded: Decoded) -> Response:
     return response
 
 
-_ACCEPTED: dict[int, Response] = {}
+_ONE_ACCEPTED = Response(202, b'{"accepted":1}')
+_ACCEPTED: dict[int, Response] = {1: _ONE_ACCEPTED}
 _MOST_ACCEPTED = 1024
 
 

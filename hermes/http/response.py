@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -23,7 +22,7 @@ class Response:
     ``close`` ends the connection after it, for a request whose rest cannot be told from the next one's beginning.
     """
 
-    __slots__ = ("_prefix", "body", "close", "content_type", "headers", "status")
+    __slots__ = ("_dated", "_prefix", "_second", "_tail", "body", "close", "content_type", "headers", "status")
 
     def __init__(
         self,
@@ -44,21 +43,17 @@ class Response:
             lines.append(f"content-type: {content_type}")
         lines.extend(f"{name}: {value}" for name, value in self.headers.items())
         self._prefix = "\r\n".join([*lines, "date: "]).encode("latin-1")
+        self._tail = b"\r\n\r\n" + body
+        self._dated = b""
+        self._second = -1
 
-    def render(self, request_id: bytes, extra: bytes = b"") -> bytes:
-        """The bytes to send. ``extra`` is ready header lines, each begun by a line break."""
-        return b"%b%b\r\nx-request-id: %b%b\r\n\r\n%b" % (
-            self._prefix,
-            _date(int(time.time())),
-            request_id,
-            extra,
-            self.body,
-        )
-
-
-@lru_cache(maxsize=4)
-def _date(second: int) -> bytes:
-    return formatdate(second, usegmt=True).encode()
+    def render(self, request_id: bytes, lines: bytes = b"") -> bytes:
+        """The bytes to send. ``lines`` is ready header lines, each begun by a line break."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._dated = b"%b%b\r\nx-request-id: " % (self._prefix, formatdate(second, usegmt=True).encode())
+        return self._dated + request_id + lines + self._tail
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

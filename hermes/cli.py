@@ -1,0 +1,183 @@
+"""The command line: ``hermes serve``, ``hermes sinks``, ``hermes config check``, ``hermes load``.
+
+Invariant: what an operator did wrong is one line on stderr and exit code 2; a traceback is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+import msgspec
+import structlog
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from hermes import __version__
+from hermes.app import Running, serve
+from hermes.config import Settings, Variable, describe, read_settings
+from hermes.errors import ConfigError, PluginError
+from hermes.load.command import load
+from hermes.logs import configure_logs
+from hermes.sink import (
+    ConfiguredSink,
+    DeliverySettings,
+    configure_sinks,
+    installed_sinks,
+    load_plugin,
+    variable_prefix,
+)
+
+_EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
+
+
+def _tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what the operator can mend into one line."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except* (ConfigError, PluginError) as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            click.echo(f"hermes: {error}", err=True)
+            sys.exit(2)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hermes")
+def main() -> None:
+    """Hermes takes events in over HTTP, keeps them safe and delivers them to sinks.
+
+    Settings are variables of the environment; `hermes config check` lists them with their values.
+    """
+
+
+main.add_command(load)
+
+
+@main.command("serve")
+@_tells_the_operator
+def serve_command() -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    The first signal drains: what was accepted is delivered, within SHUTDOWN_TIMEOUT. A second one stops at once.
+
+    Exit code 0: everything accepted has its outcome in every sink. 1: not so, and the log says how much. 2: a setting
+    is wrong.
+    """
+    settings = read_settings(os.environ)
+    sinks = configure_sinks(settings.sink_names(), os.environ)
+    configure_logs(settings.log_level, settings.log_format)
+    sys.exit(0 if trio.run(_serve_until_signalled, settings, sinks) else 1)
+
+
+async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> bool:
+    stop = trio.Event()
+    clean = False
+
+    async def run(task_status: trio.TaskStatus[Running]) -> None:
+        nonlocal clean
+        clean = await serve(settings, sinks, stop, task_status)
+        nursery.cancel_scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey_signals, signals, stop, nursery.cancel_scope)
+            running: Running = await nursery.start(run)
+            _greet(settings, running)
+    return clean
+
+
+async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelScope) -> None:
+    """The first signal asks for a graceful stop, the second ends it."""
+    async for number in signals:
+        if stop.is_set():
+            structlog.get_logger("hermes").error("stopping at once", signal=signal.Signals(number).name)
+            everything.cancel()
+        stop.set()
+
+
+def _greet(settings: Settings, running: Running) -> None:
+    scheme = "https" if settings.tls_cert else "http"
+    host = settings.http_addr.host or "localhost"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{running.addresses[0][1]}"
+    structlog.get_logger("hermes").info("serving", url=url, sinks=",".join(settings.sink_names()), version=__version__)
+    if sys.stderr.isatty() or settings.log_format != "json":
+        key = " -H 'X-API-Key: YOUR_KEY'" if settings.api_keys else ""
+        click.echo(f"\nHermes listens on {url}\nTry:  curl -i {url}/events{key} -d '{_EXAMPLE}'\n", err=True)
+
+
+@main.command("sinks")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+@_tells_the_operator
+def list_sinks(as_json: bool) -> None:
+    """List the sinks that are installed, with the variables they declare."""
+    rows = []
+    for name, point in sorted(installed_sinks().items()):
+        row: dict[str, Any] = {"name": name, "package": point.dist.name if point.dist else "", "usable": True}
+        try:
+            plugin = load_plugin(point)
+        except PluginError as error:
+            row |= {"usable": False, "summary": str(error), "variables": []}
+        else:
+            variables = [v.name for v in describe(plugin.settings, variable_prefix(name))]
+            row |= {"summary": plugin.summary, "variables": variables}
+        rows.append(row)
+    if as_json:
+        click.echo(msgspec.json.encode(rows))
+        return
+    table = Table("sink", "package", "what it does", "its settings", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row["name"], row["package"], row["summary"], "\n".join(row["variables"]))
+    Console().print(table)
+    common = ", ".join(variable.name for variable in describe(DeliverySettings, "SINK_<NAME>_"))
+    click.echo(f"\nEvery sink also takes {common}.")
+
+
+@main.group()
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+@_tells_the_operator
+def check_config(as_json: bool) -> None:
+    """Validate the environment and print what `hermes serve` would run. Exit code 2 where it would not start."""
+    settings = read_settings(os.environ)
+    sinks = configure_sinks(settings.sink_names(), os.environ)
+    rows = _values(Settings, settings, "")
+    for sink in sinks:
+        prefix = variable_prefix(sink.name)
+        rows += _values(sink.plugin.settings, sink.settings, prefix)
+        rows += _values(DeliverySettings, sink.delivery, prefix)
+    if as_json:
+        click.echo(msgspec.json.encode({variable.name: shown for variable, shown, _ in rows}))
+        return
+    table = Table("variable", "value", "meaning", box=None, header_style="bold")
+    for variable, shown, changed in rows:
+        table.add_row(variable.name, shown, variable.description, style="" if changed else "dim")
+    Console().print(table)
+    click.echo(f"\nThe settings are valid. Hermes would listen on {settings.http_addr}", nl=False)
+    click.echo(f" and deliver to {', '.join(settings.sink_names())}.")
+
+
+def _values(group: type[msgspec.Struct], values: msgspec.Struct, prefix: str) -> list[tuple[Variable, str, bool]]:
+    """Each variable of a group with its value as text (secrets hidden), and whether it differs from the default."""
+    rows = []
+    for variable in describe(group, prefix):
+        value = getattr(values, variable.field)
+        shown = "(hidden)" if variable.secret and value else variable.show(value)
+        rows.append((variable, shown, value != variable.default))
+    return rows

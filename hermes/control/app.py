@@ -1,0 +1,187 @@
+"""The routes of the control lane, as a Quart-Trio app. Quart stops here.
+
+Invariant: every answer carries a request id, every error is problem details, and ``POST /events`` answers here (HTTP/2,
+odd spellings of the path) as it does in the fast lane, for both call the same route. The app lends what is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from quart import Response as QuartResponse
+from quart import g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from hermes.http.connection import BodyBudget
+from hermes.http.head import Head, Route, Wait, too_large
+from hermes.http.response import Response, problem
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id",
+    "Access-Control-Max-Age": "86400",
+}
+
+DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes, Mapping[str, str]]]]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the control lane shows, each a callable of whoever owns it. ``debug`` None: debugging answers 404."""
+
+    version: str
+    ready: Callable[[], bool]
+    aggregates: Callable[[], Mapping[str, int]]
+    metrics: Callable[[str], tuple[bytes, str]]
+    observe: Callable[[str, int, float], None]
+    request_id: Callable[[], bytes]
+    ingest: Route
+    body_budget: BodyBudget
+    debug: DebugAnswer | None = None
+
+
+def make_app(views: Views) -> QuartTrio:
+    """The ASGI app over these views."""
+    app = QuartTrio("hermes", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = views.ingest.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+
+    @app.before_request
+    async def begin() -> None:
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else views.request_id().decode()
+        g.began = time.perf_counter()
+
+    @app.after_request
+    async def finish(response: QuartResponse) -> QuartResponse:
+        response.headers["X-Request-Id"] = g.request_id
+        route = str(request.url_rule) if request.url_rule is not None else "unmatched"
+        views.observe(route, response.status_code, time.perf_counter() - g.began)
+        return response
+
+    @app.errorhandler(HTTPException)
+    async def explain(error: HTTPException) -> QuartResponse:
+        if error.code == 413:
+            return _to_quart(too_large(views.ingest.max_body_bytes))
+        headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
+        return _to_quart(problem(error.code or 500, error.description or "", headers))
+
+    @app.get("/")
+    async def index() -> dict[str, Any]:
+        paths = sorted({str(rule) for rule in app.url_map.iter_rules() if "<" not in str(rule)})
+        return {"service": "hermes", "version": views.version, "paths": paths}
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> QuartResponse | dict[str, str]:
+        if views.ready():
+            return {"status": "ready"}
+        return _to_quart(problem(503, "draining: no new events are taken", {"Retry-After": "1"}))
+
+    @app.get("/aggregates")
+    async def aggregates() -> Mapping[str, int]:
+        return dict(views.aggregates())
+
+    @app.get("/metrics")
+    async def metrics() -> QuartResponse:
+        body, content_type = views.metrics(request.headers.get("Accept", ""))
+        return QuartResponse(body, content_type=content_type)
+
+    _add_ingest(app, views)
+    if views.debug is not None:
+        _add_debug(app, views.debug)
+    return app
+
+
+def _add_ingest(app: QuartTrio, views: Views) -> None:
+    route = views.ingest
+
+    @app.post(route.name)
+    async def events() -> QuartResponse:
+        head = Head(request.method, request.path, _join_headers())
+        refusal = route.check(head)
+        response = refusal if refusal is not None else await _receive_and_handle(head, route, views.body_budget)
+        return _with_lines(_to_quart(response), route.response_lines(head))
+
+    @app.route(route.name, methods=["OPTIONS"], provide_automatic_options=False)
+    async def preflight() -> QuartResponse:
+        response = QuartResponse("", 204, headers={"Allow": "POST, OPTIONS"})
+        lines = route.response_lines(Head("OPTIONS", route.name, _join_headers()))
+        if b"access-control-allow-origin" in lines:
+            response.headers.update(_PREFLIGHT)
+        return _with_lines(response, lines)
+
+
+def _add_debug(app: QuartTrio, answer: DebugAnswer) -> None:
+    @app.get("/debug/pprof/", defaults={"name": ""})
+    @app.get("/debug/pprof/<path:name>")
+    async def debug(name: str) -> QuartResponse:
+        status, content_type, body, headers = await answer(f"/debug/pprof/{name}", request.args)
+        return QuartResponse(body, status, content_type=content_type, headers=dict(headers))
+
+
+async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:
+    """The body, within its bounds, and the route's answer to it."""
+    parts: list[bytes] = []
+    reserved = 0
+    try:
+        async for part in request.body:
+            if not budget.reserve(len(part)):
+                return problem(503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"})
+            reserved += len(part)
+            if reserved > route.max_body_bytes:
+                return too_large(route.max_body_bytes)
+            parts.append(part)
+    finally:
+        budget.release(reserved)
+    result = route.handle(head, b"".join(parts))
+    return result if isinstance(result, Response) else await _wait_for(result)
+
+
+async def _wait_for(wait: Wait) -> Response:
+    """The response that a wait ends with. A client that leaves cancels us, which calls the wait off."""
+    answers: list[Response] = []
+    arrived = trio.Event()
+
+    def answer(response: Response) -> None:
+        answers.append(response)
+        arrived.set()
+
+    call_off = wait(answer)
+    try:
+        await arrived.wait()
+    finally:
+        if not answers:
+            call_off()
+    return answers[0]
+
+
+def _join_headers() -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in request.headers:
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
+
+
+def _to_quart(response: Response) -> QuartResponse:
+    return QuartResponse(
+        response.body, response.status, content_type=response.content_type, headers=dict(response.headers)
+    )
+
+
+def _with_lines(response: QuartResponse, lines: bytes) -> QuartResponse:
+    for line in lines.decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    return response

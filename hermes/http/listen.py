@@ -1,0 +1,50 @@
+"""Listening sockets and the TLS context: what can fail at start, with an error that says which setting to change.
+
+Called by the app.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from hermes.config import Address
+from hermes.errors import ConfigError
+
+_BACKLOG = 4096
+
+
+def open_listeners(address: Address) -> list[socket.socket]:
+    """Non-blocking listening sockets for an address; without a host, one socket for IPv4 and IPv6 together.
+
+    Raises `ConfigError` where the address is in use or not ours.
+    """
+    dual = not address.host and socket.has_dualstack_ipv6()
+    host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
+    try:
+        info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets = []
+        for family, *_, place in dict.fromkeys(info):
+            sock = socket.create_server(
+                (str(place[0]), int(place[1])),
+                family=family,
+                backlog=_BACKLOG,
+                dualstack_ipv6=dual and family == socket.AF_INET6,
+            )
+            sock.setblocking(False)
+            sockets.append(sock)
+    except OSError as error:
+        raise ConfigError(f"HTTP_ADDR={str(address)!r}: cannot listen there: {error.strerror or error}") from None
+    return sockets
+
+
+def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's TLS context that offers HTTP/1.1 and HTTP/2. Raises `ConfigError` for files that cannot be used."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}") from None
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
