@@ -241,9 +241,6 @@ class Dispatcher(Generic[T]):
         self._full.append((self._batch, self._batch_items, self._batch_bytes))
         self._full_items += self._batch_items
         self._full_bytes += self._batch_bytes
-        self._begin()
-
-    def _begin(self) -> None:
         self._batch = []
         self._batch_items = self._batch_bytes = 0
         self._due = math.inf
