@@ -3,6 +3,7 @@
 What a plugin or a program that embeds a part of Hermes may import from here is its public interface.
 """
 
+from hermes.dispatch import Dispatcher, PayloadTooLarge, QueueFull, ShuttingDown, Stopped
 from hermes.errors import BatchRejected, ConfigError, HermesError, PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk, Event
 from hermes.sink import Sink, SinkPlugin
@@ -12,12 +13,17 @@ __all__ = [
     "BatchRejected",
     "Chunk",
     "ConfigError",
+    "Dispatcher",
     "Event",
     "HermesError",
+    "PayloadTooLarge",
     "PluginError",
+    "QueueFull",
+    "ShuttingDown",
     "Sink",
     "SinkPlugin",
     "SinkUnavailable",
+    "Stopped",
 ]
 
 __version__ = "0.1.0"
