@@ -1,0 +1,13 @@
+"""The sink that stores events in a Postgres table, each event id once. Needs the extra ``postgres``.
+
+``copy_rows`` makes the rows, ``table`` and ``partitions`` make what they go into, ``sink`` brings them there,
+``faults`` and ``salvage`` deal with what the server refuses.
+"""
+
+from hermes import SinkPlugin
+from hermes_sinks.postgres.settings import PostgresSettings
+from hermes_sinks.postgres.sink import PostgresSink, open_postgres
+
+__all__ = ["PostgresSettings", "PostgresSink", "open_postgres", "plugin"]
+
+plugin = SinkPlugin(open_postgres, PostgresSettings, summary="a Postgres table, each event id once")

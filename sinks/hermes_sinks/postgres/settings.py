@@ -1,0 +1,44 @@
+"""The settings of the postgres sink, and the table's name read from one of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+
+from hermes import ConfigError
+from hermes.config import about
+
+_PART = r'(?:"((?:[^"\0]|"")+)"|([^".\0]+))'
+_TABLE = re.compile(rf"(?:{_PART}\.)?{_PART}")
+_MAX_IDENTIFIER = 63  # bytes; the server cuts longer ones off, and two names may become one
+_LONGEST_SUFFIX = "_20231114"  # of a partition
+
+
+class PostgresSettings(msgspec.Struct, frozen=True):
+    """The settings of the postgres sink; the server is DB_DSN's."""
+
+    table: Annotated[str, about("the table, as `name` or `schema.name`, letter case kept; made if it is missing")] = (
+        "events"
+    )
+    dedup: Annotated[bool, about("store each event id once; `false`: an append-only table without a key")] = True
+    partition: Annotated[Literal["none", "day"], about("`day`: one partition a day (UTC) of the timestamp")] = "none"
+    partition_days: Annotated[
+        int, about("days back from today that get a partition; events of other days go to the default one", ge=1)
+    ] = 30
+    concurrency: Annotated[int, about("batches written at once; MAX_OPEN_CONNS may allow fewer", ge=1, le=64)] = 2
+    max_batch: Annotated[int, about("most events in one COPY", ge=1, le=1_000_000)] = 10_000
+
+
+def table_parts(text: str) -> tuple[str, ...]:
+    """The table's name, or its schema's and its own, that SINK_POSTGRES_TABLE stands for. Raises `ConfigError`."""
+    match = _TABLE.fullmatch(text)
+    parts = [] if match is None else [part.replace('""', '"') for part in match.groups() if part]
+    longest = _MAX_IDENTIFIER - len(_LONGEST_SUFFIX)
+    if not parts or any(len(part.encode()) > longest for part in parts):
+        raise ConfigError(
+            f"SINK_POSTGRES_TABLE={text!r}: expected name or schema.name, each of 1 to {longest} bytes; "
+            'a part that contains a dot is written in double quotes: "a.b"'
+        )
+    return tuple(parts)

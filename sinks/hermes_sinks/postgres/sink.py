@@ -1,0 +1,150 @@
+"""The sink on Postgres: one COPY a batch, and the long way for a batch that the server does not take as it is.
+
+    COPY into the table ── done
+      │ duplicate or conflict          │ a row refused
+      ▼                                ▼
+    one transaction: staging table, merged with ON CONFLICT DO NOTHING; refused ranges cut until the bad rows are known
+
+Invariants: a write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each
+event id (by day partitions: each id and timestamp) is stored once. A server that is down is found out by the first
+write, not at start. Called by the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import psycopg
+import trio
+
+from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
+from hermes.config import Settings
+from hermes.postgres import Connection, Pool, open_pool
+from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, split_rows
+from hermes_sinks.postgres.faults import RowFault, Verdict, judge, reason
+from hermes_sinks.postgres.partitions import DayPartitions
+from hermes_sinks.postgres.salvage import store_the_good
+from hermes_sinks.postgres.settings import PostgresSettings, table_parts
+from hermes_sinks.postgres.table import Table
+
+SLICE = 2000  # rows encoded between two checkpoints: about 0.7 ms of the loop
+ATTEMPTS = 3  # of a batch that conflicts with another writer's, before the engine's own retries
+ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included; a write may take much longer
+
+
+class PostgresSink:
+    """A sink over an open pool; ``settings`` say which table and how."""
+
+    def __init__(self, pool: Pool, settings: PostgresSettings, *, concurrency: int) -> None:
+        self.max_batch = settings.max_batch
+        self.concurrency = concurrency
+        parts = table_parts(settings.table)
+        self._pool = pool
+        self._table = Table(parts, settings.dedup, settings.partition == "day")
+        self._partitions = DayPartitions(parts, settings.partition_days) if self._table.by_day else None
+        self._preparing = trio.Lock()
+        self._prepared = False
+
+    async def write(self, batch: Batch) -> None:
+        """Store the batch, committed. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
+        if not len(batch):
+            await trio.lowlevel.checkpoint()
+            return
+        block = await _encode(batch)
+        try:
+            async with self._pool.connection() as connection:
+                await self._prepare(connection, batch)
+                refused = await self._store(connection, block)
+        except psycopg.Error as error:
+            judge(error)
+            self._prepared = False  # the table may be what was missing
+            raise SinkUnavailable(f"Postgres: {reason(error)}") from error
+        if refused:
+            raise BatchRejected(refused)
+
+    async def _prepare(self, connection: Connection, batch: Batch) -> None:
+        async with self._preparing:
+            if not self._prepared:
+                await self._table.prepare(connection)
+                if self._partitions is not None:
+                    self._partitions.forget()
+                self._prepared = True
+            if self._partitions is not None:
+                await self._partitions.prepare(connection, batch)
+
+    async def _store(self, connection: Connection, block: bytes) -> dict[int, str]:
+        """Store the rows of the block; return why those that are not stored were refused, by index."""
+        fault = None
+        try:
+            await connection.copy_in(self._table.copy_statement, block)
+        except psycopg.Error as error:
+            verdict = judge(error)
+            if verdict is Verdict.UNAVAILABLE:
+                raise
+            if verdict is Verdict.ROW:
+                fault = RowFault.of(error)
+        else:
+            return {}
+        rows = split_rows(block)
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._store_carefully(connection, rows, fault)
+            except psycopg.Error as error:
+                if judge(error) is not Verdict.CONFLICT:
+                    raise
+        return await self._store_carefully(connection, rows, fault)
+
+    async def _store_carefully(
+        self, connection: Connection, rows: Sequence[bytes], fault: RowFault | None
+    ) -> dict[int, str]:
+        """Store the good rows in one transaction. ``fault`` is what the server said to all of them, if it was that."""
+
+        async def store(part: Sequence[bytes]) -> RowFault | None:
+            try:
+                await self._store_part(connection, b"".join(part))
+            except psycopg.Error as error:
+                if judge(error) not in (Verdict.ROW, Verdict.DUPLICATE):
+                    raise
+                await connection.execute("ROLLBACK TO SAVEPOINT part")
+                return RowFault.of(error)
+            await connection.execute("RELEASE SAVEPOINT part; SAVEPOINT part")
+            return None
+
+        async with connection.transaction():
+            if self._table.dedup:
+                await connection.execute(self._table.make_staging_statement)
+            await connection.execute("SAVEPOINT part")
+            return await store_the_good(rows, store, fault)
+
+    async def _store_part(self, connection: Connection, block: bytes) -> None:
+        if not self._table.dedup:
+            await connection.copy_in(self._table.copy_statement, block)
+            return
+        await connection.copy_in(self._table.copy_staging_statement, block)
+        await connection.execute(self._table.merge_statement)
+        await connection.execute(self._table.clear_staging_statement)
+
+
+async def _encode(batch: Batch) -> bytes:
+    events, arrivals = batch.events, arrival_texts(batch)
+    blocks = []
+    for start in range(0, len(events), SLICE):
+        blocks.append(encode_rows(events[start : start + SLICE], arrivals[start : start + SLICE]))
+        await trio.lowlevel.checkpoint()
+    return b"".join(blocks)
+
+
+@asynccontextmanager
+async def open_postgres(settings: PostgresSettings, service: Settings) -> AsyncIterator[PostgresSink]:
+    """Open the sink on DB_DSN; nothing is dialed yet. Raises `ConfigError` for settings that make no sense."""
+    if not service.db_dsn:
+        raise ConfigError("DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database")
+    concurrency = min(settings.concurrency, service.max_open_conns)
+    try:
+        pool = open_pool(service.db_dsn, max_size=concurrency, acquire_timeout=ACQUIRE_TIMEOUT)
+    except psycopg.ProgrammingError:
+        # What psycopg says may quote the password.
+        raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
+    async with pool:
+        yield PostgresSink(pool, settings, concurrency=concurrency)

@@ -1,0 +1,158 @@
+"""The table behind the postgres sink: the statements for it, making it, and checking one that is there already.
+
+Invariant: nothing is changed in a table that exists, and nothing is written into one that could not hold the events or,
+with deduplication on, could not tell that it holds one already. Called by the postgres sink, once a connection works.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from psycopg import sql
+
+from hermes import SinkUnavailable
+from hermes.postgres import Connection
+from hermes_sinks.postgres.copy_rows import COLUMNS, COPY_OPTIONS
+
+SCHEMA_VERSION = 1
+
+# Guards making the table and its partitions: IF NOT EXISTS alone loses a race with an error.
+_ADVISORY_LOCK = 0x6865726D6573  # "hermes"
+
+_TYPES = {
+    "id": ("text", "character varying"),
+    "user_id": ("text", "character varying"),
+    "type": ("text", "character varying"),
+    "ts": ("timestamp with time zone",),
+    "received_at": ("timestamp with time zone",),
+    "payload": ("jsonb", "json", "text"),
+}
+_FIND = """
+SELECT c.oid, c.relkind::text, coalesce(obj_description(c.oid, 'pg_class'), '')
+FROM pg_class c WHERE c.oid = to_regclass(%s)
+"""
+_FIND_COLUMNS = """
+SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
+"""
+# The columns of each unique index that holds for every row, as ON CONFLICT would use it.
+_FIND_KEYS = """
+SELECT array_agg(a.attname::text ORDER BY a.attname)
+FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+GROUP BY i.indexrelid
+"""
+_VERSION = re.compile(r"Hermes events, schema (\d+)")
+_PARTITIONED = "p"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table named ``parts``: with a key (``dedup``) or append-only, partitioned by day or whole."""
+
+    parts: tuple[str, ...]
+    dedup: bool
+    by_day: bool
+
+    @cached_property
+    def name(self) -> sql.Identifier:
+        """The quoted name."""
+        return sql.Identifier(*self.parts)
+
+    @cached_property
+    def copy_statement(self) -> sql.Composed:
+        """COPY into the table itself."""
+        return self._copy_into(self.name)
+
+    @cached_property
+    def copy_staging_statement(self) -> sql.Composed:
+        """COPY into the staging table of the transaction."""
+        return self._copy_into(sql.Identifier("pg_temp", "hermes_staging"))
+
+    @cached_property
+    def make_staging_statement(self) -> sql.Composed:
+        """A staging table that goes away with the transaction."""
+        return sql.SQL("CREATE TEMPORARY TABLE hermes_staging ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            _columns(), self.name
+        )
+
+    clear_staging_statement = sql.SQL("TRUNCATE pg_temp.hermes_staging")
+
+    @cached_property
+    def merge_statement(self) -> sql.Composed:
+        """From staging into the table: of the same key the one that came first, and nothing for one that is stored.
+
+        Every writer merges in the order of the key, so that two with the same ids wait for each other only one way.
+        """
+        return sql.SQL(
+            "INSERT INTO {} ({}) SELECT {} FROM pg_temp.hermes_staging ORDER BY id, ctid ON CONFLICT DO NOTHING"
+        ).format(self.name, _columns(), _columns())
+
+    async def prepare(self, connection: Connection) -> None:
+        """Make the table, or see whether the one that exists will do.
+
+        Raises `hermes.SinkUnavailable`, which says what to do, and psycopg's errors.
+        """
+        async with connection.transaction():
+            await lock_schema(connection)
+            found = await (await connection.execute(_FIND, [self.name.as_string()])).fetchone()
+            if found is None:
+                await connection.execute(self._make_statement())
+            else:
+                oid, kind, comment = found
+                self._check_version(comment)
+                await self._check_columns(connection, oid)
+                if self.by_day and kind != _PARTITIONED:
+                    raise self._unfit("is not partitioned: set SINK_POSTGRES_PARTITION=none, or name a new table")
+                if self.dedup:
+                    await self._check_key(connection, oid)
+
+    def _copy_into(self, table: sql.Identifier) -> sql.Composed:
+        return sql.SQL("COPY {} ({}) FROM STDIN WITH ({})").format(table, _columns(), sql.SQL(COPY_OPTIONS))
+
+    def _make_statement(self) -> sql.Composed:
+        # The key of a partitioned table has to hold the column that it is partitioned by.
+        key = sql.SQL(", PRIMARY KEY (id, ts)" if self.by_day else ", PRIMARY KEY (id)")
+        return sql.SQL(
+            "CREATE TABLE {name} (id text NOT NULL, user_id text NOT NULL, type text NOT NULL,"
+            " ts timestamptz NOT NULL, payload jsonb NOT NULL, received_at timestamptz NOT NULL{key}){partitions};"
+            "COMMENT ON TABLE {name} IS {comment}"
+        ).format(
+            name=self.name,
+            key=key if self.dedup else sql.SQL(""),
+            partitions=sql.SQL(" PARTITION BY RANGE (ts)" if self.by_day else ""),
+            comment=sql.Literal(f"Hermes events, schema {SCHEMA_VERSION}"),
+        )
+
+    def _check_version(self, comment: str) -> None:
+        version = _VERSION.search(comment)  # none: the operator's own table, which the other checks judge
+        if version is not None and int(version[1]) > SCHEMA_VERSION:
+            raise self._unfit(f"was made by a newer Hermes (schema {version[1]}): upgrade, or name a new table")
+
+    async def _check_columns(self, connection: Connection, oid: int) -> None:
+        columns: dict[str, str] = dict(await (await connection.execute(_FIND_COLUMNS, [oid])).fetchall())
+        for column, types in _TYPES.items():
+            if columns.get(column, "") not in types:
+                there = f"column {column} is {columns[column]}" if column in columns else f"has no column {column}"
+                raise self._unfit(f"{there}; Hermes needs it to be {types[0]}")
+
+    async def _check_key(self, connection: Connection, oid: int) -> None:
+        keys = [set(columns) for (columns,) in await (await connection.execute(_FIND_KEYS, [oid])).fetchall()]
+        if {"id"} not in keys and {"id", "ts"} not in keys:
+            raise self._unfit(
+                "has no unique key on id, so events could be stored twice: add one, or set SINK_POSTGRES_DEDUP=false"
+            )
+
+    def _unfit(self, why: str) -> SinkUnavailable:
+        return SinkUnavailable(f"table {self.name.as_string()} {why}")
+
+
+async def lock_schema(connection: Connection) -> None:
+    """Until the end of the transaction, keep every other Hermes from making tables in this database."""
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+
+
+def _columns() -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
