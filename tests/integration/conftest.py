@@ -1,7 +1,7 @@
 """Fixtures of the tests that need real servers.
 
 `postgres_server` is one PostgreSQL for the whole session: never stop, kill or pause it; make a `PostgresServer` of your
-own for that. `postgres_dsn` is a fresh, empty database on it for each test.
+own for that. `postgres_dsn` is an empty database on it for each test.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
-    """The connection string of an empty database of the test's own; it is dropped afterwards."""
+    """The connection string of an empty database of the test's own; whatever is connected to it is ended afterwards."""
     database = postgres_server.create_database()
     yield postgres_server.dsn(database)
-    postgres_server.drop_database(database)
+    postgres_server.recycle_database(database)
 
 
 @pytest.fixture(scope="module")

@@ -188,11 +188,11 @@ async def test_cancellation_at_any_moment_leaves_the_connection_usable(postgres_
                 await connection.execute("DELETE FROM t")
 
         cancelled = 0
-        for _ in range(150):
-            with trio.move_on_after(chance.uniform(0, 0.03)) as scope:
+        for _ in range(100):
+            with trio.move_on_after(chance.uniform(0, 0.025)) as scope:
                 await work()
             cancelled += scope.cancelled_caught
             assert await is_usable(connection)
-        assert cancelled > 50
+        assert cancelled > 20
         left = await connection.execute("SELECT count(*) FROM t")
         assert await left.fetchall() == [(0,)]
