@@ -1,0 +1,95 @@
+"""A running service in the test's own process: the whole nursery tree on a free loopback port, a scripted sink behind it.
+
+    async with open_service(queue_size=10) as service:
+        service.sink.stall()
+        ...  # talk to service.host, service.port
+
+Invariant: leaving the block stops the service (gracefully, unless the block raised) and leaves nothing behind in the
+process. Used by the integration tests.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+
+from hermes.app import Running, serve
+from hermes.config import Address, Settings
+from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
+from hermes.testing.fakes import ScriptedSink
+
+_STOP_SECONDS = 20.0
+
+
+class Service:
+    """One running service. ``sink`` is what it delivers to; ``running`` is what `hermes.app.serve` tells."""
+
+    def __init__(self, sink: ScriptedSink, delivery: DeliverySettings, settings: Settings) -> None:
+        self.sink = sink
+        self.delivery = delivery
+        self.settings = settings
+        self.running: Running
+        self.clean: bool | None = None
+        self._stop = trio.Event()
+        self._ended = trio.Event()
+
+    @property
+    def host(self) -> str:
+        return self.running.addresses[0][0]
+
+    @property
+    def port(self) -> int:
+        return self.running.addresses[0][1]
+
+    @property
+    def accepted(self) -> int:
+        """Events answered with 202 so far, as admission counts them."""
+        return self.running.intake.admission.accepted
+
+    def begin_stop(self) -> None:
+        """What the first SIGTERM does: ask for a graceful stop, and return at once."""
+        self._stop.set()
+
+    async def stop(self) -> bool:
+        """Stop gracefully. True: every accepted event has its outcome (exit code 0)."""
+        self._stop.set()
+        with trio.fail_after(_STOP_SECONDS):
+            await self._ended.wait()
+        return bool(self.clean)
+
+    async def _run(self, task_status: trio.TaskStatus[Running]) -> None:
+        plugin = ConfiguredSink("scripted", self.sink.plugin(), NoSettings(), self.delivery)
+        self.clean = await serve(self.settings, [plugin], self._stop, task_status)
+        self._ended.set()
+
+
+@asynccontextmanager
+async def open_service(
+    sink: ScriptedSink | None = None, delivery: DeliverySettings | None = None, **settings: Any
+) -> AsyncIterator[Service]:
+    """A service with these settings, by the names of `hermes.config.Settings`; a plain `ScriptedSink` if none is given.
+
+    It listens on a free port of 127.0.0.1, flushes after 5 ms and stops within 5 s, unless told otherwise.
+    """
+    chosen = {"http_addr": Address("127.0.0.1", 0), "flush_interval": 0.005, "shutdown_timeout": 5.0, **settings}
+    service = Service(sink or ScriptedSink(), delivery or DeliverySettings(backoff=0.01), Settings(**chosen))
+    with _own_garbage_settings():
+        async with trio.open_nursery() as nursery:
+            service.running = await nursery.start(service._run)
+            yield service
+            await service.stop()
+
+
+@contextmanager
+def _own_garbage_settings() -> Iterator[None]:
+    """The service tunes the collector for a process of its own; the test's process gets its settings back."""
+    threshold = gc.get_threshold()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
