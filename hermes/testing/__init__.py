@@ -1,9 +1,11 @@
 """The kit for the authors of plugins, and for the tests of Hermes itself. Production code never imports it.
 
-`make_event`, `make_events`, `make_chunk`, `make_batch` and `awkward_events` build what a sink is given;
-`event_strategy` gives Hypothesis the same; `ScriptedSink` stands in for a database.
+`check_sink` tries a sink against the contract. `make_event`, `make_events`, `make_chunk`, `make_batch` and
+`awkward_events` build what a sink is given; `event_strategy` gives Hypothesis the same; `ScriptedSink` stands in for a
+database.
 """
 
+from hermes.testing.conformance import check_sink
 from hermes.testing.events import (
     awkward_events,
     big_event,
@@ -14,13 +16,16 @@ from hermes.testing.events import (
     make_events,
 )
 from hermes.testing.fakes import Outcome, ScriptedSink, Write, unavailable
+from hermes.testing.probe import SinkCheckFailed
 
 __all__ = [
     "Outcome",
     "ScriptedSink",
+    "SinkCheckFailed",
     "Write",
     "awkward_events",
     "big_event",
+    "check_sink",
     "event_strategy",
     "make_batch",
     "make_chunk",

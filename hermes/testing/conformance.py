@@ -1,0 +1,235 @@
+"""The conformance suite for sinks: what the engine relies on, tried on a real sink.
+
+    async def test_my_sink_conforms(tmp_path):
+        await check_sink(lambda: open_my_sink(tmp_path), read_back, stores_once=True)
+
+Invariant: a sink that passes can be delivered to by the engine; what a sink does beyond the contract (`hermes.Sink`) is
+checked only where it claims it. Runs under pytest-trio or any Trio program; needs no Hermes around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import trio
+from msgspec import Raw
+
+from hermes.event import Batch, Event
+from hermes.sink import Sink
+from hermes.testing.events import awkward_events, big_event, make_batch, make_event, make_events
+from hermes.testing.probe import OpenSink, ReadBack, SinkCheckFailed, SinkProbe, fail
+
+MOST_EVENTS = 20_000  # of a batch, for a sink that would take more
+MOST_PAUSES = 200  # of one write that are cancelled, each in turn
+CANCEL_DELAYS = (0.0, 0.002)  # at the await itself, and while what it waits for is under way
+
+
+async def check_sink(
+    open_sink: OpenSink,
+    read_back: ReadBack | None = None,
+    *,
+    stores_once: bool = False,
+    keeps_order: bool = False,
+    atomic: bool = False,
+    exact_payload: bool = True,
+    largest_payload: int = 2**20,
+    timeout: float = 60.0,
+) -> None:
+    """Try everything that the engine relies on. Raises `SinkCheckFailed` for the first thing that does not hold.
+
+    ``open_sink()`` opens the sink, as its plugin's ``open`` would; it is called many times, over the same storage.
+    ``read_back()`` returns all events in that storage, this run's among them; without it nothing is known of what
+    arrives, and only the behaviour is checked. What the sink claims:
+
+    - ``stores_once``: an event id that comes again is not stored again
+    - ``keeps_order``: events are read back in the order of their batch
+    - ``atomic``: of a write that was cancelled, all events are stored or none
+    - ``exact_payload``: payloads are read back byte for byte; if not, as equal JSON
+
+    ``largest_payload`` is in bytes. ``timeout`` is how long, in seconds, any single step may take.
+    """
+    probe = SinkProbe(open_sink, read_back, stores_once, keeps_order, exact_payload, timeout)
+    checks = _Checks(probe, atomic, largest_payload, run_id=uuid4().hex[:12])
+    await checks.run()
+
+
+@dataclass(frozen=True)
+class _Checks:
+    probe: SinkProbe
+    atomic: bool
+    largest_payload: int
+    run_id: str
+
+    async def run(self) -> None:
+        # The big ones last: `read_back` reads everything each time.
+        await self.attributes_are_sane()
+        await self.closing_is_safe()
+        await self.small_batches_arrive()
+        await self.awkward_events_arrive()
+        await self.repeated_events_arrive()
+        await self.cancelled_writes_leave_nothing_half_done()
+        await self.bad_events_cost_only_themselves()
+        await self.concurrent_writes_arrive()
+        await self.the_largest_batch_arrives()
+
+    async def attributes_are_sane(self) -> None:
+        async with self.probe.opened("open") as sink:
+            for name in ("max_batch", "concurrency"):
+                value = getattr(sink, name, None)
+                if type(value) is not int or value < 1:
+                    fail("attributes", f"{name} is {value!r}", f"give the sink an int `{name}` of at least 1")
+
+    async def closing_is_safe(self) -> None:
+        check = "closing"
+        batch = make_batch(self._events(check, 3))
+        async with self.probe.opened(check) as sink:
+            await self.probe.write(check, sink, batch)
+        try:
+            async with self.probe.opened(check):
+                raise _Mark
+        except _Mark:
+            pass
+        else:
+            fail(check, "an exception raised inside `async with` was swallowed", "let it pass through `open`")
+        with trio.CancelScope() as scope:
+            async with self.probe.opened(check) as sink:
+                scope.cancel()
+                await self.probe.write(check, sink, batch)
+                await trio.lowlevel.checkpoint()
+        async with self.probe.opened(check) as sink:
+            await self.probe.write(check, sink, batch)
+        await self.probe.expect(check, batch.events, repeated=True)
+
+    async def small_batches_arrive(self) -> None:
+        check = "small batches"
+        events = self._events(check, 4)
+        async with self.probe.opened(check) as sink:
+            await self.probe.write(check, sink, Batch([]))
+            await self.probe.write(check, sink, make_batch(events[:1]))
+            for part in _parts(events[1:], min(3, sink.max_batch)):
+                await self.probe.write(check, sink, make_batch(part, chunk=1))
+        await self.probe.expect(check, events)
+
+    async def awkward_events_arrive(self) -> None:
+        check = "awkward events"
+        events = awkward_events(prefix=self.run_id)
+        events.append(big_event(self.largest_payload, id=f"{self.run_id}-big"))
+        async with self.probe.opened(check) as sink:
+            for part in _parts(events, min(7, sink.max_batch)):
+                await self.probe.write(check, sink, make_batch(part, chunk=2))
+        await self.probe.expect(check, events)
+
+    async def repeated_events_arrive(self) -> None:
+        check = "repeated events"
+        events = self._events(check, 8)
+        async with self.probe.opened(check) as sink:
+            size = min(6, sink.max_batch)
+            await self.probe.write(check, sink, make_batch(events[:size]))
+            await self.probe.write(check, sink, make_batch(events[:size]))
+            for part in _parts(events, size):  # some again, some new
+                await self.probe.write(check, sink, make_batch(part))
+            for part in _parts([*events[-2:], *events[-2:]], size):  # twice in one batch
+                await self.probe.write(check, sink, make_batch(part))
+        await self.probe.expect(check, events, repeated=True)
+
+    async def cancelled_writes_leave_nothing_half_done(self) -> None:
+        check = "cancellation"
+        async with self.probe.opened(check) as sink:
+            for delay in CANCEL_DELAYS:
+                for pause in range(MOST_PAUSES):
+                    events = self._events(f"{check}-{delay}-{pause}", min(12, sink.max_batch))
+                    if not await self._cancel_one(check, sink, events, pause, delay):
+                        break
+
+    async def _cancel_one(self, check: str, sink: Sink, events: list[Event], pause: int, delay: float) -> bool:
+        """Cancel a write ``delay`` seconds after its pause of this number; return whether it got that far."""
+        batch = make_batch(events, chunk=5)
+        reached = False
+
+        def before_pause(number: int) -> None:
+            nonlocal reached
+            if number == pause:
+                reached = True
+                scope.deadline = trio.current_time() + delay
+                if not delay:
+                    scope.cancel()
+
+        with trio.CancelScope() as scope:
+            await self.probe.write(check, sink, batch, before_pause=before_pause)
+        when = f"after a write was cancelled at its await number {pause + 1}"
+        if self.atomic and scope.cancelled_caught and self.probe.read_back is not None:
+            stored = len(await self.probe.stored(events))
+            if stored not in (0, len(events)):
+                advice = "put the whole batch into one transaction, or do not claim `atomic`"
+                fail(check, f"{when}, {stored} of its {len(events)} events were stored", advice)
+        try:
+            await self.probe.write(check, sink, batch)
+            await self.probe.expect(check, events, repeated=True)
+        except SinkCheckFailed as failure:
+            failure.add_note(f"This happened {when}: clean up in `finally`, in a shielded scope with a deadline.")
+            raise
+        return reached
+
+    async def bad_events_cost_only_themselves(self) -> None:
+        check = "bad events"
+        good = self._events(check, 4)
+        bad = [
+            make_event(f"{self.run_id}-nul\0"),
+            Event(f"{self.run_id}-utf8", "user", "song_played", 1, Raw(b'{"not UTF-8": "\xff"}')),
+            Event(f"{self.run_id}-surrogate\udc80", "user", "song_played", 1),
+        ]
+        mixed = [good[0], bad[0], good[1], bad[1], good[2], bad[2], good[3]]
+        async with self.probe.opened(check) as sink:
+            for part in _parts(mixed, min(len(mixed), sink.max_batch)):
+                _, refused = await self.probe.try_write(check, sink, make_batch(part))
+                for event in (part[index] for index in refused):
+                    if event in good:
+                        fail(check, f"the good event {event.id!r} was rejected as well", "reject the bad ones only")
+        await self.probe.expect(check, good)
+
+    async def concurrent_writes_arrive(self) -> None:
+        check = "concurrent writes"
+        async with self.probe.opened(check) as sink:
+            size = min(200, sink.max_batch)
+            own = [self._events(f"{check}-{n}", size) for n in range(sink.concurrency)]
+            await self._write_together(check, sink, [make_batch(events) for events in own])
+            await self.probe.expect(check, [event for events in own for event in events], in_order=False)
+            shared = self._events(f"{check}-shared", size)
+            orders = [shared, shared[::-1]] * sink.concurrency
+            await self._write_together(check, sink, [make_batch(order) for order in orders[: sink.concurrency]])
+            await self.probe.expect(check, shared, repeated=True, in_order=False)
+
+    async def _write_together(self, check: str, sink: Sink, batches: Iterable[Batch]) -> None:
+        failures: list[SinkCheckFailed] = []
+
+        async def write(batch: Batch) -> None:
+            try:
+                await self.probe.write(check, sink, batch)
+            except SinkCheckFailed as failure:
+                failures.append(failure)  # the first as it is, rather than a group of them
+
+        async with trio.open_nursery() as nursery:
+            for batch in batches:
+                nursery.start_soon(write, batch)
+        if failures:
+            raise failures[0]
+
+    async def the_largest_batch_arrives(self) -> None:
+        check = "the largest batch"
+        async with self.probe.opened(check) as sink:
+            events = self._events(check, min(sink.max_batch, MOST_EVENTS))
+            await self.probe.write(check, sink, make_batch(events, chunk=500))
+        await self.probe.expect(check, events)
+
+    def _events(self, check: str, count: int) -> list[Event]:
+        return make_events(count, prefix=f"{self.run_id}-{check.replace(' ', '-')}", payload=b'{ "n": 1.50 }')
+
+
+class _Mark(Exception):
+    """Raised by a check inside an open sink."""
+
+
+def _parts(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
+    return (events[start : start + size] for start in range(0, len(events), size))

@@ -1,0 +1,150 @@
+"""Talking to a sink under watch: opening, writing, reading back, each bounded in time and judged in plain words.
+
+Invariant: whatever a sink does wrong leaves here as a `SinkCheckFailed` that says what to do, except what its ``open``
+raises by itself. Called by `hermes.testing.check_sink`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+import trio
+
+from hermes.errors import BatchRejected, SinkUnavailable
+from hermes.event import Batch, Event
+from hermes.sink import Sink
+from hermes.testing.stepping import Watch
+
+OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
+ReadBack = Callable[[], Awaitable[Iterable[Event]]]
+
+LONGEST_STEP = 1.0  # seconds between two awaits of a write; far more than any sink needs, so that no slow machine fails
+
+
+class SinkCheckFailed(AssertionError):
+    """A sink breaks the contract; the message says which part, how, and what to do."""
+
+
+def fail(check: str, what: str, advice: str) -> NoReturn:
+    """Raise `SinkCheckFailed` with what was found and what to do about it."""
+    raise SinkCheckFailed(f"{check}: {what}. {advice[0].upper()}{advice[1:]}.")
+
+
+@dataclass(frozen=True)
+class SinkProbe:
+    """One sink, its storage and what it claims; the fields are those of `check_sink`."""
+
+    open_sink: OpenSink
+    read_back: ReadBack | None
+    stores_once: bool
+    keeps_order: bool
+    exact_payload: bool
+    timeout: float
+
+    @asynccontextmanager
+    async def opened(self, check: str) -> AsyncIterator[Sink]:
+        """The sink, open; opening and closing may each take ``timeout``."""
+        bound = trio.CancelScope(deadline=trio.current_time() + self.timeout)
+        doing = "opening"
+        with bound:
+            async with self.open_sink() as sink:
+                bound.deadline = math.inf
+                try:
+                    yield sink
+                finally:
+                    doing, bound.deadline = "closing", trio.current_time() + self.timeout
+        if bound.cancelled_caught:
+            fail(check, f"{doing} took longer than {self.timeout:g} s", "bound what it waits for")
+
+    async def write(
+        self, check: str, sink: Sink, batch: Batch, *, before_pause: Callable[[int], None] = lambda _number: None
+    ) -> Watch:
+        """Write a batch that has to be taken whole."""
+        watch, refused = await self.try_write(check, sink, batch, before_pause)
+        if refused:
+            advice = "every event that keeps the rules of `hermes.Event` has to be stored"
+            fail(check, f"write() rejected good events: {refused}", advice)
+        return watch
+
+    async def try_write(
+        self, check: str, sink: Sink, batch: Batch, before_pause: Callable[[int], None] = lambda _number: None
+    ) -> tuple[Watch, dict[int, str]]:
+        """Write a batch, watched; return what was rejected, by index."""
+        watch = Watch(before_pause)
+        refused: dict[int, str] = {}
+        with trio.CancelScope(deadline=trio.current_time() + self.timeout) as bound:
+            try:
+                await watch.run(sink.write(batch))
+            except SinkUnavailable as error:
+                fail(check, f"write() said unavailable: {error}", "it must succeed while the storage works")
+            except BatchRejected as error:
+                refused = error.reasons
+            except Exception as error:
+                raise SinkCheckFailed(
+                    f"{check}: write() let {type(error).__name__} escape: {error}. Turn what may pass into "
+                    "SinkUnavailable, what the events are to blame for into BatchRejected."
+                ) from error
+        if bound.cancelled_caught:
+            fail(check, f"write() took longer than {self.timeout:g} s", "bound what it waits for")
+        if len(batch) and not watch.pauses:
+            fail(check, "write() never let another task run", "await something: trio.lowlevel.checkpoint() at least")
+        if watch.longest > LONGEST_STEP:
+            advice = "run blocking calls in trio.to_thread.run_sync, and await between slices of long computations"
+            fail(check, f"write() kept every other task waiting for {watch.longest:.1f} s", advice)
+        for index, reason in refused.items():
+            if not (type(index) is int and 0 <= index < len(batch) and isinstance(reason, str) and reason):
+                advice = "the keys are indexes in the batch, the values say why in words"
+                fail(check, f"BatchRejected has {index!r}: {reason!r} for {len(batch)} events", advice)
+        return watch, refused
+
+    async def stored(self, events: Iterable[Event]) -> list[Event]:
+        """What of these events is stored, by their ids, in the order it is read."""
+        if self.read_back is None:
+            return []
+        ids = {event.id for event in events}
+        with trio.fail_after(self.timeout):
+            return [event for event in await self.read_back() if event.id in ids]
+
+    async def expect(
+        self, check: str, events: Sequence[Event], *, repeated: bool = False, in_order: bool = True
+    ) -> None:
+        """See that these events are stored, once each unless they were written repeatedly."""
+        if self.read_back is None:
+            return
+        stored = await self.stored(events)
+        counts = Counter(event.id for event in stored)
+        for event in events:
+            if not counts[event.id]:
+                advice = "return from write() only when every event is stored and can be read"
+                fail(check, f"the event {event.id!r} is not there ({len(counts)} of {len(events)} are)", advice)
+            if counts[event.id] > 1 and (self.stores_once or not repeated):
+                advice = "ignore ids that are stored, or do not claim `stores_once`" if repeated else "write each once"
+                fail(check, f"the event {event.id!r} is stored {counts[event.id]} times", advice)
+        found = {event.id: event for event in stored}
+        for event in events:
+            self._compare(check, event, found[event.id])
+        if self.keeps_order and in_order and not repeated:
+            order = [event.id for event in stored]
+            if order != [event.id for event in events]:
+                fail(check, f"the order was lost: {order[:5]}…", "write in order, or do not claim `keeps_order`")
+
+    def _compare(self, check: str, sent: Event, stored: Event) -> None:
+        for name in ("user_id", "type", "timestamp"):
+            if getattr(sent, name) != getattr(stored, name):
+                fail(
+                    check,
+                    f"{name} of {sent.id!r} came back as {getattr(stored, name)!r} instead of {getattr(sent, name)!r}",
+                    "escape what the format gives a meaning to, and keep text as Unicode",
+                )
+        one, other = bytes(sent.payload), bytes(stored.payload)
+        if one != other and (self.exact_payload or json.loads(one) != json.loads(other)):
+            advice = "store bytes(event.payload) as they are" + (
+                ", or say `exact_payload=False` if the storage re-writes JSON" if self.exact_payload else ""
+            )
+            fail(check, f"the payload of {sent.id!r} came back as {other[:200]!r} instead of {one[:200]!r}", advice)
