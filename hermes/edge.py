@@ -38,8 +38,8 @@ class Edge:
             write=settings.write_timeout,
         )
 
-        def observe(route: str, status: int, seconds: float) -> None:
-            metrics.requests[route, status].observe(seconds)
+        def observe(route: str, status: int, seconds: float, times: int = 1) -> None:
+            metrics.requests[route, status].observe(seconds, times)
 
         ingest = Ingest(
             intake,

@@ -74,10 +74,13 @@ class Admission:
 
     def admit(self, count: int, size: int) -> bool:
         """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""
-        if self._waiters or not self._has_room(count, size):
+        events, total = self.events + count, self.bytes + size
+        if (events > self._max_events or total > self._max_bytes or self._waiters or self._closed) and (
+            self._waiters or not self._has_room(count, size)
+        ):
             return False
-        self.events += count
-        self.bytes += size
+        self.events = events
+        self.bytes = total
         self.accepted += count
         return True
 

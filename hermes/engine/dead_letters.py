@@ -41,7 +41,7 @@ class DeadLetters(Protocol):
 
 
 class MemoryDeadLetters:
-    """The last ``max_letters`` dead letters, of at most ``max_bytes`` of payload together."""
+    """The last ``max_letters`` dead letters, whose payloads and reasons have at most ``max_bytes`` together."""
 
     def __init__(self, max_letters: int, max_bytes: int = 64 * 2**20) -> None:
         self.evicted = 0
@@ -52,7 +52,7 @@ class MemoryDeadLetters:
 
     def add(self, letter: DeadLetter) -> None:
         """Keep a dead letter; the oldest make room."""
-        size = len(bytes(letter.event.payload))
+        size = len(memoryview(letter.event.payload)) + len(letter.reason)
         self._letters.append((letter, size))
         self._bytes += size
         while len(self._letters) > self._max_letters or self._bytes > self._max_bytes:

@@ -24,17 +24,21 @@ from hermes.config import Settings
 from hermes.dispatch import Dispatcher, QueueFull
 from hermes.engine.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.ledger import Account, Ledger
-from hermes.errors import BatchRejected, SinkUnavailable
+from hermes.errors import BatchRejected, PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.metrics import Metrics
-from hermes.sink import DeliverySettings, Sink
+from hermes.sink import DeliverySettings, Sink, variable_prefix
 
 _log = structlog.get_logger("hermes.delivery")
+_MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
 _LOG_PAUSE = 5.0  # a sink that is down says so this often, in seconds, however many batches it refuses
 
 
 class Delivery:
-    """One sink at work. ``on_settled`` hears of chunks whose outcome in this sink is known."""
+    """One sink at work. ``on_settled`` hears of chunks whose outcome in this sink is known.
+
+    Raises `PluginError` for a sink that takes nothing: ``max_batch`` or ``concurrency`` below 1.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,11 @@ class Delivery:
         metrics: Metrics,
         dead_letters: DeadLetters,
     ) -> None:
+        if sink.max_batch < 1 or sink.concurrency < 1:
+            raise PluginError(
+                f"sink {name!r} has max_batch {sink.max_batch} and concurrency {sink.concurrency}: "
+                "each must be 1 or more. Tell its author."
+            )
         self.name = name
         self.required = delivery.required
         self.max_batch = sink.max_batch
@@ -67,7 +76,7 @@ class Delivery:
             size=attrgetter("size"),
             count=len,
         )
-        self._next_log = 0.0
+        self._next_log: dict[str, float] = {}
 
     def offer(self, chunks: Sequence[Chunk]) -> None:
         """Take chunks into the buffer; those for which there is no room are dropped and counted."""
@@ -140,7 +149,7 @@ class Delivery:
             with trio.move_on_after(self._settings.timeout) as scope:
                 await self._sink.write(batch)
             if scope.cancelled_caught:
-                failure = SinkUnavailable(f"no answer within SINK_{self.name.upper()}_TIMEOUT")
+                failure = SinkUnavailable(f"no answer within {variable_prefix(self.name)}TIMEOUT")
             else:
                 self._ledger.deliver(len(batch))
             answered = True
@@ -166,17 +175,19 @@ class Delivery:
 
     def _bury(self, batch: Batch, rejected: BatchRejected, attempts: int) -> None:
         """The named events are dead letters; all others are delivered."""
+        count, refused = len(batch), sorted(rejected.reasons.items())
+        strangers = [index for index, _ in refused if not 0 <= index < count]
+        if strangers:  # before anything is counted, for this ends the process
+            raise ValueError(f"sink {self.name!r} rejected index {strangers[0]} of {count} events") from rejected
         now = time.time()
-        for index, reason in sorted(rejected.reasons.items()):
+        for index, reason in refused:
             # A copy, for the payload would keep the whole request's body alive.
             event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
             self._dead_letters.add(DeadLetter(event, self.name, reason, attempts, now))
-        self._ledger.dead_letter(len(rejected.reasons))
-        self._ledger.deliver(len(batch) - len(rejected.reasons))
-        first = min(rejected.reasons)
-        self._tell(
-            "events rejected", events=len(rejected.reasons), first=batch[first].id, reason=rejected.reasons[first]
-        )
+        self._ledger.dead_letter(len(refused))
+        self._ledger.deliver(count - len(refused))
+        for index, reason in refused[:1]:
+            self._tell("events rejected", events=len(refused), first=batch[index].id, reason=reason)
 
     def _drop(self, chunks: Sequence[Chunk], count: int, reason: str, why: str) -> None:
         self._count_drop(count, reason, why)
@@ -189,8 +200,8 @@ class Delivery:
     def _tell(self, what: str, **facts: object) -> None:
         """Log, but not once a batch for a sink that is down."""
         now = trio.current_time()
-        if now >= self._next_log:
-            self._next_log = now + _LOG_PAUSE
+        if now >= self._next_log.get(what, now):
+            self._next_log[what] = now + _LOG_PAUSE
             _log.warning(what, sink=self.name, **facts)
 
     def _pause(self, attempt: int, failure: SinkUnavailable) -> float:
@@ -198,5 +209,6 @@ class Delivery:
 
         Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
-        longest = min(self._settings.max_backoff, self._settings.backoff * 2 ** (attempt - 1))
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        longest = min(self._settings.max_backoff, self._settings.backoff * 2.0**doublings)
         return max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing

@@ -19,7 +19,7 @@ from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.event import Chunk, Event
 
-_GATHER_SECONDS = 0.002
+_GATHER_SECONDS = 0.005
 
 
 class Intake:
@@ -50,9 +50,15 @@ class Intake:
 
     def offer(self, events: list[Event], size: int) -> bool:
         """Take all the events, which came in ``size`` bytes, or none (False)."""
-        if not self.admission.admit(len(events), size):
+        count = len(events)
+        if not self.admission.admit(count, size):
             return False
-        self._take(events, size)
+        chunk = self._open
+        if chunk is not None and len(chunk.events) + count <= self._max_chunk:
+            chunk.events += events
+            chunk.size += size
+        else:
+            self._take(events, size)
         return True
 
     def wait(self, events: list[Event], size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
@@ -92,12 +98,7 @@ class Intake:
         self._send.close()
 
     def _take(self, events: list[Event], size: int) -> None:
-        """Put admitted events into the open chunk, which is on its way already, or into new ones."""
-        chunk = self._open
-        if chunk is not None and len(chunk.events) + len(events) <= self._max_chunk:
-            chunk.events += events
-            chunk.size += size
-            return
+        """Send admitted events on their way in a new chunk, to which others may be added until it is received."""
         chunk = Chunk(events, time.time(), size)
         if len(events) <= self._max_chunk:
             self._open = chunk

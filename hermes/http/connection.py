@@ -8,8 +8,10 @@ same responses; nothing a client sends raises; what a connection holds is bounde
 
 from __future__ import annotations
 
-from collections import deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable
+from email.utils import formatdate
 from enum import Enum, auto
 from itertools import count
 from os import urandom
@@ -65,34 +67,54 @@ class BodyBudget:
 
 
 class Lane:
-    """What all connections of the fast lane share."""
+    """What all connections of the fast lane share.
+
+    ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
+    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it.
+    """
 
     def __init__(
         self,
         heads: Heads,
         body_budget: BodyBudget,
-        observe: Callable[[str, int, float], None] = lambda _route, _status, _seconds: None,
+        observe: Callable[[str, int, float, int], None] = lambda _route, _status, _seconds, _times: None,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.heads = heads
+        self.recall = heads.recall
         self.body_budget = body_budget
         self.observe = observe
         self.clock = clock
         self.draining = False
         self.inflight = 0
+        self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         prefix = urandom(6).hex().encode()
+        self.date = b""
+        self._second = 0
         self.request_id = (b"%b-%x" % (prefix, number) for number in count(1)).__next__
+
+    def begin_turn(self) -> None:
+        """Bytes are about to be served: what they are answered carries the date of now."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self.date = formatdate(second, usegmt=True).encode()
+
+    def settle_answered(self, seconds: float) -> None:
+        """What ``answered`` counts took this long in all: each of them its share."""
+        share = seconds / sum(self.answered.values())
+        for (route, status), times in self.answered.items():
+            self.observe(route, status, share, times)
+        self.answered.clear()
 
 
 class Slot:
-    """The place of one response in the order of a connection: None until its wait is over."""
+    """The place of one response in the order of a connection: no data until its wait is over."""
 
-    __slots__ = ("began", "call_off", "data", "head")
+    __slots__ = ("call_off", "data")
 
-    def __init__(self, head: Head | None, began: float) -> None:
-        self.head = head
-        self.began = began
-        self.data: bytes | None = None
+    def __init__(self, data: bytes | None = None) -> None:
+        self.data = data
         self.call_off: Callable[[], None] | None = None
 
 
@@ -104,6 +126,8 @@ class Connection:
         "_buffer",
         "_chunked",
         "_head",
+        "_known",
+        "_known_head",
         "_lane",
         "_missing",
         "_on_ready",
@@ -125,6 +149,8 @@ class Connection:
         self._buffer = b""
         self._scanned = 0
         self._head: Head | None = None
+        self._known_head: Head | None = None  # of the last usual request; a client tends to send the same again
+        self._known = b""
         self._body: list[bytes] = []
         self._missing = 0
         self._chunked: ChunkedDecoder | None = None
@@ -147,7 +173,7 @@ class Connection:
             data = self._buffer + data
             self._buffer = b""
         if data:
-            self._receive_heads(data)
+            self.receive_heads(data)
 
     def receive_eof(self) -> None:
         """The client sends no more. Waits are called off, what it is still owed is sent, then the connection ends."""
@@ -196,52 +222,65 @@ class Connection:
         """There is room for responses again: go on with what was left unread."""
         if self._buffer and self.phase in {_IDLE, _HEAD}:
             data, self._buffer = self._buffer, b""
-            self._receive_heads(data)
+            self.receive_heads(data)
 
     # --- heads -------------------------------------------------------------------------------------------------
 
-    def _receive_heads(self, data: bytes) -> None:
-        """Serve every complete request in ``data``; what is left is kept for the bytes that follow."""
-        position, size, recall = 0, len(data), self._lane.heads.recall
+    def receive_heads(self, data: bytes) -> None:
+        """Bytes that begin with a head came. Serve every complete request; what is left is kept for those that follow.
+
+        The usual request, whole and with a head that is known, is served right here: it has to be fast.
+        """
+        lane, position, size = self._lane, 0, len(data)
+        recall = lane.recall
         while position < size:
             if self.unsent >= MAX_UNSENT or len(self.waiting) >= MAX_SLOTS:
                 self._keep(data, position)
                 return
-            end = data.find(_END_OF_HEAD, self._scanned or position)
-            if end < 0 or end - position > MAX_HEAD_BYTES:
-                self._keep_partial_head(data, position)
-                return
-            self._scanned = 0
-            end += 4
-            raw = data[position:end]
-            head = recall(raw)
-            if head is None:
-                stripped = raw.lstrip(b"\r\n")
-                if not stripped:
-                    position = end  # RFC 9112 §2.2: empty lines before a request are skipped
-                    continue
-                try:
-                    head = self._lane.heads.parse(stripped)
-                except BadHead as error:
-                    self._refuse(error.response)
+            head = self._known_head
+            if head is not None and data.startswith(self._known, position):
+                end = position + len(self._known)
+            else:
+                end = data.find(_END_OF_HEAD, self._scanned or position) + 4
+                if end < 4 or end - position > MAX_HEAD_BYTES:
+                    self._keep_partial_head(data, position)
                     return
+                self._known = data[position:end]
+                self._known_head = head = recall(self._known)
+            self._scanned = 0
+            if head is None or (stop := end + head.content_length) > size:
+                data = self._receive_unusual(head, data[position:], end - position)
+                position, size = 0, len(data)
+                continue
+            position = stop
+            self.phase = _IDLE
+            result = head.handle(head, data[end:stop])
+            if head.keep_alive and type(result) is Response and not (self.waiting or result.close or lane.draining):
+                answer = result.render(lane.date, lane.request_id(), head.response_lines)
+                self.out.append(answer)
+                self.unsent += len(answer)
+                lane.answered[head.route_name, result.status] += 1
+                continue
+            self._deliver(head, result)
+            if self.phase is _CLOSING:
+                return
+
+    def _receive_unusual(self, head: Head | None, data: bytes, end: int) -> bytes:
+        """A head that is new (None), or whose body is not all here. Returns what comes after the request."""
+        if head is None:
+            start = end - len(data[:end].lstrip(b"\r\n"))  # RFC 9112 §2.2: empty lines before a request are skipped
+            if start == end:
+                return data[end:]
+            try:
+                head = self._lane.heads.parse(data[start:end])
+            except BadHead as error:
+                self._refuse(error.response)
+                return b""
             if head.route is None:
                 self.phase = _HANDOVER
-                self._buffer = data[position:]
-                return
-            stop = end + head.content_length
-            if head.refusal is None and not head.chunked and stop <= size:
-                # The whole request is here: the usual case, and the only one that has to be fast.
-                self.phase = _IDLE
-                self._serve(head, data[end:stop])
-                position = stop
-                if self.phase is not _IDLE:
-                    return
-                continue
-            data = self._begin_body(head, data[end:])
-            if not data:
-                return
-            position, size = 0, len(data)
+                self._buffer = data[start:]
+                return b""
+        return self._begin_body(head, data[end:])
 
     def _keep(self, data: bytes, position: int) -> None:
         self._buffer = data[position:] if position else data
@@ -322,9 +361,9 @@ class Connection:
         self._abandon_request()
         self.phase = _IDLE
         if head.refusal is not None:
-            self._answer(head, head.refusal, self._lane.clock())
+            self._answer(head, head.refusal)
         else:
-            self._serve(head, body)
+            self._deliver(head, head.handle(head, body))
 
     def _reserve(self, size: int) -> bool:
         if self._lane.body_budget.reserve(size):
@@ -351,37 +390,26 @@ class Connection:
 
     # --- responses ---------------------------------------------------------------------------------------------
 
-    def _serve(self, head: Head, body: bytes) -> None:
-        began = self._lane.clock()
-        result = head.handle(head, body)
-        if not isinstance(result, Response):
-            self._wait(head, result, began)
-        elif self.waiting:
-            self._answer(head, result, began)
+    def _deliver(self, head: Head, result: Response | Wait) -> None:
+        if isinstance(result, Response):
+            self._answer(head, result)
         else:
-            data = self._finish(head, result, began)
-            self.out.append(data)
-            self.unsent += len(data)
+            self._wait(head, result)
 
-    def _answer(self, head: Head, response: Response, began: float) -> None:
-        data = self._finish(head, response, began)
-        if self.waiting:
-            slot = Slot(head, began)
-            slot.data = data
-            self.waiting.append(slot)
-        else:
-            self.out.append(data)
-            self.unsent += len(data)
+    def _answer(self, head: Head, response: Response) -> None:
+        self._lane.answered[head.route_name, response.status] += 1
+        self._push(self._finish(head, response))
 
-    def _wait(self, head: Head, wait: Wait, began: float) -> None:
-        slot = Slot(head, began)
+    def _wait(self, head: Head, wait: Wait) -> None:
+        lane, began, slot = self._lane, self._lane.clock(), Slot()
         self.waiting.append(slot)
-        self._lane.inflight += 1
+        lane.inflight += 1
 
         def settle(response: Response) -> None:
-            self._lane.inflight -= 1
+            lane.inflight -= 1
+            lane.observe(head.route_name, response.status, lane.clock() - began, 1)
             slot.call_off = None
-            slot.data = self._finish(head, response, began)
+            slot.data = self._finish(head, response)
             self._flush_slots()
             self._on_ready()
 
@@ -391,7 +419,7 @@ class Connection:
         if slot.data is None:
             slot.call_off = call_off
 
-    def _finish(self, head: Head, response: Response, began: float) -> bytes:
+    def _finish(self, head: Head, response: Response) -> bytes:
         """The response's bytes. Decides whether the connection goes on after it."""
         lane, lines = self._lane, head.response_lines
         if response.close or not head.keep_alive or lane.draining:
@@ -399,22 +427,19 @@ class Connection:
             if self.phase is not _HANDOVER:
                 self.phase = _CLOSING
                 self._buffer = b""
-        lane.observe(head.route_name, response.status, lane.clock() - began)
-        return response.render(head.request_id or lane.request_id(), lines)
+        return response.render(lane.date, head.request_id or lane.request_id(), lines)
 
     def _refuse(self, response: Response, head: Head | None = None) -> None:
         """Answer a request whose end cannot be found, or is not worth waiting for, and end the connection."""
         self._abandon_request()
         self.phase = _IDLE
-        self._answer(head or _UNREADABLE, response, self._lane.clock())
+        self._answer(head or _UNREADABLE, response)
         self.phase = _CLOSING
         self._buffer = b""
 
     def _push(self, data: bytes) -> None:
         if self.waiting:
-            slot = Slot(None, 0.0)
-            slot.data = data
-            self.waiting.append(slot)
+            self.waiting.append(Slot(data))
         else:
             self.out.append(data)
             self.unsent += len(data)

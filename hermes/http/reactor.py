@@ -135,9 +135,11 @@ class Reactor:
         peers, poll = self._peers, self._epoll.poll
         self._now = trio.current_time()
         self._idle_deadline = self._now + self._timeouts.idle
-        end = perf_counter() + _TURN_SECONDS
+        self.lane.begin_turn()
+        began = perf_counter()
+        end = began + _TURN_SECONDS
         newcomers = False
-        while not newcomers and perf_counter() < end and (ready := poll(0, 256)):
+        while not newcomers and began < end and (ready := poll(0, 256)):
             for fd, events in ready:
                 peer = peers.get(fd)
                 if peer is None:
@@ -149,6 +151,10 @@ class Reactor:
                     self._serve_peer(peer, events)
                 if perf_counter() > end:
                     break  # level-triggered: whoever was not served is reported again
+            now = perf_counter()
+            if self.lane.answered:
+                self.lane.settle_answered(now - began)
+            began = now
         if newcomers:
             # Last, so that no event of a descriptor just closed is taken for its successor's of the same number.
             for listener in tuple(self._listeners.values()):
@@ -160,12 +166,16 @@ class Reactor:
         try:
             data = peer.sock.recv(_RECV_BYTES)
             if data:
-                connection.receive(data)
+                connection.receive_heads(data)
                 out = connection.out
-                if out and connection.phase is _IDLE and not connection.waiting:
-                    if self._send(peer):
+                if len(out) == 1 and connection.phase is _IDLE and not connection.waiting:
+                    sent = peer.sock.send(out[0])
+                    if sent == connection.unsent:
+                        out.clear()
+                        connection.unsent = 0
                         peer.deadline = self._idle_deadline
-                    return
+                        return
+                    out[0] = out[0][sent:]
             else:
                 self._receive_eof(peer)
         except BlockingIOError:
@@ -377,6 +387,7 @@ class Reactor:
         while True:
             await trio.sleep(_SWEEP_SECONDS)
             self._now = now = trio.current_time()
+            self.lane.begin_turn()
             if self._accept_again and now >= self._accept_again and not self.lane.draining:
                 self._accept_again = 0.0
                 self._accept(True)

@@ -7,9 +7,7 @@ checked to be printable, so no header can be injected. Made by routes and by the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +20,7 @@ class Response:
     ``close`` ends the connection after it, for a request whose rest cannot be told from the next one's beginning.
     """
 
-    __slots__ = ("_dated", "_prefix", "_second", "_tail", "body", "close", "content_type", "headers", "status")
+    __slots__ = ("_date", "_dated", "_prefix", "_tail", "body", "close", "content_type", "headers", "status")
 
     def __init__(
         self,
@@ -45,14 +43,13 @@ class Response:
         self._prefix = "\r\n".join([*lines, "date: "]).encode("latin-1")
         self._tail = b"\r\n\r\n" + body
         self._dated = b""
-        self._second = -1
+        self._date = b""
 
-    def render(self, request_id: bytes, lines: bytes = b"") -> bytes:
-        """The bytes to send. ``lines`` is ready header lines, each begun by a line break."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._dated = b"%b%b\r\nx-request-id: " % (self._prefix, formatdate(second, usegmt=True).encode())
+    def render(self, date: bytes, request_id: bytes, lines: bytes = b"") -> bytes:
+        """The bytes to send. ``date`` is an HTTP date; ``lines`` is ready header lines, each begun by a line break."""
+        if date is not self._date:
+            self._date = date
+            self._dated = b"%b%b\r\nx-request-id: " % (self._prefix, date)
         return self._dated + request_id + lines + self._tail
 
 

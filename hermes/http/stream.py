@@ -27,6 +27,7 @@ class _Driver:
 
     def __init__(self, lane: Lane, stream: trio.SSLStream[trio.SocketStream], timeouts: Timeouts) -> None:
         self.stream = stream
+        self._lane = lane
         self.connection = Connection(lane, self._wake)
         self._timeouts = timeouts
         self._news = trio.Event()
@@ -56,7 +57,11 @@ class _Driver:
             if scope.cancelled_caught:
                 connection.time_out()
             elif data:
+                self._lane.begin_turn()
+                began = self._lane.clock()
                 connection.receive(bytes(data))
+                if self._lane.answered:
+                    self._lane.settle_answered(self._lane.clock() - began)
             else:
                 connection.receive_eof()
             if connection.phase is not phase or connection.phase is Phase.IDLE:
