@@ -76,7 +76,9 @@ class ScriptedSink:
 
     async def write(self, batch: Batch) -> None:
         """Do what the script says. Raises what it says."""
-        outcome = self._always or (self.script.popleft() if self.script else None)
+        outcome = self._always
+        if outcome is None and self.script:
+            outcome = self.script.popleft()
         call = Write(list(batch.events), trio.current_time())
         self.writes.append(call)
         self._running += 1
