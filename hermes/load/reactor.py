@@ -1,0 +1,304 @@
+"""The generator's loop: one Trio task owns an epoll of all connections and serves whatever is ready in a plain loop.
+
+A request costs a recv, a look-up, a replace and a send, and no task switch; so one core drives a server that spends
+one core on the same requests. A timerfd in the same epoll stands for every moment that matters: the next request of
+the schedule, the end of the run, a reconnection, the check for requests without an answer.
+
+Invariant: bounded by itself. Sending ends with the duration or the total, and what is still in flight then is answered,
+lost or timed out within ``Options.timeout``. `hermes.load.client` opens it, runs it and closes it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from hermes.load.alarm import Alarm
+from hermes.load.connection import READ_BYTES, Address, Connection, Lost, State, failure_kind
+from hermes.load.options import MAX_REQUESTS, Options
+from hermes.load.schedule import SECOND, Schedule
+from hermes.load.tally import Summary, Tally
+
+_FIRST_BACKOFF = SECOND // 100
+_LONGEST_BACKOFF = SECOND
+_ROUNDS = 16  # polls between two visits to Trio's scheduler, which cost as much as several requests
+_READY = 256
+_SEEN_ANSWERS = 256
+_SEEN_BYTES = 2048
+
+_EPOLLIN = select.EPOLLIN
+_EPOLLOUT = select.EPOLLOUT
+_monotonic_ns = time.monotonic_ns
+_IDLE = State.IDLE
+_WAITING = State.WAITING
+_OUTSTANDING = frozenset({State.WAITING, State.PARTIAL})
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """A moment of a run: ``phase`` is "warm-up", "load" or "drain"; ``left`` is seconds to the end of sending."""
+
+    phase: str
+    left: float
+    in_flight: int
+    summary: Summary
+
+
+class Reactor:
+    """The connections, their epoll and the counters of the phase that runs."""
+
+    def __init__(
+        self,
+        options: Options,
+        next_request: Callable[[], bytes],
+        family: socket.AddressFamily,
+        address: Address,
+    ) -> None:
+        self._options = options
+        self._next_request = next_request
+        self._family = family
+        self._address = address
+        self._epoll = select.epoll()
+        self._alarm = Alarm()
+        self._epoll.register(self._alarm.fd, _EPOLLIN)
+        self._connections = [Connection() for _ in range(options.connections)]
+        self._by_fd: dict[int, Connection] = {}
+        self._idle: deque[Connection] = deque()
+        # Connections to be opened, by moment; the order keeps equal moments from comparing connections.
+        self._closed = [(0, number, connection) for number, connection in enumerate(self._connections)]
+        self._order = options.connections
+        # Framing is a function of the bytes: an answer like one before, alone in its read, need not be parsed again.
+        self._seen: dict[bytes, int] = {}
+        self._phase = "load"
+        self._tally = Tally(_monotonic_ns())
+        self._schedule: Schedule | None = None
+        self._quota = 0
+        self._stop_at = 0
+        self._check_at = 0
+        self._finished = False
+
+    def close(self) -> None:
+        """Close every socket."""
+        for connection in self._connections:
+            connection.close()
+        self._alarm.close()
+        self._epoll.close()
+
+    def summary(self) -> Summary:
+        """The figures so far; those of the warm-up until it is over."""
+        return self._tally.summary(_monotonic_ns(), self._options.events, interrupted=not self._finished)
+
+    def progress(self) -> Progress:
+        """The figures so far, with what is left to do."""
+        tally = self._tally
+        left = max(0, self._stop_at - _monotonic_ns()) / SECOND if self._quota else 0.0
+        phase = self._phase if self._quota else "drain"
+        return Progress(phase, left, tally.in_flight, self.summary())
+
+    async def run(self) -> None:
+        """Warm up, then load and count."""
+        options = self._options
+        if options.warmup:
+            await self._run_phase("warm-up", options.warmup, MAX_REQUESTS)
+        await self._run_phase("load", options.duration, options.total or MAX_REQUESTS)
+        self._finished = True
+
+    async def _run_phase(self, name: str, duration: float, total: int) -> None:
+        start = _monotonic_ns()
+        self._phase = name
+        self._tally = tally = Tally(start)
+        self._stop_at = start + int(duration * SECOND)
+        self._quota = total
+        self._check_at = start
+        ends_at = start
+        if self._options.rate is not None:
+            self._schedule = schedule = Schedule(start, self._options.rate)
+            self._quota = min(total, schedule.due_by(self._stop_at - 1))
+            # A schedule lasts as long as it was asked to, also after its last request has been answered.
+            ends_at = min(self._stop_at, schedule.due_at(self._quota))
+        while True:
+            now = _monotonic_ns()
+            self._tend(now)
+            if not self._quota and not tally.in_flight and now >= ends_at:
+                break
+            self._alarm.set(self._next_moment(now, ends_at))
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for _ in range(_ROUNDS):
+                ready = self._epoll.poll(0, _READY)
+                if not ready:
+                    break
+                self._serve(ready)
+                self._send_due(_monotonic_ns())
+        tally.ended_at = now
+
+    def _tend(self, now: int) -> None:
+        """Do what is due by time: stop, open, give up, send."""
+        if now >= self._stop_at and self._quota:
+            if self._schedule is not None:
+                self._tally.unsent = self._quota
+            self._quota = 0
+        while self._closed and self._closed[0][0] <= now and self._quota:
+            self._open(heapq.heappop(self._closed)[2], now)
+        if now >= self._check_at:
+            self._check_at = now + int(self._options.timeout * SECOND / 8)
+            self._give_up(now)
+        self._send_due(now)
+
+    def _next_moment(self, now: int, ends_at: int) -> int:
+        moments = [self._check_at]
+        if self._quota:
+            moments.append(self._stop_at)
+            if self._closed:
+                moments.append(self._closed[0][0])
+            if self._schedule is not None and self._idle:
+                moments.append(self._schedule.due_at(self._tally.sent))
+        elif ends_at > now:
+            moments.append(ends_at)
+        return min(moments)
+
+    def _give_up(self, now: int) -> None:
+        """Close the connections that have been waiting for longer than the timeout."""
+        oldest = now - int(self._options.timeout * SECOND)
+        for connection in list(self._by_fd.values()):
+            if connection.state is not State.IDLE and connection.sent_at < oldest:
+                self._lose(connection, "timeout", now)
+
+    def _send_due(self, now: int) -> None:
+        """Give idle connections the requests that may be sent now."""
+        tally = self._tally
+        idle = self._idle
+        first = tally.sent
+        allowed = min(len(idle), self._quota)
+        if self._schedule is not None:
+            allowed = min(allowed, self._schedule.due_by(now) - first)
+        next_request = self._next_request
+        sent_bytes = 0
+        for number in range(first, first + allowed):
+            connection = idle.popleft()
+            request = next_request()
+            sent_bytes += len(request)
+            connection.sent_at = now = _monotonic_ns()
+            connection.due_at = now if self._schedule is None else self._schedule.due_at(number)
+            try:
+                if not connection.transmit(request):
+                    self._epoll.modify(connection.fd, _EPOLLIN | _EPOLLOUT)
+            except Lost as loss:
+                self._lose(connection, loss.kind, now)
+        tally.sent += allowed
+        tally.bytes_sent += sent_bytes
+        self._quota -= allowed
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        """Take what came in: the common case here, every other one in `_advance`."""
+        tally = self._tally
+        codes = tally.codes
+        seen = self._seen
+        by_fd = self._by_fd
+        idle = self._idle
+        latencies: list[int] = []
+        received = 0
+        for fd, flags in ready:
+            connection = by_fd.get(fd)
+            if connection is None:
+                self._alarm.silence()
+                continue
+            if connection.state is not _WAITING or flags != _EPOLLIN:
+                self._advance(connection, flags)
+                continue
+            try:
+                data = connection.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._lose(connection, failure_kind(error), _monotonic_ns())
+                continue
+            status = seen.get(data)
+            if status is None:
+                self._take(connection, data)
+                continue
+            latencies.append(_monotonic_ns() - connection.due_at)
+            codes[status] += 1
+            received += len(data)
+            connection.state = _IDLE
+            idle.append(connection)
+        tally.latencies.record(latencies)
+        tally.answered += len(latencies)
+        tally.bytes_received += received
+
+    def _advance(self, connection: Connection, flags: int) -> None:
+        """Go on with a connection that waits for something else than the first bytes of an answer."""
+        try:
+            if connection.state is State.CONNECTING:
+                connection.connected()
+                self._epoll.modify(connection.fd, _EPOLLIN)
+                self._idle.append(connection)
+            elif connection.state is State.IDLE:
+                # Unasked, a server ends the connection, or says why (408) and then does. Nothing is lost with it.
+                self._idle.remove(connection)
+                self._reopen(connection, _monotonic_ns() + _FIRST_BACKOFF)
+            else:
+                if flags & _EPOLLOUT and connection.resume():
+                    self._epoll.modify(connection.fd, _EPOLLIN)
+                if flags & ~_EPOLLOUT:
+                    self._take(connection, connection.receive())
+        except BlockingIOError:
+            return
+        except Lost as loss:
+            self._lose(connection, loss.kind, _monotonic_ns())
+
+    def _take(self, connection: Connection, data: bytes) -> None:
+        """Parse what came in; count the answer that it completes."""
+        fresh = connection.state is State.WAITING
+        try:
+            answer = connection.take(data)
+        except Lost as loss:
+            self._lose(connection, loss.kind, _monotonic_ns())
+            return
+        tally = self._tally
+        tally.bytes_received += len(data)
+        if answer is None:
+            return
+        connection.failures = 0
+        tally.answered += 1
+        tally.codes[answer.status] += 1
+        tally.latencies.record([_monotonic_ns() - connection.due_at])
+        if not answer.reusable:
+            self._reopen(connection, 0)
+            return
+        self._idle.append(connection)
+        if fresh and len(data) <= _SEEN_BYTES:
+            if len(self._seen) >= _SEEN_ANSWERS:
+                self._seen.clear()
+            self._seen[data] = answer.status
+
+    def _open(self, connection: Connection, now: int) -> None:
+        connection.sent_at = now
+        try:
+            connection.connect(self._family, self._address)
+        except Lost as loss:
+            self._lose(connection, loss.kind, now)
+            return
+        self._by_fd[connection.fd] = connection
+        self._epoll.register(connection.fd, _EPOLLOUT)
+
+    def _lose(self, connection: Connection, kind: str, now: int) -> None:
+        """Count what a connection took with it, and have it opened again after a pause that grows."""
+        self._tally.count_error(kind)
+        if connection.state in _OUTSTANDING:
+            self._tally.lost += 1
+        pause = min(_FIRST_BACKOFF << min(connection.failures, 10), _LONGEST_BACKOFF)
+        connection.failures += 1
+        self._reopen(connection, now + pause)
+
+    def _reopen(self, connection: Connection, moment: int) -> None:
+        # Closing a descriptor takes it out of the epoll too.
+        self._by_fd.pop(connection.fd, None)
+        connection.close()
+        self._order += 1
+        heapq.heappush(self._closed, (moment, self._order, connection))
