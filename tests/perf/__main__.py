@@ -1,0 +1,83 @@
+"""``make bench``: every figure that Hermes claims, measured side by side in one run.
+
+Prints a table, and writes JSON and a chart under ``bench-results/``. It is no test: a shared machine decides much of a
+single time, so read the ratios. ``--quick`` shortens everything, ``--only WORD`` picks rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.perf import chart, dispatcher, endurance, fast_lane, many_events, start
+from tests.perf.rows import Row
+
+RESULTS = Path("bench-results")
+
+
+def _dispatcher(_folder: Path, *, seconds: float) -> list[Row]:
+    found = dispatcher.measure(seconds)
+    rate = found["items_per_second"]
+    what = "Dispatcher, 150-byte items, 1 MiB batches"
+    return [Row(what, f"{rate / 1e6:.2f} million items/s", "≥ 1.5 million items/s", rate / 1.5e6, dict(found))]
+
+
+def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
+    """The measurements by name, in the order of the table."""
+    rounds, seconds, minute = (2, 2, 20) if quick else (5, 5, 60)
+    return {
+        "fast-lane": partial(fast_lane.throughput, rounds=rounds, seconds=seconds),
+        "latency": partial(fast_lane.latency, rounds=rounds, seconds=seconds),
+        "postgres": partial(many_events.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
+        "null": partial(many_events.null_sink, seconds=seconds),
+        "dispatcher": partial(_dispatcher, seconds=seconds),
+        "memory": partial(endurance.memory, seconds=minute),
+        "sagging": partial(endurance.sagging, seconds=max(minute, 20)),
+        "start": partial(start.first_202, rounds=5),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few minutes less, and noisier")
+    parser.add_argument("--only", default="", help="run only the measurements whose name holds this word")
+    arguments = parser.parse_args()
+    console = Console()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="hermes-bench-") as temporary:
+        for name, measure in plan(arguments.quick).items():
+            if arguments.only in name:
+                with console.status(f"measuring {name} ..."):
+                    rows += measure(Path(temporary))
+    table = Table("what", "measured", "must reach", "", header_style="bold")
+    for row in rows:
+        table.add_row(row.what, row.measured, row.target, "[green]yes[/]" if row.reached else "[red]no[/]")
+    console.print(table)
+    _write(rows)
+    console.print(f"JSON and chart: {RESULTS}/latest.json, {RESULTS}/latest.svg")
+
+
+def _write(rows: list[Row]) -> None:
+    when = time.strftime("%Y-%m-%d %H:%M")
+    document = {
+        "when": when,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "rows": [row.to_dict() for row in rows],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(document, indent=2) + "\n")
+    (RESULTS / "latest.svg").write_text(chart.draw(rows, when))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A minute at the limit: what a full queue costs in memory, whether it grows, and whether the rate sags."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.perf import load, processes
+from tests.perf.processes import Server
+from tests.perf.rows import Row
+
+_QUEUE = 100_000
+_EDGE = 10
+
+
+def memory(folder: Path, *, seconds: int) -> list[Row]:
+    """Fill the queue of a stalled sink with 150-byte events, one a POST; then go on asking for a minute."""
+    settings = {"SINKS": "stdout", "SINK_STDOUT_TIMEOUT": "1h", "QUEUE_SIZE": str(_QUEUE), "SHUTDOWN_TIMEOUT": "1s"}
+    with processes.hermes(folder, stalled=True, **settings) as server:
+        empty = server.rss_mib()
+        load.hermes_load(server, total=_QUEUE + 1000, connections=64, duration=60)
+        length = _metric(server, "hermes_queue_length")
+        full = server.rss_mib()
+        peak = full
+        with load.start_hermes_load(server, duration=seconds, connections=64) as client:
+            while client.poll() is None:
+                peak = max(peak, server.rss_mib())
+                time.sleep(0.25)
+    return [
+        Row(
+            "memory, queue full with 100,000 events of 150 bytes",
+            f"{full:.0f} MB RSS ({empty:.0f} when empty; {length:,.0f} events held)",
+            "< 200 MB",
+            200 / full if length >= _QUEUE else 0.0,
+            {"empty_mib": empty, "full_mib": full, "events_held": length},
+        ),
+        Row(
+            f"the same after {seconds} s of overload",
+            f"{peak:.0f} MB at most, {peak - full:+.1f} MB",
+            "flat: < 5 MB more",
+            5 / max(peak - full, 0.001) if peak - full >= 5 else 1.0,
+            {"peak_mib": peak},
+        ),
+    ]
+
+
+def sagging(folder: Path, *, seconds: int) -> list[Row]:
+    """Events a second of the server's own CPU time in the last ten seconds, against the first ten."""
+    samples = []
+    with (
+        processes.hermes(folder, SINKS="null") as server,
+        load.start_hermes_load(server, duration=seconds + 2, connections=64) as client,
+    ):
+        time.sleep(1)  # the load's own start
+        for _ in range(seconds + 1):
+            samples.append((time.perf_counter(), server.cpu_seconds(), _received(server)))
+            time.sleep(1)
+        client.wait()
+
+    def between(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float]:
+        return (b[2] - a[2]) / (b[0] - a[0]), (b[2] - a[2]) / (b[1] - a[1])
+
+    first, last = between(samples[0], samples[_EDGE]), between(samples[-_EDGE - 1], samples[-1])
+    ratio = last[1] / first[1]
+    return [
+        Row(
+            f"sagging: last ten seconds of {seconds} against the first",
+            f"{ratio:.3f} by server CPU ({last[0] / first[0]:.3f} by the clock)",
+            "≥ 0.97",
+            ratio / 0.97,
+            {
+                "first_per_second": first[0],
+                "last_per_second": last[0],
+                "first_per_cpu": first[1],
+                "last_per_cpu": last[1],
+            },
+        )
+    ]
+
+
+def _metric(server: Server, name: str) -> float:
+    """The sum over all labels of a metric."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def _received(server: Server) -> float:
+    return _metric(server, "hermes_events_received_total")

@@ -1,0 +1,105 @@
+"""NDJSON of 500 events a POST: into the null sink, and into Postgres against ``psql \\copy`` of the same rows."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import psycopg
+
+from tests.perf import load, processes
+from tests.perf.rows import Row
+from tests.servers.postgres import PostgresServer
+
+_EVENTS = 500
+_HEADLINE = 166_667
+
+
+def null_sink(folder: Path, *, seconds: int) -> list[Row]:
+    """Accepted events a second; both cores, the load included."""
+    with processes.hermes(folder, SINKS="null") as server:
+        found = load.saturate(server, seconds, folder, connections=16, events=_EVENTS)
+    rate = found.per_second * _EVENTS
+    return [
+        Row(
+            "NDJSON of 500 a POST, null sink",
+            f"{rate:,.0f} events/s",
+            "≥ 400,000 events/s",
+            rate / 400_000,
+            {"events_per_second": rate, "load": load.tool()},
+        )
+    ]
+
+
+def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
+    """Rows stored a second, load, Hermes and Postgres together on the machine's cores, against one ``psql \\copy``."""
+    requests = rows // _EVENTS
+    rows = requests * _EVENTS
+    pairs = []
+    with _postgres_server() as server:
+        for _ in range(rounds):
+            stored_seconds, database = _store(folder, server, requests)
+            copied_seconds = _copy(folder, server, database)
+            pairs.append((rows / stored_seconds, rows / copied_seconds))
+    ratio, rate = median(a / b for a, b in pairs), median(a for a, _ in pairs)
+    return [
+        Row(
+            "NDJSON of 500 a POST into Postgres, unique ids, primary key, against psql \\copy",
+            f"{ratio:.2f} × of the copy ({rate:,.0f} rows/s to {median(b for _, b in pairs):,.0f})",
+            "≥ 0.6 × of the copy",
+            ratio / 0.6,
+            {"hermes_rows_per_second": [a for a, _ in pairs], "copy_rows_per_second": [b for _, b in pairs]},
+        ),
+        Row(
+            "the headline: 10 million events a minute from HTTP into Postgres",
+            f"{rate * 60 / 1e6:.1f} million a minute",
+            "aim: 10 million a minute",
+            rate / _HEADLINE,
+        ),
+    ]
+
+
+@contextmanager
+def _postgres_server() -> Iterator[PostgresServer]:
+    # What a person who cares for ingest sets; fsync and synchronous_commit stay on, for both sides of the comparison.
+    server = PostgresServer({"max_wal_size": "4GB", "shared_buffers": "512MB", "checkpoint_timeout": "15min"})
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+def _store(folder: Path, server: PostgresServer, requests: int) -> tuple[float, str]:
+    """Send the events and wait until the table has them all. Seconds from the first byte to the last row."""
+    database = server.create_database()
+    dsn, rows = server.dsn(database), requests * _EVENTS
+    with processes.hermes(folder, None, SINKS="postgres", DB_DSN=dsn, BACKPRESSURE_MODE="block") as hermes:
+        began = time.perf_counter()
+        with load.start_hermes_load(hermes, total=requests, events=_EVENTS, connections=16, duration=300) as client:
+            client.wait()
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            while True:
+                (stored,) = connection.execute("SELECT count(*) FROM events").fetchone() or (0,)
+                if stored >= rows:
+                    return time.perf_counter() - began, database
+                if time.perf_counter() - began > 300:
+                    raise RuntimeError(f"{stored} of {rows} rows after 300 s")
+                time.sleep(0.02)
+
+
+def _copy(folder: Path, server: PostgresServer, database: str) -> float:
+    """Seconds for one ``psql \\copy`` of the same rows, in the same order, into an empty table of the same shape."""
+    dsn, file = server.dsn(database), folder / "rows.copy"
+    psql = ["psql", "--no-psqlrc", "--quiet", dsn, "-v", "ON_ERROR_STOP=1"]
+    subprocess.run([*psql, "-c", f"\\copy events to '{file}'"], check=True)
+    subprocess.run([*psql, "-c", "CREATE TABLE copied (LIKE events INCLUDING ALL)", "-c", "CHECKPOINT"], check=True)
+    began = time.perf_counter()
+    subprocess.run([*psql, "-c", f"\\copy copied from '{file}'"], check=True)
+    seconds = time.perf_counter() - began
+    file.unlink()
+    return seconds
