@@ -66,19 +66,12 @@ class SqliteSink:
         Raises `hermes.SinkUnavailable` (disk full, locked, or damaged) and `hermes.BatchRejected` (text that is no
         Unicode).
         """
-        rows: list[Row] = []
-        bad: dict[int, str] = {}
-        for chunk in batch.chunks:
-            for start in range(0, len(chunk), SLICE):
-                events = chunk.events[start : start + SLICE]
-                try:
-                    rows += [_row(event, chunk.received_at) for event in events]
-                except UnicodeError:
-                    _sort_out(events, chunk.received_at, rows, bad)
-                await trio.lowlevel.checkpoint()
-        await self._run(self._insert, rows)
-        if bad:
-            raise BatchRejected(bad)
+        try:
+            await self._run(self._insert, await _rows(batch))
+        except UnicodeError:
+            good, bad = await _sort_out(batch)
+            await self._run(self._insert, good)
+            raise BatchRejected(bad) from None
 
     async def aclose(self) -> None:
         """Close the file; its write-ahead log is folded in."""
@@ -98,20 +91,36 @@ class SqliteSink:
             self._connection.executemany(_INSERT, rows)
 
 
+async def _rows(batch: Batch) -> list[Row]:
+    """All rows of the batch. Raises UnicodeError, now or when they are inserted, if one holds text that is none."""
+    rows: list[Row] = []
+    for chunk in batch.chunks:
+        for start in range(0, len(chunk), SLICE):
+            rows += [_row(event, chunk.received_at) for event in chunk.events[start : start + SLICE]]
+            await trio.lowlevel.checkpoint()
+    return rows
+
+
+async def _sort_out(batch: Batch) -> tuple[list[Row], dict[int, str]]:
+    """The rows that can be stored, and why the others cannot, by their index in the batch."""
+    good: list[Row] = []
+    bad: dict[int, str] = {}
+    for chunk in batch.chunks:
+        for event in chunk.events:
+            try:
+                row = _row(event, chunk.received_at)
+                for text in (event.id, event.user_id, event.type):
+                    text.encode()
+            except UnicodeError as error:
+                bad[len(good) + len(bad)] = f"no valid Unicode: {error}"
+            else:
+                good.append(row)
+        await trio.lowlevel.checkpoint()
+    return good, bad
+
+
 def _row(event: Event, received_at: float) -> Row:
     return event.id, event.user_id, event.type, event.timestamp, str(event.payload, "utf-8"), received_at
-
-
-def _sort_out(events: list[Event], received_at: float, rows: list[Row], bad: dict[int, str]) -> None:
-    """Take the events one by one into ``rows``, or into ``bad`` by their index in the batch."""
-    for event in events:
-        try:
-            row = _row(event, received_at)
-            "".join(row[:3]).encode()  # a lone surrogate cannot be stored either
-        except UnicodeError as error:
-            bad[len(rows) + len(bad)] = f"no valid Unicode: {error}"
-        else:
-            rows.append(row)
 
 
 @contextmanager

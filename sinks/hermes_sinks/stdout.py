@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from hermes import Batch, Event, SinkPlugin, SinkUnavailable
+from hermes import Batch, BatchRejected, Event, SinkPlugin, SinkUnavailable
 from hermes.config import Settings
 from hermes.sink import NoSettings
 
@@ -27,7 +27,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_lines(events: Sequence[Event]) -> bytes:
-    """One line of JSON an event.
+    """One line of JSON an event. Raises UnicodeEncodeError for text that is no Unicode.
 
     Only line breaks change: in JSON text they can stand between tokens alone, and there a space means the same.
     """
@@ -35,6 +35,17 @@ def encode_lines(events: Sequence[Event]) -> bytes:
     if lines.count(b"\n") == len(events):
         return lines
     return b"".join([_encoder.encode(event).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for event in events])
+
+
+def encode_the_good(events: Sequence[Event], first: int, refused: dict[int, str]) -> bytes:
+    """The same, leaving out events that cannot be encoded; ``refused`` learns why, by index counted from ``first``."""
+    lines = []
+    for index, event in enumerate(events, first):
+        try:
+            lines.append(encode_lines([event]))
+        except UnicodeEncodeError as error:
+            refused[index] = f"no valid Unicode: {error}"
+    return b"".join(lines)
 
 
 class StdoutSink:
@@ -53,11 +64,18 @@ class StdoutSink:
         self._torn = b""
 
     async def write(self, batch: Batch) -> None:
-        """Print the batch. Raises `hermes.SinkUnavailable` where nobody reads, or the disk behind it is full."""
+        """Print the batch.
+
+        Raises `hermes.SinkUnavailable` (nobody reads any more, the disk behind it is full) and `hermes.BatchRejected`.
+        """
         parts = []
-        events = batch.events
-        for start in range(0, len(events), SLICE):
-            parts.append(encode_lines(events[start : start + SLICE]))
+        refused: dict[int, str] = {}
+        for start in range(0, len(batch), SLICE):
+            events = batch[start : start + SLICE]
+            try:
+                parts.append(encode_lines(events))
+            except UnicodeEncodeError:
+                parts.append(encode_the_good(events, start, refused))
             await trio.lowlevel.checkpoint()
         try:
             await trio.to_thread.run_sync(
@@ -65,6 +83,8 @@ class StdoutSink:
             )
         except OSError as error:
             raise SinkUnavailable(f"standard output: {error.strerror or error}") from error
+        if refused:
+            raise BatchRejected(refused)
 
     async def aclose(self) -> None:
         """Give a thread that still writes a moment; a reader that has stalled for good is left behind."""
