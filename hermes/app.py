@@ -89,6 +89,7 @@ async def serve(
 
                             deadline.deadline = trio.current_time() + settings.shutdown_timeout
                             _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
+                            intake.stop_blocking()
                             with trio.move_on_after(settings.shutdown_timeout * _EDGE_SHARE):
                                 await edge.drain()
                             serving.cancel_scope.cancel()

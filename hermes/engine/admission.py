@@ -87,10 +87,10 @@ class Admission:
     def wait(self, count: int, size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
         """Let events in as soon as there is room and their turn has come, and then ``settle(True)``.
 
-        ``settle(False)`` comes if it is called off (by the function returned), if admission closes, or at once if too
-        many wait already.
+        ``settle(False)`` comes if it is called off (by the function returned), if the waiters are dismissed, or at
+        once if admission is closed or too many wait already.
         """
-        if self._closed or self._waiting_bytes + size > self._max_bytes:
+        if self._closed or (self._waiters and self._waiting_bytes + size > self._max_bytes):
             settle(False)
             return lambda: None
         waiter = _Waiter(count, size, settle)
@@ -109,6 +109,10 @@ class Admission:
     def close(self) -> None:
         """Let nobody in any more; those who wait are told."""
         self._closed = True
+        self.dismiss_waiters()
+
+    def dismiss_waiters(self) -> None:
+        """Tell those who wait that they wait in vain."""
         while self._waiters:
             self._dismiss(self._waiters[0]).settle(False)
 

@@ -1,7 +1,8 @@
 """The optional flush of counts to the sinks: what was counted since the last one, as events.
 
-Invariant: summing ``count`` over all flushed events of a type and minute gives its count, for a flush that finds no
-room is made up for by the next. Runs every AGGREGATE_FLUSH_INTERVAL. Run by the app as one task.
+Invariant: summing ``count`` over all flushed events of a type and minute gives its count as of the last flush, for
+what finds no room is made up for by the next. Each count is an event of its own request, so that no number of them is
+too many for a small queue. Runs every AGGREGATE_FLUSH_INTERVAL. Run by the app as one task.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ async def flush_aggregates(aggregator: Aggregator, offer: Callable[[list[Event],
     while True:
         await trio.sleep(interval)
         counts = aggregator.snapshot()
-        events = [
-            _event(key, count - flushed.get(key, 0)) for key, count in counts.items() if count != flushed.get(key)
-        ]
-        size = sum(len(bytes(event.payload)) for event in events)
-        if events and offer(events, size):
-            flushed = counts
+        flushed = {key: count for key, count in flushed.items() if key in counts}
+        for key, count in counts.items():
+            grown = count - flushed.get(key, 0)
+            if not grown:
+                continue
+            event = _event(key, grown)
+            if not offer([event], len(memoryview(event.payload))):
+                break
+            flushed[key] = count
+            await trio.lowlevel.checkpoint()
 
 
 def _event(key: str, count: int) -> Event:

@@ -85,13 +85,21 @@ class Intake:
 
     async def run(self) -> None:
         """Hand on what comes until `close`, and then the rest; the deliveries are closed on the way out."""
-        with self._receive:
-            async for chunk in self._receive:
-                if self._hand_on(chunk) < _MOST_AT_ONCE:
-                    # Under load each wake-up would bring a request or two. What comes in this pause comes at once.
-                    await trio.sleep(_GATHER_SECONDS)
+        try:
+            with self._receive:
+                async for chunk in self._receive:
+                    if self._hand_on(chunk) < _MOST_AT_ONCE:
+                        # Under load each wake-up would bring a request or two. What comes in this pause comes at once.
+                        await trio.sleep(_GATHER_SECONDS)
+        finally:
+            self.admission.close()  # cancelled or crashed: others may still run, and nobody takes what they offer
         for delivery in self._deliveries:
             delivery.close()
+
+    def stop_blocking(self) -> None:
+        """A stop has begun: nobody waits for room any more, and those who do are refused."""
+        self.blocking = False
+        self.admission.dismiss_waiters()
 
     def close(self) -> None:
         """Take nothing any more. Those who wait for room are refused."""

@@ -1,0 +1,61 @@
+"""The ledger: the equation holds whatever is written, and an account is a value of its moment."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes.engine.ledger import Ledger
+from hermes.metrics import SinkMetrics
+
+OUTCOMES = st.one_of(
+    st.tuples(st.just("deliver"), st.integers(0, 5)),
+    st.tuples(st.just("dead_letter"), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["queue_full", "unavailable", "circuit_open", "shutdown"]), st.integers(1, 5)),
+)
+
+
+@given(st.lists(OUTCOMES))
+def test_accepted_is_the_sum_of_all_outcomes_and_what_is_in_flight(outcomes: list[tuple[str, int]]) -> None:
+    ledger = Ledger("fake", SinkMetrics())
+    accepted = sum(count for _, count in outcomes)
+    ledger.accept(accepted)
+    left = accepted
+    for kind, count in outcomes:
+        if kind in {"deliver", "dead_letter"}:
+            getattr(ledger, kind)(count)
+        else:
+            ledger.drop(count, kind)
+        left -= count
+        account = ledger.account()
+        assert account.in_flight == left
+        assert account.accepted == accepted
+        assert account.delivered + account.dead_lettered + sum(account.dropped.values()) == accepted - left
+    assert ledger.account().in_flight == 0
+
+
+def test_an_account_does_not_change_afterwards() -> None:
+    ledger = Ledger("fake", SinkMetrics())
+    ledger.accept(5)
+    ledger.drop(1, "queue_full")
+    before = ledger.account()
+    ledger.drop(1, "queue_full")
+    ledger.deliver(3)
+    assert (before.dropped, before.delivered, before.in_flight) == ({"queue_full": 1}, 0, 4)
+
+
+def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
+    ledger = Ledger("fake", SinkMetrics())
+    ledger.accept(9)
+    ledger.deliver(4)
+    ledger.dead_letter(1)
+    ledger.drop(2, "unavailable")
+    assert ledger.account().to_dict() == {
+        "sink": "fake",
+        "accepted": 9,
+        "delivered": 4,
+        "dead_lettered": 1,
+        "spilled": 0,
+        "dropped": {"unavailable": 2},
+        "in_flight": 2,
+    }
