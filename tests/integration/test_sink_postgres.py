@@ -1,0 +1,420 @@
+"""The postgres sink on a real server: the contract, duplicates, poison, outages, partitions, tables of all kinds."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AbstractAsyncContextManager, suppress
+
+import psycopg
+import pytest
+import trio
+from hermes_sinks.postgres import PostgresSettings, PostgresSink, open_postgres
+from hermes_sinks.postgres.settings import table_parts
+from msgspec import Raw
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from hermes import BatchRejected, Event, SinkUnavailable
+from hermes.config import read_settings
+from hermes.sink import Sink
+from hermes.testing import awkward_events, check_sink, make_batch, make_event, make_events
+from tests.servers.postgres import PostgresServer
+
+NUL = b'{"v": "\\u0000"}'
+TOO_LARGE = b'{"v": 1e400000}'
+HALF_A_PAIR = b'{"v": "\\ud800"}'
+
+
+def opened(dsn: str, **settings: object) -> AbstractAsyncContextManager[PostgresSink]:
+    return open_postgres(PostgresSettings(**settings), read_settings({"DB_DSN": dsn}))  # type: ignore[arg-type]
+
+
+def execute(dsn: str, statement: str) -> list[tuple]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        return cursor.fetchall() if cursor.description else []
+
+
+def stored(dsn: str, table: str = "events") -> list[Event]:
+    name = sql.Identifier(*table_parts(table)).as_string()
+    columns = "id, user_id, type, extract(epoch FROM ts)::bigint, payload::text"
+    return [Event(*row[:4], Raw(row[4].encode())) for row in execute(dsn, f"SELECT {columns} FROM {name}")]
+
+
+def ids(dsn: str, table: str = "events") -> list[str]:
+    return sorted(event.id for event in stored(dsn, table))
+
+
+async def refused(sink: Sink, events: list[Event]) -> dict[int, str]:
+    with pytest.raises(BatchRejected) as raised:
+        await sink.write(make_batch(events))
+    return raised.value.reasons
+
+
+async def unavailable(sink: Sink, events: list[Event] | int = 1) -> str:
+    with pytest.raises(SinkUnavailable) as raised:
+        await sink.write(make_batch(events))
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"dedup": False}, {"partition": "day"}, {"table": '"we ird"."x.""y"'}, {"concurrency": 4, "max_batch": 3}],
+    ids=["default", "append-only", "by day", "weird name", "small batches"],
+)
+async def test_it_conforms(postgres_dsn: str, settings: dict[str, object]) -> None:
+    execute(postgres_dsn, 'CREATE SCHEMA "we ird"')
+    table = str(settings.get("table", "events"))
+
+    async def read_back() -> list[Event]:
+        return await trio.to_thread.run_sync(stored, postgres_dsn, table)
+
+    await check_sink(
+        lambda: opened(postgres_dsn, **settings),
+        read_back,
+        stores_once=settings.get("dedup", True) is True,
+        atomic=True,
+        exact_payload=False,  # jsonb
+    )
+
+
+async def test_the_columns_hold_what_they_say(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch([make_event("a", payload=b'{"n": 1.50}'), make_event("b")], chunk=1))
+    rows = execute(postgres_dsn, "SELECT id, user_id, type, payload::text FROM events")
+    assert rows == [("a", "user-1", "song_played", '{"n": 1.50}'), ("b", "user-1", "song_played", "{}")]
+    times = execute(
+        postgres_dsn, "SELECT extract(epoch FROM ts)::float, extract(epoch FROM received_at)::float FROM events"
+    )
+    assert times == [(1_700_000_000.0, 1_700_000_001.25), (1_700_000_000.0, 1_700_000_002.25)]
+    (comment,) = execute(postgres_dsn, "SELECT obj_description('events'::regclass)")
+    assert comment == ("Hermes events, schema 1",)
+
+
+async def test_the_server_s_time_zone_and_date_style_change_nothing(postgres_dsn: str) -> None:
+    odd = make_conninfo(
+        postgres_dsn, options="-c TimeZone=Pacific/Chatham -c DateStyle=German -c client_encoding=LATIN1"
+    )
+    events = awkward_events()
+    async with opened(odd) as sink:
+        await sink.write(make_batch(events))
+    found = {event.id: event for event in stored(postgres_dsn)}
+    assert {event.id: event.timestamp for event in events} == {key: event.timestamp for key, event in found.items()}
+
+
+async def test_an_id_is_stored_once_and_the_first_one_wins(postgres_dsn: str) -> None:
+    first, second = make_event("same", payload=b'{"v": 1}'), make_event("same", payload=b'{"v": 2}')
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch([make_event("z"), first, second, make_event("a")]))
+        await sink.write(make_batch([make_event("new"), second]))
+    assert ids(postgres_dsn) == ["a", "new", "same", "z"]
+    (value,) = [json.loads(bytes(event.payload)) for event in stored(postgres_dsn) if event.id == "same"]
+    assert value == {"v": 1}
+
+
+async def test_poison_rows_are_named_with_the_servers_reason_and_all_others_stored(postgres_dsn: str) -> None:
+    events = make_events(10_000)
+    poison = {0: NUL, 17: TOO_LARGE, 18: NUL, 5000: HALF_A_PAIR, 9999: b'{"\xff": 1}'}
+    for index, payload in poison.items():
+        events[index].payload = Raw(payload)
+    async with opened(postgres_dsn) as sink:
+        reasons = await refused(sink, events)
+    assert list(reasons) == list(poison)
+    assert "\\u0000 cannot be converted to text" in reasons[0]
+    assert "overflow" in reasons[17]
+    assert "surrogate" in reasons[5000]
+    assert "invalid byte sequence" in reasons[9999]
+    assert ids(postgres_dsn) == sorted(event.id for index, event in enumerate(events) if index not in poison)
+
+
+async def test_poison_and_duplicates_in_one_batch(postgres_dsn: str) -> None:
+    events = make_events(100)
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch(events[:50]))
+        events[70].payload = Raw(NUL)
+        assert list(await refused(sink, [*events, *events[60:70]])) == [70]
+    assert len(ids(postgres_dsn)) == 99
+
+
+async def test_nothing_but_poison_is_over_in_bounded_time_and_the_sink_goes_on(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as sink:
+        with trio.fail_after(20):
+            assert len(await refused(sink, make_events(3000, payload=NUL))) == 3000
+        await sink.write(make_batch(make_events(10, prefix="good")))
+    assert len(ids(postgres_dsn)) == 10
+
+
+async def test_poison_in_an_append_only_table(postgres_dsn: str) -> None:
+    events = make_events(100)
+    events[3].payload = Raw(NUL)
+    async with opened(postgres_dsn, dedup=False) as sink:
+        assert list(await refused(sink, events)) == [3]
+        assert list(await refused(sink, events)) == [3]
+    assert len(ids(postgres_dsn)) == 198
+
+
+async def test_a_constraint_of_the_operators_names_the_row(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch(make_events(5)))
+        execute(postgres_dsn, "ALTER TABLE events ADD CHECK (user_id <> 'mallory')")
+        events = make_events(50, prefix="more")
+        events[31].user_id = "mallory"
+        reasons = await refused(sink, events)
+    assert list(reasons) == [31]
+    assert "check constraint" in reasons[31]
+    assert len(ids(postgres_dsn)) == 54
+
+
+async def test_a_unique_index_of_the_operators_in_an_append_only_table_names_the_row(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, dedup=False) as sink:
+        await sink.write(make_batch(make_events(5)))
+        execute(postgres_dsn, "CREATE UNIQUE INDEX ON events (id)")
+        assert list(await refused(sink, [make_event("new"), make_event("event-3")])) == [1]
+    assert len(ids(postgres_dsn)) == 6
+
+
+async def test_writers_with_overlapping_ids_in_opposite_order_all_succeed(postgres_dsn: str) -> None:
+    events = make_events(2000)
+    async with opened(postgres_dsn, concurrency=4) as one, opened(postgres_dsn, concurrency=4) as other:
+        with trio.fail_after(50):
+            async with trio.open_nursery() as nursery:
+                for round_number in range(4):
+                    part = events[: 500 * (round_number + 1)]
+                    nursery.start_soon(one.write, make_batch(part))
+                    nursery.start_soon(other.write, make_batch(part[::-1]))
+    assert len(ids(postgres_dsn)) == 2000
+
+
+async def test_a_cancelled_write_leaves_all_or_nothing_whenever_it_is_cancelled(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, dedup=False) as sink:
+        await sink.write(make_batch(make_events(1, prefix="first")))
+        for n in range(12):
+            events = make_events(4000, prefix=f"try-{n}")
+            events[2000].payload = Raw(NUL)  # the long way: several statements in one transaction
+            with trio.move_on_after(0.004 * n), suppress(BatchRejected):
+                await sink.write(make_batch(events))
+            assert len([each for each in ids(postgres_dsn) if each.startswith(f"try-{n}-")]) in (0, 3999)
+
+
+class TestOutages:
+    """A server of its own, to stop and kill."""
+
+    async def test_a_server_killed_in_the_middle_of_a_copy(self, own_postgres_server: PostgresServer) -> None:
+        server, dsn = own_postgres_server, own_postgres_server.dsn(own_postgres_server.create_database())
+        failures: list[SinkUnavailable] = []
+        written = 0
+        async with opened(dsn) as sink:
+
+            async def write_until_it_fails() -> None:
+                nonlocal written
+                while True:
+                    try:
+                        await sink.write(make_batch(make_events(5000, prefix=f"batch-{written}")))
+                    except SinkUnavailable as failure:
+                        failures.append(failure)
+                        return
+                    written += 1
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write_until_it_fails)
+                await trio.sleep(0.3)
+                await trio.to_thread.run_sync(server.kill)
+            assert str(failures[0]).startswith("Postgres: ")
+            await trio.to_thread.run_sync(server.start)
+            # The same batch again, as the engine would.
+            await sink.write(make_batch(make_events(5000, prefix=f"batch-{written}")))
+        assert written > 0
+        assert len(ids(dsn)) == 5000 * (written + 1)
+
+    async def test_a_server_that_comes_up_after_the_start(
+        self, own_postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hermes_sinks.postgres.sink.ACQUIRE_TIMEOUT", 0.5)
+        server, dsn = own_postgres_server, own_postgres_server.dsn(own_postgres_server.create_database())
+        await trio.to_thread.run_sync(server.stop)
+        async with opened(dsn) as sink:
+            try:
+                assert "onnection" in await unavailable(sink)
+            finally:
+                await trio.to_thread.run_sync(server.start)
+            await sink.write(make_batch(3))
+        assert len(ids(dsn)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"user": "nobody-here"}, 'role "nobody-here" does not exist'),
+        ({"dbname": "nothing-here"}, 'database "nothing-here" does not exist'),
+        ({"host": "does-not-exist.invalid"}, "does-not-exist.invalid"),
+        ({"port": 1}, "refused"),
+    ],
+)
+async def test_a_dsn_that_leads_nowhere_is_unavailable_and_says_why(
+    postgres_dsn: str, change: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hermes_sinks.postgres.sink.ACQUIRE_TIMEOUT", 0.5)
+    async with opened(make_conninfo(postgres_dsn, **change)) as sink:
+        assert words in await unavailable(sink)
+
+
+async def test_a_wrong_password_is_unavailable(
+    postgres_server: PostgresServer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hermes_sinks.postgres.sink.ACQUIRE_TIMEOUT", 0.5)
+    access = postgres_server.folder / "data" / "pg_hba.conf"
+    before = access.read_text()
+    execute(postgres_dsn, "CREATE ROLE careful LOGIN PASSWORD 'right'")
+    access.write_text("host all careful 127.0.0.1/32 scram-sha-256\n" + before)
+    execute(postgres_dsn, "SELECT pg_reload_conf()")
+    await trio.sleep(0.2)
+    try:
+        async with opened(make_conninfo(postgres_dsn, user="careful", password="wrong")) as sink:
+            assert "password authentication failed" in await unavailable(sink)
+    finally:
+        access.write_text(before)
+        execute(postgres_dsn, "SELECT pg_reload_conf(); DROP ROLE careful")
+
+
+async def test_a_table_that_is_dropped_is_made_again(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch(3))
+        execute(postgres_dsn, "DROP TABLE events")
+        assert "42P01" in await unavailable(sink, 3)
+        await sink.write(make_batch(3))
+    assert len(ids(postgres_dsn)) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "words"),
+    [
+        ("CREATE TABLE events (id text PRIMARY KEY)", {}, "has no column user_id"),
+        ("CREATE TABLE events (LIKE good); ALTER TABLE events ALTER ts TYPE text", {}, "column ts is text"),
+        ("CREATE TABLE events (LIKE good)", {}, "SINK_POSTGRES_DEDUP=false"),
+        ("CREATE TABLE events (LIKE good INCLUDING ALL)", {"partition": "day"}, "is not partitioned"),
+        (
+            "CREATE TABLE events (LIKE good INCLUDING ALL); COMMENT ON TABLE events IS 'Hermes events, schema 99'",
+            {},
+            "made by a newer Hermes",
+        ),
+        ("CREATE VIEW events AS SELECT 1 AS one", {}, "has no column"),
+    ],
+)
+async def test_a_table_that_will_not_do_is_left_alone_and_the_reason_told(
+    postgres_dsn: str, make: str, settings: dict[str, object], words: str
+) -> None:
+    async with opened(postgres_dsn, table="good") as sink:
+        await sink.write(make_batch(1))
+    execute(postgres_dsn, make)
+    async with opened(postgres_dsn, **settings) as sink:
+        assert words in await unavailable(sink)
+
+
+async def test_a_table_of_the_operators_that_will_do_is_used(postgres_dsn: str) -> None:
+    execute(
+        postgres_dsn,
+        "CREATE TABLE events (n bigserial, received_at timestamptz, payload json, ts timestamptz, type varchar(80),"
+        " user_id text, id text UNIQUE)",
+    )
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch(3))
+        await sink.write(make_batch(5))
+    assert len(ids(postgres_dsn)) == 5
+
+
+async def test_a_user_who_may_only_insert_is_enough_for_a_table_that_exists(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as sink:
+        await sink.write(make_batch(1))
+    execute(
+        postgres_dsn,
+        "CREATE ROLE inserter LOGIN; GRANT USAGE ON SCHEMA public TO inserter;"
+        " GRANT SELECT, INSERT ON events TO inserter",
+    )
+    try:
+        async with opened(make_conninfo(postgres_dsn, user="inserter")) as sink:
+            await sink.write(make_batch(3))
+            execute(postgres_dsn, "REVOKE INSERT ON events FROM inserter")
+            assert "permission denied" in await unavailable(sink)
+    finally:
+        execute(postgres_dsn, "DROP OWNED BY inserter; DROP ROLE inserter")
+    assert len(ids(postgres_dsn)) == 3
+
+
+async def test_two_that_make_the_table_at_once_do_not_quarrel(postgres_dsn: str) -> None:
+    async with trio.open_nursery() as nursery:
+        for n in range(6):
+            nursery.start_soon(write_alone, postgres_dsn, make_events(3, prefix=f"writer-{n}"))
+    assert len(ids(postgres_dsn)) == 18
+
+
+async def write_alone(dsn: str, events: list[Event]) -> None:
+    async with opened(dsn, partition="day") as sink:
+        await sink.write(make_batch(events))
+
+
+class TestPartitions:
+    """SINK_POSTGRES_PARTITION=day."""
+
+    def counts(self, dsn: str) -> dict[str, int]:
+        return dict(execute(dsn, "SELECT tableoid::regclass::text, count(*)::int FROM events GROUP BY 1"))
+
+    def day(self, days: int) -> tuple[int, str]:
+        second = int(time.time()) + 86_400 * days
+        return second, time.strftime("events_%Y%m%d", time.gmtime(second))
+
+    async def test_days_within_the_bound_get_their_own_and_the_others_share_one(self, postgres_dsn: str) -> None:
+        seconds, names = zip(*map(self.day, (0, -1, 1, -3)), strict=True)
+        too_old, too_new = self.day(-5)[0], self.day(3)[0]
+        events = [make_event(f"e-{second}", timestamp=second) for second in (*seconds, too_old, too_new, 0)]
+        async with opened(postgres_dsn, partition="day", partition_days=4) as sink:
+            await sink.write(make_batch(events))
+        assert self.counts(postgres_dsn) == {**dict.fromkeys(names, 1), "events_default": 3}
+
+    async def test_an_event_is_stored_once_within_its_timestamp(self, postgres_dsn: str) -> None:
+        event, later = make_event("same", timestamp=self.day(0)[0]), make_event("same", timestamp=self.day(-1)[0])
+        async with opened(postgres_dsn, partition="day") as sink:
+            for events in ([event], [event], [event, later], [later, later]):
+                await sink.write(make_batch(events))
+        assert sum(self.counts(postgres_dsn).values()) == 2
+
+    async def test_a_day_whose_events_came_too_early_stays_in_the_default_partition(self, postgres_dsn: str) -> None:
+        second, name = self.day(-2)
+        async with opened(postgres_dsn, partition="day", partition_days=1) as sink:
+            await sink.write(make_batch([make_event("one", timestamp=second)]))
+        async with opened(postgres_dsn, partition="day", partition_days=30) as sink:
+            await sink.write(make_batch([make_event("two", timestamp=second)]))
+        assert self.counts(postgres_dsn) == {"events_default": 2}
+        assert name not in self.counts(postgres_dsn)
+
+    async def test_a_partition_that_the_operator_drops_is_not_missed(self, postgres_dsn: str) -> None:
+        second, name = self.day(0)
+        async with opened(postgres_dsn, partition="day") as sink:
+            await sink.write(make_batch([make_event("one", timestamp=second)]))
+            execute(postgres_dsn, f"DROP TABLE {name}")
+            await sink.write(make_batch([make_event("two", timestamp=second)]))
+        assert self.counts(postgres_dsn) == {"events_default": 1}
+
+    async def test_an_append_only_table_by_day(self, postgres_dsn: str) -> None:
+        event = make_event("same", timestamp=self.day(0)[0])
+        async with opened(postgres_dsn, partition="day", dedup=False) as sink:
+            await sink.write(make_batch([event, event]))
+        assert self.counts(postgres_dsn) == {self.day(0)[1]: 2}
+
+
+async def test_the_loop_is_not_kept_waiting_while_a_large_batch_is_written(postgres_dsn: str) -> None:
+    longest = 0.0
+    async with opened(postgres_dsn) as sink, trio.open_nursery() as nursery:
+
+        async def tick() -> None:
+            nonlocal longest
+            while True:
+                before = time.perf_counter()
+                await trio.sleep(0.001)
+                longest = max(longest, time.perf_counter() - before)
+
+        nursery.start_soon(tick)
+        for n in range(5):
+            await sink.write(make_batch(make_events(10_000, prefix=f"batch-{n}")))
+        nursery.cancel_scope.cancel()
+    assert longest < 0.25  # a few milliseconds on a quiet machine
