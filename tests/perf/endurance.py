@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from pathlib import Path
 
 from tests.perf import load, processes
-from tests.perf.processes import Server
 from tests.perf.rows import Row
 
 _QUEUE = 100_000
@@ -20,7 +18,7 @@ def memory(folder: Path, *, seconds: int) -> list[Row]:
     with processes.hermes(folder, stalled=True, **settings) as server:
         empty = server.rss_mib()
         load.hermes_load(server, total=_QUEUE + 1000, connections=64, duration=60)
-        length = _metric(server, "hermes_queue_length")
+        length = server.metric("hermes_queue_length")
         full = server.rss_mib()
         peak = full
         with load.start_hermes_load(server, duration=seconds, connections=64) as client:
@@ -54,7 +52,7 @@ def sagging(folder: Path, *, seconds: int) -> list[Row]:
     ):
         time.sleep(1)  # the load's own start
         for _ in range(seconds + 1):
-            samples.append((time.perf_counter(), server.cpu_seconds(), _received(server)))
+            samples.append((time.perf_counter(), server.cpu_seconds(), server.metric("hermes_events_received_total")))
             time.sleep(1)
         client.wait()
 
@@ -77,14 +75,3 @@ def sagging(folder: Path, *, seconds: int) -> list[Row]:
             },
         )
     ]
-
-
-def _metric(server: Server, name: str) -> float:
-    """The sum over all labels of a metric."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-
-def _received(server: Server) -> float:
-    return _metric(server, "hermes_events_received_total")
