@@ -44,15 +44,15 @@ def latency(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
         for _ in range(rounds):
             for name, server in (("hermes", ours), ("uvicorn", theirs)):
                 summary = load.hermes_load(server, duration=seconds, connections=64, rate=_RATE, warmup=1)
-                runs[name].append(summary["latency_ms"])
+                runs[name].append({key: seconds * 1000 for key, seconds in summary["latency"].items()})
     middle = {
-        name: {key: median(run[key] for run in found) for key in ("p50", "p99", "p99.9")}
+        name: {key: median(run[key] for run in found) for key in ("p50", "p99", "p99_9")}
         for name, found in runs.items()
     }
     ours_ms, theirs_ms = middle["hermes"], middle["uvicorn"]
 
     def words(ms: dict[str, float]) -> str:
-        return " / ".join(f"{ms[key]:.2f}" for key in ("p50", "p99", "p99.9"))
+        return " / ".join(f"{ms[key]:.2f}" for key in ("p50", "p99", "p99_9"))
 
     return [
         Row(

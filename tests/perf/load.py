@@ -68,7 +68,7 @@ def _find(pattern: str, text: str) -> str:
 def _hermes_load(server: Server, seconds: int, _folder: Path, connections: int, events: int) -> tuple[int, float]:
     summary = hermes_load(server, duration=seconds, connections=connections, events=events)
     accepted = summary["codes"].get("202", 0)
-    return accepted, accepted / summary["seconds"]
+    return accepted, accepted / summary["elapsed"]
 
 
 def hermes_load(server: Server, **options: Any) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from pathlib import Path
 import msgspec
 import psycopg
 import trio
+from hermes_sinks.postgres import PostgresSettings, open_postgres
+from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows
+from hermes_sinks.postgres.table import Table
 from psycopg import sql
 
 from hermes.config import read_settings
 from hermes.event import Batch, Chunk, Event
-from hermes_sinks.postgres import PostgresSettings, open_postgres
-from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows
-from hermes_sinks.postgres.table import Table
 
 CHUNK = 500  # events of one request
 _LINE = (
