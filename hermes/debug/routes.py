@@ -1,0 +1,150 @@
+"""``/debug/pprof/`` and below: from a path and its query to a response, in the manner of Go's net/http/pprof.
+
+The control lane calls ``answer`` for every GET below that path; whether debugging is on at all is its business.
+As in Go, ``debug=0`` (the default) is the format of ``go tool pprof``, and ``debug=1`` text. Invariant: what a client
+can ask for is bounded in time and size, and a refusal says what to do (RFC 9457 problem details).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from hermes.debug import page
+from hermes.debug.aside import run_aside
+from hermes.debug.block import DEFAULT_THRESHOLD, MIN_THRESHOLD, block_profile
+from hermes.debug.exclusive import ProfilerBusy, ProfilerUnavailable
+from hermes.debug.heap import DEFAULT_DEPTH, MAX_DEPTH, heap_profile
+from hermes.debug.memory import memory_summary
+from hermes.debug.parameters import BadParameterError, Parameters
+from hermes.debug.profile import DEFAULT_HZ, MAX_HZ, cpu_profile
+from hermes.debug.tasks import take_snapshot
+from hermes.debug.tasks_text import render_summary, render_tree
+
+PREFIX = "/debug/pprof/"
+MIN_SECONDS, MAX_SECONDS = 0.1, 120.0
+CPU_SECONDS = 30.0  # as long as Go's, which tools wait for
+WATCH_SECONDS = 10.0
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+
+
+class Answer(NamedTuple):
+    """A response: status code, content type, body, further headers."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+async def answer(path: str, query: Mapping[str, str]) -> Answer:
+    """The response to ``GET path?query``. Takes as long as the profile that was asked for; may be cancelled."""
+    if path == PREFIX.rstrip("/"):
+        return Answer(308, TEXT, b"", {"Location": PREFIX})
+    page_function = _PAGES.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
+    if page_function is None:
+        names = ", ".join(name for name in _PAGES if name)
+        return _problem(404, "Not Found", f"there is no such profile; under {PREFIX} there are: {names}")
+    try:
+        return await page_function(Parameters(query))
+    except BadParameterError as error:
+        return _problem(400, "Bad Request", str(error))
+    except ProfilerBusy as error:
+        wait = str(max(1, math.ceil(error.retry_after)))
+        return _problem(503, "Service Unavailable", str(error), {"Retry-After": wait})
+    except ProfilerUnavailable as error:
+        return _problem(501, "Not Implemented", str(error))
+
+
+async def _index(_parameters: Parameters) -> Answer:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    return _ok("text/html; charset=utf-8", page.render(tasks))
+
+
+async def _profile(parameters: Parameters) -> Answer:
+    form = parameters.format(("pprof", "speedscope", "folded"), ("pprof", "folded"))
+    seconds = _seconds(parameters, CPU_SECONDS)
+    samples = await cpu_profile(seconds, parameters.whole("hz", DEFAULT_HZ, 1, MAX_HZ))
+    if form == "speedscope":
+        return _file(JSON, await run_aside(samples.speedscope), "profile.speedscope.json")
+    if form == "folded":
+        return _ok(TEXT, await run_aside(samples.folded))
+    return _pprof(await run_aside(samples.pprof), "profile")
+
+
+async def _heap(parameters: Parameters) -> Answer:
+    form = parameters.format(("pprof", "text"), ("pprof", "text"))
+    seconds = _seconds(parameters, WATCH_SECONDS)
+    profile = await heap_profile(seconds, parameters.whole("depth", DEFAULT_DEPTH, 1, MAX_DEPTH))
+    if form == "text":
+        return _ok(TEXT, await run_aside(profile.text))
+    return _pprof(await run_aside(profile.pprof), "heap")
+
+
+async def _tasks(parameters: Parameters) -> Answer:
+    form = parameters.format(("pprof", "text", "tree", "json"), ("pprof", "text", "tree"))
+    tree = take_snapshot()
+    if form == "pprof":
+        return _pprof(await run_aside(tree.pprof), "goroutine")
+    if form == "json":
+        return _ok(JSON, await run_aside(tree.json))
+    render = render_tree if form == "tree" else render_summary
+    return _ok(TEXT, await run_aside(lambda: render(tree)))
+
+
+async def _block(parameters: Parameters) -> Answer:
+    form = parameters.format(("pprof", "text", "json"), ("pprof", "text"))
+    seconds = _seconds(parameters, WATCH_SECONDS)
+    threshold = parameters.number("threshold_ms", DEFAULT_THRESHOLD * 1e3, MIN_THRESHOLD * 1e3, 10_000, "milliseconds")
+    profile = await block_profile(seconds, threshold / 1e3)
+    if form == "json":
+        return _ok(JSON, await run_aside(profile.json))
+    if form == "text":
+        return _ok(TEXT, await run_aside(profile.text))
+    return _pprof(await run_aside(profile.pprof), "block")
+
+
+async def _memory(parameters: Parameters) -> Answer:
+    form = parameters.format(("text", "json"), ("text", "text"))
+    summary = await memory_summary()
+    return _ok(JSON, summary.json()) if form == "json" else _ok(TEXT, summary.text())
+
+
+_PAGES: Mapping[str, Callable[[Parameters], Awaitable[Answer]]] = {
+    "": _index,
+    "profile": _profile,
+    "heap": _heap,
+    "goroutine": _tasks,
+    "tasks": _tasks,
+    "block": _block,
+    "memory": _memory,
+}
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def _seconds(parameters: Parameters, default: float) -> float:
+    return parameters.number("seconds", default, MIN_SECONDS, MAX_SECONDS, "seconds")
+
+
+def _ok(content_type: str, body: str | bytes) -> Answer:
+    return Answer(200, content_type, body.encode(errors="replace") if isinstance(body, str) else body, _HEADERS)
+
+
+def _file(content_type: str, body: bytes, name: str) -> Answer:
+    return Answer(200, content_type, body, {**_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'})
+
+
+def _pprof(body: bytes, name: str) -> Answer:
+    return _file("application/octet-stream", body, f"{name}.pb.gz")
+
+
+def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
+    body = msgspec.json.encode({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    return Answer(status, "application/problem+json", body, {**_HEADERS, **(headers or {})})

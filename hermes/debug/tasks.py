@@ -1,0 +1,197 @@
+"""The Trio task tree: which task is in which nursery, where each waits, and under which deadlines.
+
+It is what Go calls its goroutine profile. Taken between two steps of the loop by public interfaces alone
+(``trio.lowlevel``), as data without live objects in it, so that a thread can read sources and render it.
+Invariant: ``take_snapshot`` is synchronous, hence consistent, and bounded; what it left out is counted.
+``tasks_text`` renders it for people.
+"""
+
+from __future__ import annotations
+
+import collections
+import inspect
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+import msgspec
+import trio
+
+from hermes.debug import pprof
+from hermes.debug.held import Held, held_by
+from hermes.debug.stacks import MAX_DEPTH, Frame, Sample, StackTable, frame_of, short_path
+
+MAX_TASKS = 2_000  # described; more are counted in ``omitted``
+MAX_LEVELS = 100  # nurseries inside each other
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Where a task waits: the innermost line outside Trio, and the function of Trio that it called there."""
+
+    location: str
+    primitive: str
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """A cancel scope. ``deadline_in`` is seconds from the snapshot (negative: passed), None without a deadline."""
+
+    opened_in: str
+    deadline_in: float | None
+    shield: bool
+    cancel_called: bool
+
+
+class NurseryNode(msgspec.Struct, frozen=True):
+    """A nursery: its cancel scope and the tasks in it, by name."""
+
+    scope: Scope
+    tasks: tuple[TaskNode, ...]
+
+
+class TaskNode(msgspec.Struct, frozen=True):
+    """A task: where it waits, the cancel scopes it is inside of, and its nurseries; each outermost first."""
+
+    name: str
+    running: bool
+    wait: Wait
+    stack: tuple[Frame, ...]
+    scopes: tuple[Scope, ...]
+    nurseries: tuple[NurseryNode, ...]
+
+
+class ThreadStack(msgspec.Struct, frozen=True):
+    """A thread other than Trio's, and its Python stack, outermost frame first."""
+
+    name: str
+    stack: tuple[Frame, ...]
+
+
+class TaskTree(msgspec.Struct, frozen=True):
+    """All tasks of the run, from Trio's init task down. ``total`` counts all; ``omitted`` of them are not described."""
+
+    taken_ns: int
+    total: int
+    omitted: int
+    root: TaskNode
+    threads: tuple[ThreadStack, ...]
+
+    def tasks(self) -> Iterator[TaskNode]:
+        """Every described task, parents first."""
+        waiting = [self.root]
+        while waiting:
+            task = waiting.pop()
+            yield task
+            waiting += (child for nursery in task.nurseries for child in nursery.tasks)
+
+    def summary(self) -> dict[Wait, int]:
+        """How many tasks wait in each place, the most first."""
+        return dict(collections.Counter(task.wait for task in self.tasks()).most_common())
+
+    def json(self) -> bytes:
+        """The tree and its summary as JSON. Reads no files."""
+        summary = [
+            {"location": wait.location, "primitive": wait.primitive, "tasks": tasks}
+            for wait, tasks in self.summary().items()
+        ]
+        return msgspec.json.encode({"summary": summary, "tree": self})
+
+    def pprof(self) -> bytes:
+        """For ``go tool pprof``: sample type ``tasks/count``, tasks with equal stacks counted together."""
+        count = pprof.ValueType("tasks", "count")
+        header = pprof.Header((count,), count, 1, self.taken_ns, 0, default="tasks")
+        stacks = collections.Counter(task.stack for task in self.tasks())
+        return pprof.encode(header, (Sample(stack, (tasks,)) for stack, tasks in stacks.items()))
+
+
+def take_snapshot() -> TaskTree:
+    """The tree of the running loop, now."""
+    walk = _Walk(inspect.currentframe())
+    tree = walk.visit(trio.lowlevel.current_root_task() or trio.lowlevel.current_task(), 0)
+    total = trio.lowlevel.current_statistics().tasks_living
+    return TaskTree(time.time_ns(), total, max(0, total - walk.visited), tree, _threads())
+
+
+def waits_at(stack: Sequence[Frame]) -> Wait:
+    """Where a task with this stack of ``await_stack`` waits."""
+    if not stack:
+        return Wait("ended", "")
+    at = -1 if len(stack) == 1 or not is_trio(stack[-1]) else -2
+    here = stack[at]
+    # trio._sync.Event.wait reads trio.Event.wait, as its users know it
+    names = stack[-1].function.split(".") if at == -2 else []
+    primitive = ".".join(name for name in names if not name.startswith("_") or name.startswith("__"))
+    return Wait(f"{short_path(here.file)}:{here.line} {here.function.rpartition('.')[2]}", primitive)
+
+
+def await_stack(task: trio.lowlevel.Task) -> tuple[Frame, ...]:
+    """The frames a suspended task awaits in, outermost first, as far as the function of Trio that it called.
+
+    What that function calls in turn is the same for all its callers, and says nothing.
+    """
+    stack = [frame_of(frame, line) for frame, line in task.iter_await_frames()]
+    innermost = next((at for at in reversed(range(len(stack))) if not is_trio(stack[at])), 0)
+    return tuple(stack[: innermost + 2][-MAX_DEPTH:])
+
+
+class _Walk:
+    def __init__(self, here: FrameType | None) -> None:
+        self._here = here
+        self._current = trio.lowlevel.current_task()
+        self._now = trio.current_time()
+        self.visited = 0
+
+    def visit(self, task: trio.lowlevel.Task, level: int) -> TaskNode:
+        self.visited += 1
+        running = task is self._current
+        stack = _running_stack(task, self._here) if running else await_stack(task)
+        held = held_by(task)
+        openers = {entry.what: entry for entry in reversed(held) if isinstance(entry.what, trio.Nursery)}
+        return TaskNode(
+            name=task.name,
+            running=running,
+            wait=Wait(waits_at(stack).location, "running") if running else waits_at(stack),
+            stack=stack,
+            scopes=tuple(self._scope(entry.what, entry) for entry in held if isinstance(entry.what, trio.CancelScope)),
+            nurseries=tuple(
+                NurseryNode(self._scope(nursery.cancel_scope, openers.get(nursery)), self._children(nursery, level + 1))
+                for nursery in task.child_nurseries
+            ),
+        )
+
+    def _children(self, nursery: trio.Nursery, level: int) -> tuple[TaskNode, ...]:
+        if level > MAX_LEVELS:
+            return ()
+        return tuple(
+            self.visit(child, level)
+            for child in sorted(nursery.child_tasks, key=lambda child: child.name)
+            if self.visited < MAX_TASKS
+        )
+
+    def _scope(self, scope: trio.CancelScope, held: Held | None) -> Scope:
+        deadline = None if math.isinf(scope.deadline) else scope.deadline - self._now
+        opener = held.code.co_qualname if held is not None else ""
+        return Scope(opener, deadline, scope.shield, scope.cancel_called)
+
+
+def _running_stack(task: trio.lowlevel.Task, here: FrameType | None) -> tuple[Frame, ...]:
+    table = StackTable()
+    return table.resolve(table.capture(here, until=task.coro.cr_frame))
+
+
+def _threads() -> tuple[ThreadStack, ...]:
+    table = StackTable()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    here = threading.get_ident()
+    return tuple(
+        ThreadStack(names.get(ident, f"thread {ident}"), table.resolve(table.capture(frame)))
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, in spite of its name
+        if ident != here
+    )
+
+
+def is_trio(frame: Frame) -> bool:
+    """Whether a frame is Trio's own."""
+    return frame.function.startswith("trio.")
