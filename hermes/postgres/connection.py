@@ -35,6 +35,9 @@ from hermes.postgres.waiting import SocketWaiter, drive, drive_connecting
 CLEANUP_TIMEOUT = 5.0
 """Seconds that cancelling a statement, or a ROLLBACK after a failure, may take before the connection is discarded."""
 
+CANCEL_AGAIN_AFTER = 0.25
+"""Seconds after which a request to cancel a statement is repeated, within the clean-up's bound."""
+
 PREPARE_THRESHOLD = 5
 """How often a statement is executed before it is prepared on the server."""
 
@@ -218,8 +221,11 @@ class Connection(AsyncConnection[TupleRow]):
         return not self.closed and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
 
     async def _cancel_and_settle(self) -> None:
-        await drive_connecting(self._cancel_gen())
-        await drive(settle(self.pgconn), self._waiter)
+        # A server that has not begun the statement when the request comes forgets the request: ask again.
+        while self._active:
+            await drive_connecting(self._cancel_gen())
+            with trio.move_on_after(CANCEL_AGAIN_AFTER):
+                await drive(settle(self.pgconn), self._waiter)
 
     async def _bounded(self, step: Callable[[], Awaitable[RV]], what: str) -> RV | None:
         """Run a step of cleaning up, shielded and within `cleanup_timeout`; where it fails, discard the connection."""

@@ -73,7 +73,8 @@ def ping(pgconn: PGconn) -> PQGen[None]:
 def settle(pgconn: PGconn) -> PQGen[None]:
     """Read, and throw away, the rest of what a statement answers, until the connection can take the next one.
 
-    A COPY that is still open is failed. The caller has asked the server to cancel the statement.
+    A COPY that is still open is failed. The caller has asked the server to cancel the statement. May be interrupted,
+    and begun again with a new generator: what was read and sent so far is libpq's knowledge.
     """
     yield from send(pgconn)
     while (result := (yield from fetch(pgconn))) is not None:

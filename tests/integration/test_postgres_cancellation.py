@@ -137,6 +137,18 @@ async def test_a_statement_that_is_cancelled_before_it_starts_is_never_sent(post
         assert await found.fetchall() == [(None,)]
 
 
+async def test_a_cancelled_copy_takes_no_more_data(postgres_dsn: str) -> None:
+    async with open_connection(postgres_dsn) as connection, connection.cursor() as cursor:
+        await connection.execute("CREATE TABLE t (n int)")
+        with trio.CancelScope() as scope:
+            async with cursor.copy("COPY t FROM STDIN") as copy:
+                scope.cancel()
+                await copy.write(b"1\n")
+                pytest.fail("a block was taken after the cancellation")
+        assert scope.cancelled_caught
+        assert await is_usable(connection)
+
+
 async def test_an_implicit_begin_that_is_cancelled_does_not_run_the_statement(postgres_dsn: str) -> None:
     async with open_connection(postgres_dsn, autocommit=False) as connection:
         for delay in range(30):

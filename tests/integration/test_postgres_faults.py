@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
+import trio.testing
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
@@ -54,6 +56,10 @@ async def query(connection: Connection) -> None:
 async def query_in_nested_transactions(connection: Connection) -> None:
     async with connection.transaction(), connection.transaction():
         await connection.execute("SELECT 1")
+
+
+async def send_a_huge_query(connection: Connection) -> None:
+    await connection.execute("SELECT length(%s), pg_sleep(30)", ["x" * 20_000_000])
 
 
 async def copy_a_large_block(connection: Connection) -> None:
@@ -174,8 +180,10 @@ async def test_a_frozen_backend_holds_a_caller_for_its_deadline_and_the_clean_up
         assert connection.closed
 
 
-async def test_a_peer_that_was_slow_but_answers_the_cancel_keeps_its_connection(postgres_dsn: str) -> None:
+@pytest.mark.parametrize("step", [query, send_a_huge_query, query_in_nested_transactions])
+async def test_a_peer_that_is_back_during_the_clean_up_keeps_its_connection(postgres_dsn: str, step: Step) -> None:
     async with connection_through_a_proxy(postgres_dsn) as (connection, proxy):
+        connection.cleanup_timeout = 10
         proxy.stall()
         async with trio.open_nursery() as nursery:
 
@@ -184,10 +192,29 @@ async def test_a_peer_that_was_slow_but_answers_the_cancel_keeps_its_connection(
                 proxy.resume()
 
             nursery.start_soon(resume_during_the_clean_up)
-            with trio.move_on_after(0.1):
-                await query(connection)
-        assert not connection.closed
-        await query(connection)
+            with trio.move_on_after(0.1) as scope:
+                await step(connection)
+        assert scope.cancelled_caught
+        assert connection.info.transaction_status == pq.TransactionStatus.IDLE
+        await query_in_nested_transactions(connection)
+
+
+async def test_a_cancel_request_that_overtakes_its_statement_is_repeated(postgres_dsn: str) -> None:
+    # A frozen backend finds both when it thaws: first the request, with nothing to cancel, and then the statement.
+    async with open_connection(postgres_dsn) as connection, trio.open_nursery() as nursery:
+        thawed = trio.Event()
+
+        async def freeze_for_a_moment() -> None:
+            with frozen(connection.backend_pid):
+                await trio.sleep(0.2)
+            thawed.set()
+
+        nursery.start_soon(freeze_for_a_moment)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0.1):
+            await sleep_long(connection)
+        assert thawed.is_set()
+        assert connection.info.transaction_status == pq.TransactionStatus.IDLE
 
 
 async def test_closing_never_waits_for_a_stalled_peer(postgres_dsn: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -32,6 +33,10 @@ async def count_backends(observer: Connection) -> int:
     row = await cursor.fetchone()
     assert row is not None
     return int(row[0])
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def wait_for_backends(observer: Connection, count: int) -> None:
@@ -154,6 +159,7 @@ async def test_a_connection_that_outlives_its_pool_is_closed_on_return(postgres_
 
 async def test_random_cancellation_leaks_neither_slots_nor_connections(postgres_dsn: str) -> None:
     chance = random.Random(4)
+    descriptors_before = count_descriptors()
     finished = 0
 
     async def work(pool: Pool) -> None:
@@ -179,7 +185,8 @@ async def test_random_cancellation_leaks_neither_slots_nor_connections(postgres_
             async with pool.connection(), pool.connection(), pool.connection(), pool.connection():
                 assert pool.statistics().in_use == 4
         await wait_for_backends(observer, 0)
-        assert 20 < finished < 480
+    assert 20 < finished < 480
+    assert count_descriptors() == descriptors_before
 
 
 async def test_a_restarted_server_is_used_again_without_an_error(own_postgres_server: PostgresServer) -> None:

@@ -110,6 +110,15 @@ async def test_a_server_that_is_down_is_a_timeout_with_the_reason(
     assert str(refusal.last_error) == "refused"
 
 
+async def test_a_success_forgets_the_reason_of_earlier_failures(server: FakeServer, autojump_clock: MockClock) -> None:
+    server.down = True
+    async with open_pool("host=db", max_size=1) as pool:
+        assert (await expect_timeout(pool, timeout=1)).last_error is not None
+        server.down = False
+        async with pool.connection():
+            assert (await expect_timeout(pool, timeout=1)).last_error is None
+
+
 async def test_dialing_backs_off_while_the_server_is_down(server: FakeServer, autojump_clock: MockClock) -> None:
     server.down = True
     async with open_pool("host=db", max_size=1, backoff_min=1, backoff_max=5) as pool:
