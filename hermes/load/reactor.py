@@ -22,6 +22,7 @@ import trio
 
 from hermes.load.alarm import Alarm
 from hermes.load.connection import READ_BYTES, Address, Connection, Lost, State, failure_kind
+from hermes.load.known import KnownAnswers
 from hermes.load.options import MAX_REQUESTS, Options
 from hermes.load.schedule import SECOND, Schedule
 from hermes.load.tally import Summary, Tally
@@ -30,8 +31,6 @@ _FIRST_BACKOFF = SECOND // 100
 _LONGEST_BACKOFF = SECOND
 _ROUNDS = 16  # polls between two visits to Trio's scheduler, which cost as much as several requests
 _READY = 256
-_SEEN_ANSWERS = 256
-_SEEN_BYTES = 2048
 
 _EPOLLIN = select.EPOLLIN
 _EPOLLOUT = select.EPOLLOUT
@@ -73,8 +72,7 @@ class Reactor:
         # Connections to be opened, by moment; the order keeps equal moments from comparing connections.
         self._closed = [(0, number, connection) for number, connection in enumerate(self._connections)]
         self._order = options.connections
-        # Framing is a function of the bytes: an answer like one before, alone in its read, need not be parsed again.
-        self._seen: dict[bytes, int] = {}
+        self._known = KnownAnswers()
         self._phase = "load"
         self._tally = Tally(_monotonic_ns())
         self._schedule: Schedule | None = None
@@ -198,7 +196,7 @@ class Reactor:
         """Take what came in: the common case here, every other one in `_advance`."""
         tally = self._tally
         codes = tally.codes
-        seen = self._seen
+        status_of = self._known.status
         by_fd = self._by_fd
         idle = self._idle
         latencies: list[int] = []
@@ -218,7 +216,7 @@ class Reactor:
             except OSError as error:
                 self._lose(connection, failure_kind(error), _monotonic_ns())
                 continue
-            status = seen.get(data)
+            status = status_of(data)
             if status is None:
                 self._take(connection, data)
                 continue
@@ -272,10 +270,8 @@ class Reactor:
             self._reopen(connection, 0)
             return
         self._idle.append(connection)
-        if fresh and len(data) <= _SEEN_BYTES:
-            if len(self._seen) >= _SEEN_ANSWERS:
-                self._seen.clear()
-            self._seen[data] = answer.status
+        if fresh:
+            self._known.learn(data, answer.status)
 
     def _open(self, connection: Connection, now: int) -> None:
         connection.sent_at = now

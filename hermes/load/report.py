@@ -136,7 +136,7 @@ def _notes(summary: Summary) -> list[str]:
     if summary.interrupted:
         notes.append(f"Interrupted after {summary.elapsed:.1f} s.")
     if summary.lost:
-        notes.append(f"{summary.lost:,} requests got no answer.")
+        notes.append(f"Requests without an answer: {summary.lost:,}.")
     if summary.unsent:
         notes.append(
             f"{summary.unsent:,} requests of the schedule were never sent: the rate is more than the server "
