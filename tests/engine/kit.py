@@ -1,7 +1,7 @@
 """The parts of the engine put together for a test, with `ScriptedSink` in the place of a database.
 
 Invariant: after every step of any task, for each delivery, what the ledger has in flight is what was offered and not
-settled (`AddsUp`). Everything runs on the virtual clock.
+settled (`Bench.check`). Everything runs on the virtual clock.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import trio
 
@@ -41,6 +41,7 @@ class Bench:
     dead_letters: MemoryDeadLetters
     unsettled: int = 0
     settled: list[Chunk] = field(default_factory=list)
+    start: float = 0.0
     _offered: int = 0
 
     def offer(self, *chunks: Chunk) -> None:
@@ -67,7 +68,12 @@ class Bench:
         """When each write began, in seconds since the test did."""
         return [round(write.began_at - self.start, 9) for write in self.sink.writes]
 
-    start: float = 0.0
+    def check(self) -> None:
+        """The equation of the ledger, against what was offered and what has come back."""
+        account = self.delivery.account()
+        settled = account.delivered + account.dead_lettered + account.spilled + sum(account.dropped.values())
+        assert account.in_flight == self.unsettled, account
+        assert account.accepted == settled + self.unsettled
 
     def _settle(self, chunks: Sequence[Chunk]) -> None:
         self.settled += chunks
@@ -96,29 +102,37 @@ def make_bench(
 async def running(bench: Bench) -> AsyncIterator[Bench]:
     """Run the delivery; leaving the block closes it and waits until everything has its outcome."""
     bench.start = trio.current_time()
-    watch = AddsUp(lambda: [(bench.delivery, bench.unsettled)])
-    trio.lowlevel.add_instrument(watch)
-    try:
+    with Watch(bench.check):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.delivery.run)
             yield bench
             bench.delivery.close()
-    finally:
-        trio.lowlevel.remove_instrument(watch)
 
 
-class AddsUp(trio.abc.Instrument):
-    """Checks the equation of the ledger after every step of every task."""
+class Watch(trio.abc.Instrument):
+    """Calls ``check`` after every step of every task, while the block is open; its first failure is the block's."""
 
-    def __init__(self, unsettled: Callable[[], Sequence[tuple[Delivery, int]]]) -> None:
-        self._unsettled = unsettled
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._failure: Exception | None = None
+        self.steps = 0
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        for delivery, unsettled in self._unsettled():
-            account = delivery.account()
-            settled = account.delivered + account.dead_lettered + account.spilled + sum(account.dropped.values())
-            assert account.in_flight == unsettled, (task.name, account, unsettled)
-            assert account.accepted == settled + unsettled
+        self.steps += 1
+        try:
+            if self._failure is None:
+                self._check()
+        except Exception as error:  # noqa: BLE001 - Trio would log it and go on without the instrument
+            self._failure = error
+
+    def __enter__(self) -> Self:
+        trio.lowlevel.add_instrument(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        trio.lowlevel.remove_instrument(self)
+        if self._failure is not None:
+            raise self._failure
 
 
 @dataclass
@@ -128,7 +142,6 @@ class Engine:
     intake: Intake
     aggregator: Aggregator
     benches: dict[str, Bench]
-    stopped: bool = False
 
     def offer(self, count: int = 1, *, prefix: str = "event", size: int | None = None) -> bool:
         """Offer one request of ``count`` events."""
@@ -137,10 +150,6 @@ class Engine:
 
     def offer_one(self, name: str) -> bool:
         return self.intake.offer([make_event(name)], 100)
-
-    def close(self) -> None:
-        self.stopped = True
-        self.intake.close()
 
 
 def make_engine(
@@ -180,7 +189,7 @@ async def engine_running(engine: Engine) -> AsyncIterator[Engine]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.intake.run)
             yield engine
-            engine.close()
+            engine.intake.close()
 
 
 def ids(events: Sequence[Event]) -> list[str]:

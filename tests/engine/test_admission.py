@@ -12,7 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hermes.engine.admission import Admission, DrainRate
 
 
-def waiting(admission: Admission, count: int, size: int, answers: list[tuple[str, bool]], name: str) -> object:
+class Answers(list[tuple[str, bool]]):
+    """Who was told what, in order."""
+
+
+def waiting(admission: Admission, count: int, size: int, answers: Answers, name: str) -> object:
     return admission.wait(count, size, lambda taken: answers.append((name, taken)))
 
 
@@ -63,7 +67,7 @@ def test_who_leaves_makes_room() -> None:
 
 
 def test_waiters_come_in_first_come_first_served_and_each_is_told_once() -> None:
-    admission, answers = Admission(10, 1000), []
+    admission, answers = Admission(10, 1000), Answers()
     assert admission.admit(10, 10)
     for name in "abc":
         waiting(admission, 4, 4, answers, name)
@@ -76,7 +80,7 @@ def test_waiters_come_in_first_come_first_served_and_each_is_told_once() -> None
 
 
 def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
-    admission, answers = Admission(10, 1000), []
+    admission, answers = Admission(10, 1000), Answers()
     assert admission.admit(8, 8)
     waiting(admission, 5, 5, answers, "large")
     waiting(admission, 1, 1, answers, "small")
@@ -89,13 +93,13 @@ def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
 
 
 def test_who_finds_room_does_not_wait() -> None:
-    admission, answers = Admission(10, 1000), []
+    admission, answers = Admission(10, 1000), Answers()
     waiting(admission, 4, 4, answers, "a")
     assert answers == [("a", True)]
 
 
 def test_calling_off_makes_way_for_the_next_and_later_does_nothing() -> None:
-    admission, answers = Admission(10, 1000), []
+    admission, answers = Admission(10, 1000), Answers()
     assert admission.admit(8, 8)
     call_off = admission.wait(5, 5, lambda taken: answers.append(("large", taken)))
     waiting(admission, 2, 2, answers, "small")
@@ -107,7 +111,7 @@ def test_calling_off_makes_way_for_the_next_and_later_does_nothing() -> None:
 
 
 def test_calling_off_after_it_came_in_does_nothing() -> None:
-    admission, answers = Admission(10, 1000), []
+    admission, answers = Admission(10, 1000), Answers()
     call_off = admission.wait(1, 1, lambda taken: answers.append(("a", taken)))
     call_off()
     assert answers == [("a", True)]
@@ -115,7 +119,7 @@ def test_calling_off_after_it_came_in_does_nothing() -> None:
 
 
 def test_those_who_wait_are_bounded_in_bytes_as_those_inside() -> None:
-    admission, answers = Admission(1, 100), []
+    admission, answers = Admission(1, 100), Answers()
     assert admission.admit(1, 100)
     waiting(admission, 1, 60, answers, "a")
     waiting(admission, 1, 41, answers, "b")
@@ -125,7 +129,7 @@ def test_those_who_wait_are_bounded_in_bytes_as_those_inside() -> None:
 
 
 def test_a_body_larger_than_all_the_room_may_wait_alone() -> None:
-    admission, answers = Admission(10, 100), []
+    admission, answers = Admission(10, 100), Answers()
     assert admission.admit(1, 1)
     waiting(admission, 1, 500, answers, "huge")
     waiting(admission, 1, 1, answers, "small")
@@ -135,7 +139,7 @@ def test_a_body_larger_than_all_the_room_may_wait_alone() -> None:
 
 
 def test_dismissed_waiters_are_told_and_the_house_stays_open() -> None:
-    admission, answers = Admission(1, 100), []
+    admission, answers = Admission(1, 100), Answers()
     assert admission.admit(1, 1)
     waiting(admission, 1, 1, answers, "a")
     waiting(admission, 1, 1, answers, "b")
@@ -147,7 +151,7 @@ def test_dismissed_waiters_are_told_and_the_house_stays_open() -> None:
 
 
 def test_a_closed_house_lets_nobody_in_and_nobody_wait() -> None:
-    admission, answers = Admission(10, 100), []
+    admission, answers = Admission(10, 100), Answers()
     assert admission.admit(10, 10)
     waiting(admission, 1, 1, answers, "before")
     admission.close()
