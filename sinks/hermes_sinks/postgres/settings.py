@@ -27,8 +27,8 @@ class PostgresSettings(msgspec.Struct, frozen=True):
     partition_days: Annotated[
         int, about("days back from today that get a partition; events of other days go to the default one", ge=1)
     ] = 30
-    concurrency: Annotated[int, about("batches written at once; MAX_OPEN_CONNS may allow fewer", ge=1, le=64)] = 2
-    max_batch: Annotated[int, about("most events in one COPY", ge=1, le=1_000_000)] = 10_000
+    concurrency: Annotated[int, about("batches written at once; MAX_OPEN_CONNS may allow fewer", ge=1, le=64)] = 4
+    max_batch: Annotated[int, about("most events in one COPY", ge=1, le=1_000_000)] = 5000
 
 
 def table_parts(text: str) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ class Table:
             await lock_schema(connection)
             found = await (await connection.execute(_FIND, [self.name.as_string()])).fetchone()
             if found is None:
-                await connection.execute(self._make_statement())
+                await connection.execute(self.make_statement())
             else:
                 oid, kind, comment = found
                 self._check_version(comment)
@@ -112,7 +112,8 @@ class Table:
     def _copy_into(self, table: sql.Identifier) -> sql.Composed:
         return sql.SQL("COPY {} ({}) FROM STDIN WITH ({})").format(table, _columns(), sql.SQL(COPY_OPTIONS))
 
-    def _make_statement(self) -> sql.Composed:
+    def make_statement(self) -> sql.Composed:
+        """The table as Hermes makes it, its version in its comment."""
         # The key of a partitioned table has to hold the column that it is partitioned by.
         key = sql.SQL(", PRIMARY KEY (id, ts)" if self.by_day else ", PRIMARY KEY (id)")
         return sql.SQL(
