@@ -84,7 +84,7 @@ class PoolStatistics:
     rolled_back: int
     """Connections that came back with an open transaction."""
     discarded: int
-    """Connections that came back lost, or with a statement still running."""
+    """Connections that came back lost, with a statement still running, or without autocommit."""
     retired: int
     """Connections that were closed for their age, or because nobody used them."""
     timeouts: int
@@ -259,6 +259,10 @@ class Pool:
             elif connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                 self._counts.discarded += 1
                 connection.discard("it came back to the pool with a statement running")
+            elif not connection.autocommit:
+                # The next borrower's statements would look stored, and be rolled back at its return.
+                self._counts.discarded += 1
+                connection.discard("it came back to the pool without autocommit")
             else:
                 reusable = self._open
         finally:

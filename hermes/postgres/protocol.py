@@ -14,8 +14,9 @@ from psycopg.generators import execute, fetch, fetch_many, send
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Ready, Wait
 
-COPY_BLOCK_BYTES = 64 * 1024
-"""What one step of a COPY hands to libpq. Larger ones are moved about in libpq's buffer when the socket is full."""
+COPY_BLOCK_BYTES = 128 * 1024
+"""What one step of a COPY hands to libpq, whose buffer grows to twice that and stays so. Half as much costs a tenth of
+the speed on a Unix socket, more gains nothing."""
 
 _COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH)
 

@@ -97,6 +97,15 @@ async def test_a_connection_that_comes_back_with_a_statement_running_is_discarde
         assert (statistics.discarded, statistics.opened) == (1, 2)
 
 
+async def test_a_connection_that_comes_back_without_autocommit_is_discarded(postgres_dsn: str) -> None:
+    async with open_pool(postgres_dsn, max_size=1) as pool:
+        async with pool.connection() as connection:
+            await connection.set_autocommit(False)
+        async with pool.connection() as connection:
+            assert connection.autocommit
+        assert pool.statistics().discarded == 1
+
+
 async def test_a_borrower_never_notices_that_an_idle_connection_was_killed(postgres_dsn: str) -> None:
     async with open_pool(postgres_dsn, max_size=1) as pool:
         killed = await backend_pid(pool)

@@ -19,6 +19,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.closed = False
         self.has_unread_input = False
+        self.autocommit = True
         self.pgconn = SimpleNamespace(transaction_status=pq.TransactionStatus.IDLE)
 
     async def close(self) -> None:
