@@ -1,15 +1,15 @@
 """The edge: both HTTP lanes on one port, wired to what the engine lends them.
 
-The fast lane's reactor accepts every connection and hands over those that are for the control lane. Under TLS each
-connection is a task instead. Invariant: the lanes know the intake and the views only as callables. Opened by the app.
+The fast lane accepts every connection and hands over those that are for the control lane. Its sockets are a reactor's;
+under TLS, or without an epoll, each is a task instead. Invariant: the lanes know the intake and the views only as
+callables. Opened by the app.
 """
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Sequence
-
-import trio
 
 from hermes import __version__
 from hermes.config import Settings
@@ -23,7 +23,7 @@ from hermes.http.head import Heads
 from hermes.http.ingest import PATH, Ingest
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor, Timeouts
-from hermes.http.stream import serve_stream
+from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
 
 
@@ -31,7 +31,7 @@ class Edge:
     """Listens from the moment it is made; serves while `serve_data` and `serve_control` run; ends with `drain`."""
 
     def __init__(self, settings: Settings, intake: Intake, aggregator: Aggregator, metrics: Metrics) -> None:
-        self._timeouts = Timeouts(
+        timeouts = Timeouts(
             header=settings.header_timeout,
             body=settings.body_timeout,
             idle=settings.idle_timeout,
@@ -70,34 +70,22 @@ class Edge:
             read_timeout=settings.body_timeout,
             max_body_bytes=settings.max_body_bytes,
         )
-        self._tls = open_tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-        self._listeners = open_listeners(settings.http_addr)
-        self._accepting = trio.CancelScope()
-        self._reactor = Reactor(
-            lane,
-            () if self._tls else self._listeners,
-            self._control.hand_over,
-            self._timeouts,
-            settings.max_connections,
-        )
-        metrics.connections = lambda: self._reactor.connections
+        listeners = open_listeners(settings.http_addr)
+        tls = open_tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        self._data: Reactor | StreamServer
+        if tls is None and hasattr(select, "epoll"):
+            self._data = Reactor(lane, listeners, self._control.hand_over, timeouts, settings.max_connections)
+        else:
+            self._data = StreamServer(
+                lane, listeners, self._control.serve_stream, timeouts, settings.max_connections, tls
+            )
+        metrics.connections = lambda: self._data.connections
         metrics.inflight_requests = lambda: lane.inflight
-        self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in self._listeners]
+        self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in listeners]
 
     async def serve_data(self) -> None:
         """Accept every connection, and serve the data routes, until cancelled."""
-        if self._tls is None:
-            await self._reactor.serve()
-            return
-        listeners = [
-            trio.SSLListener(
-                trio.SocketListener(trio.socket.from_stdlib_socket(sock)), self._tls, https_compatible=True
-            )
-            for sock in self._listeners
-        ]
-        async with trio.open_nursery() as connections:
-            with self._accepting:
-                await trio.serve_listeners(self._serve_tls, listeners, handler_nursery=connections)
+        await self._data.serve()
 
     async def serve_control(self) -> None:
         """Serve what is handed over, until cancelled."""
@@ -106,12 +94,8 @@ class Edge:
     async def drain(self) -> None:
         """Accept nothing more, answer what is in flight, and return when every connection has ended."""
         self._lane.draining = True
-        self._accepting.cancel()
-        await self._reactor.drain()
+        await self._data.drain()
         await self._control.drain()
-
-    async def _serve_tls(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        await serve_stream(self._lane, stream, self._timeouts, self._control.serve_stream)
 
 
 def _debug_answer() -> DebugAnswer:

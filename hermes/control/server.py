@@ -128,9 +128,11 @@ class ControlServer:
             limit.release_on_behalf_of(stream)
             await trio.aclose_forcefully(stream)
 
-    async def serve_stream(self, stream: trio.SSLStream[trio.SocketStream], data: bytes) -> None:
-        """Serve a TLS connection, its handshake done, to its end."""
-        await self._contain(_SecureReplay(stream, data))
+    async def serve_stream(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], data: bytes) -> None:
+        """Serve a connection that a task of the fast lane owns, its TLS handshake done, to its end."""
+        await self._contain(
+            _SecureReplay(stream, data) if isinstance(stream, trio.SSLStream) else _Replay(stream, data)
+        )
 
     async def _contain(self, stream: _Replay | _SecureReplay) -> None:
         self._connections += 1

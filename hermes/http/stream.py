@@ -1,13 +1,16 @@
-"""The same connection object on a Trio stream, a task each: the fast lane under TLS.
+"""The same connection object on a Trio stream, a task each: the fast lane under TLS, and where there is no epoll.
 
-A reader feeds the connection and a writer sends what is ready, so that a response whose wait ends can go out while the
-client is silent. Invariant: whatever happens to the stream ends these two tasks and nothing else. The app runs
-`serve_stream` for each connection of a TLS listener; what belongs to the control lane is given to ``hand_over``.
+For each stream a reader feeds the connection and a writer sends what is ready, so that a response whose wait ends goes
+out while the client is silent. Invariants: whatever happens to a stream ends its own tasks and nothing else; the number
+of connections is bounded. The edge runs `StreamServer.serve` and `drain` as it would a reactor's; what belongs to the
+control lane is given to ``hand_over`` and served in the same task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
 import trio
@@ -15,71 +18,185 @@ import trio
 from hermes.http.connection import Connection, Lane, Phase
 from hermes.http.reactor import Timeouts
 
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Handover = Callable[[Stream, bytes], Awaitable[None]]
+
 _RECV_BYTES = 64 * 2**10
 _CLOSE_SECONDS = 2.0
+_HELD_BACK_SECONDS = 0.01
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
-Handover = Callable[[trio.SSLStream[trio.SocketStream], bytes], Awaitable[None]]
+
+class StreamServer:
+    """Accepts and serves with a task a connection. ``tls`` None: plain HTTP."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        listeners: Sequence[socket.socket],
+        hand_over: Handover,
+        timeouts: Timeouts,
+        max_connections: int,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._lane = lane
+        self._listeners = listeners
+        self._hand_over = hand_over
+        self._timeouts = timeouts
+        self._tls = tls
+        self._room = trio.Semaphore(max_connections)
+        self._accepting = trio.CancelScope()
+        self._drivers: set[_Driver] = set()
+        self._emptied: trio.Event | None = None
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._drivers)
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        listeners = [_BoundedListener(sock, self._room) for sock in self._listeners]
+        async with trio.open_nursery() as connections:
+            with self._accepting:
+                await trio.serve_listeners(self._serve, listeners, handler_nursery=connections)
+
+    async def drain(self) -> None:
+        """Stop accepting, answer what is in flight, and return once every connection is closed."""
+        self._lane.draining = True
+        self._accepting.cancel()
+        for driver in tuple(self._drivers):
+            driver.drain()
+        if self._drivers:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    async def _serve(self, accepted: trio.SocketStream) -> None:
+        stream: Stream = accepted
+        if self._tls is not None:
+            stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
+        driver = _Driver(self._lane, stream, self._timeouts)
+        self._drivers.add(driver)
+        try:
+            if not await driver.agrees_on_http2():
+                await driver.run()
+            if driver.connection.phase is Phase.HANDOVER:
+                self._forget(driver)
+                await self._hand_over(stream, driver.connection.take_handover())
+        except* (*_GONE, trio.TooSlowError):
+            pass  # the client left, sent no TLS, or stopped reading: it concerns nobody else
+        finally:
+            driver.connection.drop()
+            self._forget(driver)
+            self._room.release()
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await stream.aclose()
+
+    def _forget(self, driver: _Driver) -> None:
+        self._drivers.discard(driver)
+        if not self._drivers and self._emptied is not None:
+            self._emptied.set()
+
+
+class _BoundedListener(trio.abc.Listener[trio.SocketStream]):
+    """Accepts only while there is room for a connection; whoever serves it gives the room back."""
+
+    def __init__(self, sock: socket.socket, room: trio.Semaphore) -> None:
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        self._room = room
+
+    async def accept(self) -> trio.SocketStream:
+        await self._room.acquire()
+        try:
+            return await self._listener.accept()
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 class _Driver:
     """One stream and its connection."""
 
-    def __init__(self, lane: Lane, stream: trio.SSLStream[trio.SocketStream], timeouts: Timeouts) -> None:
-        self.stream = stream
-        self._lane = lane
+    def __init__(self, lane: Lane, stream: Stream, timeouts: Timeouts) -> None:
         self.connection = Connection(lane, self._wake)
+        self._stream = stream
+        self._lane = lane
         self._timeouts = timeouts
         self._news = trio.Event()
+        self._reading = trio.CancelScope()
+
+    async def agrees_on_http2(self) -> bool:
+        """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""
+        if isinstance(self._stream, trio.SocketStream):
+            return False
+        with trio.fail_after(self._timeouts.header):
+            await self._stream.do_handshake()
+        if self._stream.selected_alpn_protocol() != "h2":
+            return False
+        self.connection.phase = Phase.HANDOVER
+        return True
+
+    async def run(self) -> None:
+        """Serve until the connection is over as one of the fast lane."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read)
+            await self._write()
+            self._reading.cancel()
+
+    def drain(self) -> None:
+        """Answer what is in flight, and end; a connection in the middle of no request ends now."""
+        self.connection.call_off()
+        if self.connection.phase is Phase.IDLE and self.connection.answered:
+            self.connection.phase = Phase.CLOSING
+        self._wake()
 
     def _wake(self) -> None:
         self._news.set()
 
-    @property
-    def over(self) -> bool:
-        """Whether the connection has said all it will, as a data connection."""
-        connection = self.connection
-        ended = connection.phase in {Phase.CLOSING, Phase.HANDOVER}
-        return ended and connection.answered and not connection.out
-
-    async def read(self) -> None:
+    async def _read(self) -> None:
         """Feed the connection until it ends; the allowance is for one phase, not for one byte."""
         connection = self.connection
         phase, deadline = connection.phase, trio.current_time() + self._timeouts.idle
-        while connection.phase not in {Phase.CLOSING, Phase.HANDOVER}:
-            if not connection.wants_bytes:
-                await trio.sleep(0.01)  # its own responses hold it back; the writer has a deadline of its own
-                connection.resume()
+        with self._reading:
+            while connection.phase not in _ENDED:
+                if connection.wants_bytes:
+                    with trio.move_on_at(inf if connection.waiting else deadline) as allowance:
+                        self._receive(bytes(await self._stream.receive_some(_RECV_BYTES)))
+                    if allowance.cancelled_caught:
+                        connection.time_out()
+                else:
+                    # Its own unsent responses hold it back. The writer has a deadline of its own for them.
+                    await trio.sleep(_HELD_BACK_SECONDS)
+                    connection.resume()
+                if connection.phase is not phase or phase is Phase.IDLE:
+                    phase, deadline = connection.phase, trio.current_time() + self._allowance(connection.phase)
                 self._wake()
-                continue
-            with trio.move_on_at(inf if connection.waiting else deadline) as scope:
-                data = await self.stream.receive_some(_RECV_BYTES)
-            if scope.cancelled_caught:
-                connection.time_out()
-            elif data:
-                self._lane.begin_turn()
-                began = self._lane.clock()
-                connection.receive(bytes(data))
-                if self._lane.answered:
-                    self._lane.settle_answered(self._lane.clock() - began)
-            else:
-                connection.receive_eof()
-            if connection.phase is not phase or connection.phase is Phase.IDLE:
-                phase, deadline = connection.phase, trio.current_time() + self._allowance(connection.phase)
-            self._wake()
 
-    async def write(self) -> None:
-        """Send what is ready until the connection is over."""
+    def _receive(self, data: bytes) -> None:
+        if not data:
+            self.connection.receive_eof()
+            return
+        lane = self._lane
+        lane.begin_turn()
+        began = lane.clock()
+        self.connection.receive(data)
+        if lane.answered:
+            lane.settle_answered(lane.clock() - began)
+
+    async def _write(self) -> None:
+        """Send what is ready until the connection has said all it will."""
         connection = self.connection
-        while True:
+        while not (connection.phase in _ENDED and connection.answered and not connection.out):
             if connection.out:
                 data = b"".join(connection.out)
                 connection.out.clear()
                 with trio.fail_after(self._timeouts.write):
-                    await self.stream.send_all(data)
-                connection.unsent = 0
-            elif self.over:
-                return
+                    await self._stream.send_all(data)
+                connection.unsent -= len(data)
             else:
                 await self._news.wait()
                 self._news = trio.Event()
@@ -89,27 +206,3 @@ class _Driver:
         return {Phase.HEAD: timeouts.header, Phase.BODY: timeouts.body, Phase.CHUNKED: timeouts.body}.get(
             phase, timeouts.idle
         )
-
-
-async def serve_stream(
-    lane: Lane, stream: trio.SSLStream[trio.SocketStream], timeouts: Timeouts, hand_over: Handover
-) -> None:
-    """Serve one TLS connection to its end, the handshake included."""
-    driver = _Driver(lane, stream, timeouts)
-    try:
-        with trio.fail_after(timeouts.header):
-            await stream.do_handshake()
-        if stream.selected_alpn_protocol() == "h2":
-            await hand_over(stream, b"")
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(driver.read)
-            nursery.start_soon(driver.write)
-        if driver.connection.phase is Phase.HANDOVER:
-            await hand_over(stream, driver.connection.take_handover())
-    except* (*_GONE, trio.TooSlowError):
-        pass  # the client left, sent no TLS, or stopped reading: it concerns nobody else
-    finally:
-        driver.connection.drop()
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await stream.aclose()
