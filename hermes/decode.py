@@ -21,7 +21,21 @@ from hermes.event import Event
 MAX_REJECTIONS = 1000
 """The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
 
+MAX_NESTING = 500
+"""The deepest that a payload's arrays and objects may be nested. Every Python reads this deep, and so does every
+database; deeper, one would refuse what another takes."""
+
+_SHALLOW = 2 * MAX_NESTING  # shorter JSON cannot be deeper than that, for each level opens and closes
+
 _WHITESPACE = b" \t\r\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_LINE = re.compile(rb"[^ \t\r\n][^\n]*")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# To explain an array, each element is held by itself, at some 50 bytes. A short body, or one with fewer commas than
+# one in so many bytes, cannot hold so many elements that this would matter.
+_EXPLAINED_BYTES = 2**20
+_BYTES_A_COMMA = 8
 _BACKSLASH = 0x5C  # as an integer, for a search for one byte is six times faster than one for six
 _BRACE = 0x7B
 _NUL_ESCAPE = rb"\u0000"
@@ -73,30 +87,34 @@ class EventDecoder:
         except _UNDECODABLE:
             return None
         if (_BACKSLASH not in body or _NUL_ESCAPE not in body) and body.isascii() and bytes(event.payload)[0] == _BRACE:
-            return event
+            return event if len(body) < _SHALLOW or not _is_deep(event.payload) else None
         return None
 
     def decode_json(self, body: bytes) -> Decoded:
         """The events of a JSON object or of an array of objects. Raises `BadBody`."""
         single = body[:1] == b"{" or body.lstrip(_WHITESPACE)[:1] == b"{"
+        first = "a string holds U+0000, or a payload is no object"
         try:
             events = [self._one.decode(body)] if single else self._list.decode(body)
             if self._clean(body, events):
                 return Decoded(events)
-        except _UNDECODABLE:
-            pass
-        return self._explain([body] if single else self._split_array(body))
+        except UnicodeDecodeError as error:
+            raise BadBody(_words(error, body)) from None
+        except _UNDECODABLE as error:
+            first = _words(error, body)
+        return self._explain([body] if single else self._split_array(body, first))
 
     def decode_lines(self, body: bytes) -> Decoded:
         """The events of newline-delimited JSON, one object a line, empty lines skipped. Raises `BadBody`."""
         try:
             events = self._one.decode_lines(body)
-            if self._clean(body, events):
+            # The decoder would also read events that are parted by no line break, or lie on several lines.
+            if body.count(b"\n") + (body[-1:] != b"\n") == len(events) and self._clean(body, events):
                 return Decoded(events)
         except _UNDECODABLE:
             pass
-        lines = (line.strip(_WHITESPACE) for line in body.split(b"\n"))
-        return self._explain((line for line in lines if line), alone=False)
+        _refuse_byte_order_mark(body)
+        return self._explain((match[0] for match in _LINE.finditer(body)), alone=False)
 
     def _clean(self, body: bytes, events: list[Event]) -> bool:
         """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
@@ -105,18 +123,26 @@ class EventDecoder:
         if not body.isascii():
             body.decode()  # msgspec does not look inside Raw; a UnicodeDecodeError is the caller's
         # A NUL byte is in no valid JSON, so it can part the payloads, and each must begin with a brace.
-        joined = b"\0".join([event.payload for event in events])
-        return not events or (joined[:1] == b"{" and joined.count(b"\0{") == len(events) - 1)
+        payloads = [event.payload for event in events]
+        joined = b"\0".join(payloads)
+        if events and (joined[:1] != b"{" or joined.count(b"\0{") != len(events) - 1):
+            return False
+        return max(map(len, payloads), default=0) < _SHALLOW or not any(map(_is_deep, payloads))
 
-    def _split_array(self, body: bytes) -> list[bytes]:
-        if body[:3] == b"\xef\xbb\xbf":
-            raise BadBody("the body begins with a byte order mark: send UTF-8 without one")
+    def _split_array(self, body: bytes, first: str) -> Iterable[bytes]:
+        """The elements' texts. ``first`` is what was found wrong already."""
+        _refuse_byte_order_mark(body)
+        if len(body) > _EXPLAINED_BYTES and body.count(b",") * _BYTES_A_COMMA > len(body):
+            raise BadBody(
+                f"{first}. Nothing of this request was taken, for the array is too large and dense to tell its valid "
+                "events from the others: send it in parts of 1 MiB, or as application/x-ndjson"
+            )
         try:
-            return [bytes(raw) for raw in self._raw_list.decode(body)]
+            return map(bytes, self._raw_list.decode(body))
         except msgspec.ValidationError:
             raise BadBody("expected a JSON object, or an array of objects") from None
         except _UNDECODABLE as error:
-            raise BadBody(_words(error)) from None
+            raise BadBody(_words(error, body)) from None
 
     def _explain(self, texts: Iterable[bytes], *, alone: bool = True) -> Decoded:
         """Each event by itself. ``alone``: no line break parts the events, so broken JSON breaks the whole body."""
@@ -128,8 +154,8 @@ class EventDecoder:
                 rejected.append(Rejection(index, self._advise(str(error))))
             except _UNDECODABLE as error:
                 if alone:
-                    raise BadBody(_words(error)) from None
-                rejected.append(Rejection(index, _words(error)))
+                    raise BadBody(_words(error, text)) from None
+                rejected.append(Rejection(index, _words(error, text)))
             if len(rejected) > MAX_REJECTIONS:
                 raise BadBody(
                     f"more than {MAX_REJECTIONS} events are invalid, the first (index {rejected[0].index}): "
@@ -139,21 +165,43 @@ class EventDecoder:
 
     def _check(self, text: bytes) -> Event:
         event = self._one.decode(text)
-        text.decode()
-        if _ESCAPED_NUL.search(text):
+        if not text.isascii():
+            text.decode()
+        if _NUL_ESCAPE in text and _ESCAPED_NUL.search(text):
             raise msgspec.ValidationError("A string holds U+0000, which cannot be stored")
         if bytes(event.payload)[:1] != b"{":
             raise msgspec.ValidationError("Expected `object` - at `$.payload`")
+        if len(text) >= _SHALLOW and _is_deep(event.payload):
+            raise RecursionError
         return event
 
     def _advise(self, error: str) -> str:
         return f"{error}: expected {self._hint}" if error.endswith("`$.type`") else error
 
 
-def _words(error: Exception) -> str:
+def _is_deep(payload: Raw) -> bool:
+    """Whether valid JSON is nested more than `MAX_NESTING` deep."""
+    data = bytes(payload)
+    if len(data) < _SHALLOW or len(data.translate(None, _NOT_BRACKETS)) < _SHALLOW:
+        return False
+    depth = 0
+    for bracket in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_NESTING:
+            return True
+    return False
+
+
+def _refuse_byte_order_mark(body: bytes) -> None:
+    if body.startswith(_BYTE_ORDER_MARK):
+        raise BadBody("the body begins with a byte order mark: send UTF-8 without one")
+
+
+def _words(error: Exception, text: bytes) -> str:
+    """What is wrong with ``text``, and where."""
     if isinstance(error, RecursionError):
-        return "JSON is nested too deeply"
+        return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
     if isinstance(error, UnicodeDecodeError):
         return f"JSON is not UTF-8: {error.reason} (byte {error.start})"
     words = str(error)
-    return "JSON is malformed: it ends too early" if words == "Input data was truncated" else words
+    return f"JSON is malformed: it ends too early (byte {len(text)})" if words == "Input data was truncated" else words
