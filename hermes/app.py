@@ -62,7 +62,7 @@ async def serve(
     dead_letters = MemoryDeadLetters(settings.dead_letters)
     aggregator = Aggregator(settings.aggregate_minutes)
     deliveries: list[Delivery] = []
-    intake: Intake | None = None
+    running: Running | None = None
     deadline = trio.CancelScope()
     try:
         with deadline:
@@ -84,7 +84,8 @@ async def serve(
                             if interval := settings.aggregate_flush_interval:
                                 serving.start_soon(flush_aggregates, aggregator, intake.offer_derived, interval)
                             _settle_garbage_collector()
-                            task_status.started(Running(edge.addresses, metrics, dead_letters, intake, deliveries))
+                            running = Running(edge.addresses, metrics, dead_letters, intake, deliveries)
+                            task_status.started(running)
                             await stop.wait()
 
                             deadline.deadline = trio.current_time() + settings.shutdown_timeout
@@ -95,7 +96,7 @@ async def serve(
                             serving.cancel_scope.cancel()
                         intake.close()
     finally:
-        accounts = _close_accounts(deliveries, intake)
+        accounts = _close_accounts(running) if running is not None else []
     return not deadline.cancelled_caught and not any(account.dropped.get("shutdown") for account in accounts)
 
 
@@ -117,11 +118,11 @@ def _make_intake(
     return intake
 
 
-def _close_accounts(deliveries: Sequence[Delivery], intake: Intake | None) -> list[Account]:
+def _close_accounts(running: Running) -> list[Account]:
     """Give every accepted event its outcome, and write the accounts to the log."""
     accounts = []
-    for delivery in deliveries:
-        delivery.abandon(intake.admission.accepted if intake is not None else 0)
+    for delivery in running.deliveries:
+        delivery.abandon(running.intake.admission.accepted)
         account = delivery.account()
         accounts.append(account)
         lost = account.dropped.get("shutdown", 0)

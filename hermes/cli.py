@@ -17,7 +17,7 @@ import msgspec
 import structlog
 import trio
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hermes import __version__
 from hermes.app import Running, serve
@@ -137,10 +137,10 @@ def list_sinks(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(rows))
         return
-    table = Table("sink", "package", "what it does", "its settings", box=None, header_style="bold")
+    table = _table("sink", "package", Column("what it does", ratio=1), "its settings")
     for row in rows:
         table.add_row(row["name"], row["package"], row["summary"], "\n".join(row["variables"]))
-    Console().print(table)
+    _print(table)
     common = ", ".join(variable.name for variable in describe(DeliverySettings, "SINK_<NAME>_"))
     click.echo(f"\nEvery sink also takes {common}.")
 
@@ -165,12 +165,26 @@ def check_config(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode({variable.name: shown for variable, shown, _ in rows}))
         return
-    table = Table("variable", "value", "meaning", box=None, header_style="bold")
+    table = _table("variable", Column("value", overflow="fold"), Column("meaning", ratio=1))
     for variable, shown, changed in rows:
         table.add_row(variable.name, shown, variable.description, style="" if changed else "dim")
-    Console().print(table)
+    _print(table)
     click.echo(f"\nThe settings are valid. Hermes would listen on {settings.http_addr}", nl=False)
     click.echo(f" and deliver to {', '.join(settings.sink_names())}.")
+
+
+def _table(*columns: Column | str) -> Table:
+    """A table without lines. A column given by name alone is what one copies, so it is never cut."""
+    return Table(
+        *(Column(column, no_wrap=True) if isinstance(column, str) else column for column in columns),
+        box=None,
+        header_style="bold",
+    )
+
+
+def _print(table: Table) -> None:
+    """Print it as it is: brackets in a value or in the name of an extra are no markup."""
+    Console(markup=False, highlight=False).print(table)
 
 
 def _values(group: type[msgspec.Struct], values: msgspec.Struct, prefix: str) -> list[tuple[Variable, str, bool]]:

@@ -110,6 +110,12 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
         raise PluginError(f"sink {point.name!r} of {_origin(point)} cannot be loaded: {error}") from error
     if not isinstance(plugin, SinkPlugin):
         raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is no hermes.SinkPlugin")
+    clash = set(plugin.settings.__struct_fields__) & set(DeliverySettings.__struct_fields__)
+    if clash:
+        raise PluginError(
+            f"sink {point.name!r} of {_origin(point)} declares the setting {min(clash)!r}, which the engine has for "
+            "every sink. Tell its author to rename it."
+        )
     return plugin
 
 
@@ -143,15 +149,15 @@ def _refuse_unknown_variables(
         for group in (sink.plugin.settings, DeliverySettings):
             declared.update(variable.name for variable in describe(group, prefix))
     in_use = {variable_prefix(sink.name) for sink in configured}
-    # An installed sink that is not in use may keep its variables: switching SINKS needs no other change.
-    idle = tuple({variable_prefix(name) for name in installed} - in_use)
+    prefixes = in_use | {variable_prefix(name) for name in installed}
     for name in sorted(environ):
         if not name.startswith("SINK_") or name in declared or name.removesuffix("_FILE") in declared:
             continue
-        if name.startswith(idle) and not name.startswith(tuple(in_use)):
-            continue
-        known = ", ".join(sorted(other for other in declared if other.startswith(tuple(in_use))))
-        raise ConfigError(f"{name}: no sink declares this variable; there are {known}")
+        # Of the sinks `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
+        owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
+        if owner is None or owner in in_use:
+            raise ConfigError(f"{name}: no sink declares this variable; there are {', '.join(sorted(declared))}")
+        # An installed sink that is not in use may keep its variables: switching SINKS needs no other change.
 
 
 def _origin(point: EntryPoint) -> str:

@@ -25,12 +25,16 @@ GroupT = TypeVar("GroupT", bound=msgspec.Struct)
 
 @dataclass(frozen=True)
 class Variable:
-    """One declared variable: its name in the environment, and all that a reader of the documentation wants."""
+    """One declared variable: its name in the environment, and all that a reader of the documentation wants.
+
+    ``default`` is msgspec's ``NODEFAULT`` where the variable must be set.
+    """
 
     name: str
     field: str
     description: str
     default: Any
+    default_words: str
     secret: bool
     accepts: str
     show: Callable[[Any], str]
@@ -39,7 +43,12 @@ class Variable:
     @property
     def default_text(self) -> str:
         """The default as one would write it in the environment; empty for none."""
-        return self.show(self.default)
+        return "" if self.required else self.show(self.default)
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is msgspec.NODEFAULT
 
     def read(self, text: str) -> Any:
         """The value that ``text`` stands for. Raises `ConfigError`."""
@@ -61,6 +70,8 @@ def _flatten(annotation: Any) -> tuple[Any, list[Meta]]:
 
 
 def _show(value: Any) -> str:
+    if value is None:
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -101,12 +112,15 @@ def describe(group: type[msgspec.Struct], prefix: str = "") -> Iterator[Variable
         for meta in bounded:
             checked = Annotated[checked, meta]
         parse = notation.parse if notation is not None else _PLAIN_PARSERS.get(base, str)
-        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
         yield Variable(
             name=(prefix + field.name).upper(),
             field=field.name,
             description=" ".join(meta.description for meta in metas if meta.description),
             default=default,
+            default_words=extra.get("default", ""),
             secret=bool(extra.get("secret")),
             accepts=_accepts(base, bounded, notation),
             show=notation.format if notation else _show,
@@ -128,10 +142,12 @@ def lookup(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "") -> GroupT:
-    """The values of a group of settings from an environment. Raises `ConfigError` for the first bad one."""
+    """The values of a group of settings from an environment. Raises `ConfigError` for the first bad or missing one."""
     values = {}
     for variable in describe(group, prefix):
         text = lookup(environ, variable.name)
         if text is not None:
             values[variable.field] = variable.read(text)
+        elif variable.required:
+            raise ConfigError(f"{variable.name} is not set: expected {variable.accepts}")
     return group(**values)

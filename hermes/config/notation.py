@@ -1,21 +1,24 @@
 """How a setting is written in the environment: durations, sizes, addresses, lists, truth values.
 
-Invariant: a ``parse_*`` function returns the value or raises ValueError or KeyError; its ``format_*`` twin writes the
-shortest text that reads back as the same value. The types at the end are what declarations of settings are made of.
+Invariant: a ``parse_*`` function returns the value or raises ValueError or KeyError; its ``format_*`` twin writes a
+text that reads back as the same value. The types at the end are what declarations of settings are made of.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([^:\[\]\s]*)):(\d{1,5})", re.ASCII)
 _TYPE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -26,11 +29,22 @@ def parse_duration(text: str) -> float:
     parts = list(_DURATION_PART.finditer(text))
     if not parts or "".join(part.group() for part in parts) != text:
         raise ValueError(text)
-    return sum(float(part[1]) * _DURATION_UNITS[part[2]] for part in parts)
+    seconds = sum(float(part[1]) * _DURATION_UNITS[part[2]] for part in parts)
+    if not math.isfinite(seconds):
+        raise ValueError(text)
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest of Go's notations for a number of seconds."""
+    """Go's notation for a number of seconds: ``1m30s``, or the digits it takes to read back the same."""
+    text = _spell_duration(seconds)
+    # %g has six digits, and an exponent where more are needed.
+    if "e" not in text and parse_duration(text) == seconds:
+        return text
+    return f"{Decimal(repr(seconds)):f}s"
+
+
+def _spell_duration(seconds: float) -> str:
     if seconds and seconds < 1:
         return f"{seconds * 1000:g}ms"
     whole = []
@@ -43,7 +57,7 @@ def format_duration(seconds: float) -> str:
 
 def parse_size(text: str) -> int:
     """Bytes from ``1048576``, ``64KiB``, ``10MiB``, ``1GiB`` (or the decimal ``KB``, ``MB``, ``GB``)."""
-    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text)
+    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text, re.ASCII)
     if match is None or match[2].upper() not in _SIZE_UNITS:
         raise ValueError(text)
     return int(match[1]) * _SIZE_UNITS[match[2].upper()]
@@ -69,7 +83,7 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse_address(text: str) -> Address:
     """An `Address` from ``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]\s]*)):(\d{1,5})", text)
+    match = _ADDRESS.fullmatch(text)
     if match is None or int(match[3]) > 65535:
         raise ValueError(text)
     return Address(match[1] or match[2] or "", int(match[3]))
@@ -128,6 +142,9 @@ Secrets = Annotated[
 ]
 
 
-def about(description: str, **bounds: Any) -> Meta:
-    """The description of a setting and msgspec's bounds (``ge``, ``gt``, ``le``, ``lt``), for ``Annotated``."""
-    return Meta(description=description, **bounds)
+def about(description: str, *, default: str = "", **bounds: Any) -> Meta:
+    """The description of a setting and msgspec's bounds (``ge``, ``gt``, ``le``, ``lt``), for ``Annotated``.
+
+    ``default`` has the words for a default that depends on the machine or on another setting.
+    """
+    return Meta(description=description, extra={"default": default} if default else None, **bounds)

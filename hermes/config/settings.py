@@ -38,9 +38,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
     queue_bytes: Annotated[Size, about("capacity of the bounded queue, in bytes of request bodies", ge=1)] = 256 * 2**20
-    worker_count: Annotated[int, about("workers: the most batches in flight at one sink", ge=1, le=4096)] = (
-        msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
-    )
+    worker_count: Annotated[
+        int, about("workers: the most batches in flight at one sink", default="CPUs × 4", ge=1, le=4096)
+    ] = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     batch_size: Annotated[int, about("a buffer that reaches this many events is flushed", ge=1)] = 1000
     flush_interval: Annotated[Duration, about("longest a non-empty buffer waits", gt=0)] = 0.1
     db_dsn: Annotated[Secret, about("Postgres DSN or URL; empty: database writes are a no-op")] = ""
@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         about("when the queue is full: `strict` answers 503 at once, `block` holds the request until there is room"),
     ] = "strict"
     shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0)] = 30.0
-    sinks: Annotated[Names, about("comma list of sink names; `postgres` with a DB_DSN, else `null`")] = ()
+    sinks: Annotated[Names, about("comma list of sink names", default="`postgres` with a DB_DSN, else `null`")] = ()
     hermes_data_dir: Annotated[Path, about("everything that Hermes keeps on disk")] = Path("./hermes-data")
     durability: Annotated[
         Literal["memory"],
