@@ -40,8 +40,8 @@ class Lost(Exception):
 class Connection:
     """A slot of the generator; it is opened again after a loss.
 
-    ``due_at`` and ``sent_at`` are monotonic nanoseconds of the outstanding request (``sent_at`` also of an attempt to
-    connect); ``failures`` counts losses since the last answer.
+    ``fd`` is -1 without a socket. ``due_at`` and ``sent_at`` are monotonic nanoseconds of the outstanding request
+    (``sent_at`` also of an attempt to connect); ``failures`` counts losses since the last answer.
     """
 
     __slots__ = ("_rest", "due_at", "failures", "fd", "reader", "recv", "send", "sent_at", "sock", "state")
@@ -133,6 +133,7 @@ class Connection:
         """Close the socket, if there is one."""
         if self.state is not State.CLOSED:
             self.sock.close()
+            self.fd = -1
             self.state = State.CLOSED
 
 

@@ -29,7 +29,7 @@ from hermes.load.tally import Summary, Tally
 
 _FIRST_BACKOFF = SECOND // 100
 _LONGEST_BACKOFF = SECOND
-_ROUNDS = 16  # polls between two visits to Trio's scheduler, which cost as much as several requests
+_VISIT_AFTER = SECOND // 200  # a visit to Trio's scheduler costs as much as several requests
 _READY = 256
 
 _EPOLLIN = select.EPOLLIN
@@ -95,9 +95,10 @@ class Reactor:
     def progress(self) -> Progress:
         """The figures so far, with what is left to do."""
         tally = self._tally
-        left = max(0, self._stop_at - _monotonic_ns()) / SECOND if self._quota else 0.0
+        now = _monotonic_ns()
+        left = max(0, self._stop_at - now) / SECOND if self._quota else 0.0
         phase = self._phase if self._quota else "drain"
-        return Progress(phase, left, tally.in_flight, self.summary())
+        return Progress(phase, left, tally.in_flight, tally.summary(now, self._options.events))
 
     async def run(self) -> None:
         """Warm up, then load and count."""
@@ -127,12 +128,13 @@ class Reactor:
                 break
             self._alarm.set(self._next_moment(now, ends_at))
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for _ in range(_ROUNDS):
-                ready = self._epoll.poll(0, _READY)
-                if not ready:
-                    break
+            visit_at = _monotonic_ns() + _VISIT_AFTER
+            while ready := self._epoll.poll(0, _READY):
                 self._serve(ready)
-                self._send_due(_monotonic_ns())
+                now = _monotonic_ns()
+                self._send_due(now)
+                if now >= visit_at:
+                    break
         tally.ended_at = now
 
     def _tend(self, now: int) -> None:
@@ -224,6 +226,7 @@ class Reactor:
             codes[status] += 1
             received += len(data)
             connection.state = _IDLE
+            connection.failures = 0
             idle.append(connection)
         tally.latencies.record(latencies)
         tally.answered += len(latencies)

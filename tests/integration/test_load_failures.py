@@ -74,6 +74,13 @@ async def test_a_lost_request_is_counted_by_kind_and_its_connection_made_anew(fa
     assert server.connections >= 2 + 1 + 3
 
 
+async def test_losses_with_answers_between_them_do_not_add_up_to_long_pauses() -> None:
+    async with open_server(every_fifth(close_at_once)) as server:
+        summary = await run_load(Options(url=server.url, total=100, connections=1))
+    assert summary.lost == 20
+    assert summary.elapsed < 2, "20 times 10 ms, not ever twice as long"
+
+
 async def test_nobody_listening_is_one_clear_line() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
