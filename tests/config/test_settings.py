@@ -1,0 +1,258 @@
+"""The service's settings: each variable read, refused with one line, given as a file; what depends on each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from hermes.config import Address, Duration, Secret, Settings, Size, about, describe, read, read_settings
+from hermes.errors import ConfigError
+
+VARIABLES = {variable.name: variable for variable in describe(Settings)}
+
+# Each variable: a text, the value it stands for, and texts that are refused.
+CASES: dict[str, tuple[str, Any, list[str]]] = {
+    "HTTP_ADDR": ("[::1]:9000", Address("::1", 9000), ["8080", "localhost", ":99999"]),
+    "QUEUE_SIZE": ("10", 10, ["0", "-1", "ten", "1.5", "1_000"]),
+    "QUEUE_BYTES": ("1MiB", 2**20, ["0", "1.5MiB", "lots"]),
+    "WORKER_COUNT": ("3", 3, ["0", "4097", "two"]),
+    "BATCH_SIZE": ("500", 500, ["0", "x"]),
+    "FLUSH_INTERVAL": ("1m30s", 90.0, ["0", "0s", "-1s", "5", "soon"]),
+    "DB_DSN": ("postgresql://u@h/d", "postgresql://u@h/d", []),
+    "MAX_OPEN_CONNS": ("7", 7, ["0", "x"]),
+    "BACKPRESSURE_MODE": ("block", "block", ["wait", "STRICT"]),
+    "SHUTDOWN_TIMEOUT": ("5s", 5.0, ["0", "never"]),
+    "SINKS": ("null, stdout", ("null", "stdout"), ["null,null"]),
+    "HERMES_DATA_DIR": ("/var/lib/hermes", Path("/var/lib/hermes"), []),
+    "DURABILITY": ("memory", "memory", ["disk", "none"]),
+    "EVENT_TYPES": ("a,b", ("a", "b"), ["a b", "*,a", ","]),
+    "MAX_BODY_BYTES": ("64KiB", 2**16, ["0", "big"]),
+    "MAX_CONNECTIONS": ("100", 100, ["0", "x"]),
+    "HEADER_TIMEOUT": ("1s", 1.0, ["0", "x"]),
+    "BODY_TIMEOUT": ("2s", 2.0, ["0", "x"]),
+    "IDLE_TIMEOUT": ("3s", 3.0, ["0", "x"]),
+    "WRITE_TIMEOUT": ("4s", 4.0, ["0", "x"]),
+    "API_KEYS": ("k1,k2", ("k1", "k2"), []),
+    "CORS_ORIGINS": ("https://a.example", ("https://a.example",), []),
+    "TLS_CERT": ("cert.pem", "cert.pem", []),
+    "TLS_KEY": ("key.pem", "key.pem", []),
+    "AGGREGATE_MINUTES": ("60", 60, ["0", "x"]),
+    "AGGREGATE_FLUSH_INTERVAL": ("1m", 60.0, ["-1s", "x"]),
+    "DEAD_LETTERS": ("0", 0, ["-1", "x"]),
+    "DEBUG_ENDPOINTS": ("yes", True, ["maybe", "2"]),
+    "LOG_LEVEL": ("debug", "debug", ["loud"]),
+    "LOG_FORMAT": ("json", "json", ["xml"]),
+}
+SPECIFIED = {
+    "HTTP_ADDR": ":8080",
+    "QUEUE_SIZE": "100000",
+    "BATCH_SIZE": "1000",
+    "FLUSH_INTERVAL": "100ms",
+    "DB_DSN": "",
+    "MAX_OPEN_CONNS": "100",
+    "BACKPRESSURE_MODE": "strict",
+    "SHUTDOWN_TIMEOUT": "30s",
+    "SINKS": "",
+    "HERMES_DATA_DIR": "hermes-data",
+    "QUEUE_BYTES": "256MiB",
+    "AGGREGATE_MINUTES": "1440",
+    "MAX_BODY_BYTES": "10MiB",
+    "AGGREGATE_FLUSH_INTERVAL": "0s",
+    "DURABILITY": "memory",
+    "DEBUG_ENDPOINTS": "false",
+    "API_KEYS": "",
+    "CORS_ORIGINS": "",
+    "TLS_CERT": "",
+    "TLS_KEY": "",
+    "EVENT_TYPES": "trip_started,song_played,ad_clicked,location_update",
+}
+"""The defaults that the specification gives, as one would write them."""
+
+TOGETHER = {"TLS_CERT": {"TLS_KEY": "key.pem"}, "TLS_KEY": {"TLS_CERT": "cert.pem"}}
+
+
+def test_every_variable_has_a_case_here() -> None:
+    assert list(CASES) == list(VARIABLES)
+
+
+def test_every_variable_of_the_specification_is_declared_with_its_default() -> None:
+    assert read_settings({}) == Settings()
+    assert {name: VARIABLES[name].default_text for name in SPECIFIED} == SPECIFIED
+    assert Settings().worker_count == 4 * (os.cpu_count() or 1)
+    assert VARIABLES["WORKER_COUNT"].default_words == "CPUs × 4"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_variable_is_read(name: str) -> None:
+    text, value, _ = CASES[name]
+    settings = read_settings({name: text} | TOGETHER.get(name, {}))
+    assert getattr(settings, VARIABLES[name].field) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in CASES for text in CASES[name][2]])
+def test_a_bad_value_is_refused_with_one_line_that_names_variable_value_and_what_is_accepted(
+    name: str, text: str
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read_settings({name: text})
+    words = str(refusal.value)
+    assert "\n" not in words
+    assert words.startswith(f"{name}={text!r}: ")
+    accepted = words.partition(": ")[2]
+    assert accepted == f"expected {VARIABLES[name].accepts}" or accepted == "a sink is named twice"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_default_reads_back_as_itself(name: str) -> None:
+    variable = VARIABLES[name]
+    if variable.default_text:
+        assert variable.read(variable.default_text) == variable.default
+    assert read_settings({name: ""}) == Settings()
+
+
+def test_every_variable_is_described() -> None:
+    assert all(variable.description and variable.accepts for variable in VARIABLES.values())
+
+
+# NAME_FILE
+
+
+def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("postgresql://me:secret@host/db\n")
+    assert read_settings({"DB_DSN_FILE": str(path)}).db_dsn == "postgresql://me:secret@host/db"
+    path.write_text(" 12 \n")
+    assert read_settings({"QUEUE_SIZE_FILE": str(path)}).queue_size == 12
+
+
+def test_an_empty_file_counts_as_unset(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.write_text("\n")
+    assert read_settings({"QUEUE_SIZE_FILE": str(path)}).queue_size == 100_000
+
+
+def test_a_value_and_its_file_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"^DB_DSN and DB_DSN_FILE are both set: keep one$"):
+        read_settings({"DB_DSN": "x", "DB_DSN_FILE": "/y"})
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "binary"])
+def test_a_file_that_cannot_be_read_is_named_with_its_variable(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "secret"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "binary":
+        path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError) as refusal:
+        read_settings({"API_KEYS_FILE": str(path)})
+    assert str(refusal.value).startswith(f"API_KEYS_FILE={str(path)!r}: cannot be read: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_bad_value_from_a_file_is_refused_as_the_variables(tmp_path: Path) -> None:
+    path = tmp_path / "size"
+    path.write_text("many")
+    with pytest.raises(ConfigError, match=r"^QUEUE_SIZE='many': expected"):
+        read_settings({"QUEUE_SIZE_FILE": str(path)})
+
+
+# What depends on each other
+
+
+@pytest.mark.parametrize("alone", ["TLS_CERT", "TLS_KEY"])
+def test_tls_needs_certificate_and_key(alone: str) -> None:
+    with pytest.raises(ConfigError, match="TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"):
+        read_settings({alone: "x.pem"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "sinks"),
+    [
+        ({}, ("null",)),
+        ({"DB_DSN": "postgresql://h/d"}, ("postgres",)),
+        ({"DB_DSN": "postgresql://h/d", "SINKS": "stdout"}, ("stdout",)),
+        ({"SINKS": "sqlite,stdout"}, ("sqlite", "stdout")),
+    ],
+)
+def test_the_sinks_are_those_of_sinks_or_what_the_dsn_implies(
+    environ: Mapping[str, str], sinks: tuple[str, ...]
+) -> None:
+    assert read_settings(environ).sink_names() == sinks
+
+
+def test_a_variable_of_somebody_else_is_nobodys_business() -> None:
+    assert read_settings({"PATH": "/bin", "HOME": "/root", "QUEUE": "x"}) == Settings()
+
+
+# What a plugin may declare
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A group of settings with one of each kind."""
+
+    url: Annotated[str, about("where to send")]
+    token: Annotated[Secret, about("what to send along")]
+    note: Annotated[str | None, about("what else")] = None
+    limit: Annotated[int | None, about("how many")] = None
+    share: Annotated[float, about("how much", gt=0, lt=1)] = 0.5
+    mode: Literal["a", "b"] = "a"
+    size: Annotated[Size, about("how large", le=2**20)] = 2**10
+    pause: Annotated[Duration, about("how long", ge=0.5)] = 1.0
+
+
+GIVEN = {"SINK_X_URL": "http://h", "SINK_X_TOKEN": "t"}
+
+
+def test_a_declaration_of_a_plugin_is_read_with_its_prefix() -> None:
+    environ = GIVEN | {"SINK_X_LIMIT": "5", "SINK_X_SHARE": "0.25", "SINK_X_MODE": "b", "SINK_X_SIZE": "1KiB"}
+    assert read(Declared, environ, "SINK_X_") == Declared(
+        url="http://h", token="t", limit=5, share=0.25, mode="b", size=1024
+    )
+
+
+@pytest.mark.parametrize("missing", GIVEN)
+def test_a_variable_without_a_default_must_be_set(missing: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{missing} is not set: expected text$"):
+        read(Declared, {name: text for name, text in GIVEN.items() if name != missing}, "SINK_X_")
+
+
+def test_a_description_tells_which_variable_has_no_default() -> None:
+    variables = {variable.name: variable for variable in describe(Declared, "SINK_X_")}
+    assert [name for name, variable in variables.items() if variable.required] == ["SINK_X_URL", "SINK_X_TOKEN"]
+    assert variables["SINK_X_URL"].default_text == ""
+    assert variables["SINK_X_NOTE"].default_text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("SHARE", "1", "a number, more than 0 and less than 1"),
+        ("SIZE", "2MiB", "a size in bytes such as 1048576, 64KiB or 10MiB, at most 1MiB"),
+        ("PAUSE", "100ms", "a duration such as 100ms, 30s or 1m30s, at least 500ms"),
+        ("MODE", "c", "one of a, b"),
+    ],
+)
+def test_bounds_are_told_in_the_settings_own_notation(name: str, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read(Declared, GIVEN | {f"SINK_X_{name}": text}, "SINK_X_")
+    assert str(refusal.value) == f"SINK_X_{name}={text!r}: expected {words}"
+
+
+class Guarded(msgspec.Struct, frozen=True):
+    """A secret that can be wrong."""
+
+    pin: Annotated[int, about("a number nobody shall see", ge=1000), msgspec.Meta(extra={"secret": True})] = 1234
+
+
+@pytest.mark.parametrize("text", ["hunter2", "12"])
+def test_a_bad_secret_is_not_shown(text: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read(Guarded, {"PIN": text})
+    assert str(refusal.value) == "PIN=(hidden): expected a whole number, at least 1000"
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__suppress_context__
