@@ -118,7 +118,7 @@ class EventDecoder:
 
     def _clean(self, body: bytes, events: list[Event]) -> bool:
         """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
-        if _NUL_ESCAPE in body:
+        if _BACKSLASH in body and _NUL_ESCAPE in body:
             return False
         if not body.isascii():
             body.decode()  # msgspec does not look inside Raw; a UnicodeDecodeError is the caller's
