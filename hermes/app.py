@@ -28,6 +28,7 @@ from hermes.engine.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.engine.ledger import Account
+from hermes.http.ingest import PATH
 from hermes.metrics import Metrics
 from hermes.sink import ConfiguredSink
 
@@ -110,7 +111,10 @@ def _make_intake(
         queue_bytes=settings.queue_bytes,
         blocking=settings.backpressure_mode == "block",
     )
+    if settings.event_types != ("*",):
+        aggregator.received.update(dict.fromkeys(settings.event_types, 0))
     metrics.received = aggregator.received
+    metrics.requests[PATH, 202]  # a defaultdict: the histogram is there from now on
     metrics.queue_length = lambda: intake.admission.events
     metrics.queue_capacity = lambda: settings.queue_size
     metrics.aggregates_dropped = lambda: aggregator.dropped

@@ -19,6 +19,12 @@ from prometheus_client.registry import Collector
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000)
 
+REJECTED = ("encoding", "invalid", "malformed", "queue_full", "too_many", "unauthorized")
+"""Why the edge refuses events, or requests that might have held some."""
+
+DROPPED = ("circuit_open", "queue_full", "shutdown", "unavailable")
+"""Why a delivery gives events up."""
+
 
 class Histogram:
     """Counts of values by upper bound: Prometheus's own shape, without a lock, for one thread."""
@@ -58,7 +64,10 @@ class SinkMetrics:
 
 
 class Metrics(Collector):
-    """All numbers of one running Hermes. Gauges are callables that the owner of the state sets at start."""
+    """All numbers of one running Hermes. Gauges are callables that the owner of the state sets at start.
+
+    Label values that are known beforehand are there with 0, so that a rate over the first events is not missed.
+    """
 
     def __init__(self, sinks: Iterable[str]) -> None:
         self.received: Counter[str] = Counter()
@@ -90,7 +99,10 @@ class Metrics(Collector):
             "hermes_events_received", "Events accepted", ["type"], {(k,): v for k, v in self.received.items()}
         )
         yield _counter(
-            "hermes_events_rejected", "Events refused", ["reason"], {(k,): v for k, v in self.rejected.items()}
+            "hermes_events_rejected",
+            "Events refused",
+            ["reason"],
+            {(k,): v for k, v in (dict.fromkeys(REJECTED, 0) | self.rejected).items()},
         )
         yield GaugeMetricFamily("hermes_queue_length", "Events that hold room in the queue", self.queue_length())
         yield GaugeMetricFamily("hermes_queue_capacity", "Room in the queue, in events", self.queue_capacity())
@@ -127,7 +139,11 @@ class Metrics(Collector):
             "hermes_events_dropped",
             "Events a sink will never get",
             ["sink", "reason"],
-            {(name, reason): count for name, sink in sinks for reason, count in sink.dropped.items()},
+            {
+                (name, reason): count
+                for name, sink in sinks
+                for reason, count in (dict.fromkeys(DROPPED, 0) | sink.dropped).items()
+            },
         )
         yield _counter(
             "hermes_events_dead_lettered",
