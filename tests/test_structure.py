@@ -1,0 +1,192 @@
+"""The rules of the house that no linter knows: who may open a nursery, what is caught, and that the documents agree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hermes.config import Settings, describe
+from hermes.sink import installed_sinks, load_plugin, variable_prefix
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for folder in ("hermes", "sinks/hermes_sinks") for path in ROOT.joinpath(folder).rglob("*.py"))
+
+NURSERIES = {
+    "hermes/app.py": "the tree of the service",
+    "hermes/cli.py": "the service, and the task that obeys signals",
+    "hermes/control/server.py": "the connections of the control lane",
+    "hermes/engine/delivery.py": "the workers of one sink",
+    "hermes/http/reactor.py": "the lane, and its timer",
+    "hermes/http/stream.py": "the connections of the fast lane where there is no epoll, and under TLS",
+    "hermes/load/client.py": "the load generator's connections",
+    "hermes/testing/conformance.py": "writes at the same time, against the sink of a plugin's author",
+}
+"""Every file that may open a nursery, and for what. A new one is a change of the tree: draw it in the design first."""
+
+SLEEPING_THREADS = {"hermes/debug/block.py"}
+"""Files whose ``time.sleep`` runs on a thread of its own."""
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def dotted(node: ast.expr) -> str:
+    """``a.b.c`` of an expression, as far as it is one."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def calls(path: Path) -> Iterator[str]:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Call):
+            yield dotted(node.func)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, and every name that it takes from one."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def test_there_are_sources() -> None:
+    assert {"hermes/app.py", "sinks/hermes_sinks/null.py"} <= set(map(name_of, SOURCES))
+
+
+# Structured concurrency
+
+
+def test_nurseries_are_opened_in_the_named_files_and_nowhere_else() -> None:
+    opening = {name_of(path) for path in SOURCES if any(call.endswith("open_nursery") for call in calls(path))}
+    assert opening == set(NURSERIES)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_nursery_is_kept_on_an_object(path: Path) -> None:
+    nurseries = {"nursery"}
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.withitem) and isinstance(node.optional_vars, ast.Name):
+            context = node.context_expr
+            if isinstance(context, ast.Call) and dotted(context.func).endswith("open_nursery"):
+                nurseries.add(node.optional_vars.id)
+    kept = []
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            into_object = any(isinstance(target, ast.Attribute | ast.Subscript) for target in targets)
+            named_so = any("nursery" in dotted(target) and isinstance(target, ast.Attribute) for target in targets)
+            holds = isinstance(node.value, ast.Name) and node.value.id in nurseries
+            if (into_object and holds) or named_so:
+                kept.append(node.lineno)
+    assert not kept
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_spawns_behind_the_trees_back(path: Path) -> None:
+    forbidden = {"trio.lowlevel.spawn_system_task", "threading.Thread", "threading.Timer", "_thread.start_new_thread"}
+    assert not forbidden & set(calls(path))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_sleeps_on_the_loop(path: Path) -> None:
+    if name_of(path) not in SLEEPING_THREADS:
+        assert not {"time.sleep", "sleep"} & set(calls(path))
+
+
+# Errors
+
+
+def broad(kind: ast.expr | None) -> bool:
+    kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return any(each is None or dotted(each) in {"Exception", "BaseException", "trio.Cancelled"} for each in kinds)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_broad_except_raises_again_or_says_why_not(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ExceptHandler) and broad(node.type) and not isinstance(node.body[-1], ast.Raise):
+            reason = re.search(r"# noqa: BLE001 - (.{10,})", lines[node.lineno - 1])
+            assert reason, f"{name_of(path)}:{node.lineno} catches all and neither raises nor says why"
+
+
+# Imports
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_asyncio_is_never_imported(path: Path) -> None:
+    found = [
+        module for module in imports(path) for name in ("asyncio", "trio_asyncio", "anyio") if within(module, name)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_production_never_imports_the_kit_for_tests(path: Path) -> None:
+    if "testing" not in path.parts:
+        assert not [module for module in imports(path) if within(module, "hermes.testing")]
+        assert not [module for module in imports(path) if within(module, "pytest") or within(module, "hypothesis")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(parsed(path)), "a module begins with its header"
+
+
+# Documents
+
+
+def declared() -> dict[str, str]:
+    """Every variable of the service and of the built-in sinks, with its default (empty where words describe it)."""
+    variables = list(describe(Settings))
+    for name, point in installed_sinks().items():
+        if point.dist is not None and point.dist.name == "hermes-events":
+            variables += describe(load_plugin(point).settings, variable_prefix(name))
+    return {variable.name: "" if variable.default_words else variable.default_text for variable in variables}
+
+
+def settings_table(*arguments: str) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / "settings-table"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+
+
+def test_the_settings_table_of_the_readme_is_that_of_the_declarations() -> None:
+    readme = ROOT.joinpath("README.md").read_text()
+    assert "<!-- settings:begin -->" in readme, "the README needs the markers; then run scripts/settings-table --write"
+    table = readme.partition("<!-- settings:begin -->")[2].partition("<!-- settings:end -->")[0].strip()
+    assert table == settings_table(), "run scripts/settings-table --write"
+    assert all(f"`{name}`" in table for name in declared())
+
+
+def test_the_example_environment_has_every_variable_with_its_default() -> None:
+    example = ROOT.joinpath(".env.example").read_text()
+    assignments = re.findall(r"^(# ?)?([A-Z][A-Z0-9_]*)=(.*)$", example, re.M)
+    names = {name for _, name, _ in assignments}
+    missing = declared().keys() - names
+    assert not missing, "see scripts/settings-table --env"
+    for comment, name, text in assignments:
+        if comment and name in declared():
+            assert text == declared()[name], f"{name}: what is commented out is the default"
+    strangers = names - declared().keys()
+    compose = ROOT.joinpath("compose.yaml").read_text()
+    assert all(name.startswith("SINK_") or f"${{{name}" in compose for name in strangers)
