@@ -7,7 +7,7 @@ The modules, each usable alone:
 | ``routes`` | one function from a path and its query to a response: what the control lane calls |
 | ``profile`` | where CPU time goes, by thread and Trio task |
 | ``heap``, ``memory`` | what was allocated and is still alive; how large the process is |
-| ``tasks``, ``held`` | the Trio task tree: where each task waits, under which cancel scopes |
+| ``tasks``, ``held``, ``awaits`` | the Trio task tree: where each task waits, under which cancel scopes |
 | ``block`` | what keeps the run loop from its other tasks |
 | ``stacks``, ``pprof``, ``flame`` | stacks as data, and the file formats that profilers' viewers read |
 | ``exclusive`` | one profile of a kind at a time |

@@ -12,15 +12,14 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Iterator
-from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType, MethodType
-from typing import Any, NamedTuple, TypeAlias
+from types import CodeType, MethodType
+from typing import NamedTuple
 
 import trio
 
-MAX_AWAITS = 64  # coroutines of one task, outermost first
-MAX_MANAGERS = 8  # context managers made of context managers made of …
+from hermes.debug.awaits import Suspended, awaits_of, frame_and_code, is_suspended
 
-Suspended: TypeAlias = "CoroutineType[Any, Any, Any] | GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
+MAX_MANAGERS = 8  # context managers made of context managers made of …
 
 
 class Held(NamedTuple):
@@ -32,24 +31,18 @@ class Held(NamedTuple):
 
 def held_by(task: trio.lowlevel.Task) -> list[Held]:
     """Outermost first. A nursery that was handed to a callee appears once for each frame that knows it."""
-    found: list[Held] = []
-    awaited: object = task.coro
-    for _ in range(MAX_AWAITS):
-        if not isinstance(awaited, CoroutineType):
-            break
-        found += _held_by_frame(awaited, 0)
-        awaited = awaited.cr_await
-    return found
+    return [held for suspended in awaits_of(task) for held in _held_by_frame(suspended, 0)]
 
 
 def _held_by_frame(suspended: Suspended, level: int) -> Iterator[Held]:
+    _frame, code = frame_and_code(suspended)
     for referent in gc.get_referents(suspended):
         if isinstance(referent, trio.Nursery):
-            yield Held(referent, _code(suspended))
+            yield Held(referent, code)
         elif isinstance(referent, MethodType) and referent.__func__.__name__ in {"__exit__", "__aexit__"}:
             owner = referent.__self__
             if isinstance(owner, trio.CancelScope):
-                yield Held(owner, _code(suspended))
+                yield Held(owner, code)
             elif level < MAX_MANAGERS:
                 generator = _generator(owner)
                 if generator is not None:
@@ -59,10 +52,4 @@ def _held_by_frame(suspended: Suspended, level: int) -> Iterator[Held]:
 def _generator(manager: object) -> Suspended | None:
     """The suspended generator under a manager made by ``contextlib``, which keeps it in ``gen``."""
     generator = inspect.getattr_static(manager, "gen", None)
-    return generator if isinstance(generator, GeneratorType | AsyncGeneratorType) else None
-
-
-def _code(suspended: Suspended) -> CodeType:
-    if isinstance(suspended, CoroutineType):
-        return suspended.cr_code
-    return suspended.gi_code if isinstance(suspended, GeneratorType) else suspended.ag_code
+    return generator if is_suspended(generator) else None

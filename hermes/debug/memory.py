@@ -42,7 +42,8 @@ class TypeCount(msgspec.Struct, frozen=True):
 class MemorySummary(msgspec.Struct, frozen=True):
     """Sizes in bytes; None where the system does not tell.
 
-    ``tracked_objects`` are those that the collector knows: containers and instances, not strings, bytes or numbers.
+    ``tracked_objects`` are those that the collector looks at: containers and instances, not strings, bytes or numbers;
+    ``frozen_objects`` were taken out of its sight by ``gc.freeze`` and are not in the census.
     ``allocated_blocks`` are those of Python's allocator, whatever is in them. ``estimated`` is true if the census
     counted every n-th object only.
     """
@@ -54,6 +55,7 @@ class MemorySummary(msgspec.Struct, frozen=True):
     allocated_blocks: int
     generations: tuple[Generation, ...]
     tracked_objects: int
+    frozen_objects: int
     types: tuple[TypeCount, ...]
     estimated: bool
 
@@ -69,7 +71,7 @@ class MemorySummary(msgspec.Struct, frozen=True):
             f"resident memory   {rss}, at most {peak}, swapped {swap}",
             f"threads           {self.threads}",
             f"allocator         {self.allocated_blocks:,} blocks",
-            f"tracked objects   {self.tracked_objects:,}",
+            f"tracked objects   {self.tracked_objects:,}, and {self.frozen_objects:,} frozen",
             "",
             "generation   pending   collections   collected   uncollectable",
         ]
@@ -105,6 +107,7 @@ def _summarise(top: int) -> MemorySummary:
             for pending, stats in zip(gc.get_count(), gc.get_stats(), strict=True)
         ),
         tracked_objects=tracked,
+        frozen_objects=gc.get_freeze_count(),
         types=tuple(
             TypeCount(f"{kind.__module__}.{kind.__qualname__}", count * step) for kind, count in census.most_common(top)
         ),

@@ -35,8 +35,8 @@ DEFAULT_HZ = 100
 MAX_HZ = 1000
 MAX_STACKS = 20_000  # distinct (thread, task, stack); what comes after is summed up as one
 MAX_THREADS = 256  # looked at in one tick
-WORKING_SHARE = 4  # a thread with a quarter of the CPU since the last tick is taken for working where it is seen
-MAX_OWED_TICKS = 10
+WORKING_SHARE = 2  # a thread with half of the CPU since the last tick is taken for working where it is seen
+MAX_OWED_TICKS = 10  # a thread that owes the CPU of so many ticks is charged wherever it is seen
 COST_DIVISOR = 10  # the handler may use one part in this many of the process's CPU
 NANOSECONDS = 1_000_000_000
 

@@ -96,11 +96,11 @@ def synthetic(name: str) -> Frame:
     return Frame(name, "", 0)
 
 
-def frame_of(frame: FrameType, line: int) -> Frame:
-    """The frame as data, at once; for frames of suspended tasks, whose line the caller knows."""
+def frame_of(frame: FrameType) -> Frame:
+    """The frame as data, at once; for the few frames of a suspended task."""
     code = frame.f_code
     module = frame.f_globals.get("__name__", "?")
-    return Frame(f"{module}.{code.co_qualname}", code.co_filename, line, code.co_firstlineno)
+    return Frame(f"{module}.{code.co_qualname}", code.co_filename, frame.f_lineno, code.co_firstlineno)
 
 
 def short_path(file: str) -> str:

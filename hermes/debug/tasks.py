@@ -21,8 +21,9 @@ import msgspec
 import trio
 
 from hermes.debug import pprof
+from hermes.debug.awaits import awaits_of, frame_and_code
 from hermes.debug.held import Held, held_by
-from hermes.debug.stacks import MAX_DEPTH, Frame, Sample, StackTable, frame_of, short_path
+from hermes.debug.stacks import Frame, Sample, StackTable, frame_of, short_path
 
 MAX_TASKS = 2_000  # described; more are counted in ``omitted``
 MAX_LEVELS = 100  # nurseries inside each other
@@ -131,9 +132,10 @@ def await_stack(task: trio.lowlevel.Task) -> tuple[Frame, ...]:
 
     What that function calls in turn is the same for all its callers, and says nothing.
     """
-    stack = [frame_of(frame, line) for frame, line in task.iter_await_frames()]
+    frames = (frame_and_code(suspended)[0] for suspended in awaits_of(task))
+    stack = [frame_of(frame) for frame in frames if frame is not None]
     innermost = next((at for at in reversed(range(len(stack))) if not is_trio(stack[at])), 0)
-    return tuple(stack[: innermost + 2][-MAX_DEPTH:])
+    return tuple(stack[: innermost + 2])
 
 
 class _Walk:

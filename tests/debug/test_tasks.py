@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 import trio
@@ -182,3 +182,56 @@ async def test_other_threads_are_in_the_tree() -> None:
     functions = {frame.function.rpartition(".")[2] for thread in tree.threads for frame in thread.stack}
     assert "wait_in_thread" in functions
     assert "wait_in_thread" in render_tree(tree)
+
+
+class Connection:
+    """Awaitable by a method of its own, as Hypercorn's server of a connection is."""
+
+    def __init__(self, event: trio.Event) -> None:
+        self.event = event
+
+    def __await__(self) -> Generator[object, object, None]:
+        return self.run().__await__()
+
+    async def run(self) -> None:
+        with trio.fail_after(5):
+            await self.event.wait()
+
+
+async def await_connection(event: trio.Event) -> None:
+    await Connection(event)
+
+
+async def events(event: trio.Event) -> AsyncIterator[int]:
+    with trio.fail_after(7):
+        await event.wait()
+    yield 1
+
+
+async def iterate(event: trio.Event) -> None:
+    async for _ in events(event):
+        pass
+
+
+@pytest.mark.parametrize(("function", "waiting_in", "deadline"), [(await_connection, "run", 5), (iterate, "events", 7)])
+async def test_the_stack_goes_through_awaitables_and_async_generators(
+    function: object, waiting_in: str, deadline: float, mock_clock: MockClock
+) -> None:
+    async with snapshot_of(function) as tree:
+        task = find(tree, function.__name__)
+    assert task.wait.location.rpartition(" ")[2] == waiting_in
+    assert task.wait.primitive == "trio.Event.wait"
+    assert [(scope.opened_in, scope.deadline_in) for scope in task.scopes] == [("fail_after", deadline)]
+
+
+async def test_a_snapshot_leaves_the_tasks_as_they_were(mock_clock: MockClock) -> None:
+    event = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for function in (wait_for, hold_scopes, use_worker, await_connection, iterate):
+            nursery.start_soon(function, event)
+        await wait_all_tasks_blocked()
+        first = take_snapshot()
+        await wait_all_tasks_blocked()
+        assert take_snapshot().summary() == first.summary()
+        event.set()
+    assert len(nursery.child_tasks) == 0
