@@ -48,6 +48,15 @@ class Running:
     intake: Intake
     deliveries: Sequence[Delivery]
 
+    def undelivered(self) -> dict[str, int]:
+        """Accepted events without an outcome but that of a stop, for each sink."""
+        accepted = self.intake.admission.accepted
+        accounts = [delivery.account() for delivery in self.deliveries]
+        return {
+            account.sink: accepted - account.accepted + account.in_flight + account.dropped.get("shutdown", 0)
+            for account in accounts
+        }
+
 
 async def serve(
     settings: Settings,

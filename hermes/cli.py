@@ -5,6 +5,7 @@ Invariant: what an operator did wrong is one line on stderr and exit code 2; a t
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ from hermes.sink import (
 )
 
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
+
+_STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it
 
 
 def _tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,19 +96,26 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey_signals, signals, stop, nursery.cancel_scope)
+            nursery.start_soon(_obey_signals, signals, stop, nursery.cancel_scope, settings.shutdown_timeout)
             running: Running = await nursery.start(run)
             _greet(settings, running)
+            await stop.wait()
+            await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
+            # Still here: the accounts cannot be closed, for something does not let itself be cancelled.
+            structlog.get_logger("hermes").error("stuck after the deadline", undelivered=running.undelivered())
     return clean
 
 
-async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelScope) -> None:
-    """The first signal asks for a graceful stop, the second ends it."""
+async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelScope, timeout: float) -> None:
+    """The first signal asks for a graceful stop within ``timeout`` seconds, the second ends it."""
     async for number in signals:
         if stop.is_set():
             structlog.get_logger("hermes").error("stopping at once", signal=signal.Signals(number).name)
             everything.cancel()
+            timeout = 0.0
         stop.set()
+        # A blocking call on a thread cannot be cancelled: this names it on stderr and exits with 1.
+        faulthandler.dump_traceback_later(timeout + _STUCK_SECONDS, exit=True)
 
 
 def _greet(settings: Settings, running: Running) -> None:

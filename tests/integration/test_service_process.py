@@ -1,0 +1,467 @@
+"""The real program in a process of its own: what an operator and an orchestrator see of it.
+
+Signals, exit codes, log lines, ports, data folders, sinks from other distributions, a Postgres that dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import trio
+
+from tests.config.distributions import install
+from tests.http_client import Client, post
+from tests.servers.postgres import PostgresServer
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+LOOK_SECONDS = 0.02
+
+
+class Program:
+    """``hermes serve`` in a process. ``log`` is all that it has written to stderr."""
+
+    def __init__(self, folder: Path, **environ: str) -> None:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self._log = folder / f"stderr-{time.monotonic_ns()}"
+        with self._log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hermes", "serve"],
+                cwd=folder,
+                env=inherited | {"HTTP_ADDR": "127.0.0.1:0"} | environ,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log lines that are JSON."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+    def account(self) -> dict[str, Any]:
+        """The account of the one sink, from the exit log."""
+        (account,) = [line for line in self.lines if line["event"] == "account"]
+        return account
+
+    @property
+    def url(self) -> str:
+        self.wait_for_log("Hermes listens on ")
+        found = re.search(r"Hermes listens on (\S+)\n", self.log)
+        assert found, self.log
+        return found[1]
+
+    def wait_for_log(self, words: str) -> None:
+        self.wait_until(lambda: words in self.log)
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Look until it is so; the program must not end meanwhile."""
+        end = time.monotonic() + START_SECONDS
+        while not reached():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(LOOK_SECONDS)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self._process.wait(STOP_SECONDS)
+
+    def stop(self) -> int:
+        """Ask for a graceful stop, as an orchestrator does; its exit code."""
+        self.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        if self.runs:
+            self._process.kill()
+        self._process.wait()
+
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the program with these variables, in an empty folder; whatever still runs afterwards is killed."""
+    started: list[Program] = []
+
+    def start(**environ: str) -> Program:
+        started.append(Program(tmp_path, **environ))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.kill()
+
+
+def events(count: int, prefix: str, **fields: Any) -> list[dict[str, Any]]:
+    plain = {"user_id": "me", "type": "song_played", "timestamp": 1_700_000_000, "payload": {"title": "Alive"}}
+    return [{"id": f"{prefix}-{n}"} | plain | fields for n in range(count)]
+
+
+def send(program: Program, found: list[dict[str, Any]]) -> httpx.Response:
+    return httpx.post(f"{program.url}/events", json=found, timeout=10)
+
+
+def metric(program: Program, sample: str) -> float:
+    """The value of a sample, named as in the exposition."""
+    text = httpx.get(f"{program.url}/metrics", timeout=10).text
+    (line,) = [line for line in text.splitlines() if line.startswith(sample + " ")]
+    return float(line.rpartition(" ")[2])
+
+
+def sqlite_ids(folder: Path) -> list[str]:
+    with closing(sqlite3.connect(folder / "hermes-data" / "events.db")) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM events")]
+
+
+def postgres_ids(dsn: str) -> list[str]:
+    with psycopg.connect(dsn) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM events")]
+
+
+class Load:
+    """Clients that post as fast as they are answered. ``taken`` has the ids of every 202."""
+
+    def __init__(self, url: str) -> None:
+        self.address = httpx.URL(url)
+        self.taken: list[str] = []
+        self.codes: set[int] = set()
+        self._numbers = iter(range(10**9))
+
+    async def run(self, *, clients: int, pause: float = 0.0, task_status: trio.TaskStatus[None]) -> None:
+        """Post until cancelled, or until the service is gone."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(clients):
+                nursery.start_soon(self._post, pause)
+            task_status.started()
+
+    async def _post(self, pause: float) -> None:
+        assert self.address.port
+        async with await trio.open_tcp_stream(self.address.host, self.address.port) as stream:
+            client = Client(stream)
+            while True:
+                found = events(20, f"load-{next(self._numbers)}")
+                body = "\n".join(map(json.dumps, found)).encode()
+                try:
+                    answer = await client.ask(post(body, b"Content-Type: application/x-ndjson"))
+                except (EOFError, trio.BrokenResourceError):
+                    return
+                self.codes.add(answer.status)
+                if answer.status == 202:
+                    assert answer.json == {"accepted": 20}
+                    self.taken += [event["id"] for event in found]
+                await trio.sleep(pause)
+
+
+# The first minute
+
+
+def test_the_curl_line_it_prints_brings_a_row_into_the_sink(start: Start, tmp_path: Path) -> None:
+    program = start(SINKS="sqlite")
+    url = program.url
+    (curl,) = re.findall(r"Try:  (curl .*)\n", program.log)
+    command = shlex.split(curl)
+    assert command[:3] == ["curl", "-i", f"{url}/events"]
+    response = httpx.post(command[2], content=command[command.index("-d") + 1])
+    assert (response.status_code, response.json()) == (202, {"accepted": 1})
+    assert httpx.get(f"{url}/ready").status_code == 200
+    assert program.stop() == 0
+    assert sqlite_ids(tmp_path) == ["1"]
+
+
+def test_an_event_shows_in_the_sink_the_counts_and_the_metrics(start: Start, tmp_path: Path) -> None:
+    program = start(SINKS="sqlite")
+    assert send(program, events(3, "shown")).status_code == 202
+    program.wait_until(lambda: metric(program, 'hermes_events_delivered_total{sink="sqlite"}') == 3)
+    assert sorted(sqlite_ids(tmp_path)) == ["shown-0", "shown-1", "shown-2"]
+    assert httpx.get(f"{program.url}/aggregates").json() == {"song_played:28333333": 3}
+    assert metric(program, 'hermes_events_received_total{type="song_played"}') == 3
+    assert metric(program, 'hermes_http_request_duration_seconds_count{code="202",route="/events"}') == 1
+    assert program.stop() == 0
+
+
+def test_a_second_start_on_the_same_folder_goes_on_and_stores_each_id_once(start: Start, tmp_path: Path) -> None:
+    for run in (1, 2):
+        program = start(SINKS="sqlite")
+        assert send(program, events(3, "same") + events(1, f"run-{run}")).status_code == 202
+        assert program.stop() == 0
+    assert sorted(sqlite_ids(tmp_path)) == ["run-1-0", "run-2-0", "same-0", "same-1", "same-2"]
+
+
+# What the operator did wrong
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"QUEUE_SIZE": "many"}, "QUEUE_SIZE='many': expected a whole number, at least 1"),
+        ({"SINKS": "nowhere"}, "SINKS='nowhere': no such sink is installed; there are "),
+        ({"SINKS": "postgres"}, "DB_DSN is empty"),
+        ({"SINKS": "sqlite", "SINK_SQLITE_PATH": "/dev/null/x.db"}, "SINK_SQLITE_PATH='/dev/null/x.db': cannot be "),
+        ({"TLS_CERT": "no.pem", "TLS_KEY": "no.key"}, "TLS_CERT='no.pem'"),
+        ({"DB_DSN": "host=h password=hunter2 bogus"}, "DB_DSN=(hidden): expected "),
+        ({"DB_DSN": "postgresql://me:hunter2@h/db?hunter3=1"}, "DB_DSN=(hidden): expected "),
+    ],
+    ids=lambda case: "+".join(case) if isinstance(case, dict) else "",
+)
+def test_a_bad_setting_is_exit_code_2_and_one_line(start: Start, environ: dict[str, str], words: str) -> None:
+    program = start(**environ)
+    assert program.wait() == 2
+    assert program.log.startswith(f"hermes: {words}")
+    assert program.log.count("\n") == 1
+    assert "hunter" not in program.log
+
+
+def test_a_port_in_use_is_exit_code_2_and_one_line(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        program = start(HTTP_ADDR=address, SINKS="null")
+        assert program.wait() == 2
+    assert program.log.startswith(f"hermes: HTTP_ADDR='{address}': ")
+    assert program.log.count("\n") == 1
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sink", ["sqlite", "postgres"])
+async def test_a_stop_under_load_leaves_every_202_in_the_sink(
+    start: Start, tmp_path: Path, request: pytest.FixtureRequest, sink: str, number: signal.Signals
+) -> None:
+    dsn = request.getfixturevalue("postgres_dsn") if sink == "postgres" else ""
+    program = start(SINKS=sink, DB_DSN=dsn)
+    load = Load(program.url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: load.run(clients=8, task_status=task_status))
+        await trio.sleep(1)
+        program.send_signal(number)
+        with trio.fail_after(STOP_SECONDS):
+            assert await trio.to_thread.run_sync(program.wait) == 0, program.log
+    stored = postgres_ids(dsn) if dsn else sqlite_ids(tmp_path)
+    assert len(load.taken) > 200
+    assert set(load.taken) <= set(stored)
+    assert len(stored) == len(set(stored))
+    account = program.account()
+    assert account["accepted"] == account["delivered"] == len(stored)
+    assert (account["in_flight"], account["undelivered"], account["dropped"]) == (0, 0, {})
+
+
+STUCK = """
+    from contextlib import asynccontextmanager
+    import time
+    import trio
+    from hermes import SinkPlugin
+
+    class Hanging:
+        max_batch = 4
+        concurrency = 1
+
+        async def write(self, batch):
+            await trio.sleep_forever()
+
+    class Blocking(Hanging):
+        async def write(self, batch):
+            await trio.to_thread.run_sync(time.sleep, 60)
+
+    @asynccontextmanager
+    async def open_hanging(settings, service):
+        yield Hanging()
+
+    @asynccontextmanager
+    async def open_blocking(settings, service):
+        yield Blocking()
+
+    hanging = SinkPlugin(open_hanging)
+    blocking = SinkPlugin(open_blocking)
+"""
+
+
+@pytest.fixture
+def stuck_sinks(tmp_path: Path) -> str:
+    """A PYTHONPATH with the distribution of two sinks that never end a write."""
+    sinks = {"hanging": "stuck_sinks:hanging", "blocking": "stuck_sinks:blocking"}
+    return str(install(tmp_path / "plugins", "stuck-sinks", sinks, {"stuck_sinks": STUCK}))
+
+
+def test_a_sink_that_hangs_ends_at_the_deadline_with_the_undelivered_count(start: Start, stuck_sinks: str) -> None:
+    program = start(SINKS="hanging", PYTHONPATH=stuck_sinks, SHUTDOWN_TIMEOUT="1s")
+    assert send(program, events(7, "lost")).status_code == 202
+    began = time.monotonic()
+    assert program.stop() == 1
+    assert 0.9 < time.monotonic() - began < 4
+    account = program.account()
+    assert (account["sink"], account["accepted"], account["undelivered"], account["level"]) == (
+        "hanging",
+        7,
+        7,
+        "error",
+    )
+    assert account["dropped"] == {"shutdown": 7}
+    assert (account["delivered"], account["in_flight"]) == (0, 0)
+    assert "Traceback" not in program.log
+
+
+def test_a_second_signal_stops_at_once_and_still_tells_what_was_not_delivered(start: Start, stuck_sinks: str) -> None:
+    program = start(SINKS="hanging", PYTHONPATH=stuck_sinks, SHUTDOWN_TIMEOUT="60s")
+    assert send(program, events(7, "lost")).status_code == 202
+    program.send_signal(signal.SIGTERM)
+    program.wait_for_log('"event": "stopping"')
+    began = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    assert program.wait() == 1
+    assert time.monotonic() - began < 3
+    assert program.account()["undelivered"] == 7
+    assert [line["signal"] for line in program.lines if line["event"] == "stopping at once"] == ["SIGINT"]
+    assert "Traceback" not in program.log
+
+
+def test_a_sink_that_blocks_a_thread_for_ever_cannot_keep_the_program(start: Start, stuck_sinks: str) -> None:
+    program = start(SINKS="blocking", PYTHONPATH=stuck_sinks, SHUTDOWN_TIMEOUT="500ms")
+    assert send(program, events(7, "lost")).status_code == 202
+    program.wait_until(lambda: metric(program, "hermes_batch_size_count") == 1)  # four of seven are on the thread
+    began = time.monotonic()
+    assert program.stop() == 1
+    assert 5 < time.monotonic() - began < 9
+    (stuck,) = [line for line in program.lines if line["event"] == "stuck after the deadline"]
+    assert stuck["undelivered"] == {"blocking": 7}
+    assert "Timeout (0:00:05.500000)!\nThread 0x" in program.log
+
+
+# Postgres
+
+
+def test_the_same_ids_twice_are_stored_once_and_poison_is_buried_alone(start: Start, postgres_dsn: str) -> None:
+    program = start(DB_DSN=postgres_dsn)
+    poison = events(1, "poison", payload={"n": 0})
+    body = json.dumps(events(5, "same") + poison + events(5, "same")).replace('{"n": 0}', '{"n": 1e200000}')
+    for _ in range(2):
+        response = httpx.post(f"{program.url}/events", content=body)
+        assert response.status_code == 202
+    program.wait_until(lambda: metric(program, 'hermes_events_dead_lettered_total{sink="postgres"}') == 2)
+    assert program.stop() == 0
+    assert sorted(postgres_ids(postgres_dsn)) == [f"same-{n}" for n in range(5)]
+    account = program.account()
+    assert (account["accepted"], account["delivered"], account["dead_lettered"]) == (22, 20, 2)
+    (rejection,) = [line for line in program.lines if line["event"] == "events rejected"][:1]
+    assert rejection["first"] == "poison-0"
+    assert rejection["reason"]
+
+
+async def test_postgres_dies_and_comes_back_under_load(start: Start, own_postgres_server: PostgresServer) -> None:
+    server = own_postgres_server
+    dsn = server.dsn(server.create_database())
+    program = start(
+        DB_DSN=dsn,
+        SINK_POSTGRES_BREAKER_OPEN="300ms",
+        SINK_POSTGRES_BACKOFF="10ms",
+        SINK_POSTGRES_TIMEOUT="5s",
+        QUEUE_SIZE="5000",
+    )
+    load = Load(program.url)
+
+    def state() -> float:
+        return metric(program, 'hermes_db_circuit_state{sink="postgres"}')
+
+    def delivered() -> float:
+        return metric(program, 'hermes_events_delivered_total{sink="postgres"}')
+
+    async def until(reached: Callable[[], bool]) -> None:
+        await trio.to_thread.run_sync(program.wait_until, reached)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: load.run(clients=4, pause=0.005, task_status=task_status))
+        await until(lambda: delivered() > 200)
+        await trio.to_thread.run_sync(server.kill)
+        await until(lambda: state() == 2)
+        taken_when_open = len(load.taken)
+        await trio.to_thread.run_sync(server.start)
+        await until(lambda: state() == 0)
+        closed_at = delivered()
+        await until(lambda: delivered() > closed_at + 200)
+        assert len(load.taken) > taken_when_open
+        program.send_signal(signal.SIGTERM)
+        with trio.fail_after(STOP_SECONDS):
+            assert await trio.to_thread.run_sync(program.wait) == 0, program.log
+    assert load.codes <= {202, 503}
+    account = program.account()
+    stored = postgres_ids(dsn)
+    dropped = sum(account["dropped"].values())
+    assert dropped
+    assert account["accepted"] == account["delivered"] + dropped
+    # A row may have been committed just before the server's answer was lost, and its batch given up.
+    assert account["delivered"] <= len(stored) <= account["accepted"]
+    assert len(stored) == len(set(stored))
+    changes = [line["state"] for line in program.lines if line["event"] == "breaker changed"]
+    assert changes[0] == "open"
+    assert changes[-1] == "closed"
+    assert "Traceback" not in program.log
+
+
+# Somebody else's sink
+
+
+def test_a_sink_of_another_distribution_is_found_by_its_entry_point_and_used(start: Start, tmp_path: Path) -> None:
+    source = """
+        from contextlib import asynccontextmanager
+        from pathlib import Path
+        from typing import Annotated
+        import msgspec
+        from hermes import SinkPlugin
+        from hermes.config import about
+
+        class LinesSettings(msgspec.Struct, frozen=True):
+            path: Annotated[Path, about("the file")]
+
+        class Lines:
+            max_batch = 100
+            concurrency = 1
+
+            def __init__(self, file):
+                self.file = file
+
+            async def write(self, batch):
+                self.file.writelines(event.id + "\\n" for event in batch)
+
+        @asynccontextmanager
+        async def open_lines(settings, service):
+            with settings.path.open("a") as file:
+                yield Lines(file)
+
+        plugin = SinkPlugin(open_lines, LinesSettings, summary="one id a line")
+    """
+    folder = install(tmp_path / "plugins", "their-dist", {"lines": "their_lines:plugin"}, {"their_lines": source})
+    program = start(SINKS="lines", PYTHONPATH=str(folder))
+    assert program.wait() == 2
+    assert program.log == "hermes: SINK_LINES_PATH is not set: expected a path\n"
+    program = start(SINKS="lines", PYTHONPATH=str(folder), SINK_LINES_PATH=str(tmp_path / "ids"))
+    assert send(program, events(250, "theirs")).status_code == 202
+    assert program.stop() == 0
+    assert (tmp_path / "ids").read_text().split() == [f"theirs-{n}" for n in range(250)]
