@@ -22,21 +22,28 @@ class ChunkedError(Exception):
     """The body breaks the coding; nothing after it on this connection can be trusted."""
 
 
+class BodyTooLarge(Exception):
+    """The next chunk would pass the limit."""
+
+
 class ChunkedDecoder:
-    """Feed it bytes; it gathers the body in ``size`` bytes of ``parts`` until ``done``."""
+    """Feed it bytes; it gathers a ``body`` of at most ``limit`` bytes until it is ``done``."""
 
-    __slots__ = ("_pending", "_remaining", "_state", "_trailers", "done", "parts", "size")
+    __slots__ = ("_pending", "_remaining", "_state", "_trailers", "body", "done", "limit")
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.size = 0
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.body = bytearray()
         self.done = False
         self._pending = b""
         self._remaining = 0
         self._state = self._read_size
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the body; returns what comes after its end (empty until ``done``). Raises `ChunkedError`."""
+        """Take bytes of the body; returns what comes after its end (empty until ``done``).
+
+        Raises `ChunkedError` or, as soon as a chunk's size says so, `BodyTooLarge`.
+        """
         data = self._pending + data
         position = 0
         while not self.done:
@@ -53,7 +60,7 @@ class ChunkedDecoder:
     def _line(self, data: bytes, position: int) -> bytes | None:
         end = data.find(b"\n", position, position + MAX_LINE + 2)
         if end < 0:
-            if len(data) - position > MAX_LINE:
+            if len(data) - position >= MAX_LINE + 2:
                 raise ChunkedError(f"a line of the chunked body is longer than {MAX_LINE} bytes")
             return None
         if end == position or data[end - 1] != 0x0D:
@@ -68,6 +75,8 @@ class ChunkedDecoder:
         if match is None:
             raise ChunkedError("a chunk begins without a hexadecimal size")
         self._remaining = int(match[1], 16)
+        if len(self.body) + self._remaining > self.limit:
+            raise BodyTooLarge
         self._state = self._read_data if self._remaining else self._read_trailer
         self._trailers = 0
         return position + len(line) + 2
@@ -76,8 +85,7 @@ class ChunkedDecoder:
         part = data[position : position + self._remaining]
         if not part:
             return -1
-        self.parts.append(part)
-        self.size += len(part)
+        self.body += part
         self._remaining -= len(part)
         if not self._remaining:
             self._state = self._read_end

@@ -8,6 +8,7 @@ same responses; nothing a client sends raises; what a connection holds is bounde
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from enum import Enum, auto
 from itertools import count
 from os import urandom
 
-from hermes.http.chunked import ChunkedDecoder, ChunkedError
-from hermes.http.head import MAX_HEAD_BYTES, BadHead, Head, Heads, Wait, too_large
+from hermes.http.chunked import BodyTooLarge, ChunkedDecoder, ChunkedError
+from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, Heads, Wait, too_large
 from hermes.http.response import CONTINUE, Response, problem
 
 MAX_SLOTS = 64
@@ -28,6 +29,8 @@ MAX_UNSENT = 256 * 2**10
 
 _MAX_SKIPPED = 64 * 2**10  # a refused request's body up to this is read past; after a longer one the connection ends
 _END_OF_HEAD = b"\r\n\r\n"
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_HAS_BARE_LF = problem(400, "the request is malformed: a line ends in a bare LF", close=True)
 
 
 class Phase(Enum):
@@ -151,7 +154,7 @@ class Connection:
         self._head: Head | None = None
         self._known_head: Head | None = None  # of the last usual request; a client tends to send the same again
         self._known = b""
-        self._body: list[bytes] = []
+        self._body = bytearray()
         self._missing = 0
         self._chunked: ChunkedDecoder | None = None
         self._reserved = 0
@@ -245,8 +248,10 @@ class Connection:
                 if end < 4 or end - position > MAX_HEAD_BYTES:
                     self._keep_partial_head(data, position)
                     return
-                self._known = data[position:end]
-                self._known_head = head = recall(self._known)
+                known = data[position:end]
+                head = recall(known)
+                if head is not None:
+                    self._known, self._known_head = known, head
             self._scanned = 0
             if head is None or (stop := end + head.content_length) > size:
                 data = self._receive_unusual(head, data[position:], end - position)
@@ -268,11 +273,17 @@ class Connection:
     def _receive_unusual(self, head: Head | None, data: bytes, end: int) -> bytes:
         """A head that is new (None), or whose body is not all here. Returns what comes after the request."""
         if head is None:
-            start = end - len(data[:end].lstrip(b"\r\n"))  # RFC 9112 §2.2: empty lines before a request are skipped
+            start = 0
+            while data.startswith(b"\r\n", start, end):  # RFC 9112 §2.2: empty lines before a request are skipped
+                start += 2
             if start == end:
                 return data[end:]
+            raw = data[start:end]
+            if _BARE_LF.search(raw):
+                self._refuse(_HAS_BARE_LF)
+                return b""
             try:
-                head = self._lane.heads.parse(data[start:end])
+                head = self._lane.heads.parse(raw)
             except BadHead as error:
                 self._refuse(error.response)
                 return b""
@@ -288,16 +299,13 @@ class Connection:
     def _keep_partial_head(self, data: bytes, position: int) -> None:
         self._keep(data, position)
         kept = self._buffer
+        # A bare LF never ends a line here. Waiting for the end of such a head would only end in a timeout.
+        if _BARE_LF.search(kept, max(0, self._scanned - 1), MAX_HEAD_BYTES):
+            self._refuse(_HAS_BARE_LF)
+            return
         if len(kept) > MAX_HEAD_BYTES:
             self._refuse(problem(431, f"the request's headers are larger than {MAX_HEAD_BYTES} bytes", close=True))
             return
-        # A bare LF never ends a line here. Waiting for the end of such a head would only end in a timeout.
-        lone = kept.find(b"\n", max(0, self._scanned - position))
-        while lone >= 0:
-            if lone == 0 or kept[lone - 1] != 0x0D:
-                self._refuse(problem(400, "the request is malformed: a line ends in a bare LF", close=True))
-                return
-            lone = kept.find(b"\n", lone + 1)
         self.phase = _HEAD
         self._scanned = max(0, len(kept) - 3)
 
@@ -306,19 +314,20 @@ class Connection:
     def _begin_body(self, head: Head, data: bytes) -> bytes:
         """A body that is chunked, refused or not yet complete. Returns what comes after it, if it is already here."""
         refusal = head.refusal
-        if refusal is not None and (refusal.close or head.chunked or head.content_length > _MAX_SKIPPED):
+        if refusal is not None and (
+            refusal.close or head.chunked or head.expect_continue or head.content_length > _MAX_SKIPPED
+        ):
             self._refuse(refusal, head)
             return b""
         self._skip = refusal is not None
         self._head = head
-        if refusal is None and head.expect_continue and not data:
+        if head.expect_continue and not data:
             self._push(CONTINUE)
-        if not self._skip and not self._reserve(max(head.content_length, 0)):
-            return b""
         self._lane.inflight += 1
         if head.chunked:
+            assert head.route is not None  # noqa: S101 - the caller has seen it
             self.phase = _CHUNKED
-            self._chunked = ChunkedDecoder()
+            self._chunked = ChunkedDecoder(head.route.max_body_bytes)
             return self._receive_chunked(data)
         self.phase = _BODY
         self._missing = head.content_length
@@ -328,36 +337,37 @@ class Connection:
         taken, rest = data[: self._missing], data[self._missing :]
         self._missing -= len(taken)
         if not self._skip:
-            self._body.append(taken)
+            if not self._reserve(len(taken)):
+                return b""
+            self._body += taken
         if self._missing:
             return b""
         self._end_body(self._body)
-        return rest
+        return b"" if self.phase is _CLOSING else rest
 
     def _receive_chunked(self, data: bytes) -> bytes:
-        decoder, head = self._chunked, self._head
+        decoder = self._chunked
         assert decoder is not None  # noqa: S101 - the phase says so
-        assert head is not None  # noqa: S101
-        assert head.route is not None  # noqa: S101
-        before = decoder.size
+        before = len(decoder.body)
         try:
             rest = decoder.feed(data)
         except ChunkedError as error:
-            self._refuse(problem(400, f"the request is malformed: {error}", close=True), head)
+            self._refuse(problem(400, f"the request is malformed: {error}", close=True), self._head)
             return b""
-        if decoder.size > head.route.max_body_bytes:
-            self._refuse(too_large(head.route.max_body_bytes), head)
+        except BodyTooLarge:
+            self._refuse(too_large(decoder.limit), self._head)
             return b""
-        if not self._reserve(decoder.size - before):
+        if not self._reserve(len(decoder.body) - before):
             return b""
-        if decoder.done:
-            self._end_body(decoder.parts)
-        return rest
+        if not decoder.done:
+            return b""
+        self._end_body(decoder.body)
+        return b"" if self.phase is _CLOSING else rest
 
-    def _end_body(self, parts: list[bytes]) -> None:
+    def _end_body(self, gathered: bytearray) -> None:
         head = self._head
         assert head is not None  # noqa: S101 - a body has a head
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body = bytes(gathered)
         self._abandon_request()
         self.phase = _IDLE
         if head.refusal is not None:
@@ -384,7 +394,7 @@ class Connection:
         self._lane.body_budget.release(self._reserved)
         self._reserved = 0
         self._head = None
-        self._body = []
+        self._body = bytearray()
         self._chunked = None
         self._skip = False
 
@@ -396,9 +406,9 @@ class Connection:
         else:
             self._wait(head, result)
 
-    def _answer(self, head: Head, response: Response) -> None:
+    def _answer(self, head: Head, response: Response, *, last: bool = False) -> None:
         self._lane.answered[head.route_name, response.status] += 1
-        self._push(self._finish(head, response))
+        self._push(self._finish(head, response, last=last))
 
     def _wait(self, head: Head, wait: Wait) -> None:
         lane, began, slot = self._lane, self._lane.clock(), Slot()
@@ -419,11 +429,11 @@ class Connection:
         if slot.data is None:
             slot.call_off = call_off
 
-    def _finish(self, head: Head, response: Response) -> bytes:
+    def _finish(self, head: Head, response: Response, *, last: bool = False) -> bytes:
         """The response's bytes. Decides whether the connection goes on after it."""
         lane, lines = self._lane, head.response_lines
-        if response.close or not head.keep_alive or lane.draining:
-            lines += b"\r\nconnection: close"
+        if last or response.close or not head.keep_alive or lane.draining:
+            lines = lines.removesuffix(KEEP_ALIVE) + b"\r\nconnection: close"
             if self.phase is not _HANDOVER:
                 self.phase = _CLOSING
                 self._buffer = b""
@@ -432,10 +442,7 @@ class Connection:
     def _refuse(self, response: Response, head: Head | None = None) -> None:
         """Answer a request whose end cannot be found, or is not worth waiting for, and end the connection."""
         self._abandon_request()
-        self.phase = _IDLE
-        self._answer(head or _UNREADABLE, response)
-        self.phase = _CLOSING
-        self._buffer = b""
+        self._answer(head or _UNREADABLE, response, last=True)
 
     def _push(self, data: bytes) -> None:
         if self.waiting:

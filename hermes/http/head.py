@@ -19,6 +19,9 @@ MAX_HEAD_BYTES = 64 * 2**10
 _REMEMBERED = 4096
 _REMEMBERED_BYTES = 2048  # a longer head is parsed each time, which bounds the memory to 8 MiB
 
+KEEP_ALIVE = b"\r\nconnection: keep-alive"
+"""The last of a head's ``response_lines``, where the client asked to hear it."""
+
 JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded"})
 """Media types that are read as JSON: its own, none, and the label that ``curl -d`` sends by itself."""
 
@@ -162,7 +165,7 @@ class Heads:
         head.handle = route.handle
         head.response_lines = route.response_lines(head)
         if head.keep_alive and "connection" in headers:
-            head.response_lines += b"\r\nconnection: keep-alive"  # HTTP/1.0 clients that asked for it wait to hear so
+            head.response_lines += KEEP_ALIVE  # HTTP/1.0 clients that asked for it wait to hear so
         self._read_framing(head, parser.get_http_version())
         head.refusal = route.check(head) or self._check_framing(head)
         return head

@@ -224,8 +224,11 @@ class Reactor:
     def _settle(self, peer: _Peer) -> None:
         """Send what is ready, then let the connection go on, leave for the control lane, or end."""
         connection = peer.connection
-        if connection.out and not self._send(peer):
-            return
+        while connection.out:
+            if not self._send(peer):
+                return
+            peer.phase = None  # a request was answered: what the connection does now has time of its own
+            connection.resume()
         phase = connection.phase
         if phase is Phase.IDLE and not connection.waiting:
             if peer.phase is Phase.IDLE and peer.interest == _READ:
@@ -296,12 +299,9 @@ class Reactor:
 
     def wait_is_over(self, peer: _Peer) -> None:
         """A wait of this connection was answered, outside of the lane's own turn."""
-        if self._peers.get(peer.fd) is not peer:
-            return
-        if peer.connection.out and not self._send(peer):
-            return
-        peer.connection.resume()
-        self._settle(peer)
+        if self._peers.get(peer.fd) is peer:
+            peer.connection.resume()
+            self._settle(peer)
 
     # --- beginnings and ends -----------------------------------------------------------------------------------
 
@@ -394,6 +394,6 @@ class Reactor:
             for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:
                 if peer.lingering or peer.connection.out:
                     self._close(peer)
-                    continue
-                peer.connection.time_out()
-                self._settle(peer)
+                elif self._peers.get(peer.fd) is peer:  # the end of another may have ended this one's wait, and itself
+                    peer.connection.time_out()
+                    self._settle(peer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from math import inf
 
 import trio
@@ -89,14 +90,30 @@ class StreamServer:
         finally:
             driver.connection.drop()
             self._forget(driver)
-            self._room.release()
-            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await stream.aclose()
+            try:
+                await _close(stream)
+            finally:
+                self._room.release()
 
     def _forget(self, driver: _Driver) -> None:
         self._drivers.discard(driver)
         if not self._drivers and self._emptied is not None:
             self._emptied.set()
+
+
+async def _close(stream: Stream) -> None:
+    """Close our side first, so that the last response is not lost to bytes that the client still sends."""
+    with trio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(*_GONE):
+        transport = stream
+        if isinstance(stream, trio.SSLStream):
+            transport = stream.transport_stream
+            # Ends at once with an error if the client still sends; but our end of the TLS session has been said.
+            with suppress(*_GONE):
+                await stream.unwrap()
+        await transport.send_eof()
+        while await transport.receive_some(_RECV_BYTES):
+            pass
+    await trio.aclose_forcefully(stream)
 
 
 class _BoundedListener(trio.abc.Listener[trio.SocketStream]):
@@ -162,7 +179,8 @@ class _Driver:
         connection = self.connection
         phase, deadline = connection.phase, trio.current_time() + self._timeouts.idle
         with self._reading:
-            while connection.phase not in _ENDED:
+            # A connection that ends after a response it waits for is read on, to see whether the client leaves.
+            while connection.phase not in _ENDED or (connection.waiting and connection.phase is Phase.CLOSING):
                 if connection.wants_bytes:
                     with trio.move_on_at(inf if connection.waiting else deadline) as allowance:
                         self._receive(bytes(await self._stream.receive_some(_RECV_BYTES)))
@@ -172,7 +190,7 @@ class _Driver:
                     # Its own unsent responses hold it back. The writer has a deadline of its own for them.
                     await trio.sleep(_HELD_BACK_SECONDS)
                     connection.resume()
-                if connection.phase is not phase or phase is Phase.IDLE:
+                if connection.phase is not phase or phase is Phase.IDLE or connection.out:
                     phase, deadline = connection.phase, trio.current_time() + self._allowance(connection.phase)
                 self._wake()
 
@@ -197,6 +215,7 @@ class _Driver:
                 with trio.fail_after(self._timeouts.write):
                     await self._stream.send_all(data)
                 connection.unsent -= len(data)
+                connection.resume()
             else:
                 await self._news.wait()
                 self._news = trio.Event()
