@@ -291,6 +291,11 @@ STUCK = """
         async def write(self, batch):
             await trio.to_thread.run_sync(time.sleep, 60)
 
+    class Buggy(Hanging):
+        async def write(self, batch):
+            await trio.sleep(0.5)
+            raise RuntimeError("a bug of the sink")
+
     @asynccontextmanager
     async def open_hanging(settings, service):
         yield Hanging()
@@ -299,6 +304,11 @@ STUCK = """
     async def open_blocking(settings, service):
         yield Blocking()
 
+    @asynccontextmanager
+    async def open_buggy(settings, service):
+        yield Buggy()
+
+    buggy = SinkPlugin(open_buggy)
     hanging = SinkPlugin(open_hanging)
     blocking = SinkPlugin(open_blocking)
 """
@@ -306,8 +316,8 @@ STUCK = """
 
 @pytest.fixture
 def stuck_sinks(tmp_path: Path) -> str:
-    """A PYTHONPATH with the distribution of two sinks that never end a write."""
-    sinks = {"hanging": "stuck_sinks:hanging", "blocking": "stuck_sinks:blocking"}
+    """A PYTHONPATH with the distribution of sinks that never end a write, or end it badly."""
+    sinks = {name: f"stuck_sinks:{name}" for name in ("hanging", "blocking", "buggy")}
     return str(install(tmp_path / "plugins", "stuck-sinks", sinks, {"stuck_sinks": STUCK}))
 
 
@@ -341,6 +351,32 @@ def test_a_second_signal_stops_at_once_and_still_tells_what_was_not_delivered(st
     assert program.account()["undelivered"] == 7
     assert [line["signal"] for line in program.lines if line["event"] == "stopping at once"] == ["SIGINT"]
     assert "Traceback" not in program.log
+
+
+@pytest.mark.parametrize("sink", ["hanging", "buggy"])
+async def test_an_end_at_once_while_requests_wait_for_room_is_clean_and_adds_up(
+    start: Start, stuck_sinks: str, sink: str
+) -> None:
+    program = start(
+        SINKS=sink, PYTHONPATH=stuck_sinks, BACKPRESSURE_MODE="block", QUEUE_SIZE="20", SHUTDOWN_TIMEOUT="60s"
+    )
+    load = Load(program.url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: load.run(clients=5, task_status=task_status))
+        await trio.sleep(0.3)
+        assert len(load.taken) == 20, "one request is in, four wait for room"
+        if sink == "hanging":
+            program.send_signal(signal.SIGTERM)
+            program.send_signal(signal.SIGINT)
+        with trio.fail_after(STOP_SECONDS):
+            assert await trio.to_thread.run_sync(program.wait) == 1
+    account = program.account()
+    assert (account["accepted"], account["undelivered"], account["in_flight"]) == (20, 20, 0)
+    assert len(load.taken) == 20
+    # A bug of a sink is told with its traceback, and nothing else went wrong beside it.
+    assert program.log.count("RuntimeError: a bug of the sink") == (sink == "buggy")
+    assert "BrokenResourceError" not in program.log
+    assert ("Traceback" in program.log) is (sink == "buggy")
 
 
 def test_a_sink_that_blocks_a_thread_for_ever_cannot_keep_the_program(start: Start, stuck_sinks: str) -> None:
