@@ -6,14 +6,11 @@ Signals, exit codes, log lines, ports, data folders, sinks from other distributi
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,82 +23,8 @@ import pytest
 import trio
 
 from tests.config.distributions import install
-from tests.http_client import Client, post
+from tests.integration.program import STOP_SECONDS, Load, Program, events
 from tests.servers.postgres import PostgresServer
-
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
-LOOK_SECONDS = 0.02
-
-
-class Program:
-    """``hermes serve`` in a process. ``log`` is all that it has written to stderr."""
-
-    def __init__(self, folder: Path, **environ: str) -> None:
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        self._log = folder / f"stderr-{time.monotonic_ns()}"
-        with self._log.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hermes", "serve"],
-                cwd=folder,
-                env=inherited | {"HTTP_ADDR": "127.0.0.1:0"} | environ,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-            )
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """The log lines that are JSON."""
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
-
-    def account(self) -> dict[str, Any]:
-        """The account of the one sink, from the exit log."""
-        (account,) = [line for line in self.lines if line["event"] == "account"]
-        return account
-
-    @property
-    def url(self) -> str:
-        self.wait_for_log("Hermes listens on ")
-        found = re.search(r"Hermes listens on (\S+)\n", self.log)
-        assert found, self.log
-        return found[1]
-
-    def wait_for_log(self, words: str) -> None:
-        self.wait_until(lambda: words in self.log)
-
-    def wait_until(self, reached: Callable[[], bool]) -> None:
-        """Look until it is so; the program must not end meanwhile."""
-        end = time.monotonic() + START_SECONDS
-        while not reached():
-            assert self._process.poll() is None, self.log
-            assert time.monotonic() < end, self.log
-            time.sleep(LOOK_SECONDS)
-
-    def send_signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    @property
-    def runs(self) -> bool:
-        return self._process.poll() is None
-
-    def wait(self) -> int:
-        """Its exit code."""
-        return self._process.wait(STOP_SECONDS)
-
-    def stop(self) -> int:
-        """Ask for a graceful stop, as an orchestrator does; its exit code."""
-        self.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    def kill(self) -> None:
-        if self.runs:
-            self._process.kill()
-        self._process.wait()
-
 
 Start = Callable[..., Program]
 
@@ -118,11 +41,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for program in started:
         program.kill()
-
-
-def events(count: int, prefix: str, **fields: Any) -> list[dict[str, Any]]:
-    plain = {"user_id": "me", "type": "song_played", "timestamp": 1_700_000_000, "payload": {"title": "Alive"}}
-    return [{"id": f"{prefix}-{n}"} | plain | fields for n in range(count)]
 
 
 def send(program: Program, found: list[dict[str, Any]]) -> httpx.Response:
@@ -144,40 +62,6 @@ def sqlite_ids(folder: Path) -> list[str]:
 def postgres_ids(dsn: str) -> list[str]:
     with psycopg.connect(dsn) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM events")]
-
-
-class Load:
-    """Clients that post as fast as they are answered. ``taken`` has the ids of every 202."""
-
-    def __init__(self, url: str) -> None:
-        self.address = httpx.URL(url)
-        self.taken: list[str] = []
-        self.codes: set[int] = set()
-        self._numbers = iter(range(10**9))
-
-    async def run(self, *, clients: int, pause: float = 0.0, task_status: trio.TaskStatus[None]) -> None:
-        """Post until cancelled, or until the service is gone."""
-        async with trio.open_nursery() as nursery:
-            for _ in range(clients):
-                nursery.start_soon(self._post, pause)
-            task_status.started()
-
-    async def _post(self, pause: float) -> None:
-        assert self.address.port
-        async with await trio.open_tcp_stream(self.address.host, self.address.port) as stream:
-            client = Client(stream)
-            while True:
-                found = events(20, f"load-{next(self._numbers)}")
-                body = "\n".join(map(json.dumps, found)).encode()
-                try:
-                    answer = await client.ask(post(body, b"Content-Type: application/x-ndjson"))
-                except (EOFError, trio.BrokenResourceError):
-                    return
-                self.codes.add(answer.status)
-                if answer.status == 202:
-                    assert answer.json == {"accepted": 20}
-                    self.taken += [event["id"] for event in found]
-                await trio.sleep(pause)
 
 
 # The first minute
