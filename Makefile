@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SEEDS  ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format bench image clean
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -16,8 +16,10 @@ $(VENV)/.run: pyproject.toml constraints.txt
 $(VENV)/.dev: pyproject.toml constraints.txt
 	@scripts/make-venv "$(PYTHON)" "$(VENV)" dev && touch $@ $(VENV)/.run
 
+# Without SINKS: postgres where a database is named, else the embedded sqlite.
 run: $(VENV)/.run            ## make the environment and start Hermes on :8080, events kept in ./hermes-data
-	@SINKS="$${SINKS:-$${DB_DSN:+postgres}}"; SINKS="$${SINKS:-sqlite}" exec $(BIN)/hermes serve
+	@database="$${DB_DSN:-}$${DB_DSN_FILE:-}"; default="$${database:+postgres}"; \
+	SINKS="$${SINKS:-$${default:-sqlite}}" exec $(BIN)/hermes serve
 
 test: $(VENV)/.dev           ## make the environment and run every test, real Postgres included
 	@scripts/find-postgres >/dev/null || scripts/install-postgres
@@ -35,6 +37,9 @@ format: $(VENV)/.dev         ## let ruff format and mend what it can
 
 bench: $(VENV)/.dev          ## measure side by side; table, JSON and chart under bench-results/
 	$(BIN)/python -m tests.perf $(ARGS)
+
+image:           ## build the container image and try it (needs docker or podman)
+	scripts/check-image
 
 clean:           ## remove the environment and what the tools left
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
