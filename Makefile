@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-SEEDS  ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench image clean
