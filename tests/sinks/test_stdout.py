@@ -109,11 +109,16 @@ async def test_a_reader_that_stalls_does_not_stop_the_loop_and_gets_every_line_w
 
 
 async def test_a_reader_that_never_returns_does_not_stop_the_end(pipe: tuple[int, int]) -> None:
-    _, writer = pipe
+    reader, writer = pipe
     with trio.fail_after(CLOSE_TIMEOUT + 5):
         async with open_on(writer) as sink:
             with trio.move_on_after(0.05):
                 await sink.write(make_batch(make_events(3000, payload=b'{"fill": "' + b"x" * 100 + b'"}')))
+    # The thread that was left behind goes on writing to this number, which must not become another test's pipe.
+    os.close(reader)
+    with trio.fail_after(5):
+        await sink.aclose()
+        assert sink._writer.borrowed_tokens == 0
 
 
 async def test_lines_of_concurrent_writes_do_not_mix(pipe: tuple[int, int]) -> None:
