@@ -68,6 +68,7 @@ class Edge:
             app,
             idle_timeout=settings.idle_timeout,
             read_timeout=settings.body_timeout,
+            write_timeout=settings.write_timeout,
             max_body_bytes=settings.max_body_bytes,
         )
         listeners = open_listeners(settings.http_addr)

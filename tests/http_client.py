@@ -1,7 +1,7 @@
-"""A client that sends exactly the bytes it is told, and reads HTTP/1.1 responses one by one: what a test of bad input needs.
+"""A client that sends exactly the bytes it is told, and reads HTTP/1.1 responses one by one.
 
-No library would send such requests. Invariant: every wait ends within ``patience`` seconds, so a server that says
-nothing fails the test instead of hanging it. Used by the integration tests.
+That is what tests of bad input need; no library would send such requests. Invariant: every wait ends within
+``patience`` seconds, so a server that says nothing fails the test instead of hanging it. Used by the integration tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A running service in the test's own process: the whole nursery tree on a free loopback port, a scripted sink behind it.
+"""A running service in the test's own process: the whole nursery tree on a free port, with a scripted sink behind it.
 
     async with open_service(queue_size=10) as service:
         service.sink.stall()

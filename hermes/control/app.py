@@ -54,10 +54,15 @@ def make_app(views: Views) -> QuartTrio:
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
     @app.before_request
-    async def begin() -> None:
+    async def begin() -> QuartResponse | None:
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else views.request_id().decode()
         g.began = time.perf_counter()
+        if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
+            # What follows may be a request that somebody before us has taken for a part of this one (RFC 9112 §6.1).
+            detail = "the request is malformed: it has both a Content-Length and a Transfer-Encoding"
+            return _to_quart(problem(400, detail, {"Connection": "close"}))
+        return None
 
     @app.after_request
     async def finish(response: QuartResponse) -> QuartResponse:

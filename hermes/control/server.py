@@ -9,6 +9,7 @@ by us, and what it raises ends that connection alone. Invariant: the number of c
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -19,68 +20,84 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
+from hermes.http.stream import Stream, close_gently
+
 _log = structlog.get_logger("hermes.control")
 
 MAX_CONNECTIONS = 1000
-_CLOSE_SECONDS = 2.0
+_RECV_BYTES = 16 * 2**10  # so that a flood of tiny HTTP/2 frames keeps the loop for milliseconds at a time, no longer
 
 
 class _Replay:
-    """A stream that gives back the bytes which were read before it was handed over."""
+    """A stream as Hypercorn sees it: it gives back the bytes that were read before; whoever owns the stream closes it.
 
-    def __init__(self, stream: trio.SocketStream, data: bytes) -> None:
+    ``lifetime`` is what Hypercorn has to run in. It ends when Hypercorn closes the stream (by itself it would wait for
+    its timers), or when the client does not read for ``patience`` seconds (by itself it would try the next response).
+    """
+
+    def __init__(self, stream: Stream, data: bytes, patience: float) -> None:
         self._stream = stream
         self._data = data
-        self.socket = stream.socket
+        self._patience = patience
+        self._sending = trio.CancelScope()
+        self.closed = False
+        self.lifetime = trio.CancelScope()
+        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self.socket: trio.socket.SocketType = transport.socket
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self._data:
-            data, self._data = self._data, b""
-            return data
-        return bytes(await self._stream.receive_some(max_bytes))
+    async def receive_some(self, _max_bytes: int | None = None) -> bytes:
+        if not self._data:
+            return bytes(await self._stream.receive_some(_RECV_BYTES))
+        await trio.lowlevel.checkpoint()
+        data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]
+        return data
 
     async def send_all(self, data: bytes) -> None:
-        await self._stream.send_all(data)
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        if self.closed:
+            raise trio.ClosedResourceError
+        try:
+            with trio.fail_after(self._patience) as self._sending:  # for Hypercorn shields its sends from cancellation
+                await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            self.lifetime.cancel()
+            raise trio.BrokenResourceError from error
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        # Without a checkpoint: Hypercorn also closes within the task of a request that has just been cancelled.
+        self.closed = True
+        self._sending.cancel()
+        self.lifetime.cancel()
 
 
-class _SecureReplay:
-    """The same for a TLS stream whose handshake is done."""
+class _PlainReplay(_Replay):
+    """Without TLS."""
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream], data: bytes) -> None:
-        self._stream = stream
-        self._data = data
-        self.transport_stream = stream.transport_stream
+    async def send_eof(self) -> None:
+        """Whoever owns the stream does it."""
+
+
+class _SecureReplay(_Replay):
+    """With TLS, whose handshake is done."""
+
+    @property
+    def transport_stream(self) -> _Replay:
+        return self
 
     async def do_handshake(self) -> None:
         await trio.lowlevel.checkpoint()
 
     def selected_alpn_protocol(self) -> str | None:
+        assert isinstance(self._stream, trio.SSLStream)  # noqa: S101 - whoever made it has looked
         protocol: str | None = self._stream.selected_alpn_protocol()
         return protocol
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self._data:
-            data, self._data = self._data, b""
-            return data
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def send_all(self, data: bytes) -> None:
-        await self._stream.send_all(data)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
 
 class ControlServer:
-    """Serves an ASGI app on connections that others accepted."""
+    """Serves an ASGI app on connections that others accepted. Timeouts are in seconds."""
 
-    def __init__(self, app: Any, *, idle_timeout: float, read_timeout: float, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: Any, *, idle_timeout: float, read_timeout: float, write_timeout: float, max_body_bytes: int
+    ) -> None:
         self._app = ASGIWrapper(app)
         self._config = Config()
         self._config.include_server_header = False
@@ -89,29 +106,34 @@ class ControlServer:
         self._config.h2_max_concurrent_streams = 32
         self._config.wsgi_max_body_size = max_body_bytes
         self._config.read_timeout = max(1, round(max(idle_timeout, read_timeout)))
+        self._write_timeout = write_timeout
         self._context = WorkerContext(None)
         self._state: LifespanState = {}
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
-        self._send, self._receive = trio.open_memory_channel[tuple[socket.socket, bytes]](64)
+        self._send, self._receive = trio.open_memory_channel[tuple[socket.socket, bytes]](MAX_CONNECTIONS)
 
     def hand_over(self, sock: socket.socket, data: bytes) -> None:
         """Take a connection with the bytes that were read from it; close it where there are too many."""
-        try:
-            self._send.send_nowait((sock, data))
-        except (trio.WouldBlock, trio.ClosedResourceError):
-            _log.warning("too many control connections: one was closed", limit=MAX_CONNECTIONS)
+        if self._connections >= MAX_CONNECTIONS or self._draining:
+            _log.warning("a control connection was closed: there are too many", limit=MAX_CONNECTIONS)
             sock.close()
+            return
+        self._connections += 1
+        self._send.send_nowait((sock, data))
 
     async def serve(self) -> None:
         """Serve what is handed over until cancelled."""
-        limit = trio.CapacityLimiter(MAX_CONNECTIONS)
-        async with trio.open_nursery() as nursery:
-            async for sock, data in self._receive:
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-                await limit.acquire_on_behalf_of(stream)
-                nursery.start_soon(self._serve_socket, stream, data, limit)
+        try:
+            async with trio.open_nursery() as nursery:
+                async for sock, data in self._receive:
+                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+                    nursery.start_soon(self._serve_socket, stream, data)
+        finally:
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    self._receive.receive_nowait()[0].close()
 
     async def drain(self) -> None:
         """End idle connections, and return once those in the middle of a request have had their answer."""
@@ -121,30 +143,47 @@ class ControlServer:
         if self._connections:
             await self._drained.wait()
 
-    async def _serve_socket(self, stream: trio.SocketStream, data: bytes, limit: trio.CapacityLimiter) -> None:
-        try:
-            await self._contain(_Replay(stream, data))
-        finally:
-            limit.release_on_behalf_of(stream)
-            await trio.aclose_forcefully(stream)
-
-    async def serve_stream(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], data: bytes) -> None:
-        """Serve a connection that a task of the fast lane owns, its TLS handshake done, to its end."""
-        await self._contain(
-            _SecureReplay(stream, data) if isinstance(stream, trio.SSLStream) else _Replay(stream, data)
-        )
-
-    async def _contain(self, stream: _Replay | _SecureReplay) -> None:
+    async def serve_stream(self, stream: Stream, data: bytes) -> None:
+        """Serve a connection that a task of the fast lane owns and closes, its TLS handshake done."""
         self._connections += 1
+        try:
+            if isinstance(stream, trio.SSLStream):
+                await self._contain(_SecureReplay(stream, data, self._write_timeout))
+            else:
+                await self._contain(_PlainReplay(stream, data, self._write_timeout))
+        finally:
+            self._forget_connection()
+
+    async def _serve_socket(self, stream: trio.SocketStream, data: bytes) -> None:
+        try:
+            await self._contain(_PlainReplay(stream, data, self._write_timeout))
+        finally:
+            self._forget_connection()
+            await close_gently(stream)
+
+    def _forget_connection(self) -> None:
+        self._connections -= 1
+        if self._draining and not self._connections:
+            self._drained.set()
+
+    async def _contain(self, stream: _Replay) -> None:
         server: Any = TCPServer
         try:
-            await server(self._app, self._config, self._context, ConnectionState(self._state), stream)
+            with stream.lifetime:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_break_when_cancelled, stream)
+                    await server(self._app, self._config, self._context, ConnectionState(self._state), stream)
         except* Exception as group:  # noqa: BLE001 - whatever a client provokes in Hypercorn concerns that client alone
             _log.warning("a control connection broke", errors=[repr(error) for error in _leaves(group)])
-        finally:
-            self._connections -= 1
-            if self._draining and not self._connections:
-                self._drained.set()
+
+
+async def _break_when_cancelled(stream: _Replay) -> None:
+    """Close the socket if the end does not come from Hypercorn: that ends what it shields from cancellation."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        if not stream.closed:
+            stream.socket.close()
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -91,7 +91,7 @@ class StreamServer:
             driver.connection.drop()
             self._forget(driver)
             try:
-                await _close(stream)
+                await close_gently(stream)
             finally:
                 self._room.release()
 
@@ -101,7 +101,7 @@ class StreamServer:
             self._emptied.set()
 
 
-async def _close(stream: Stream) -> None:
+async def close_gently(stream: Stream) -> None:
     """Close our side first, so that the last response is not lost to bytes that the client still sends."""
     with trio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(*_GONE):
         transport = stream
