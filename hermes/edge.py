@@ -18,9 +18,9 @@ from hermes.control.server import ControlServer
 from hermes.decode import EventDecoder
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.intake import Intake
-from hermes.http.connection import BodyBudget, Lane
 from hermes.http.head import Heads
 from hermes.http.ingest import PATH, Ingest
+from hermes.http.lane import BodyBudget, Lane
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor, Timeouts
 from hermes.http.stream import StreamServer

@@ -18,8 +18,8 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from hermes.http.connection import BodyBudget
 from hermes.http.head import Head, Route, Wait, too_large
+from hermes.http.lane import BodyBudget
 from hermes.http.response import Response, problem
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")

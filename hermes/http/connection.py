@@ -9,16 +9,13 @@ same responses; nothing a client sends raises; what a connection holds is bounde
 from __future__ import annotations
 
 import re
-import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
-from email.utils import formatdate
 from enum import Enum, auto
-from itertools import count
-from os import urandom
 
 from hermes.http.chunked import BodyTooLarge, ChunkedDecoder, ChunkedError
-from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, Heads, Wait, too_large
+from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, Wait, too_large
+from hermes.http.lane import Lane
 from hermes.http.response import CONTINUE, Response, problem
 
 MAX_SLOTS = 64
@@ -46,69 +43,6 @@ class Phase(Enum):
 
 # As names of the module, for looking a member up on its enum costs more than the rest of a comparison.
 _IDLE, _HEAD, _BODY, _CHUNKED, _CLOSING, _HANDOVER = Phase
-
-
-class BodyBudget:
-    """The bound on request bodies that have begun to arrive and are not complete, over all connections, in bytes."""
-
-    __slots__ = ("_limit", "_used")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-
-    def reserve(self, size: int) -> bool:
-        """Take ``size`` bytes; False, and nothing taken, where there is no room."""
-        if self._used + size > self._limit:
-            return False
-        self._used += size
-        return True
-
-    def release(self, size: int) -> None:
-        """Give bytes back."""
-        self._used -= size
-
-
-class Lane:
-    """What all connections of the fast lane share.
-
-    ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
-    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it.
-    """
-
-    def __init__(
-        self,
-        heads: Heads,
-        body_budget: BodyBudget,
-        observe: Callable[[str, int, float, int], None] = lambda _route, _status, _seconds, _times: None,
-        clock: Callable[[], float] = lambda: 0.0,
-    ) -> None:
-        self.heads = heads
-        self.recall = heads.recall
-        self.body_budget = body_budget
-        self.observe = observe
-        self.clock = clock
-        self.draining = False
-        self.inflight = 0
-        self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)
-        prefix = urandom(6).hex().encode()
-        self.date = b""
-        self._second = 0
-        self.request_id = (b"%b-%x" % (prefix, number) for number in count(1)).__next__
-
-    def begin_turn(self) -> None:
-        """Bytes are about to be served: what they are answered carries the date of now."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self.date = formatdate(second, usegmt=True).encode()
-
-    def settle_answered(self, seconds: float) -> None:
-        """What ``answered`` counts took this long in all: each of them its share."""
-        share = seconds / sum(self.answered.values())
-        for (route, status), times in self.answered.items():
-            self.observe(route, status, share, times)
-        self.answered.clear()
 
 
 class Slot:

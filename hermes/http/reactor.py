@@ -20,7 +20,8 @@ from time import perf_counter
 import structlog
 import trio
 
-from hermes.http.connection import Connection, Lane, Phase
+from hermes.http.connection import Connection, Phase
+from hermes.http.lane import Lane
 
 _log = structlog.get_logger("hermes.http")
 

@@ -16,7 +16,8 @@ from math import inf
 
 import trio
 
-from hermes.http.connection import Connection, Lane, Phase
+from hermes.http.connection import Connection, Phase
+from hermes.http.lane import Lane
 from hermes.http.reactor import Timeouts
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]

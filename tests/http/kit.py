@@ -10,9 +10,10 @@ from typing import Any
 
 from hermes.decode import EventDecoder
 from hermes.event import Event
-from hermes.http.connection import BodyBudget, Connection, Lane
+from hermes.http.connection import Connection
 from hermes.http.head import Heads
 from hermes.http.ingest import Ingest
+from hermes.http.lane import BodyBudget, Lane
 
 EVENT_TYPES = ("trip_started", "song_played", "ad_clicked", "location_update")
 

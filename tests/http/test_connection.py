@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes.http.connection import MAX_SLOTS, MAX_UNSENT, BodyBudget, Connection, Lane, Phase
+from hermes.http.connection import MAX_SLOTS, MAX_UNSENT, Connection, Phase
 from hermes.http.head import MAX_HEAD_BYTES, Heads, Route
+from hermes.http.lane import BodyBudget, Lane
 from hermes.http.response import Response
 from tests.http.kit import FakeIntake, Wire, chunked, event, head, post, post_chunked, read_answers
 

@@ -1,0 +1,79 @@
+"""What all connections of the fast lane share: the routes' heads, the budget for bodies, dates, ids, counts.
+
+Invariant: there is one `Lane` a service, and only its thread touches it. Made by the edge; used by every connection, by
+the reactor or the stream server that feeds them, and for its budget by the control lane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from email.utils import formatdate
+from itertools import count
+from os import urandom
+
+from hermes.http.head import Heads
+
+
+class BodyBudget:
+    """The bound on request bodies that have begun to arrive and are not complete, over all connections, in bytes."""
+
+    __slots__ = ("_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+
+    def reserve(self, size: int) -> bool:
+        """Take ``size`` bytes; False, and nothing taken, where there is no room."""
+        if self._used + size > self._limit:
+            return False
+        self._used += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self._used -= size
+
+
+class Lane:
+    """What all connections of the fast lane share.
+
+    ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
+    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it.
+    """
+
+    def __init__(
+        self,
+        heads: Heads,
+        body_budget: BodyBudget,
+        observe: Callable[[str, int, float, int], None] = lambda _route, _status, _seconds, _times: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.heads = heads
+        self.recall = heads.recall
+        self.body_budget = body_budget
+        self.observe = observe
+        self.clock = clock
+        self.draining = False
+        self.inflight = 0
+        self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)
+        prefix = urandom(6).hex().encode()
+        self.date = b""
+        self._second = 0
+        self.request_id = (b"%b-%x" % (prefix, number) for number in count(1)).__next__
+
+    def begin_turn(self) -> None:
+        """Bytes are about to be served: what they are answered carries the date of now."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self.date = formatdate(second, usegmt=True).encode()
+
+    def settle_answered(self, seconds: float) -> None:
+        """What ``answered`` counts took this long in all: each of them its share."""
+        share = seconds / sum(self.answered.values())
+        for (route, status), times in self.answered.items():
+            self.observe(route, status, share, times)
+        self.answered.clear()
