@@ -11,6 +11,8 @@ import select
 import time
 from collections.abc import Sequence
 
+import trio
+
 from hermes import __version__
 from hermes.config import Settings
 from hermes.control.app import DebugAnswer, Views, make_app
@@ -50,11 +52,12 @@ class Edge:
             origins=settings.cors_origins,
         )
         budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
+        self._draining = trio.Event()
         self._lane = lane = Lane(Heads({("POST", PATH): ingest.route}), budget, observe, time.perf_counter)
         app = make_app(
             Views(
                 version=__version__,
-                ready=lambda: not lane.draining,
+                draining=self._draining,
                 aggregates=aggregator.snapshot,
                 metrics=metrics.expose,
                 observe=observe,
@@ -95,6 +98,7 @@ class Edge:
     async def drain(self) -> None:
         """Accept nothing more, answer what is in flight, and return when every connection has ended."""
         self._lane.draining = True
+        self._draining.set()
         await self._data.drain()
         await self._control.drain()
 

@@ -37,7 +37,7 @@ class Views:
     """What the control lane shows, each a callable of whoever owns it. ``debug`` None: debugging answers 404."""
 
     version: str
-    ready: Callable[[], bool]
+    draining: trio.Event
     aggregates: Callable[[], Mapping[str, int]]
     metrics: Callable[[str], tuple[bytes, str]]
     observe: Callable[[str, int, float], None]
@@ -89,7 +89,7 @@ def make_app(views: Views) -> QuartTrio:
 
     @app.get("/ready")
     async def ready() -> QuartResponse | dict[str, str]:
-        if views.ready():
+        if not views.draining.is_set():
             return {"status": "ready"}
         return _to_quart(problem(503, "draining: no new events are taken", {"Retry-After": "1"}))
 
@@ -115,7 +115,7 @@ def _add_ingest(app: QuartTrio, views: Views) -> None:
     async def events() -> QuartResponse:
         head = Head(request.method, request.path, _join_headers())
         refusal = route.check(head)
-        response = refusal if refusal is not None else await _receive_and_handle(head, route, views.body_budget)
+        response = refusal if refusal is not None else await _receive_and_handle(head, views)
         return _with_lines(_to_quart(response), route.response_lines(head))
 
     @app.route(route.name, methods=["OPTIONS"], provide_automatic_options=False)
@@ -135,8 +135,9 @@ def _add_debug(app: QuartTrio, answer: DebugAnswer) -> None:
         return QuartResponse(body, status, content_type=content_type, headers=dict(headers))
 
 
-async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:
+async def _receive_and_handle(head: Head, views: Views) -> Response:
     """The body, within its bounds, and the route's answer to it."""
+    route, budget = views.ingest, views.body_budget
     parts: list[bytes] = []
     reserved = 0
     try:
@@ -150,11 +151,11 @@ async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> R
     finally:
         budget.release(reserved)
     result = route.handle(head, b"".join(parts))
-    return result if isinstance(result, Response) else await _wait_for(result)
+    return result if isinstance(result, Response) else await _wait_for(result, views.draining)
 
 
-async def _wait_for(wait: Wait) -> Response:
-    """The response that a wait ends with. A client that leaves cancels us, which calls the wait off."""
+async def _wait_for(wait: Wait, draining: trio.Event) -> Response:
+    """The response that a wait ends with. It is called off by a client that leaves, who cancels us, and by a drain."""
     answers: list[Response] = []
     arrived = trio.Event()
 
@@ -164,11 +165,19 @@ async def _wait_for(wait: Wait) -> Response:
 
     call_off = wait(answer)
     try:
-        await arrived.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_call_after, draining, arrived.set)
+            await arrived.wait()
+            nursery.cancel_scope.cancel()
     finally:
         if not answers:
             call_off()
     return answers[0]
+
+
+async def _call_after(event: trio.Event, function: Callable[[], None]) -> None:
+    await event.wait()
+    function()
 
 
 def _join_headers() -> dict[str, str]:

@@ -18,7 +18,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, LifespanState
+from hypercorn.typing import ConnectionState
 
 from hermes.http.stream import Stream, close_gently
 
@@ -40,6 +40,8 @@ class _Replay:
         self._data = data
         self._patience = patience
         self._sending = trio.CancelScope()
+        self._replayed = self._draining = False
+        self.context = WorkerContext(None)
         self.closed = False
         self.lifetime = trio.CancelScope()
         transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
@@ -47,6 +49,9 @@ class _Replay:
 
     async def receive_some(self, _max_bytes: int | None = None) -> bytes:
         if not self._data:
+            self._replayed = True
+            if self._draining:
+                await self.context.terminated.set()
             return bytes(await self._stream.receive_some(_RECV_BYTES))
         await trio.lowlevel.checkpoint()
         data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]
@@ -61,6 +66,12 @@ class _Replay:
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             self.lifetime.cancel()
             raise trio.BrokenResourceError from error
+
+    async def drain(self) -> None:
+        """End as soon as the connection is idle, which it is not before what was handed over with it is answered."""
+        self._draining = True
+        if self._replayed:
+            await self.context.terminated.set()
 
     async def aclose(self) -> None:
         # Without a checkpoint: Hypercorn also closes within the task of a request that has just been cancelled.
@@ -104,14 +115,14 @@ class ControlServer:
         self._config.keep_alive_timeout = idle_timeout
         self._config.h11_max_incomplete_size = 64 * 2**10
         self._config.h2_max_concurrent_streams = 32
+        self._config.keep_alive_max_requests = 10**9  # a client that posts events over HTTP/2 goes on and on
         self._config.wsgi_max_body_size = max_body_bytes
         self._config.read_timeout = max(1, round(max(idle_timeout, read_timeout)))
         self._write_timeout = write_timeout
-        self._context = WorkerContext(None)
-        self._state: LifespanState = {}
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
+        self._streams: set[_Replay] = set()
         self._send, self._receive = trio.open_memory_channel[tuple[socket.socket, bytes]](MAX_CONNECTIONS)
 
     def hand_over(self, sock: socket.socket, data: bytes) -> None:
@@ -139,7 +150,8 @@ class ControlServer:
         """End idle connections, and return once those in the middle of a request have had their answer."""
         self._draining = True
         self._send.close()
-        await self._context.terminated.set()
+        for stream in tuple(self._streams):
+            await stream.drain()
         if self._connections:
             await self._drained.wait()
 
@@ -168,13 +180,18 @@ class ControlServer:
 
     async def _contain(self, stream: _Replay) -> None:
         server: Any = TCPServer
+        self._streams.add(stream)
         try:
+            if self._draining:
+                await stream.drain()
             with stream.lifetime:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_break_when_cancelled, stream)
-                    await server(self._app, self._config, self._context, ConnectionState(self._state), stream)
+                    await server(self._app, self._config, stream.context, ConnectionState({}), stream)
         except* Exception as group:  # noqa: BLE001 - whatever a client provokes in Hypercorn concerns that client alone
             _log.warning("a control connection broke", errors=[repr(error) for error in _leaves(group)])
+        finally:
+            self._streams.discard(stream)
 
 
 async def _break_when_cancelled(stream: _Replay) -> None:

@@ -127,6 +127,7 @@ class Connection:
 
     def time_out(self) -> None:
         """The current phase took too long: 408 for a request that has begun, and the end."""
+        self._lane.begin_turn()
         if self.phase in {_HEAD, _BODY, _CHUNKED}:
             what = "headers" if self.phase is _HEAD else "body"
             self._refuse(problem(408, f"the request's {what} came too slowly", close=True))
@@ -350,6 +351,7 @@ class Connection:
         lane.inflight += 1
 
         def settle(response: Response) -> None:
+            lane.begin_turn()
             lane.inflight -= 1
             lane.observe(head.route_name, response.status, lane.clock() - began, 1)
             slot.call_off = None

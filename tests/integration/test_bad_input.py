@@ -250,7 +250,7 @@ SMUGGLED = post(event("smuggled"))
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 BAD_FRAMING = {
     "both-lengths": post(event(), b"Transfer-Encoding: chunked"),
-    "both-lengths-te-cl": b"POST /events HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+    "both-lengths-te-cl": b"POST /events HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n{}",
     "both-lengths-cl-te": post(b"0\r\n\r\n", b"Transfer-Encoding: chunked"),
     "two-lengths": post(b"", b"Content-Length: %d" % len(SMUGGLED)),
     "length-list": b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n\r\n{}",
