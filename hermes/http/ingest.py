@@ -21,6 +21,8 @@ from hermes.http.response import Response, problem
 
 PATH = "/events"
 
+_ECHOED = 100  # characters of what a client sent that it is shown again
+
 _LINES = frozenset({"application/x-ndjson", "application/jsonl", "application/ndjson", "application/x-jsonlines"})
 
 
@@ -64,14 +66,16 @@ class Ingest:
         self.route = Route(PATH, self.check, self.handle, self.response_lines, max_body_bytes)
 
     def response_lines(self, head: Head) -> bytes:
-        """The CORS header lines of a response (Fetch standard §3.2.3)."""
-        origin = head.headers.get("origin", "")
-        if not origin or not (origin in self._origins or "*" in self._origins):
-            return b"\r\nvary: origin" if self._origins else b""
-        # A header value that httptools has passed holds no line break.
-        return b"\r\naccess-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin" % (
+        """The CORS header lines of a response (Fetch standard §3.2.3); never an origin that is not configured."""
+        if not self._origins:
+            return b""
+        origin, vary = ("*", b"") if "*" in self._origins else (head.headers.get("origin", ""), b"\r\nvary: origin")
+        if origin not in self._origins:
+            return vary
+        return b"\r\naccess-control-allow-origin: %b\r\naccess-control-expose-headers: %b%b" % (
             origin.encode("latin-1"),
             b"x-request-id, retry-after",
+            vary,
         )
 
     def check(self, head: Head) -> Response | None:
@@ -86,12 +90,13 @@ class Ingest:
         media_type, coding = head.media_type, head.coding
         if media_type not in JSON_TYPES and media_type not in _LINES:
             return problem(
-                415, f"Content-Type {media_type!r} is not taken: send application/json or application/x-ndjson"
+                415,
+                f"Content-Type {media_type[:_ECHOED]!r} is not taken: send application/json or application/x-ndjson",
             )
         if coding not in CODINGS:
             return problem(
                 415,
-                f"Content-Encoding {coding!r} is not taken: send gzip, deflate, zstd or none",
+                f"Content-Encoding {coding[:_ECHOED]!r} is not taken: send gzip, deflate, zstd or none",
                 {"Accept-Encoding": "gzip, deflate, zstd"},
             )
         return None

@@ -1,0 +1,132 @@
+"""Heads: what is read from one, which are remembered, and that the memory changes no answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from hermes.http.head import BadHead, Head, Heads, Route
+from hermes.http.response import Response, problem
+from tests.http.kit import head
+
+
+def heads(refusal: Response | None = None) -> Heads:
+    route = Route("/events", lambda _: refusal, lambda _head, _body: Response(202), lambda _: b"", 1000)
+    return Heads({("POST", "/events"): route})
+
+
+def parse(*lines: bytes, first: bytes = b"POST /events HTTP/1.1") -> Head:
+    return heads().parse(head(*lines, first=first))
+
+
+def test_a_head_is_read() -> None:
+    found = parse(b"Content-Length: 7", b"Content-Type: Application/JSON ; charset=utf-8", b"Content-Encoding: GZip")
+    assert (found.method, found.path, found.content_length, found.chunked) == ("POST", "/events", 7, False)
+    assert (found.media_type, found.coding, found.plain) == ("application/json", "gzip", False)
+    assert found.keep_alive
+    assert found.refusal is None
+    assert found.route is not None
+    assert found.route.name == "/events"
+
+
+@pytest.mark.parametrize(
+    ("lines", "plain"),
+    [
+        ([], True),
+        ([b"Content-Type: application/json"], True),
+        ([b"Content-Type: application/x-www-form-urlencoded"], True),
+        ([b"Content-Type: application/x-ndjson"], False),
+        ([b"Content-Encoding: gzip"], False),
+        ([b"Content-Encoding: "], True),
+    ],
+)
+def test_a_plain_body_is_json_without_a_coding(lines: list[bytes], plain: bool) -> None:
+    assert parse(b"Content-Length: 2", *lines).plain is plain
+
+
+def test_names_are_lower_case_and_repeated_headers_are_joined() -> None:
+    found = parse(b"Content-Length: 2", b"X-Thing: a", b"x-THING: b")
+    assert found.headers["x-thing"] == "a, b"
+
+
+@pytest.mark.parametrize("target", [b"/events", b"/events?", b"/events?a=b&c"])
+def test_a_query_does_not_change_the_route(target: bytes) -> None:
+    assert parse(b"Content-Length: 2", first=b"POST %b HTTP/1.1" % target).route is not None
+
+
+@pytest.mark.parametrize("target", [b"/", b"/Events", b"/events/", b"//events", b"/%65vents", b"*", b"http://a/events"])
+def test_any_other_path_is_for_the_control_lane(target: bytes) -> None:
+    assert parse(b"Content-Length: 2", first=b"POST %b HTTP/1.1" % target).route is None
+
+
+@pytest.mark.parametrize("method", [b"GET", b"PUT", b"OPTIONS", b"HEAD", b"DELETE"])
+def test_any_other_method_is_for_the_control_lane(method: bytes) -> None:
+    assert parse(first=method + b" /events HTTP/1.1").route is None
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (b"abc-123", b"abc-123"),
+        (b"x" * 128, b"x" * 128),
+        (b"x" * 129, b""),
+        (b"a b", b""),
+        (b"", b""),
+        (b"\xe9", b""),
+        (b"a, b", b""),
+        (b'"<script>"', b'"<script>"'),
+    ],
+)
+def test_a_request_id_is_taken_if_it_can_be_echoed(given: bytes, taken: bytes) -> None:
+    assert parse(b"Content-Length: 2", b"X-Request-Id: " + given).request_id == taken
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Content-Length: 2", b"X-Request-Id: mine"],
+        [b"Content-Length: 2", b"Expect: 100-continue"],
+        [b"Content-Length: 1001"],
+        [b"Transfer-Encoding: chunked"],
+        [],
+        [b"Content-Length: 2", b"X-Long: " + b"x" * 3000],
+    ],
+    ids=["request-id", "expectation", "refusal", "chunked", "no-length", "long"],
+)
+def test_a_head_with_something_of_its_own_is_not_remembered(lines: list[bytes]) -> None:
+    found = heads()
+    found.parse(head(*lines))
+    assert found.recall(head(*lines)) is None
+
+
+def test_a_refused_head_is_not_remembered() -> None:
+    found = heads(problem(401, "no"))
+    assert found.parse(head(b"Content-Length: 2")).refusal is not None
+    assert found.recall(head(b"Content-Length: 2")) is None
+
+
+def test_a_usual_head_is_remembered_by_its_exact_bytes() -> None:
+    found = heads()
+    first = found.parse(head(b"Content-Length: 2"))
+    assert found.recall(head(b"Content-Length: 2")) is first
+    assert found.recall(head(b"Content-Length: 3")) is None
+    assert found.recall(head(b"content-length: 2")) is None
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    found = heads()
+    for n in range(10_000):
+        found.parse(head(b"Content-Length: 2", b"X-N: %d" % n))
+    assert len(found._known) <= 4096
+    assert found.recall(head(b"Content-Length: 2", b"X-N: 9999")) is not None
+
+
+def test_a_bad_head_says_what_is_wrong() -> None:
+    for lines, words in (
+        ([b"Content-Length: x"], "Content-Length"),
+        ([b"Transfer-Encoding: gzip, chunked"], "Transfer-Encoding"),
+        ([b"Host: again"], "Host"),
+    ):
+        with pytest.raises(BadHead, match=words) as caught:
+            parse(*lines)
+        assert caught.value.response.status == 400
+        assert caught.value.response.close
