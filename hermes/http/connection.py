@@ -151,6 +151,11 @@ class Connection:
         """Whether the client may send more now: not while too much of what it asked for is unanswered or unread."""
         return len(self.waiting) < MAX_SLOTS and self.unsent < MAX_UNSENT and self.phase is not _HANDOVER
 
+    @property
+    def expected(self) -> int:
+        """Bytes of the present request's body that have not come yet, as far as its head tells."""
+        return self._missing if self.phase is _BODY else 0
+
     def take_handover(self) -> bytes:
         """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
         data, self._buffer = self._buffer, b""

@@ -197,8 +197,8 @@ class Reactor:
                 self._close(peer)
                 return
             if events & _READ and (peer.interest & select.EPOLLIN):
-                body = connection.phase is Phase.BODY or connection.phase is Phase.CHUNKED
-                data = peer.sock.recv(_RECV_BODY_BYTES if body else _RECV_BYTES)
+                # No more than the rest of a body: many small requests in one go would hold up the others.
+                data = peer.sock.recv(min(max(connection.expected, _RECV_BYTES), _RECV_BODY_BYTES))
                 if peer.lingering:
                     if not data:
                         self._close(peer)
