@@ -45,14 +45,16 @@ def _tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        mistake: BaseException
         try:
             return command(*args, **kwargs)
         except* (ConfigError, PluginError) as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            click.echo(f"hermes: {error}", err=True)
-            sys.exit(2)
+            mistake = group
+        while isinstance(mistake, BaseExceptionGroup):
+            mistake = mistake.exceptions[0]
+        click.echo(f"hermes: {mistake}", err=True)
+        # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
+        sys.exit(2)
 
     return run
 
