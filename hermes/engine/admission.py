@@ -14,6 +14,8 @@ from math import ceil
 
 SHORTEST_RETRY = 1
 LONGEST_RETRY = 30
+MAX_WAITERS = 50_000
+"""Requests that may wait for room at once: each holds about 2 KB beside its body."""
 _WINDOW = 10
 
 
@@ -67,8 +69,9 @@ class Admission:
         self.accepted = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: dict[_Waiter, None] = {}  # in order of arrival; a set of them, for many may leave at once
         self._waiting_bytes = 0
+        self._admitting = False
         self._closed = False
         self._drained = DrainRate()
 
@@ -90,11 +93,12 @@ class Admission:
         ``settle(False)`` comes if it is called off (by the function returned), if the waiters are dismissed, or at
         once if admission is closed or too many wait already.
         """
-        if self._closed or (self._waiters and self._waiting_bytes + size > self._max_bytes):
+        crowded = self._waiting_bytes + size > self._max_bytes or len(self._waiters) >= MAX_WAITERS
+        if self._closed or (self._waiters and crowded):
             settle(False)
             return lambda: None
         waiter = _Waiter(count, size, settle)
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         self._waiting_bytes += size
         self._admit_waiters()
         return lambda: self._call_off(waiter)
@@ -114,7 +118,7 @@ class Admission:
     def dismiss_waiters(self) -> None:
         """Tell those who wait that they wait in vain."""
         while self._waiters:
-            self._dismiss(self._waiters[0]).settle(False)
+            self._dismiss(next(iter(self._waiters))).settle(False)
 
     def retry_after(self, now: float) -> int:
         """Whole seconds until there may be room, 1 to 30, by how fast events have left lately."""
@@ -130,12 +134,21 @@ class Admission:
         return self.bytes + size <= self._max_bytes or not self.events
 
     def _admit_waiters(self) -> None:
-        while self._waiters and self._has_room(self._waiters[0].count, self._waiters[0].size):
-            waiter = self._dismiss(self._waiters[0])
-            self.events += waiter.count
-            self.bytes += waiter.size
-            self.accepted += waiter.count
-            waiter.settle(True)
+        if self._admitting:
+            return  # told that it is in, somebody has come back with more at once: the loop below goes on with that
+        self._admitting = True
+        try:
+            while self._waiters:
+                waiter = next(iter(self._waiters))
+                if not self._has_room(waiter.count, waiter.size):
+                    break
+                self._dismiss(waiter)
+                self.events += waiter.count
+                self.bytes += waiter.size
+                self.accepted += waiter.count
+                waiter.settle(True)
+        finally:
+            self._admitting = False
 
     def _call_off(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
@@ -143,6 +156,6 @@ class Admission:
             self._admit_waiters()
 
     def _dismiss(self, waiter: _Waiter) -> _Waiter:
-        self._waiters.remove(waiter)
+        del self._waiters[waiter]
         self._waiting_bytes -= waiter.size
         return waiter

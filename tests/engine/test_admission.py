@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hermes.engine.admission import Admission, DrainRate
+from hermes.engine.admission import MAX_WAITERS, Admission, DrainRate
 
 
 class Answers(list[tuple[str, bool]]):
@@ -136,6 +136,33 @@ def test_a_body_larger_than_all_the_room_may_wait_alone() -> None:
     assert answers == [("small", False)]
     admission.leave(1, 1, 0)
     assert answers == [("small", False), ("huge", True)]
+
+
+def test_waiters_who_come_back_with_more_as_soon_as_they_are_in_do_not_nest() -> None:
+    admission = Admission(1, 10**6)
+    assert admission.admit(1, 1)
+    told = 0
+
+    def come_back(taken: bool) -> None:
+        nonlocal told
+        told += 1
+        if told < 10_000:
+            admission.wait(1, 1, come_back)
+            admission.leave(1, 1, 0.0)
+
+    admission.wait(1, 1, come_back)
+    admission.leave(1, 1, 0.0)
+    assert told == 10_000
+    assert admission.events == 1
+
+
+def test_a_crowd_that_waits_is_bounded_in_number_too() -> None:
+    admission = Admission(1, 10**9)
+    assert admission.admit(1, 1)
+    answers: list[bool] = []
+    for _ in range(MAX_WAITERS + 1):
+        admission.wait(1, 1, answers.append)
+    assert answers == [False]
 
 
 def test_dismissed_waiters_are_told_and_the_house_stays_open() -> None:
