@@ -18,7 +18,7 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from hermes.http.head import Head, Route, Wait, too_large
+from hermes.http.head import BAD_TARGET, Head, Route, Wait, is_target, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.response import Response, problem
 
@@ -105,7 +105,30 @@ def make_app(views: Views) -> QuartTrio:
     _add_ingest(app, views)
     if views.debug is not None:
         _add_debug(app, views.debug)
+    app.asgi_app = _refuse_bad_targets(app.asgi_app, views)  # type: ignore[method-assign]
     return app
+
+
+def _refuse_bad_targets(app: Any, views: Views) -> Any:
+    """Answer 400 where the target is no target: Quart would fail at it before it runs any function of ours."""
+    refusal = problem(400, BAD_TARGET)
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" or is_target(scope.get("method", "GET"), scope["path"]):
+            await app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1002})
+        else:
+            headers = [
+                (b"content-type", refusal.content_type.encode()),
+                (b"content-length", b"%d" % len(refusal.body)),
+                (b"x-request-id", views.request_id()),
+            ]
+            views.observe("unmatched", refusal.status, 0.0)
+            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+            await send({"type": "http.response.body", "body": refusal.body})
+
+    return guarded
 
 
 def _add_ingest(app: QuartTrio, views: Views) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import httptools
 
@@ -119,6 +120,21 @@ def _unrouted(head: Head, _body: bytes) -> Response | Wait:
     return problem(404, f"the fast lane has no {head.method} {head.path}")
 
 
+BAD_TARGET = "the request target is malformed: expected a path that begins with /, or http://host/path"
+
+
+def is_target(method: str, target: str) -> bool:
+    """Whether a request target has one of the four forms of RFC 9112 §3.2."""
+    if target.startswith("/") or target == "*":
+        return True
+    try:
+        parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
+        _ = parts.port  # this, too, raises what it cannot read
+    except ValueError:
+        return False
+    return bool(parts.hostname and (parts.scheme or method == "CONNECT"))
+
+
 class Heads:
     """Parses heads for a table of routes, ``(method, path)`` to route, and remembers them by their bytes."""
 
@@ -152,6 +168,8 @@ class Heads:
         headers = collected.headers
         target = collected.url.decode("latin-1")
         method = parser.get_method().decode("latin-1")
+        if not is_target(method, target):
+            raise BadHead(400, BAD_TARGET)
         head = Head(method, target.partition("?")[0], headers, keep_alive=parser.should_keep_alive())
         if upgrade or parser.should_upgrade() or parser.get_http_version() not in {"1.0", "1.1"}:
             return head

@@ -58,6 +58,30 @@ def test_any_other_path_is_for_the_control_lane(target: bytes) -> None:
     assert parse(b"Content-Length: 2", first=b"POST %b HTTP/1.1" % target).route is None
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"GET http://[bad/",
+        b"POST http://[/events",
+        b"GET http://a:b/",
+        b"GET http://a:99999/",
+        b"GET http:///events",
+        b"GET events",
+        b"GET ?a=b",
+        b"CONNECT [bad:1",
+    ],
+)
+def test_a_target_without_one_of_the_forms_of_the_rfc_is_refused(first: bytes) -> None:
+    with pytest.raises(BadHead) as raised:
+        parse(first=first + b" HTTP/1.1")
+    assert raised.value.response.status == 400
+
+
+@pytest.mark.parametrize("first", [b"GET http://[::1]:80/x", b"GET https://a?b", b"OPTIONS *", b"CONNECT a:1"])
+def test_a_target_in_any_form_of_the_rfc_is_for_the_control_lane(first: bytes) -> None:
+    assert parse(first=first + b" HTTP/1.1").route is None
+
+
 @pytest.mark.parametrize("method", [b"GET", b"PUT", b"OPTIONS", b"HEAD", b"DELETE"])
 def test_any_other_method_is_for_the_control_lane(method: bytes) -> None:
     assert parse(first=method + b" /events HTTP/1.1").route is None
