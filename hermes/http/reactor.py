@@ -29,6 +29,7 @@ _IDLE = Phase.IDLE
 _IN = select.EPOLLIN
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 _GONE = select.EPOLLHUP | select.EPOLLERR
+_READY = 256  # events of one poll
 _RECV_BYTES = 64 * 2**10
 _RECV_BODY_BYTES = 512 * 2**10
 _TURN_SECONDS = 0.002  # the longest the lane keeps the loop from the other tasks, but for one request's own work
@@ -88,6 +89,7 @@ class Reactor:
         self._max_connections = max_connections
         self._peers: dict[int, _Peer] = {}
         self._epoll = select.epoll()
+        self._unserved: list[tuple[int, int]] = []
         self._accepting = False
         self._accept_again = 0.0
         self._now = 0.0
@@ -140,8 +142,10 @@ class Reactor:
         began = perf_counter()
         end = began + _TURN_SECONDS
         newcomers = False
-        while not newcomers and began < end and (ready := poll(0, 256)):
-            for fd, events in ready:
+        # Whom the last turn had no time for comes first: the epoll would report a busy neighbour before it each time.
+        ready, self._unserved = self._unserved or poll(0, _READY), []
+        while ready:
+            for position, (fd, events) in enumerate(ready, 1):
                 peer = peers.get(fd)
                 if peer is None:
                     newcomers = True
@@ -151,11 +155,13 @@ class Reactor:
                 else:
                     self._serve_peer(peer, events)
                 if perf_counter() > end:
-                    break  # level-triggered: whoever was not served is reported again
+                    self._unserved = ready[position:]
+                    break
             now = perf_counter()
             if self.lane.answered:
                 self.lane.settle_answered(now - began)
             began = now
+            ready = poll(0, _READY) if now < end and not newcomers else []
         if newcomers:
             # Last, so that no event of a descriptor just closed is taken for its successor's of the same number.
             for listener in tuple(self._listeners.values()):
@@ -341,6 +347,8 @@ class Reactor:
             with suppress(OSError):  # the client may be gone already; recv will say so
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = _Peer(sock, self)
+            if self._unserved:  # what was reported of a descriptor that is closed is not true of its successor
+                self._unserved = [entry for entry in self._unserved if entry[0] != peer.fd]
             peer.deadline = self._now + self._timeouts.idle
             self._peers[peer.fd] = peer
             self._epoll.register(peer.fd, _READ)
