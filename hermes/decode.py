@@ -41,6 +41,7 @@ _BRACE = 0x7B
 _NUL_ESCAPE = rb"\u0000"
 # The escape itself, and not a backslash that is escaped followed by the letters u0000.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_SEPARATE = "; several events? send them as application/x-ndjson, one a line (curl: --data-binary)"
 _UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -155,7 +156,7 @@ class EventDecoder:
             except _UNDECODABLE as error:
                 if alone:
                     raise BadBody(_words(error, text)) from None
-                rejected.append(Rejection(index, _words(error, text)))
+                rejected.append(Rejection(index, _words(error, text, "; send one event a line")))
             if len(rejected) > MAX_REJECTIONS:
                 raise BadBody(
                     f"more than {MAX_REJECTIONS} events are invalid, the first (index {rejected[0].index}): "
@@ -197,11 +198,15 @@ def _refuse_byte_order_mark(body: bytes) -> None:
         raise BadBody("the body begins with a byte order mark: send UTF-8 without one")
 
 
-def _words(error: Exception, text: bytes) -> str:
-    """What is wrong with ``text``, and where."""
+def _words(error: Exception, text: bytes, separate: str = _SEPARATE) -> str:
+    """What is wrong with ``text``, and where; ``separate`` is the advice where more than one value is in it."""
+    if not text.strip(_WHITESPACE):
+        return "the body is empty"
     if isinstance(error, RecursionError):
         return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
     if isinstance(error, UnicodeDecodeError):
         return f"JSON is not UTF-8: {error.reason} (byte {error.start})"
     words = str(error)
-    return f"JSON is malformed: it ends too early (byte {len(text)})" if words == "Input data was truncated" else words
+    if words == "Input data was truncated":
+        return f"JSON is malformed: it ends too early (byte {len(text)})"
+    return words + separate if "trailing characters" in words else words

@@ -172,10 +172,23 @@ def test_valid_events_are_taken_beside_others_which_are_told_by_their_place() ->
 # --- bytes that no JSON has ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [b"", b" ", b"null", b"1", b'"text"', b"true", b"\0", b"{", b"[", b"[1", b"nonsense"])
+@pytest.mark.parametrize("body", [b"null", b"1", b'"text"', b"true", b"\0", b"{", b"[", b"[1", b"nonsense"])
 def test_what_is_no_object_or_array_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(BadBody, match=r"expected a JSON object|malformed"):
         decode(body)
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"\r\n\t "])
+def test_an_empty_body_is_named(body: bytes) -> None:
+    with pytest.raises(BadBody, match=r"^the body is empty$"):
+        decode(body)
+
+
+@pytest.mark.parametrize("between", [b"", b"\n", b" ", b","])
+def test_several_events_in_a_json_body_are_told_how_to_be_sent(between: bytes) -> None:
+    advice = r"; several events\? send them as application/x-ndjson, one a line \(curl: --data-binary\)$"
+    with pytest.raises(BadBody, match=rf"JSON is malformed: trailing characters \(byte \d+\){advice}"):
+        decode(text() + between + text())
 
 
 def test_an_empty_array_holds_no_event() -> None:
@@ -273,7 +286,7 @@ WHOLE = text(payload=b'{"a":[1,{"b":null}],"c":"\\u00e9"}')
 @pytest.mark.parametrize("length", range(len(WHOLE)))
 def test_an_event_cut_at_any_byte_is_refused(length: int) -> None:
     for body in (WHOLE[:length], b"[" + WHOLE[:length], b"[%b,%b" % (WHOLE, WHOLE[:length])):
-        with pytest.raises(BadBody, match="malformed"):
+        with pytest.raises(BadBody, match="malformed" if body else "empty"):
             decode(body)
     decoded = DECODER.decode_lines(WHOLE + b"\n" + WHOLE[:length])
     assert len(decoded.events) == 1
@@ -324,6 +337,7 @@ def test_two_events_on_one_line_are_refused_whether_or_not_the_other_lines_are_v
         decoded = DECODER.decode_lines(others + line)
         assert len(decoded.events) == valid
         assert "trailing characters" in decoded.rejected[-1].error
+        assert decoded.rejected[-1].error.endswith("; send one event a line")
 
 
 def test_an_event_spread_over_lines_is_refused() -> None:

@@ -82,7 +82,7 @@ def test_none_valid_is_400_with_each_of_them() -> None:
     ("body", "lines", "status", "reason", "words"),
     [
         (b"{", [], 400, "malformed", "byte 1"),
-        (b"", [], 400, "malformed", "too early"),
+        (b"", [], 400, "malformed", "the body is empty"),
         (b"[]", [], 400, None, "no event"),
         (b"\n", [b"Content-Type: application/x-ndjson"], 400, None, "no event"),
         (b"junk", [b"Content-Encoding: gzip"], 400, "encoding", "not valid gzip"),
