@@ -9,7 +9,8 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import wraps
 from typing import Any
 
@@ -24,6 +25,7 @@ from hermes import __version__
 from hermes.app import Running, serve
 from hermes.config import Settings, Variable, describe, read_settings
 from hermes.errors import ConfigError, PluginError
+from hermes.http.listen import open_tls_context
 from hermes.load.command import load
 from hermes.logs import configure_logs
 from hermes.sink import (
@@ -37,6 +39,7 @@ from hermes.sink import (
 
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
 
+_MISSPELT = 0.85  # similarity, as difflib measures it, from which an undeclared variable is taken for a misspelling
 _STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it
 
 
@@ -57,6 +60,21 @@ def _tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
         sys.exit(2)
 
     return run
+
+
+def _configure() -> tuple[Settings, list[ConfiguredSink]]:
+    """What the environment says, checked as far as can be without opening a socket or a sink.
+
+    Raises `ConfigError` or `PluginError`.
+    """
+    settings = read_settings(os.environ)
+    sinks = configure_sinks(settings.sink_names(), os.environ)
+    for sink in sinks:
+        if sink.plugin.check is not None:
+            sink.plugin.check(sink.settings, settings)
+    if settings.tls_cert:
+        open_tls_context(settings.tls_cert, settings.tls_key)
+    return settings, sinks
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -81,8 +99,7 @@ def serve_command() -> None:
     Exit code 0: everything accepted has its outcome in every sink. 1: not so, and the log says how much. 2: a setting
     is wrong.
     """
-    settings = read_settings(os.environ)
-    sinks = configure_sinks(settings.sink_names(), os.environ)
+    settings, sinks = _configure()
     configure_logs(settings.log_level, settings.log_format)
     sys.exit(0 if trio.run(_serve_until_signalled, settings, sinks) else 1)
 
@@ -166,14 +183,18 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 @_tells_the_operator
 def check_config(as_json: bool) -> None:
-    """Validate the environment and print what `hermes serve` would run. Exit code 2 where it would not start."""
-    settings = read_settings(os.environ)
-    sinks = configure_sinks(settings.sink_names(), os.environ)
+    """Validate the environment and print what `hermes serve` would run.
+
+    Exit code 2 where it would not start for what the settings say. Neither the address nor what a sink connects to is
+    tried. A variable that looks like a misspelt setting is a warning on stderr.
+    """
+    settings, sinks = _configure()
     rows = _values(Settings, settings, "")
     for sink in sinks:
         prefix = variable_prefix(sink.name)
         rows += _values(sink.plugin.settings, sink.settings, prefix)
         rows += _values(DeliverySettings, sink.delivery, prefix)
+    _warn_of_misspellings(variable.name for variable, _, _ in rows)
     if as_json:
         click.echo(msgspec.json.encode({variable.name: shown for variable, shown, _ in rows}))
         return
@@ -183,6 +204,15 @@ def check_config(as_json: bool) -> None:
     _print(table)
     click.echo(f"\nThe settings are valid. Hermes would listen on {settings.http_addr}", nl=False)
     click.echo(f" and deliver to {', '.join(settings.sink_names())}.")
+
+
+def _warn_of_misspellings(declared: Iterable[str]) -> None:
+    """The environment is full of what is not ours, so a name that is almost a setting's is no error."""
+    names = [each for name in declared for each in (name, f"{name}_FILE")]
+    for name in sorted(set(os.environ).difference(names)):
+        # What begins with SINK_ is declared, refused before, or that of a sink which is not in use.
+        if not name.startswith("SINK_") and (close := get_close_matches(name.upper(), names, 1, _MISSPELT)):
+            click.echo(f"hermes: {name} is no setting, so it has no effect: did you mean {close[0]}?", err=True)
 
 
 def _table(*columns: Column | str) -> Table:

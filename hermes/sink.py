@@ -51,11 +51,15 @@ class SinkPlugin:
 
     ``open(settings, service)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and the settings of
     the service; it returns an async context manager whose value is the `Sink`. Leaving it closes the sink.
+
+    ``check(settings, service)`` gets the same and raises `hermes.ConfigError` for what can be told to be wrong without
+    opening anything; ``hermes config check`` and ``hermes serve`` call it before any sink is opened.
     """
 
     open: Callable[[Any, Settings], AbstractAsyncContextManager[Sink]]
     settings: type[msgspec.Struct] = NoSettings
     summary: str = ""
+    check: Callable[[Any, Settings], None] | None = None
 
 
 class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,13 @@ WRONG: list[tuple[Mapping[str, str], str]] = [
         {"SINK_NULL_TIMEOUT": "0"},
         "SINK_NULL_TIMEOUT='0': expected a duration such as 100ms, 30s or 1m30s, more than 0s",
     ),
+    ({"SINKS": "postgres"}, "DB_DSN is empty: set it to use the postgres sink"),
+    ({"SINKS": "postgres", "DB_DSN": "hunter2"}, "DB_DSN=(hidden): expected a Postgres URL"),
+    (
+        {"DB_DSN": "postgresql:///x", "SINK_POSTGRES_TABLE": "a.b.c"},
+        "SINK_POSTGRES_TABLE='a.b.c': expected name or schema.name",
+    ),
+    ({"TLS_CERT": "/no.pem", "TLS_KEY": "/no.key"}, "TLS_CERT='/no.pem', TLS_KEY='/no.key': cannot be used: "),
     ({"SINK_NULL_TYPO": "0"}, "SINK_NULL_TYPO: no sink declares this variable; there are "),
 ]
 
@@ -166,9 +173,9 @@ def test_what_config_check_prints_can_be_set_again(run: Run) -> None:
 
 
 def test_brackets_in_a_value_are_shown_as_they_are(run: Run) -> None:
-    output = run("config", "check", HTTP_ADDR="[::1]:8080", TLS_CERT="/[bold]/x[/].pem", TLS_KEY="k").output
+    output = run("config", "check", HTTP_ADDR="[::1]:8080", SINKS="sqlite", SINK_SQLITE_PATH="/[bold]/x[/].db").output
     assert "[::1]:8080" in output
-    assert "/[bold]/x[/].pem" in output
+    assert "/[bold]/x[/].db" in output
 
 
 SECRETS = {"DB_DSN": "postgresql://me:hunter2@host/db", "API_KEYS": "hunter2,hunter3"}
@@ -194,3 +201,41 @@ def test_a_secret_that_is_not_set_is_shown_as_empty(run: Run) -> None:
 def test_no_error_shows_a_secret_that_is_set_beside_it(run: Run, environ: Mapping[str, str], words: str) -> None:
     result = run("config", "check", **({"DB_DSN": SECRETS["DB_DSN"]} | dict(environ)))
     assert "hunter" not in result.output
+
+
+def test_a_variable_that_looks_like_a_misspelt_setting_is_a_warning(run: Run) -> None:
+    given = {"QUEUE_SIZ": "5", "workers_count": "2", "API_KEY_FILE": "/x", "HTTP_PORT": "80", "SINK_SQLITE_PATH": "x"}
+    for option in ([], ["--json"]):
+        result = run("config", "check", *option, SINKS="null", **given)
+        assert result.exit_code == 0
+        assert result.stderr == (
+            "hermes: API_KEY_FILE is no setting, so it has no effect: did you mean API_KEYS_FILE?\n"
+            "hermes: QUEUE_SIZ is no setting, so it has no effect: did you mean QUEUE_SIZE?\n"
+            "hermes: workers_count is no setting, so it has no effect: did you mean WORKER_COUNT?\n"
+        )
+    assert json.loads(result.stdout)["QUEUE_SIZE"]
+
+
+def test_settings_that_are_spelt_right_bring_no_warning(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("a,b")
+    result = run("config", "check", API_KEYS_FILE=str(path), QUEUE_SIZE="7", HOME="/x", PATH="/bin", LANG="C")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_what_a_sink_checks_is_told_before_any_sink_is_opened(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = """
+        from hermes import ConfigError, SinkPlugin
+
+        def check(settings, service):
+            raise ConfigError(f"not with QUEUE_SIZE={service.queue_size}")
+
+        plugin = SinkPlugin(None, check=check)
+    """
+    install(tmp_path, "my-dist", {"mine": "cli_checks:plugin"}, {"cli_checks": source})
+    for command in (["config", "check"], ["serve"]):
+        result = run(*command, SINKS="mine", QUEUE_SIZE="7")
+        assert (result.exit_code, result.stderr) == (2, "hermes: not with QUEUE_SIZE=7\n")

@@ -6,8 +6,10 @@
 
 from hermes import SinkPlugin
 from hermes_sinks.postgres.settings import PostgresSettings
-from hermes_sinks.postgres.sink import PostgresSink, open_postgres
+from hermes_sinks.postgres.sink import PostgresSink, check_postgres, open_postgres
 
-__all__ = ["PostgresSettings", "PostgresSink", "open_postgres", "plugin"]
+__all__ = ["PostgresSettings", "PostgresSink", "check_postgres", "open_postgres", "plugin"]
 
-plugin = SinkPlugin(open_postgres, PostgresSettings, summary="a Postgres table, each event id once")
+plugin = SinkPlugin(
+    open_postgres, PostgresSettings, summary="a Postgres table, each event id once", check=check_postgres
+)

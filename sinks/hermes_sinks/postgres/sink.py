@@ -21,6 +21,7 @@ import trio
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
 from hermes.postgres import Connection, Pool, open_pool
+from hermes.postgres.connecting import connection_parameters
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, Verdict, judge, reason
 from hermes_sinks.postgres.partitions import DayPartitions
@@ -135,16 +136,22 @@ async def _encode(batch: Batch) -> bytes:
     return b"".join(blocks)
 
 
-@asynccontextmanager
-async def open_postgres(settings: PostgresSettings, service: Settings) -> AsyncIterator[PostgresSink]:
-    """Open the sink on DB_DSN; nothing is dialed yet. Raises `ConfigError` for settings that make no sense."""
+def check_postgres(settings: PostgresSettings, service: Settings) -> None:
+    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
     if not service.db_dsn:
         raise ConfigError("DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database")
-    concurrency = min(settings.concurrency, service.max_open_conns)
     try:
-        pool = open_pool(service.db_dsn, max_size=concurrency, acquire_timeout=ACQUIRE_TIMEOUT)
+        connection_parameters(service.db_dsn)
     except psycopg.ProgrammingError:
         # What psycopg says may quote the password.
         raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
-    async with pool:
+    table_parts(settings.table)
+
+
+@asynccontextmanager
+async def open_postgres(settings: PostgresSettings, service: Settings) -> AsyncIterator[PostgresSink]:
+    """Open the sink on DB_DSN; nothing is dialed yet. Raises `ConfigError` as `check_postgres` does."""
+    check_postgres(settings, service)
+    concurrency = min(settings.concurrency, service.max_open_conns)
+    async with open_pool(service.db_dsn, max_size=concurrency, acquire_timeout=ACQUIRE_TIMEOUT) as pool:
         yield PostgresSink(pool, settings, concurrency=concurrency)
