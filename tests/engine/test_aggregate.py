@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes.engine.aggregate import MAX_TYPES, OTHER, Aggregator
+from hermes.engine.aggregate import MAX_CELLS, MAX_TYPES, OTHER, Aggregator
 from hermes.event import Chunk
 from hermes.testing import make_chunk, make_event
 
@@ -57,6 +57,39 @@ def test_types_beyond_the_first_thousand_count_as_one() -> None:
     assert aggregator.snapshot()[f"{OTHER}:1"] == 2
 
 
+def test_types_beyond_the_bound_on_all_cells_count_as_one_in_each_minute() -> None:
+    aggregator = Aggregator(3, max_cells=4)
+    aggregator.add([at(1, "a"), at(1, "b"), at(2, "a"), at(2, "b")])
+    aggregator.add([at(1, "c"), at(2, "c"), at(2, "d"), at(2, "a"), at(3, "a")])
+    assert aggregator.snapshot() == {
+        "a:1": 1,
+        "b:1": 1,
+        f"{OTHER}:1": 1,
+        "a:2": 2,
+        "b:2": 1,
+        f"{OTHER}:2": 2,
+        f"{OTHER}:3": 1,
+    }
+    assert aggregator.received == {"a": 4, "b": 2, "c": 2, "d": 1}
+
+
+def test_a_minute_that_makes_room_gives_its_cells_back() -> None:
+    aggregator = Aggregator(2, max_cells=4)
+    aggregator.add([at(1, "a"), at(1, "b"), at(2, "a"), at(2, "b")])
+    aggregator.add([at(3, "a"), at(3, "b"), at(3, "c")])
+    assert aggregator.snapshot() == {"a:2": 1, "b:2": 1, "a:3": 1, "b:3": 1, f"{OTHER}:3": 1}
+
+
+def test_a_thousand_types_in_every_minute_stay_within_the_cells() -> None:
+    aggregator = Aggregator(1440)
+    for minute in range(200):
+        aggregator.add([at(minute, f"type-{n}") for n in range(MAX_TYPES)])
+    kept = aggregator.snapshot()
+    assert len(kept) <= MAX_CELLS + 200
+    assert sum(kept.values()) == 200 * MAX_TYPES
+    assert kept["(other):199"] == MAX_TYPES
+
+
 def test_what_hermes_made_of_other_events_is_not_counted_again() -> None:
     aggregator = Aggregator(10)
     aggregator.add([Chunk([make_event()], 0.0, 1, derived=True)])
@@ -75,11 +108,12 @@ def test_a_snapshot_is_a_copy() -> None:
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 15), st.sampled_from("ab")), max_size=12), max_size=20),
     st.integers(1, 6),
+    st.integers(0, 8) | st.just(MAX_CELLS),
 )
 def test_kept_and_dropped_are_all_that_was_added_and_the_latest_minutes_are_right(
-    requests: list[list[tuple[int, str]]], most: int
+    requests: list[list[tuple[int, str]]], most: int, cells: int
 ) -> None:
-    aggregator = Aggregator(most)
+    aggregator = Aggregator(most, cells)
     everything: Counter[str] = Counter()
     for request in requests:
         aggregator.add([make_chunk([make_event(type=kind, timestamp=minute * 60) for minute, kind in request])])
@@ -88,13 +122,16 @@ def test_kept_and_dropped_are_all_that_was_added_and_the_latest_minutes_are_righ
         assert sum(kept.values()) + aggregator.dropped == everything.total() == aggregator.received.total()
         minutes = {int(key.partition(":")[2]) for key in kept}
         assert len(minutes) <= most
-        assert all(kept[key] <= everything[key] for key in kept)
-        if minutes and not aggregator.dropped:
+        assert len(kept) <= cells + len(minutes)
+        assert all(kept[key] <= everything[key] for key in kept if not key.startswith(OTHER))
+        if minutes and not aggregator.dropped and len(everything) <= cells:
             assert kept == everything
     seen = sorted({int(key.partition(":")[2]) for key in everything})
     minutes = {int(key.partition(":")[2]) for key in aggregator.snapshot()}
     if seen:
         assert minutes == set(seen[-most:])
-        assert all(
-            aggregator.snapshot().get(f"{kind}:{seen[-1]}", 0) == everything[f"{kind}:{seen[-1]}"] for kind in "ab"
-        )
+        latest = Counter({key: n for key, n in aggregator.snapshot().items() if key.endswith(f":{seen[-1]}")})
+        expected = {f"{kind}:{seen[-1]}": everything[f"{kind}:{seen[-1]}"] for kind in "ab"}
+        assert latest.total() == sum(expected.values())
+        if cells == MAX_CELLS:
+            assert all(latest[key] == expected[key] for key in expected)
