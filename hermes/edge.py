@@ -61,6 +61,7 @@ class Edge:
                 aggregates=aggregator.snapshot,
                 metrics=metrics.expose,
                 observe=observe,
+                track=lane.track,
                 request_id=lane.request_id,
                 ingest=ingest.route,
                 body_budget=budget,

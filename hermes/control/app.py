@@ -41,6 +41,7 @@ class Views:
     aggregates: Callable[[], Mapping[str, int]]
     metrics: Callable[[str], tuple[bytes, str]]
     observe: Callable[[str, int, float], None]
+    track: Callable[[int], None]
     request_id: Callable[[], bytes]
     ingest: Route
     body_budget: BodyBudget
@@ -105,17 +106,26 @@ def make_app(views: Views) -> QuartTrio:
     _add_ingest(app, views)
     if views.debug is not None:
         _add_debug(app, views.debug)
-    app.asgi_app = _refuse_bad_targets(app.asgi_app, views)  # type: ignore[method-assign]
+    app.asgi_app = _guard(app.asgi_app, views)  # type: ignore[method-assign]
     return app
 
 
-def _refuse_bad_targets(app: Any, views: Views) -> Any:
-    """Answer 400 where the target is no target: Quart would fail at it before it runs any function of ours."""
+def _guard(app: Any, views: Views) -> Any:
+    """Count what is in flight, up to the last byte of its answer or the client's leaving, and refuse bad targets.
+
+    At one, Quart would fail before it runs any function of ours.
+    """
     refusal = problem(400, BAD_TARGET)
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan" or is_target(scope.get("method", "GET"), scope["path"]):
+        if scope["type"] == "lifespan":
             await app(scope, receive, send)
+        elif is_target(scope.get("method", "GET"), scope["path"]):
+            views.track(1)
+            try:
+                await app(scope, receive, send)
+            finally:
+                views.track(-1)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1002})
         else:

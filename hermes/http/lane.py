@@ -71,6 +71,10 @@ class Lane:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode()
 
+    def track(self, change: int) -> None:
+        """A request has begun (1) or ended (-1) that no connection of the fast lane counts."""
+        self.inflight += change
+
     def settle_answered(self, seconds: float) -> None:
         """What ``answered`` counts took this long in all: each of them its share."""
         share = seconds / sum(self.answered.values())
