@@ -24,6 +24,7 @@ import pytest
 import trio
 import zstandard
 
+from hermes.http.connection import MAX_UNSENT
 from tests.http_client import Answer, Client, connect, event, get, post
 from tests.service import Service, open_service
 
@@ -456,6 +457,20 @@ async def test_a_client_that_reads_nothing_is_bounded_and_then_let_go() -> None:
                 assert sent < 50 * MEGABYTE
                 return
             pytest.fail("the client that reads nothing is still served")
+
+
+async def test_requests_held_back_for_unsent_answers_are_served_without_another_byte() -> None:
+    """Their answers are larger than they are, and together larger than what may lie unsent at once."""
+    tiny = b"POST /events HTTP/1.1\r\nHost:\r\nContent-Length:0\r\n\r\n"
+    count = 65536 // len(tiny)  # what one read takes
+    async with unharmed() as ground, connect(ground.service) as client:
+        for _ in range(3):
+            await client.send(tiny * count)
+            answers = await client.answers(count)
+            assert {answer.status for answer in answers} == {400}
+        assert sum(len(answer.body) for answer in answers) + count * 150 > MAX_UNSENT
+        assert (await client.ask(post(event("next")))).status == 202
+        ground.taken = ["next"]
 
 
 async def pour(stream: trio.abc.SendStream, request: bytes) -> int:
