@@ -18,7 +18,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 # Without SINKS: postgres where a database is named, else the embedded sqlite.
 run: $(VENV)/.run            ## make the environment and start Hermes on :8080, events kept in ./hermes-data
 	@database="$${DB_DSN:-}$${DB_DSN_FILE:-}"; default="$${database:+postgres}"; \
-	SINKS="$${SINKS:-$${default:-sqlite}}" exec $(BIN)/hermes serve
+	SINKS="$${SINKS:-$${default:-sqlite}}" LOG_FORMAT="$${LOG_FORMAT:-console}" exec $(BIN)/hermes serve
 
 test: $(VENV)/.dev           ## make the environment and run every test, real Postgres included
 	@scripts/find-postgres >/dev/null || scripts/install-postgres
@@ -35,6 +35,7 @@ format: $(VENV)/.dev         ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev          ## measure side by side; table, JSON and chart under bench-results/
+	@command -v wrk >/dev/null || echo "wrk is not installed: hermes load is the client, and may be the limit." >&2
 	$(BIN)/python -m tests.perf $(ARGS)
 
 image:           ## build the container image and try it (needs docker or podman)

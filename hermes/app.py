@@ -101,8 +101,9 @@ async def serve(
                             deadline.deadline = trio.current_time() + settings.shutdown_timeout
                             _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
                             intake.stop_blocking()
-                            with trio.move_on_after(settings.shutdown_timeout * _EDGE_SHARE):
-                                await edge.drain()
+                            within = settings.shutdown_timeout * _EDGE_SHARE
+                            with trio.move_on_after(within):
+                                await edge.drain(within)
                             serving.cancel_scope.cancel()
                         intake.close()
     finally:
@@ -139,7 +140,13 @@ def _close_accounts(running: Running) -> list[Account]:
         account = delivery.account()
         accounts.append(account)
         lost = account.dropped.get("shutdown", 0)
-        write = _log.error if lost else _log.info
+        write = (
+            _log.error
+            if lost
+            else _log.warning
+            if any(account.dropped.values()) or account.dead_lettered
+            else _log.info
+        )
         write("account", **account.to_dict(), undelivered=lost)
     return accounts
 

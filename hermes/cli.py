@@ -27,7 +27,7 @@ from hermes.config import Settings, Variable, describe, read_settings
 from hermes.errors import ConfigError, PluginError
 from hermes.http.listen import open_tls_context
 from hermes.load.command import load
-from hermes.logs import configure_logs
+from hermes.logs import configure_logs, log_style
 from hermes.sink import (
     ConfiguredSink,
     DeliverySettings,
@@ -142,7 +142,9 @@ def _greet(settings: Settings, running: Running) -> None:
     host = settings.http_addr.host or "localhost"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{running.addresses[0][1]}"
     structlog.get_logger("hermes").info("serving", url=url, sinks=",".join(settings.sink_names()), version=__version__)
-    if sys.stderr.isatty() or settings.log_format != "json":
+    if settings.sink_names() == ("null",):
+        structlog.get_logger("hermes").warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")
+    if log_style(settings.log_format) == "console":
         key = " -H 'X-API-Key: YOUR_KEY'" if settings.api_keys else ""
         click.echo(f"\nHermes listens on {url}\nTry:  curl -i {url}/events{key} -d '{_EXAMPLE}'\n", err=True)
 

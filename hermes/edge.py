@@ -1,13 +1,12 @@
 """The edge: both HTTP lanes on one port, wired to what the engine lends them.
 
 The fast lane accepts every connection and hands over those that are for the control lane. Its sockets are a reactor's;
-under TLS, or without an epoll, each is a task instead. Invariant: the lanes know the intake and the views only as
+under TLS each is a task instead. Invariant: the lanes know the intake and the views only as
 callables. Opened by the app.
 """
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Sequence
 
@@ -22,9 +21,9 @@ from hermes.engine.aggregate import Aggregator
 from hermes.engine.intake import Intake
 from hermes.http.head import Heads
 from hermes.http.ingest import PATH, Ingest
-from hermes.http.lane import BodyBudget, Lane
+from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import open_listeners, open_tls_context
-from hermes.http.reactor import Reactor, Timeouts
+from hermes.http.reactor import Reactor
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
 
@@ -52,12 +51,11 @@ class Edge:
             origins=settings.cors_origins,
         )
         budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
-        self._draining = trio.Event()
         self._lane = lane = Lane(Heads({("POST", PATH): ingest.route}), budget, observe, time.perf_counter)
         app = make_app(
             Views(
                 version=__version__,
-                draining=self._draining,
+                ready=lambda: not lane.draining,
                 aggregates=aggregator.snapshot,
                 metrics=metrics.expose,
                 observe=observe,
@@ -78,7 +76,7 @@ class Edge:
         listeners = open_listeners(settings.http_addr)
         tls = open_tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._data: Reactor | StreamServer
-        if tls is None and hasattr(select, "epoll"):
+        if tls is None:
             self._data = Reactor(lane, listeners, self._control.hand_over, timeouts, settings.max_connections)
         else:
             self._data = StreamServer(
@@ -96,11 +94,15 @@ class Edge:
         """Serve what is handed over, until cancelled."""
         await self._control.serve()
 
-    async def drain(self) -> None:
-        """Accept nothing more, answer what is in flight, and return when every connection has ended."""
+    async def drain(self, within: float) -> None:
+        """Accept nothing more, answer what is in flight, and return when every connection has ended.
+
+        A client of the fast lane that takes more than half of the ``within`` seconds does not keep the control lane
+        from its own drain.
+        """
         self._lane.draining = True
-        self._draining.set()
-        await self._data.drain()
+        with trio.move_on_after(within / 2):
+            await self._data.drain()
         await self._control.drain()
 
 

@@ -7,6 +7,7 @@ once, by the command line.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
@@ -19,13 +20,19 @@ _SHARED: list[structlog.typing.Processor] = [
 ]
 
 
+def log_style(style: str) -> str:
+    """``console`` or ``json``: what ``auto`` means here."""
+    if style == "auto":
+        return "console" if sys.stderr.isatty() else "json"
+    return style
+
+
 def configure_logs(level: str, style: str) -> None:
     """Write log lines of ``level`` and above to stderr; ``style`` is ``console``, ``json`` or ``auto``."""
-    if style == "auto":
-        style = "console" if sys.stderr.isatty() else "json"
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
-        if style == "console"
+        [structlog.dev.ConsoleRenderer(colors=colours)]
+        if log_style(style) == "console"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -24,7 +24,7 @@ NURSERIES = {
     "hermes/control/server.py": "the connections of the control lane",
     "hermes/engine/delivery.py": "the workers of one sink",
     "hermes/http/reactor.py": "the lane, and its timer",
-    "hermes/http/stream.py": "the connections of the fast lane where there is no epoll, and under TLS",
+    "hermes/http/stream.py": "the connections of the fast lane under TLS",
     "hermes/load/client.py": "the load generator's connections",
     "hermes/testing/conformance.py": "writes at the same time, against the sink of a plugin's author",
 }

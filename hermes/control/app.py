@@ -37,7 +37,7 @@ class Views:
     """What the control lane shows, each a callable of whoever owns it. ``debug`` None: debugging answers 404."""
 
     version: str
-    draining: trio.Event
+    ready: Callable[[], bool]
     aggregates: Callable[[], Mapping[str, int]]
     metrics: Callable[[str], tuple[bytes, str]]
     observe: Callable[[str, int, float], None]
@@ -90,7 +90,7 @@ def make_app(views: Views) -> QuartTrio:
 
     @app.get("/ready")
     async def ready() -> QuartResponse | dict[str, str]:
-        if not views.draining.is_set():
+        if views.ready():
             return {"status": "ready"}
         return _to_quart(problem(503, "draining: no new events are taken", {"Retry-After": "1"}))
 
@@ -184,10 +184,10 @@ async def _receive_and_handle(head: Head, views: Views) -> Response:
     finally:
         budget.release(reserved)
     result = route.handle(head, b"".join(parts))
-    return result if isinstance(result, Response) else await _wait_for(result, views.draining)
+    return result if isinstance(result, Response) else await _wait_for(result)
 
 
-async def _wait_for(wait: Wait, draining: trio.Event) -> Response:
+async def _wait_for(wait: Wait) -> Response:
     """The response that a wait ends with. It is called off by a client that leaves, who cancels us, and by a drain."""
     answers: list[Response] = []
     arrived = trio.Event()
@@ -198,19 +198,11 @@ async def _wait_for(wait: Wait, draining: trio.Event) -> Response:
 
     call_off = wait(answer)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_call_after, draining, arrived.set)
-            await arrived.wait()
-            nursery.cancel_scope.cancel()
+        await arrived.wait()
     finally:
         if not answers:
             call_off()
     return answers[0]
-
-
-async def _call_after(event: trio.Event, function: Callable[[], None]) -> None:
-    await event.wait()
-    function()
 
 
 def _join_headers() -> dict[str, str]:

@@ -76,6 +76,7 @@ class Delivery:
             size=attrgetter("size"),
             count=len,
         )
+        self._dropped_unsaid = 0
         self._next_log: dict[str, float] = {}
 
     def offer(self, chunks: Sequence[Chunk]) -> None:
@@ -156,9 +157,14 @@ class Delivery:
         except SinkUnavailable as error:
             failure = error
             answered = True
+            self._tell("write failed", attempt=attempt, of=self._settings.retries + 1, reason=str(error))
         except BatchRejected as error:
             self._bury(batch, error, attempt)
             answered = True
+        except Exception as error:
+            # The one place that knows whose bug it is: the traceback follows when it has come to the top.
+            _log.error("a bug in the sink ends the service", sink=self.name, error=repr(error))
+            raise
         finally:
             now = trio.current_time()
             self._metrics.flush_seconds.observe(now - began)
@@ -195,14 +201,18 @@ class Delivery:
 
     def _count_drop(self, count: int, reason: str, why: str) -> None:
         self._ledger.drop(count, reason)
-        self._tell("events dropped", events=count, reason=reason, why=why)
+        self._dropped_unsaid += count
+        if self._tell("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
+            self._dropped_unsaid = 0
 
-    def _tell(self, what: str, **facts: object) -> None:
-        """Log, but not once a batch for a sink that is down."""
+    def _tell(self, what: str, **facts: object) -> bool:
+        """Log, but not once a batch for a sink that is down. False: not this time."""
         now = trio.current_time()
         if now >= self._next_log.get(what, now):
             self._next_log[what] = now + _LOG_PAUSE
             _log.warning(what, sink=self.name, **facts)
+            return True
+        return False
 
     def _pause(self, attempt: int, failure: SinkUnavailable) -> float:
         """Exponential backoff with full jitter, but no shorter than the sink asked for.

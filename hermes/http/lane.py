@@ -16,6 +16,18 @@ from os import urandom
 from hermes.http.head import Heads
 
 
+class Timeouts:
+    """How long a client may take, in seconds, for each thing it does."""
+
+    __slots__ = ("body", "header", "idle", "write")
+
+    def __init__(self, *, header: float, body: float, idle: float, write: float) -> None:
+        self.header = header
+        self.body = body
+        self.idle = idle
+        self.write = write
+
+
 class BodyBudget:
     """The bound on request bodies that have begun to arrive and are not complete, over all connections, in bytes."""
 

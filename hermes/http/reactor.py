@@ -21,7 +21,7 @@ import structlog
 import trio
 
 from hermes.http.connection import Connection, Phase
-from hermes.http.lane import Lane
+from hermes.http.lane import Lane, Timeouts
 
 _log = structlog.get_logger("hermes.http")
 
@@ -37,18 +37,6 @@ _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
 _ACCEPT_PAUSE = 0.1
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class Timeouts:
-    """How long a client may take, in seconds, for each thing it does."""
-
-    __slots__ = ("body", "header", "idle", "write")
-
-    def __init__(self, *, header: float, body: float, idle: float, write: float) -> None:
-        self.header = header
-        self.body = body
-        self.idle = idle
-        self.write = write
 
 
 class _Peer:

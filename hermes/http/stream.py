@@ -1,4 +1,4 @@
-"""The same connection object on a Trio stream, a task each: the fast lane under TLS, and where there is no epoll.
+"""The same connection object on a Trio stream, a task each: the fast lane under TLS.
 
 For each stream a reader feeds the connection and a writer sends what is ready, so that a response whose wait ends goes
 out while the client is silent. Invariants: whatever happens to a stream ends its own tasks and nothing else; the number
@@ -17,8 +17,7 @@ from math import inf
 import trio
 
 from hermes.http.connection import Connection, Phase
-from hermes.http.lane import Lane
-from hermes.http.reactor import Timeouts
+from hermes.http.lane import Lane, Timeouts
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Handover = Callable[[Stream, bytes], Awaitable[None]]
@@ -140,12 +139,13 @@ class _Driver:
     """One stream and its connection."""
 
     def __init__(self, lane: Lane, stream: Stream, timeouts: Timeouts) -> None:
-        self.connection = Connection(lane, self._wake)
+        self.connection = Connection(lane, self._stop_waiting)
         self._stream = stream
         self._lane = lane
         self._timeouts = timeouts
         self._news = trio.Event()
         self._reading = trio.CancelScope()
+        self._patience = trio.CancelScope()
 
     async def agrees_on_http2(self) -> bool:
         """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""
@@ -172,6 +172,12 @@ class _Driver:
             self.connection.phase = Phase.CLOSING
         self._wake()
 
+    def _stop_waiting(self) -> None:
+        """A wait is over. The read that goes on meanwhile was given all the time in the world for it."""
+        if not self.connection.waiting:
+            self._patience.deadline = trio.current_time() + self._allowance(self.connection.phase)
+        self._wake()
+
     def _wake(self) -> None:
         self._news.set()
 
@@ -183,9 +189,9 @@ class _Driver:
             # A connection that ends after a response it waits for is read on, to see whether the client leaves.
             while connection.phase not in _ENDED or (connection.waiting and connection.phase is Phase.CLOSING):
                 if connection.wants_bytes:
-                    with trio.move_on_at(inf if connection.waiting else deadline) as allowance:
+                    with trio.move_on_at(inf if connection.waiting else deadline) as self._patience:
                         self._receive(bytes(await self._stream.receive_some(_RECV_BYTES)))
-                    if allowance.cancelled_caught:
+                    if self._patience.cancelled_caught:
                         connection.time_out()
                 else:
                     # Its own unsent responses hold it back. The writer has a deadline of its own for them.

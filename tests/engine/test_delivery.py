@@ -355,8 +355,22 @@ async def test_a_sink_that_is_down_is_told_of_now_and_then_and_its_rejections_be
             bench.offer_events(1)
             await trio.sleep(0.1)
     told = [line["event"] for line in lines]
-    assert told == ["events dropped", "events dropped", "events rejected"]
+    assert told == ["write failed", "events dropped", "write failed", "events dropped", "events rejected"]
+    # A line sums up what was dropped since the one before it.
+    first, second = [line["events"] for line in lines if line["event"] == "events dropped"]
+    assert first == 1
+    assert 49 <= second <= 51  # 5 s at ten a second, give or take what adding up 0.1 does
     assert lines[-1]["reason"] == "poison"
+
+
+async def test_a_bug_in_a_sink_is_told_with_the_name_of_the_sink() -> None:
+    bench = make_bench(ScriptedSink.following(ZeroDivisionError("oops")), service=settings(batch_size=1))
+    with structlog.testing.capture_logs() as lines, pytest.raises(ExceptionGroup):
+        async with running(bench):
+            bench.offer_events(1)
+    assert [(line["event"], line["sink"], line["error"]) for line in lines if line["log_level"] == "error"] == [
+        ("a bug in the sink ends the service", "fake", "ZeroDivisionError('oops')")
+    ]
 
 
 async def test_the_metrics_of_a_sink_move(autojump_clock: None) -> None:

@@ -57,8 +57,10 @@ class Program:
 
     @property
     def url(self) -> str:
-        self.wait_for_log("Hermes listens on ")
-        found = re.search(r"Hermes listens on (\S+)\n", self.log)
+        """Where it listens: in the greeting of the console format, or in the first line of JSON."""
+        pattern = re.compile(r'(?:Hermes listens on |"url": ")(http[^\s"]+)["\n]')
+        self.wait_until(lambda: pattern.search(self.log) is not None)
+        found = pattern.search(self.log)
         assert found, self.log
         return found[1]
 

@@ -68,8 +68,9 @@ def postgres_ids(dsn: str) -> list[str]:
 
 
 def test_the_curl_line_it_prints_brings_a_row_into_the_sink(start: Start, tmp_path: Path) -> None:
-    program = start(SINKS="sqlite")
+    program = start(SINKS="sqlite", LOG_FORMAT="console")
     url = program.url
+    program.wait_for_log("Try: ")
     (curl,) = re.findall(r"Try:  (curl .*)\n", program.log)
     command = shlex.split(curl)
     assert command[:3] == ["curl", "-i", f"{url}/events"]
@@ -78,6 +79,13 @@ def test_the_curl_line_it_prints_brings_a_row_into_the_sink(start: Start, tmp_pa
     assert httpx.get(f"{url}/ready").status_code == 200
     assert program.stop() == 0
     assert sqlite_ids(tmp_path) == ["1"]
+
+
+def test_without_a_terminal_every_line_of_the_log_is_json(start: Start) -> None:
+    program = start(SINKS="sqlite")
+    assert httpx.get(f"{program.url}/ready").status_code == 200
+    assert program.stop() == 0
+    assert len(program.lines) == len(program.log.splitlines())
 
 
 def test_an_event_shows_in_the_sink_the_counts_and_the_metrics(start: Start, tmp_path: Path) -> None:
