@@ -126,8 +126,11 @@ class ControlServer:
         self._send, self._receive = trio.open_memory_channel[tuple[socket.socket, bytes]](MAX_CONNECTIONS)
 
     def hand_over(self, sock: socket.socket, data: bytes) -> None:
-        """Take a connection with the bytes that were read from it; close it where there are too many."""
-        if self._connections >= MAX_CONNECTIONS or self._draining:
+        """Take a connection with the bytes that were read from it; close it where there are too many, or at the end."""
+        if self._draining:
+            sock.close()
+            return
+        if self._connections >= MAX_CONNECTIONS:
             _log.warning("a control connection was closed: there are too many", limit=MAX_CONNECTIONS)
             sock.close()
             return
