@@ -213,7 +213,7 @@ class TestOutages:
     async def test_a_server_killed_in_the_middle_of_a_copy(self, own_postgres_server: PostgresServer) -> None:
         server, dsn = own_postgres_server, own_postgres_server.dsn(own_postgres_server.create_database())
         failures: list[SinkUnavailable] = []
-        written = 0
+        written, under_way = 0, trio.Event()
         async with opened(dsn) as sink:
 
             async def write_until_it_fails() -> None:
@@ -225,11 +225,11 @@ class TestOutages:
                         failures.append(failure)
                         return
                     written += 1
+                    under_way.set()
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(write_until_it_fails)
-                while written < 2:  # noqa: ASYNC110 - the writer above is a loop of its own, which nothing else hears
-                    await trio.sleep(0.01)
+                await under_way.wait()
                 await trio.to_thread.run_sync(server.kill)
             assert str(failures[0]).startswith("Postgres: ")
             await trio.to_thread.run_sync(server.start)
