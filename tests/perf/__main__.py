@@ -38,6 +38,7 @@ def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
         "fast-lane": partial(fast_lane.throughput, rounds=rounds, seconds=seconds),
         "latency": partial(fast_lane.latency, rounds=rounds, seconds=seconds),
         "postgres": partial(many_events.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
+        "postgres-sink": partial(many_events.sink_alone, rounds=3, rows=200_000),
         "null": partial(many_events.null_sink, seconds=seconds),
         "dispatcher": partial(_dispatcher, seconds=seconds),
         "memory": partial(endurance.memory, seconds=minute),

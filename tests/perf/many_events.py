@@ -11,7 +11,7 @@ from statistics import median
 
 import psycopg
 
-from tests.perf import load, processes
+from tests.perf import load, postgres_sink, processes
 from tests.perf.processes import Server
 from tests.perf.rows import Row
 from tests.servers.postgres import PostgresServer
@@ -61,6 +61,21 @@ def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
             "aim: 10 million a minute",
             rate / _HEADLINE,
         ),
+    ]
+
+
+def sink_alone(_folder: Path, *, rows: int, rounds: int) -> list[Row]:
+    """The postgres sink without the HTTP before it, random ids as text keys, against ``psql \\copy``, in turns."""
+    with _postgres_server() as server:
+        found = postgres_sink.measure(server.dsn(), rows=rows, rounds=rounds)
+    return [
+        Row(
+            "the postgres sink alone, random ids",
+            f"{found['ratio']:.2f} × of the copy ({found['sink_rows_per_second']:,.0f} rows/s)",
+            "≥ 0.6 × of the copy",
+            found["ratio"] / 0.6,
+            dict(found),
+        )
     ]
 
 
