@@ -44,7 +44,11 @@ def memory(folder: Path, *, seconds: int) -> list[Row]:
 
 
 def sagging(folder: Path, *, seconds: int) -> list[Row]:
-    """Events a second of the server's own CPU time in the last ten seconds, against the first ten."""
+    """Events a second of the server's own CPU time in the last ten seconds, against the first ten.
+
+    The speed of a shared machine itself changes by more than is looked for here. The load generator is the witness: it
+    does the same for each request from first to last, so what its own CPU time a request has changed is the machine.
+    """
     samples = []
     with (
         processes.hermes(folder, SINKS="null") as server,
@@ -52,26 +56,25 @@ def sagging(folder: Path, *, seconds: int) -> list[Row]:
     ):
         time.sleep(1)  # the load's own start
         for _ in range(seconds + 1):
-            samples.append((time.perf_counter(), server.cpu_seconds(), server.metric("hermes_events_received_total")))
+            received = server.metric("hermes_events_received_total")
+            samples.append((received, time.perf_counter(), server.cpu_seconds(), processes.cpu_seconds(client.pid)))
             time.sleep(1)
         client.wait()
-
-    def between(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float]:
-        return (b[2] - a[2]) / (b[0] - a[0]), (b[2] - a[2]) / (b[1] - a[1])
-
-    first, last = between(samples[0], samples[_EDGE]), between(samples[-_EDGE - 1], samples[-1])
-    ratio = last[1] / first[1]
+    clock, cpu, witness = (
+        _rate(samples[-_EDGE - 1], samples[-1], column) / _rate(samples[0], samples[_EDGE], column)
+        for column in (1, 2, 3)
+    )
     return [
         Row(
             f"sagging: last ten seconds of {seconds} against the first",
-            f"{ratio:.3f} by server CPU ({last[0] / first[0]:.3f} by the clock)",
+            f"{cpu / witness:.3f} (by server CPU {cpu:.3f}, by the clock {clock:.3f}, the machine {witness:.3f})",
             "≥ 0.97",
-            ratio / 0.97,
-            {
-                "first_per_second": first[0],
-                "last_per_second": last[0],
-                "first_per_cpu": first[1],
-                "last_per_cpu": last[1],
-            },
+            cpu / witness / 0.97,
+            {"by_server_cpu": cpu, "by_the_clock": clock, "machine": witness},
         )
     ]
+
+
+def _rate(begin: tuple[float, ...], end: tuple[float, ...], column: int) -> float:
+    """Events a second of the time in this column of two samples, whose first column counts events."""
+    return (end[0] - begin[0]) / (end[column] - begin[column])
