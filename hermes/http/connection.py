@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from hermes.http.chunked import BodyTooLarge, ChunkedDecoder, ChunkedError
 from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, Wait, too_large
-from hermes.http.lane import Lane
+from hermes.http.lane import Lane, Timeouts
 from hermes.http.response import CONTINUE, Response, problem
 
 MAX_SLOTS = 64
@@ -39,6 +39,13 @@ class Phase(Enum):
     CHUNKED = auto()
     CLOSING = auto()
     HANDOVER = auto()
+
+
+def allowance(phase: Phase, timeouts: Timeouts) -> float:
+    """How long a connection may stay in a phase, in seconds."""
+    return {Phase.HEAD: timeouts.header, Phase.BODY: timeouts.body, Phase.CHUNKED: timeouts.body}.get(
+        phase, timeouts.idle
+    )
 
 
 # As names of the module, for looking a member up on its enum costs more than the rest of a comparison.

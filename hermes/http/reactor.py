@@ -20,7 +20,7 @@ from time import perf_counter
 import structlog
 import trio
 
-from hermes.http.connection import Connection, Phase
+from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
 
 _log = structlog.get_logger("hermes.http")
@@ -259,14 +259,10 @@ class Reactor:
             peer.deadline = self._now + self._allowance(peer)
 
     def _allowance(self, peer: _Peer) -> float:
-        timeouts, connection = self._timeouts, peer.connection
+        connection = peer.connection
         if connection.out:
-            return timeouts.write
-        if connection.waiting:
-            return float("inf")
-        return {Phase.HEAD: timeouts.header, Phase.BODY: timeouts.body, Phase.CHUNKED: timeouts.body}.get(
-            connection.phase, timeouts.idle
-        )
+            return self._timeouts.write
+        return float("inf") if connection.waiting else allowance(connection.phase, self._timeouts)
 
     def _send(self, peer: _Peer) -> bool:
         """Send what is ready. False if the connection ended, or some of it is left for later."""

@@ -16,7 +16,7 @@ from math import inf
 
 import trio
 
-from hermes.http.connection import Connection, Phase
+from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -175,7 +175,7 @@ class _Driver:
     def _stop_waiting(self) -> None:
         """A wait is over. The read that goes on meanwhile was given all the time in the world for it."""
         if not self.connection.waiting:
-            self._patience.deadline = trio.current_time() + self._allowance(self.connection.phase)
+            self._patience.deadline = trio.current_time() + allowance(self.connection.phase, self._timeouts)
         self._wake()
 
     def _wake(self) -> None:
@@ -198,7 +198,10 @@ class _Driver:
                     await trio.sleep(_HELD_BACK_SECONDS)
                     connection.resume()
                 if connection.phase is not phase or phase is Phase.IDLE or connection.out:
-                    phase, deadline = connection.phase, trio.current_time() + self._allowance(connection.phase)
+                    phase, deadline = (
+                        connection.phase,
+                        trio.current_time() + allowance(connection.phase, self._timeouts),
+                    )
                 self._wake()
 
     def _receive(self, data: bytes) -> None:
@@ -226,9 +229,3 @@ class _Driver:
             else:
                 await self._news.wait()
                 self._news = trio.Event()
-
-    def _allowance(self, phase: Phase) -> float:
-        timeouts = self._timeouts
-        return {Phase.HEAD: timeouts.header, Phase.BODY: timeouts.body, Phase.CHUNKED: timeouts.body}.get(
-            phase, timeouts.idle
-        )
