@@ -24,7 +24,7 @@ from hermes.config import Settings
 from hermes.edge import Edge
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.aggregate_flush import flush_aggregates
-from hermes.engine.dead_letters import DeadLetters, MemoryDeadLetters
+from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.engine.ledger import Account

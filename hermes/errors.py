@@ -42,3 +42,26 @@ class BatchRejected(HermesError):
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__(f"{len(reasons)} events rejected, the first: {next(iter(reasons.values()), '')}")
         self.reasons = dict(reasons)
+
+
+class LogUnavailable(HermesError):
+    """The log's storage does not work now: an I/O error, a database that is down. Nothing was appended; try later."""
+
+
+class LogFull(LogUnavailable):
+    """The log's storage has no room. Nothing was appended; an append succeeds again when there is room."""
+
+
+class StaleWriter(HermesError):
+    """Another writer has appended meanwhile: the index that this one expected is taken. It has to read, or to give up.
+
+    ``next_index`` is where the log stands.
+    """
+
+    def __init__(self, expected: int, next_index: int) -> None:
+        super().__init__(f"an append at index {expected} was refused: the log is at {next_index}")
+        self.next_index = next_index
+
+
+class LogDamaged(HermesError):
+    """A record of the log is not what was written. The operator acts: the message names the place and what to do."""

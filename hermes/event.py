@@ -85,6 +85,11 @@ class Batch(Sequence[Event]):
             self._events = list(chain.from_iterable([chunk.events for chunk in self.chunks]))
         return self._events
 
+    @property
+    def arrivals(self) -> list[float]:
+        """When each event arrived, in Unix seconds; as long as ``events``."""
+        return [chunk.received_at for chunk in self.chunks for _ in chunk.events]
+
     def __len__(self) -> int:
         return sum(map(len, self.chunks))
 

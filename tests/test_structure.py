@@ -20,7 +20,7 @@ SOURCES = sorted(path for folder in ("hermes", "sinks/hermes_sinks") for path in
 
 NURSERIES = {
     "hermes/app.py": "the tree of the service",
-    "hermes/cli.py": "the service, and the task that obeys signals",
+    "hermes/cli/serve.py": "the service, and the task that obeys signals",
     "hermes/control/server.py": "the connections of the control lane",
     "hermes/engine/delivery.py": "the workers of one sink",
     "hermes/http/reactor.py": "the lane, and its timer",

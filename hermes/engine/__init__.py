@@ -8,5 +8,4 @@
 | ``aggregate_flush`` | the counts, sent to the sinks as events now and then |
 | ``delivery``     | one sink: its buffer, its breaker, its retries, its workers |
 | ``ledger``       | what became of every event, for each sink, so that it adds up |
-| ``dead_letters`` | where an event goes that a sink refused for good |
 """

@@ -22,7 +22,7 @@ import trio
 from hermes.breaker import Breaker
 from hermes.config import Settings
 from hermes.dispatch import Dispatcher, QueueFull
-from hermes.engine.dead_letters import DeadLetter, DeadLetters
+from hermes.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.ledger import Account, Ledger
 from hermes.errors import BatchRejected, PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
@@ -159,7 +159,7 @@ class Delivery:
             answered = True
             self._tell("write failed", attempt=attempt, of=self._settings.retries + 1, reason=str(error))
         except BatchRejected as error:
-            self._bury(batch, error, attempt)
+            await self._bury(batch, error, attempt)
             answered = True
         except Exception as error:
             # The one place that knows whose bug it is: the traceback follows when it has come to the top.
@@ -179,17 +179,19 @@ class Delivery:
             _log.warning("breaker changed", sink=self.name, state=breaker.state.name.lower(), reason=str(failure or ""))
         return failure
 
-    def _bury(self, batch: Batch, rejected: BatchRejected, attempts: int) -> None:
+    async def _bury(self, batch: Batch, rejected: BatchRejected, attempts: int) -> None:
         """The named events are dead letters; all others are delivered."""
         count, refused = len(batch), sorted(rejected.reasons.items())
         strangers = [index for index, _ in refused if not 0 <= index < count]
         if strangers:  # before anything is counted, for this ends the process
             raise ValueError(f"sink {self.name!r} rejected index {strangers[0]} of {count} events") from rejected
-        now = time.time()
+        now, arrivals = time.time(), batch.arrivals
+        letters = []
         for index, reason in refused:
             # A copy, for the payload would keep the whole request's body alive.
             event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
-            self._dead_letters.add(DeadLetter(event, self.name, reason, attempts, now))
+            letters.append(DeadLetter(event, self.name, reason, attempts, now, arrivals[index]))
+        await self._dead_letters.add(letters)
         self._ledger.dead_letter(len(refused))
         self._ledger.deliver(count - len(refused))
         for index, reason in refused[:1]:

@@ -15,7 +15,7 @@ import trio
 
 from hermes.config import Settings
 from hermes.engine.aggregate import Aggregator
-from hermes.engine.dead_letters import MemoryDeadLetters
+from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.event import Chunk, Event

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hermes.config import Settings
 from hermes.engine.aggregate import Aggregator
-from hermes.engine.dead_letters import MemoryDeadLetters
+from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.errors import BatchRejected, SinkUnavailable

@@ -80,7 +80,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_both_packages_with_their_types_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"hermes/py.typed", "hermes_sinks/py.typed", "hermes/cli.py", "hermes_sinks/null.py"} <= set(names)
+    assert {"hermes/py.typed", "hermes_sinks/py.typed", "hermes/cli/serve.py", "hermes_sinks/null.py"} <= set(names)
     info = f"hermes_events-{__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"hermes", "hermes_sinks", info}
     assert f"{info}/licenses/LICENSE" in names

@@ -1,0 +1,66 @@
+"""What the commands share: the settings of the environment, mistakes in one line, tables. Called by every command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Column, Table
+
+from hermes.config import Settings, read_settings
+from hermes.errors import ConfigError, PluginError
+from hermes.http.listen import open_tls_context
+from hermes.sink import ConfiguredSink, configure_sinks
+
+
+def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what the operator can mend into one line."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        mistake: BaseException
+        try:
+            return command(*args, **kwargs)
+        except* (ConfigError, PluginError) as group:
+            mistake = group
+        while isinstance(mistake, BaseExceptionGroup):
+            mistake = mistake.exceptions[0]
+        click.echo(f"hermes: {mistake}", err=True)
+        # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
+        sys.exit(2)
+
+    return run
+
+
+def configure() -> tuple[Settings, list[ConfiguredSink]]:
+    """What the environment says, checked as far as can be without opening a socket or a sink.
+
+    Raises `ConfigError` or `PluginError`.
+    """
+    settings = read_settings(os.environ)
+    sinks = configure_sinks(settings.sink_names(), os.environ)
+    for sink in sinks:
+        if sink.plugin.check is not None:
+            sink.plugin.check(sink.settings, settings)
+    if settings.tls_cert:
+        open_tls_context(settings.tls_cert, settings.tls_key)
+    return settings, sinks
+
+
+def make_table(*columns: Column | str) -> Table:
+    """A table without lines. A column given by name alone is what one copies, so it is never cut."""
+    return Table(
+        *(Column(column, no_wrap=True) if isinstance(column, str) else column for column in columns),
+        box=None,
+        header_style="bold",
+    )
+
+
+def print_table(table: Table) -> None:
+    """Print it as it is: brackets in a value or in the name of an extra are no markup."""
+    Console(markup=False, highlight=False).print(table)

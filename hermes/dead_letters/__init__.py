@@ -1,0 +1,12 @@
+"""Dead letters: where an event goes that a sink refused for good.
+
+| file | idea |
+|---|---|
+| ``contract`` | a letter, a selection of letters, and what a store promises |
+| ``memory``   | the last ones, in memory: what DURABILITY=memory affords |
+"""
+
+from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection
+from hermes.dead_letters.memory import MemoryDeadLetters
+
+__all__ = ["DeadLetter", "DeadLetters", "MemoryDeadLetters", "Selection"]

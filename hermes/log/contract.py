@@ -1,0 +1,87 @@
+"""What a log is: an append-only sequence of records with four verbs, the one seam under all that Hermes keeps.
+
+Invariants, which `hermes.testing.check_log` tries on every engine:
+
+- Indexes count records from 0, without a gap, and never come again; ``first <= next``; a record is never changed.
+- `append` has returned: its records are durable by the engine's own standard and survive a crash of the process (and,
+  but for the engine ``memory``, its loss). Concurrent appends share commits. The records of one append are contiguous.
+- `append` has raised: nothing of it is in the log, and nothing of it will be.
+- What was cut away by `trim` gives its space back and is never read again.
+
+Implemented by the engines beside this file; used by the event journal, and by whatever needs a durable order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, as it was appended, and its place."""
+
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a reader of the log has made of all records below ``index``; ``state`` is in its own format."""
+
+    index: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatistics:
+    """What a log holds and has done since it was opened."""
+
+    first: int
+    """Index of the oldest record that is kept; equal to ``next`` when there is none."""
+    next: int
+    """Index that the next record gets."""
+    bytes: int
+    """Bytes of the records that are kept, without the engine's own overhead."""
+    appends: int
+    commits: int
+    """Appends share them, so this is at most ``appends`` for appends that succeeded."""
+    failed_commits: int
+
+
+class Log(Protocol):
+    """An open log; engines offer ``open_<engine>_log(...)`` as async context managers."""
+
+    first: int
+    next: int
+    snapshot: Snapshot | None
+    """The latest that `take_snapshot` made durable, also in an earlier life of the process."""
+
+    async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
+        """Append one or more records; return the index of the first once they are durable.
+
+        A call that is cancelled may have appended its records or not.
+
+        Raises `hermes.StaleWriter` when the next index is not ``expected_index``, `hermes.LogFull` for want of room,
+        `hermes.LogUnavailable` when the storage fails: an append may succeed later.
+        """
+
+    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
+        """Records in order from ``from_index`` on: at least one if there is any, and no more than the limits allow.
+
+        An index below ``first`` starts at ``first``, so the index of each record has to be looked at. A record that
+        `repair` found lost is skipped. Raises `hermes.LogUnavailable`, `hermes.LogDamaged`.
+        """
+
+    async def trim(self, to_index: int) -> None:
+        """Forget every record below ``to_index`` (``next`` at most) and give its space back.
+
+        Raises `hermes.LogUnavailable`.
+        """
+
+    async def take_snapshot(self, index: int, state: bytes) -> None:
+        """Keep ``state`` durably in the place of the last snapshot. Raises `hermes.LogUnavailable`."""
+
+    def statistics(self) -> LogStatistics:
+        """What the log holds and has done. Cheap."""
