@@ -1,4 +1,4 @@
-"""The same connection object on a Trio stream, a task each: the fast lane under TLS.
+"""The same connection object on a Trio stream, a task each: the fast lane under TLS, and over any stream that is lent.
 
 For each stream a reader feeds the connection and a writer sends what is ready, so that a response whose wait ends goes
 out while the client is silent. Invariants: whatever happens to a stream ends its own tasks and nothing else; the number
@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import inf
+from typing import Any
 
 import trio
 
@@ -20,7 +21,9 @@ from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-Handover = Callable[[Stream, bytes], Awaitable[None]]
+AnyStream = trio.abc.HalfCloseableStream | trio.SSLStream[Any]
+Place = socket.socket | trio.abc.Listener[Any]
+Handover = Callable[[Any, bytes], Awaitable[None]]
 
 _RECV_BYTES = 64 * 2**10
 _CLOSE_SECONDS = 2.0
@@ -30,12 +33,16 @@ _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
 
 class StreamServer:
-    """Accepts and serves with a task a connection. ``tls`` None: plain HTTP."""
+    """Accepts and serves with a task a connection. ``tls`` None: plain HTTP.
+
+    It listens on sockets, or on whatever else gives streams that can say they send no more: those of a simulated
+    network. What is handed over is such a stream, or the TLS session on it.
+    """
 
     def __init__(
         self,
         lane: Lane,
-        listeners: Sequence[socket.socket],
+        listeners: Sequence[Place],
         hand_over: Handover,
         timeouts: Timeouts,
         max_connections: int,
@@ -48,7 +55,7 @@ class StreamServer:
         self._tls = tls
         self._room = trio.Semaphore(max_connections)
         self._accepting = trio.CancelScope()
-        self._drivers: set[_Driver] = set()
+        self._drivers: dict[_Driver, None] = {}  # in the order they came: a set's order changes from run to run
         self._emptied: trio.Event | None = None
 
     @property
@@ -58,7 +65,7 @@ class StreamServer:
 
     async def serve(self) -> None:
         """Serve until cancelled."""
-        listeners = [_BoundedListener(sock, self._room) for sock in self._listeners]
+        listeners = [_BoundedListener(_accepting(place), self._room) for place in self._listeners]
         async with trio.open_nursery() as connections:
             with self._accepting:
                 await trio.serve_listeners(self._serve, listeners, handler_nursery=connections)
@@ -73,12 +80,12 @@ class StreamServer:
             self._emptied = trio.Event()
             await self._emptied.wait()
 
-    async def _serve(self, accepted: trio.SocketStream) -> None:
-        stream: Stream = accepted
+    async def _serve(self, accepted: trio.abc.HalfCloseableStream) -> None:
+        stream: AnyStream = accepted
         if self._tls is not None:
             stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
         driver = _Driver(self._lane, stream, self._timeouts)
-        self._drivers.add(driver)
+        self._drivers[driver] = None
         try:
             if not await driver.agrees_on_http2():
                 await driver.run()
@@ -96,16 +103,18 @@ class StreamServer:
                 self._room.release()
 
     def _forget(self, driver: _Driver) -> None:
-        self._drivers.discard(driver)
+        self._drivers.pop(driver, None)
         if not self._drivers and self._emptied is not None:
             self._emptied.set()
 
 
-async def close_gently(stream: Stream) -> None:
+async def close_gently(stream: AnyStream) -> None:
     """Close our side first, so that the last response is not lost to bytes that the client still sends."""
     with trio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(*_GONE):
-        transport = stream
-        if isinstance(stream, trio.SSLStream):
+        transport: trio.abc.HalfCloseableStream
+        if not isinstance(stream, trio.SSLStream):
+            transport = stream
+        else:
             transport = stream.transport_stream
             # Ends at once with an error if the client still sends; but our end of the TLS session has been said.
             with suppress(*_GONE):
@@ -116,20 +125,27 @@ async def close_gently(stream: Stream) -> None:
     await trio.aclose_forcefully(stream)
 
 
-class _BoundedListener(trio.abc.Listener[trio.SocketStream]):
+def _accepting(place: Place) -> trio.abc.Listener[Any]:
+    if isinstance(place, socket.socket):
+        return trio.SocketListener(trio.socket.from_stdlib_socket(place))
+    return place
+
+
+class _BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
     """Accepts only while there is room for a connection; whoever serves it gives the room back."""
 
-    def __init__(self, sock: socket.socket, room: trio.Semaphore) -> None:
-        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    def __init__(self, listener: trio.abc.Listener[Any], room: trio.Semaphore) -> None:
+        self._listener = listener
         self._room = room
 
-    async def accept(self) -> trio.SocketStream:
+    async def accept(self) -> trio.abc.HalfCloseableStream:
         await self._room.acquire()
         try:
-            return await self._listener.accept()
+            accepted: trio.abc.HalfCloseableStream = await self._listener.accept()
         except BaseException:
             self._room.release()
             raise
+        return accepted
 
     async def aclose(self) -> None:
         await self._listener.aclose()
@@ -138,7 +154,7 @@ class _BoundedListener(trio.abc.Listener[trio.SocketStream]):
 class _Driver:
     """One stream and its connection."""
 
-    def __init__(self, lane: Lane, stream: Stream, timeouts: Timeouts) -> None:
+    def __init__(self, lane: Lane, stream: AnyStream, timeouts: Timeouts) -> None:
         self.connection = Connection(lane, self._stop_waiting)
         self._stream = stream
         self._lane = lane
@@ -149,7 +165,7 @@ class _Driver:
 
     async def agrees_on_http2(self) -> bool:
         """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""
-        if isinstance(self._stream, trio.SocketStream):
+        if not isinstance(self._stream, trio.SSLStream):
             return False
         with trio.fail_after(self._timeouts.header):
             await self._stream.do_handshake()
