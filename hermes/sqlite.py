@@ -8,9 +8,10 @@ store of dead letters.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -69,12 +70,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def connect(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open or make the file, and its folder for this user alone. Blocking.
+    """Open or make the file and its folder, both for this user alone. Blocking.
 
     Raises `ConfigError` for a file that is not ours or cannot be opened; sqlite3's own errors for a damaged one.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # Not by opening it: closing the file again would end the locks of other connections in this process.
+            os.mknod(path, 0o600)  # SQLite gives the files beside it the same mode
         connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.OperationalError) as error:
         raise ConfigError(f"{path}: cannot be opened: {error}") from error
@@ -87,25 +91,60 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    made = _is_made(connection, path, schema)
+    if not made:
+        for pragma in schema.pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    _switch_to_wal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    if made:
+        return
+    with transaction(connection):
+        if not _is_made(connection, path, schema):  # another process may have made it meanwhile
+            for statement in _statements(schema.script):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.application_id}")
+            connection.execute(f"PRAGMA user_version = {schema.version}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Two processes that switch the same file at once would wait for each other: SQLite refuses one of them at once."""
+    for last in (False, True):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if last or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            with transaction(connection):
+                pass  # this one waits for the other
+        else:
+            return
+
+
+def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool:
+    """Whether the file is ours already; False: it is empty. Raises `ConfigError` for any other."""
+    # In one statement, for another process may be making it at this moment.
+    application, version, tables = connection.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "
+        "(SELECT count(*) FROM sqlite_schema)"
+    ).fetchone()
     if application != schema.application_id and (application or tables):
         raise ConfigError(f"{path}: the database belongs to another program; name another folder")
     if version > schema.version:
         raise ConfigError(
             f"{path}: written by a newer Hermes (schema {version}, this one knows {schema.version}); upgrade"
         )
-    if not tables:
-        for pragma in schema.pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    if not tables:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {schema.script}; PRAGMA application_id = {schema.application_id}; "
-            f"PRAGMA user_version = {schema.version}; COMMIT;"
-        )
+    return bool(tables)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; ``executescript`` would begin by ending the transaction that is open."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@
 |---|---|
 | ``contract`` | a letter, a selection of letters, and what a store promises |
 | ``memory``   | the last ones, in memory: what DURABILITY=memory affords |
+| ``rows``     | a letter as a row of a table, for the durable stores; pure |
+| ``sqlite``   | one file, which the service and ``hermes dlq`` use at the same time |
 """
 
 from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection

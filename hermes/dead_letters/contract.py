@@ -1,19 +1,27 @@
 """What a store of dead letters is: events that a sink refused for good, kept for somebody to look at and send again.
 
 Invariants: `DeadLetters.add` has returned: the letters are kept by the store's own standard. A letter has a number,
-given once; an event that the same sink refuses again, byte for byte, takes the place of its older letter under the same
-number. A store is bounded, and what leaves it for want of room is counted.
+given once and never again, and a later letter's is higher; an event that the same sink refuses again, byte for byte,
+takes the place of its older letter under the same number. A store is bounded, and what leaves it for want of room is
+counted. No call holds more than a page of letters in memory.
 
 Implemented by the stores beside this file; written by the deliveries; read by ``hermes dlq`` and ``/dead-letters``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hermes.event import Event
+
+PAGE_LETTERS = 100
+PAGE_BYTES = 8 * 2**20
+"""The bounds of a page, where its reader names none: letters, and bytes of payload."""
+
+MAX_NUMBER = 2**63 - 1
+"""The highest number that any store can give a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +45,42 @@ class Selection:
     sink: str | None = None
     type: str | None = None
     reason: str | None = None
-    """A part of the reason, in any case of letters."""
+    """A part of the reason; ASCII letters in any case."""
     since: float | None = None
     """Unix seconds: refused at that moment or later."""
     numbers: Sequence[int] | None = None
+    up_to: int | None = None
+    """The highest number; with `DeadLetters.last`: what is there now, whatever comes meanwhile."""
 
 
 class DeadLetters(Protocol):
-    """An open store."""
+    """An open store. Every call raises `hermes.LogUnavailable` when the storage fails.
+
+    It has then done nothing; only `remove` may have done a part.
+    """
 
     evicted: int
     """Letters that made room for newer ones, since the store was opened."""
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters; the oldest make room. Raises `hermes.LogUnavailable` when the storage fails."""
+        """Keep letters; the oldest make room."""
 
-    async def page(self, selection: Selection, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
-        """The first ``limit`` letters that match and have a number above ``after``, in the order of their numbers."""
+    async def page(
+        self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
+    ) -> list[DeadLetter]:
+        """The first letters that match and have a number above ``after``, in the order of their numbers.
 
-    async def count(self, selection: Selection) -> int:
-        """How many letters match."""
+        At least one if there is any; at most ``limit``, and as many as fit in ``max_bytes`` of payload.
+        """
 
-    async def remove(self, numbers: Sequence[int]) -> int:
-        """Forget these letters for good; return how many of them there were."""
+    async def count(self, selection: Selection) -> Mapping[str, int]:
+        """How many letters match, by sink; sinks without any are left out."""
+
+    async def last(self) -> int:
+        """The highest number of a letter that is kept, 0 if there is none."""
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
         """Write reason, attempts and time of letters that were refused again, by their numbers; gone ones stay gone."""
+
+    async def remove(self, selection: Selection) -> int:
+        """Forget the letters that match for good; return how many of them there were."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 
 import trio
 
-from hermes.dead_letters.contract import DeadLetter, Selection
-from hermes.event import Event
+from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.rows import identity, tidy
 
 
 class MemoryDeadLetters:
@@ -22,48 +22,66 @@ class MemoryDeadLetters:
         self._bytes = 0
         self._next = 1
         self._letters: dict[int, DeadLetter] = {}  # by number, oldest first
-        self._numbers: dict[tuple[object, ...], int] = {}
+        self._numbers: dict[tuple[str, bytes], int] = {}  # by sink and identity of the event
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters; the oldest make room."""
         await trio.lowlevel.checkpoint()
         for letter in letters:
-            number = self._numbers.get(_identity(letter))
+            key = _key(letter)
+            number = self._numbers.get(key)
             if number is not None:
-                self._replace(replace(letter, number=number))
+                self._replace(replace(letter, number=number, reason=tidy(letter.reason)))
                 continue
-            self._numbers[_identity(letter)] = self._next
-            self._letters[self._next] = replace(letter, number=self._next)
-            self._bytes += _size(letter)
+            self._numbers[key] = self._next
+            self._letters[self._next] = kept = replace(letter, number=self._next, reason=tidy(letter.reason))
+            self._bytes += _size(kept)
             self._next += 1
         while len(self._letters) > self._max_letters or self._bytes > self._max_bytes:
             self._forget(next(iter(self._letters)))
             self.evicted += 1
 
-    async def page(self, selection: Selection, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
-        """The first ``limit`` letters that match and have a number above ``after``, in the order of their numbers."""
+    async def page(
+        self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
+    ) -> list[DeadLetter]:
+        """The first letters that match and have a number above ``after``, in the order of their numbers."""
         await trio.lowlevel.checkpoint()
-        return list(islice((letter for letter in self._select(selection) if letter.number > after), limit))
+        letters: list[DeadLetter] = []
+        for letter in self._select(selection):
+            if letter.number > after:
+                max_bytes -= len(letter.event.payload)
+                if len(letters) == limit or (letters and max_bytes < 0):
+                    break
+                letters.append(letter)
+        return letters
 
-    async def count(self, selection: Selection) -> int:
-        """How many letters match."""
+    async def count(self, selection: Selection) -> Mapping[str, int]:
+        """How many letters match, by sink."""
         await trio.lowlevel.checkpoint()
-        return sum(1 for _ in self._select(selection))
+        return dict(sorted(Counter(letter.sink for letter in self._select(selection)).items()))
 
-    async def remove(self, numbers: Sequence[int]) -> int:
-        """Forget these letters for good; return how many of them there were."""
+    async def last(self) -> int:
+        """The highest number of a letter that is kept, 0 if there is none."""
         await trio.lowlevel.checkpoint()
-        known = [number for number in dict.fromkeys(numbers) if number in self._letters]
-        for number in known:
-            self._forget(number)
-        return len(known)
+        return next(reversed(self._letters), 0)
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
         """Write reason, attempts and time of letters that were refused again, by their numbers; gone ones stay gone."""
         await trio.lowlevel.checkpoint()
         for letter in letters:
-            if letter.number in self._letters:
-                self._replace(letter)
+            kept = self._letters.get(letter.number)
+            if kept is not None:
+                self._replace(
+                    replace(kept, reason=tidy(letter.reason), attempts=letter.attempts, rejected_at=letter.rejected_at)
+                )
+
+    async def remove(self, selection: Selection) -> int:
+        """Forget the letters that match for good; return how many of them there were."""
+        await trio.lowlevel.checkpoint()
+        found = [letter.number for letter in self._select(selection)]
+        for number in found:
+            self._forget(number)
+        return len(found)
 
     def __iter__(self) -> Iterator[DeadLetter]:
         return iter(self._letters.values())
@@ -73,13 +91,14 @@ class MemoryDeadLetters:
 
     def _select(self, selection: Selection) -> Iterator[DeadLetter]:
         wanted = None if selection.numbers is None else frozenset(selection.numbers)
-        part = (selection.reason or "").lower()
+        part = None if selection.reason is None else _fold(selection.reason)
         for number, letter in self._letters.items():
             if (
                 (wanted is None or number in wanted)
+                and (selection.up_to is None or number <= selection.up_to)
                 and selection.sink in (None, letter.sink)
                 and selection.type in (None, letter.event.type)
-                and part in letter.reason.lower()
+                and (part is None or part in _fold(letter.reason))
                 and (selection.since is None or letter.rejected_at >= selection.since)
             ):
                 yield letter
@@ -90,14 +109,17 @@ class MemoryDeadLetters:
 
     def _forget(self, number: int) -> None:
         letter = self._letters.pop(number)
-        del self._numbers[_identity(letter)]
+        del self._numbers[_key(letter)]
         self._bytes -= _size(letter)
 
 
-def _identity(letter: DeadLetter) -> tuple[object, ...]:
-    event: Event = letter.event
-    return letter.sink, event.id, event.user_id, event.type, event.timestamp, bytes(event.payload)
+def _key(letter: DeadLetter) -> tuple[str, bytes]:
+    return letter.sink, identity(letter.event)
+
+
+def _fold(text: str) -> bytes:
+    return text.encode().lower()  # of bytes: ASCII letters alone, as in the other stores
 
 
 def _size(letter: DeadLetter) -> int:
-    return len(memoryview(letter.event.payload)) + len(letter.reason)
+    return len(letter.event.payload) + len(letter.reason)

@@ -1,0 +1,189 @@
+"""The store of dead letters in one SQLite file, for DURABILITY=disk.
+
+Invariants: a call that returns has committed (see `hermes.sqlite`), so its letters survive a crash; the running service
+and ``hermes dlq`` use the file at the same time, each within `hermes.sqlite.LOCK_TIMEOUT`; what is removed in numbers
+gives its space back. A long removal is made of short transactions, so that nobody else waits for all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+from typing import TypeVar
+
+from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
+from hermes.errors import ConfigError, LogUnavailable
+from hermes.sqlite import Database, Schema, open_database, transaction
+
+FILE_NAME = "dead-letters.db"
+REMOVED_AT_ONCE = 1000  # letters of one transaction
+JOURNAL_BYTES = 16 * 2**20  # what the write-ahead log keeps of the disk after a checkpoint
+
+SCHEMA = Schema(
+    application_id=0x48524D44,  # "HRMD"
+    version=1,
+    # The payload comes last: looking at the other columns reads none of its pages.
+    script="""
+        CREATE TABLE letters (
+            number      INTEGER PRIMARY KEY AUTOINCREMENT,
+            sink        TEXT NOT NULL,
+            id          TEXT NOT NULL,
+            user_id     TEXT NOT NULL,
+            type        TEXT NOT NULL,
+            timestamp   INTEGER NOT NULL, -- Unix seconds
+            reason      TEXT NOT NULL,
+            attempts    INTEGER NOT NULL,
+            rejected_at REAL NOT NULL,    -- Unix seconds
+            received_at REAL NOT NULL,    -- Unix seconds
+            digest      BLOB NOT NULL,    -- of the event
+            payload     BLOB NOT NULL,    -- the client's own JSON text
+            UNIQUE (sink, digest)
+        )
+    """,
+    pragmas=("auto_vacuum = INCREMENTAL",),
+)
+
+_ADD = f"""
+INSERT INTO letters ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join("?" * len(COLUMNS))})
+ON CONFLICT (sink, digest) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
+    rejected_at = excluded.rejected_at, received_at = excluded.received_at
+"""  # noqa: S608 - the columns are ours
+_EVICT = """
+DELETE FROM letters WHERE number IN (
+    SELECT number FROM letters ORDER BY number LIMIT max(0, (SELECT count(*) FROM letters) - ?)
+)
+"""
+_AMEND = "UPDATE letters SET reason = ?, attempts = ?, rejected_at = ? WHERE number = ?"
+
+ResultT = TypeVar("ResultT")
+
+
+class SqliteDeadLetters:
+    """A store over an open database; it keeps the last ``max_letters``. See `DeadLetters`."""
+
+    def __init__(self, database: Database, max_letters: int) -> None:
+        self.evicted = 0
+        self._database = database
+        self._max_letters = max_letters
+
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters, on the disk; the oldest make room."""
+
+        def add(connection: sqlite3.Connection) -> int:
+            rows = latest(letters)
+            with transaction(connection):
+                connection.executemany(_ADD, rows)
+                return connection.execute(_EVICT, [self._max_letters]).rowcount
+
+        self.evicted += await self._run(add)
+
+    async def page(
+        self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
+    ) -> list[DeadLetter]:
+        """The first letters that match and have a number above ``after``, in the order of their numbers."""
+        condition, values = _where(selection)
+
+        def page(connection: sqlite3.Connection) -> list[DeadLetter]:
+            query = f"SELECT {', '.join(COLUMNS)} FROM letters WHERE {condition} AND number > ? ORDER BY number LIMIT ?"  # noqa: S608
+            letters: list[DeadLetter] = []
+            size = 0
+            with closing(connection.execute(query, [*values, after, limit])) as rows:
+                for row in rows:
+                    size += len(row[-1])
+                    if letters and size > max_bytes:
+                        break
+                    letters.append(from_row(row))
+            return letters
+
+        return await self._run(page)
+
+    async def count(self, selection: Selection) -> Mapping[str, int]:
+        """How many letters match, by sink."""
+        condition, values = _where(selection)
+        query = f"SELECT sink, count(*) FROM letters WHERE {condition} GROUP BY sink ORDER BY sink"  # noqa: S608
+        return await self._run(lambda connection: dict(connection.execute(query, values).fetchall()))
+
+    async def last(self) -> int:
+        """The highest number of a letter that is kept, 0 if there is none."""
+
+        def last(connection: sqlite3.Connection) -> int:
+            (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM letters").fetchone()
+            return int(number)
+
+        return await self._run(last)
+
+    async def amend(self, letters: Sequence[DeadLetter]) -> None:
+        """Write reason, attempts and time of letters that were refused again, by their numbers."""
+
+        def amend(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.executemany(
+                    _AMEND,
+                    [(tidy(letter.reason), letter.attempts, letter.rejected_at, letter.number) for letter in letters],
+                )
+
+        await self._run(amend)
+
+    async def remove(self, selection: Selection) -> int:
+        """Forget the letters that match for good; return how many of them there were."""
+        condition, values = _where(selection)
+        statement = f"DELETE FROM letters WHERE number IN (SELECT number FROM letters WHERE {condition} LIMIT ?)"  # noqa: S608
+
+        def remove(connection: sqlite3.Connection) -> int:
+            with transaction(connection):
+                removed = connection.execute(statement, [*values, REMOVED_AT_ONCE]).rowcount
+            connection.executescript("PRAGMA incremental_vacuum")  # a script, for `execute` would free a single page
+            return removed
+
+        removed = part = await self._run(remove)
+        while part == REMOVED_AT_ONCE:
+            part = await self._run(remove)
+            removed += part
+        return removed
+
+    async def _run(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        try:
+            return await self._database.run(function)
+        except sqlite3.ProgrammingError:
+            raise  # ours to mend
+        except sqlite3.DatabaseError as error:
+            raise LogUnavailable(f"the dead letters in {self._database.path}: {error}") from error
+
+
+def _where(selection: Selection) -> tuple[str, list[str | float]]:
+    """The condition of a selection and its values."""
+    parts: list[tuple[str, str | float]] = []
+    if selection.sink is not None:
+        parts.append(("sink = ?", selection.sink))
+    if selection.type is not None:
+        parts.append(("type = ?", selection.type))
+    if selection.reason is not None:
+        parts.append(("instr(lower(reason), lower(?)) > 0", selection.reason))  # SQLite's lower knows ASCII alone
+    if selection.since is not None:
+        parts.append(("rejected_at >= ?", selection.since))
+    if selection.numbers is not None:
+        parts.append(("number IN (SELECT value FROM json_each(?))", json.dumps(list(selection.numbers))))
+    if selection.up_to is not None:
+        parts.append(("number <= ?", selection.up_to))
+    return " AND ".join(["TRUE", *(condition for condition, _ in parts)]), [value for _, value in parts]
+
+
+@asynccontextmanager
+async def open_sqlite_dead_letters(path: Path, max_letters: int) -> AsyncIterator[SqliteDeadLetters]:
+    """Open or make the store in the file ``path``, for this user alone; it keeps the last ``max_letters``.
+
+    Raises `hermes.ConfigError` for a file that cannot be used, and says why.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(open_database(path, SCHEMA))
+            await database.run(lambda connection: connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}"))
+        except sqlite3.OperationalError as error:
+            raise ConfigError(f"{path}: cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(f"{path}: cannot be used: {error}; move it away to begin a new one") from error
+        yield SqliteDeadLetters(database, max_letters)
