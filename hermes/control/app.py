@@ -34,10 +34,13 @@ DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes
 
 @dataclass(frozen=True)
 class Views:
-    """What the control lane shows, each a callable of whoever owns it. ``debug`` None: debugging answers 404."""
+    """What the control lane shows, each a callable of whoever owns it. ``ready`` says why not, if so.
+
+    ``debug`` and ``accounting`` None: debugging answers 404.
+    """
 
     version: str
-    ready: Callable[[], bool]
+    ready: Callable[[], str | None]
     aggregates: Callable[[], Mapping[str, int]]
     metrics: Callable[[str], tuple[bytes, str]]
     observe: Callable[[str, int, float], None]
@@ -46,6 +49,7 @@ class Views:
     ingest: Route
     body_budget: BodyBudget
     debug: DebugAnswer | None = None
+    accounting: Callable[[], Mapping[str, object]] | None = None
 
 
 def make_app(views: Views) -> QuartTrio:
@@ -90,9 +94,10 @@ def make_app(views: Views) -> QuartTrio:
 
     @app.get("/ready")
     async def ready() -> QuartResponse | dict[str, str]:
-        if views.ready():
+        why_not = views.ready()
+        if why_not is None:
             return {"status": "ready"}
-        return _to_quart(problem(503, "draining: no new events are taken", {"Retry-After": "1"}))
+        return _to_quart(problem(503, why_not, {"Retry-After": "1"}))
 
     @app.get("/aggregates")
     async def aggregates() -> Mapping[str, int]:
@@ -104,6 +109,12 @@ def make_app(views: Views) -> QuartTrio:
         return QuartResponse(body, content_type=content_type)
 
     _add_ingest(app, views)
+    if (accounting := views.accounting) is not None:
+
+        @app.get("/debug/accounting")
+        async def show_accounts() -> Mapping[str, object]:
+            return dict(accounting())
+
     if views.debug is not None:
         _add_debug(app, views.debug)
     app.asgi_app = _guard(app.asgi_app, views)  # type: ignore[method-assign]

@@ -6,6 +6,7 @@
 | ``memory``   | the last ones, in memory: what DURABILITY=memory affords |
 | ``rows``     | a letter as a row of a table, for the durable stores; pure |
 | ``sqlite``   | one file, which the service and ``hermes dlq`` use at the same time |
+| ``postgres`` | a table that all instances share; imported by whoever has the driver |
 """
 
 from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection

@@ -24,7 +24,7 @@ COLUMNS = (
     "id",
     "user_id",
     "type",
-    "timestamp",
+    "ts",
     "reason",
     "attempts",
     "rejected_at",

@@ -34,7 +34,7 @@ SCHEMA = Schema(
             id          TEXT NOT NULL,
             user_id     TEXT NOT NULL,
             type        TEXT NOT NULL,
-            timestamp   INTEGER NOT NULL, -- Unix seconds
+            ts          INTEGER NOT NULL, -- Unix seconds
             reason      TEXT NOT NULL,
             attempts    INTEGER NOT NULL,
             rejected_at REAL NOT NULL,    -- Unix seconds

@@ -15,7 +15,7 @@ from hermes.postgres.connecting import CONNECT_TIMEOUT
 from hermes.postgres.connection import CLEANUP_TIMEOUT, Connection, open_connection
 from hermes.postgres.copying import Copy
 from hermes.postgres.cursor import Cursor
-from hermes.postgres.errors import PoolClosed, PoolTimeout
+from hermes.postgres.errors import Error, PoolClosed, PoolTimeout, tell
 from hermes.postgres.pool import Pool, PoolStatistics, open_pool
 from hermes.postgres.transaction import Transaction
 
@@ -25,6 +25,7 @@ __all__ = [
     "Connection",
     "Copy",
     "Cursor",
+    "Error",
     "Pool",
     "PoolClosed",
     "PoolStatistics",
@@ -32,4 +33,5 @@ __all__ = [
     "Transaction",
     "open_connection",
     "open_pool",
+    "tell",
 ]

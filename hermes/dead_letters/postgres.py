@@ -1,0 +1,235 @@
+"""The store of dead letters in a Postgres table that all instances share, for DURABILITY=postgres.
+
+Invariants: a call that returns has committed; what changes the table takes its turn (an advisory lock), so that no two
+instances evict too much or wait for each other in a circle; every call ends within `CALL_TIMEOUT`. Nothing is dialed
+before the first call, and a server that is down is what that call says. Needs the extra ``postgres``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
+from hermes.errors import ConfigError, LogUnavailable
+from hermes.postgres import Connection, Error, Pool, open_pool, tell
+
+TABLE = "hermes_dead_letters"
+SCHEMA_VERSION = 1
+CALL_TIMEOUT = 30.0
+"""Seconds that a call, or one transaction of a long removal, may take, getting a connection included."""
+
+ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included
+REMOVED_AT_ONCE = 1000  # letters of one transaction
+SLICE = 500  # letters made into rows between two checkpoints
+CONNECTIONS = 2
+
+_MAKE = f"""
+CREATE TABLE {TABLE} (
+    number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sink        text NOT NULL,
+    id          text NOT NULL,
+    user_id     text NOT NULL,
+    type        text NOT NULL,
+    ts          bigint NOT NULL,           -- Unix seconds
+    reason      text NOT NULL,
+    attempts    bigint NOT NULL,
+    rejected_at double precision NOT NULL, -- Unix seconds
+    received_at double precision NOT NULL, -- Unix seconds
+    digest      bytea NOT NULL,            -- of the event
+    payload     bytea NOT NULL,            -- the client's own JSON text
+    UNIQUE (sink, digest)
+);
+COMMENT ON TABLE {TABLE} IS 'Hermes dead letters, schema {SCHEMA_VERSION}'
+""".encode()
+# Not to_regclass, which may remember from before it waited for its turn that there is no table.
+_FIND = f"""
+SELECT substring(obj_description(oid, 'pg_class') FROM 'Hermes dead letters, schema (\\d+)')::integer
+FROM pg_class WHERE relname = '{TABLE}' AND pg_table_is_visible(oid)
+""".encode()  # noqa: S608
+# The lock comes in a transaction that sees what was committed while it waited, whatever the server's default is.
+_TAKE_TURN = b"""
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SELECT pg_advisory_xact_lock(x'6865726D65736401'::bigint)
+"""
+_ADD = f"""
+INSERT INTO {TABLE} ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join(["%s"] * len(COLUMNS))})
+ON CONFLICT (sink, digest) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
+    rejected_at = excluded.rejected_at, received_at = excluded.received_at
+""".encode()  # noqa: S608 - the columns are ours
+_MAY_BE_FULL = f"SELECT max(number) - min(number) >= %s FROM {TABLE}".encode()  # noqa: S608
+_EVICT = f"""
+DELETE FROM {TABLE} WHERE number IN (
+    SELECT number FROM {TABLE} ORDER BY number LIMIT greatest(0, (SELECT count(*) FROM {TABLE}) - %s)
+)
+""".encode()  # noqa: S608
+_AMEND = f"UPDATE {TABLE} SET reason = %s, attempts = %s, rejected_at = %s WHERE number = %s".encode()  # noqa: S608
+
+
+class PostgresDeadLetters:
+    """A store over an open pool; it keeps the last ``max_letters``. See `DeadLetters`."""
+
+    def __init__(self, pool: Pool, max_letters: int) -> None:
+        self.evicted = 0
+        self._pool = pool
+        self._max_letters = max_letters
+        self._preparing = trio.Lock()
+        self._prepared = False
+
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters, committed; the oldest make room."""
+        rows = await _make_rows(letters)
+        async with self._change() as connection:
+            await connection.cursor().executemany(_ADD, rows)
+            evicted = 0
+            (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
+            if may_be_full:
+                evicted = (await connection.execute(_EVICT, [self._max_letters])).rowcount
+        self.evicted += evicted
+
+    async def page(
+        self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
+    ) -> list[DeadLetter]:
+        """The first letters that match and have a number above ``after``, in the order of their numbers."""
+        condition, values = _where(selection)
+        columns = ", ".join(COLUMNS)
+        query = f"""
+        SELECT {columns} FROM (
+            SELECT *, sum(octet_length(payload)) OVER up_to_here AS total, row_number() OVER up_to_here AS place
+            FROM (
+                SELECT * FROM {TABLE} WHERE {condition} AND number > %s ORDER BY number LIMIT %s
+            ) AS matching WINDOW up_to_here AS (ORDER BY number)
+        ) AS measured WHERE total <= %s OR place = 1 ORDER BY number
+        """  # noqa: S608
+        async with self._connection() as connection:
+            cursor = await connection.execute(query.encode(), [*values, after, limit, max_bytes])
+            return [from_row(row) for row in await cursor.fetchall()]
+
+    async def count(self, selection: Selection) -> Mapping[str, int]:
+        """How many letters match, by sink."""
+        condition, values = _where(selection)
+        query = f"SELECT sink, count(*) FROM {TABLE} WHERE {condition} GROUP BY sink"  # noqa: S608
+        async with self._connection() as connection:
+            return dict(sorted(await (await connection.execute(query.encode(), values)).fetchall()))
+
+    async def last(self) -> int:
+        """The highest number of a letter that is kept, 0 if there is none."""
+        async with self._connection() as connection:
+            (number,) = await _fetch_one(connection, f"SELECT coalesce(max(number), 0) FROM {TABLE}".encode())  # noqa: S608
+        return int(number)
+
+    async def amend(self, letters: Sequence[DeadLetter]) -> None:
+        """Write reason, attempts and time of letters that were refused again, by their numbers."""
+        rows = [(tidy(letter.reason), letter.attempts, letter.rejected_at, letter.number) for letter in letters]
+        async with self._change() as connection:
+            await connection.cursor().executemany(_AMEND, rows)
+
+    async def remove(self, selection: Selection) -> int:
+        """Forget the letters that match for good; return how many of them there were."""
+        condition, values = _where(selection)
+        statement = f"""
+        DELETE FROM {TABLE} WHERE number IN (SELECT number FROM {TABLE} WHERE {condition} ORDER BY number LIMIT %s)
+        """  # noqa: S608
+        removed, part = 0, REMOVED_AT_ONCE
+        while part == REMOVED_AT_ONCE:
+            async with self._change() as connection:
+                part = (await connection.execute(statement.encode(), [*values, REMOVED_AT_ONCE])).rowcount
+            removed += part
+        return removed
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction of its own, while no other Hermes changes the table."""
+        async with self._connection() as connection, connection.transaction():
+            await connection.execute(_TAKE_TURN)
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection to the server, with the table made. Raises `LogUnavailable` for what happens in the block."""
+        try:
+            with trio.fail_after(CALL_TIMEOUT):
+                async with self._pool.connection() as connection:
+                    if connection.info.encoding != "utf-8":
+                        await connection.execute("SET client_encoding TO 'UTF8'")
+                    await self._prepare(connection)
+                    yield connection
+        except Error as error:
+            self._prepared = False  # the table may be what is missing
+            raise LogUnavailable(f"the dead letters in Postgres: {tell(error)}") from error
+        except trio.TooSlowError as error:
+            raise LogUnavailable(f"the dead letters in Postgres: no answer within {CALL_TIMEOUT:g} s") from error
+
+    async def _prepare(self, connection: Connection) -> None:
+        async with self._preparing:
+            if self._prepared:
+                return
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise LogUnavailable(
+                    f"DB_DSN: the database's encoding is {encoding}, and not every event can be kept in it: "
+                    "make one with ENCODING 'UTF8'"
+                )
+            async with connection.transaction():
+                await connection.execute(_TAKE_TURN)
+                found = await (await connection.execute(_FIND)).fetchone()
+                if found is None:
+                    await connection.execute(_MAKE)
+                elif found != (SCHEMA_VERSION,):
+                    raise LogUnavailable(
+                        f"the table {TABLE} is not one that this Hermes knows (schema {found[0]}, this one has "
+                        f"{SCHEMA_VERSION}): upgrade, or rename the table"
+                    )
+            self._prepared = True
+
+
+async def _make_rows(letters: Sequence[DeadLetter]) -> list[tuple[str | int | float | bytes, ...]]:
+    rows = []
+    for start in range(0, len(letters), SLICE):
+        rows += latest(letters[start : start + SLICE])
+        await trio.lowlevel.checkpoint()
+    return rows
+
+
+async def _fetch_one(connection: Connection, query: bytes, values: Sequence[Any] = ()) -> tuple[Any, ...]:
+    row = await (await connection.execute(query, values)).fetchone()
+    assert row is not None  # noqa: S101 - these queries always have one
+    return row
+
+
+def _where(selection: Selection) -> tuple[str, list[Any]]:
+    """The condition of a selection and its values."""
+    parts: list[tuple[str, Any]] = []
+    if selection.sink is not None:
+        parts.append(("sink = %s", selection.sink))
+    if selection.type is not None:
+        parts.append(("type = %s", selection.type))
+    if selection.reason is not None:
+        # In the collation "C" lower() knows ASCII alone, as in the other stores.
+        parts.append(('strpos(lower(reason COLLATE "C"), lower(%s::text COLLATE "C")) > 0', selection.reason))
+    if selection.since is not None:
+        parts.append(("rejected_at >= %s", selection.since))
+    if selection.numbers is not None:
+        parts.append(("number = ANY (%s::bigint[])", list(selection.numbers)))
+    if selection.up_to is not None:
+        parts.append(("number <= %s", selection.up_to))
+    return " AND ".join(["TRUE", *(condition for condition, _ in parts)]), [value for _, value in parts]
+
+
+@asynccontextmanager
+async def open_postgres_dead_letters(dsn: str, max_letters: int) -> AsyncIterator[PostgresDeadLetters]:
+    """Open the store on the database ``dsn``, a URL or libpq's pairs; it keeps the last ``max_letters``.
+
+    Raises `hermes.ConfigError` for a ``dsn`` that makes no sense.
+    """
+    try:
+        opening = open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT)
+    except Error:
+        # What psycopg says may quote the password.
+        raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
+    async with opening as pool:
+        yield PostgresDeadLetters(pool, max_letters)
