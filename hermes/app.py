@@ -1,12 +1,14 @@
 """The service: the nursery tree that owns everything, on one page.
 
-    serve ── sinks (each: buffer → breaker → retry → sink)
-              └─ engine (the intake: channel, counts, handing out)
-                  └─ edge (fast lane, control lane)                ← a stop begins here
+    serve ── log and dead letters (what is kept; by DURABILITY)
+              └─ sinks (each: buffer → breaker → retry → sink; its backlog in the journal)
+                  └─ engine (the intake: channel, commit, counts, handing out; upkeep of the journal; receipts)
+                      └─ edge (fast lane, control lane)                ← a stop begins here
 
 Shutdown is dataflow, inside out: the edge answers what is in flight and closes; closing the intake ends the engine's
-task once it has handed everything on; that ends the deliveries after their last flush; then the sinks close. One
-deadline bounds it all. Invariant: when `serve` returns or raises, every accepted event has its outcome in an account.
+task once it has handed everything on; that ends the deliveries after their last flush; then the sinks close, and last
+the log. One deadline bounds it all. Invariant: when `serve` returns or raises, every accepted event has its outcome in
+an account, and what is not settled is in the journal, if there is one.
 Called by ``hermes serve``; tests run it in their own nursery.
 """
 
@@ -21,16 +23,19 @@ import structlog
 import trio
 
 from hermes.config import Settings
+from hermes.dead_letters import DeadLetters
 from hermes.edge import Edge
+from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.aggregate_flush import flush_aggregates
-from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
-from hermes.engine.ledger import Account
+from hermes.engine.journal import EventJournal, open_journal
+from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.http.ingest import PATH
 from hermes.metrics import Metrics
 from hermes.sink import ConfiguredSink
+from hermes.world import REAL, World
 
 _log = structlog.get_logger("hermes")
 
@@ -44,18 +49,11 @@ class Running:
 
     addresses: Sequence[tuple[str, int]]
     metrics: Metrics
-    dead_letters: MemoryDeadLetters
+    dead_letters: DeadLetters
     intake: Intake
     deliveries: Sequence[Delivery]
-
-    def undelivered(self) -> dict[str, int]:
-        """Accepted events without an outcome but that of a stop, for each sink."""
-        accepted = self.intake.admission.accepted
-        accounts = [delivery.account() for delivery in self.deliveries]
-        return {
-            account.sink: accepted - account.accepted + account.in_flight + account.dropped.get("shutdown", 0)
-            for account in accounts
-        }
+    journal: EventJournal | None
+    books: Books
 
 
 async def serve(
@@ -63,39 +61,47 @@ async def serve(
     sinks: Sequence[ConfiguredSink],
     stop: trio.Event,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+    world: World = REAL,
 ) -> bool:
-    """Run the service until ``stop`` is set, then drain. True: every accepted event has reached its sinks' outcome.
+    """Run the service until ``stop`` is set, then drain. True: every accepted event has its outcome in every sink.
 
-    False: SHUTDOWN_TIMEOUT came first; the log says how many events were not delivered, for each sink.
+    To stay in the journal, because a sink is down, is an outcome. False: SHUTDOWN_TIMEOUT came first; the log says how
+    many events were not delivered, for each sink.
     """
     metrics = Metrics(sink.name for sink in sinks)
-    dead_letters = MemoryDeadLetters(settings.dead_letters)
     aggregator = Aggregator(settings.aggregate_minutes)
     deliveries: list[Delivery] = []
-    running: Running | None = None
     deadline = trio.CancelScope()
-    try:
-        with deadline:
-            async with AsyncExitStack() as open_sinks:
-                for sink in sinks:
-                    opened = await open_sinks.enter_async_context(sink.plugin.open(sink.settings, settings))
-                    deliveries.append(Delivery(sink.name, opened, sink.delivery, settings, metrics, dead_letters))
+    with deadline:
+        async with AsyncExitStack() as opened:
+            log = await opened.enter_async_context(world.open_log(settings))
+            dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
+            journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
+            for sink in sinks:
+                target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
+                deliveries.append(Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal))
+            intake = _make_intake(settings, deliveries, aggregator, metrics, journal)
+            books = Books(intake, deliveries, journal)
+            try:
                 async with trio.open_nursery() as delivering:
                     for delivery in deliveries:
                         delivering.start_soon(delivery.run)
-                    intake = _make_intake(settings, deliveries, aggregator, metrics, dead_letters)
                     async with trio.open_nursery() as engine:
                         engine.start_soon(intake.run)
-                        edge = Edge(settings, intake, aggregator, metrics)
+                        edge = Edge(settings, books, aggregator, metrics, dead_letters, world.listeners)
                         async with trio.open_nursery() as serving:
                             serving.start_soon(edge.serve_data)
                             serving.start_soon(edge.serve_control)
+                            serving.start_soon(intake.receipts.run)
                             serving.start_soon(_measure_loop_lag, metrics)
+                            if journal is not None:
+                                serving.start_soon(keep_up, journal, deliveries)
                             if interval := settings.aggregate_flush_interval:
                                 serving.start_soon(flush_aggregates, aggregator, intake.offer_derived, interval)
                             _settle_garbage_collector()
-                            running = Running(edge.addresses, metrics, dead_letters, intake, deliveries)
-                            task_status.started(running)
+                            task_status.started(
+                                Running(edge.addresses, metrics, dead_letters, intake, deliveries, journal, books)
+                            )
                             await stop.wait()
 
                             deadline.deadline = trio.current_time() + settings.shutdown_timeout
@@ -106,20 +112,32 @@ async def serve(
                                 await edge.drain(within)
                             serving.cancel_scope.cancel()
                         intake.close()
-    finally:
-        accounts = _close_accounts(running) if running is not None else []
+            finally:
+                intake.receipts.expire_all()
+                accounts = books.close()
+                if journal is not None:
+                    await save_at_the_end(journal)
     return not deadline.cancelled_caught and not any(account.dropped.get("shutdown") for account in accounts)
 
 
 def _make_intake(
-    settings: Settings, deliveries: Sequence[Delivery], aggregator: Aggregator, metrics: Metrics, letters: DeadLetters
+    settings: Settings,
+    deliveries: Sequence[Delivery],
+    aggregator: Aggregator,
+    metrics: Metrics,
+    journal: EventJournal | None,
 ) -> Intake:
+    if journal is not None:
+        journal.forget_strangers()
+        metrics.journal = journal.metrics
     intake = Intake(
         deliveries,
         aggregator,
         queue_size=settings.queue_size,
         queue_bytes=settings.queue_bytes,
         blocking=settings.backpressure_mode == "block",
+        journal=journal,
+        ack_timeout=settings.ack_timeout,
     )
     if settings.event_types != ("*",):
         aggregator.received.update(dict.fromkeys(settings.event_types, 0))
@@ -128,27 +146,7 @@ def _make_intake(
     metrics.queue_length = lambda: intake.admission.events
     metrics.queue_capacity = lambda: settings.queue_size
     metrics.aggregates_dropped = lambda: aggregator.dropped
-    metrics.dead_letters_evicted = lambda: letters.evicted
     return intake
-
-
-def _close_accounts(running: Running) -> list[Account]:
-    """Give every accepted event its outcome, and write the accounts to the log."""
-    accounts = []
-    for delivery in running.deliveries:
-        delivery.abandon(running.intake.admission.accepted)
-        account = delivery.account()
-        accounts.append(account)
-        lost = account.dropped.get("shutdown", 0)
-        write = (
-            _log.error
-            if lost
-            else _log.warning
-            if any(account.dropped.values()) or account.dead_lettered
-            else _log.info
-        )
-        write("account", **account.to_dict(), undelivered=lost)
-    return accounts
 
 
 async def _measure_loop_lag(metrics: Metrics) -> None:

@@ -190,6 +190,14 @@ class Dispatcher(Generic[T]):
         else:
             self._decide(item, items - self._batch_items, size)
 
+    def has_room(self, items: int, size: int) -> bool:
+        """Whether ``items`` items of ``size`` bytes together, none too large by itself, would all be accepted now."""
+        return (
+            not self._closed
+            and self._full_items + self._batch_items + items <= self._max_buffered_items
+            and self._full_bytes + self._batch_bytes + size <= self._max_buffered_bytes
+        )
+
     def _decide(self, item: T, items: int, size: int) -> None:
         """Accept or refuse an item that starts a batch, reaches a target, meets a limit or finds the intake closed."""
         if self._closed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import trio
 
@@ -16,9 +17,11 @@ from hermes import __version__
 from hermes.config import Settings
 from hermes.control.app import DebugAnswer, Views, make_app
 from hermes.control.server import ControlServer
+from hermes.dead_letters import DeadLetters
 from hermes.decode import EventDecoder
+from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
-from hermes.engine.intake import Intake
+from hermes.engine.journal import EventJournal
 from hermes.http.head import Heads
 from hermes.http.ingest import PATH, Ingest
 from hermes.http.lane import BodyBudget, Lane, Timeouts
@@ -31,7 +34,15 @@ from hermes.metrics import Metrics
 class Edge:
     """Listens from the moment it is made; serves while `serve_data` and `serve_control` run; ends with `drain`."""
 
-    def __init__(self, settings: Settings, intake: Intake, aggregator: Aggregator, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        books: Books,
+        aggregator: Aggregator,
+        metrics: Metrics,
+        dead_letters: DeadLetters,
+        listeners: Sequence[trio.abc.Listener[Any]] | None = None,
+    ) -> None:
         timeouts = Timeouts(
             header=settings.header_timeout,
             body=settings.body_timeout,
@@ -43,7 +54,7 @@ class Edge:
             metrics.requests[route, status].observe(seconds, times)
 
         ingest = Ingest(
-            intake,
+            books.intake,
             EventDecoder(settings.event_types),
             metrics.rejected,
             max_body_bytes=settings.max_body_bytes,
@@ -55,7 +66,7 @@ class Edge:
         app = make_app(
             Views(
                 version=__version__,
-                ready=lambda: not lane.draining,
+                ready=lambda: _why_not_ready(lane, books.journal),
                 aggregates=aggregator.snapshot,
                 metrics=metrics.expose,
                 observe=observe,
@@ -64,6 +75,7 @@ class Edge:
                 ingest=ingest.route,
                 body_budget=budget,
                 debug=_debug_answer() if settings.debug_endpoints else None,
+                accounting=books.show if settings.debug_endpoints else None,
             )
         )
         self._control = ControlServer(
@@ -73,18 +85,22 @@ class Edge:
             write_timeout=settings.write_timeout,
             max_body_bytes=settings.max_body_bytes,
         )
-        listeners = open_listeners(settings.http_addr)
+        metrics.dead_letters_evicted = lambda: dead_letters.evicted
         tls = open_tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._data: Reactor | StreamServer
-        if tls is None:
-            self._data = Reactor(lane, listeners, self._control.hand_over, timeouts, settings.max_connections)
+        most = settings.max_connections
+        self.addresses: Sequence[tuple[str, int]] = []
+        if listeners is not None:
+            self._data = StreamServer(lane, listeners, self._control.serve_stream, timeouts, most, tls)
         else:
-            self._data = StreamServer(
-                lane, listeners, self._control.serve_stream, timeouts, settings.max_connections, tls
-            )
+            sockets = open_listeners(settings.http_addr)
+            self.addresses = [sock.getsockname()[:2] for sock in sockets]
+            if tls is None:
+                self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
+            else:
+                self._data = StreamServer(lane, sockets, self._control.serve_stream, timeouts, most, tls)
         metrics.connections = lambda: self._data.connections
         metrics.inflight_requests = lambda: lane.inflight
-        self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in listeners]
 
     async def serve_data(self) -> None:
         """Accept every connection, and serve the data routes, until cancelled."""
@@ -104,6 +120,14 @@ class Edge:
         with trio.move_on_after(within / 2):
             await self._data.drain()
         await self._control.drain()
+
+
+def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
+    if lane.draining:
+        return "draining: no new events are taken"
+    if journal is not None and journal.failing is not None:
+        return f"the journal cannot be written: {journal.failing}"
+    return None
 
 
 def _debug_answer() -> DebugAnswer:

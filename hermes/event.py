@@ -13,6 +13,8 @@ from typing import Annotated, overload
 import msgspec
 from msgspec import Meta, Raw
 
+from hermes.ack import Receipt, Settle
+
 MAX_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999, in Unix seconds: the last that every sink can store."""
 
@@ -38,10 +40,12 @@ class Chunk:
 
     ``received_at`` is the wall-clock time of arrival in Unix seconds. ``size`` is the number of bytes that the chunk
     keeps alive, as admission counts them. ``unsettled`` is the number of sinks whose outcome admission still waits for.
-    ``derived`` marks what Hermes made of other events, which is not counted again.
+    ``derived`` marks what Hermes made of other events, which is not counted again. ``index`` is its place in the
+    journal, -1 while it has none; ``waiting`` are the requests that are answered when it has one. ``receipt`` follows
+    its events where a request waits for their delivery.
     """
 
-    __slots__ = ("derived", "events", "received_at", "size", "unsettled")
+    __slots__ = ("derived", "events", "index", "receipt", "received_at", "size", "unsettled", "waiting")
 
     def __init__(self, events: list[Event], received_at: float, size: int, *, derived: bool = False) -> None:
         self.events = events
@@ -49,6 +53,9 @@ class Chunk:
         self.size = size
         self.unsettled = 0
         self.derived = derived
+        self.index = -1
+        self.waiting: list[Settle] = []
+        self.receipt: Receipt | None = None
 
     def split(self, most: int) -> Sequence[Chunk]:
         """Chunks of at most ``most`` events each, which share out the size; itself if it is small enough."""

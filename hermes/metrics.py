@@ -19,10 +19,19 @@ from prometheus_client.registry import Collector
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000)
 
-REJECTED = ("encoding", "invalid", "malformed", "queue_full", "too_many", "unauthorized")
+REJECTED = (
+    "encoding",
+    "invalid",
+    "journal_failed",
+    "journal_full",
+    "malformed",
+    "queue_full",
+    "too_many",
+    "unauthorized",
+)
 """Why the edge refuses events, or requests that might have held some."""
 
-DROPPED = ("circuit_open", "queue_full", "shutdown", "unavailable")
+DROPPED = ("circuit_open", "damaged", "journal_full", "queue_full", "shutdown", "unavailable")
 """Why a delivery gives events up."""
 
 
@@ -61,6 +70,26 @@ class SinkMetrics:
         self.open_rejects = 0
         self.flush_seconds = Histogram(SECONDS)
         self.breaker_state: Callable[[], int] = int
+        self.backlog: Callable[[], int] = int
+
+
+class JournalMetrics:
+    """The numbers of the journal; ``bytes`` and ``capacity`` are asked for."""
+
+    def __init__(self, size: Callable[[], int], capacity: int) -> None:
+        self.commit_seconds = Histogram(SECONDS)
+        self.failed_commits = 0
+        self._size = size
+        self._capacity = capacity
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the journal."""
+        yield GaugeMetricFamily("hermes_journal_bytes", "Bytes of records that some sink may need", self._size())
+        yield GaugeMetricFamily("hermes_journal_capacity_bytes", "JOURNAL_MAX_BYTES", self._capacity)
+        yield _histogram("hermes_journal_commit_seconds", "One commit", [], {(): self.commit_seconds})
+        yield CounterMetricFamily(
+            "hermes_journal_failed_commits", "Commits that the storage refused", self.failed_commits
+        )
 
 
 class Metrics(Collector):
@@ -81,6 +110,7 @@ class Metrics(Collector):
         self.connections: Callable[[], int] = int
         self.aggregates_dropped: Callable[[], int] = int
         self.dead_letters_evicted: Callable[[], int] = int
+        self.journal: JournalMetrics | None = None
         self.loop_lag = 0.0
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -123,6 +153,8 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "hermes_dead_letters_evicted", "Dead letters that made room for newer ones", self.dead_letters_evicted()
         )
+        if self.journal is not None:
+            yield from self.journal.collect()
 
     def _collect_sinks(self) -> Iterator[Metric]:
         sinks = self.sinks.items()
@@ -158,6 +190,10 @@ class Metrics(Collector):
             ["sink"],
             {(n,): s.open_rejects for n, s in sinks},
         )
+        backlog = GaugeMetricFamily("hermes_sink_backlog_events", "Accepted, and no outcome yet", labels=["sink"])
+        for name, sink in sinks:
+            backlog.add_metric([name], sink.backlog())
+        yield backlog
         state = GaugeMetricFamily("hermes_db_circuit_state", "0 closed, 1 half-open, 2 open", labels=["sink"])
         for name, sink in sinks:
             state.add_metric([name], sink.breaker_state())

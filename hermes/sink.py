@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -66,14 +66,25 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds."""
 
     required: Annotated[
-        bool, about("a full queue waits for this sink; where no sink is required, for the first to settle")
+        bool,
+        about("nothing is given up for want of room before this sink has it; where no sink is required, the first is"),
     ] = False
     timeout: Annotated[Duration, about("longest that one write may take; then it counts as failed", gt=0)] = 30.0
-    retries: Annotated[int, about("further attempts for a batch after a failed write", ge=0)] = 5
+    retries: Annotated[
+        int, about("further attempts for a batch after a failed write, with DURABILITY=memory; else without end", ge=0)
+    ] = 5
     backoff: Annotated[Duration, about("pause before the first retry, doubled each time, with full jitter", gt=0)] = 0.1
     max_backoff: Annotated[Duration, about("longest pause between attempts", gt=0)] = 5.0
     breaker_failures: Annotated[int, about("consecutive failed writes that open the circuit breaker", ge=1)] = 3
     breaker_open: Annotated[Duration, about("how long the breaker stays open before one trial", gt=0)] = 30.0
+    catch_up: Annotated[
+        float, about("how fast a backlog is read from the journal, as a multiple of the rate of arrival", ge=1)
+    ] = 1.5
+    catch_up_floor: Annotated[float, about("least rate at which a backlog is read, in events a second", gt=0)] = 50_000
+    catch_up_order: Annotated[
+        Literal["oldest", "interleaved"],
+        about("what a sink that is behind gets first: `oldest`, or new and old `interleaved`"),
+    ] = "oldest"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Service:
     @property
     def accepted(self) -> int:
         """Events answered with 202 so far, as admission counts them."""
-        return self.running.intake.admission.accepted
+        return self.running.intake.accepted
 
     def begin_stop(self) -> None:
         """What the first SIGTERM does: ask for a graceful stop, and return at once."""
@@ -73,9 +73,16 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """A service with these settings, by the names of `hermes.config.Settings`; a plain `ScriptedSink` if none is given.
 
-    It listens on a free port of 127.0.0.1, flushes after 5 ms and stops within 5 s, unless told otherwise.
+    It listens on a free port of 127.0.0.1, keeps nothing on disk, flushes after 5 ms and stops within 5 s, unless told
+    otherwise.
     """
-    chosen = {"http_addr": Address("127.0.0.1", 0), "flush_interval": 0.005, "shutdown_timeout": 5.0, **settings}
+    chosen = {
+        "http_addr": Address("127.0.0.1", 0),
+        "durability": "memory",
+        "flush_interval": 0.005,
+        "shutdown_timeout": 5.0,
+        **settings,
+    }
     service = Service(sink or ScriptedSink(), delivery or DeliverySettings(backoff=0.01), Settings(**chosen))
     with _own_garbage_settings():
         async with trio.open_nursery() as nursery:

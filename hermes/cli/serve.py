@@ -54,7 +54,7 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
             await stop.wait()
             await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
             # Still here: the accounts cannot be closed, for something does not let itself be cancelled.
-            structlog.get_logger("hermes").error("stuck after the deadline", undelivered=running.undelivered())
+            structlog.get_logger("hermes").error("stuck after the deadline", undelivered=running.books.undelivered())
     return clean
 
 

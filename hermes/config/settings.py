@@ -53,9 +53,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sinks: Annotated[Names, about("comma list of sink names", default="`postgres` with a DB_DSN, else `null`")] = ()
     hermes_data_dir: Annotated[Path, about("everything that Hermes keeps on disk")] = Path("./hermes-data")
     durability: Annotated[
-        Literal["memory"],
-        about("what a 202 promises; `memory`: the event is in the bounded queue"),
-    ] = "memory"
+        Literal["disk", "memory", "postgres"],
+        about(
+            "what a 202 promises; `disk`: the event is in the journal in HERMES_DATA_DIR, `postgres`: in a journal in "
+            "DB_DSN, `memory`: in the bounded queue"
+        ),
+    ] = "disk"
+    journal_max_bytes: Annotated[
+        Size, about("most that the journal keeps for sinks that are behind; beyond it requests get 503", ge=1)
+    ] = 10 * 2**30
+    ack_timeout: Annotated[
+        Duration, about("longest that a request with `Hermes-Ack: delivered` waits for the sinks", gt=0)
+    ] = 30.0
     event_types: Annotated[
         EventTypes, about("event types that are taken; `*` = any name of 1 to 64 of `[A-Za-z0-9_.:-]`")
     ] = ("trip_started", "song_played", "ad_clicked", "location_update")
@@ -75,8 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     aggregate_flush_interval: Annotated[
         Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)
     ] = 0.0
-    dead_letters: Annotated[int, about("rejected events kept in memory; the oldest makes room", ge=0)] = 10_000
-    debug_endpoints: Annotated[bool, about("serve `/debug/pprof/`")] = False
+    dead_letters: Annotated[int, about("rejected events that are kept; the oldest makes room", ge=0)] = 100_000
+    debug_endpoints: Annotated[bool, about("serve `/debug/` and `/dead-letters`")] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], about("least important log line that is written")
     ] = "info"
@@ -94,6 +103,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     settings = read(Settings, environ)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigError("TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither")
+    if settings.durability == "postgres" and not settings.db_dsn:
+        raise ConfigError("DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory")
     if len(set(settings.sinks)) != len(settings.sinks):
         raise ConfigError(f"SINKS={','.join(settings.sinks)!r}: a sink is named twice")
     return settings

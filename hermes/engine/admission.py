@@ -110,6 +110,11 @@ class Admission:
         self._drained.record(count, now)
         self._admit_waiters()
 
+    def expel(self, count: int, size: int, now: float) -> None:
+        """Events that were let in could not be kept: their room is free, and they were never accepted."""
+        self.accepted -= count
+        self.leave(count, size, now)
+
     def close(self) -> None:
         """Let nobody in any more; those who wait are told."""
         self._closed = True

@@ -1,43 +1,40 @@
 """The delivery to one sink: its own buffer, workers, breaker and retries, so that a dead sink never slows the others.
 
     offer → buffer (a Dispatcher: flushed by size or by interval) → worker → breaker → write → outcome
-                                                                      └── pause and again ──┘
+       └── no room: stays in the journal ──┘                            └── pause and again ──┘
 
-Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered or dropped with
-a reason), also when the worker is cancelled in the middle of a write; no call reaches the sink while the breaker is
-open. The intake offers; the app runs `run`, which ends when the intake has closed and all is settled.
+With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and what
+finds the buffer full is read back later. Without one a batch is given up after its retries, or when the breaker is
+open. Invariant: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled
+to the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write. The intake
+offers; the app runs `run`, which ends when the intake has closed and all is settled.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
-import msgspec
-import structlog
 import trio
 
-from hermes.breaker import Breaker
 from hermes.config import Settings
+from hermes.dead_letters import DeadLetters
 from hermes.dispatch import Dispatcher, QueueFull
-from hermes.dead_letters import DeadLetter, DeadLetters
+from hermes.engine.backlog import Backlog
+from hermes.engine.calls import SinkCalls
+from hermes.engine.journal import EventJournal
 from hermes.engine.ledger import Account, Ledger
-from hermes.errors import BatchRejected, PluginError, SinkUnavailable
+from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.metrics import Metrics
-from hermes.sink import DeliverySettings, Sink, variable_prefix
-
-_log = structlog.get_logger("hermes.delivery")
-_MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
-_LOG_PAUSE = 5.0  # a sink that is down says so this often, in seconds, however many batches it refuses
+from hermes.sink import DeliverySettings, Sink
 
 
 class Delivery:
     """One sink at work. ``on_settled`` hears of chunks whose outcome in this sink is known.
 
-    Raises `PluginError` for a sink that takes nothing: ``max_batch`` or ``concurrency`` below 1.
+    With a ``journal`` the sink's progress and backlog are kept there. Raises `PluginError` for a sink that takes
+    nothing: ``max_batch`` or ``concurrency`` below 1.
     """
 
     def __init__(
@@ -48,6 +45,7 @@ class Delivery:
         service: Settings,
         metrics: Metrics,
         dead_letters: DeadLetters,
+        journal: EventJournal | None = None,
     ) -> None:
         if sink.max_batch < 1 or sink.concurrency < 1:
             raise PluginError(
@@ -56,171 +54,186 @@ class Delivery:
             )
         self.name = name
         self.required = delivery.required
+        self.awaited = delivery.required
         self.max_batch = sink.max_batch
         self.on_settled: Callable[[Sequence[Chunk]], None] = lambda _chunks: None
-        self._sink = sink
         self._settings = delivery
         self._workers = min(service.worker_count, sink.concurrency)
-        self._dead_letters = dead_letters
         self._all_metrics = metrics
         self._metrics = metrics.sinks[name]
         self._ledger = Ledger(name, self._metrics)
-        self._breaker = Breaker(failures=delivery.breaker_failures, open_for=delivery.breaker_open)
-        self._metrics.breaker_state = lambda: self._breaker.state.value
+        self._calls = SinkCalls(name, sink, delivery, self._metrics, self._ledger, dead_letters, self._workers)
+        self.redeliver = self._calls.redeliver
+        self._dropped_unsaid = 0
+        self._unkept = 0  # events in flight that no journal has
+        self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
         self._buffer: Dispatcher[Chunk] = Dispatcher(
             interval=service.flush_interval,
             flush_items=min(service.batch_size, sink.max_batch),
             max_batch_items=sink.max_batch,
             max_buffered_items=max(service.queue_size, sink.max_batch),
-            max_buffered_bytes=max(service.queue_bytes, service.max_body_bytes),
+            max_buffered_bytes=self._max_bytes,
             size=attrgetter("size"),
             count=len,
         )
-        self._dropped_unsaid = 0
-        self._next_log: dict[str, float] = {}
+        self._backlog = self._open_backlog(journal, delivery) if journal is not None else None
+        self._metrics.backlog = lambda: self._ledger.account().in_flight
 
     def offer(self, chunks: Sequence[Chunk]) -> None:
-        """Take chunks into the buffer; those for which there is no room are dropped and counted."""
-        enqueue = self._buffer.enqueue
+        """Take chunks into the buffer. Those for which there is no room stay in the journal, or are dropped."""
+        backlog = self._backlog
         for chunk in chunks:
             self._ledger.accept(len(chunk.events))
-            try:
-                enqueue(chunk)
-            except QueueFull:
-                self._drop([chunk], len(chunk.events), "queue_full", "its buffer is full")
+            if backlog is None or chunk.index < 0:
+                self._offer_unkept(chunk)
+            elif backlog.arrive(chunk) and not self._take(backlog.cut(chunk)):
+                backlog.leave(chunk)
 
     def close(self) -> None:
-        """No more will be offered: what is buffered is due now."""
+        """No more will be offered: what is buffered is due now, and with a journal it is tried just once more."""
+        if self._backlog is not None:
+            self._calls.hurry()
         self._buffer.close()
 
     async def run(self) -> None:
         """Deliver until `close` has been called and everything has its outcome."""
         async with trio.open_nursery() as nursery:
-            for _ in range(self._workers):
-                nursery.start_soon(self._work)
+            if self._backlog is not None:
+                nursery.start_soon(self._backlog.run)
+            async with trio.open_nursery() as workers:
+                for _ in range(self._workers):
+                    workers.start_soon(self._work)
+            nursery.cancel_scope.cancel()
 
     def account(self) -> Account:
         """What became of the events that were offered."""
         return self._ledger.account()
 
     def abandon(self, accepted: int) -> None:
-        """All tasks have ended: of ``accepted`` events, what has no outcome, here or on the way here, is dropped."""
-        self._ledger.accept(accepted - self._ledger.accepted)
+        """All tasks have ended: of ``accepted`` events, what has no outcome, here or on its way, stays or is lost."""
+        missing = accepted - (self._ledger.accepted - self._ledger.replayed)
+        self._ledger.accept(missing)
         left = self._ledger.account().in_flight
-        if left:
-            self._ledger.drop(left, "shutdown")
+        lost = left if self._backlog is None else self._unkept
+        self._ledger.drop(lost, "shutdown")
+        self._ledger.spill(left - lost)
+        self._unkept = 0
+
+    async def give_up_oldest(self, share: int) -> None:
+        """The journal is crowded: of what only it holds for this sink, the oldest part (1 / ``share``) is dropped."""
+        if self._backlog is not None and (lost := await self._backlog.give_up_oldest(share)):
+            self._count_drop(lost, "journal_full", "the journal has nearly reached JOURNAL_MAX_BYTES")
+
+    def _open_backlog(self, journal: EventJournal, delivery: DeliverySettings) -> Backlog:
+        backlog = Backlog(
+            self.name,
+            journal,
+            max_chunk=self.max_batch,
+            catch_up=delivery.catch_up,
+            floor=delivery.catch_up_floor,
+            order=delivery.catch_up_order,
+            take=self._take,
+            lose=lambda events: self._count_drop(events, "damaged", "the journal has lost them"),
+        )
+        self._ledger.accept(backlog.owed, again=True)
+        return backlog
+
+    def _take(self, pieces: Sequence[Chunk]) -> bool:
+        """Put all pieces of a record into the buffer, or none (False)."""
+        if len(pieces) > 1:
+            count, size = sum(map(len, pieces)), sum(piece.size for piece in pieces)
+            if not self._buffer.has_room(count, size):
+                return False
+        for piece in pieces:
+            # From a time with larger settings it may be larger than the whole buffer; alone it does no harm.
+            piece.size = min(piece.size, self._max_bytes)
+            try:
+                self._buffer.enqueue(piece)
+            except QueueFull:
+                return False
+        return True
+
+    def _offer_unkept(self, chunk: Chunk) -> None:
+        """What no journal has is in the buffer or lost."""
+        for piece in chunk.split(self.max_batch):
+            try:
+                self._buffer.enqueue(piece)
+            except QueueFull:
+                self._drop([piece], "queue_full", "its buffer is full")
+                self.on_settled([piece])
+            else:
+                self._unkept += len(piece)
 
     async def _work(self) -> None:
         async for chunks in self._buffer:
             batch = Batch(chunks)
             settled = False
             try:
-                await self._deliver(batch)
-                settled = True
+                settled = await self._deliver(batch)
             finally:
-                if not settled:
-                    self._ledger.drop(len(batch), "shutdown")
-                self.on_settled(chunks)
+                self._let_go(chunks, settled=settled)
 
-    async def _deliver(self, batch: Batch) -> None:
-        """Write a batch, again and again if need be, until its outcome is in the ledger."""
-        count = len(batch)
-        self._all_metrics.batch_size.observe(count)
+    async def _deliver(self, batch: Batch) -> bool:
+        """Write a batch until its outcome is in the ledger (True), or it is left to the journal (False)."""
+        calls, keeps = self._calls, self._backlog is not None
+        self._all_metrics.batch_size.observe(len(batch))
         attempt = 0
-        while self._breaker.allow(trio.current_time()):
-            attempt += 1
-            failure = await self._write(batch, attempt)
-            if failure is None:
-                return
-            if attempt > self._settings.retries:
-                self._count_drop(count, "unavailable", str(failure))
-                return
-            if self._breaker.remaining(trio.current_time()) <= 0:
-                self._metrics.retries += 1
-                await trio.sleep(self._pause(attempt, failure))
-        self._metrics.open_rejects += 1
-        self._count_drop(count, "circuit_open", "the circuit breaker is open")
-
-    async def _write(self, batch: Batch, attempt: int) -> SinkUnavailable | None:
-        """One call of the sink. None: the batch is settled."""
-        breaker, began = self._breaker, trio.current_time()
-        failure = None
-        answered = False
-        try:
-            with trio.move_on_after(self._settings.timeout) as scope:
-                await self._sink.write(batch)
-            if scope.cancelled_caught:
-                failure = SinkUnavailable(f"no answer within {variable_prefix(self.name)}TIMEOUT")
+        while True:
+            if not calls.allowed():
+                self._metrics.open_rejects += 1
+                if not keeps:
+                    self._drop(batch.chunks, "circuit_open", "the circuit breaker is open")
+                    return True
+                await calls.wait_for_breaker()
             else:
-                self._ledger.deliver(len(batch))
-            answered = True
-        except SinkUnavailable as error:
-            failure = error
-            answered = True
-            self._tell("write failed", attempt=attempt, of=self._settings.retries + 1, reason=str(error))
-        except BatchRejected as error:
-            await self._bury(batch, error, attempt)
-            answered = True
-        except Exception as error:
-            # The one place that knows whose bug it is: the traceback follows when it has come to the top.
-            _log.error("a bug in the sink ends the service", sink=self.name, error=repr(error))
-            raise
-        finally:
-            now = trio.current_time()
-            self._metrics.flush_seconds.observe(now - began)
-            if not answered:
-                breaker.abandoned(now)
-        before = breaker.state
-        if failure is None:
-            breaker.succeeded(now)
-        else:
-            breaker.failed(now)
-        if breaker.state is not before:
-            _log.warning("breaker changed", sink=self.name, state=breaker.state.name.lower(), reason=str(failure or ""))
-        return failure
+                attempt += 1
+                try:
+                    refused = await calls.write(batch, attempt)
+                except SinkUnavailable as failure:
+                    if not keeps and attempt > self._settings.retries:
+                        self._drop(batch.chunks, "unavailable", str(failure))
+                        return True
+                    if not calls.open_for:
+                        self._metrics.retries += 1
+                        await calls.rest(attempt, failure)
+                else:
+                    self._note(batch, refused)
+                    return True
+            if calls.hurrying:
+                return False
 
-    async def _bury(self, batch: Batch, rejected: BatchRejected, attempts: int) -> None:
-        """The named events are dead letters; all others are delivered."""
-        count, refused = len(batch), sorted(rejected.reasons.items())
-        strangers = [index for index, _ in refused if not 0 <= index < count]
-        if strangers:  # before anything is counted, for this ends the process
-            raise ValueError(f"sink {self.name!r} rejected index {strangers[0]} of {count} events") from rejected
-        now, arrivals = time.time(), batch.arrivals
-        letters = []
-        for index, reason in refused:
-            # A copy, for the payload would keep the whole request's body alive.
-            event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
-            letters.append(DeadLetter(event, self.name, reason, attempts, now, arrivals[index]))
-        await self._dead_letters.add(letters)
-        self._ledger.dead_letter(len(refused))
-        self._ledger.deliver(count - len(refused))
-        for index, reason in refused[:1]:
-            self._tell("events rejected", events=len(refused), first=batch[index].id, reason=reason)
-
-    def _drop(self, chunks: Sequence[Chunk], count: int, reason: str, why: str) -> None:
-        self._count_drop(count, reason, why)
+    def _let_go(self, chunks: Sequence[Chunk], *, settled: bool) -> None:
+        """A worker is done with chunks: they have their outcome in the ledger, or it is a stop and they have not."""
+        backlog = self._backlog
+        unkept = sum(len(chunk) for chunk in chunks if backlog is None or chunk.index < 0)
+        if not settled:
+            self._ledger.drop(unkept, "shutdown")
+            self._ledger.spill(sum(map(len, chunks)) - unkept)
+        self._unkept -= unkept
+        if backlog is not None:
+            backlog.release(chunks, settled=settled)
         self.on_settled(chunks)
+
+    def _note(self, batch: Batch, refused: Mapping[int, str]) -> None:
+        """Tell the requests that wait for delivery what has become of their events."""
+        if not self.awaited:
+            return
+        start = 0
+        for chunk in batch.chunks:
+            stop = start + len(chunk.events)
+            if chunk.receipt is not None:
+                dead = sum(1 for index in refused if start <= index < stop)
+                chunk.receipt.note(self.name, stop - start - dead, dead)
+            start = stop
+
+    def _drop(self, chunks: Sequence[Chunk], reason: str, why: str) -> None:
+        self._count_drop(sum(map(len, chunks)), reason, why)
+        for chunk in chunks:
+            if self.awaited and chunk.receipt is not None:
+                chunk.receipt.note(self.name, 0, 0, len(chunk))
 
     def _count_drop(self, count: int, reason: str, why: str) -> None:
         self._ledger.drop(count, reason)
         self._dropped_unsaid += count
-        if self._tell("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
+        if self._calls.complaints.tell("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
             self._dropped_unsaid = 0
-
-    def _tell(self, what: str, **facts: object) -> bool:
-        """Log, but not once a batch for a sink that is down. False: not this time."""
-        now = trio.current_time()
-        if now >= self._next_log.get(what, now):
-            self._next_log[what] = now + _LOG_PAUSE
-            _log.warning(what, sink=self.name, **facts)
-            return True
-        return False
-
-    def _pause(self, attempt: int, failure: SinkUnavailable) -> float:
-        """Exponential backoff with full jitter, but no shorter than the sink asked for.
-
-        Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-        """
-        doublings = min(attempt - 1, _MOST_DOUBLINGS)
-        longest = min(self._settings.max_backoff, self._settings.backoff * 2.0**doublings)
-        return max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing

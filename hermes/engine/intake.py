@@ -1,10 +1,12 @@
 """The intake: the bounded channel between the edge and the sinks, and the task at its end.
 
 The edge offers the events of a request; admission lets them in or not; they join the open chunk, and the channel
-carries it. The task that wakes takes everything that waits, counts it once, and hands it to every sink's delivery: one
-wake-up a chunk of work, never one an event. Invariant: the channel never overflows, for every chunk in it
-holds an event that admission has counted. Closing the intake ends the task when all is handed on, and that in turn ends
-the deliveries. The edge calls `offer`, `wait` and `retry_after`; the app runs `run`.
+carries it. The task that wakes takes everything that waits, commits it to the journal if there is one (one commit
+answers every request in it), counts it once, and hands it to every sink's delivery: one wake-up a chunk of work, never
+one an event. Invariants: the channel never overflows, for every chunk in it holds an event that admission has counted;
+what was answered as durable is in the journal, and what is refused is in no sink. Closing the intake ends the task when
+all is handed on, and that in turn ends the deliveries. The edge calls `offer`, `submit` and `retry_after`; the app runs
+`run`.
 """
 
 from __future__ import annotations
@@ -14,17 +16,32 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from hermes.ack import Ack, Outcome, Settle
 from hermes.engine.admission import Admission
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
+from hermes.engine.journal import EventJournal
+from hermes.engine.receipts import Receipts
+from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
 
 _GATHER_SECONDS = 0.005
 _MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
+_MOST_ANSWERS_AT_ONCE = 500  # some 5 ms
+_MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
+
+
+def _nothing_to_call_off() -> None:
+    """A commit that has begun comes to its end, whoever waits for it."""
 
 
 class Intake:
-    """What the edge gives its events to. ``blocking``: events for which there is no room may wait."""
+    """What the edge gives its events to. ``blocking``: events for which there is no room may wait.
+
+    ``ack`` is how far events come before a request that does not say otherwise is answered. Without a ``journal``
+    events hold their room until every required sink has settled them, with one until they are committed. The delivery
+    of events is awaited from the required sinks; where none is required, from the first.
+    """
 
     def __init__(
         self,
@@ -34,43 +51,58 @@ class Intake:
         queue_size: int,
         queue_bytes: int,
         blocking: bool,
+        journal: EventJournal | None = None,
+        ack_timeout: float = 30.0,
     ) -> None:
         self._send, self._receive = trio.open_memory_channel[Chunk](queue_size)
         self._deliveries = deliveries
         self._aggregator = aggregator
+        self._journal = journal
         self._max_chunk = min(delivery.max_batch for delivery in deliveries)
         self._open: Chunk | None = None
+        self._open_unacked: Chunk | None = None
+        self._uncommitted = 0
+        self._uncommitted_bytes = 0
         self.admission = Admission(queue_size, queue_bytes)
-        # Events hold their room until every required sink has settled them; where none is required, the first sink.
-        waited_for = [delivery for delivery in deliveries if delivery.required]
-        self._needed = len(waited_for) or 1
-        for delivery in waited_for or deliveries:
-            delivery.on_settled = self._settle
+        required = [delivery for delivery in deliveries if delivery.required]
+        self._needed = len(required) or 1  # where none is required, the first to settle frees the room
+        if journal is None:
+            for delivery in required or deliveries:
+                delivery.on_settled = self._settle
+        awaited = required or [deliveries[0]]
+        for delivery in awaited:
+            delivery.awaited = True
+        self.receipts = Receipts(tuple(delivery.name for delivery in awaited), ack_timeout)
+        self.ack = Ack.ACCEPTED if journal is None else Ack.DURABLE
         self.capacity = queue_size
         self.blocking = blocking
 
+    @property
+    def accepted(self) -> int:
+        """Events that were taken for good, since the start."""
+        return self.admission.accepted - self._uncommitted
+
     def offer(self, events: list[Event], size: int) -> bool:
-        """Take all the events, which came in ``size`` bytes, or none (False)."""
-        count = len(events)
-        if not self.admission.admit(count, size):
+        """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
+        if not self.admission.admit(len(events), size):
             return False
-        chunk = self._open
-        if chunk is not None and len(chunk.events) + count <= self._max_chunk:
-            chunk.events += events
-            chunk.size += size
-        else:
-            self._take(events, size)
+        self._join(events, size, None)
         return True
 
-    def wait(self, events: list[Event], size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
-        """Take them when there is room, and then ``settle(True)``. The function returned calls it off, with False."""
+    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+        """Take all the events or none, and call ``settle`` once it is known how they fared, maybe at once.
 
-        def admitted(taken: bool) -> None:
-            if taken:
-                self._take(events, size)
-            settle(taken)
-
-        return self.admission.wait(len(events), size, admitted)
+        The function returned calls the wait off, as far as that is possible; ``settle`` is called all the same.
+        """
+        if self._journal is not None and not self._journal.has_room(size + self._uncommitted_bytes):
+            settle(Outcome.NO_SPACE, None)
+            return _nothing_to_call_off
+        if self.admission.admit(len(events), size):
+            return self._enter(events, size, ack, settle)
+        if self.blocking:
+            return self._wait(events, size, ack, settle)
+        settle(Outcome.NO_ROOM, None)
+        return _nothing_to_call_off
 
     def offer_derived(self, events: list[Event], size: int) -> bool:
         """Take events that Hermes made of others, which are not counted again, or none (False)."""
@@ -88,7 +120,14 @@ class Intake:
         try:
             with self._receive:
                 async for chunk in self._receive:
-                    if self._hand_on(chunk) < _MOST_AT_ONCE:
+                    chunks = self._gather(chunk)
+                    count = sum(map(len, chunks))
+                    if self._journal is not None:
+                        # What comes during the commit comes in the next one: that is pause enough.
+                        self._hand_on(await self._commit(self._journal, chunks))
+                        continue
+                    self._hand_on(chunks)
+                    if count < _MOST_AT_ONCE:
                         # Under load each wake-up would bring a request or two. What comes in this pause comes at once.
                         await trio.sleep(_GATHER_SECONDS)
         finally:
@@ -106,33 +145,117 @@ class Intake:
         self.admission.close()
         self._send.close()
 
-    def _take(self, events: list[Event], size: int) -> None:
-        """Send admitted events on their way in a new chunk, to which others may be added until it is received."""
-        chunk = Chunk(events, time.time(), size)
-        if len(events) <= self._max_chunk:
-            self._open = chunk
-        for piece in chunk.split(self._max_chunk):
+    # --- in ----------------------------------------------------------------------------------------------------
+
+    def _enter(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+        """Admitted events go on their way; ``settle`` hears when they are as far as ``ack`` says."""
+        if ack is Ack.DELIVERED:
+            return self._follow(events, size, settle)
+        if ack is Ack.DURABLE:
+            self._join(events, size, settle)
+        else:
+            self._join(events, size, None)
+            settle(Outcome.TAKEN, None)
+        return _nothing_to_call_off
+
+    def _wait(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+        call_off: Callable[[], None] | None = None
+
+        def admitted(taken: bool) -> None:
+            nonlocal call_off
+            if taken:
+                call_off = self._enter(events, size, ack, settle)
+            else:
+                settle(Outcome.NO_ROOM, None)
+
+        stop_waiting = self.admission.wait(len(events), size, admitted)
+        return lambda: (call_off or stop_waiting)()
+
+    def _follow(self, events: list[Event], size: int, settle: Settle) -> Callable[[], None]:
+        """Events whose request waits for their delivery travel in chunks of their own."""
+        receipt = self.receipts.open(len(events), settle)
+        if receipt is None:
+            self.admission.expel(len(events), size, trio.current_time())
+            settle(Outcome.NO_ROOM, None)
+            return _nothing_to_call_off
+        for piece in self._cut(Chunk(events, time.time(), size)):
+            piece.receipt = receipt
             self._send_chunk(piece)
+        return lambda: receipt.settle(Outcome.LATE)
+
+    def _join(self, events: list[Event], size: int, settle: Settle | None) -> None:
+        """Put admitted events into the open chunk, or into new ones. Requests that wait for a commit share chunks."""
+        chunk = self._open_unacked if settle is None else self._open
+        if chunk is not None and len(chunk.events) + len(events) <= self._max_chunk:
+            chunk.events += events
+            chunk.size += size
+            self._count_uncommitted(len(events), size)
+        else:
+            chunk = Chunk(events, time.time(), size)
+            if len(events) <= self._max_chunk:
+                if settle is None:
+                    self._open_unacked = chunk
+                else:
+                    self._open = chunk
+            for piece in self._cut(chunk):
+                self._send_chunk(piece)
+        if settle is not None:
+            chunk.waiting.append(settle)
+
+    def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
+        """The chunk as the sinks can take it. A record of the journal is never cut, for it is committed as a whole."""
+        return chunk.split(self._max_chunk) if self._journal is None else (chunk,)
 
     def _send_chunk(self, chunk: Chunk) -> None:
         chunk.unsettled = self._needed
+        self._count_uncommitted(len(chunk.events), chunk.size)
         self._send.send_nowait(chunk)
 
-    def _hand_on(self, chunk: Chunk) -> int:
-        """Hand on a chunk with what waits behind it, but no more at once than the loop can spare the time for."""
-        self._open = None
-        chunks, count = [chunk], len(chunk)
+    def _count_uncommitted(self, count: int, size: int) -> None:
+        if self._journal is not None:
+            self._uncommitted += count
+            self._uncommitted_bytes += size
+
+    # --- on ----------------------------------------------------------------------------------------------------
+
+    def _gather(self, chunk: Chunk) -> list[Chunk]:
+        """A chunk with what waits behind it, but no more at once than the loop can spare the time for."""
+        self._open = self._open_unacked = None
+        chunks, count, size = [chunk], len(chunk), chunk.size
         try:
-            while count < _MOST_AT_ONCE:
+            while count < _MOST_AT_ONCE and size < _MOST_BYTES_AT_ONCE:
                 chunk = self._receive.receive_nowait()
                 chunks.append(chunk)
                 count += len(chunk)
+                size += chunk.size
         except (trio.WouldBlock, trio.EndOfChannel):
             pass  # all that waited is here; the loop above will meet the end of the channel by itself
+        return chunks
+
+    async def _commit(self, journal: EventJournal, chunks: list[Chunk]) -> list[Chunk]:
+        """Commit chunks and answer those who wait for that. Returns what goes on to the sinks."""
+        count, size = sum(map(len, chunks)), sum(chunk.size for chunk in chunks)
+        refused: list[Chunk] = []
+        try:
+            await journal.append(chunks)
+        except LogUnavailable:
+            # What was answered already, as no more than accepted, goes on without a place in the journal.
+            refused = [chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None]
+            chunks = [chunk for chunk in chunks if not (chunk.waiting or chunk.receipt is not None)]
+        self._uncommitted -= count
+        self._uncommitted_bytes -= size
+        now = trio.current_time()
+        expelled = sum(map(len, refused))
+        self.admission.expel(expelled, sum(chunk.size for chunk in refused), now)
+        self.admission.leave(count - expelled, sum(chunk.size for chunk in chunks), now)
+        await _answer(chunks, Outcome.TAKEN)
+        await _answer(refused, Outcome.FAILED)
+        return chunks
+
+    def _hand_on(self, chunks: Sequence[Chunk]) -> None:
         self._aggregator.add(chunks)
         for delivery in self._deliveries:
             delivery.offer(chunks)
-        return count
 
     def _settle(self, chunks: Sequence[Chunk]) -> None:
         count = size = 0
@@ -143,3 +266,18 @@ class Intake:
                 size += chunk.size
         if count:
             self.admission.leave(count, size, trio.current_time())
+
+
+async def _answer(chunks: Sequence[Chunk], outcome: Outcome) -> None:
+    """Tell the requests that wait for a commit, many at a time but not so many that others wait for the loop."""
+    answered = 0
+    for chunk in chunks:
+        waiting, chunk.waiting = chunk.waiting, []
+        for settle in waiting:
+            settle(outcome, None)
+        answered += len(waiting)
+        if outcome is Outcome.FAILED and chunk.receipt is not None:
+            chunk.receipt.settle(outcome)
+        if answered >= _MOST_ANSWERS_AT_ONCE:
+            answered = 0
+            await trio.lowlevel.checkpoint()

@@ -14,10 +14,15 @@ from hermes.metrics import SinkMetrics
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The sums of one sink, in events. ``spilled`` are kept on disk for later, which DURABILITY=memory never does."""
+    """The sums of one sink, in events.
+
+    ``spilled`` are kept in the journal for the next start, which DURABILITY=memory never does. ``replayed`` is the part
+    of ``accepted`` that was not accepted in this run: left in the journal by an earlier one, or letters sent again.
+    """
 
     sink: str
     accepted: int
+    replayed: int
     delivered: int
     dead_lettered: int
     spilled: int
@@ -39,11 +44,15 @@ class Ledger:
     def __init__(self, sink: str, metrics: SinkMetrics) -> None:
         self.sink = sink
         self.accepted = 0
+        self.replayed = 0
+        self.spilled = 0
         self._metrics = metrics
 
-    def accept(self, count: int) -> None:
-        """Events were handed to the sink's delivery."""
+    def accept(self, count: int, *, again: bool = False) -> None:
+        """Events were handed to the sink's delivery; ``again``: they had been accepted before."""
         self.accepted += count
+        if again:
+            self.replayed += count
 
     def deliver(self, count: int) -> None:
         """The sink has stored events."""
@@ -55,9 +64,22 @@ class Ledger:
 
     def drop(self, count: int, reason: str) -> None:
         """Events will never reach the sink."""
-        self._metrics.dropped[reason] += count
+        if count:
+            self._metrics.dropped[reason] += count
+
+    def spill(self, count: int) -> None:
+        """Events stay in the journal at a stop; the next start delivers them."""
+        self.spilled += count
 
     def account(self) -> Account:
         """The sums as of now."""
         metrics = self._metrics
-        return Account(self.sink, self.accepted, metrics.delivered, metrics.dead_lettered, 0, dict(metrics.dropped))
+        return Account(
+            self.sink,
+            self.accepted,
+            self.replayed,
+            metrics.delivered,
+            metrics.dead_lettered,
+            self.spilled,
+            dict(metrics.dropped),
+        )

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from hermes.ack import Ack
 from hermes.http.response import Response, problem
 
 MAX_HEAD_BYTES = 64 * 2**10
@@ -42,11 +43,13 @@ class Head:
     """A request's head. Header names are lower case; a repeated header is joined with commas.
 
     ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
-    control lane. ``plain``: the body is JSON without a coding.
+    control lane. ``plain``: the body is JSON without a coding. ``ack`` is what the client wants to be sure of, set by
+    the route's ``check`` (None: what the service promises by itself).
     ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
     """
 
     __slots__ = (
+        "ack",
         "chunked",
         "coding",
         "content_length",
@@ -72,6 +75,7 @@ class Head:
         self.keep_alive = keep_alive
         self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.coding = headers.get("content-encoding", "").strip().lower()
+        self.ack: Ack | None = None
         self.plain = not self.coding and self.media_type in JSON_TYPES
         self.content_length = -1
         self.chunked = False

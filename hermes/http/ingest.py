@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from hermes.ack import HEADER, Ack, Outcome, Receipt, Settle
 from hermes.decode import BadBody, Decoded, EventDecoder
 from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
@@ -30,13 +31,13 @@ class Intake(Protocol):
     """What takes events in: the engine, as the lanes see it."""
 
     capacity: int
-    blocking: bool
+    ack: Ack
 
     def offer(self, events: list[Event], size: int) -> bool:
-        """Take all the events, which came in ``size`` bytes, or none (False)."""
+        """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
 
-    def wait(self, events: list[Event], size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
-        """Take them when there is room, then ``settle(True)``. The function returned calls it off, with False."""
+    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+        """Take all the events or none, and settle when they are as far as ``ack`` says. Returns what calls it off."""
 
     def retry_after(self) -> int:
         """Whole seconds after which there may be room again."""
@@ -62,6 +63,8 @@ class Ingest:
         self._keys = [key.encode() for key in keys]
         self._origins = frozenset(origins)
         self._offer = intake.offer
+        self._ack = intake.ack
+        self._at_once = intake.ack is Ack.ACCEPTED
         self._decode_one = decoder.decode_one
         self.route = Route(PATH, self.check, self.handle, self.response_lines, max_body_bytes)
 
@@ -99,14 +102,32 @@ class Ingest:
                 f"Content-Encoding {coding[:_ECHOED]!r} is not taken: send gzip, deflate, zstd or none",
                 {"Accept-Encoding": "gzip, deflate, zstd"},
             )
+        return self._check_ack(head)
+
+    def _check_ack(self, head: Head) -> Response | None:
+        asked = head.headers.get(HEADER)
+        if asked is None:
+            return None
+        head.ack = _ACKS.get(asked.strip().lower())
+        if head.ack is None:
+            return problem(400, f"Hermes-Ack {asked[:_ECHOED]!r} is not known: send accepted, durable or delivered")
+        if head.ack is Ack.DURABLE and self._at_once:
+            return problem(
+                400,
+                "Hermes-Ack: durable cannot be had here, for DURABILITY=memory keeps nothing on disk: send accepted or "
+                "delivered",
+            )
         return None
 
     def handle(self, head: Head, body: bytes) -> Response | Wait:
         """Decode the body and offer its events to the intake."""
         if head.plain and body[:1] == b"{":
             event = self._decode_one(body)
-            if event is not None and self._offer([event], len(body)):
-                return _ONE_ACCEPTED
+            if event is not None:
+                if not self._at_once or head.ack is not None:
+                    return self._submit(Decoded([event]), len(body), head.ack)
+                if self._offer([event], len(body)):
+                    return _ONE_ACCEPTED
         return self._handle_any(head, body)
 
     def _handle_any(self, head: Head, body: bytes) -> Response | Wait:
@@ -133,25 +154,31 @@ class Ingest:
                 "too_many",
                 f"{len(events)} events are more than QUEUE_SIZE, {self._intake.capacity}: send fewer a request",
             )
-        if self._intake.offer(events, len(body)):
+        if self._at_once and head.ack is None and self._offer(events, len(body)):
             return _accepted(decoded)
-        if self._intake.blocking:
-            return self._wait_for_room(decoded, len(body))
-        return self._no_room()
+        return self._submit(decoded, len(body), head.ack)
 
-    def _wait_for_room(self, decoded: Decoded, size: int) -> Wait:
+    def _submit(self, decoded: Decoded, size: int, ack: Ack | None) -> Wait:
+        """A wait for the answer, which may well come at once."""
+
         def wait(answer: Callable[[Response], None]) -> Callable[[], None]:
-            return self._intake.wait(
-                decoded.events, size, lambda taken: answer(_accepted(decoded) if taken else self._no_room())
-            )
+            def settle(outcome: Outcome, receipt: Receipt | None) -> None:
+                taken = outcome is Outcome.TAKEN
+                answer(_accepted(decoded) if taken else self._explain(outcome, len(decoded.events), receipt))
+
+            return self._intake.submit(decoded.events, size, self._ack if ack is None else ack, settle)
 
         return wait
 
-    def _no_room(self) -> Response:
-        self._rejected["queue_full"] += 1
+    def _explain(self, outcome: Outcome, count: int, receipt: Receipt | None) -> Response:
+        """The answer to a request whose events have not come as far as it asked for."""
+        if receipt is not None and outcome in _KNOWN_SINCE_TAKEN:
+            return _tell_receipt(outcome, count, receipt, self._intake.retry_after())
+        reason, detail = _REFUSALS[outcome]
+        self._rejected[reason] += 1
         return problem(
             503,
-            "the queue is full. Nothing of this request was taken: send it again",
+            f"{detail}. Nothing of this request was taken: send it again",
             {"Retry-After": str(self._intake.retry_after())},
         )
 
@@ -167,6 +194,23 @@ class Ingest:
         return any([hmac.compare_digest(offered, key) for key in self._keys])  # noqa: C419
 
 
+def _tell_receipt(outcome: Outcome, count: int, receipt: Receipt, retry_after: int) -> Response:
+    """What became of events whose delivery the client waited for."""
+    sinks = {
+        name: {"delivered": sink.delivered, "dead_lettered": sink.dead_lettered, "dropped": sink.dropped}
+        for name, sink in receipt.sinks.items()
+    }
+    if outcome is Outcome.REFUSED:
+        detail = "a sink has refused some of the events for good: they are dead letters"
+        return problem(422, detail, accepted=count, durable=receipt.durable, sinks=sinks)
+    if outcome is Outcome.DROPPED:
+        detail = "a sink will not get some of the events: send the request again"
+        return problem(503, detail, {"Retry-After": str(retry_after)}, accepted=count, durable=False, sinks=sinks)
+    detail = "the sinks have not stored all of the events yet"
+    detail += "; the journal has them, and they will be delivered" if receipt.durable else ""
+    return problem(504, detail, accepted=count, durable=receipt.durable, sinks=sinks)
+
+
 def _accepted(decoded: Decoded) -> Response:
     if decoded.rejected:
         return Response(202, msgspec.json.encode({"accepted": len(decoded.events), "rejected": decoded.rejected}))
@@ -178,6 +222,14 @@ def _accepted(decoded: Decoded) -> Response:
             _ACCEPTED[count] = response
     return response
 
+
+_ACKS = {ack.name.lower(): ack for ack in Ack}
+_KNOWN_SINCE_TAKEN = {Outcome.REFUSED, Outcome.DROPPED, Outcome.LATE}
+_REFUSALS = {
+    Outcome.NO_ROOM: ("queue_full", "the queue is full"),
+    Outcome.NO_SPACE: ("journal_full", "the journal is full: a sink is far behind"),
+    Outcome.FAILED: ("journal_failed", "the journal cannot be written"),
+}
 
 _ONE_ACCEPTED = Response(202, b'{"accepted":1}')
 _ACCEPTED: dict[int, Response] = {1: _ONE_ACCEPTED}

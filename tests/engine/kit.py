@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import trio
 
+from hermes.ack import Ack, Outcome
 from hermes.config import Settings
-from hermes.engine.aggregate import Aggregator
 from hermes.dead_letters import MemoryDeadLetters
+from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.event import Chunk, Event
@@ -150,6 +151,14 @@ class Engine:
 
     def offer_one(self, name: str) -> bool:
         return self.intake.offer([make_event(name)], 100)
+
+    def submit_one(
+        self, name: str, answer: Callable[[bool], None], *, size: int = 100, ack: Ack = Ack.ACCEPTED
+    ) -> Callable[[], None]:
+        """Submit one event; ``answer`` hears whether it has come as far as ``ack`` says."""
+        return self.intake.submit(
+            [make_event(name)], size, ack, lambda outcome, _receipt: answer(outcome is Outcome.TAKEN)
+        )
 
 
 def make_engine(

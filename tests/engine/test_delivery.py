@@ -134,7 +134,7 @@ async def test_an_unavailable_sink_gets_the_same_batch_again(autojump_clock: Non
 async def test_pauses_between_attempts_double_up_to_the_longest(
     autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hermes.engine.delivery.random.uniform", lambda _low, high: high)  # the longest jitter
+    monkeypatch.setattr("hermes.engine.calls.random.uniform", lambda _low, high: high)  # the longest jitter
     bench = make_bench(
         ScriptedSink.following(*unavailable(6)),
         service=settings(batch_size=1),
@@ -219,8 +219,9 @@ async def test_the_log_names_the_variable_of_the_timeout_as_one_sets_it(autojump
     with structlog.testing.capture_logs() as lines:
         async with running(bench):
             bench.offer_events(2)
-    assert [(line["event"], line["events"], line["why"]) for line in lines] == [
-        ("events dropped", 2, "no answer within SINK_MY_SINK_TIMEOUT")
+    assert [(line["event"], line.get("reason"), line.get("why")) for line in lines] == [
+        ("write failed", "no answer within SINK_MY_SINK_TIMEOUT", None),
+        ("events dropped", "unavailable", "no answer within SINK_MY_SINK_TIMEOUT"),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
+from hermes.testing import ScriptedSink, make_chunk, make_events
 from tests.engine.kit import INTERVAL, Engine, engine_running, ids, make_engine, settings
 
 REQUIRED = {"required": True}
@@ -94,7 +94,7 @@ async def test_the_channel_never_overflows_when_waiters_come_in_one_by_one(autoj
     engine = make_engine({"a": ScriptedSink(max_batch=5)}, service=settings(queue_size=5), blocking=True)
     answers: list[bool] = []
     for n in range(40):
-        engine.intake.wait([make_event(f"event-{n}")], 10, answers.append)
+        engine.submit_one(f"event-{n}", answers.append)
     assert len(answers) == 5
     async with engine_running(engine):
         await settle(10)
@@ -129,7 +129,7 @@ async def test_an_intake_that_was_cancelled_refuses_what_is_offered(autojump_clo
             nursery.start_soon(engine.intake.run)
             await settle()
             assert engine.offer(2)
-            engine.intake.wait([make_event()], 1, answers.append)
+            engine.submit_one("event", answers.append)
             assert answers == []
             scope.cancel()
     assert answers == [False]
@@ -172,7 +172,7 @@ async def test_blocking_holds_an_event_until_there_is_room(autojump_clock: None)
     async with engine_running(engine):
         start = trio.current_time()
         assert engine.offer_one("first")
-        engine.intake.wait([make_event("second")], 100, lambda taken: answered.append((trio.current_time(), taken)))
+        engine.submit_one("second", lambda taken: answered.append((trio.current_time(), taken)))
         await settle(5)
         assert answered == []
         sink.resume()
@@ -187,7 +187,7 @@ async def test_when_a_stop_begins_nobody_waits_any_more(autojump_clock: None) ->
     answers: list[bool] = []
     async with engine_running(engine):
         assert engine.offer_one("first")
-        engine.intake.wait([make_event("second")], 100, answers.append)
+        engine.submit_one("second", answers.append)
         engine.intake.stop_blocking()
         assert answers == [False]
         assert not engine.intake.blocking

@@ -53,6 +53,7 @@ def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
     assert ledger.account().to_dict() == {
         "sink": "fake",
         "accepted": 9,
+        "replayed": 0,
         "delivered": 4,
         "dead_lettered": 1,
         "spilled": 0,

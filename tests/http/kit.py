@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hermes.ack import Ack, Outcome, Settle
 from hermes.decode import EventDecoder
 from hermes.event import Event
 from hermes.http.connection import Connection
@@ -27,7 +28,9 @@ class FakeIntake:
     capacity: int = 100_000
     taken: list[Event] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    waiting: list[tuple[list[Event], Callable[[bool], None]]] = field(default_factory=list)
+    waiting: list[tuple[list[Event], Settle]] = field(default_factory=list)
+    ack: Ack = Ack.ACCEPTED
+    asked: list[Ack] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -41,9 +44,10 @@ class FakeIntake:
         self.sizes.append(size)
         return True
 
-    def wait(self, events: list[Event], size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
-        if len(events) <= self.room and not self.waiting:
-            settle(self.offer(events, size))
+    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+        self.asked.append(ack)
+        if not self.blocking or (len(events) <= self.room and not self.waiting):
+            settle(Outcome.TAKEN if self.offer(events, size) else Outcome.NO_ROOM, None)
             return lambda: None
         entry = (events, settle)
         self.waiting.append(entry)
@@ -51,7 +55,7 @@ class FakeIntake:
         def call_off() -> None:
             if entry in self.waiting:
                 self.waiting.remove(entry)
-                settle(False)
+                settle(Outcome.NO_ROOM, None)
 
         return call_off
 
@@ -62,7 +66,7 @@ class FakeIntake:
             events, settle = self.waiting.pop(0)
             self.room -= len(events)
             self.taken += events
-            settle(True)
+            settle(Outcome.TAKEN, None)
 
     def retry_after(self) -> int:
         return 7

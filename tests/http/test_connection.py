@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hermes.ack import Outcome
 from hermes.http.connection import MAX_SLOTS, MAX_UNSENT, Connection, Phase
 from hermes.http.head import MAX_HEAD_BYTES, Heads, Route
 from hermes.http.lane import BodyBudget, Lane
@@ -53,16 +54,15 @@ def test_a_wait_holds_back_the_responses_after_it_and_no_others() -> None:
 def test_waits_that_end_in_another_order_are_answered_in_the_order_of_their_requests() -> None:
     wire = blocked()
     assert wire.feed(post(event("a")) + post(event("b"))) == []
-    wire.intake.waiting[1][1](True)
+    wire.intake.waiting[1][1](Outcome.TAKEN, None)
     assert wire.answers() == []
-    wire.intake.waiting[0][1](False)
+    wire.intake.waiting[0][1](Outcome.NO_ROOM, None)
     assert [answer.status for answer in wire.answers()] == [503, 202]
 
 
 def test_a_wait_that_is_over_at_once_is_answered_at_once() -> None:
     wire = blocked()
-    wire.intake.offer = lambda events, size: False  # type: ignore[method-assign]
-    wire.intake.wait = lambda events, size, settle: settle(True) or (lambda: None)  # type: ignore[method-assign,func-returns-value]
+    wire.intake.make_room(2)
     assert [answer.status for answer in wire.feed(ONE + ONE)] == [202, 202]
     assert wire.connection.answered
     assert wire.lane.inflight == 0

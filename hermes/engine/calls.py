@@ -1,0 +1,208 @@
+"""Calls of one sink: never while its breaker is open, never longer than its time-out, their failures told.
+
+Invariants: each call that the breaker allows is reported to it exactly once; what a sink refuses for good is in the
+dead letters before anybody counts it; no more calls are under way than the sink wants. Called by the delivery's
+workers, and by the replay of dead letters.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+import structlog
+import trio
+
+from hermes.breaker import Breaker
+from hermes.dead_letters import DeadLetter, DeadLetters
+from hermes.engine.ledger import Ledger
+from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
+from hermes.event import Batch
+from hermes.metrics import SinkMetrics
+from hermes.sink import DeliverySettings, Sink, variable_prefix
+
+_log = structlog.get_logger("hermes.delivery")
+_MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
+_BURY_SECONDS = 5.0
+_LOG_PAUSE = 5.0  # a sink that is down says so this often, in seconds, however many batches it refuses
+
+
+class Complaints:
+    """Log lines about one sink, but not one a batch while it is down."""
+
+    def __init__(self, sink: str) -> None:
+        self._sink = sink
+        self._next: dict[str, float] = {}
+
+    def tell(self, what: str, **facts: object) -> bool:
+        """Log a warning. False: not this time."""
+        now = trio.current_time()
+        if now >= self._next.get(what, now):
+            self._next[what] = now + _LOG_PAUSE
+            _log.warning(what, sink=self._sink, **facts)
+            return True
+        return False
+
+
+class SinkCalls:
+    """How the engine calls ``sink``, ``most`` at once."""
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        settings: DeliverySettings,
+        metrics: SinkMetrics,
+        ledger: Ledger,
+        dead_letters: DeadLetters,
+        most: int,
+    ) -> None:
+        self.complaints = Complaints(name)
+        self._name = name
+        self._sink = sink
+        self._settings = settings
+        self._metrics = metrics
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._room = trio.CapacityLimiter(most)
+        self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
+        self._breaker_moved = trio.Event()
+        self._hurry = trio.Event()
+        metrics.breaker_state = lambda: self._breaker.state.value
+
+    def allowed(self) -> bool:
+        """Whether the breaker lets a call through now; then exactly one `write` has to follow."""
+        return self._breaker.allow(trio.current_time())
+
+    @property
+    def open_for(self) -> float:
+        """Seconds until the breaker may allow a trial; 0 unless it is open."""
+        return self._breaker.remaining(trio.current_time())
+
+    @property
+    def hurrying(self) -> bool:
+        """Whether `hurry` was called: a call may still be made, but nobody waits for a better moment."""
+        return self._hurry.is_set()
+
+    def hurry(self) -> None:
+        """End every pause, now and from now on."""
+        self._hurry.set()
+        self._breaker_moved.set()
+
+    async def wait_for_breaker(self) -> None:
+        """Wait until the breaker may think differently: its time is up, or a call has ended that it waited for."""
+        with trio.move_on_after(self.open_for or self._settings.max_backoff):
+            await self._breaker_moved.wait()
+
+    async def rest(self, attempt: int, failure: SinkUnavailable) -> None:
+        """Pause after a failed attempt: exponential backoff with full jitter, but no shorter than the sink asked for.
+
+        Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        longest = min(self._settings.max_backoff, self._settings.backoff * 2.0**doublings)
+        pause = max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing
+        with trio.move_on_after(pause):
+            await self._hurry.wait()
+
+    async def write(self, batch: Batch, attempt: int) -> Mapping[int, str]:
+        """One allowed call; the outcome of every event is in the ledger when it returns. Returns what was refused.
+
+        Raises `hermes.SinkUnavailable`: nothing is counted, and the batch may be written again.
+        """
+        try:
+            await self._call(batch)
+        except BatchRejected as error:
+            if error.reasons:
+                await self._bury(batch, error.reasons, attempt)
+            self._ledger.dead_letter(len(error.reasons))
+            self._ledger.deliver(len(batch) - len(error.reasons))
+            return error.reasons
+        except SinkUnavailable as error:
+            self.complaints.tell("write failed", attempt=attempt, reason=str(error))
+            raise
+        self._ledger.deliver(len(batch))
+        return {}
+
+    async def redeliver(self, batch: Batch) -> None:
+        """Write dead letters again: an allowed call whose refusals are the caller's, as a sink's own `write` is.
+
+        Raises `hermes.SinkUnavailable`, also while the breaker is open, and `hermes.BatchRejected`.
+        """
+        if not self.allowed():
+            raise SinkUnavailable("the circuit breaker is open", retry_after=self.open_for)
+        try:
+            await self._call(batch)
+        except BatchRejected as error:
+            self._count_redelivered(len(batch) - len(error.reasons))
+            raise
+        self._count_redelivered(len(batch))
+
+    def _count_redelivered(self, count: int) -> None:
+        self._ledger.accept(count, again=True)
+        self._ledger.deliver(count)
+
+    async def _call(self, batch: Batch) -> None:
+        """One call, reported to the breaker. A refusal of single events is a success of the sink."""
+        breaker, report = self._breaker, self._breaker.abandoned
+        failure: SinkUnavailable | None = None
+        began = trio.current_time()
+        try:
+            async with self._room:
+                began = trio.current_time()
+                with trio.move_on_after(self._settings.timeout) as scope:
+                    await self._sink.write(batch)
+            if scope.cancelled_caught:
+                raise SinkUnavailable(f"no answer within {variable_prefix(self._name)}TIMEOUT")
+            report = breaker.succeeded
+        except SinkUnavailable as error:
+            report, failure = breaker.failed, error
+            raise
+        except BatchRejected as error:
+            report = breaker.succeeded
+            self._refuse_strangers(error, len(batch))
+            raise
+        except Exception as error:
+            # The one place that knows whose bug it is: the traceback follows when it has come to the top.
+            _log.error("a bug in the sink ends the service", sink=self._name, error=repr(error))
+            raise
+        finally:
+            now = trio.current_time()
+            self._metrics.flush_seconds.observe(now - began)
+            self._report(report, now, failure)
+
+    def _report(self, report: Callable[[float], None], now: float, failure: SinkUnavailable | None) -> None:
+        before = self._breaker.state
+        report(now)
+        if self._breaker.state is not before:
+            state = self._breaker.state.name.lower()
+            _log.warning("breaker changed", sink=self._name, state=state, reason=str(failure or ""))
+        self._breaker_moved.set()
+        if not self.hurrying:
+            self._breaker_moved = trio.Event()
+
+    def _refuse_strangers(self, rejected: BatchRejected, count: int) -> None:
+        for index in rejected.reasons:
+            if not 0 <= index < count:
+                raise ValueError(f"sink {self._name!r} rejected index {index} of {count} events") from rejected
+
+    async def _bury(self, batch: Batch, reasons: Mapping[int, str], attempts: int) -> None:
+        """The named events are dead letters from now on. Raises `hermes.SinkUnavailable` where they cannot be kept."""
+        now, arrivals = time.time(), batch.arrivals
+        letters = []
+        for index, reason in sorted(reasons.items()):
+            # A copy, for the payload would keep the whole request's body alive.
+            event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
+            letters.append(DeadLetter(event, self._name, reason, attempts, now, arrivals[index]))
+        try:
+            # The sink has stored the others already: the account is to say so, also when a stop comes just now.
+            with trio.move_on_after(_BURY_SECONDS, shield=True) as scope:
+                await self._dead_letters.add(letters)
+        except LogUnavailable as error:
+            raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error
+        if scope.cancelled_caught:
+            raise SinkUnavailable("its dead letters could not be kept in time")
+        first = letters[0]
+        self.complaints.tell("events rejected", events=len(letters), first=first.event.id, reason=first.reason)

@@ -1,0 +1,46 @@
+"""The upkeep of the journal: the progress of the sinks is saved, what all have settled is trimmed, room is made.
+
+Invariant: only sinks that are not waited for lose events to a crowded journal, the oldest first, each counted. One task
+of the app, and a last time when the deliveries have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+import trio
+
+from hermes.engine.delivery import Delivery
+from hermes.engine.journal import EventJournal
+from hermes.errors import LogUnavailable
+
+_log = structlog.get_logger("hermes.journal")
+
+_PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
+_SHARE = 16  # a crowded journal gives up this part of a backlog at a time
+_LAST_SAVE_SECONDS = 5.0
+
+
+async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None:
+    """Save, trim and make room twice a second, until cancelled."""
+    while True:
+        await trio.sleep(_PERIOD)
+        if journal.crowded:
+            await _make_room(deliveries)
+        await journal.save()
+
+
+async def save_at_the_end(journal: EventJournal) -> None:
+    """The last save, so that a start after this stop delivers nothing twice. Bounded in time."""
+    with trio.move_on_after(_LAST_SAVE_SECONDS, shield=True):
+        await journal.save()
+
+
+async def _make_room(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        if not delivery.awaited:
+            try:
+                await delivery.give_up_oldest(_SHARE)
+            except LogUnavailable as error:
+                _log.error("the journal cannot be read to make room", reason=str(error))

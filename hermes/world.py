@@ -1,0 +1,65 @@
+"""What the service stands on: where its journal and its dead letters are kept, and where its clients come from.
+
+The defaults are the real things, chosen by DURABILITY; a simulation lends others. Invariant: with DURABILITY=disk
+everything is in HERMES_DATA_DIR, with ``postgres`` in DB_DSN, with ``memory`` nothing is kept. Called by the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from hermes.config import Settings
+from hermes.dead_letters import DeadLetters, MemoryDeadLetters
+from hermes.dead_letters.sqlite import open_sqlite_dead_letters
+from hermes.log import Log
+from hermes.log.sqlite import open_sqlite_log
+
+JOURNAL_FOLDER = "journal"
+DEAD_LETTERS_FILE = "dead-letters.db"
+
+
+@asynccontextmanager
+async def open_log(settings: Settings) -> AsyncIterator[Log | None]:
+    """The log under the event journal, None with DURABILITY=memory. Raises `hermes.ConfigError` and `LogDamaged`."""
+    if settings.durability == "disk":
+        async with open_sqlite_log(settings.hermes_data_dir / JOURNAL_FOLDER) as log:
+            yield log
+    elif settings.durability == "postgres":
+        from hermes.log.postgres import open_claimed_postgres_log  # its driver is an extra
+
+        async with open_claimed_postgres_log(settings.db_dsn) as claimed:
+            yield claimed
+    else:
+        yield None
+
+
+@asynccontextmanager
+async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
+    """The store of dead letters. Raises `hermes.ConfigError`."""
+    if settings.durability == "disk":
+        path = settings.hermes_data_dir / DEAD_LETTERS_FILE
+        async with open_sqlite_dead_letters(path, settings.dead_letters) as letters:
+            yield letters
+    elif settings.durability == "postgres":
+        from hermes.dead_letters.postgres import open_postgres_dead_letters  # its driver is an extra
+
+        async with open_postgres_dead_letters(settings.db_dsn, settings.dead_letters) as shared:
+            yield shared
+    else:
+        yield MemoryDeadLetters(settings.dead_letters)
+
+
+@dataclass(frozen=True)
+class World:
+    """The outside of the service. ``listeners``: the fast lane's, in the place of HTTP_ADDR."""
+
+    open_log: Callable[[Settings], AbstractAsyncContextManager[Log | None]] = open_log
+    open_dead_letters: Callable[[Settings], AbstractAsyncContextManager[DeadLetters]] = open_dead_letters
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None
+
+
+REAL = World()
