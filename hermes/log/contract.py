@@ -53,10 +53,17 @@ class LogStatistics:
 class Log(Protocol):
     """An open log; engines offer ``open_<engine>_log(...)`` as async context managers."""
 
-    first: int
-    next: int
-    snapshot: Snapshot | None
-    """The latest that `take_snapshot` made durable, also in an earlier life of the process."""
+    @property
+    def first(self) -> int:
+        """Index of the oldest record that is kept; equal to ``next`` when there is none."""
+
+    @property
+    def next(self) -> int:
+        """Index that the next record gets."""
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The latest that `take_snapshot` made durable, also in an earlier life of the process."""
 
     async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
         """Append one or more records; return the index of the first once they are durable.

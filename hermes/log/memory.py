@@ -1,0 +1,82 @@
+"""The log that forgets: what DURABILITY=memory and tests use where a log is wanted and a disk is not.
+
+Invariant: a log like any other (`hermes.log.contract`), bounded in bytes, except that it ends with the process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+
+import trio
+
+from hermes.errors import LogFull, StaleWriter
+from hermes.log.contract import LogStatistics, Record, Snapshot
+from hermes.log.rows import check_records
+
+
+class MemoryLog:
+    """A log of at most ``max_bytes`` of records; an append beyond them is refused with `hermes.LogFull`."""
+
+    def __init__(self, max_bytes: int = 256 * 2**20) -> None:
+        self.first = 0
+        self.next = 0
+        self.snapshot: Snapshot | None = None
+        self._max_bytes = max_bytes
+        self._records: deque[bytes] = deque()
+        self._bytes = 0
+        self._appends = 0
+        self._refused = 0
+
+    async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
+        """Append records; return the index of the first."""
+        size = check_records(records)
+        await trio.lowlevel.checkpoint()
+        if expected_index not in (None, self.next):
+            raise StaleWriter(expected_index, self.next)
+        if self._bytes + size > self._max_bytes:
+            self._refused += 1
+            raise LogFull(f"{self._bytes} of {self._max_bytes} bytes of memory are in use")
+        index = self.next
+        self._records.extend(records)
+        self._bytes += size
+        self.next += len(records)
+        self._appends += 1
+        return index
+
+    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
+        """Records from ``from_index`` on, within the limits but one at least."""
+        await trio.lowlevel.checkpoint()
+        start = max(from_index, self.first)
+        records: list[Record] = []
+        size = 0
+        for data in islice(self._records, start - self.first, None):
+            size += len(data)
+            if records and (size > max_bytes or len(records) >= max_records):
+                break
+            records.append(Record(start + len(records), data))
+        return records
+
+    async def trim(self, to_index: int) -> None:
+        """Forget the records below ``to_index``."""
+        await trio.lowlevel.checkpoint()
+        while self.first < min(to_index, self.next):
+            self._bytes -= len(self._records.popleft())
+            self.first += 1
+
+    async def take_snapshot(self, index: int, state: bytes) -> None:
+        """Keep ``state`` in the place of the last snapshot."""
+        await trio.lowlevel.checkpoint()
+        self.snapshot = Snapshot(index, state)
+
+    def statistics(self) -> LogStatistics:
+        """What the log holds and has done."""
+        return LogStatistics(self.first, self.next, self._bytes, self._appends, self._appends, self._refused)
+
+
+@asynccontextmanager
+async def open_memory_log(max_bytes: int = 256 * 2**20) -> AsyncIterator[MemoryLog]:
+    """A log in memory, empty at first and gone at the end of the block."""
+    yield MemoryLog(max_bytes)

@@ -1,0 +1,281 @@
+"""The log on one machine's disk, the embedded default: an SQLite database in a folder of its own, group commit.
+
+Invariants beside those of every log: an append has returned: its rows are in the write-ahead log and that is synced. An
+append has raised: they are not, and no crash brings them back. One connection writes, one thread at a time; another
+reads beside it. Whatever could take long is done in slices, between which appends go on.
+
+What a failed fsync means: Linux reports it once and then takes the pages for clean, though the disk does not have them
+("fsyncgate"). So nothing is trusted that only the page cache may hold:
+
+- SQLite has not moved the end of its write-ahead log, so with the *same connection* the next transaction overwrites
+  what the failed one has left there. Until then a crash would bring it back as if it had succeeded: hence
+  `count_failure`, a small transaction that overwrites its beginning at once, whether or not that can be synced.
+- Folding the write-ahead log into the database is no part of a commit (``wal_autocheckpoint`` is off: its error would
+  be reported by a COMMIT that has succeeded). If it fails it is done again, whole, for SQLite resets the write-ahead
+  log only after a sync of the database that succeeded.
+- A new process folds what it finds before the first append: that writes and syncs everything once more.
+
+Used by the event journal; `open_sqlite_log` is the plugin's factory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+import trio
+
+from hermes.errors import LogDamaged, LogFull, LogUnavailable
+from hermes.log import tables
+from hermes.log.contract import LogStatistics, Record, Snapshot
+from hermes.log.folder import DATABASE, REPAIRED, locked, room, sync_folder
+from hermes.log.group import GroupCommit
+from hermes.log.rows import ROW_BYTES, Cut, check_records, encode_rows, examine
+from hermes.sqlite import Database, open_database
+
+FOLD_BYTES = 8 * 2**20
+"""The write-ahead log is folded into the database when it has grown by this much."""
+
+MAX_UNFOLDED_BYTES = 64 * 2**20
+"""If it cannot be folded, appends are refused from here on."""
+
+ResultT = TypeVar("ResultT")
+
+_log = structlog.get_logger("hermes.log")
+
+
+class SqliteLog:
+    """An open log in ``folder``. Made by `open_sqlite_log`."""
+
+    def __init__(self, folder: Path, writer: Database, reader: Database, opened: _Opened) -> None:
+        self.first = opened.extent.first
+        self.snapshot = opened.snapshot
+        self.cut = opened.cut
+        """The damaged end that was found and cut away when the log was opened."""
+        self._folder = folder
+        self._writer = writer
+        self._reader = reader
+        self._group = GroupCommit(opened.extent.next, self._write)
+        self._first_offset = opened.extent.first_offset
+        self._next_offset = opened.extent.next_offset
+        self._unfolded = 0 if opened.folded else MAX_UNFOLDED_BYTES
+        self._fold_at = FOLD_BYTES
+        self._folding = False
+
+    @property
+    def next(self) -> int:
+        """Index that the next record gets."""
+        return self._group.next
+
+    async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
+        """Append records; return the index of the first once they are on the disk. Raises as `Log.append` says."""
+        check_records(records)
+        index = await self._group.append(records, expected_index)
+        if self._unfolded >= self._fold_at and not self._folding:
+            await self._fold_after_append()
+        return index
+
+    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
+        """Records from ``from_index`` on, beside whatever is being written. Raises as `Log.read` says."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        read = partial(
+            tables.read,
+            from_index=from_index,
+            end=self.next,
+            max_records=max_records,
+            max_bytes=max_bytes,
+            name=self._name,
+        )
+        return await self._run(self._reader, read)
+
+    async def trim(self, to_index: int) -> None:
+        """Forget every record below ``to_index``; the file shrinks when it is worth it. Raises as `Log.trim` says."""
+        ends_there = to_index >= self.next
+        to_index = max(self.first, min(to_index, self.next))
+        move = partial(tables.move_trim_point, to_index=to_index)
+        self.first, self._first_offset = max(
+            (self.first, self._first_offset), await self._change(move, tables.PAGE_BYTES)
+        )
+        delete = partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)
+        while await self._change(delete, tables.DELETE_PAGES * tables.PAGE_BYTES):
+            await self._fold_if_due()
+        shrunk = False
+        while await self._change(self._shrink, tables.SHRINK_PAGES * tables.PAGE_BYTES):
+            shrunk = True
+            await self._fold_if_due()
+        if shrunk:
+            await self._fold("TRUNCATE")
+
+    async def take_snapshot(self, index: int, state: bytes) -> None:
+        """Keep ``state`` in the place of the last snapshot. Raises as `Log.take_snapshot` says."""
+        await self._change(partial(tables.take_snapshot, index=index, state=state), len(state) + tables.PAGE_BYTES)
+        self.snapshot = Snapshot(index, state)
+
+    def statistics(self) -> LogStatistics:
+        """What the log holds and has done."""
+        return LogStatistics(
+            self.first,
+            self.next,
+            self._next_offset - self._first_offset,
+            self._group.appends,
+            self._group.commits,
+            self._group.failed_commits,
+        )
+
+    @property
+    def _name(self) -> str:
+        return str(self._folder / DATABASE)
+
+    async def _write(self, index: int, records: list[bytes]) -> None:
+        """Commit records for the group, whole or not at all."""
+        if self._unfolded >= MAX_UNFOLDED_BYTES:
+            await self._fold("PASSIVE")
+        size = sum(map(len, records))
+        # What is in the write-ahead log will need as much room again in the database.
+        will_write = size + (2 + size // ROW_BYTES) * 2 * tables.PAGE_BYTES
+        needed = 2 * will_write + self._unfolded
+        offset = self._next_offset
+
+        def write(connection: sqlite3.Connection) -> None:
+            if room(self._folder) < needed:
+                raise LogFull(f"{self._name}: the disk is full")
+            tables.insert(connection, encode_rows(index, offset, records))
+
+        await self._change(write, will_write)
+        self._next_offset += size
+
+    def _shrink(self, connection: sqlite3.Connection) -> bool:
+        return tables.shrink(connection, at_once=room(self._folder) < 0)
+
+    async def _change(self, function: Callable[[sqlite3.Connection], ResultT], size: int) -> ResultT:
+        """Run a transaction that adds about ``size`` bytes to the write-ahead log. Cancelled, it has not begun."""
+
+        def change(connection: sqlite3.Connection) -> ResultT:
+            try:
+                return function(connection)
+            except sqlite3.OperationalError:
+                with suppress(sqlite3.OperationalError):
+                    tables.count_failure(connection)
+                raise
+
+        result = await self._run(self._writer, change)
+        self._unfolded += size
+        return result
+
+    async def _fold_after_append(self) -> None:
+        """The append has succeeded, so a failure here is not its; those that come are refused if it goes on."""
+        try:
+            await self._fold_if_due()
+        except LogUnavailable as error:
+            self._fold_at = self._unfolded + FOLD_BYTES
+            _log.warning("the write-ahead log cannot be folded into the database", log=self._name, reason=str(error))
+
+    async def _fold_if_due(self) -> None:
+        if self._unfolded < self._fold_at or self._folding:
+            return
+        self._folding = True
+        try:
+            # Most of it beside the commits, which go on; then, in their turn, what they have added meanwhile.
+            await self._run(self._reader, partial(tables.fold, mode="PASSIVE"))
+            await self._fold("PASSIVE")
+        finally:
+            self._folding = False
+
+    async def _fold(self, mode: str) -> None:
+        left = await self._run(self._writer, partial(tables.fold, mode=mode))
+        self._unfolded, self._fold_at = left * tables.PAGE_BYTES, FOLD_BYTES
+
+    async def _run(self, database: Database, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        with _storage_errors(self._name):
+            return await database.run(function)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    extent: tables.Extent
+    snapshot: Snapshot | None
+    cut: Cut | None
+    folded: bool
+
+
+@asynccontextmanager
+async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
+    """The log in ``folder``, which is made if it is missing; open while the block runs.
+
+    A damaged end, as a write that was torn leaves it, is cut away, kept in a file beside the database, and reported.
+    Raises `hermes.ConfigError` (another process has the folder, or it cannot be used), `hermes.LogDamaged`,
+    `hermes.LogUnavailable`.
+    """
+    with locked(folder):
+        if (folder / REPAIRED).exists():
+            raise LogDamaged(f"{folder}: a repair was interrupted; run `hermes log repair` again")
+        async with AsyncExitStack() as stack:
+            with _storage_errors(str(folder / DATABASE)):
+                writer = await stack.enter_async_context(open_database(folder / DATABASE, tables.SCHEMA))
+                reader = await stack.enter_async_context(open_database(folder / DATABASE, tables.SCHEMA))
+                opened = await writer.run(partial(_prepare, folder))
+            yield SqliteLog(folder, writer, reader, opened)
+
+
+def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
+    name = str(folder / DATABASE)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {FOLD_BYTES}")
+    try:
+        folded = tables.fold(connection, "TRUNCATE") == 0
+    except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed
+        folded = False
+        _log.warning("the write-ahead log cannot be folded into the database", log=name, reason=str(error))
+    first, first_offset = tables.trim_point(connection)
+    cut = examine(tables.newest_first(connection), first, first_offset, name)
+    if cut is not None:
+        saved = _save(cut, folder)
+        tables.cut(connection, cut)
+        _log.warning(
+            "a damaged end was cut away", log=name, first=cut.lost.index, records=cut.lost.count, saved=str(saved)
+        )
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    return _Opened(tables.extent(connection), tables.snapshot(connection, name), cut, folded)
+
+
+def _save(cut: Cut, folder: Path) -> Path:
+    """Keep the rows that are cut away: for each, a line of JSON and then its data."""
+    path = folder / f"cut-{cut.lost.index}-{time.time_ns()}"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        for row in cut.rows:
+            heading = asdict(row) | {"data": len(row.data)}
+            file.write(json.dumps(heading).encode() + b"\n" + row.data + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+@contextmanager
+def _storage_errors(name: str) -> Iterator[None]:
+    """Turn what sqlite3 and the file system say into the errors of a log."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise  # ours to mend
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it says in detail
+        if code == sqlite3.SQLITE_FULL:
+            raise LogFull(f"{name}: the disk is full") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            advice = "stop Hermes, see `hermes log check`, then `hermes log repair`"
+            raise LogDamaged(f"{name}: the database is damaged: {error}; {advice}") from error
+        if not code:
+            raise
+        raise LogUnavailable(f"{name}: {error}") from error
+    except OSError as error:
+        raise LogUnavailable(f"{name}: {error}") from error

@@ -1,0 +1,235 @@
+"""The tables of the sqlite log, and each thing that is done with them: plain functions of a connection, on a thread.
+
+Invariants: a function is one transaction, done whole or not at all; what it takes and gives is data. Whatever could
+take long works in slices and says whether there is more. sqlite3's errors pass through. Used by the sqlite log and its
+offline tools.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import starmap
+from operator import attrgetter
+from typing import NamedTuple
+
+from hermes.errors import LogDamaged
+from hermes.log.contract import Record, Snapshot
+from hermes.log.rows import MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
+from hermes.sqlite import Schema, transaction
+
+PAGE_BYTES = 16384
+
+DELETE_BYTES = 8 * 2**20
+DELETE_ROWS = 500
+DELETE_PAGES = 64
+"""The most that one slice of a trim deletes: a few milliseconds."""
+
+SHRINK_PAGES = 256
+SPARE_PAGES = 512
+"""How many pages one slice gives back, and how many free ones are left for what comes next: 4 and 8 MiB."""
+
+SCHEMA = Schema(
+    application_id=0x48524D4C,  # "HRML"
+    version=1,
+    pragmas=(f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL"),
+    script="""
+        CREATE TABLE batches (              -- hermes.log.rows.Row
+            first    INTEGER PRIMARY KEY,
+            count    INTEGER NOT NULL,
+            offset   INTEGER NOT NULL,
+            checksum INTEGER NOT NULL,
+            data     BLOB NOT NULL
+        );
+        CREATE TABLE trimmed (              -- one row: where the log begins
+            id       INTEGER PRIMARY KEY CHECK (id = 1),
+            first    INTEGER NOT NULL,
+            offset   INTEGER NOT NULL,
+            failures INTEGER NOT NULL       -- commits that failed, ever
+        );
+        INSERT INTO trimmed VALUES (1, 0, 0, 0);
+        CREATE TABLE snapshot (             -- one row or none
+            id       INTEGER PRIMARY KEY CHECK (id = 1),
+            at       INTEGER NOT NULL,
+            checksum INTEGER NOT NULL,
+            state    BLOB NOT NULL
+        );
+    """,
+)
+
+_INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
+_columns = attrgetter("index", "count", "offset", "checksum", "data")
+_COLUMNS = "first, count, offset, checksum, data"
+
+
+class Extent(NamedTuple):
+    """Where a log begins and ends: index and offset of its oldest record, and those that the next one gets."""
+
+    first: int
+    first_offset: int
+    next: int
+    next_offset: int
+
+
+def trim_point(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Index and offset of the oldest record that is kept."""
+    first, offset = connection.execute("SELECT first, offset FROM trimmed").fetchone()
+    return first, offset
+
+
+def newest_first(connection: sqlite3.Connection) -> Iterator[Row]:
+    """All rows, the newest first, read as they are asked for."""
+    return starmap(Row, connection.execute(f"SELECT {_COLUMNS} FROM batches ORDER BY first DESC"))  # noqa: S608 - our own text
+
+
+def extent(connection: sqlite3.Connection) -> Extent:
+    """Where the log begins and ends, when its last row is good."""
+    first, first_offset = trim_point(connection)
+    last = next(newest_first(connection), None)
+    if last is None:
+        return Extent(first, first_offset, first, first_offset)
+    return Extent(first, first_offset, last.end, last.end_offset)
+
+
+def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Append rows."""
+    with transaction(connection):
+        connection.executemany(_INSERT, map(_columns, rows))
+
+
+def cut(connection: sqlite3.Connection, damaged_end: Cut) -> None:
+    """Take damaged rows away, and say in their place what is lost."""
+    with transaction(connection):
+        connection.execute("DELETE FROM batches WHERE first >= ?", (damaged_end.lost.index,))
+        connection.execute(_INSERT, _columns(damaged_end.lost))
+
+
+def count_failure(connection: sqlite3.Connection) -> None:
+    """Note that a commit has failed. For why this is more than a statistic, see `hermes.log.sqlite`."""
+    with transaction(connection):
+        connection.execute("UPDATE trimmed SET failures = failures + 1")
+
+
+def read(
+    connection: sqlite3.Connection, from_index: int, end: int, max_records: int, max_bytes: int, name: str
+) -> list[Record]:
+    """Records from ``from_index`` to before ``end``, within the limits but one at least. Raises `LogDamaged`."""
+    connection.execute("BEGIN")  # the trim point and the rows of one moment
+    try:
+        expected = max(from_index, trim_point(connection)[0])
+        found = connection.execute(
+            f"SELECT {_COLUMNS} FROM batches WHERE first >= "  # noqa: S608 - our own text
+            "coalesce((SELECT max(first) FROM batches WHERE first <= ?), 0) ORDER BY first",
+            (expected,),
+        )
+        with closing(found):
+            return _gather(starmap(Row, found), expected, end, max_records, max_bytes, name)
+    finally:
+        connection.execute("COMMIT")
+
+
+def _gather(rows: Iterator[Row], expected: int, end: int, max_records: int, max_bytes: int, name: str) -> list[Record]:
+    records: list[Record] = []
+    size = 0
+    while expected < end:
+        row = next(rows, None)
+        if row is None or row.index > expected:
+            raise damaged(name, expected, row.index if row else end, MISSING)
+        if what := fault(row):
+            raise damaged(name, row.index, row.index + 1, what)
+        if row.end <= expected:
+            raise damaged(name, expected, expected + 1, MISSING)
+        for index, data in enumerate(decode_row(row), row.index):
+            if expected <= index < end:
+                size += len(data)
+                if records and (size > max_bytes or len(records) >= max_records):
+                    return records
+                records.append(Record(index, data))
+        expected = row.end
+    return records
+
+
+def move_trim_point(connection: sqlite3.Connection, to_index: int) -> tuple[int, int]:
+    """Let the log begin at ``to_index``, unless it begins later; return what `trim_point` then says."""
+    with transaction(connection):
+        row = connection.execute(
+            "SELECT first, count, offset, length(data), substr(data, 1, 4 * min(count, ?1 - first)) "
+            "FROM batches WHERE first < ?1 ORDER BY first DESC LIMIT 1",
+            (to_index,),
+        ).fetchone()
+        if row is not None:
+            first, count, offset, length, head = row
+            # The row may be a damaged one: to trim it is a way to be rid of it.
+            size = size_of_first(to_index - first, head) if to_index < first + count else length - 4 * count
+            offset += max(0, min(size, length))
+            connection.execute("UPDATE trimmed SET first = ?1, offset = ?2 WHERE first < ?1", (to_index, offset))
+    return trim_point(connection)
+
+
+def delete_slice(connection: sqlite3.Connection, to_index: int, ends_there: bool) -> bool:
+    """Delete some of the rows that have no record from ``to_index`` on; return whether there were any.
+
+    ``ends_there`` says that the log ended at ``to_index`` once; if not, the last row before may reach beyond.
+    """
+    with transaction(connection):
+        below = to_index
+        if not ends_there:
+            (below,) = connection.execute("SELECT max(first) FROM batches WHERE first <= ?", (to_index,)).fetchone()
+        boundary = None
+        size = 0
+        for first, length in connection.execute(
+            "SELECT first, length(data) FROM batches WHERE first < ? ORDER BY first LIMIT ?", (below, DELETE_ROWS)
+        ):
+            if boundary is not None and size + length > DELETE_BYTES:
+                break
+            boundary, size = first, size + length
+        if boundary is not None:
+            connection.execute("DELETE FROM batches WHERE first <= ?", (boundary,))
+    return boundary is not None
+
+
+def shrink(connection: sqlite3.Connection, at_once: bool) -> bool:
+    """Give some of the file's free pages back; return whether any were worth it.
+
+    Pages in use at the end of the file have to be moved for that. So it is done when they are fewer than the free
+    ones, and some are left for what comes next; ``at_once``, for want of room: whenever there are free ones.
+    """
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if not (free if at_once else free > SPARE_PAGES and free > pages - free):
+        return False
+    connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()  # each step frees one
+    return True
+
+
+def fold(connection: sqlite3.Connection, mode: str) -> int:
+    """Copy the write-ahead log into the database and sync it; return how many of its pages are left to copy.
+
+    ``mode`` as SQLite names them: ``PASSIVE`` waits for nobody, ``TRUNCATE`` also gives the room back.
+    """
+    _, pages, folded = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    return int(pages - folded)
+
+
+def take_snapshot(connection: sqlite3.Connection, index: int, state: bytes) -> None:
+    """Keep a snapshot in the place of the last."""
+    with transaction(connection):
+        values = (index, _snapshot_checksum(index, state), state)
+        connection.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?)", values)
+
+
+def snapshot(connection: sqlite3.Connection, name: str) -> Snapshot | None:
+    """The snapshot, if there is one. Raises `LogDamaged`."""
+    row = connection.execute("SELECT at, checksum, state FROM snapshot").fetchone()
+    if row is None:
+        return None
+    index, checksum, state = row
+    if _snapshot_checksum(index, state) != checksum:
+        raise LogDamaged(f"{name}: the snapshot: the checksum does not fit; see `hermes log check`")
+    return Snapshot(index, state)
+
+
+def _snapshot_checksum(index: int, state: bytes) -> int:
+    return zlib.crc32(state, zlib.crc32(index.to_bytes(8, "little")))
