@@ -1,0 +1,185 @@
+"""Sending dead letters to their sinks again.
+
+    page of letters → batch, each event with its own time of arrival → write ┬ taken: the letters are removed
+                                                                            ├ refused: they stay, with the new reason
+                                                                            └ unavailable: this sink is over
+
+Invariant: a letter leaves the store only after its sink has the event, so a crash anywhere loses nothing; at worst an
+event is written twice, and a sink stores each id once. A run ends: it takes the letters that were there when it began,
+each once. Called by ``hermes dlq replay`` and by ``POST /dead-letters/replay``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import trio
+
+from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection
+from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
+from hermes.event import Batch, Chunk
+
+SETTLE_SECONDS = 60.0
+"""Longest that noting what became of a batch may take; a caller that is cancelled waits for it."""
+
+_PACED_SECONDS = 0.1  # with a rate, a batch is what may go in this time
+_NO_SINK = "no sink of this name is configured"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the letters of a sink go. ``write`` keeps the contract of `hermes.Sink.write`."""
+
+    write: Callable[[Batch], Awaitable[None]]
+    max_batch: int
+    """The most events of one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of the letters of one sink; ``left`` were not tried."""
+
+    sink: str
+    left: int
+    delivered: int = 0
+    refused: int = 0
+    stopped: str = ""
+    """Why the sink's letters were not all tried, if it was not the caller's wish."""
+
+
+class Pace:
+    """When how many events may go, at ``rate`` a second (None: any number at any time). Times are Trio's."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._next = 0.0
+
+    def limit(self, most: int) -> int:
+        """How many of ``most`` events may go at once, at least one."""
+        return most if self._rate is None else max(1, min(most, int(self._rate * _PACED_SECONDS)))
+
+    async def wait(self, count: int) -> None:
+        """Return when ``count`` events may go."""
+        now = trio.current_time()
+        if self._rate is not None:
+            await trio.sleep_until(self._next)
+            self._next = max(now, self._next) + count / self._rate
+
+
+async def replay(
+    store: DeadLetters,
+    selection: Selection,
+    targets: Mapping[str, Target],
+    *,
+    rate: float | None = None,
+    most: int | None = None,
+    dry_run: bool = False,
+    on_progress: Callable[[Replayed], None] = lambda _replayed: None,
+) -> list[Replayed]:
+    """Write the letters that match to their sinks, one sink after the other; return what became of them, by sink.
+
+    ``rate`` is the most events a second, ``most`` the most events of this run; ``dry_run`` only counts. A sink that is
+    unavailable ends its own letters' turn. ``on_progress`` hears of a sink before its first batch and after each.
+
+    Raises `hermes.LogUnavailable` when the store fails; what was delivered and not yet removed is written again by the
+    next run.
+    """
+    last = await store.last()
+    selection = replace(selection, up_to=last if selection.up_to is None else min(last, selection.up_to))
+    pace = Pace(rate)
+    outcomes = []
+    for sink, count in (await store.count(selection)).items():
+        outcome = Replayed(sink, count)
+        target = targets.get(sink)
+        if target is None:
+            outcome = replace(outcome, stopped=_NO_SINK)
+        elif not dry_run:
+            on_progress(outcome)
+            run = _Run(store, replace(selection, sink=sink), target, pace, on_progress)
+            outcome = await run.go(outcome, most)
+            most = None if most is None else most - outcome.delivered - outcome.refused
+        outcomes.append(outcome)
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The letters of one sink on their way."""
+
+    store: DeadLetters
+    selection: Selection
+    target: Target
+    pace: Pace
+    on_progress: Callable[[Replayed], None]
+
+    async def go(self, outcome: Replayed, most: int | None) -> Replayed:
+        limit = self.pace.limit(self.target.max_batch)
+        after = 0
+        while most is None or most > 0:
+            letters = await self.store.page(
+                self.selection, after=after, limit=limit if most is None else min(limit, most)
+            )
+            if not letters:
+                return replace(outcome, left=0)  # what others have removed meanwhile is not left
+            after = letters[-1].number
+            await self.pace.wait(len(letters))
+            try:
+                refused = await self._write(letters)
+            except SinkUnavailable as error:
+                return replace(outcome, stopped=str(error))
+            if most is not None:
+                most -= len(letters)
+            outcome = replace(
+                outcome,
+                left=max(0, outcome.left - len(letters)),
+                delivered=outcome.delivered + len(letters) - refused,
+                refused=outcome.refused + refused,
+            )
+            self.on_progress(outcome)
+        return outcome
+
+    async def _write(self, letters: Sequence[DeadLetter]) -> int:
+        """Write letters and note what became of them; return how many were refused again."""
+        batch = to_batch(letters)
+        reasons: Mapping[int, str] = {}
+        try:
+            await self.target.write(batch)
+        except BatchRejected as error:
+            strangers = [index for index in error.reasons if not 0 <= index < len(batch)]
+            if strangers:  # a bug of the sink, and nobody knows what it has stored
+                raise ValueError(
+                    f"sink {self.selection.sink!r} rejected index {strangers[0]} of {len(batch)} events"
+                ) from error
+            reasons = error.reasons
+        try:
+            # Shielded: what is written now would be written again, and not every sink can tell.
+            with trio.fail_after(SETTLE_SECONDS, shield=True):
+                await self._settle(letters, reasons)
+        except trio.TooSlowError as error:
+            raise LogUnavailable(f"the store of dead letters did not answer within {SETTLE_SECONDS:g} s") from error
+        return len(reasons)
+
+    async def _settle(self, letters: Sequence[DeadLetter], reasons: Mapping[int, str]) -> None:
+        written = [letter.number for index, letter in enumerate(letters) if index not in reasons]
+        if written:
+            await self.store.remove(Selection(numbers=written))
+        if reasons:
+            now = time.time()
+            await self.store.amend(
+                [
+                    replace(letters[index], reason=reason, attempts=letters[index].attempts + 1, rejected_at=now)
+                    for index, reason in sorted(reasons.items())
+                ]
+            )
+
+
+def to_batch(letters: Sequence[DeadLetter]) -> Batch:
+    """A batch whose event at an index is that of the letter at this index, with its time of arrival."""
+    chunks = []
+    for received_at, group in groupby(letters, key=lambda letter: letter.received_at):
+        events = [letter.event for letter in group]
+        chunks.append(Chunk(events, received_at, sum(len(event.payload) for event in events)))
+    return Batch(chunks)
