@@ -15,7 +15,17 @@ from hermes.postgres.connecting import CONNECT_TIMEOUT
 from hermes.postgres.connection import CLEANUP_TIMEOUT, Connection, open_connection
 from hermes.postgres.copying import Copy
 from hermes.postgres.cursor import Cursor
-from hermes.postgres.errors import Error, PoolClosed, PoolTimeout, tell
+from hermes.postgres.errors import (
+    DiskFull,
+    Error,
+    OperationalError,
+    PoolClosed,
+    PoolTimeout,
+    ProgrammingError,
+    UniqueViolation,
+    tell,
+    was_refused,
+)
 from hermes.postgres.pool import Pool, PoolStatistics, open_pool
 from hermes.postgres.transaction import Transaction
 
@@ -25,13 +35,18 @@ __all__ = [
     "Connection",
     "Copy",
     "Cursor",
+    "DiskFull",
     "Error",
+    "OperationalError",
     "Pool",
     "PoolClosed",
     "PoolStatistics",
     "PoolTimeout",
+    "ProgrammingError",
     "Transaction",
+    "UniqueViolation",
     "open_connection",
     "open_pool",
     "tell",
+    "was_refused",
 ]

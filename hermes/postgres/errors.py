@@ -17,7 +17,7 @@ __all__ = [
     "PoolTimeout",
     "ProgrammingError",
     "UniqueViolation",
-    "reason",
+    "tell",
     "was_refused",
 ]
 
@@ -48,7 +48,7 @@ def was_refused(error: Error) -> bool:
     return error.diag.severity_nonlocalized == "ERROR"
 
 
-def reason(error: Error) -> str:
+def tell(error: Error) -> str:
     """What the server or the driver says, in one line of bounded length, the error's code first."""
     said = (error.diag.message_primary, error.diag.message_detail)
     words = ": ".join(part for part in said if part) or str(error)
