@@ -2,7 +2,8 @@
 
 Invariants, which `hermes.testing.check_log` tries on every engine:
 
-- Indexes count records from 0, without a gap, and never come again; ``first <= next``; a record is never changed.
+- Indexes count records from 0, without a gap, and never come again, not even that of a record that was lost;
+  ``first <= next``; a record is never changed.
 - `append` has returned: its records are durable by the engine's own standard and survive a crash of the process (and,
   but for the engine ``memory``, its loss). Concurrent appends share commits. The records of one append are contiguous.
 - `append` has raised: nothing of it is in the log, and nothing of it will be.
@@ -71,24 +72,29 @@ class Log(Protocol):
         A call that is cancelled may have appended its records or not.
 
         Raises `hermes.StaleWriter` when the next index is not ``expected_index``, `hermes.LogFull` for want of room,
-        `hermes.LogUnavailable` when the storage fails: an append may succeed later.
+        `hermes.LogUnavailable` when the storage fails: an append may succeed later. `hermes.LogDamaged` when it cannot.
+        ValueError for no records, or one that is too large for any engine (`hermes.log.rows.MAX_RECORD_BYTES`).
         """
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
         """Records in order from ``from_index`` on: at least one if there is any, and no more than the limits allow.
 
-        An index below ``first`` starts at ``first``, so the index of each record has to be looked at. A record that
-        `repair` found lost is skipped. Raises `hermes.LogUnavailable`, `hermes.LogDamaged`.
+        Those that had been appended when it was called. An index below ``first`` starts at ``first``, and a record
+        that was lost (`hermes log repair`, a damaged end) is skipped, so the index of each record has to be looked at.
+        No record at all: there is none to read below what was ``next`` when it was called. Runs beside appends.
+
+        Raises `hermes.LogUnavailable`, `hermes.LogDamaged`.
         """
 
     async def trim(self, to_index: int) -> None:
-        """Forget every record below ``to_index`` (``next`` at most) and give its space back.
+        """Forget every record below ``to_index`` and give its space back; beyond ``next`` means ``next``.
 
-        Raises `hermes.LogUnavailable`.
+        Appends go on meanwhile. A call that is cancelled, or fails, is completed by the next one.
+        Raises `hermes.LogUnavailable`, `hermes.LogDamaged`.
         """
 
     async def take_snapshot(self, index: int, state: bytes) -> None:
-        """Keep ``state`` durably in the place of the last snapshot. Raises `hermes.LogUnavailable`."""
+        """Keep ``state`` durably in the place of the last snapshot. Raises as `trim` does."""
 
     def statistics(self) -> LogStatistics:
         """What the log holds and has done. Cheap."""

@@ -145,34 +145,36 @@ def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: st
     it has to check. Raises `LogDamaged`, with ``name`` for the log's, for damage that is not at the end or is more.
     """
     bad: list[Row] = []
-    later: Row | None = None
+    offset = first_offset
+    follower: Row | None = None
     good = good_bytes = 0
     for row in newest_first:
-        what = fault(row)
-        follower = later or (bad[-1] if bad else None)
-        if what and later is None and len(bad) < MAX_CUT_ROWS:
+        if what := fault(row):
+            if good or len(bad) == MAX_CUT_ROWS:
+                raise damaged(name, row.index, follower.index if follower else row.index + 1, what)
             bad.append(row)
-            continue
-        if what:
-            raise damaged(name, row.index, follower.index if follower else row.index + 1, what)
-        if follower is not None and row.end != follower.index:
-            raise damaged(name, row.end, follower.index, MISSING)
-        later = row
-        good, good_bytes = good + 1, good_bytes + len(row.data)
-        if good == CHECKED_ROWS or good_bytes >= CHECKED_BYTES:
-            break
+        else:
+            if follower is not None and row.end != follower.index:
+                start, end = sorted((row.end, follower.index))
+                raise damaged(name, start, end, MISSING if row.end == start else "stored twice")
+            if not good:
+                offset = row.end_offset
+            good, good_bytes = good + 1, good_bytes + len(row.data)
+            if good == CHECKED_ROWS or good_bytes >= CHECKED_BYTES:
+                break
+        follower = row
     else:
-        oldest = later or (bad[-1] if bad else None)
-        if oldest is not None and oldest.index > first:
-            raise damaged(name, first, oldest.index, MISSING)
-    if not bad:
-        return None
-    newest = bad[0]
-    start = bad[-1].index
+        if follower is not None and follower.index > first:
+            raise damaged(name, first, follower.index, MISSING)
+    return _cut(bad, offset) if bad else None
+
+
+def _cut(newest_first: Sequence[Row], offset: int) -> Cut:
+    oldest, newest = newest_first[-1], newest_first[0]
     # Its own count is as doubtful as the rest of it; every record takes bytes, so there cannot be more of them.
     plausible = type(newest.count) is int and 0 < newest.count * _LENGTH <= len(newest.data)
     end = newest.index + (newest.count if plausible else 1)
-    return Cut(tuple(reversed(bad)), lost_row(start, end - start, later.end_offset if later else first_offset))
+    return Cut(tuple(reversed(newest_first)), lost_row(oldest.index, end - oldest.index, offset))
 
 
 def damaged(name: str, index: int, end: int, what: str) -> LogDamaged:

@@ -230,6 +230,8 @@ def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
     name = str(folder / DATABASE)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {FOLD_BYTES}")
+    # Debian's SQLite overwrites what is deleted: that would write every record a second time, to forget it.
+    connection.execute("PRAGMA secure_delete = OFF")
     try:
         folded = tables.fold(connection, "TRUNCATE") == 0
     except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed

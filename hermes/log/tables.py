@@ -200,7 +200,7 @@ def shrink(connection: sqlite3.Connection, at_once: bool) -> bool:
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if not (free if at_once else free > SPARE_PAGES and free > pages - free):
         return False
-    connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()  # each step frees one
+    connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")  # ``execute`` would end after one page
     return True
 
 
