@@ -1,0 +1,221 @@
+"""The log in a Postgres table: `hermes.log.contract.Log`.
+
+Invariants: see `writer` for what is appended; what is read was checked; a deposed writer trims and snapshots nothing.
+Opened by `opening`; used by the event journal under DURABILITY=postgres.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import trio
+
+from hermes.errors import LogDamaged
+from hermes.log.contract import LogStatistics, Record, Snapshot
+from hermes.log.group import GroupCommit
+from hermes.log.postgres.session import Session
+from hermes.log.postgres.writer import Standing, Writer, read_standing
+from hermes.log.rows import MISSING, Row, check_records, decode_row, fault, lost_row, size_of_first
+from hermes.postgres import Connection
+
+STATEMENT_TIMEOUT = 20.0
+"""Seconds for one read, one slice of a trim or one snapshot."""
+
+TRIM_ROWS = 64
+"""Rows that are deleted at once: so many times 256 KiB, about, that is some ten thousand rows of the TOAST table."""
+
+# The row that holds the first record that is wanted, and those after it that could have a share in the answer.
+_READ = """
+SELECT index, count, "offset", checksum, data FROM (
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY index ROWS UNBOUNDED PRECEDING) - octet_length(data) AS before
+    FROM hermes_log
+    WHERE log = %(log)s AND index < %(end)s
+    AND index >= coalesce((SELECT max(index) FROM hermes_log WHERE log = %(log)s AND index <= %(start)s), %(start)s)
+) AS rows WHERE before <= %(max_bytes)s ORDER BY index
+"""
+_FOLLOWER = "SELECT min(index) FROM hermes_log WHERE log = %s AND index > %s"
+_HEAD = """
+SELECT index, count, "offset", substring(data FROM 1 FOR greatest(4 * least(count, %(to)s - index), 0)::int)
+FROM hermes_log WHERE log = %(log)s AND index <= %(to)s ORDER BY index DESC LIMIT 1
+"""
+_TRIM = """
+UPDATE hermes_log_state SET first_index = %(to)s, first_offset = %(offset)s
+WHERE log = %(log)s AND first_index <= %(to)s AND openings = coalesce(%(opening)s::bigint, openings)
+"""
+_DELETE = """
+DELETE FROM hermes_log WHERE log = %(log)s AND index IN (
+    SELECT index FROM hermes_log WHERE log = %(log)s AND index >= %(from)s AND index + count <= %(to)s
+    ORDER BY index LIMIT %(rows)s
+) RETURNING index + count
+"""
+_SNAPSHOT = """
+UPDATE hermes_log_state SET snapshot_index = %(index)s, snapshot_checksum = %(checksum)s, snapshot = %(state)b
+WHERE log = %(log)s AND openings = coalesce(%(opening)s::bigint, openings)
+"""
+_GIVE_UP = (
+    'INSERT INTO hermes_log (log, index, count, "offset", checksum, token, data) '
+    "VALUES ({log}, {row.index}, {row.count}, {row.offset}, {row.checksum}, 0, '') "
+    "ON CONFLICT (log, index) DO UPDATE SET "
+    'count = excluded.count, "offset" = excluded."offset", checksum = excluded.checksum, token = 0, data = \'\''
+)
+
+
+class PostgresLog:
+    """An open log called ``name``; `hermes.log.Log`, except that `trim` and `take_snapshot` may raise `StaleWriter`.
+
+    ``commits`` is the session of the writer, ``others`` the one for all the rest.
+    """
+
+    def __init__(
+        self, name: str, writer: Writer, others: Session, standing: Standing, snapshot: Snapshot | None
+    ) -> None:
+        self.name = name
+        self.first = standing.first
+        self.snapshot = snapshot
+        self._first_offset = standing.first_offset
+        self._writer = writer
+        self._group = GroupCommit(standing.next, writer.commit)
+        self._others = others
+        self._trimming = trio.Lock()
+        self._deleted_to = 0  # rows before it are gone: there is no use in passing over their remains again
+
+    @property
+    def next(self) -> int:
+        """Index that the next record gets."""
+        return self._group.next
+
+    async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
+        """Append records; return the index of the first once they are committed.
+
+        Raises `hermes.StaleWriter`, for good when another writer has appended or taken the log over,
+        `hermes.LogFull`, `hermes.LogUnavailable`, and `hermes.LogDamaged` when committed records are gone.
+        """
+        check_records(records)
+        return await self._group.append(records, expected_index)
+
+    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
+        """Records from ``from_index`` on, within the limits but one at least. Raises as the contract says."""
+        records: list[Record] = []
+        start = from_index
+        while not records and (start := max(start, self.first)) < self.next:
+            async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+                rows = await self._fetch(connection, start, min(self.next, start + max_records), max_bytes)
+                if start < self.first:
+                    continue  # trimmed meanwhile
+                await self._check(connection, rows, start)
+            records = _take(rows, start, max_records, max_bytes)
+            start = rows[-1].end
+        await trio.lowlevel.checkpoint()
+        return records
+
+    async def trim(self, to_index: int) -> None:
+        """Forget every record below ``to_index``. Autovacuum gives the space back, see `tables`.
+
+        Raises `hermes.LogUnavailable`: then some of the space may still be taken, until the next trim.
+        """
+        async with self._trimming:
+            to = min(to_index, self.next)
+            if to > self.first:
+                async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+                    offset = await self._offset_at(connection, to)
+                    values = {"log": self.name, "to": to, "offset": offset, "opening": self._writer.fence}
+                    await self._unless_stale(connection, _TRIM, values)
+                self.first, self._first_offset = to, offset
+            more = self._deleted_to < self.first
+            while more:
+                async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+                    values = {"log": self.name, "from": self._deleted_to, "to": self.first, "rows": TRIM_ROWS}
+                    ends = await (await connection.execute(_DELETE, values)).fetchall()
+                more = len(ends) == TRIM_ROWS
+                self._deleted_to = max((end for (end,) in ends), default=self._deleted_to)
+
+    async def take_snapshot(self, index: int, state: bytes) -> None:
+        """Keep ``state`` durably in the place of the last snapshot. Raises `hermes.LogUnavailable`."""
+        values = {
+            "log": self.name,
+            "index": index,
+            "checksum": snapshot_checksum(index, state),
+            "state": state,
+            "opening": self._writer.fence,
+        }
+        async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+            await self._unless_stale(connection, _SNAPSHOT, values)
+        self.snapshot = Snapshot(index, state)
+
+    def statistics(self) -> LogStatistics:
+        """What the log holds and has done since it was opened."""
+        group = self._group
+        size = self._writer.next_offset - self._first_offset
+        return LogStatistics(self.first, group.next, size, group.appends, group.commits, group.failed_commits)
+
+    async def _fetch(self, connection: Connection, start: int, end: int, max_bytes: int) -> list[Row]:
+        values = {"log": self.name, "start": start, "end": end, "max_bytes": max_bytes}
+        cursor = await connection.cursor(binary=True).execute(_READ, values)
+        return [Row(*row) for row in await cursor.fetchall()]
+
+    async def _check(self, connection: Connection, rows: Sequence[Row], start: int) -> None:
+        """Raise `LogDamaged` unless the rows are as they were written, and without a gap from ``start`` on."""
+        expected = start
+        for row in rows:
+            if row.index > expected or row.end <= expected:
+                break
+            if what := fault(row):
+                raise await self._damaged(connection, row.index, row.offset, what)
+            expected, offset = row.end, row.end_offset
+            await trio.lowlevel.checkpoint()
+        else:
+            if rows:
+                return
+        standing = await read_standing(connection, self.name)
+        if standing.first > expected:
+            raise self._writer.depose(standing.next)  # somebody else has trimmed
+        offset = rows[0].offset if expected == start and rows else offset if rows else self._first_offset
+        raise await self._damaged(connection, expected, offset, MISSING)
+
+    async def _damaged(self, connection: Connection, index: int, offset: int, what: str) -> LogDamaged:
+        """The error for the row that is, or should be, at ``index``."""
+        found = await (await connection.execute(_FOLLOWER, [self.name, index])).fetchone()
+        end = found[0] if found and found[0] is not None else self.next
+        give_up = _GIVE_UP.format(log=_quoted(self.name), row=lost_row(index, end - index, offset))
+        return LogDamaged(
+            f"table hermes_log, log {self.name!r}, records {index} to {end - 1}: {what}; restore the table, "
+            f"or give these records up and go on after them: {give_up}"
+        )
+
+    async def _offset_at(self, connection: Connection, index: int) -> int:
+        """The offset of the record at ``index``, or of the log's end."""
+        row = await (await connection.execute(_HEAD, {"log": self.name, "to": index})).fetchone()
+        if row is None:
+            return self._writer.next_offset
+        start, count, offset, head = row
+        # The row may be a damaged one: to trim it is a way to be rid of it.
+        return min(int(offset) + size_of_first(max(0, min(index - start, count)), head), self._writer.next_offset)
+
+    async def _unless_stale(self, connection: Connection, statement: str, values: dict[str, object]) -> None:
+        """Change the log's state. Raises `hermes.StaleWriter` when another writer has taken the log over."""
+        if not (await connection.execute(statement, values)).rowcount:
+            raise self._writer.depose((await read_standing(connection, self.name)).next)
+
+
+def snapshot_checksum(index: int, state: bytes) -> int:
+    """The checksum that is kept with a snapshot."""
+    return zlib.crc32(state, zlib.crc32(index.to_bytes(8, "little")))
+
+
+def _take(rows: Sequence[Row], start: int, max_records: int, max_bytes: int) -> list[Record]:
+    records: list[Record] = []
+    size = 0
+    for row in rows:
+        for index, data in enumerate(decode_row(row), row.index):
+            if index < start:
+                continue
+            size += len(data)
+            if records and (size > max_bytes or len(records) >= max_records):
+                return records
+            records.append(Record(index, data))
+    return records
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,116 @@
+"""Opening a log in Postgres: one by its name, or the next journal that nobody owns.
+
+Invariant: of all instances that share a database, one at a time owns each claimed log; what an instance leaves behind
+when it dies is owned by the next one that opens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import chain, count
+
+import structlog
+import trio
+
+from hermes.errors import LogDamaged, LogUnavailable, StaleWriter
+from hermes.log.contract import Snapshot
+from hermes.log.postgres.log import PostgresLog, snapshot_checksum
+from hermes.log.postgres.session import Session
+from hermes.log.postgres.tables import prepare_tables
+from hermes.log.postgres.writer import Standing, Writer, read_standing, try_lock
+from hermes.postgres import Connection
+
+OPEN_TIMEOUT = 20.0
+"""Seconds for making the tables, finding a journal and reading where it stands, once a connection is made."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds for deleting, at the end, what failed appends may have left."""
+
+_OPEN = """
+INSERT INTO hermes_log_state (log, openings) VALUES (%s, 1)
+ON CONFLICT (log) DO UPDATE SET openings = hermes_log_state.openings + 1
+RETURNING snapshot_index, snapshot_checksum, snapshot
+"""
+_NAMES = "SELECT log FROM hermes_log_state WHERE starts_with(log, %s)"
+
+_log = structlog.get_logger("hermes.log")
+
+
+@asynccontextmanager
+async def open_postgres_log(dsn: str, name: str) -> AsyncIterator[PostgresLog]:
+    """Open the log called ``name`` in the database ``dsn``, made if it is missing, for the length of the block.
+
+    Several may have it open; as soon as one of them appends, the others can only read. ``dsn`` has to lead to the
+    server itself or to a pooler of sessions. Raises `hermes.ConfigError` for a ``dsn`` that makes no sense,
+    `hermes.LogUnavailable`, and `hermes.LogDamaged` for a damaged snapshot.
+    """
+
+    async def choose(_connection: Connection) -> str:
+        return name
+
+    async with _open(dsn, choose, claimed=False) as log:
+        yield log
+
+
+@asynccontextmanager
+async def open_claimed_postgres_log(dsn: str, prefix: str = "events") -> AsyncIterator[PostgresLog]:
+    """Open the first of the logs ``<prefix>-0``, ``<prefix>-1``, … that no living instance has open.
+
+    Where each has its owner the next number is made. The log is this instance's until it closes it, or loses its
+    session at the server and another takes the log first; then everything but `read` raises `hermes.StaleWriter`.
+    Otherwise as `open_postgres_log`.
+    """
+
+    async def choose(connection: Connection) -> str:
+        numbered = re.compile(re.escape(prefix) + "-(0|[1-9][0-9]*)")
+        names = await (await connection.execute(_NAMES, [prefix + "-"])).fetchall()
+        numbers = sorted(int(found[1]) for (name,) in names if (found := numbered.fullmatch(name)))
+        for number in chain(numbers, count(numbers[-1] + 1 if numbers else 0)):
+            if await try_lock(connection, f"{prefix}-{number}"):
+                break
+        return f"{prefix}-{number}"
+
+    async with _open(dsn, choose, claimed=True) as log:
+        yield log
+
+
+@asynccontextmanager
+async def _open(
+    dsn: str, choose: Callable[[Connection], Awaitable[str]], *, claimed: bool
+) -> AsyncIterator[PostgresLog]:
+    async with Session(dsn) as commits, Session(dsn) as others:
+        async with commits.borrowed(OPEN_TIMEOUT) as connection:
+            await prepare_tables(connection)
+            name = await choose(connection)
+            standing, snapshot = await _take_over(connection, name)
+        writer = Writer(commits, name, standing, claimed=claimed)
+        commits.greet = writer.greet
+        try:
+            yield PostgresLog(name, writer, others, standing, snapshot)
+        finally:
+            await _settle_at_last(writer, name)
+
+
+async def _take_over(connection: Connection, name: str) -> tuple[Standing, Snapshot | None]:
+    async with connection.transaction():
+        opened = await (await connection.execute(_OPEN, [name])).fetchone()
+        standing = await read_standing(connection, name)
+    assert opened is not None  # noqa: S101 - an upsert returns its row
+    index, checksum, state = opened
+    if index is None:
+        return standing, None
+    if snapshot_checksum(index, state) != checksum:
+        raise LogDamaged(f"table hermes_log_state, log {name!r}: the snapshot: the checksum does not fit; restore it")
+    return standing, Snapshot(index, state)
+
+
+async def _settle_at_last(writer: Writer, name: str) -> None:
+    with trio.move_on_after(CLOSE_TIMEOUT, shield=True) as scope:
+        try:
+            await writer.settle()
+        except (LogUnavailable, LogDamaged, StaleWriter) as error:
+            _log.warning("appends that failed may come back when the log is opened again", log=name, reason=str(error))
+    if scope.cancelled_caught:
+        _log.warning("appends that failed may come back when the log is opened again", log=name, reason="no answer")

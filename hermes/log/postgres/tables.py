@@ -1,0 +1,86 @@
+"""The tables of the postgres log: making them, and checking those that are there.
+
+Invariant: several instances may start at once, and an older Hermes never writes into the tables of a newer one. All
+logs of a schema share the two tables, which are those of the connection's `search_path`. Called when a log is opened.
+
+Rows come at one end and go at the other, so what `trim` deletes is given back by autovacuum: to the table, for the rows
+that come next, and from the table's end to the system. The tables are therefore vacuumed by the number of dead rows
+alone, not by their share of the table, and without the pauses that are meant to spare a server's other work.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hermes.errors import LogUnavailable
+from hermes.postgres import Connection
+
+SCHEMA_VERSION = 1
+
+TABLES = ("hermes_log", "hermes_log_state")
+
+# Guards making the tables: IF NOT EXISTS alone loses a race with an error.
+_ADVISORY_LOCK = 0x6865726D65736C  # "hermesl"
+
+_COMMENT = re.compile(r"Hermes log, schema (\d+)")
+
+_FIND = """
+SELECT name, to_regclass(name) IS NOT NULL, coalesce(obj_description(to_regclass(name), 'pg_class'), '')
+FROM unnest(%s::text[]) AS name
+"""
+
+# `data` is written once, read rarely and never searched: stored as it is, since compressing costs more than it saves.
+_MAKE = f"""
+CREATE TABLE hermes_log (
+    log text NOT NULL,
+    index bigint NOT NULL,
+    count bigint NOT NULL,
+    "offset" bigint NOT NULL,
+    checksum bigint NOT NULL,
+    token bigint NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (log, index)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 20000,
+    toast.autovacuum_vacuum_cost_delay = 0
+);
+ALTER TABLE hermes_log ALTER COLUMN data SET STORAGE EXTERNAL;
+COMMENT ON TABLE hermes_log IS 'Hermes log, schema {SCHEMA_VERSION}';
+COMMENT ON COLUMN hermes_log.index IS 'of the first record';
+COMMENT ON COLUMN hermes_log."offset" IS 'bytes of all records before, since the log began';
+COMMENT ON COLUMN hermes_log.token IS 'of the commit that brought the row';
+COMMENT ON COLUMN hermes_log.data IS 'the length of each record (4 bytes, little-endian), then the records';
+CREATE TABLE hermes_log_state (
+    log text PRIMARY KEY,
+    openings bigint NOT NULL,
+    first_index bigint NOT NULL DEFAULT 0,
+    first_offset bigint NOT NULL DEFAULT 0,
+    snapshot_index bigint,
+    snapshot_checksum bigint,
+    snapshot bytea
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
+COMMENT ON TABLE hermes_log_state IS 'Hermes log, schema {SCHEMA_VERSION}';
+COMMENT ON COLUMN hermes_log_state.openings IS 'how often the log was opened: the last to do so may settle doubts';
+"""
+
+
+async def prepare_tables(connection: Connection) -> None:
+    """Make the tables, or see whether those that exist will do. Raises `hermes.LogUnavailable`, psycopg's errors."""
+    if await _are_made(connection):
+        return
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        if not await _are_made(connection):  # another instance may have made them meanwhile
+            await connection.execute(_MAKE)
+
+
+async def _are_made(connection: Connection) -> bool:
+    found = await (await connection.execute(_FIND, [list(TABLES)])).fetchall()
+    for name, exists, comment in found:
+        version = _COMMENT.fullmatch(comment)
+        if exists and version is None:
+            raise LogUnavailable(f"table {name} is not Hermes's: name another schema, by search_path in the DSN")
+        if version is not None and int(version[1]) > SCHEMA_VERSION:
+            raise LogUnavailable(f"table {name} was made by a newer Hermes (schema {version[1]}): upgrade this one")
+    return all(exists for _, exists, _ in found)

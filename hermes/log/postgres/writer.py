@@ -1,0 +1,226 @@
+"""Commits to the postgres log: one INSERT each, fenced, and never with an unknown outcome.
+
+Invariants, for any number of writers of one log:
+
+- The index of a commit's first row is its fence: where another writer has been, the INSERT finds the key taken, or the
+  log already trimmed beyond it, and this writer is deposed for good. In a claimed log it finds a later opening instead,
+  or, after a lost connection, the lock in other hands.
+- What happened to a commit whose connection was lost is found out before anything else is written: the new session has
+  first ended the old one's backend, so what is not there will not come. Found while its appends still wait, it has
+  succeeded; found later, when they were told that it has not, it is deleted. Only the writer that opened the log last
+  may do so, for another may have read those records when it opened: then this one is deposed.
+
+    insert ── done ──► durable
+      ├─ refused by the server ──► not there: LogFull, LogUnavailable, StaleWriter
+      └─ connection lost, or no answer ──► in doubt ── a new session ──► there: durable │ not there: insert again
+                                              └─ none in time ──► LogUnavailable; settled before the next insert
+
+Called by the postgres log, through `hermes.log.group`, so one commit at a time.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import trio
+
+from hermes.errors import LogDamaged, LogUnavailable, StaleWriter
+from hermes.log.postgres.session import Session, unavailable
+from hermes.log.rows import Row, encode_rows
+from hermes.postgres import Connection, DiskFull, Error, UniqueViolation, was_refused
+
+COMMIT_TIMEOUT = 5.0
+"""Seconds after which a commit that is not known to have succeeded is reported as failed; see `CLEANUP_TIMEOUT` too."""
+
+# The share lock makes this wait for whoever moves the log's beginning or opens it, and see what they did.
+_INSERT = """
+INSERT INTO hermes_log (log, index, count, "offset", checksum, token, data)
+SELECT log, r.index, r.count, r."offset", r.checksum, %(token)s, r.data
+FROM hermes_log_state,
+     unnest(%(index)s::bigint[], %(count)s::bigint[], %(offset)s::bigint[], %(checksum)s::bigint[], %(data)b::bytea[])
+     AS r (index, count, "offset", checksum, data)
+WHERE log = %(log)s AND first_index <= %(first)s AND openings = coalesce(%(opening)s::bigint, openings)
+FOR SHARE OF hermes_log_state
+"""
+_LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 'hermes_log'::regclass::oid::bigint))"
+# Waits for every INSERT that is under way, and keeps others from opening the log. A transaction with such a lock also
+# waits, at its end, for the synchronous standbys: what it has seen is durable there.
+_STANDING = """
+SELECT openings, first_index, first_offset FROM hermes_log_state WHERE log = %s FOR UPDATE
+"""
+_LAST = """
+SELECT index + count, "offset" + greatest(octet_length(data) - 4 * count, 0)
+FROM hermes_log WHERE log = %s ORDER BY index DESC LIMIT 1
+"""
+_BROUGHT_BY = "SELECT token FROM hermes_log WHERE log = %s AND index = %s"
+_DELETE = "DELETE FROM hermes_log WHERE log = %s AND index >= %s AND token = %s"
+
+
+class Standing(NamedTuple):
+    """Where a log begins and ends: indexes and offsets. ``opening`` counts how often it was opened."""
+
+    opening: int
+    first: int
+    first_offset: int
+    next: int
+    next_offset: int
+
+
+async def read_standing(connection: Connection, name: str) -> Standing:
+    """Where the log stands; in a transaction, it cannot change before its end. Raises `hermes.LogDamaged`."""
+    state = await (await connection.execute(_STANDING, [name])).fetchone()
+    if state is None:
+        raise LogDamaged(f"table hermes_log_state: the row of log {name!r} is gone: restore both tables, or restart")
+    opening, first, first_offset = state
+    last = await (await connection.execute(_LAST, [name])).fetchone()
+    end, end_offset = last or (first, first_offset)
+    # What is left over from a trim that was interrupted counts for nothing.
+    return Standing(opening, first, first_offset, *max((end, end_offset), (first, first_offset)))
+
+
+async def try_lock(connection: Connection, name: str) -> bool:
+    """Take the lock of a claimed log for as long as the connection lives; False when another has it."""
+    row = await (await connection.execute(_LOCK, [name])).fetchone()
+    return row == (True,)
+
+
+class Writer:
+    """Commits to the log ``name``, from where it stands. ``claimed``: only while the session holds the log's lock."""
+
+    def __init__(self, session: Session, name: str, standing: Standing, *, claimed: bool) -> None:
+        self.next_offset = standing.next_offset
+        self._session = session
+        self._name = name
+        self._opening = standing.opening
+        self._claimed = claimed
+        self._next = standing.next
+        self._in_doubt: set[int] = set()  # tokens of commits from `_next` on; one at most of them is there
+        self._known_on: Connection | None = None  # where the log was seen to stand at `_next`, in our hands
+        self._deposed: int | None = None
+
+    async def commit(self, index: int, records: Sequence[bytes]) -> None:
+        """Commit records from ``index`` on; `hermes.log.group.Write`. Raises `hermes.LogDamaged` too."""
+        if self._deposed is not None:
+            raise StaleWriter(index, self._deposed)
+        await self._session.connected()  # nothing has begun: may be cancelled
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_TIMEOUT):
+            rows = []
+            for row in encode_rows(index, self.next_offset, records):
+                rows.append(row)
+                await trio.lowlevel.checkpoint()
+            await self._make_durable(secrets.randbits(63), rows)
+            self._next, self.next_offset = rows[-1].end, rows[-1].end_offset
+            return
+        raise LogUnavailable(f"Postgres did not say within {COMMIT_TIMEOUT:g} s that a commit has succeeded")
+
+    async def settle(self) -> None:
+        """Delete what appends may have left that have failed. Raises `hermes.LogUnavailable`, `hermes.StaleWriter`."""
+        if self._in_doubt and self._deposed is None:
+            connection = await self._session.connected(patient=True)
+            try:
+                await self._settle(connection, None)
+            except Error as error:
+                raise unavailable(error) from error
+
+    @property
+    def fence(self) -> int | None:
+        """The opening that has to be the log's latest for this writer to change anything; None: any."""
+        return self._opening if self._claimed else None
+
+    def depose(self, next_index: int) -> StaleWriter:
+        """Write nothing any more. Returns the error that says so."""
+        self._deposed = next_index
+        return StaleWriter(self._next, next_index)
+
+    async def greet(self, connection: Connection) -> None:
+        """Take the lock again on a new connection, where there has to be one."""
+        if self._claimed and not await try_lock(connection, self._name):
+            raise self.depose((await read_standing(connection, self._name)).next)
+
+    async def _make_durable(self, token: int, rows: Sequence[Row]) -> None:
+        while True:
+            connection = await self._session.connected(patient=token in self._in_doubt)
+            try:
+                known = connection is self._known_on and not self._in_doubt
+                if not known and await self._settle(connection, token):
+                    return
+            except Error as error:
+                if not was_refused(error) and token in self._in_doubt:
+                    continue
+                await self._session.drop()
+                raise unavailable(error) from error
+            self._in_doubt.add(token)
+            try:
+                inserted = await self._insert(connection, token, rows)
+            except Error as error:
+                if not was_refused(error):
+                    await self._session.drop()
+                    continue
+                self._in_doubt.discard(token)
+                await self._refused(connection, error)
+            else:
+                self._in_doubt.discard(token)
+                if inserted:
+                    return
+                raise self.depose((await self._standing(connection)).next)
+
+    async def _insert(self, connection: Connection, token: int, rows: Sequence[Row]) -> int:
+        values = {
+            "log": self._name,
+            "first": self._next,
+            "opening": self.fence,
+            "token": token,
+            "index": [row.index for row in rows],
+            "count": [row.count for row in rows],
+            "offset": [row.offset for row in rows],
+            "checksum": [row.checksum for row in rows],
+            "data": [row.data for row in rows],
+        }
+        return (await connection.execute(_INSERT, values)).rowcount
+
+    async def _refused(self, connection: Connection, error: Error) -> None:
+        """Raise what an INSERT that the server has rolled back means."""
+        if isinstance(error, UniqueViolation):
+            raise self.depose((await self._standing(connection)).next) from error
+        if not isinstance(error, DiskFull):
+            await self._session.drop()  # a standby by now, perhaps: the next connection finds the primary
+        raise unavailable(error) from error
+
+    async def _standing(self, connection: Connection) -> Standing:
+        try:
+            return await read_standing(connection, self._name)
+        except Error as error:
+            await self._session.drop()
+            raise unavailable(error) from error
+
+    async def _settle(self, connection: Connection, waiting: int | None) -> bool:
+        """Compare the log with what is known of it; return whether the commit with the token ``waiting`` is there.
+
+        Deletes a commit that is there although it was reported as failed. Raises `hermes.StaleWriter`,
+        `hermes.LogDamaged`, psycopg's errors.
+        """
+        async with connection.transaction():
+            standing = await read_standing(connection, self._name)
+            row = await (await connection.execute(_BROUGHT_BY, [self._name, self._next])).fetchone()
+            found = row[0] if row else None
+            if found is None or found not in self._in_doubt:
+                self._compare(standing)
+            elif found != waiting:
+                if standing.opening != self._opening:
+                    raise self.depose(standing.next)
+                await connection.execute(_DELETE, [self._name, self._next, found])
+        self._known_on = connection
+        self._in_doubt.clear()
+        return found is not None and found == waiting
+
+    def _compare(self, standing: Standing) -> None:
+        if standing.next > self._next or (self._claimed and standing.opening != self._opening):
+            raise self.depose(standing.next)
+        if standing.next < self._next:
+            raise LogDamaged(
+                f"table hermes_log, log {self._name!r}: records {standing.next} to {self._next - 1} were committed and "
+                "are gone, as when an old backup is restored or a standby that lags behind takes over: restart Hermes"
+                " to go on without them"
+            )
