@@ -1,4 +1,4 @@
-"""The command line: ``hermes serve``, ``hermes sinks``, ``hermes config check``, ``hermes load``.
+"""The command line: ``hermes serve``, ``hermes sinks``, ``hermes config check``, ``hermes dlq``, ``hermes load``.
 
 Invariant: what an operator did wrong is one line on stderr and exit code 2; a traceback is a bug of ours. One file a
 command; ``operator`` has what they share.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from hermes import __version__
+from hermes.cli.dlq import dlq_commands
 from hermes.cli.serve import serve_command
 from hermes.cli.settings import config, list_sinks
 from hermes.load.command import load
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (serve_command, list_sinks, config, load):
+for command in (serve_command, list_sinks, config, dlq_commands, load):
     main.add_command(command)

@@ -13,26 +13,26 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hermes.config import Settings, read_settings
-from hermes.errors import ConfigError, PluginError
+from hermes.errors import ConfigError, LogUnavailable, PluginError
 from hermes.http.listen import open_tls_context
 from hermes.sink import ConfiguredSink, configure_sinks
 
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what the operator can mend into one line."""
+    """Turn what the operator can mend into one line: exit code 2 for a mistake, 1 for storage that does not work."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         mistake: BaseException
         try:
             return command(*args, **kwargs)
-        except* (ConfigError, PluginError) as group:
+        except* (ConfigError, PluginError, LogUnavailable) as group:
             mistake = group
         while isinstance(mistake, BaseExceptionGroup):
             mistake = mistake.exceptions[0]
         click.echo(f"hermes: {mistake}", err=True)
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
-        sys.exit(2)
+        sys.exit(1 if isinstance(mistake, LogUnavailable) else 2)
 
     return run
 

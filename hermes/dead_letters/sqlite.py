@@ -19,7 +19,6 @@ from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
 from hermes.errors import ConfigError, LogUnavailable
 from hermes.sqlite import Database, Schema, open_database, transaction
 
-FILE_NAME = "dead-letters.db"
 REMOVED_AT_ONCE = 1000  # letters of one transaction
 JOURNAL_BYTES = 16 * 2**20  # what the write-ahead log keeps of the disk after a checkpoint
 

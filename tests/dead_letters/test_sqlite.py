@@ -11,9 +11,11 @@ import pytest
 from hermes import ConfigError
 from hermes import sqlite as wrapper
 from hermes.dead_letters import Selection
-from hermes.dead_letters.sqlite import FILE_NAME, open_sqlite_dead_letters
+from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import LogUnavailable
 from tests.dead_letters.kit import EVERYTHING, everything, ids, make_letter
+
+FILE_NAME = "dead-letters.db"
 
 
 def mode(path: Path) -> int:

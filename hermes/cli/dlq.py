@@ -1,0 +1,301 @@
+"""``hermes dlq``: the events that a sink refused for good, looked at, sent again, or forgotten.
+
+Works on the store that DURABILITY names, whether the service runs or not. Invariants: no command touches a letter that
+came after it had counted; nothing is forgotten that was not named by a filter, a number or ``--all``, and confirmed.
+What is for programs goes to stdout, questions and progress to stderr. Exit code 0: done; 1: not all of it, or the store
+does not work; 2: a setting or an option is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import click
+import msgspec
+import trio
+from rich.table import Column
+
+from hermes.cli.dlq_replay import replay_to_sinks, show_progress
+from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
+from hermes.config import Settings, read_settings
+from hermes.dead_letters import DeadLetter, DeadLetters, Selection
+from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
+from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_since, summarize
+from hermes.dead_letters.replay import Replayed
+from hermes.errors import ConfigError
+from hermes.logs import configure_logs
+from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+_NONE = "no dead letter matches"
+_number = click.IntRange(1, MAX_NUMBER)
+
+
+@click.group("dlq")
+def dlq_commands() -> None:
+    """Look at the events that a sink refused for good, replay them, or purge them.
+
+    They are kept in HERMES_DATA_DIR, or with DURABILITY=postgres in DB_DSN. With DURABILITY=memory they live in the
+    running service, and can be had over HTTP at /dead-letters.
+    """
+
+
+def _since(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_since(text, time.time())
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: expected {error}") from None
+
+
+def _rate(_context: click.Context, _parameter: click.Parameter, rate: float | None) -> float | None:
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise click.BadParameter(f"{rate}: expected a number of events a second, more than 0")
+    return rate
+
+
+def _selects(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that select letters, as one argument ``selection``."""
+
+    @wraps(command)
+    def run(*, sink: str | None, kind: str | None, reason: str | None, since: float | None, **options: Any) -> None:
+        numbers = options.pop("numbers", ()) or None
+        command(selection=Selection(sink, kind, reason, since, numbers), **options)
+
+    options: tuple[_Decorator, ...] = (
+        click.option("--since", callback=_since, help=f"Refused at this time or later: {SINCE}."),
+        click.option("--reason", help="With this in the reason; letters in any case."),
+        click.option("--type", "kind", help="Of this event type."),
+        click.option("--sink", help="Refused by this sink."),
+    )
+    decorated: Callable[..., None] = run
+    for option in options:
+        decorated = option(decorated)
+    return decorated
+
+
+_as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+_dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Say how many there are, and do nothing.")
+
+
+@dlq_commands.command("list")
+@_selects
+@click.option("--after", type=click.IntRange(0, MAX_NUMBER), default=0, help="With a number above this one.")
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"At most so many; {PAGE_LETTERS} unless told, or all of them with --json."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the event as it was sent.")
+@tells_the_operator
+def list_letters(selection: Selection, after: int, limit: int | None, as_json: bool) -> None:
+    """List dead letters, the oldest first."""
+    settings = _settings()
+    if as_json:
+        trio.run(_print_lines, settings, selection, after, limit)
+        return
+    rows, more, total = trio.run(_gather_rows, settings, selection, after, limit or PAGE_LETTERS)
+    if not rows:
+        click.echo(f"{_NONE}.", err=True)
+        return
+    table = make_table(
+        "number", "rejected at", "sink", "type", Column("event id", overflow="fold"), Column("reason", ratio=1)
+    )
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
+    if more:
+        click.echo(f"\n{len(rows)} of {total} dead letters; for the next: --after {rows[-1][0]}", err=True)
+
+
+@dlq_commands.command("show")
+@click.argument("number", type=_number)
+@click.option("--payload", "payload_only", is_flag=True, help="Only the payload, its exact bytes.")
+@_as_json
+@tells_the_operator
+def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
+    """Show all of one dead letter, its payload as it was sent."""
+    letter = trio.run(_get, _settings(), number)
+    if letter is None:
+        click.echo(f"hermes: there is no dead letter {number}; `hermes dlq list` has those that there are", err=True)
+        sys.exit(1)
+    event = letter.event
+    if payload_only:
+        click.echo(bytes(event.payload), nl=False)
+        return
+    if as_json:
+        click.echo(encode_line(letter))
+        return
+    for name, text in (
+        ("number", str(letter.number)),
+        ("sink", letter.sink),
+        ("reason", letter.reason),
+        ("attempts", str(letter.attempts)),
+        ("rejected at", format_time(letter.rejected_at)),
+        ("received at", format_time(letter.received_at)),
+        ("event id", event.id),
+        ("user id", event.user_id),
+        ("type", event.type),
+        ("timestamp", f"{event.timestamp} ({format_time(event.timestamp)})"),
+        ("payload", f"{len(event.payload)} bytes"),
+    ):
+        click.echo(f"{name:12} {_printable(text)}")
+    click.echo(b"\n" + bytes(event.payload))
+
+
+@dlq_commands.command("replay")
+@click.argument("numbers", type=_number, nargs=-1, metavar="[NUMBER]...")
+@_selects
+@click.option("--rate", type=float, callback=_rate, help="At most so many events a second.")
+@_dry_run
+@_as_json
+@tells_the_operator
+def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_json: bool) -> None:
+    """Send dead letters to their sinks again.
+
+    A letter is removed when its sink has the event, and stays with the new reason where it refuses it again. Events
+    that a sink has already are stored once.
+    """
+    settings, sinks = configure()
+    _check_store(settings)
+    configure_logs(settings.log_level, settings.log_format)
+    with show_progress() as show:
+        outcomes = trio.run(replay_to_sinks, settings, sinks, selection, rate, dry_run, show)
+    if as_json:
+        click.echo(msgspec.json.encode(summarize(outcomes) | {"dry_run": dry_run}))
+    else:
+        _tell(outcomes, dry_run)
+    if not dry_run and any(outcome.refused or outcome.left for outcome in outcomes):
+        sys.exit(1)
+
+
+@dlq_commands.command("purge")
+@click.argument("numbers", type=_number, nargs=-1, metavar="[NUMBER]...")
+@_selects
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_dry_run
+@_as_json
+@tells_the_operator
+def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Forget dead letters for good."""
+    if everything == (selection != Selection()):
+        raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
+    settings = _settings()
+    selection, count = trio.run(_count, settings, selection)
+    removed = 0
+    if count and not dry_run:
+        if not yes:
+            if not _is_terminal():
+                raise click.UsageError("nothing is forgotten without a question; where nobody can answer, say --yes.")
+            click.confirm(f"Forget {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
+        removed = trio.run(_remove, settings, selection)
+    if as_json:
+        click.echo(msgspec.json.encode({"matched": count, "removed": removed, "dry_run": dry_run}))
+    elif not count:
+        click.echo(f"{_NONE}.")
+    else:
+        click.echo(f"{count} would be forgotten." if dry_run else f"{removed} forgotten.")
+
+
+def _settings() -> Settings:
+    settings = read_settings(os.environ)
+    _check_store(settings)
+    configure_logs(settings.log_level, settings.log_format)
+    return settings
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _check_store(settings: Settings) -> None:
+    """Raises `ConfigError` where there is no store to be opened. Nothing is made in a folder that was misspelt."""
+    if settings.durability == "memory":
+        raise ConfigError(
+            "DURABILITY='memory': the dead letters live in the running service, which has them over HTTP at "
+            "/dead-letters"
+        )
+    if settings.durability == "disk" and not (settings.hermes_data_dir / DEAD_LETTERS_FILE).exists():
+        raise ConfigError(
+            f"HERMES_DATA_DIR={str(settings.hermes_data_dir)!r}: no {DEAD_LETTERS_FILE} is there; name the folder "
+            "that the service runs with"
+        )
+
+
+async def _pages(
+    store: DeadLetters, selection: Selection, after: int, limit: int | None
+) -> AsyncIterator[list[DeadLetter]]:
+    """The letters that match, at most ``limit``, page by page."""
+    while limit != 0 and (
+        page := await store.page(selection, after=after, limit=min(limit or PAGE_LETTERS, PAGE_LETTERS))
+    ):
+        yield page
+        after = page[-1].number
+        limit = None if limit is None else limit - len(page)
+
+
+async def _print_lines(settings: Settings, selection: Selection, after: int, limit: int | None) -> None:
+    async with open_dead_letters(settings) as store:
+        async for page in _pages(store, selection, after, limit):
+            click.echo(b"\n".join(map(encode_line, page)))
+
+
+async def _gather_rows(
+    settings: Settings, selection: Selection, after: int, limit: int
+) -> tuple[list[tuple[str, ...]], bool, int]:
+    """The rows of a table, without the payloads; whether there are more; and how many letters match in all."""
+    rows: list[tuple[str, ...]] = []
+    async with open_dead_letters(settings) as store:
+        async for page in _pages(store, selection, after, limit):
+            after = page[-1].number
+            rows += map(_row, page)
+        more = bool(rows) and bool(await store.page(selection, after=after, limit=1))
+        return rows, more, sum((await store.count(selection)).values())
+
+
+async def _get(settings: Settings, number: int) -> DeadLetter | None:
+    async with open_dead_letters(settings) as store:
+        letters = await store.page(Selection(numbers=[number]), limit=1)
+        return letters[0] if letters else None
+
+
+async def _count(settings: Settings, selection: Selection) -> tuple[Selection, int]:
+    """The selection, bounded to what is there now, and how many letters that are."""
+    async with open_dead_letters(settings) as store:
+        selection = replace(selection, up_to=await store.last())
+        return selection, sum((await store.count(selection)).values())
+
+
+async def _remove(settings: Settings, selection: Selection) -> int:
+    async with open_dead_letters(settings) as store:
+        return await store.remove(selection)
+
+
+def _tell(outcomes: Sequence[Replayed], dry_run: bool) -> None:
+    """What became of a replay, a line a sink."""
+    for outcome in outcomes:
+        if dry_run:
+            facts = f"{outcome.left} would be replayed" if not outcome.stopped else f"{outcome.left} cannot be replayed"
+        else:
+            facts = f"{outcome.delivered} delivered, {outcome.refused} refused again, {outcome.left} left"
+        click.echo(f"{outcome.sink}: {facts}{f': {_printable(outcome.stopped)}' if outcome.stopped else ''}")
+    if not outcomes:
+        click.echo(f"{_NONE}.")
+
+
+def _row(letter: DeadLetter) -> tuple[str, ...]:
+    texts = (letter.sink, letter.event.type, letter.event.id, letter.reason)
+    return str(letter.number), format_time(letter.rejected_at), *map(_printable, texts)
+
+
+def _printable(text: str) -> str:
+    """The text with everything escaped that a terminal might obey."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

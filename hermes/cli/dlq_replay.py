@@ -1,0 +1,73 @@
+"""``hermes dlq replay`` at work: the sinks opened, their time-outs kept, the progress shown.
+
+Invariant: only a sink that has letters is opened, and a write is bounded as in the service. Called by ``dlq``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from hermes.config import Settings
+from hermes.dead_letters import Selection
+from hermes.dead_letters.replay import Replayed, Target, replay
+from hermes.errors import SinkUnavailable
+from hermes.event import Batch
+from hermes.sink import ConfiguredSink, Sink, variable_prefix
+from hermes.world import open_dead_letters
+
+
+async def replay_to_sinks(
+    settings: Settings,
+    sinks: Sequence[ConfiguredSink],
+    selection: Selection,
+    rate: float | None,
+    dry_run: bool,
+    show: Callable[[Replayed], None],
+) -> list[Replayed]:
+    """Replay the letters that match to those of ``sinks`` that they are for. Raises what `replay` raises."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_dead_letters(settings))
+        wanted = await store.count(selection)
+        targets = {}
+        for sink in sinks:
+            if sink.name in wanted:
+                opened = await stack.enter_async_context(sink.plugin.open(sink.settings, settings))
+                targets[sink.name] = Target(partial(_write, sink, opened), opened.max_batch)
+        return await replay(store, selection, targets, rate=rate, dry_run=dry_run, on_progress=show)
+
+
+async def _write(configured: ConfiguredSink, sink: Sink, batch: Batch) -> None:
+    """Write a batch within the sink's time-out, as the service does."""
+    with trio.move_on_after(configured.delivery.timeout):
+        await sink.write(batch)
+        return
+    raise SinkUnavailable(f"no answer within {variable_prefix(configured.name)}TIMEOUT")
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[Replayed], None]]:
+    """What shows the progress of a replay: a bar for each sink, on a terminal alone."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[refused]} refused"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as bars:
+
+        def show(outcome: Replayed) -> None:
+            tried = outcome.delivered + outcome.refused
+            if outcome.sink not in tasks:
+                tasks[outcome.sink] = bars.add_task(outcome.sink, total=outcome.left, refused=0)
+            bars.update(tasks[outcome.sink], completed=tried, refused=outcome.refused, refresh=True)
+
+        yield show

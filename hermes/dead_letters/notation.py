@@ -1,0 +1,80 @@
+"""How dead letters are asked for and shown, on the command line and over HTTP alike. Pure.
+
+Invariant: a payload is shown as its own bytes; only in a line of JSON the line breaks between its tokens become spaces.
+Called by ``hermes dlq`` and by ``/dead-letters``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from hermes.config.notation import parse_duration
+from hermes.dead_letters.contract import DeadLetter
+from hermes.dead_letters.replay import Replayed
+
+SINCE = "a duration back from now such as 2h, an ISO time such as 2026-01-31T12:00:00Z, or Unix seconds"
+
+_SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+
+
+def parse_since(text: str, now: float) -> float:
+    """Unix seconds of a moment, written as `SINCE` says; ``now`` in Unix seconds. An ISO time without a zone is UTC.
+
+    Raises ValueError, whose words complete "expected …".
+    """
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(SINCE) from None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def format_time(seconds: float) -> str:
+    """A time in Unix seconds as people read it: UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def encode_letter(letter: DeadLetter) -> bytes:
+    """A letter as a JSON object, its event inside as it would be sent to ``POST /events``; times in Unix seconds."""
+    return msgspec.json.encode(
+        {
+            "number": letter.number,
+            "sink": letter.sink,
+            "reason": letter.reason,
+            "attempts": letter.attempts,
+            "rejected_at": letter.rejected_at,
+            "received_at": letter.received_at,
+            "event": letter.event,
+        }
+    )
+
+
+def encode_line(letter: DeadLetter) -> bytes:
+    """The same on one line: in JSON text line breaks stand between tokens alone, where a space means the same."""
+    return encode_letter(letter).replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def summarize(outcomes: Iterable[Replayed]) -> dict[str, Any]:
+    """What became of a replay: the sums, and each sink's part."""
+    sinks = [
+        {
+            "sink": outcome.sink,
+            "delivered": outcome.delivered,
+            "refused": outcome.refused,
+            "left": outcome.left,
+            "stopped": outcome.stopped or None,
+        }
+        for outcome in outcomes
+    ]
+    return {name: sum(sink[name] for sink in sinks) for name in ("delivered", "refused", "left")} | {"sinks": sinks}
