@@ -18,8 +18,9 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from hermes.http.head import BAD_TARGET, Head, Route, Wait, is_target, too_large
+from hermes.http.head import BAD_TARGET, Head, Route, is_target, too_large
 from hermes.http.lane import BodyBudget
+from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -198,22 +199,17 @@ async def _receive_and_handle(head: Head, views: Views) -> Response:
     return result if isinstance(result, Response) else await _wait_for(result)
 
 
-async def _wait_for(wait: Wait) -> Response:
-    """The response that a wait ends with. It is called off by a client that leaves, who cancels us, and by a drain."""
-    answers: list[Response] = []
+async def _wait_for(pending: Pending) -> Response:
+    """The response to come. It is called off by a client that leaves, who cancels us, and by a drain."""
     arrived = trio.Event()
-
-    def answer(response: Response) -> None:
-        answers.append(response)
-        arrived.set()
-
-    call_off = wait(answer)
+    pending.hear = lambda _pending, _response: arrived.set()
     try:
         await arrived.wait()
     finally:
-        if not answers:
-            call_off()
-    return answers[0]
+        if pending.response is None and pending.call_off is not None:
+            pending.call_off()
+    assert pending.response is not None  # noqa: S101 - it has just been heard
+    return pending.response
 
 
 def _join_headers() -> dict[str, str]:

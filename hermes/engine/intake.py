@@ -25,6 +25,7 @@ from hermes.engine.receipts import Receipts
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
 
+_DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while
 _GATHER_SECONDS = 0.005
 _MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
 _MOST_ANSWERS_AT_ONCE = 500  # some 5 ms
@@ -61,8 +62,6 @@ class Intake:
         self._max_chunk = min(delivery.max_batch for delivery in deliveries)
         self._open: Chunk | None = None
         self._open_unacked: Chunk | None = None
-        self._uncommitted = 0
-        self._uncommitted_bytes = 0
         self.admission = Admission(queue_size, queue_bytes)
         required = [delivery for delivery in deliveries if delivery.required]
         self._needed = len(required) or 1  # where none is required, the first to settle frees the room
@@ -80,7 +79,8 @@ class Intake:
     @property
     def accepted(self) -> int:
         """Events that were taken for good, since the start."""
-        return self.admission.accepted - self._uncommitted
+        admission = self.admission  # with a journal, what holds room there is not committed yet
+        return admission.accepted if self._journal is None else admission.accepted - admission.events
 
     def offer(self, events: list[Event], size: int) -> bool:
         """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
@@ -94,10 +94,14 @@ class Intake:
 
         The function returned calls the wait off, as far as that is possible; ``settle`` is called all the same.
         """
-        if self._journal is not None and not self._journal.has_room(size + self._uncommitted_bytes):
+        journal = self._journal
+        if journal is not None and size + self.admission.bytes > journal.room:
             settle(Outcome.NO_SPACE, None)
             return _nothing_to_call_off
         if self.admission.admit(len(events), size):
+            if ack is _DURABLE:
+                self._join(events, size, settle)
+                return _nothing_to_call_off
             return self._enter(events, size, ack, settle)
         if self.blocking:
             return self._wait(events, size, ack, settle)
@@ -189,7 +193,6 @@ class Intake:
         if chunk is not None and len(chunk.events) + len(events) <= self._max_chunk:
             chunk.events += events
             chunk.size += size
-            self._count_uncommitted(len(events), size)
         else:
             chunk = Chunk(events, time.time(), size)
             if len(events) <= self._max_chunk:
@@ -208,13 +211,7 @@ class Intake:
 
     def _send_chunk(self, chunk: Chunk) -> None:
         chunk.unsettled = self._needed
-        self._count_uncommitted(len(chunk.events), chunk.size)
         self._send.send_nowait(chunk)
-
-    def _count_uncommitted(self, count: int, size: int) -> None:
-        if self._journal is not None:
-            self._uncommitted += count
-            self._uncommitted_bytes += size
 
     # --- on ----------------------------------------------------------------------------------------------------
 
@@ -234,7 +231,6 @@ class Intake:
 
     async def _commit(self, journal: EventJournal, chunks: list[Chunk]) -> list[Chunk]:
         """Commit chunks and answer those who wait for that. Returns what goes on to the sinks."""
-        count, size = sum(map(len, chunks)), sum(chunk.size for chunk in chunks)
         refused: list[Chunk] = []
         try:
             await journal.append(chunks)
@@ -242,12 +238,9 @@ class Intake:
             # What was answered already, as no more than accepted, goes on without a place in the journal.
             refused = [chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None]
             chunks = [chunk for chunk in chunks if not (chunk.waiting or chunk.receipt is not None)]
-        self._uncommitted -= count
-        self._uncommitted_bytes -= size
         now = trio.current_time()
-        expelled = sum(map(len, refused))
-        self.admission.expel(expelled, sum(chunk.size for chunk in refused), now)
-        self.admission.leave(count - expelled, sum(chunk.size for chunk in chunks), now)
+        self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
+        self.admission.leave(sum(map(len, chunks)), sum(chunk.size for chunk in chunks), now)
         await _answer(chunks, Outcome.TAKEN)
         await _answer(refused, Outcome.FAILED)
         return chunks

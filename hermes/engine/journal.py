@@ -38,13 +38,15 @@ class JournalState(msgspec.Struct, frozen=True):
 class EventJournal:
     """The journal on an open log. Made by `open_journal`.
 
-    ``events`` counts all events that it ever took. ``receipts`` follow events of open requests by their record's index.
+    ``events`` counts all events that it ever took. ``room`` is how many bytes more stay within JOURNAL_MAX_BYTES.
+    ``receipts`` follow events of open requests by their record's index.
     """
 
     def __init__(self, log: Log, max_bytes: int, events: int, saved: Mapping[str, ProgressState]) -> None:
         self.events = events
         self.receipts: dict[int, Receipt] = {}
         self.failing: str | None = None
+        self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
         self._max_bytes = max_bytes
         self._log = log
@@ -62,10 +64,6 @@ class EventJournal:
     def next(self) -> int:
         """The index that the next record gets."""
         return self._log.next
-
-    def has_room(self, size: int) -> bool:
-        """Whether ``size`` bytes more stay within JOURNAL_MAX_BYTES."""
-        return self.bytes + size <= self._max_bytes
 
     @property
     def crowded(self) -> bool:
@@ -114,6 +112,7 @@ class EventJournal:
             raise
         self.metrics.commit_seconds.observe(trio.current_time() - began)
         self._recover()
+        self.room = self._max_bytes - self.bytes
         self.events = first
         for place, chunk in enumerate(chunks, index):
             chunk.index = place
@@ -154,6 +153,7 @@ class EventJournal:
             self._fail(error)
         else:
             self._last_saved = state
+            self.room = self._max_bytes - self.bytes
             self._recover()
         for index in [index for index, receipt in self.receipts.items() if receipt.settled]:
             del self.receipts[index]

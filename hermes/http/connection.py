@@ -14,8 +14,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from hermes.http.chunked import BodyTooLarge, ChunkedDecoder, ChunkedError
-from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, Wait, too_large
+from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, too_large
 from hermes.http.lane import Lane, Timeouts
+from hermes.http.pending import Pending, Slot
 from hermes.http.response import CONTINUE, Response, problem
 
 MAX_SLOTS = 64
@@ -50,16 +51,6 @@ def allowance(phase: Phase, timeouts: Timeouts) -> float:
 
 # As names of the module, for looking a member up on its enum costs more than the rest of a comparison.
 _IDLE, _HEAD, _BODY, _CHUNKED, _CLOSING, _HANDOVER = Phase
-
-
-class Slot:
-    """The place of one response in the order of a connection: no data until its wait is over."""
-
-    __slots__ = ("call_off", "data")
-
-    def __init__(self, data: bytes | None = None) -> None:
-        self.data = data
-        self.call_off: Callable[[], None] | None = None
 
 
 class Connection:
@@ -129,7 +120,7 @@ class Connection:
     def call_off(self) -> None:
         """End the waits for responses: each is answered as its route says (the queue is full, try again)."""
         for slot in tuple(self.waiting):
-            if slot.call_off is not None:
+            if isinstance(slot, Pending) and slot.response is None and slot.call_off is not None:
                 slot.call_off()
 
     def time_out(self) -> None:
@@ -207,13 +198,16 @@ class Connection:
             position = stop
             self.phase = _IDLE
             result = head.handle(head, data[end:stop])
-            if head.keep_alive and type(result) is Response and not (self.waiting or result.close or lane.draining):
+            if isinstance(result, Pending):
+                self._wait(head, result)
+            elif head.keep_alive and not (self.waiting or result.close or lane.draining):
                 answer = result.render(lane.date, lane.request_id(), head.response_lines)
                 self.out.append(answer)
                 self.unsent += len(answer)
                 lane.answered[head.route_name, result.status] += 1
                 continue
-            self._deliver(head, result)
+            else:
+                self._answer(head, result)
             if self.phase is _CLOSING:
                 return
 
@@ -320,7 +314,11 @@ class Connection:
         if head.refusal is not None:
             self._answer(head, head.refusal)
         else:
-            self._deliver(head, head.handle(head, body))
+            result = head.handle(head, body)
+            if isinstance(result, Pending):
+                self._wait(head, result)
+            else:
+                self._answer(head, result)
 
     def _reserve(self, size: int) -> bool:
         if self._lane.body_budget.reserve(size):
@@ -347,35 +345,33 @@ class Connection:
 
     # --- responses ---------------------------------------------------------------------------------------------
 
-    def _deliver(self, head: Head, result: Response | Wait) -> None:
-        if isinstance(result, Response):
-            self._answer(head, result)
-        else:
-            self._wait(head, result)
-
     def _answer(self, head: Head, response: Response, *, last: bool = False) -> None:
         self._lane.answered[head.route_name, response.status] += 1
         self._push(self._finish(head, response, last=last))
 
-    def _wait(self, head: Head, wait: Wait) -> None:
-        lane, began, slot = self._lane, self._lane.clock(), Slot()
-        self.waiting.append(slot)
+    def _wait(self, head: Head, pending: Pending) -> None:
+        lane = self._lane
+        self.waiting.append(pending)
         lane.inflight += 1
-
-        def settle(response: Response) -> None:
-            lane.begin_turn()
-            lane.inflight -= 1
-            lane.observe(head.route_name, response.status, lane.clock() - began, 1)
-            slot.call_off = None
-            slot.data = self._finish(head, response)
-            self._flush_slots()
-            self._on_ready()
-
+        pending.began = lane.clock()
+        pending.head = head
+        pending.hear = self._fill
         if not head.keep_alive:
             self.phase = _CLOSING
-        call_off = wait(settle)
-        if slot.data is None:
-            slot.call_off = call_off
+
+    def _fill(self, pending: Pending, response: Response) -> None:
+        """A pending response is there: send what is ready, in the order of the requests."""
+        lane, head = self._lane, pending.head
+        lane.begin_turn()
+        lane.inflight -= 1
+        lane.observe(head.route_name, response.status, lane.clock() - pending.began, 1)
+        pending.data = self._finish(head, response)
+        slots = self.waiting
+        while slots and (data := slots[0].data) is not None:
+            slots.popleft()
+            self.out.append(data)
+            self.unsent += len(data)
+        self._on_ready()
 
     def _finish(self, head: Head, response: Response, *, last: bool = False) -> bytes:
         """The response's bytes. Decides whether the connection goes on after it."""
@@ -396,13 +392,6 @@ class Connection:
         if self.waiting:
             self.waiting.append(Slot(data))
         else:
-            self.out.append(data)
-            self.unsent += len(data)
-
-    def _flush_slots(self) -> None:
-        slots = self.waiting
-        while slots and (data := slots[0].data) is not None:
-            slots.popleft()
             self.out.append(data)
             self.unsent += len(data)
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from hermes.ack import Ack
+from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
 MAX_HEAD_BYTES = 64 * 2**10
@@ -92,9 +93,8 @@ class Route:
     """A data route: plain functions from a parsed request to a response.
 
     ``check(head)`` answers what the head alone decides (None: go on); ``handle(head, body)`` answers with a response
-    that is ready, or with a function that starts a wait: it gets a callback for the response, and returns another
-    function that calls the wait off. ``response_lines(head)`` is ready header lines for every response, each begun by a
-    line break.
+    that is ready, or with one that is pending. ``response_lines(head)`` is ready header lines for every response, each
+    begun by a line break.
     """
 
     __slots__ = ("check", "handle", "max_body_bytes", "name", "response_lines")
@@ -114,13 +114,10 @@ class Route:
         self.max_body_bytes = max_body_bytes
 
 
-Wait = Callable[[Callable[[Response], None]], Callable[[], None]]
-"""Starts a wait for a response. The callback may come at once. What it returns calls the wait off, with an answer."""
-
-Handler = Callable[[Head, bytes], Response | Wait]
+Handler = Callable[[Head, bytes], Response | Pending]
 
 
-def _unrouted(head: Head, _body: bytes) -> Response | Wait:
+def _unrouted(head: Head, _body: bytes) -> Response | Pending:
     return problem(404, f"the fast lane has no {head.method} {head.path}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -17,7 +18,8 @@ from hermes.ack import HEADER, Ack, Outcome, Receipt, Settle
 from hermes.decode import BadBody, Decoded, EventDecoder
 from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
-from hermes.http.head import JSON_TYPES, Head, Route, Wait, too_large
+from hermes.http.head import JSON_TYPES, Head, Route, too_large
+from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
 PATH = "/events"
@@ -66,6 +68,7 @@ class Ingest:
         self._ack = intake.ack
         self._at_once = intake.ack is Ack.ACCEPTED
         self._decode_one = decoder.decode_one
+        self._explain_one = partial(self._explain, 1)
         self.route = Route(PATH, self.check, self.handle, self.response_lines, max_body_bytes)
 
     def response_lines(self, head: Head) -> bytes:
@@ -119,18 +122,18 @@ class Ingest:
             )
         return None
 
-    def handle(self, head: Head, body: bytes) -> Response | Wait:
+    def handle(self, head: Head, body: bytes) -> Response | Pending:
         """Decode the body and offer its events to the intake."""
         if head.plain and body[:1] == b"{":
             event = self._decode_one(body)
             if event is not None:
                 if not self._at_once or head.ack is not None:
-                    return self._submit(Decoded([event]), len(body), head.ack)
+                    return self._submit([event], len(body), head.ack, Pending(_ONE_ACCEPTED, self._explain_one))
                 if self._offer([event], len(body)):
                     return _ONE_ACCEPTED
         return self._handle_any(head, body)
 
-    def _handle_any(self, head: Head, body: bytes) -> Response | Wait:
+    def _handle_any(self, head: Head, body: bytes) -> Response | Pending:
         coding = head.coding
         if coding:
             try:
@@ -156,21 +159,14 @@ class Ingest:
             )
         if self._at_once and head.ack is None and self._offer(events, len(body)):
             return _accepted(decoded)
-        return self._submit(decoded, len(body), head.ack)
+        pending = Pending(_accepted(decoded), partial(self._explain, len(events)))
+        return self._submit(events, len(body), head.ack, pending)
 
-    def _submit(self, decoded: Decoded, size: int, ack: Ack | None) -> Wait:
-        """A wait for the answer, which may well come at once."""
+    def _submit(self, events: list[Event], size: int, ack: Ack | None, pending: Pending) -> Response | Pending:
+        pending.call_off = self._intake.submit(events, size, self._ack if ack is None else ack, pending)
+        return pending.response or pending
 
-        def wait(answer: Callable[[Response], None]) -> Callable[[], None]:
-            def settle(outcome: Outcome, receipt: Receipt | None) -> None:
-                taken = outcome is Outcome.TAKEN
-                answer(_accepted(decoded) if taken else self._explain(outcome, len(decoded.events), receipt))
-
-            return self._intake.submit(decoded.events, size, self._ack if ack is None else ack, settle)
-
-        return wait
-
-    def _explain(self, outcome: Outcome, count: int, receipt: Receipt | None) -> Response:
+    def _explain(self, count: int, outcome: Outcome, receipt: Receipt | None) -> Response:
         """The answer to a request whose events have not come as far as it asked for."""
         if receipt is not None and outcome in _KNOWN_SINCE_TAKEN:
             return _tell_receipt(outcome, count, receipt, self._intake.retry_after())

@@ -15,6 +15,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from time import perf_counter
 
 import structlog
@@ -171,6 +172,10 @@ class Reactor:
                         peer.deadline = self._idle_deadline
                         return
                     out[0] = out[0][sent:]
+                elif not out and len(connection.waiting) == 1 and connection.phase is _IDLE:
+                    # It waits for its commit, and may take as long; more requests may come meanwhile.
+                    peer.calm, peer.phase, peer.deadline = False, None, inf
+                    return
             else:
                 self._receive_eof(peer)
         except BlockingIOError:
@@ -262,7 +267,7 @@ class Reactor:
         connection = peer.connection
         if connection.out:
             return self._timeouts.write
-        return float("inf") if connection.waiting else allowance(connection.phase, self._timeouts)
+        return inf if connection.waiting else allowance(connection.phase, self._timeouts)
 
     def _send(self, peer: _Peer) -> bool:
         """Send what is ready. False if the connection ended, or some of it is left for later."""
@@ -290,9 +295,29 @@ class Reactor:
 
     def wait_is_over(self, peer: _Peer) -> None:
         """A wait of this connection was answered, outside of the lane's own turn."""
-        if self._peers.get(peer.fd) is peer:
-            peer.connection.resume()
-            self._settle(peer)
+        if self._peers.get(peer.fd) is not peer:
+            return
+        connection = peer.connection
+        connection.resume()
+        out = connection.out
+        if len(out) == 1 and connection.phase is _IDLE and not connection.waiting and peer.interest == _READ:
+            # The usual case, and the one that has to be fast: one request, one commit, one response.
+            try:
+                sent = peer.sock.send(out[0])
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._close(peer)
+                return
+            if sent == connection.unsent:
+                out.clear()
+                connection.unsent = 0
+                peer.phase, peer.calm = _IDLE, True
+                peer.deadline = trio.current_time() + self._timeouts.idle
+                return
+            out[0] = out[0][sent:]
+            connection.unsent -= sent
+        self._settle(peer)
 
     # --- beginnings and ends -----------------------------------------------------------------------------------
 
