@@ -85,7 +85,7 @@ async def _open(
             await prepare_tables(connection)
             name = await choose(connection)
             standing, snapshot = await _take_over(connection, name)
-        writer = Writer(commits, name, standing, claimed=claimed)
+        writer = Writer(commits, name, standing, connection, claimed=claimed)
         commits.greet = writer.greet
         try:
             yield PostgresLog(name, writer, others, standing, snapshot)

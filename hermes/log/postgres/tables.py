@@ -24,9 +24,10 @@ _ADVISORY_LOCK = 0x6865726D65736C  # "hermesl"
 
 _COMMENT = re.compile(r"Hermes log, schema (\d+)")
 
+# Not to_regclass, which may remember from before it waited for the lock that there is no table.
 _FIND = """
-SELECT name, to_regclass(name) IS NOT NULL, coalesce(obj_description(to_regclass(name), 'pg_class'), '')
-FROM unnest(%s::text[]) AS name
+SELECT relname::text, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class
+WHERE relname = ANY (%s) AND pg_table_is_visible(oid)
 """
 
 # `data` is written once, read rarely and never searched: stored as it is, since compressing costs more than it saves.
@@ -77,10 +78,10 @@ async def prepare_tables(connection: Connection) -> None:
 
 async def _are_made(connection: Connection) -> bool:
     found = await (await connection.execute(_FIND, [list(TABLES)])).fetchall()
-    for name, exists, comment in found:
+    for name, comment in found:
         version = _COMMENT.fullmatch(comment)
-        if exists and version is None:
+        if version is None:
             raise LogUnavailable(f"table {name} is not Hermes's: name another schema, by search_path in the DSN")
-        if version is not None and int(version[1]) > SCHEMA_VERSION:
+        if int(version[1]) > SCHEMA_VERSION:
             raise LogUnavailable(f"table {name} was made by a newer Hermes (schema {version[1]}): upgrade this one")
-    return all(exists for _, exists, _ in found)
+    return len(found) == len(TABLES)

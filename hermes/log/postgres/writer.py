@@ -87,9 +87,12 @@ async def try_lock(connection: Connection, name: str) -> bool:
 
 
 class Writer:
-    """Commits to the log ``name``, from where it stands. ``claimed``: only while the session holds the log's lock."""
+    """Commits to the log ``name`` from where it was seen to stand on the session's connection ``seen_on``.
 
-    def __init__(self, session: Session, name: str, standing: Standing, *, claimed: bool) -> None:
+    ``claimed``: only while the session holds the log's lock.
+    """
+
+    def __init__(self, session: Session, name: str, standing: Standing, seen_on: Connection, *, claimed: bool) -> None:
         self.next_offset = standing.next_offset
         self._session = session
         self._name = name
@@ -97,7 +100,9 @@ class Writer:
         self._claimed = claimed
         self._next = standing.next
         self._in_doubt: set[int] = set()  # tokens of commits from `_next` on; one at most of them is there
-        self._known_on: Connection | None = None  # where the log was seen to stand at `_next`, in our hands
+        self._known_on = (
+            seen_on  # nobody else has changed the log since it was seen to end at `_next`, or we will notice
+        )
         self._deposed: int | None = None
 
     async def commit(self, index: int, records: Sequence[bytes]) -> None:
