@@ -27,6 +27,7 @@ NURSERIES = {
     "hermes/http/stream.py": "the connections of the fast lane under TLS",
     "hermes/load/client.py": "the load generator's connections",
     "hermes/testing/conformance.py": "writes at the same time, against the sink of a plugin's author",
+    "hermes/testing/log_concurrency.py": "appends at the same time, against any log",
 }
 """Every file that may open a nursery, and for what. A new one is a change of the tree: draw it in the design first."""
 

@@ -1,8 +1,8 @@
 """The kit for the authors of plugins, and for the tests of Hermes itself. Production code never imports it.
 
-`check_sink` tries a sink against the contract. `make_event`, `make_events`, `make_chunk`, `make_batch` and
-`awkward_events` build what a sink is given; `event_strategy` gives Hypothesis the same; `ScriptedSink` stands in for a
-database.
+`check_sink` tries a sink against its contract, `check_log` a log. `make_event`, `make_events`, `make_chunk`,
+`make_batch` and `awkward_events` build what a sink is given; `event_strategy` gives Hypothesis the same;
+`ScriptedSink` stands in for a database.
 """
 
 from hermes.testing.conformance import check_sink
@@ -16,15 +16,19 @@ from hermes.testing.events import (
     make_events,
 )
 from hermes.testing.fakes import Outcome, ScriptedSink, Write, unavailable
+from hermes.testing.log_conformance import check_log
+from hermes.testing.log_probe import LogCheckFailed
 from hermes.testing.probe import SinkCheckFailed
 
 __all__ = [
+    "LogCheckFailed",
     "Outcome",
     "ScriptedSink",
     "SinkCheckFailed",
     "Write",
     "awkward_events",
     "big_event",
+    "check_log",
     "check_sink",
     "event_strategy",
     "make_batch",

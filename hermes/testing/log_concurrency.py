@@ -1,0 +1,195 @@
+"""What `check_log` tries of calls that meet: at the same time, or cancelled at any of their awaits.
+
+Each check is a function of a probe that raises `LogCheckFailed`. Called by `hermes.testing.log_conformance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import trio
+
+from hermes.errors import StaleWriter
+from hermes.log import Log
+from hermes.testing.log_probe import LogCheckFailed, LogProbe, fail, trim
+
+APPENDERS = 40  # at the same time
+MOST_PAUSES = 200  # of one call that are cancelled, each in turn
+CANCEL_DELAYS = (0.0, 0.002)  # at the await itself, and while what it waits for is under way
+
+
+async def appends_at_the_same_time_stay_whole(probe: LogProbe) -> None:
+    """Concurrent appends are each contiguous, where they were told, and share commits."""
+    check = "appends at the same time"
+    own = [[b"%d/%d" % (number, n) for n in range(number % 4 + 1)] for number in range(APPENDERS)]
+    places: dict[int, int] = {}
+    async with probe.opened(check) as log:
+        start, before = log.next, log.statistics()
+
+        async def append(number: int) -> None:
+            places[number] = await probe.append(check, log, own[number])
+            await probe.call(check, "read", log.read(places[number], max_records=1))
+
+        await _together([append(number) for number in range(APPENDERS)])
+        for number, index in places.items():
+            found = await probe.call(check, "read", log.read(index, max_records=len(own[number])))
+            if [record.data for record in found] != own[number]:
+                what = f"append() returned {index}, but its records are not there"
+                fail(check, what, "the records of one append are contiguous, from the index that it returned on")
+        order = sorted(places, key=places.__getitem__)
+        await probe.expect(check, log, start, [record for number in order for record in own[number]])
+        after = log.statistics()
+        commits, appends = after.commits - before.commits, after.appends - before.appends
+        if appends != APPENDERS or not 0 < commits <= appends:
+            fail(check, f"statistics() counts {commits} commits, {appends} of {APPENDERS} appends", "count each once")
+        if probe.shares_commits and commits > APPENDERS // 2:
+            advice = "let what waits share the next commit, or do not claim `shares_commits`"
+            fail(check, f"{APPENDERS} of them took {commits} commits", advice)
+
+
+async def of_writers_that_expect_the_same_index_one_wins(probe: LogProbe) -> None:
+    """Of concurrent appends that expect the same index exactly one is taken."""
+    check = "writers at the same index"
+    winners: list[int] = []
+    async with probe.opened(check) as log:
+        start = log.next
+
+        async def append(number: int) -> None:
+            try:
+                await probe.append(check, log, [b"%d" % number], expected_index=start)
+            except StaleWriter:
+                return
+            winners.append(number)
+
+        await _together([append(number) for number in range(10)])
+        if len(winners) != 1:
+            fail(check, f"{len(winners)} of 10 were taken", "check the expected index in the order of the appends")
+        await probe.expect(check, log, start, [b"%d" % winners[0]])
+
+
+async def appends_and_reads_go_on_during_a_trim(probe: LogProbe) -> None:
+    """Appends, reads and trims at the same time do not disturb each other."""
+    check = "appends during a trim"
+    async with probe.opened(check) as log:
+        start = log.next
+        for _ in range(20):
+            await probe.append(check, log, [bytes(1000)] * 10)
+        end = log.next
+
+        async def append() -> None:
+            for n in range(20):
+                await probe.append(check, log, [b"%d" % n])
+
+        async def read() -> None:
+            for index in range(start, end, 20):
+                found = await probe.call(check, "read", log.read(index))
+                if found and found[0].index < index:
+                    fail(check, f"read({index}) gave record {found[0].index}", "begin no earlier than is asked for")
+
+        async def advance() -> None:
+            for index in range(start, end + 1, 20):
+                await trim(probe, check, log, index, index)
+
+        await _together([append(), read(), advance()])
+        await probe.expect(check, log, end, [b"%d" % n for n in range(20)])
+
+
+async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
+    """An append that is cancelled, at any of its awaits, is in the log whole or not at all."""
+    check = "cancelled appends"
+    async with probe.opened(check) as log:
+        start = log.next
+        expected: list[bytes] = []
+        for delay in CANCEL_DELAYS:
+            for pause in range(MOST_PAUSES):
+                cancel = _CancelAt(pause, delay)
+                records = [b"%d/%g/%d" % (pause, delay, n) for n in range(3)]
+                beside = [b"%d/%g" % (pause, delay)]
+                await _together(
+                    [_append_cancelled(probe, check, log, records, cancel), _append(probe, check, log, beside)]
+                )
+                found = await probe.read_all(check, log, start + len(expected))
+                data = [record.data for record in found]
+                if data not in (records + beside, beside + records, beside):
+                    what = f"after an append was cancelled at its await number {pause + 1} there are {data}"
+                    fail(check, what, "let all of its records be in the log, in their order, or none")
+                expected += data
+                if not cancel.reached:
+                    break
+        await probe.expect(check, log, start, expected)
+    if probe.keeps:
+        async with probe.opened(check) as log:
+            await probe.expect(check, log, start, expected)
+
+
+async def other_cancelled_calls_leave_a_usable_log(probe: LogProbe) -> None:
+    """Reads, trims and snapshots that are cancelled, at any await, cost nothing."""
+    check = "cancelled calls"
+    async with probe.opened(check) as log:
+        records = [b"%d" % n for n in range(200)]
+        start = await probe.append(check, log, records)
+        await trim(probe, check, log, start, start)
+        calls: list[tuple[str, Callable[[int], Coroutine[Any, Any, object]]]] = [
+            ("read", lambda _pause: log.read(log.first)),
+            ("take_snapshot", lambda pause: log.take_snapshot(start, b"%d" % pause)),
+            ("trim", lambda _pause: log.trim(log.first + 1)),
+        ]
+        for verb, call in calls:
+            for delay in CANCEL_DELAYS:
+                for pause in range(MOST_PAUSES):
+                    cancel = _CancelAt(pause, delay)
+                    with cancel.scope:
+                        await probe.call(check, verb, call(pause), cancel.before_pause)
+                    if not start <= log.first <= log.next - len(records) // 4:
+                        fail(check, f"first is {log.first} after cancelled calls", "trim to what was asked for")
+                    await probe.expect(check, log, log.first, records[log.first - start :])
+                    if not cancel.reached:
+                        break
+        index = await probe.append(check, log, [b"end"], expected_index=log.next)
+        await trim(probe, check, log, index, index)
+        await probe.expect(check, log, index, [b"end"])
+
+
+class _CancelAt:
+    """A scope that is cancelled ``delay`` seconds after a call's pause of this number, if it gets that far."""
+
+    def __init__(self, pause: int, delay: float) -> None:
+        self.scope = trio.CancelScope()
+        self.reached = False
+        self._pause = pause
+        self._delay = delay
+
+    def before_pause(self, number: int) -> None:
+        if number == self._pause:
+            self.reached = True
+            if self._delay:
+                self.scope.deadline = trio.current_time() + self._delay
+            else:
+                self.scope.cancel()
+
+
+async def _append(probe: LogProbe, check: str, log: Log, records: Sequence[bytes]) -> None:
+    await probe.append(check, log, records)
+
+
+async def _append_cancelled(probe: LogProbe, check: str, log: Log, records: Sequence[bytes], cancel: _CancelAt) -> None:
+    with cancel.scope:
+        await probe.append(check, log, records, before_pause=cancel.before_pause)
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run calls at the same time; of those that fail, the first as it is, rather than a group of them."""
+    failures: list[LogCheckFailed] = []
+
+    async def run(call: Coroutine[Any, Any, None]) -> None:
+        try:
+            await call
+        except LogCheckFailed as failure:
+            failures.append(failure)
+
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(run, call)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,52 @@
+"""The conformance suite for logs: what the event journal relies on, tried on a real log.
+
+    async def test_my_log_conforms(tmp_path):
+        await check_log(lambda: open_my_log(tmp_path))
+
+Invariant: a log that passes keeps the promises of `hermes.log.Log` while its storage works; what it does when that
+fails is for tests of its own. Runs under pytest-trio or any Trio program; needs no Hermes around it.
+"""
+
+from __future__ import annotations
+
+from hermes.testing import log_concurrency, log_lifetime, log_records
+from hermes.testing.log_probe import LogProbe, OpenLog
+
+
+async def check_log(
+    open_log: OpenLog,
+    *,
+    keeps: bool = True,
+    shares_commits: bool = True,
+    largest_record: int = 10 * 2**20,
+    timeout: float = 60.0,
+) -> None:
+    """Try every promise of `hermes.log.Log`. Raises `LogCheckFailed` for the first that does not hold.
+
+    ``open_log()`` opens the log, as its plugin would; it is called many times, over the same storage, which may hold
+    records already: they are trimmed. What the log claims:
+
+    - ``keeps``: what was appended is there when the log is opened again
+    - ``shares_commits``: appends at the same time need fewer commits than there are of them
+
+    ``largest_record`` is in bytes. ``timeout`` is how long, in seconds, any single step may take.
+    """
+    probe = LogProbe(open_log, keeps, shares_commits, largest_record, timeout)
+    for check in (
+        log_records.attributes_are_sane,
+        log_records.records_come_back_in_order,
+        log_records.reads_keep_their_limits,
+        log_records.an_append_of_nothing_is_refused,
+        log_records.stale_writers_are_refused,
+        log_records.large_records_come_back,
+        log_lifetime.what_is_trimmed_is_gone,
+        log_lifetime.the_last_snapshot_counts,
+        log_lifetime.a_reopened_log_is_as_it_was,
+        log_lifetime.a_block_that_fails_loses_nothing,
+        log_concurrency.appends_at_the_same_time_stay_whole,
+        log_concurrency.of_writers_that_expect_the_same_index_one_wins,
+        log_concurrency.appends_and_reads_go_on_during_a_trim,
+        log_concurrency.cancelled_appends_are_whole_or_absent,
+        log_concurrency.other_cancelled_calls_leave_a_usable_log,
+    ):
+        await check(probe)

@@ -1,0 +1,160 @@
+"""Talking to a log under watch: opening and the four verbs, each bounded in time and judged in plain words.
+
+Invariant: whatever a log does wrong leaves here as a `LogCheckFailed` that says what to do, except what its opening
+raises by itself. Called by `hermes.testing.check_log`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+from hermes.errors import LogUnavailable, StaleWriter
+from hermes.log import Log, Record
+from hermes.testing.stepping import Watch
+
+OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
+BeforePause = Callable[[int], None]
+ResultT = TypeVar("ResultT")
+
+LONGEST_STEP = 1.0  # seconds between two awaits of a call; far more than any log needs, so that no slow machine fails
+
+
+class LogCheckFailed(AssertionError):
+    """A log breaks the contract; the message says which part, how, and what to do."""
+
+
+def fail(check: str, what: str, advice: str) -> NoReturn:
+    """Raise `LogCheckFailed` with what was found and what to do about it."""
+    raise LogCheckFailed(f"{check}: {what}. {advice[0].upper()}{advice[1:]}.")
+
+
+def watch_nothing(_number: int) -> None:
+    """Do nothing before a pause."""
+
+
+@dataclass(frozen=True)
+class LogProbe:
+    """One log, its storage and what it claims; the fields are those of `check_log`."""
+
+    open_log: OpenLog
+    keeps: bool
+    shares_commits: bool
+    largest_record: int
+    timeout: float
+
+    @asynccontextmanager
+    async def opened(self, check: str) -> AsyncIterator[Log]:
+        """The log, open; opening and closing may each take ``timeout``."""
+        bound = trio.CancelScope(deadline=trio.current_time() + self.timeout)
+        doing = "opening"
+        with bound:
+            async with self.open_log() as log:
+                bound.deadline = math.inf
+                try:
+                    yield log
+                finally:
+                    doing, bound.deadline = "closing", trio.current_time() + self.timeout
+        if bound.cancelled_caught:
+            fail(check, f"{doing} took longer than {self.timeout:g} s", "bound what it waits for")
+
+    async def call(
+        self, check: str, verb: str, call: Coroutine[Any, Any, ResultT], before_pause: BeforePause = watch_nothing
+    ) -> ResultT:
+        """Await one call of a verb, watched. Lets `hermes.StaleWriter` and ValueError pass."""
+        watch = Watch(before_pause)
+        results: list[ResultT] = []
+
+        async def keep() -> None:
+            results.append(await call)
+
+        with trio.CancelScope(deadline=trio.current_time() + self.timeout) as bound:
+            try:
+                await watch.run(keep())
+            except (StaleWriter, ValueError):
+                raise
+            except LogUnavailable as error:
+                fail(check, f"{verb}() said unavailable: {error}", "it must succeed while the storage works")
+            except Exception as error:
+                raise LogCheckFailed(
+                    f"{check}: {verb}() let {type(error).__name__} escape: {error}. Turn what may pass into "
+                    "LogUnavailable, what the operator has to mend into LogDamaged."
+                ) from error
+        if bound.cancelled_caught:
+            fail(check, f"{verb}() took longer than {self.timeout:g} s", "bound what it waits for")
+        if not watch.pauses:
+            fail(check, f"{verb}() never let another task run", "await something: trio.lowlevel.checkpoint() at least")
+        if watch.longest > LONGEST_STEP:
+            advice = "run blocking calls in trio.to_thread.run_sync, and await between slices of long computations"
+            fail(check, f"{verb}() kept every other task waiting for {watch.longest:.1f} s", advice)
+        return results[0]
+
+    async def append(
+        self,
+        check: str,
+        log: Log,
+        records: Sequence[bytes],
+        expected_index: int | None = None,
+        before_pause: BeforePause = watch_nothing,
+    ) -> int:
+        """Append records that have to be taken; return the index of the first."""
+        call = log.append(records, expected_index=expected_index)
+        index = await self.call(check, "append", call, before_pause)
+        if type(index) is not int:
+            fail(check, f"append() returned {index!r}", "return the index of the first record")
+        if log.next < index + len(records):
+            advice = "move `next` when the records are durable, before append() returns"
+            fail(check, f"append() returned {index} for {len(records)} records, but next is {log.next}", advice)
+        return index
+
+    async def read_all(self, check: str, log: Log, from_index: int) -> list[Record]:
+        """Everything from ``from_index`` on that has been appended, in as many reads as it takes."""
+        records: list[Record] = []
+        start, end = max(from_index, log.first), log.next
+        while start < end:
+            part = await self.call(check, "read", log.read(start))
+            if not part:
+                fail(
+                    check, f"read({start}) found nothing, but next is {end}", "read one record at least if there is any"
+                )
+            records += part
+            start = part[-1].index + 1
+        return records
+
+    async def expect(self, check: str, log: Log, from_index: int, expected: Sequence[bytes]) -> None:
+        """See that exactly these records stand from ``from_index`` to the end, without a gap."""
+        records = await self.read_all(check, log, from_index)
+        indexes = [record.index for record in records]
+        if indexes != list(range(from_index, from_index + len(expected))):
+            what = f"records {_brief(indexes)} are there, not {from_index} to {from_index + len(expected) - 1}"
+            fail(check, what, "indexes have no gap, and a record that was appended is never missing")
+        for record, data in zip(records, expected, strict=True):
+            if type(record.data) is not bytes or record.data != data:
+                advice = "store the bytes as they are"
+                fail(check, f"record {record.index} came back as {record.data[:50]!r} instead of {data[:50]!r}", advice)
+
+
+async def trim(probe: LogProbe, check: str, log: Log, to_index: int, first: int) -> None:
+    """Trim, and see that the log then begins at ``first``."""
+    await probe.call(check, "trim", log.trim(to_index))
+    if log.first != first:
+        fail(check, f"first is {log.first} after trim({to_index}), not {first}", "move `first`, and never back")
+    agree(check, log)
+
+
+def agree(check: str, log: Log) -> None:
+    """See that a log and its statistics say the same."""
+    if not (type(log.first) is int and type(log.next) is int and 0 <= log.first <= log.next):
+        fail(check, f"first is {log.first!r} and next is {log.next!r}", "they are ints, and 0 <= first <= next")
+    numbers = log.statistics()
+    if (numbers.first, numbers.next) != (log.first, log.next):
+        fail(check, f"{numbers} where first is {log.first} and next is {log.next}", "let statistics() say the same")
+
+
+def _brief(indexes: Sequence[int]) -> str:
+    return f"{list(indexes)}" if len(indexes) < 10 else f"{list(indexes[:5])}…{indexes[-1]} ({len(indexes)} of them)"
