@@ -80,7 +80,7 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: Annotated[
         float, about("how fast a backlog is read from the journal, as a multiple of the rate of arrival", ge=1)
     ] = 1.5
-    catch_up_floor: Annotated[float, about("least rate at which a backlog is read, in events a second", gt=0)] = 50_000
+    catch_up_floor: Annotated[int, about("least rate at which a backlog is read, in events a second", ge=1)] = 50_000
     catch_up_order: Annotated[
         Literal["oldest", "interleaved"],
         about("what a sink that is behind gets first: `oldest`, or new and old `interleaved`"),
