@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import trio
 
@@ -25,14 +26,16 @@ STATEMENT_TIMEOUT = 20.0
 TRIM_ROWS = 64
 """Rows that are deleted at once: so many times 256 KiB, about, that is some ten thousand rows of the TOAST table."""
 
-# The row that holds the first record that is wanted, and those after it that could have a share in the answer.
+# The row that holds the first record that is wanted, and those after it that can have a share in the answer.
 _READ = """
-SELECT index, count, "offset", checksum, data FROM (
-    SELECT *, sum(octet_length(data)) OVER (ORDER BY index ROWS UNBOUNDED PRECEDING) - octet_length(data) AS before
-    FROM hermes_log
-    WHERE log = %(log)s AND index < %(end)s
-    AND index >= coalesce((SELECT max(index) FROM hermes_log WHERE log = %(log)s AND index <= %(start)s), %(start)s)
-) AS rows WHERE before <= %(max_bytes)s ORDER BY index
+WITH holding AS (
+    SELECT index, CASE WHEN index = %(start)s THEN "offset"
+                  ELSE "offset" + greatest(octet_length(data) - 4 * count, 0) END + %(max_bytes)s AS last_offset
+    FROM hermes_log WHERE log = %(log)s AND index <= %(start)s ORDER BY index DESC LIMIT 1
+)
+SELECT index, count, "offset", checksum, data FROM hermes_log
+WHERE log = %(log)s AND index >= (SELECT index FROM holding) AND index < %(end)s
+AND "offset" <= (SELECT last_offset FROM holding) ORDER BY index
 """
 _FOLLOWER = "SELECT min(index) FROM hermes_log WHERE log = %s AND index > %s"
 _HEAD = """
@@ -40,8 +43,10 @@ SELECT index, count, "offset", substring(data FROM 1 FOR greatest(4 * least(coun
 FROM hermes_log WHERE log = %(log)s AND index <= %(to)s ORDER BY index DESC LIMIT 1
 """
 _TRIM = """
-UPDATE hermes_log_state SET first_index = %(to)s, first_offset = %(offset)s
-WHERE log = %(log)s AND first_index <= %(to)s AND openings = coalesce(%(opening)s::bigint, openings)
+UPDATE hermes_log_state
+SET first_index = greatest(first_index, %(to)s), first_offset = greatest(first_offset, %(offset)s)
+WHERE log = %(log)s AND openings = coalesce(%(opening)s::bigint, openings)
+RETURNING first_index, first_offset
 """
 _DELETE = """
 DELETE FROM hermes_log WHERE log = %(log)s AND index IN (
@@ -52,6 +57,7 @@ DELETE FROM hermes_log WHERE log = %(log)s AND index IN (
 _SNAPSHOT = """
 UPDATE hermes_log_state SET snapshot_index = %(index)s, snapshot_checksum = %(checksum)s, snapshot = %(state)b
 WHERE log = %(log)s AND openings = coalesce(%(opening)s::bigint, openings)
+RETURNING snapshot_index
 """
 _GIVE_UP = (
     'INSERT INTO hermes_log (log, index, count, "offset", checksum, token, data) '
@@ -120,8 +126,7 @@ class PostgresLog:
                 async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
                     offset = await self._offset_at(connection, to)
                     values = {"log": self.name, "to": to, "offset": offset, "opening": self._writer.fence}
-                    await self._unless_stale(connection, _TRIM, values)
-                self.first, self._first_offset = to, offset
+                    self.first, self._first_offset = await self._change_state(connection, _TRIM, values)
             more = self._deleted_to < self.first
             while more:
                 async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
@@ -140,7 +145,7 @@ class PostgresLog:
             "opening": self._writer.fence,
         }
         async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
-            await self._unless_stale(connection, _SNAPSHOT, values)
+            await self._change_state(connection, _SNAPSHOT, values)
         self.snapshot = Snapshot(index, state)
 
     def statistics(self) -> LogStatistics:
@@ -192,10 +197,12 @@ class PostgresLog:
         # The row may be a damaged one: to trim it is a way to be rid of it.
         return min(int(offset) + size_of_first(max(0, min(index - start, count)), head), self._writer.next_offset)
 
-    async def _unless_stale(self, connection: Connection, statement: str, values: dict[str, object]) -> None:
-        """Change the log's state. Raises `hermes.StaleWriter` when another writer has taken the log over."""
-        if not (await connection.execute(statement, values)).rowcount:
+    async def _change_state(self, connection: Connection, statement: str, values: dict[str, object]) -> tuple[Any, ...]:
+        """Change the log's state; return what it is then. Raises `StaleWriter` when another has taken the log over."""
+        row = await (await connection.execute(statement, values)).fetchone()
+        if row is None:
             raise self._writer.depose((await read_standing(connection, self.name)).next)
+        return row
 
 
 def snapshot_checksum(index: int, state: bytes) -> int:
