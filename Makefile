@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench image clean
+.PHONY: help run test check format simulate bench image clean
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,6 +33,9 @@ check: $(VENV)/.dev          ## ruff, mypy strict, import-linter
 format: $(VENV)/.dev         ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+simulate: $(VENV)/.dev       ## the whole service under seeded faults: make simulate SEEDS=10000
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),300) $(ARGS)
 
 bench: $(VENV)/.dev          ## measure side by side; table, JSON and chart under bench-results/
 	@command -v wrk >/dev/null || echo "wrk is not installed: hermes load is the client, and may be the limit." >&2
