@@ -450,6 +450,10 @@ def test_a_store_that_does_not_work_is_one_line_and_exit_code_1(
         ["show", str(2**63)],
         ["replay", "x"],
         ["purge", "--all", "1" * 30],
+        ["purge", "--yes", "--sink", ""],
+        ["purge", "--yes", "--type", ""],
+        ["purge", "--yes", "--reason", ""],
+        ["list", "--reason", "\udcff"],
     ],
     ids=repr,
 )

@@ -57,6 +57,13 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str | Non
         raise click.BadParameter(f"{text!r}: expected {error}") from None
 
 
+def _text(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """An empty one is a mistake, most often a script's, and must not widen what is purged."""
+    if text is not None and (not text or text != text.encode(errors="ignore").decode()):
+        raise click.BadParameter(f"{text!r}: expected some text")
+    return text
+
+
 def _rate(_context: click.Context, _parameter: click.Parameter, rate: float | None) -> float | None:
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise click.BadParameter(f"{rate}: expected a number of events a second, more than 0")
@@ -73,9 +80,9 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
 
     options: tuple[_Decorator, ...] = (
         click.option("--since", callback=_since, help=f"Refused at this time or later: {SINCE}."),
-        click.option("--reason", help="With this in the reason; letters in any case."),
-        click.option("--type", "kind", help="Of this event type."),
-        click.option("--sink", help="Refused by this sink."),
+        click.option("--reason", callback=_text, help="With this in the reason; letters in any case."),
+        click.option("--type", "kind", callback=_text, help="Of this event type."),
+        click.option("--sink", callback=_text, help="Refused by this sink."),
     )
     decorated: Callable[..., None] = run
     for option in options:

@@ -2,6 +2,8 @@
 
 | file | idea |
 |---|---|
-| ``server`` | a connection that the fast lane hands over, driven by Hypercorn and contained |
-| ``app``    | the routes: health, metrics, aggregates, debugging, and ``POST /events`` over HTTP/2 |
+| ``server``       | a connection that the fast lane hands over, driven by Hypercorn and contained |
+| ``app``          | the routes: health, metrics, aggregates, debugging, and ``POST /events`` over HTTP/2 |
+| ``dead_letters`` | the routes of the dead letters |
+| ``reply``        | between Quart's requests and responses and ours |
 """

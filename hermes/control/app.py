@@ -18,6 +18,8 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from hermes.control.dead_letters import DeadLetterDesk, add_dead_letters
+from hermes.control.reply import join_headers, to_quart
 from hermes.http.head import BAD_TARGET, Head, Route, is_target, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
@@ -37,7 +39,7 @@ DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes
 class Views:
     """What the control lane shows, each a callable of whoever owns it. ``ready`` says why not, if so.
 
-    ``debug`` and ``accounting`` None: debugging answers 404.
+    ``debug`` and ``accounting`` None: debugging answers 404; ``dead_letters`` None: so do the dead letters.
     """
 
     version: str
@@ -51,6 +53,7 @@ class Views:
     body_budget: BodyBudget
     debug: DebugAnswer | None = None
     accounting: Callable[[], Mapping[str, object]] | None = None
+    dead_letters: DeadLetterDesk | None = None
 
 
 def make_app(views: Views) -> QuartTrio:
@@ -67,7 +70,7 @@ def make_app(views: Views) -> QuartTrio:
         if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
             # What follows may be a request that somebody before us has taken for a part of this one (RFC 9112 §6.1).
             detail = "the request is malformed: it has both a Content-Length and a Transfer-Encoding"
-            return _to_quart(problem(400, detail, {"Connection": "close"}))
+            return to_quart(problem(400, detail, {"Connection": "close"}))
         return None
 
     @app.after_request
@@ -80,9 +83,9 @@ def make_app(views: Views) -> QuartTrio:
     @app.errorhandler(HTTPException)
     async def explain(error: HTTPException) -> QuartResponse:
         if error.code == 413:
-            return _to_quart(too_large(views.ingest.max_body_bytes))
+            return to_quart(too_large(views.ingest.max_body_bytes))
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
-        return _to_quart(problem(error.code or 500, error.description or "", headers))
+        return to_quart(problem(error.code or 500, error.description or "", headers))
 
     @app.get("/")
     async def index() -> dict[str, Any]:
@@ -98,7 +101,7 @@ def make_app(views: Views) -> QuartTrio:
         why_not = views.ready()
         if why_not is None:
             return {"status": "ready"}
-        return _to_quart(problem(503, why_not, {"Retry-After": "1"}))
+        return to_quart(problem(503, why_not, {"Retry-After": "1"}))
 
     @app.get("/aggregates")
     async def aggregates() -> Mapping[str, int]:
@@ -118,6 +121,8 @@ def make_app(views: Views) -> QuartTrio:
 
     if views.debug is not None:
         _add_debug(app, views.debug)
+    if views.dead_letters is not None:
+        add_dead_letters(app, views.dead_letters)
     app.asgi_app = _guard(app.asgi_app, views)  # type: ignore[method-assign]
     return app
 
@@ -158,15 +163,15 @@ def _add_ingest(app: QuartTrio, views: Views) -> None:
 
     @app.post(route.name)
     async def events() -> QuartResponse:
-        head = Head(request.method, request.path, _join_headers())
+        head = Head(request.method, request.path, join_headers())
         refusal = route.check(head)
         response = refusal if refusal is not None else await _receive_and_handle(head, views)
-        return _with_lines(_to_quart(response), route.response_lines(head))
+        return _with_lines(to_quart(response), route.response_lines(head))
 
     @app.route(route.name, methods=["OPTIONS"], provide_automatic_options=False)
     async def preflight() -> QuartResponse:
         response = QuartResponse("", 204, headers={"Allow": "POST, OPTIONS"})
-        lines = route.response_lines(Head("OPTIONS", route.name, _join_headers()))
+        lines = route.response_lines(Head("OPTIONS", route.name, join_headers()))
         if b"access-control-allow-origin" in lines:
             response.headers.update(_PREFLIGHT)
         return _with_lines(response, lines)
@@ -210,20 +215,6 @@ async def _wait_for(pending: Pending) -> Response:
             pending.call_off()
     assert pending.response is not None  # noqa: S101 - it has just been heard
     return pending.response
-
-
-def _join_headers() -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for name, value in request.headers:
-        key = name.lower()
-        joined[key] = f"{joined[key]}, {value}" if key in joined else value
-    return joined
-
-
-def _to_quart(response: Response) -> QuartResponse:
-    return QuartResponse(
-        response.body, response.status, content_type=response.content_type, headers=dict(response.headers)
-    )
 
 
 def _with_lines(response: QuartResponse, lines: bytes) -> QuartResponse:

@@ -7,6 +7,8 @@
 | ``rows``     | a letter as a row of a table, for the durable stores; pure |
 | ``sqlite``   | one file, which the service and ``hermes dlq`` use at the same time |
 | ``postgres`` | a table that all instances share; imported by whoever has the driver |
+| ``replay``   | sending letters to their sinks again |
+| ``notation`` | how letters are asked for and shown, on the command line and over HTTP; pure |
 """
 
 from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection

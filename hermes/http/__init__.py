@@ -11,4 +11,5 @@
 | ``reactor``    | the one task that owns the sockets |
 | ``stream``     | the same connection object under TLS, a task each |
 | ``ingest``     | the route ``POST /events`` |
+| ``keys``       | the keys that a client has to know one of |
 """

@@ -1,0 +1,24 @@
+"""Between Quart's requests and responses and ours. Called by the routes of the control lane."""
+
+from __future__ import annotations
+
+from quart import Response as QuartResponse
+from quart import request
+
+from hermes.http.response import Response
+
+
+def join_headers() -> dict[str, str]:
+    """The headers of the request, their names in lower case, repeated ones joined."""
+    joined: dict[str, str] = {}
+    for name, value in request.headers:
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
+
+
+def to_quart(response: Response) -> QuartResponse:
+    """The response for Quart to send."""
+    return QuartResponse(
+        response.body, response.status, content_type=response.content_type, headers=dict(response.headers)
+    )
