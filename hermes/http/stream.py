@@ -162,6 +162,7 @@ class _Driver:
         self._news = trio.Event()
         self._reading = trio.CancelScope()
         self._patience = trio.CancelScope()
+        self._client_ended = False
 
     async def agrees_on_http2(self) -> bool:
         """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""
@@ -204,6 +205,8 @@ class _Driver:
         with self._reading:
             # A connection that ends after a response it waits for is read on, to see whether the client leaves.
             while connection.phase not in _ENDED or (connection.waiting and connection.phase is Phase.CLOSING):
+                if self._client_ended:
+                    break  # nothing more comes, and to ask again would be answered at once, again and again
                 if connection.wants_bytes:
                     with trio.move_on_at(inf if connection.waiting else deadline) as self._patience:
                         self._receive(bytes(await self._stream.receive_some(_RECV_BYTES)))
@@ -222,6 +225,7 @@ class _Driver:
 
     def _receive(self, data: bytes) -> None:
         if not data:
+            self._client_ended = True
             self.connection.receive_eof()
             return
         lane = self._lane
