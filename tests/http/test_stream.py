@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 import trio.testing
 
-from hermes.http.head import Head, Heads, Route, Wait
+from hermes.ack import Outcome
+from hermes.http.head import Head, Heads, Route
 from hermes.http.lane import BodyBudget, Lane, Timeouts
+from hermes.http.pending import Pending
 from hermes.http.response import Response
 from hermes.http.stream import StreamServer
 from tests.http.kit import post, read_answers
@@ -60,14 +60,10 @@ async def _refuse(*_: object) -> None:
 
 
 async def test_a_client_that_ends_while_it_is_owed_an_answer_is_not_asked_again_and_gets_it() -> None:
-    answers: list[Callable[[Response], None]] = []
+    commit = Pending(Response(202, b"{}"), lambda _outcome, _receipt: Response(503))  # which nobody can call off
 
-    def handle(_head: Head, _body: bytes) -> Wait:
-        def wait(answer: Callable[[Response], None]) -> Callable[[], None]:
-            answers.append(answer)
-            return lambda: None  # a commit, which nobody can call off
-
-        return wait
+    def handle(_head: Head, _body: bytes) -> Pending:
+        return commit
 
     route = Route("/events", lambda _head: None, handle, lambda _head: b"", 1000)
     lane = Lane(Heads({("POST", "/events"): route}), BodyBudget(1000))
@@ -80,7 +76,7 @@ async def test_a_client_that_ends_while_it_is_owed_an_answer_is_not_asked_again_
         for _ in range(200):
             await trio.lowlevel.checkpoint()
         assert server.reads <= 3
-        answers[0](Response(202, b"{}"))
+        commit(Outcome.TAKEN, None)
         data = b""
         while part := await client.receive_some():
             data += part
