@@ -18,10 +18,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.perf import chart, dispatcher, endurance, fast_lane, many_events, start
+from tests.perf import chart, dispatcher, durable, endurance, fast_lane, log_appends, many_events, replay, start
 from tests.perf.rows import Row
 
 RESULTS = Path("bench-results")
+_VERDICTS = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
 
 
 def _dispatcher(_folder: Path, *, seconds: float) -> list[Row]:
@@ -40,6 +41,13 @@ def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
         "postgres": partial(many_events.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
         "postgres-sink": partial(many_events.sink_alone, rounds=3, rows=200_000),
         "null": partial(many_events.null_sink, seconds=seconds),
+        "durable-postgres": partial(durable.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
+        "durable-null": partial(durable.null_sink, rounds=rounds, seconds=seconds),
+        "durable-single": partial(durable.single, rounds=rounds, seconds=seconds),
+        "durable-latency": partial(durable.latency, rounds=rounds, seconds=seconds),
+        "log-latency": partial(log_appends.latency, rounds=rounds, seconds=1 if quick else 2),
+        "log-appends": partial(log_appends.appends, rounds=rounds, seconds=seconds),
+        "replay": partial(replay.after_crash, rounds=1 if quick else 3, rows=300_000 if quick else 1_000_000),
         "dispatcher": partial(_dispatcher, seconds=seconds),
         "memory": partial(endurance.memory, seconds=minute),
         "sagging": partial(endurance.sagging, seconds=max(minute, 20)),
@@ -54,14 +62,16 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="hermes-bench-") as temporary:
+    RESULTS.mkdir(exist_ok=True)
+    # Beside the results, for the system's folder for temporary files may be in memory, where to sync costs nothing.
+    with tempfile.TemporaryDirectory(prefix="running-", dir=RESULTS.resolve()) as temporary:
         for name, measure in plan(arguments.quick).items():
             if arguments.only in name:
                 with console.status(f"measuring {name} ..."):
                     rows += measure(Path(temporary))
     table = Table("what", "measured", "must reach", "", header_style="bold")
     for row in rows:
-        table.add_row(row.what, row.measured, row.target, "[green]yes[/]" if row.reached else "[red]no[/]")
+        table.add_row(row.what, row.measured, row.target, _VERDICTS[row.reached])
     console.print(table)
     _write(rows)
     console.print(f"JSON and chart: {RESULTS}/latest.json, {RESULTS}/latest.svg")
@@ -75,7 +85,6 @@ def _write(rows: list[Row]) -> None:
         "machine": platform.machine(),
         "rows": [row.to_dict() for row in rows],
     }
-    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(document, indent=2) + "\n")
     (RESULTS / "latest.svg").write_text(chart.draw(rows, when))
 

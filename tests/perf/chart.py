@@ -1,4 +1,7 @@
-"""The rows as a picture: each measured figure over its target, on a logarithmic scale, as SVG without a library."""
+"""The rows as a picture: each measured figure over its target, on a logarithmic scale, as SVG without a library.
+
+A row without a target has words and no bar.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +43,16 @@ def _mark(mark: float, bottom: int) -> str:
 
 
 def _row(row: Row, y: int) -> list[str]:
-    end = _x(min(max(row.score, _LEAST), _MOST))
-    left, right = sorted((_x(1.0), end))
-    colour = "#2f7d5b" if row.reached else "#c0492f"
-    return [
+    words = [
         _text(_MARGIN, y + 13, row.what, size=12.5),
         _text(_MARGIN, y + 29, f"{row.measured}; {row.target}", size=11, fill="#666"),
+    ]
+    if row.score is None:
+        return words
+    left, right = sorted((_x(1.0), _x(min(max(row.score, _LEAST), _MOST))))
+    colour = "#2f7d5b" if row.reached else "#c0492f"
+    return [
+        *words,
         f'<rect x="{left:.1f}" y="{y + 6}" width="{max(right - left, 3):.1f}" height="20" rx="3" fill="{colour}"/>',
     ]
 

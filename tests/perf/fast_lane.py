@@ -1,4 +1,7 @@
-"""One event a POST: requests a second, and latency at a fixed rate, against uvicorn with a bare app, in turns."""
+"""One event a POST: requests a second, and latency at a fixed rate, against uvicorn with a bare app, in turns.
+
+That app keeps nothing, so Hermes is asked to keep nothing either; what the journal costs is measured in `durable`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from tests.perf import load, processes
 from tests.perf.rows import Row
 
 _RATE = 5000
+_KEEPS_NOTHING = {"SINKS": "null", "DURABILITY": "memory"}
 
 
 def throughput(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
     """Both servers on one core, 64 keep-alive connections, the null sink; the load from the other core."""
-    with processes.hermes(folder, SINKS="null") as ours, processes.uvicorn(folder) as theirs:
+    with processes.hermes(folder, settings=_KEEPS_NOTHING) as ours, processes.uvicorn(folder) as theirs:
         pairs = [(load.saturate(ours, seconds, folder), load.saturate(theirs, seconds, folder)) for _ in range(rounds)]
     ratio = median(a.per_second / b.per_second for a, b in pairs)
     cpu_ratio = median(b.server_cpu_us / a.server_cpu_us for a, b in pairs)
@@ -39,7 +43,7 @@ def throughput(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
 
 def latency(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
     """An open loop of 5,000 requests a second; each latency is from the moment its request was due."""
-    with processes.hermes(folder, SINKS="null") as ours, processes.uvicorn(folder) as theirs:
+    with processes.hermes(folder, settings=_KEEPS_NOTHING) as ours, processes.uvicorn(folder) as theirs:
         runs: dict[str, list[dict[str, float]]] = {"hermes": [], "uvicorn": []}
         for _ in range(rounds):
             for name, server in (("hermes", ours), ("uvicorn", theirs)):

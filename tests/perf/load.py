@@ -29,33 +29,39 @@ class Saturation:
     per_second: float
     server_cpu_us: float
     """Server's CPU time a request, in microseconds: what the noise of a shared machine changes least."""
+    p50_ms: float
+    p99_ms: float
+    """Latency in this closed loop, in milliseconds: with as many requests always under way as there are connections."""
 
 
 def saturate(server: Server, seconds: int, folder: Path, *, connections: int = 64, events: int = 1) -> Saturation:
     """As many requests as the server answers over ``connections`` keep-alive connections, from one other core."""
     before = server.cpu_seconds()
     run = _wrk if shutil.which("wrk") else _hermes_load
-    requests, per_second = run(server, seconds, folder, connections, events)
-    return Saturation(requests, per_second, (server.cpu_seconds() - before) / requests * 1e6)
+    requests, per_second, p50, p99 = run(server, seconds, folder, connections, events)
+    return Saturation(requests, per_second, (server.cpu_seconds() - before) / requests * 1e6, p50 * 1e3, p99 * 1e3)
 
 
 def tool() -> str:
     return "wrk" if shutil.which("wrk") else "hermes load (no wrk here: the client may be the limit)"
 
 
-def _wrk(server: Server, seconds: int, folder: Path, connections: int, events: int) -> tuple[int, float]:
+def _wrk(server: Server, seconds: int, folder: Path, connections: int, events: int) -> tuple[int, float, float, float]:
     script = folder / f"post-{events}.lua"
     lines = "\\n".join([EVENT] * events)
     kind = "application/json" if events == 1 else "application/x-ndjson"
     script.write_text(
         f"wrk.method = 'POST'\nwrk.body = '{lines}'\nwrk.headers['Content-Type'] = '{kind}'\n"
-        "function done(summary) io.write('errors=' .. summary.errors.status .. '\\n') end\n"
+        "function done(summary, latency) io.write(string.format('errors=%d p50=%.1f p99=%.1f\\n', "
+        "summary.errors.status, latency:percentile(50), latency:percentile(99))) end\n"
     )
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), server.url]
     out = subprocess.run(pinned(command, CLIENT_CORE), capture_output=True, text=True, check=True).stdout
     requests, errors = int(_find(r"(\d+) requests in", out)), int(_find(r"errors=(\d+)", out))
     accepted = requests - errors
-    return accepted, float(_find(r"Requests/sec:\s+([\d.]+)", out)) * accepted / requests
+    per_second = float(_find(r"Requests/sec:\s+([\d.]+)", out)) * accepted / requests
+    p50, p99 = (float(_find(rf"{name}=([\d.]+)", out)) / 1e6 for name in ("p50", "p99"))
+    return accepted, per_second, p50, p99
 
 
 def _find(pattern: str, text: str) -> str:
@@ -65,15 +71,19 @@ def _find(pattern: str, text: str) -> str:
     return match[1]
 
 
-def _hermes_load(server: Server, seconds: int, _folder: Path, connections: int, events: int) -> tuple[int, float]:
+def _hermes_load(
+    server: Server, seconds: int, _folder: Path, connections: int, events: int
+) -> tuple[int, float, float, float]:
     summary = hermes_load(server, duration=seconds, connections=connections, events=events)
     accepted = summary["codes"].get("202", 0)
-    return accepted, accepted / summary["elapsed"]
+    return accepted, accepted / summary["elapsed"], summary["latency"]["p50"], summary["latency"]["p99"]
 
 
 def hermes_load(server: Server, **options: Any) -> dict[str, Any]:
     """Run ``hermes load`` to its end; its JSON summary. Options are named as on the command line."""
-    return json.loads(subprocess.run(_command(server, options), capture_output=True, text=True, check=True).stdout)
+    out = subprocess.run(_command(server, options), capture_output=True, text=True, check=True).stdout
+    summary: dict[str, Any] = json.loads(out)
+    return summary
 
 
 def start_hermes_load(server: Server, **options: Any) -> subprocess.Popen[str]:

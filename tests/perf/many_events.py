@@ -1,4 +1,8 @@
-"""NDJSON of 500 events a POST: into the null sink, and into Postgres against ``psql \\copy`` of the same rows."""
+"""NDJSON of 500 events a POST: into the null sink, and into Postgres against ``psql \\copy`` of the same rows.
+
+The copy keeps nothing beside its table, so Hermes is asked to keep nothing either; `durable` measures what that costs,
+with `store` of this module.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -16,15 +21,15 @@ from tests.perf.processes import Server
 from tests.perf.rows import Row
 from tests.servers.postgres import PostgresServer
 
-_EVENTS = 500
+EVENTS = 500  # a POST
 _HEADLINE = 166_667
 
 
 def null_sink(folder: Path, *, seconds: int) -> list[Row]:
     """Accepted events a second; both cores, the load included."""
-    with processes.hermes(folder, SINKS="null") as server:
-        found = load.saturate(server, seconds, folder, connections=16, events=_EVENTS)
-    rate = found.per_second * _EVENTS
+    with processes.hermes(folder, settings={"SINKS": "null", "DURABILITY": "memory"}) as server:
+        found = load.saturate(server, seconds, folder, connections=16, events=EVENTS)
+    rate = found.per_second * EVENTS
     return [
         Row(
             "NDJSON of 500 a POST, null sink",
@@ -38,14 +43,14 @@ def null_sink(folder: Path, *, seconds: int) -> list[Row]:
 
 def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
     """Rows stored a second, load, Hermes and Postgres together on the machine's cores, against one ``psql \\copy``."""
-    requests = rows // _EVENTS
-    rows = requests * _EVENTS
+    requests = rows // EVENTS
+    rows = requests * EVENTS
     pairs = []
-    with _postgres_server() as server:
+    with postgres_server() as server:
         for _ in range(rounds):
-            stored_seconds, database = _store(folder, server, requests)
-            copied_seconds = _copy(folder, server, database)
-            pairs.append((rows / stored_seconds, rows / copied_seconds))
+            stored = store(folder, server, requests, "memory")
+            copied_seconds = _copy(folder, server, stored.database)
+            pairs.append((rows / stored.seconds, rows / copied_seconds))
     ratio, rate = median(a / b for a, b in pairs), median(a for a, _ in pairs)
     return [
         Row(
@@ -66,7 +71,7 @@ def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
 
 def sink_alone(_folder: Path, *, rows: int, rounds: int) -> list[Row]:
     """The postgres sink without the HTTP before it, random ids as text keys, against ``psql \\copy``, in turns."""
-    with _postgres_server() as server:
+    with postgres_server() as server:
         found = postgres_sink.measure(server.dsn(), rows=rows, rounds=rounds)
     return [
         Row(
@@ -80,7 +85,7 @@ def sink_alone(_folder: Path, *, rows: int, rounds: int) -> list[Row]:
 
 
 @contextmanager
-def _postgres_server() -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     # What a person who cares for ingest sets; fsync and synchronous_commit stay on, for both sides of the comparison.
     server = PostgresServer({"max_wal_size": "4GB", "shared_buffers": "512MB", "checkpoint_timeout": "15min"})
     server.start()
@@ -90,22 +95,46 @@ def _postgres_server() -> Iterator[PostgresServer]:
         server.remove()
 
 
-def _store(folder: Path, server: PostgresServer, requests: int) -> tuple[float, str]:
-    """Send the events and wait until the table has them all. Seconds from the first event to the last row."""
+@dataclass(frozen=True)
+class Stored:
+    """Events went from HTTP into the table ``events`` of ``database``, all of them."""
+
+    database: str
+    seconds: float
+    """From the first event that Hermes took to the last row."""
+    acknowledged: float
+    """From the first event that Hermes took to the last 202."""
+    cpu_seconds: float
+    """Of Hermes, over ``seconds``."""
+
+
+def store(folder: Path, server: PostgresServer, requests: int, durability: str) -> Stored:
+    """Send the events to a Hermes, and wait until a new database has them all."""
     database = server.create_database()
-    dsn, rows = server.dsn(database), requests * _EVENTS
-    with processes.hermes(folder, None, SINKS="postgres", DB_DSN=dsn, BACKPRESSURE_MODE="block") as hermes:
-        with load.start_hermes_load(hermes, total=requests, events=_EVENTS, connections=16, duration=300) as client:
+    dsn = server.dsn(database)
+    settings = {"SINKS": "postgres", "DB_DSN": dsn, "BACKPRESSURE_MODE": "block", "DURABILITY": durability}
+    with processes.hermes(folder, None, settings=settings) as hermes:
+        with load.start_hermes_load(hermes, total=requests, events=EVENTS, connections=16, duration=300) as client:
             began = _wait_for_first_event(hermes)
+            cpu = hermes.cpu_seconds()
             client.wait()
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            while True:
-                (stored,) = connection.execute("SELECT count(*) FROM events").fetchone() or (0,)
-                if stored >= rows:
-                    return time.perf_counter() - began, database
-                if time.perf_counter() - began > 300:
-                    raise RuntimeError(f"{stored} of {rows} rows after 300 s")
-                time.sleep(0.02)
+        acknowledged = time.perf_counter() - began
+        wait_for_rows(dsn, requests * EVENTS)
+        return Stored(database, time.perf_counter() - began, acknowledged, hermes.cpu_seconds() - cpu)
+
+
+def wait_for_rows(dsn: str, rows: int, within: float = 300.0) -> None:
+    """Return when the table ``events`` holds ``rows`` rows, and no more. Raises RuntimeError if it does not."""
+    end = time.perf_counter() + within
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while True:
+            (table,) = connection.execute("SELECT to_regclass('events')").fetchone() or (None,)
+            (stored,) = (table and connection.execute("SELECT count(*) FROM events").fetchone()) or (0,)
+            if stored == rows:
+                return
+            if stored > rows or time.perf_counter() > end:
+                raise RuntimeError(f"{stored} rows instead of {rows}")
+            time.sleep(0.02)
 
 
 def _wait_for_first_event(server: Server) -> float:

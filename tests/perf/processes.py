@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,14 +115,17 @@ def running(
 
 
 def hermes(
-    folder: Path, core: int | None = SERVER_CORE, *, stalled: bool = False, **settings: str
+    folder: Path, core: int | None = SERVER_CORE, *, settings: Mapping[str, str], stalled: bool = False
 ) -> AbstractContextManager[Server]:
-    """A running ``hermes serve``. ``stalled``: its stdout is a pipe that nobody reads, for the sink of that name."""
+    """A running ``hermes serve``, with a data folder of its own unless its environment, ``settings``, names one.
+
+    ``stalled``: its stdout is a pipe that nobody reads, for the sink of that name.
+    """
     port = free_port()
     environ = {
         "HTTP_ADDR": f"127.0.0.1:{port}",
         "LOG_FORMAT": "json",
-        "HERMES_DATA_DIR": str(folder / "data"),
+        "HERMES_DATA_DIR": tempfile.mkdtemp(prefix="data-", dir=folder),
         **settings,
     }
     stdout = subprocess.PIPE if stalled else subprocess.DEVNULL

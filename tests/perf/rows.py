@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+NO_TARGET = "for information"
+
 
 @dataclass(frozen=True)
 class Row:
-    """``score`` is the measured figure over its target: 1 or more is reached. ``detail`` holds what it was made of."""
+    """``score`` is the measured figure over its target: 1 or more is reached; None where there is no target.
+
+    ``detail`` holds what the figure was made of.
+    """
 
     what: str
     measured: str
     target: str
-    score: float
+    score: float | None
     detail: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def reached(self) -> bool:
-        return self.score >= 1
+    def reached(self) -> bool | None:
+        return None if self.score is None else self.score >= 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"reached": self.reached}
