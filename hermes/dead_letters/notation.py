@@ -7,7 +7,7 @@ Called by ``hermes dlq`` and by ``/dead-letters``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,16 +65,20 @@ def encode_line(letter: DeadLetter) -> bytes:
     return encode_letter(letter).replace(b"\n", b" ").replace(b"\r", b" ")
 
 
-def summarize(outcomes: Iterable[Replayed]) -> dict[str, Any]:
+def summarize(outcomes: Sequence[Replayed]) -> dict[str, Any]:
     """What became of a replay: the sums, and each sink's part."""
-    sinks = [
-        {
-            "sink": outcome.sink,
-            "delivered": outcome.delivered,
-            "refused": outcome.refused,
-            "left": outcome.left,
-            "stopped": outcome.stopped or None,
-        }
-        for outcome in outcomes
-    ]
-    return {name: sum(sink[name] for sink in sinks) for name in ("delivered", "refused", "left")} | {"sinks": sinks}
+    return {
+        "delivered": sum(outcome.delivered for outcome in outcomes),
+        "refused": sum(outcome.refused for outcome in outcomes),
+        "left": sum(outcome.left for outcome in outcomes),
+        "sinks": [
+            {
+                "sink": outcome.sink,
+                "delivered": outcome.delivered,
+                "refused": outcome.refused,
+                "left": outcome.left,
+                "stopped": outcome.stopped or None,
+            }
+            for outcome in outcomes
+        ],
+    }
