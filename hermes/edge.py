@@ -16,14 +16,17 @@ import trio
 from hermes import __version__
 from hermes.config import Settings
 from hermes.control.app import DebugAnswer, Views, make_app
+from hermes.control.dead_letters import DeadLetterDesk
 from hermes.control.server import ControlServer
 from hermes.dead_letters import DeadLetters
+from hermes.dead_letters.replay import Target
 from hermes.decode import EventDecoder
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.journal import EventJournal
 from hermes.http.head import Heads
 from hermes.http.ingest import PATH, Ingest
+from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor
@@ -76,6 +79,7 @@ class Edge:
                 body_budget=budget,
                 debug=_debug_answer() if settings.debug_endpoints else None,
                 accounting=books.show if settings.debug_endpoints else None,
+                dead_letters=_open_desk(settings, books, dead_letters) if settings.debug_endpoints else None,
             )
         )
         self._control = ControlServer(
@@ -128,6 +132,11 @@ def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
     if journal is not None and journal.failing is not None:
         return f"the journal cannot be written: {journal.failing}"
     return None
+
+
+def _open_desk(settings: Settings, books: Books, dead_letters: DeadLetters) -> DeadLetterDesk:
+    targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in books.deliveries}
+    return DeadLetterDesk(dead_letters, targets, Keys(settings.api_keys))
 
 
 def _debug_answer() -> DebugAnswer:
