@@ -82,13 +82,13 @@ async def serve(
                 deliveries.append(Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal))
             intake = _make_intake(settings, deliveries, aggregator, metrics, journal)
             books = Books(intake, deliveries, journal)
+            edge = Edge(settings, books, aggregator, metrics, dead_letters, world.listeners)
             try:
                 async with trio.open_nursery() as delivering:
                     for delivery in deliveries:
                         delivering.start_soon(delivery.run)
                     async with trio.open_nursery() as engine:
                         engine.start_soon(intake.run)
-                        edge = Edge(settings, books, aggregator, metrics, dead_letters, world.listeners)
                         async with trio.open_nursery() as serving:
                             serving.start_soon(edge.serve_data)
                             serving.start_soon(edge.serve_control)

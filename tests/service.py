@@ -13,6 +13,8 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
@@ -73,18 +75,19 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """A service with these settings, by the names of `hermes.config.Settings`; a plain `ScriptedSink` if none is given.
 
-    It listens on a free port of 127.0.0.1, keeps nothing on disk, flushes after 5 ms and stops within 5 s, unless told
-    otherwise.
+    It listens on a free port of 127.0.0.1, keeps its journal in a temporary folder of its own, flushes after 5 ms and
+    stops within 5 s, unless told otherwise. A test that opens a service on what another has left names the folder, as
+    ``hermes_data_dir``.
     """
-    chosen = {
-        "http_addr": Address("127.0.0.1", 0),
-        "durability": "memory",
-        "flush_interval": 0.005,
-        "shutdown_timeout": 5.0,
-        **settings,
-    }
-    service = Service(sink or ScriptedSink(), delivery or DeliverySettings(backoff=0.01), Settings(**chosen))
-    with _own_garbage_settings():
+    with TemporaryDirectory(prefix="hermes-service-") as folder, _own_garbage_settings():
+        chosen = {
+            "http_addr": Address("127.0.0.1", 0),
+            "hermes_data_dir": Path(folder),
+            "flush_interval": 0.005,
+            "shutdown_timeout": 5.0,
+            **settings,
+        }
+        service = Service(sink or ScriptedSink(), delivery or DeliverySettings(backoff=0.01), Settings(**chosen))
         async with trio.open_nursery() as nursery:
             service.running = await nursery.start(service._run)
             yield service

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,8 @@ from tests.http_client import Answer, Client, connect, event, get, post
 from tests.service import Service, open_service
 
 MEGABYTE = 2**20
+BOTH_WAYS = pytest.mark.parametrize("durability", ["memory", "disk"])
+"""An answer that is there at once, and one that waits for a commit, take different ways through a connection."""
 
 
 class Ground:
@@ -179,7 +182,7 @@ async def test_headers_over_64_kib_are_431() -> None:
 
 
 async def test_a_queue_without_room_is_503_and_says_when_to_come_again() -> None:
-    async with open_service(queue_size=10) as service, connect(service) as client:
+    async with open_service(durability="memory", queue_size=10) as service, connect(service) as client:
         service.sink.stall()
         body = b"[%b]" % b",".join(event(str(n)) for n in range(10))
         assert (await client.ask(post(body))).status == 202
@@ -370,9 +373,13 @@ async def drip(client: Client, data: bytes) -> None:
         await trio.sleep(0.02)
 
 
-async def test_a_client_that_pipelines_without_pause_is_not_timed_out() -> None:
+@BOTH_WAYS
+async def test_a_client_that_pipelines_without_pause_is_not_timed_out(durability: str) -> None:
     """Every read of the service ends within a request, so it is never seen idle, nor slow."""
-    async with unharmed(header_timeout=0.3, body_timeout=0.3) as ground, connect(ground.service) as client:
+    async with (
+        unharmed(durability=durability, header_timeout=0.3, body_timeout=0.3) as ground,
+        connect(ground.service) as client,
+    ):
         body = event("piped")
         for cut in (10, len(post(body)) - 10):  # within the headers, within the body
             await client.send(post(body)[:cut])
@@ -391,8 +398,9 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
                 assert await client.rest() == b""
 
 
-async def test_a_half_closed_client_gets_every_answer() -> None:
-    async with unharmed() as ground:
+@BOTH_WAYS
+async def test_a_half_closed_client_gets_every_answer(durability: str) -> None:
+    async with unharmed(durability=durability) as ground:
         for request in (post(event("half")), b"".join(post(event("half")) for _ in range(500)), get(b"/health")):
             async with connect(ground.service) as client:
                 await client.send(request)
@@ -418,8 +426,9 @@ async def test_a_half_closed_client_in_the_middle_of_a_request_is_let_go() -> No
         await until(lambda: ground.service.running.metrics.inflight_requests() == 0)
 
 
-async def test_a_reset_in_any_phase_ends_one_connection() -> None:
-    async with unharmed() as ground:
+@BOTH_WAYS
+async def test_a_reset_in_any_phase_ends_one_connection(durability: str) -> None:
+    async with unharmed(durability=durability) as ground:
         phases = [
             b"",
             b"POST /ev",
@@ -543,9 +552,10 @@ async def test_beyond_max_connections_a_client_waits_until_another_leaves() -> N
         ground.taken = ["held"] * 19 + ["late"]
 
 
-async def test_without_free_descriptors_connections_wait_and_are_served_later() -> None:
+async def test_without_free_descriptors_connections_wait_and_are_served_later(tmp_path: Path) -> None:
     command = f"ulimit -n 60; exec {sys.executable} -m hermes serve"
     environ = {**os.environ, "HTTP_ADDR": "127.0.0.1:0", "SINKS": "null", "LOG_FORMAT": "json"}
+    environ["HERMES_DATA_DIR"] = str(tmp_path)
     async with trio.open_nursery() as nursery:
         run = partial(trio.run_process, ["sh", "-c", command], env=environ, check=False, stderr=subprocess.PIPE)
         process: trio.Process = await nursery.start(run)

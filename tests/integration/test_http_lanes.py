@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.http_client import Answer, Client, connect, event, get, post
-from tests.integration.test_bad_input import unharmed, until
+from tests.integration.test_bad_input import BOTH_WAYS, unharmed, until
 from tests.service import Service, open_service
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -90,8 +90,9 @@ async def connect2(service: Service) -> Any:
 # --- one connection, both lanes --------------------------------------------------------------------------------------
 
 
-async def test_requests_for_both_lanes_on_one_connection_are_all_answered_in_order() -> None:
-    async with unharmed() as ground, connect(ground.service) as client:
+@BOTH_WAYS
+async def test_requests_for_both_lanes_on_one_connection_are_all_answered_in_order(durability: str) -> None:
+    async with unharmed(durability=durability) as ground, connect(ground.service) as client:
         await client.send(
             post(event("a")),
             post(event("b"), b"X-Request-Id: b"),
@@ -329,7 +330,7 @@ async def test_an_http_2_flood_ends_its_own_connection_at_most(flood: Callable[[
 
 
 async def test_in_block_mode_a_request_waits_for_room_and_is_then_202_in_both_lanes() -> None:
-    async with open_service(queue_size=2, backpressure_mode="block") as service:
+    async with open_service(durability="memory", queue_size=2, backpressure_mode="block") as service:
         service.sink.stall()
         async with connect(service) as one, connect(service) as two, connect2(service) as three:
             assert (await one.ask(post(b"[%b,%b]" % (event("a"), event("b"))))).status == 202
@@ -353,7 +354,7 @@ async def test_in_block_mode_a_request_waits_for_room_and_is_then_202_in_both_la
 async def test_the_events_of_a_client_that_leaves_while_it_waits_are_never_stored(
     leave: str, path: bytes, lines: list[bytes]
 ) -> None:
-    async with open_service(queue_size=1, backpressure_mode="block") as service:
+    async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
         service.sink.stall()
         async with connect(service) as client:
             assert (await client.ask(post(event("a")))).status == 202
@@ -400,7 +401,7 @@ async def test_ready_turns_503_on_a_kept_connection_while_what_is_in_flight_is_a
 
 
 async def test_a_stop_calls_off_what_waits_for_room() -> None:
-    async with open_service(queue_size=1, backpressure_mode="block") as service:
+    async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
         service.sink.stall()
         async with connect(service) as one, connect(service) as two, connect2(service) as three:
             assert (await one.ask(post(event("a")))).status == 202
@@ -420,8 +421,11 @@ async def test_a_stop_calls_off_what_waits_for_room() -> None:
 
 
 @pytest.mark.parametrize("first", [post(event("b")), get(b"/ready")], ids=["fast-lane", "control-lane"])
-async def test_requests_that_lie_unread_at_a_stop_are_answered_up_to_the_one_that_closes(first: bytes) -> None:
-    async with open_service() as service, connect(service) as client:
+@BOTH_WAYS
+async def test_requests_that_lie_unread_at_a_stop_are_answered_up_to_the_one_that_closes(
+    first: bytes, durability: str
+) -> None:
+    async with open_service(durability=durability) as service, connect(service) as client:
         assert (await client.ask(post(event("a")))).status == 202
         # No checkpoint between this and the stop: the service may see either first.
         client.stream.socket._sock.send(first + post(event("c")))  # type: ignore[attr-defined]

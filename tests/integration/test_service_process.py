@@ -143,13 +143,20 @@ def test_a_port_in_use_is_exit_code_2_and_one_line(start: Start) -> None:
 # Stopping
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("sink", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    ("sink", "durability", "number"),
+    [
+        ("sqlite", "disk", signal.SIGTERM),
+        ("sqlite", "memory", signal.SIGINT),
+        ("postgres", "disk", signal.SIGINT),
+        ("postgres", "memory", signal.SIGTERM),
+    ],
+)
 async def test_a_stop_under_load_leaves_every_202_in_the_sink(
-    start: Start, tmp_path: Path, request: pytest.FixtureRequest, sink: str, number: signal.Signals
+    start: Start, tmp_path: Path, request: pytest.FixtureRequest, sink: str, durability: str, number: signal.Signals
 ) -> None:
     dsn = request.getfixturevalue("postgres_dsn") if sink == "postgres" else ""
-    program = start(SINKS=sink, DB_DSN=dsn)
+    program = start(SINKS=sink, DB_DSN=dsn, DURABILITY=durability)
     load = Load(program.url)
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: load.run(clients=8, task_status=task_status))
@@ -213,20 +220,25 @@ def stuck_sinks(tmp_path: Path) -> str:
     return str(install(tmp_path / "plugins", "stuck-sinks", sinks, {"stuck_sinks": STUCK}))
 
 
-def test_a_sink_that_hangs_ends_at_the_deadline_with_the_undelivered_count(start: Start, stuck_sinks: str) -> None:
-    program = start(SINKS="hanging", PYTHONPATH=stuck_sinks, SHUTDOWN_TIMEOUT="1s")
+@pytest.mark.parametrize(
+    ("durability", "level", "outcomes"),
+    [
+        ("memory", "error", {"dropped": {"shutdown": 7}, "spilled": 0}),
+        ("disk", "warning", {"dropped": {}, "spilled": 7}),
+    ],
+)
+def test_a_sink_that_hangs_ends_at_the_deadline_with_the_undelivered_count(
+    start: Start, stuck_sinks: str, durability: str, level: str, outcomes: dict[str, Any]
+) -> None:
+    program = start(SINKS="hanging", PYTHONPATH=stuck_sinks, SHUTDOWN_TIMEOUT="1s", DURABILITY=durability)
     assert send(program, events(7, "lost")).status_code == 202
     began = time.monotonic()
     assert program.stop() == 1
     assert 0.9 < time.monotonic() - began < 4
     account = program.account()
-    assert (account["sink"], account["accepted"], account["undelivered"], account["level"]) == (
-        "hanging",
-        7,
-        7,
-        "error",
-    )
-    assert account["dropped"] == {"shutdown": 7}
+    assert (account["sink"], account["accepted"], account["undelivered"]) == ("hanging", 7, 7)
+    assert account["level"] == level
+    assert account.items() >= outcomes.items()
     assert (account["delivered"], account["in_flight"]) == (0, 0)
     assert "Traceback" not in program.log
 
@@ -250,7 +262,12 @@ async def test_an_end_at_once_while_requests_wait_for_room_is_clean_and_adds_up(
     start: Start, stuck_sinks: str, sink: str
 ) -> None:
     program = start(
-        SINKS=sink, PYTHONPATH=stuck_sinks, BACKPRESSURE_MODE="block", QUEUE_SIZE="20", SHUTDOWN_TIMEOUT="60s"
+        SINKS=sink,
+        PYTHONPATH=stuck_sinks,
+        DURABILITY="memory",
+        BACKPRESSURE_MODE="block",
+        QUEUE_SIZE="20",
+        SHUTDOWN_TIMEOUT="60s",
     )
     load = Load(program.url)
     async with trio.open_nursery() as nursery:
@@ -303,11 +320,14 @@ def test_the_same_ids_twice_are_stored_once_and_poison_is_buried_alone(start: St
     assert rejection["reason"]
 
 
-async def test_postgres_dies_and_comes_back_under_load(start: Start, own_postgres_server: PostgresServer) -> None:
+async def test_postgres_dies_and_comes_back_under_load_and_what_memory_cannot_keep_is_counted(
+    start: Start, own_postgres_server: PostgresServer
+) -> None:
     server = own_postgres_server
     dsn = server.dsn(server.create_database())
     program = start(
         DB_DSN=dsn,
+        DURABILITY="memory",
         SINK_POSTGRES_BREAKER_OPEN="300ms",
         SINK_POSTGRES_BACKOFF="10ms",
         SINK_POSTGRES_TIMEOUT="5s",

@@ -195,7 +195,7 @@ async def test_many_answers_to_tiny_requests_over_tls_all_come(certificate: Cert
 async def test_in_block_mode_over_tls_a_request_waits_and_one_whose_client_leaves_is_never_stored(
     certificate: Certificate, lines: list[bytes]
 ) -> None:
-    async with open_service(queue_size=1, backpressure_mode="block", **certificate) as service:
+    async with open_service(durability="memory", queue_size=1, backpressure_mode="block", **certificate) as service:
         waiters = service.running.intake.admission._waiters
         service.sink.stall()
         async with connect(service) as client:
@@ -215,7 +215,7 @@ async def test_in_block_mode_over_tls_a_request_waits_and_one_whose_client_leave
 
 
 async def test_a_stop_over_tls_answers_what_is_in_flight_and_ends_idle_connections(certificate: Certificate) -> None:
-    async with open_service(queue_size=2, backpressure_mode="block", **certificate) as service:
+    async with open_service(durability="memory", queue_size=2, backpressure_mode="block", **certificate) as service:
         async with connect(service) as idle, connect(service) as half, connect(service) as waits:
             service.sink.stall()
             assert (await idle.ask(post(b"[%b,%b]" % (event("a"), event("b"))))).status == 202
