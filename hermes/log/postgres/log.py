@@ -26,6 +26,8 @@ STATEMENT_TIMEOUT = 20.0
 TRIM_ROWS = 64
 """Rows that are deleted at once: so many times 256 KiB, about, that is some ten thousand rows of the TOAST table."""
 
+_NO_LIMIT = 2**60  # bytes; the server adds to it
+
 # The row that holds the first record that is wanted, and those after it that can have a share in the answer.
 _READ = """
 WITH holding AS (
@@ -68,9 +70,12 @@ _GIVE_UP = (
 
 
 class PostgresLog:
-    """An open log called ``name``; `hermes.log.Log`, except that `trim` and `take_snapshot` may raise `StaleWriter`.
+    """An open log called ``name``; what differs from `hermes.log.Log`:
 
-    ``commits`` is the session of the writer, ``others`` the one for all the rest.
+    when the log has gone to another instance, `trim` and `take_snapshot` raise `hermes.StaleWriter` as `append` does,
+    and `read` does for what the other has trimmed.
+
+    ``others`` is the session of all that is not a commit.
     """
 
     def __init__(
@@ -155,7 +160,7 @@ class PostgresLog:
         return LogStatistics(self.first, group.next, size, group.appends, group.commits, group.failed_commits)
 
     async def _fetch(self, connection: Connection, start: int, end: int, max_bytes: int) -> list[Row]:
-        values = {"log": self.name, "start": start, "end": end, "max_bytes": max_bytes}
+        values = {"log": self.name, "start": start, "end": end, "max_bytes": min(max_bytes, _NO_LIMIT)}
         cursor = await connection.cursor(binary=True).execute(_READ, values)
         return [Row(*row) for row in await cursor.fetchall()]
 

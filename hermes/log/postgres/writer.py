@@ -31,8 +31,11 @@ from hermes.log.postgres.session import Session, unavailable
 from hermes.log.rows import Row, encode_rows
 from hermes.postgres import Connection, DiskFull, Error, UniqueViolation, was_refused
 
-COMMIT_TIMEOUT = 5.0
+COMMIT_TIMEOUT = 10.0
 """Seconds after which a commit that is not known to have succeeded is reported as failed; see `CLEANUP_TIMEOUT` too."""
+
+SLOWEST = 10 * 2**20
+"""Bytes that a commit gets another second for."""
 
 # The share lock makes this wait for whoever moves the log's beginning or opens it, and see what they did.
 _INSERT = """
@@ -110,7 +113,8 @@ class Writer:
         if self._deposed is not None:
             raise StaleWriter(index, self._deposed)
         await self._session.connected()  # nothing has begun: may be cancelled
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_TIMEOUT):
+        timeout = COMMIT_TIMEOUT + sum(map(len, records)) / SLOWEST
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
             rows = []
             for row in encode_rows(index, self.next_offset, records):
                 rows.append(row)
@@ -118,7 +122,7 @@ class Writer:
             await self._make_durable(secrets.randbits(63), rows)
             self._next, self.next_offset = rows[-1].end, rows[-1].end_offset
             return
-        raise LogUnavailable(f"Postgres did not say within {COMMIT_TIMEOUT:g} s that a commit has succeeded")
+        raise LogUnavailable(f"Postgres did not say within {timeout:.3g} s that a commit has succeeded")
 
     async def settle(self) -> None:
         """Delete what appends may have left that have failed. Raises `hermes.LogUnavailable`, `hermes.StaleWriter`."""
