@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
+from hermes.errors import ConfigError, PluginError
 from hermes.log import Log
 from hermes.log.sqlite import open_sqlite_log
 
@@ -22,10 +24,29 @@ JOURNAL_FOLDER = "journal"
 DEAD_LETTERS_FILE = "dead-letters.db"
 
 
+def check_world(settings: Settings) -> None:
+    """Raises `PluginError` and `ConfigError` for what can be told to be wrong without opening anything."""
+    if settings.durability != "postgres":
+        return
+    try:
+        from hermes.postgres import ProgrammingError
+        from hermes.postgres.connecting import connection_parameters
+    except ModuleNotFoundError as error:
+        raise PluginError(
+            f"DURABILITY=postgres: no module {error.name!r}. Install it with: pip install 'hermes-events[postgres]'"
+        ) from error
+    try:
+        connection_parameters(settings.db_dsn)
+    except ProgrammingError:
+        # What the driver says may quote the password.
+        raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
+
+
 @asynccontextmanager
 async def open_log(settings: Settings) -> AsyncIterator[Log | None]:
     """The log under the event journal, None with DURABILITY=memory. Raises `hermes.ConfigError` and `LogDamaged`."""
     if settings.durability == "disk":
+        await trio.to_thread.run_sync(_make_folder, settings.hermes_data_dir)
         async with open_sqlite_log(settings.hermes_data_dir / JOURNAL_FOLDER) as log:
             yield log
     elif settings.durability == "postgres":
@@ -51,6 +72,14 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
             yield shared
     else:
         yield MemoryDeadLetters(settings.dead_letters)
+
+
+def _make_folder(folder: Path) -> None:
+    """For this user alone, for events are nobody else's business; one that is there stays as it is."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"HERMES_DATA_DIR={str(folder)!r}: cannot be made: {error}") from error
 
 
 @dataclass(frozen=True)

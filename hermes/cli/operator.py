@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hermes.config import Settings, read_settings
-from hermes.errors import ConfigError, LogUnavailable, PluginError
+from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
 from hermes.http.listen import open_tls_context
 from hermes.sink import ConfiguredSink, configure_sinks
+from hermes.world import check_world
 
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,13 +27,13 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
         mistake: BaseException
         try:
             return command(*args, **kwargs)
-        except* (ConfigError, PluginError, LogUnavailable) as group:
+        except* (ConfigError, PluginError, LogDamaged, LogUnavailable, StaleWriter) as group:
             mistake = group
         while isinstance(mistake, BaseExceptionGroup):
             mistake = mistake.exceptions[0]
         click.echo(f"hermes: {mistake}", err=True)
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
-        sys.exit(1 if isinstance(mistake, LogUnavailable) else 2)
+        sys.exit(1 if isinstance(mistake, LogUnavailable | StaleWriter) else 2)
 
     return run
 
@@ -47,6 +48,7 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
     for sink in sinks:
         if sink.plugin.check is not None:
             sink.plugin.check(sink.settings, settings)
+    check_world(settings)
     if settings.tls_cert:
         open_tls_context(settings.tls_cert, settings.tls_key)
     return settings, sinks

@@ -6,7 +6,6 @@ answer means that none of them was. The app lends the intake; this module knows 
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from hermes.decode import BadBody, Decoded, EventDecoder
 from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
 from hermes.http.head import JSON_TYPES, Head, Route, too_large
+from hermes.http.keys import UNAUTHORIZED, Keys
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
@@ -62,7 +62,7 @@ class Ingest:
         self._decoder = decoder
         self._rejected = rejected
         self._max_body_bytes = max_body_bytes
-        self._keys = [key.encode() for key in keys]
+        self._keys = Keys(keys)
         self._origins = frozenset(origins)
         self._offer = intake.offer
         self._ack = intake.ack
@@ -86,13 +86,9 @@ class Ingest:
 
     def check(self, head: Head) -> Response | None:
         """What the head alone decides: the key, the media type, the content coding."""
-        if self._keys and not self._authorized(head):
+        if not self._keys.admit(head.headers):
             self._rejected["unauthorized"] += 1
-            return problem(
-                401,
-                "this service wants a key: send Authorization: Bearer KEY, or X-API-Key: KEY",
-                {"WWW-Authenticate": 'Bearer realm="hermes"'},
-            )
+            return UNAUTHORIZED
         media_type, coding = head.media_type, head.coding
         if media_type not in JSON_TYPES and media_type not in _LINES:
             return problem(
@@ -181,13 +177,6 @@ class Ingest:
     def _refuse(self, status: int, reason: str, detail: str) -> Response:
         self._rejected[reason] += 1
         return problem(status, detail)
-
-    def _authorized(self, head: Head) -> bool:
-        scheme, _, token = head.headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else head.headers.get("x-api-key", "")
-        offered = given.encode("latin-1")
-        # Every key is compared, whatever the first ones say, so that the time taken tells nothing.
-        return any([hmac.compare_digest(offered, key) for key in self._keys])  # noqa: C419
 
 
 def _tell_receipt(outcome: Outcome, count: int, receipt: Receipt, retry_after: int) -> Response:

@@ -258,3 +258,8 @@ def test_a_bad_secret_is_not_shown(text: str) -> None:
     assert str(refusal.value) == "PIN=(hidden): expected a whole number, at least 1000"
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__
+
+
+def test_a_journal_in_postgres_wants_a_database() -> None:
+    with pytest.raises(ConfigError, match="DURABILITY='postgres': set DB_DSN"):
+        read_settings({"DURABILITY": "postgres"})
