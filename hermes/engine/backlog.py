@@ -1,9 +1,10 @@
-"""What the journal owes one sink: how far the sink has come, and what is on disk because memory had no room.
+"""What the journal owes one sink: what of it is in memory, and what is on disk alone because memory had no room.
 
-A committed chunk goes on in memory while the sink keeps up. When its buffer is full the sink falls behind: from then on
-chunks stay on disk, and are read back in order as room appears, paced a little above the rate at which new ones arrive,
-until the sink has caught up. Invariants: every record from the cursor on is settled, in the buffer, in a worker's
-hands, or in one of ``ranges``; what is in ``ranges`` takes no memory. Made by the delivery, which also runs `run`.
+A committed chunk goes on in memory while the sink keeps up. When it finds no room there the sink is behind: from then
+on chunks stay on disk, and are read back in order as room appears, paced a little above the rate at which new ones
+arrive, until the sink has caught up. Invariants: every record from the sink's cursor on is settled, or held (it is in
+memory), or in one of ``_ranges`` (on disk alone), and in one of these only; ``events`` counts those on disk alone. Made
+by the delivery, which also runs `run`.
 """
 
 from __future__ import annotations
@@ -15,26 +16,48 @@ import structlog
 import trio
 
 from hermes.engine.admission import DrainRate
+from hermes.engine.complaints import Complaints
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk
+from hermes.log import Record
 
 _log = structlog.get_logger("hermes.backlog")
 
 _READ_BYTES = 4 * 2**20
-_READ_RECORDS = 500  # decoding them keeps the loop for a few milliseconds
+_READ_RECORDS = 2000
+_MOST_AT_ONCE = 2000  # events that are decoded before others get the loop: about 2 ms
 _RETRY_SECONDS = 1.0
-_PACE_SECONDS = 0.01  # what the pace is ahead of its schedule by less than this is not worth a timer
+_PACE_SECONDS = 0.01  # a debt to the pace that is paid within this is not worth a timer
+_LONGEST_PAUSE = 1.0  # then the pace is asked for again, for arrivals change
+_MOST_RANGES = 1000  # on disk alone; where there are so many, what comes next joins the last
 
 Order = Literal["oldest", "interleaved"]
+
+
+class _Held:
+    """A record in memory. ``left`` of its ``events``, in ``pieces``, are there yet; ``fed``: it was read back.
+
+    ``kept`` is false when the journal has forgotten it, so that memory is all that has it.
+    """
+
+    __slots__ = ("events", "fed", "kept", "left", "pieces")
+
+    def __init__(self, pieces: int, events: int, *, fed: bool) -> None:
+        self.pieces = pieces
+        self.events = self.left = events
+        self.fed = fed
+        self.kept = True
 
 
 class Backlog:
     """The backlog of ``sink`` in a journal.
 
-    ``take(pieces)`` puts a record's chunks into the sink's buffer, all or none (False: it has no room).
-    ``lose(events)`` is told of events that the journal no longer has. ``catch_up`` is the rate at which the backlog is
-    read, as a multiple of the rate at which events arrive, and ``floor`` the least rate, in events/s.
+    ``take(pieces)`` brings a record's chunks into memory, all or none (False: there is no room); pieces of records have
+    ``max_chunk`` events at most. ``lose(events)`` is told of events that the journal no longer has. ``catch_up`` is the
+    rate at which the backlog is read, as a multiple of the rate at which events arrive, and ``floor`` the least rate,
+    in events/s. With ``order`` "interleaved" new chunks go on in memory while there are older ones on disk, and what is
+    read back has at most ``share``, in events and in bytes, of the memory.
     """
 
     def __init__(
@@ -46,6 +69,7 @@ class Backlog:
         catch_up: float,
         floor: float,
         order: Order,
+        share: tuple[int, int],
         take: Callable[[Sequence[Chunk]], bool],
         lose: Callable[[int], None],
     ) -> None:
@@ -55,144 +79,208 @@ class Backlog:
         self._catch_up = catch_up
         self._floor = floor
         self._interleaved = order == "interleaved"
-        self._take_in = take
+        self._share = share
+        self._take = take
         self._lose = lose
-        self._progress, self.owed = journal.enlist(sink)
+        self._progress, self.events = journal.enlist(sink)
         self._ranges = [list(gap) for gap in self._progress.gaps(journal.next)]
-        self.events = self.owed if self._ranges else 0
-        self._split: dict[int, list[int]] = {}  # pieces unsettled and events in all, of records that were cut up
-        self._arrivals = DrainRate()
+        self._held: dict[int, _Held] = {}
+        self._fed_events = self._fed_bytes = 0  # of what was read back and is in memory
         self._feeding = False
-        self._due = 0.0  # when the pace allows the next record, in Trio's time
+        self._arrivals = DrainRate()
+        self._debt = 0.0  # events that were read ahead of the pace, as of `_reckoned_at`
+        self._reckoned_at = 0.0
         self._news = trio.Event()
+        self._complaints = Complaints("hermes.backlog", sink=sink)
+        self._said_behind = False
 
     @property
-    def behind(self) -> bool:
-        """Whether there is anything that only the disk has."""
-        return bool(self._ranges)
+    def cursor(self) -> int:
+        """The index below which the sink needs nothing of the journal."""
+        return self._progress.cursor
 
-    def arrive(self, chunk: Chunk) -> bool:
-        """A chunk was committed. True: it goes into the buffer; False: it stays on disk, for older ones come first."""
+    def arrive(self, chunk: Chunk) -> None:
+        """A chunk was committed: it goes on in memory, or stays on disk if older come first or there is no room."""
         self._arrivals.record(len(chunk.events), trio.current_time())
-        if self._interleaved or not (self._ranges or self._feeding):
-            return True
-        self.leave(chunk)
-        return False
+        older_first = len(self._ranges) >= _MOST_RANGES if self._interleaved else self._ranges or self._feeding
+        if not older_first:
+            pieces = self._cut(chunk)
+            if self._take(pieces):
+                self._held[chunk.index] = _Held(len(pieces), len(chunk.events), fed=False)
+                return
+        self._leave(chunk)
 
-    def cut(self, chunk: Chunk) -> Sequence[Chunk]:
-        """A record as the sink can take it: it is settled when all its pieces are."""
+    def release(self, chunks: Sequence[Chunk], *, settled: bool) -> int:
+        """Chunks have left memory, settled or not. Returns how many of their events are not in the journal."""
+        unkept = 0
+        for chunk in chunks:
+            index, count = chunk.index, len(chunk.events)
+            held = self._held.get(index)
+            if held is None:
+                unkept += count
+                continue
+            held.left -= count
+            if held.fed:
+                self._fed_events -= count
+                self._fed_bytes -= chunk.size
+            if not held.kept:
+                unkept += count
+            if settled:  # if not, it is a stop, and the whole record is for the next start
+                held.pieces -= 1
+                if not held.pieces:
+                    del self._held[index]
+                    if held.kept:
+                        self._progress.settle(index, index + 1, held.events)
+        self._news.set()
+        return unkept
+
+    async def give_up_below(self, stop: int) -> tuple[int, int]:
+        """Let the journal forget what is below ``stop``.
+
+        Of the events there, returns how many were on disk alone, which are lost, and how many are in memory, which is
+        all that has them from now on. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`, and then nothing is.
+        """
+        on_disk = [min(end, stop) for start, end in self._ranges if start < stop]
+        lost = 0
+        if on_disk:
+            below = on_disk[-1]
+            before = await self._journal.events_before(below)
+            if not any(start < below <= end for start, end in self._ranges):
+                return 0, 0  # read meanwhile
+            disowned = self._disown_below(stop)
+            lost = self._progress.unsettled_below(below, before)
+            self._progress.settle_below(below, lost)
+            self._ranges = [[max(start, below), end] for start, end in self._ranges if end > below]
+            self.events -= lost
+        else:
+            disowned = self._disown_below(stop)
+        return lost, disowned
+
+    async def run(self) -> None:
+        """Read the backlog back as fast as there is room and the pace allows, until cancelled."""
+        if self.events:
+            self._said_behind = True
+            _log.info("the journal has a backlog from before", sink=self._sink, events=self.events)
+        at_once = 0
+        while True:
+            while not self._ranges:
+                await self._wait_for_news()
+            start, end = self._ranges[0]
+            stop = min(end, start + _READ_RECORDS)
+            try:
+                records = await self._journal.read(start, stop, _READ_BYTES)
+                before = 0 if records else await self._journal.events_before(stop)
+            except LogUnavailable as error:
+                self._complaints.tell("the backlog cannot be read", reason=str(error))
+                await trio.sleep(_RETRY_SECONDS)
+                continue
+            if not records and self._is_next(start):
+                self._skip(stop, before)
+            for record in records:
+                at_once += await self._feed(record)
+                if at_once >= _MOST_AT_ONCE:
+                    at_once = 0
+                    await trio.lowlevel.checkpoint()
+
+    async def _feed(self, record: Record) -> int:
+        """Bring the next record into memory, at its pace. Returns how many events that are."""
+        index = record.index
+        if not self._ranges or not self._ranges[0][0] <= index < self._ranges[0][1]:
+            return 0  # given up while it was read
+        chunk, head = self._journal.decode(record)
+        count = len(chunk.events)
+        self._skip(index, head.first)
+        self._advance(index + 1, count)
+        pieces = self._cut(chunk)
+        self._held[index] = _Held(len(pieces), count, fed=True)
+        self._feeding = True
+        for piece in pieces:
+            while not (self._has_share(piece) and self._take((piece,))):
+                await self._wait_for_news()
+            self._fed_events += len(piece.events)
+            self._fed_bytes += piece.size
+        self._feeding = False
+        self._look_whether_behind()
+        await self._keep_pace(count)
+        return count
+
+    def _has_share(self, piece: Chunk) -> bool:
+        """Whether what is read back leaves enough room for what is new."""
+        if not self._interleaved or not self._fed_events:
+            return True
+        events, size = self._share
+        return self._fed_events + len(piece.events) <= events and self._fed_bytes + piece.size <= size
+
+    async def _keep_pace(self, count: int) -> None:
+        """Pause until ``count`` more events are within the pace."""
+        now = trio.current_time()
+        rate = self._rate(now)
+        self._debt = max(0.0, self._debt - rate * (now - self._reckoned_at)) + count
+        self._reckoned_at = now
+        while self._debt > rate * _PACE_SECONDS:
+            await trio.sleep(min(self._debt / rate, _LONGEST_PAUSE))
+            now = trio.current_time()
+            self._debt -= rate * (now - self._reckoned_at)
+            self._reckoned_at = now
+            rate = self._rate(now)
+
+    def _rate(self, now: float) -> float:
+        return max(self._floor, self._arrivals.per_second(now) * self._catch_up)
+
+    def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
+        """A record as the sink can take it; it is settled when all its pieces are."""
         pieces = chunk.split(self._max_chunk)
         if len(pieces) > 1:
-            self._split[chunk.index] = [len(pieces), len(chunk.events)]
             for piece in pieces:
                 piece.index, piece.receipt = chunk.index, chunk.receipt
         return pieces
 
-    def leave(self, chunk: Chunk) -> None:
-        """A committed chunk stays on disk, for the buffer has no room."""
+    def _leave(self, chunk: Chunk) -> None:
         self.events += len(chunk.events)
         if self._ranges and self._ranges[-1][1] == chunk.index:
             self._ranges[-1][1] += 1
         else:
-            if not self._ranges:
-                _log.warning("behind: the backlog stays on disk", sink=self._sink)
             self._ranges.append([chunk.index, chunk.index + 1])
+        if not self._said_behind:
+            self._said_behind = self._complaints.tell("behind: the backlog stays on disk")
         self._news.set()
 
-    def release(self, chunks: Sequence[Chunk], *, settled: bool) -> None:
-        """Chunks have left the buffer for good, settled or not."""
-        for chunk in chunks if settled else ():
-            index = chunk.index
-            if index < 0:
-                continue
-            split = self._split.get(index)
-            if split is None:
-                self._progress.settle(index, index + 1, len(chunk.events))
-                continue
-            split[0] -= 1
-            if not split[0]:
-                del self._split[index]
-                self._progress.settle(index, index + 1, split[1])
-        self._news.set()
+    def _is_next(self, index: int) -> bool:
+        return bool(self._ranges) and self._ranges[0][0] == index
 
-    async def give_up_oldest(self, share: int) -> int:
-        """Give up the oldest part (1 / ``share``) of what is on disk; return how many events that is.
-
-        Raises `hermes.LogUnavailable`.
-        """
-        if not self._ranges:
-            return 0
-        (start, stop), last = self._ranges[0], self._ranges[-1][1]
-        cut = min(stop, start + max(1, (last - start) // share))
-        lost = await self._journal.event_number(cut) - await self._journal.event_number(start)
-        if not self._ranges or self._ranges[0][0] != start:
-            return 0  # read meanwhile
-        self._take(cut)
-        self._progress.settle(start, cut, lost)
-        self.events -= lost
-        return lost
-
-    async def run(self) -> None:
-        """Read the backlog back as fast as there is room and the pace allows, until cancelled."""
-        while True:
-            while not self._ranges:
-                await self._wait_for_news()
-            start, stop = self._ranges[0]
-            try:
-                chunks = await self._journal.read(start, min(stop, start + _READ_RECORDS), _READ_BYTES)
-            except LogUnavailable as error:
-                _log.warning("the backlog cannot be read", sink=self._sink, reason=str(error))
-                await trio.sleep(_RETRY_SECONDS)
-                continue
-            if not chunks:
-                self._skip(start, min(stop, start + _READ_RECORDS))
-            for chunk in chunks:
-                await self._feed(chunk)
-
-    async def _feed(self, chunk: Chunk) -> None:
-        """Bring the next record into the buffer, at its pace."""
-        index, count = chunk.index, len(chunk.events)
-        if not self._ranges or not self._ranges[0][0] <= index < self._ranges[0][1]:
-            return  # given up while it was read
-        self._skip(self._ranges[0][0], index)
-        self._take(index + 1)
-        self.events -= count
-        self._feeding = True
-        for piece in self.cut(chunk):
-            while not self._take_in((piece,)):
-                await self._wait_for_news()
-        self._feeding = False
-        if not self._ranges:
-            self._caught_up()
-        await self._keep_pace(count)
-
-    async def _keep_pace(self, count: int) -> None:
-        now = trio.current_time()
-        rate = max(self._floor, self._arrivals.per_second(now) * self._catch_up)
-        self._due = max(self._due, now) + count / rate
-        if self._due > now + _PACE_SECONDS:
-            await trio.sleep_until(self._due)
-
-    def _caught_up(self) -> None:
-        if self.events:  # what the journal was thought to hold, and does not
-            self._lose(self.events)
-            self.events = 0
-        _log.info("caught up", sink=self._sink)
-
-    def _take(self, index: int) -> None:
-        """What is below ``index`` in the first range is no longer only on disk."""
+    def _advance(self, index: int, events: int) -> None:
+        """What is below ``index`` in the first range, ``events`` in all, is no longer on disk alone."""
+        self.events -= events
         first = self._ranges[0]
         first[0] = index
         if first[0] >= first[1]:
             del self._ranges[0]
 
-    def _skip(self, start: int, stop: int) -> None:
-        """The journal has no records there any more: damaged, and cut out by a repair."""
+    def _skip(self, stop: int, before: int) -> None:
+        """The first range has no records up to ``stop``: they were damaged, and a repair has cut them out."""
+        start = self._ranges[0][0]
         if start < stop:
-            self._take(stop)
-            self._progress.settle(start, stop, 0)
-            if not self._ranges:
-                self._caught_up()
+            lost = self._progress.unsettled_below(stop, before)
+            lost -= sum(held.events for index, held in self._held.items() if index < stop and held.kept)
+            self._progress.settle(start, stop, lost)
+            self._advance(stop, lost)
+            self._lose(lost)
+            self._look_whether_behind()
+
+    def _disown_below(self, stop: int) -> int:
+        """The records in memory below ``stop`` are no longer the journal's; how many events of them are left."""
+        disowned = 0
+        for index, held in self._held.items():
+            if index < stop and held.kept:
+                held.kept = False
+                self._progress.settle(index, index + 1, held.events)
+                disowned += held.left
+        return disowned
+
+    def _look_whether_behind(self) -> None:
+        if not self._ranges and self._said_behind:
+            self._said_behind = False
+            _log.info("caught up", sink=self._sink)
 
     async def _wait_for_news(self) -> None:
         self._news = trio.Event()

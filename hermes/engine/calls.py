@@ -17,6 +17,7 @@ import trio
 
 from hermes.breaker import Breaker
 from hermes.dead_letters import DeadLetter, DeadLetters
+from hermes.engine.complaints import Complaints
 from hermes.engine.ledger import Ledger
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
@@ -26,24 +27,6 @@ from hermes.sink import DeliverySettings, Sink, variable_prefix
 _log = structlog.get_logger("hermes.delivery")
 _MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
 _BURY_SECONDS = 5.0
-_LOG_PAUSE = 5.0  # a sink that is down says so this often, in seconds, however many batches it refuses
-
-
-class Complaints:
-    """Log lines about one sink, but not one a batch while it is down."""
-
-    def __init__(self, sink: str) -> None:
-        self._sink = sink
-        self._next: dict[str, float] = {}
-
-    def tell(self, what: str, **facts: object) -> bool:
-        """Log a warning. False: not this time."""
-        now = trio.current_time()
-        if now >= self._next.get(what, now):
-            self._next[what] = now + _LOG_PAUSE
-            _log.warning(what, sink=self._sink, **facts)
-            return True
-        return False
 
 
 class SinkCalls:
@@ -59,7 +42,7 @@ class SinkCalls:
         dead_letters: DeadLetters,
         most: int,
     ) -> None:
-        self.complaints = Complaints(name)
+        self.complaints = Complaints("hermes.delivery", sink=name)
         self._name = name
         self._sink = sink
         self._settings = settings

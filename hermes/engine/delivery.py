@@ -4,22 +4,24 @@
        └── no room: stays in the journal ──┘                            └── pause and again ──┘
 
 With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and what
-finds the buffer full is read back later. Without one a batch is given up after its retries, or when the breaker is
-open. Invariant: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled
-to the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write. The intake
-offers; the app runs `run`, which ends when the intake has closed and all is settled.
+finds no room is read back later. Without one a batch is given up after its retries, or when the breaker is open.
+Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled to
+the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write; the buffer is within
+the bounds of the queue, with a journal together with what the workers have in hand, for there admission holds nothing
+back. The intake offers; the app runs `run`, which ends when the intake has closed and all is settled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 import trio
 
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
-from hermes.dispatch import Dispatcher, QueueFull
+from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.engine.backlog import Backlog
 from hermes.engine.calls import SinkCalls
 from hermes.engine.journal import EventJournal
@@ -28,6 +30,18 @@ from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings, Sink
+
+_MOST_NOTES_AT_ONCE = 500  # answers to requests before others get the loop: some 5 ms
+
+
+class _Fate(NamedTuple):
+    """What has become of a batch: delivered but for what was ``refused``, or dropped."""
+
+    refused: Mapping[int, str]
+    dropped: bool = False
+
+
+_DROPPED = _Fate({}, dropped=True)
 
 
 class Delivery:
@@ -65,19 +79,28 @@ class Delivery:
         self._calls = SinkCalls(name, sink, delivery, self._metrics, self._ledger, dead_letters, self._workers)
         self.redeliver = self._calls.redeliver
         self._dropped_unsaid = 0
-        self._unkept = 0  # events in flight that no journal has
+        self._unkept = 0  # events in memory that no journal has
         self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
+        self._max_events = max(service.queue_size, sink.max_batch)
+        self._hands_events = self._hands_bytes = 0  # what the workers have taken out of the buffer
         self._buffer: Dispatcher[Chunk] = Dispatcher(
             interval=service.flush_interval,
             flush_items=min(service.batch_size, sink.max_batch),
             max_batch_items=sink.max_batch,
-            max_buffered_items=max(service.queue_size, sink.max_batch),
+            max_buffered_items=self._max_events,
             max_buffered_bytes=self._max_bytes,
             size=attrgetter("size"),
             count=len,
         )
-        self._backlog = self._open_backlog(journal, delivery) if journal is not None else None
+        self._backlog = self._open_backlog(journal) if journal is not None else None
         self._metrics.backlog = lambda: self._ledger.account().in_flight
+
+    @property
+    def cursor(self) -> int:
+        """The index of the journal below which this sink needs nothing. Raises `RuntimeError` where there is none."""
+        if self._backlog is None:
+            raise RuntimeError("there is no journal")
+        return self._backlog.cursor
 
     def offer(self, chunks: Sequence[Chunk]) -> None:
         """Take chunks into the buffer. Those for which there is no room stay in the journal, or are dropped."""
@@ -86,8 +109,8 @@ class Delivery:
             self._ledger.accept(len(chunk.events))
             if backlog is None or chunk.index < 0:
                 self._offer_unkept(chunk)
-            elif backlog.arrive(chunk) and not self._take(backlog.cut(chunk)):
-                backlog.leave(chunk)
+            else:
+                backlog.arrive(chunk)
 
     def close(self) -> None:
         """No more will be offered: what is buffered is due now, and with a journal it is tried just once more."""
@@ -119,29 +142,36 @@ class Delivery:
         self._ledger.spill(left - lost)
         self._unkept = 0
 
-    async def give_up_oldest(self, share: int) -> None:
-        """The journal is crowded: of what only it holds for this sink, the oldest part (1 / ``share``) is dropped."""
-        if self._backlog is not None and (lost := await self._backlog.give_up_oldest(share)):
+    async def give_up_below(self, index: int) -> None:
+        """The journal is crowded, and forgets what is below ``index``; what of it is not in memory is dropped.
+
+        Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
+        """
+        if self._backlog is not None:
+            lost, disowned = await self._backlog.give_up_below(index)
+            self._unkept += disowned
             self._count_drop(lost, "journal_full", "the journal has nearly reached JOURNAL_MAX_BYTES")
 
-    def _open_backlog(self, journal: EventJournal, delivery: DeliverySettings) -> Backlog:
+    def _open_backlog(self, journal: EventJournal) -> Backlog:
         backlog = Backlog(
             self.name,
             journal,
             max_chunk=self.max_batch,
-            catch_up=delivery.catch_up,
-            floor=delivery.catch_up_floor,
-            order=delivery.catch_up_order,
+            catch_up=self._settings.catch_up,
+            floor=self._settings.catch_up_floor,
+            order=self._settings.catch_up_order,
+            share=(self._max_events // 2, self._max_bytes // 2),
             take=self._take,
             lose=lambda events: self._count_drop(events, "damaged", "the journal has lost them"),
         )
-        self._ledger.accept(backlog.owed, again=True)
+        self._ledger.accept(backlog.events, again=True)
         return backlog
 
     def _take(self, pieces: Sequence[Chunk]) -> bool:
         """Put all pieces of a record into the buffer, or none (False)."""
-        if len(pieces) > 1:
-            count, size = sum(map(len, pieces)), sum(piece.size for piece in pieces)
+        if self._backlog is not None and (self._hands_events or len(pieces) > 1):
+            count = self._hands_events + sum(map(len, pieces))
+            size = self._hands_bytes + sum(piece.size for piece in pieces)
             if not self._buffer.has_room(count, size):
                 return False
         for piece in pieces:
@@ -149,32 +179,39 @@ class Delivery:
             piece.size = min(piece.size, self._max_bytes)
             try:
                 self._buffer.enqueue(piece)
-            except QueueFull:
+            except (QueueFull, ShuttingDown, Stopped):
                 return False
         return True
 
     def _offer_unkept(self, chunk: Chunk) -> None:
         """What no journal has is in the buffer or lost."""
         for piece in chunk.split(self.max_batch):
-            try:
-                self._buffer.enqueue(piece)
-            except QueueFull:
-                self._drop([piece], "queue_full", "its buffer is full")
-                self.on_settled([piece])
-            else:
+            if self._take((piece,)):
                 self._unkept += len(piece)
+            else:
+                self._count_drop(len(piece), "queue_full", "its buffer is full")
+                if self.awaited and piece.receipt is not None:
+                    piece.receipt.note(self.name, 0, 0, len(piece))
+                self.on_settled([piece])
 
     async def _work(self) -> None:
         async for chunks in self._buffer:
             batch = Batch(chunks)
-            settled = False
+            count, size = len(batch), sum(chunk.size for chunk in chunks)
+            self._hands_events += count
+            self._hands_bytes += size
+            fate = None
             try:
-                settled = await self._deliver(batch)
+                fate = await self._deliver(batch)
             finally:
-                self._let_go(chunks, settled=settled)
+                self._hands_events -= count
+                self._hands_bytes -= size
+                self._let_go(chunks, settled=fate is not None)
+            if self.awaited and fate is not None:
+                await self._note(chunks, fate)
 
-    async def _deliver(self, batch: Batch) -> bool:
-        """Write a batch until its outcome is in the ledger (True), or it is left to the journal (False)."""
+    async def _deliver(self, batch: Batch) -> _Fate | None:
+        """Write a batch until its outcome is in the ledger; None: it is left to the journal."""
         calls, keeps = self._calls, self._backlog is not None
         self._all_metrics.batch_size.observe(len(batch))
         attempt = 0
@@ -182,57 +219,57 @@ class Delivery:
             if not calls.allowed():
                 self._metrics.open_rejects += 1
                 if not keeps:
-                    self._drop(batch.chunks, "circuit_open", "the circuit breaker is open")
-                    return True
+                    self._count_drop(len(batch), "circuit_open", "the circuit breaker is open")
+                    return _DROPPED
                 await calls.wait_for_breaker()
             else:
                 attempt += 1
                 try:
-                    refused = await calls.write(batch, attempt)
+                    return _Fate(await calls.write(batch, attempt))
                 except SinkUnavailable as failure:
                     if not keeps and attempt > self._settings.retries:
-                        self._drop(batch.chunks, "unavailable", str(failure))
-                        return True
+                        self._count_drop(len(batch), "unavailable", str(failure))
+                        return _DROPPED
                     if not calls.open_for:
                         self._metrics.retries += 1
                         await calls.rest(attempt, failure)
-                else:
-                    self._note(batch, refused)
-                    return True
             if calls.hurrying:
-                return False
+                return None
 
     def _let_go(self, chunks: Sequence[Chunk], *, settled: bool) -> None:
         """A worker is done with chunks: they have their outcome in the ledger, or it is a stop and they have not."""
-        backlog = self._backlog
-        unkept = sum(len(chunk) for chunk in chunks if backlog is None or chunk.index < 0)
+        count = sum(map(len, chunks))
+        unkept = count if self._backlog is None else self._backlog.release(chunks, settled=settled)
         if not settled:
             self._ledger.drop(unkept, "shutdown")
-            self._ledger.spill(sum(map(len, chunks)) - unkept)
+            self._ledger.spill(count - unkept)
         self._unkept -= unkept
-        if backlog is not None:
-            backlog.release(chunks, settled=settled)
         self.on_settled(chunks)
 
-    def _note(self, batch: Batch, refused: Mapping[int, str]) -> None:
-        """Tell the requests that wait for delivery what has become of their events."""
-        if not self.awaited:
-            return
-        start = 0
-        for chunk in batch.chunks:
-            stop = start + len(chunk.events)
-            if chunk.receipt is not None:
-                dead = sum(1 for index in refused if start <= index < stop)
-                chunk.receipt.note(self.name, stop - start - dead, dead)
-            start = stop
-
-    def _drop(self, chunks: Sequence[Chunk], reason: str, why: str) -> None:
-        self._count_drop(sum(map(len, chunks)), reason, why)
+    async def _note(self, chunks: Sequence[Chunk], fate: _Fate) -> None:
+        """Tell the requests that wait for delivery what has become of their events. Cancelled, they hear it is late."""
+        refused = sorted(fate.refused, reverse=True)
+        stop = noted = 0
         for chunk in chunks:
-            if self.awaited and chunk.receipt is not None:
-                chunk.receipt.note(self.name, 0, 0, len(chunk))
+            count = len(chunk.events)
+            stop += count
+            dead = 0
+            while refused and refused[-1] < stop:
+                refused.pop()
+                dead += 1
+            if chunk.receipt is None:
+                continue
+            if fate.dropped:
+                chunk.receipt.note(self.name, 0, 0, count)
+            else:
+                chunk.receipt.note(self.name, count - dead, dead)
+            noted += 1
+            if noted % _MOST_NOTES_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     def _count_drop(self, count: int, reason: str, why: str) -> None:
+        if not count:
+            return
         self._ledger.drop(count, reason)
         self._dropped_unsaid += count
         if self._calls.complaints.tell("events dropped", events=self._dropped_unsaid, reason=reason, why=why):

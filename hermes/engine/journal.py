@@ -2,8 +2,8 @@
 
 Invariants: a chunk that `append` has given an index survives a crash; a record is trimmed only when every sink has
 settled it, and after the progress that says so was saved. So a start delivers again at most what was settled since the
-last save, and never less than what was not. The intake appends; the
-backlogs read; the upkeep saves.
+last save, and never less than what was not. Events are numbered for good, in the order of the records, so that what is
+missing can be counted. The intake appends; the backlogs read; the upkeep saves.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import structlog
 import trio
 
 from hermes.ack import Receipt
-from hermes.engine.journal_record import decode_chunk, decode_head, encode_chunk
+from hermes.engine.journal_record import Head, decode_chunk, decode_head, encode_chunk
 from hermes.engine.progress import Progress, ProgressState
 from hermes.errors import LogDamaged, LogUnavailable
 from hermes.event import Chunk
-from hermes.log import Log
+from hermes.log import Log, Record
 from hermes.metrics import JournalMetrics
 
 _log = structlog.get_logger("hermes.journal")
 
 _CROWDED = 0.9
-_SAVE_PAUSE = 30.0  # a journal that cannot save says so this often, in seconds
+_SAY_AGAIN = 30.0  # a storage that goes on failing is said to so often, in seconds
+_PROBATION = 5.0  # seconds without a failed append after which a save that succeeds means that the storage works
 
 
 class JournalState(msgspec.Struct, frozen=True):
@@ -38,11 +39,16 @@ class JournalState(msgspec.Struct, frozen=True):
 class EventJournal:
     """The journal on an open log. Made by `open_journal`.
 
-    ``events`` counts all events that it ever took. ``room`` is how many bytes more stay within JOURNAL_MAX_BYTES.
-    ``receipts`` follow events of open requests by their record's index.
+    ``next`` is the index that the next record gets, and ``events`` how many events are in all records before it, ever.
+    ``room`` is how many bytes more stay within JOURNAL_MAX_BYTES. ``failing`` says why the storage does not work, while
+    it does not. ``receipts`` follow events of open requests by their record's index. A sink of which nothing was saved
+    begins where ``strangers`` says.
     """
 
-    def __init__(self, log: Log, max_bytes: int, events: int, saved: Mapping[str, ProgressState]) -> None:
+    def __init__(
+        self, log: Log, max_bytes: int, events: int, saved: Mapping[str, ProgressState], strangers: ProgressState
+    ) -> None:
+        self.next = log.next  # not the log's own: that is ahead of `events` while an append is about to return
         self.events = events
         self.receipts: dict[int, Receipt] = {}
         self.failing: str | None = None
@@ -51,19 +57,21 @@ class EventJournal:
         self._max_bytes = max_bytes
         self._log = log
         self._saved = dict(saved)
+        self._strangers = strangers
         self._sinks: dict[str, Progress] = {}
         self._last_saved: JournalState | None = None
-        self._unsaved_since = -_SAVE_PAUSE
+        self._say_again_at = 0.0
+        self._recovers_at = 0.0
+
+    @property
+    def first(self) -> int:
+        """The index of the oldest record that is kept."""
+        return self._log.first
 
     @property
     def bytes(self) -> int:
         """Bytes of the records that are kept."""
         return self._log.statistics().bytes
-
-    @property
-    def next(self) -> int:
-        """The index that the next record gets."""
-        return self._log.next
 
     @property
     def crowded(self) -> bool:
@@ -72,19 +80,11 @@ class EventJournal:
 
     def enlist(self, sink: str) -> tuple[Progress, int]:
         """A sink's progress, and how many events the journal owes it. One that is new begins with what comes next."""
-        state = self._saved.pop(sink, None)
-        if state is None:
-            fresh = self._last_snapshot_was_lost()
-            progress = Progress(self._log.first, 0) if fresh else Progress(self._log.next, self.events)
-        else:
-            # A damaged tail that was cut may have been delivered: what comes in its place has not.
-            at_most = self._log.next
-            done = tuple(part for part in state.done if part[1] <= at_most)
-            progress = Progress.restore(
-                ProgressState(min(state.cursor, at_most), min(state.settled, self.events), done)
-            )
+        progress = Progress.restore(self._saved.pop(sink, self._strangers), self.next)
+        if progress.cursor == self.next:
+            progress.settled = self.events
         self._sinks[sink] = progress
-        return progress, max(0, self.events - progress.settled)
+        return progress, self.events - progress.settled
 
     def forget_strangers(self) -> None:
         """Sinks that are no longer configured hold nothing back any more; what they were owed is said once."""
@@ -96,52 +96,60 @@ class EventJournal:
     async def append(self, chunks: Sequence[Chunk]) -> None:
         """Commit chunks, a record each, and give each its index.
 
-        Raises `hermes.LogUnavailable`: none of them is in the journal.
+        Raises `hermes.LogUnavailable`: none of them is in the journal. Cancelled, they may be there after a restart.
         """
         records = []
-        first = self.events
+        events = self.events
         for chunk in chunks:
-            records.append(encode_chunk(chunk, first))
-            first += len(chunk.events)
+            records.append(encode_chunk(chunk, events))
+            events += len(chunk.events)
         began = trio.current_time()
         try:
-            index = await self._log.append(records, expected_index=self._log.next)
+            index = await self._log.append(records, expected_index=self.next)
         except LogUnavailable as error:
             self.metrics.failed_commits += 1
+            self._recovers_at = trio.current_time() + _PROBATION
             self._fail(error)
             raise
         self.metrics.commit_seconds.observe(trio.current_time() - began)
         self._recover()
+        self.next = index + len(records)
+        self.events = events
         self.room = self._max_bytes - self.bytes
-        self.events = first
         for place, chunk in enumerate(chunks, index):
             chunk.index = place
             if chunk.receipt is not None:
                 chunk.receipt.durable = True
                 self.receipts[place] = chunk.receipt
 
-    async def read(self, start: int, stop: int, max_bytes: int) -> list[Chunk]:
-        """Chunks from ``start`` to before ``stop``, as many as ``max_bytes`` allow and one at least if there is any.
+    async def read(self, start: int, stop: int, max_bytes: int) -> list[Record]:
+        """Records from ``start`` to before ``stop``, as many as ``max_bytes`` allow and one at least if there is any.
 
-        Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
+        Those that a repair has found lost are left out. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
         """
         records = await self._log.read(start, max_records=stop - start, max_bytes=max_bytes)
-        chunks = []
-        for record in records:
-            if record.index >= stop:
-                break
-            chunk, _ = decode_chunk(record.data, record.index)
-            chunk.receipt = self.receipts.get(record.index)
-            chunks.append(chunk)
-        return chunks
+        return [record for record in records if record.index < stop]
 
-    async def event_number(self, index: int) -> int:
-        """How many events the journal took before the record at ``index``."""
-        records = await self._log.read(index, max_records=1, max_bytes=1)
-        return decode_head(records[0].data, records[0].index).first if records else self.events
+    def decode(self, record: Record) -> tuple[Chunk, Head]:
+        """The chunk of a record, followed by the receipt that it had. Raises `hermes.LogDamaged`."""
+        chunk, head = decode_chunk(record.data, record.index)
+        chunk.receipt = self.receipts.get(record.index)
+        return chunk, head
+
+    async def events_before(self, index: int) -> int:
+        """How many events the journal took before the record at ``index``, which is not beyond `next`.
+
+        If that record was lost, it counts as one before. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
+        """
+        events = self.events  # as of now: while the log is read, more may come
+        if index == self.next:
+            return events
+        records = await self._log.read(index, max_records=1)
+        return decode_head(records[0].data, records[0].index).first if records else events
 
     async def save(self) -> None:
         """Save the progress of every sink, then trim. A storage that fails now is tried again the next time."""
+        self.receipts = {index: receipt for index, receipt in self.receipts.items() if not receipt.settled}
         state = JournalState(self.events, {name: progress.state() for name, progress in self._sinks.items()})
         if state == self._last_saved and self.failing is None:
             return
@@ -151,12 +159,11 @@ class EventJournal:
             await self._log.trim(cursor)
         except LogUnavailable as error:
             self._fail(error)
-        else:
-            self._last_saved = state
-            self.room = self._max_bytes - self.bytes
+            return
+        self._last_saved = state
+        self.room = self._max_bytes - self.bytes
+        if trio.current_time() >= self._recovers_at:
             self._recover()
-        for index in [index for index, receipt in self.receipts.items() if receipt.settled]:
-            del self.receipts[index]
 
     def statistics(self) -> dict[str, object]:
         """What the journal holds, for people."""
@@ -172,14 +179,10 @@ class EventJournal:
             "failing": self.failing,
         }
 
-    def _last_snapshot_was_lost(self) -> bool:
-        """Records but no word of who has had them: nobody knows better than to deliver them again."""
-        return self._log.snapshot is None and self._log.next > self._log.first
-
     def _fail(self, error: LogUnavailable) -> None:
         now = trio.current_time()
-        if self.failing is None or now >= self._unsaved_since + _SAVE_PAUSE:
-            self._unsaved_since = now
+        if self.failing is None or now >= self._say_again_at:
+            self._say_again_at = now + _SAY_AGAIN
             _log.error("the journal's storage fails", reason=str(error))
         self.failing = str(error)
 
@@ -190,17 +193,40 @@ class EventJournal:
 
 
 async def open_journal(log: Log, max_bytes: int) -> EventJournal:
-    """The journal as its log left it. Raises `hermes.LogDamaged` for a snapshot or a last record that is unreadable."""
-    events, sinks = 0, dict[str, ProgressState]()
+    """The journal as its log left it.
+
+    Raises `hermes.LogDamaged` for a snapshot or a record at an end that is unreadable, and `hermes.LogUnavailable`.
+    """
+    state = JournalState(0, {})
     if log.snapshot is not None:
         try:
             state = msgspec.json.decode(log.snapshot.state, type=JournalState)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LogDamaged(f"the event journal's snapshot cannot be read: {error}; see `hermes log check`") from error
-        events, sinks = state.events, state.sinks
-    if log.next > log.first:
-        last = (await log.read(log.next - 1, max_records=1))[-1:]
-        for record in last:
-            head = decode_head(record.data, record.index)
-            events = head.first + head.count
-    return EventJournal(log, max_bytes, events, sinks)
+    # What was taken since the last save is in the records only; what the log has lost at its end, in the snapshot only.
+    last = await _last_record(log)
+    events = max(state.events, _events_with(last)) if last is not None else state.events
+    strangers = ProgressState(log.next, events)
+    if log.snapshot is None and log.next > log.first:
+        # Records, but no word of who has had them: nobody knows better than to deliver them again.
+        oldest = await log.read(log.first, max_records=1)
+        strangers = ProgressState(log.first, decode_head(oldest[0].data, oldest[0].index).first if oldest else events)
+    return EventJournal(log, max_bytes, events, state.sinks, strangers)
+
+
+async def _last_record(log: Log) -> Record | None:
+    """The newest record that can be read; those after it were lost, and a repair says so."""
+    step, last = 1, None
+    while last is None and step <= 2 * (log.next - log.first):
+        index = max(log.first, log.next - step)
+        while records := await log.read(index):
+            last = records[-1]
+            index = last.index + 1
+        step *= 2
+    return last
+
+
+def _events_with(record: Record) -> int:
+    """How many events were taken with this record and before it."""
+    head = decode_head(record.data, record.index)
+    return head.first + head.count

@@ -3,7 +3,8 @@
 A record is a header (big endian: format version, 1 byte; flags, 1 byte; number of events, 4 bytes; number of the first
 event since the journal began, 8 bytes; time of arrival in Unix seconds, 8 bytes IEEE 754) and then the events as one
 JSON array, each payload in the client's own bytes. Invariant: `decode_chunk` of `encode_chunk` gives the same events,
-byte for byte. Called by the journal and by ``hermes log inspect``.
+byte for byte, where a payload has no white space around it, as the edge cuts it out of a body. The checksum is the
+log's; what is checked here is that a record is one of ours. Called by the journal and by ``hermes log inspect``.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def decode_head(data: bytes, index: int) -> Head:
     try:
         version, flags, count, first, received_at = _HEADER.unpack_from(data)
     except struct.error as error:
-        raise LogDamaged(f"record {index} of the event journal is no record: {error}") from error
+        raise _damaged(index, f"is no record: {error}") from error
     if version != _VERSION:
-        raise LogDamaged(f"record {index} of the event journal has format {version}, this Hermes reads {_VERSION}")
+        raise _damaged(index, f"has format {version}, and this Hermes reads {_VERSION}")
     return Head(bool(flags & _DERIVED), count, first, received_at)
 
 
@@ -55,10 +56,17 @@ def decode_chunk(data: bytes, index: int) -> tuple[Chunk, Head]:
     head = decode_head(data, index)
     try:
         events = _decode_events(memoryview(data)[_HEADER.size :])
-    except msgspec.DecodeError as error:
-        raise LogDamaged(f"record {index} of the event journal cannot be read: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(index, f"cannot be read: {error}") from error
     if len(events) != head.count:
-        raise LogDamaged(f"record {index} of the event journal has {len(events)} events instead of {head.count}")
+        raise _damaged(index, f"has {len(events)} events instead of {head.count}")
     chunk = Chunk(events, head.received_at, len(data), derived=head.derived)
     chunk.index = index
     return chunk, head
+
+
+def _damaged(index: int, what: str) -> LogDamaged:
+    return LogDamaged(
+        f"record {index} of the event journal {what}, though its checksum is right: another version of Hermes, or "
+        "another program, has written it. Start the version that wrote it, or see `hermes log inspect`"
+    )

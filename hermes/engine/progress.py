@@ -1,16 +1,17 @@
 """How far one sink has come in the journal: a cursor, and what is settled beyond it. Pure.
 
-Batches are settled in any order, so beyond the cursor there are ranges that are done and gaps that are not. Invariants:
-everything below ``cursor`` is settled; ranges are apart, so neighbours are one; ``settled`` counts the events of all
-that is settled, since the journal began. A saved state never says more than is settled: what it leaves out is only
-delivered again. Called by the backlog of a sink, and saved by the journal.
+Batches are settled in any order, so beyond the cursor there are ranges that are settled and gaps that are not.
+Invariants: everything below ``cursor`` is settled; ranges do not touch, so neighbours are one; ``settled`` counts the
+events of all that is settled, since the journal began. A saved state never says more than is settled: what it leaves
+out is only delivered again. Kept by the backlog of a sink, saved by the journal.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-_MOST_RANGES = 1000  # in a saved state; what is beyond them is delivered again after a crash
+MOST_RANGES = 1000
+"""Of a saved state. What is beyond them is delivered again after a crash."""
 
 
 class ProgressState(msgspec.Struct, frozen=True):
@@ -32,26 +33,65 @@ class Progress:
         self._events: dict[int, int] = {}  # of each range, by its start
 
     @classmethod
-    def restore(cls, state: ProgressState) -> Progress:
-        """What a saved state says."""
-        progress = cls(state.cursor, state.settled)
+    def restore(cls, state: ProgressState, end: int) -> Progress:
+        """What a saved state says about a log that ends before ``end`` now.
+
+        Where the log has lost its end, what was settled there is gone: what comes in its place is not settled.
+        """
+        progress = cls(min(state.cursor, end), state.settled)
         for start, stop, events in state.done:
-            progress._add(start, stop, events)
+            if stop <= end:
+                progress._add(start, stop, events)
+            else:
+                progress.settled -= events
         return progress
 
     def settle(self, start: int, stop: int, events: int) -> None:
-        """The records from ``start`` to before ``stop``, ``events`` in all, have their outcome."""
+        """The records from ``start`` to before ``stop``, ``events`` in all and none of them settled, are settled."""
         self.settled += events
         self._add(start, stop, events)
+
+    def settle_below(self, stop: int, events: int) -> None:
+        """All that is not settled below ``stop``, ``events`` in all, is settled. ``stop`` is beyond the cursor."""
+        for start in [start for start in self._stops if start < stop]:
+            self._pop(start)
+        self.settled += events
+        self.cursor = self._pop(stop)[0] if stop in self._stops else stop
+
+    def unsettled_below(self, stop: int, before: int) -> int:
+        """How many events are not settled below ``stop``, when ``before`` events are in all the records below it.
+
+        The last record below ``stop`` must not be settled, for of a range that goes on the parts are not known.
+        """
+        beyond = sum(events for start, events in self._events.items() if start >= stop)
+        return before - (self.settled - beyond)
+
+    def gaps(self, stop: int) -> list[tuple[int, int]]:
+        """The ranges below ``stop`` that are not settled, in order."""
+        gaps, start = [], self.cursor
+        for begin in sorted(self._stops):
+            if begin >= stop:
+                break
+            gaps.append((start, begin))
+            start = self._stops[begin]
+        if start < stop:
+            gaps.append((start, stop))
+        return gaps
+
+    def state(self) -> ProgressState:
+        """What to save."""
+        ranges = sorted(self._stops.items())
+        done = tuple((start, stop, self._events[start]) for start, stop in ranges[:MOST_RANGES])
+        left_out = sum(self._events[start] for start, _ in ranges[MOST_RANGES:])
+        return ProgressState(self.cursor, self.settled - left_out, done)
 
     def _add(self, start: int, stop: int, events: int) -> None:
         if start == self.cursor:
             self.cursor = self._pop(stop)[0] if stop in self._stops else stop
             return
         if start in self._starts:
-            first = self._starts.pop(start)
-            events += self._events.pop(first)
-            del self._stops[first]
+            first = self._starts[start]
+            events += self._pop(first)[1]
             start = first
         if stop in self._stops:
             stop, more = self._pop(stop)
@@ -61,26 +101,7 @@ class Progress:
         self._events[start] = events
 
     def _pop(self, start: int) -> tuple[int, int]:
+        """Take out the range that begins at ``start``; its end and its events."""
         stop = self._stops.pop(start)
         del self._starts[stop]
         return stop, self._events.pop(start)
-
-    def gaps(self, stop: int) -> list[tuple[int, int]]:
-        """The ranges below ``stop`` that are not settled, in order."""
-        gaps, start = [], self.cursor
-        for begin in sorted(self._stops):
-            if begin >= stop:
-                break
-            if start < begin:
-                gaps.append((start, begin))
-            start = self._stops[begin]
-        if start < stop:
-            gaps.append((start, stop))
-        return gaps
-
-    def state(self) -> ProgressState:
-        """What to save."""
-        ranges = sorted(self._stops.items())
-        done = tuple((start, stop, self._events[start]) for start, stop in ranges[:_MOST_RANGES])
-        left_out = sum(self._events[start] for start, _ in ranges[_MOST_RANGES:])
-        return ProgressState(self.cursor, self.settled - left_out, done)

@@ -1,7 +1,7 @@
 """The upkeep of the journal: the progress of the sinks is saved, what all have settled is trimmed, room is made.
 
-Invariant: only sinks that are not waited for lose events to a crowded journal, the oldest first, each counted. One task
-of the app, and a last time when the deliveries have ended.
+Invariant: only sinks that are not waited for lose events to a crowded journal, the oldest first, each counted, and only
+where that lets the journal forget something. One task of the app, and a last time when the deliveries have ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hermes.errors import LogUnavailable
 _log = structlog.get_logger("hermes.journal")
 
 _PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
-_SHARE = 16  # a crowded journal gives up this part of a backlog at a time
+_SHARE = 16  # a crowded journal forgets this part of its records at a time
 _LAST_SAVE_SECONDS = 5.0
 
 
@@ -26,9 +26,9 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
     """Save, trim and make room twice a second, until cancelled."""
     while True:
         await trio.sleep(_PERIOD)
-        if journal.crowded:
-            await _make_room(deliveries)
         await journal.save()
+        while journal.crowded and await _make_room(journal, deliveries):
+            pass
 
 
 async def save_at_the_end(journal: EventJournal) -> None:
@@ -37,10 +37,19 @@ async def save_at_the_end(journal: EventJournal) -> None:
         await journal.save()
 
 
-async def _make_room(deliveries: Sequence[Delivery]) -> None:
-    for delivery in deliveries:
-        if not delivery.awaited:
-            try:
-                await delivery.give_up_oldest(_SHARE)
-            except LogUnavailable as error:
-                _log.error("the journal cannot be read to make room", reason=str(error))
+async def _make_room(journal: EventJournal, deliveries: Sequence[Delivery]) -> bool:
+    """Let the journal forget its oldest records, if nobody is waited for who needs them. False: it could not."""
+    first = journal.first
+    stop = first + max(1, (journal.next - first) // _SHARE)
+    stop = min([stop, *(delivery.cursor for delivery in deliveries if delivery.awaited)])
+    if stop <= first:
+        return False
+    try:
+        for delivery in deliveries:
+            if delivery.cursor < stop:
+                await delivery.give_up_below(stop)
+    except LogUnavailable as error:
+        _log.error("the journal cannot be read to make room", reason=str(error))
+        return False
+    await journal.save()
+    return journal.first > first

@@ -1,7 +1,7 @@
 """The parts of the engine put together for a test, with `ScriptedSink` in the place of a database.
 
 Invariant: after every step of any task, for each delivery, what the ledger has in flight is what was offered and not
-settled (`Bench.check`). Everything runs on the virtual clock.
+settled (`Bench.check`). Everything runs on the virtual clock. With a journal behind it: `tests.engine.durable`.
 """
 
 from __future__ import annotations

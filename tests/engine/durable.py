@@ -1,0 +1,237 @@
+"""Deliveries with a journal behind them, put together for a test, and a log that does what the test says.
+
+Invariants, looked at after every step of any task (`Durable.check`): every event that a sink is owed is on disk alone
+or in memory, and nowhere twice; memory is within its bounds. Everything runs on the virtual clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from hermes.config import Settings
+from hermes.dead_letters import MemoryDeadLetters
+from hermes.engine.backlog import Backlog
+from hermes.engine.delivery import Delivery
+from hermes.engine.journal import EventJournal, open_journal
+from hermes.engine.ledger import Account
+from hermes.errors import LogUnavailable
+from hermes.event import Chunk, Event
+from hermes.log import Record
+from hermes.log.memory import MemoryLog
+from hermes.metrics import Metrics
+from hermes.sink import DeliverySettings
+from hermes.testing import ScriptedSink, make_chunk, make_events
+from tests.engine.kit import Watch, settings
+
+MIB = 2**20
+
+
+class ScriptedLog(MemoryLog):
+    """A log in memory that can stall, be slow, fail or lose records, and counts what it is asked.
+
+    ``failing`` has the error of each verb ("append", "read", "trim", "snapshot") that fails now, ``delay`` the seconds
+    that each takes before it does anything. ``lost`` are indexes that a repair has found lost.
+    """
+
+    def __init__(self, max_bytes: int = 256 * MIB) -> None:
+        super().__init__(max_bytes)
+        self.failing: dict[str, LogUnavailable] = {}
+        self.delay: dict[str, float] = {}
+        self.calls: Counter[str] = Counter()
+        self.reads: list[tuple[int, int]] = []
+        """Index and number of the records of each read that found any."""
+        self.lost: set[int] = set()
+        self._stalled: dict[str, trio.Event] = {}
+
+    def stall(self, verb: str) -> None:
+        """Make the calls of ``verb`` that begin from now on wait until `resume`."""
+        self._stalled[verb] = trio.Event()
+
+    def resume(self, verb: str) -> None:
+        """End `stall`."""
+        self._stalled.pop(verb).set()
+
+    def fail(self, *verbs: str, error: LogUnavailable | None = None) -> None:
+        """Make the calls of ``verbs`` fail from now on, until `mend`."""
+        self.failing |= dict.fromkeys(verbs, error or LogUnavailable("the test says so"))
+
+    def mend(self) -> None:
+        """End `fail`."""
+        self.failing.clear()
+
+    async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
+        await self._begin("append")
+        return await super().append(records, expected_index=expected_index)
+
+    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * MIB) -> list[Record]:
+        await self._begin("read")
+        records: list[Record] = []
+        while not records and from_index < self.next:
+            page = await super().read(from_index, max_records=max_records, max_bytes=max_bytes)
+            records = [record for record in page if record.index not in self.lost]
+            from_index = page[-1].index + 1 if page else self.next
+        if records:
+            self.reads.append((records[0].index, len(records)))
+        return records
+
+    async def trim(self, to_index: int) -> None:
+        await self._begin("trim")
+        await super().trim(to_index)
+
+    async def take_snapshot(self, index: int, state: bytes) -> None:
+        await self._begin("snapshot")
+        await super().take_snapshot(index, state)
+
+    async def _begin(self, verb: str) -> None:
+        self.calls[verb] += 1
+        if verb in self._stalled:
+            await self._stalled[verb].wait()
+        await trio.sleep(self.delay.get(verb, 0))
+        if verb in self.failing:
+            raise self.failing[verb]
+
+
+@dataclass
+class Durable:
+    """A journal with deliveries that read it. ``offered`` counts the events of this run."""
+
+    log: ScriptedLog
+    journal: EventJournal
+    sinks: dict[str, ScriptedSink]
+    deliveries: dict[str, Delivery]
+    metrics: Metrics
+    dead_letters: MemoryDeadLetters
+    offered: int = 0
+    start: float = 0.0
+
+    @property
+    def sink(self) -> ScriptedSink:
+        """The only one."""
+        (sink,) = self.sinks.values()
+        return sink
+
+    @property
+    def delivery(self) -> Delivery:
+        """The only one."""
+        (delivery,) = self.deliveries.values()
+        return delivery
+
+    @property
+    def account(self) -> Account:
+        """The only delivery's."""
+        return self.delivery.account()
+
+    async def put(self, *chunks: Chunk) -> None:
+        """Commit chunks and offer them, as the intake does."""
+        await self.journal.append(chunks)
+        self.offered += sum(map(len, chunks))
+        for delivery in self.deliveries.values():
+            delivery.offer(chunks)
+
+    async def put_events(self, *counts: int, payload: bytes = b"{}") -> list[Event]:
+        """Put a chunk of each number of new events; return them all."""
+        chunks = []
+        number = self.journal.events
+        for count in counts:
+            chunks.append(make_chunk(make_events(count, prefix=f"event-{number}", payload=payload)))
+            number += count
+        await self.put(*chunks)
+        return [event for chunk in chunks for event in chunk.events]
+
+    def offer_unkept(self, count: int, *, prefix: str) -> list[Event]:
+        """Offer a chunk that could not be committed."""
+        chunk = make_chunk(make_events(count, prefix=prefix))
+        self.offered += count
+        for delivery in self.deliveries.values():
+            delivery.offer([chunk])
+        return chunk.events
+
+    def check(self) -> None:
+        """The invariants, as the header has them."""
+        for delivery in self.deliveries.values():
+            backlog, account = backlog_of(delivery), delivery.account()
+            kept = [held for held in backlog._held.values() if held.kept]
+            assert account.in_flight == backlog.events + sum(held.left for held in kept) + delivery._unkept, account
+            assert min(account.in_flight, backlog.events, delivery._unkept, *(held.left for held in kept), 0) == 0
+            progress = backlog._progress
+            owed = self.journal.events - progress.settled
+            assert backlog.events + sum(held.events for held in kept) <= owed
+            on_disk = [index for start, stop in backlog._ranges for index in range(start, stop)]
+            places = sorted(on_disk + [index for index, held in backlog._held.items() if held.kept])
+            missing = [index for gap in progress.gaps(self.journal.next) for index in range(*gap)]
+            assert places == missing[: len(places)], "a record has two places or none"
+            statistics = delivery._buffer.statistics()
+            most = max(delivery._max_events, delivery.max_batch)
+            assert statistics.buffered_items + delivery._hands_events <= most
+            assert statistics.buffered_bytes + delivery._hands_bytes <= delivery._max_bytes
+            assert len(backlog._ranges) <= 1001
+
+    async def end(self) -> None:
+        """What the app does when all tasks have ended."""
+        for delivery in self.deliveries.values():
+            delivery.abandon(self.offered)
+            account = delivery.account()
+            assert account.in_flight == 0
+            assert account.accepted == self.offered + account.replayed
+        await self.journal.save()
+
+
+def backlog_of(delivery: Delivery) -> Backlog:
+    """What the journal owes the sink."""
+    assert delivery._backlog is not None
+    return delivery._backlog
+
+
+async def make_durable(
+    log: ScriptedLog | None = None,
+    sinks: dict[str, ScriptedSink] | ScriptedSink | None = None,
+    *,
+    service: Settings | None = None,
+    max_bytes: int = 256 * MIB,
+    each: dict[str, dict[str, Any]] | None = None,
+    **delivery: Any,
+) -> Durable:
+    """Deliveries to ``sinks`` on ``log``; ``delivery``, and by name ``each``, are fields of `DeliverySettings`."""
+    if not isinstance(sinks, dict):
+        sinks = {"fake": sinks or ScriptedSink()}
+    log = log or ScriptedLog()
+    journal = await open_journal(log, max_bytes)
+    metrics, dead_letters = Metrics(sinks), MemoryDeadLetters(1000)
+    service = service or settings()
+    deliveries = {
+        name: Delivery(
+            name,
+            sink,
+            DeliverySettings(**(delivery | (each or {}).get(name, {}))),
+            service,
+            metrics,
+            dead_letters,
+            journal,
+        )
+        for name, sink in sinks.items()
+    }
+    journal.forget_strangers()
+    return Durable(log, journal, sinks, deliveries, metrics, dead_letters)
+
+
+@asynccontextmanager
+async def durable_running(durable: Durable) -> AsyncIterator[Durable]:
+    """Run the deliveries; leaving the block closes them, waits for their end, and saves."""
+    durable.start = trio.current_time()
+    try:
+        with Watch(durable.check):
+            async with trio.open_nursery() as nursery:
+                for delivery in durable.deliveries.values():
+                    nursery.start_soon(delivery.run)
+                yield durable
+                for delivery in durable.deliveries.values():
+                    delivery.close()
+    finally:
+        with trio.CancelScope(shield=True):
+            await durable.end()
