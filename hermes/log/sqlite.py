@@ -48,6 +48,9 @@ FOLD_BYTES = 8 * 2**20
 MAX_UNFOLDED_BYTES = 64 * 2**20
 """If it cannot be folded, appends are refused from here on."""
 
+LOW_ROOM = 4 * FOLD_BYTES
+"""With less room than this on the disk, a trim gives back every page that it can."""
+
 ResultT = TypeVar("ResultT")
 
 _log = structlog.get_logger("hermes.log")
@@ -108,12 +111,7 @@ class SqliteLog:
         delete = partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)
         while await self._change(delete, tables.DELETE_PAGES * tables.PAGE_BYTES):
             await self._fold_if_due()
-        shrunk = False
-        while await self._change(self._shrink, tables.SHRINK_PAGES * tables.PAGE_BYTES):
-            shrunk = True
-            await self._fold_if_due()
-        if shrunk:
-            await self._fold("TRUNCATE")
+        await self._shrink()
 
     async def take_snapshot(self, index: int, state: bytes) -> None:
         """Keep ``state`` in the place of the last snapshot. Raises as `Log.take_snapshot` says."""
@@ -140,21 +138,35 @@ class SqliteLog:
         if self._unfolded >= MAX_UNFOLDED_BYTES:
             await self._fold("PASSIVE")
         size = sum(map(len, records))
-        # What is in the write-ahead log will need as much room again in the database.
         will_write = size + (2 + size // ROW_BYTES) * 2 * tables.PAGE_BYTES
-        needed = 2 * will_write + self._unfolded
         offset = self._next_offset
 
         def write(connection: sqlite3.Connection) -> None:
-            if room(self._folder) < needed:
+            # What is in the write-ahead log will need as much room again in the database.
+            if room(self._folder) < 2 * will_write + self._unfolded:
                 raise LogFull(f"{self._name}: the disk is full")
             tables.insert(connection, encode_rows(index, offset, records))
 
-        await self._change(write, will_write)
+        try:
+            await self._change(write, will_write)
+        except LogFull:
+            if not self._unfolded:
+                raise
+            with suppress(LogUnavailable):
+                await self._fold("TRUNCATE")  # then the same room is not needed twice
+            await self._change(write, will_write)
         self._next_offset += size
 
-    def _shrink(self, connection: sqlite3.Connection) -> bool:
-        return tables.shrink(connection, at_once=room(self._folder) < 0)
+    async def _shrink(self) -> None:
+        """Give free pages of the database back, if it is worth it. What moves pages needs room itself."""
+        low = await self._run(self._reader, lambda _: room(self._folder) < LOW_ROOM)
+        pages = tables.SHRINK_PAGES // 4 if low else tables.SHRINK_PAGES
+        shrunk = False
+        while await self._change(partial(tables.shrink, pages=pages, at_once=low), pages * tables.PAGE_BYTES):
+            shrunk = True
+            await (self._fold("PASSIVE") if low else self._fold_if_due())
+        if shrunk:
+            await self._fold("TRUNCATE")
 
     async def _change(self, function: Callable[[sqlite3.Connection], ResultT], size: int) -> ResultT:
         """Run a transaction that adds about ``size`` bytes to the write-ahead log. Cancelled, it has not begun."""

@@ -190,17 +190,17 @@ def delete_slice(connection: sqlite3.Connection, to_index: int, ends_there: bool
     return boundary is not None
 
 
-def shrink(connection: sqlite3.Connection, at_once: bool) -> bool:
-    """Give some of the file's free pages back; return whether any were worth it.
+def shrink(connection: sqlite3.Connection, pages: int, at_once: bool) -> bool:
+    """Give this many of the file's free pages back; return whether it was worth it.
 
     Pages in use at the end of the file have to be moved for that. So it is done when they are fewer than the free
     ones, and some are left for what comes next; ``at_once``, for want of room: whenever there are free ones.
     """
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (total,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    if not (free if at_once else free > SPARE_PAGES and free > pages - free):
+    if not (free if at_once else free > SPARE_PAGES and free > total - free):
         return False
-    connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")  # ``execute`` would end after one page
+    connection.executescript(f"PRAGMA incremental_vacuum({pages})")  # ``execute`` would end after one page
     return True
 
 

@@ -124,7 +124,7 @@ class LogMachine(RuleBasedStateMachine):
             self.records += places[index]
 
     def index_at(self, share: float) -> int:
-        """An index from 0 to beyond the end. What Hypothesis draws may not depend on whether a cancellation came late."""
+        """An index from 0 to beyond the end; what Hypothesis draws may not depend on when a cancellation came."""
         return int(share * (len(self.records) + 2))
 
     @rule(share=shares, max_records=st.integers(1, 20), max_bytes=st.integers(1, 500_000))
@@ -226,6 +226,6 @@ def _sectors(data: bytes) -> range:
 async def test_the_log_is_a_list_that_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "FOLD_BYTES", engine.FOLD_BYTES)  # for each example sets it
     LogMachine.folder = tmp_path / "journal"
-    limits = settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run: Any = partial(run_state_machine_as_test, LogMachine, settings=limits)
     await trio.to_thread.run_sync(run)
