@@ -1,16 +1,18 @@
 """Fixtures of the tests that need real servers.
 
 `postgres_server` is one PostgreSQL for the whole session: never stop, kill or pause it; make a `PostgresServer` of your
-own for that. `postgres_dsn` is an empty database on it for each test.
+own for that. `postgres_dsn` is an empty database on it for each test. `start` starts ``hermes serve``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.integration.program import Program, Start
 from tests.servers.postgres import PostgresServer, ServerUnavailableError
 
 
@@ -48,3 +50,17 @@ def own_postgres_server() -> Iterator[PostgresServer]:
     server = start_postgres()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the program with these variables, in an empty folder; whatever still runs afterwards is killed."""
+    started: list[Program] = []
+
+    def start(**environ: str) -> Program:
+        started.append(Program(tmp_path, **environ))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.kill()

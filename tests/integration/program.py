@@ -23,6 +23,7 @@ from tests.http_client import Client, post
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+DRAIN_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 
 
@@ -50,10 +51,39 @@ class Program:
         """The log lines that are JSON."""
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def account(self) -> dict[str, Any]:
         """The account of the one sink, from the exit log."""
-        (account,) = [line for line in self.lines if line["event"] == "account"]
+        (account,) = self.accounts().values()
         return account
+
+    def accounts(self) -> dict[str, dict[str, Any]]:
+        """The account of every sink, from the exit log."""
+        return {line["sink"]: line for line in self.lines if line["event"] == "account"}
+
+    def accounting(self) -> dict[str, Any]:
+        """What /debug/accounting says now (DEBUG_ENDPOINTS=true), of which the equation holds."""
+        books: dict[str, Any] = httpx.get(f"{self.url}/debug/accounting", timeout=START_SECONDS).json()
+        for account in books["sinks"]:
+            assert_balanced(account)
+            assert account["accepted"] - account["replayed"] <= books["accepted"]
+        return books
+
+    def drain(self) -> dict[str, Any]:
+        """Wait until every sink has all and the journal is empty; what /debug/accounting says then."""
+        found: dict[str, Any] = {}
+
+        def drained() -> bool:
+            found.update(self.accounting())
+            journal = found["journal"]
+            return not any(account["in_flight"] for account in found["sinks"]) and journal["first"] == journal["next"]
+
+        self.wait_until(drained, DRAIN_SECONDS)
+        assert found["journal"]["bytes"] == 0
+        return found
 
     @property
     def url(self) -> str:
@@ -67,9 +97,9 @@ class Program:
     def wait_for_log(self, words: str) -> None:
         self.wait_until(lambda: words in self.log)
 
-    def wait_until(self, reached: Callable[[], bool]) -> None:
+    def wait_until(self, reached: Callable[[], bool], within: float = START_SECONDS) -> None:
         """Look until it is so; the program must not end meanwhile."""
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + within
         while not reached():
             assert self._process.poll() is None, self.log
             assert time.monotonic() < end, self.log
@@ -95,6 +125,18 @@ class Program:
         if self.runs:
             self._process.kill()
         self._process.wait()
+
+
+Start = Callable[..., Program]
+"""Starts a program with the variables that are given by name."""
+
+
+def assert_balanced(account: dict[str, Any]) -> None:
+    """Every accepted event has exactly one outcome, or is on its way."""
+    outcomes = [account[name] for name in ("delivered", "dead_lettered", "spilled", "in_flight")]
+    outcomes += account["dropped"].values()
+    assert min(outcomes) >= 0, account
+    assert account["accepted"] == sum(outcomes), account
 
 
 def events(count: int, prefix: str, **fields: Any) -> list[dict[str, Any]]:

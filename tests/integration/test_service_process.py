@@ -12,7 +12,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,8 @@ import pytest
 import trio
 
 from tests.config.distributions import install
-from tests.integration.program import STOP_SECONDS, Load, Program, events
+from tests.integration.program import STOP_SECONDS, Load, Program, Start, events
 from tests.servers.postgres import PostgresServer
-
-Start = Callable[..., Program]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the program with these variables, in an empty folder; whatever still runs afterwards is killed."""
-    started: list[Program] = []
-
-    def start(**environ: str) -> Program:
-        started.append(Program(tmp_path, **environ))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.kill()
 
 
 def send(program: Program, found: list[dict[str, Any]]) -> httpx.Response:

@@ -1,0 +1,71 @@
+"""What the stores hold, read from outside and all of it: the sinks' tables, the dead letters, the journal of a folder.
+
+Used by the tests of durability, whose word on what the service has done is never the service's own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import trio
+
+from hermes.log import LogStatistics
+from hermes.log.sqlite import open_sqlite_log
+from tests.integration.owed import Sent
+
+_SELECT = "SELECT id, user_id, type, extract(epoch FROM ts)::bigint, payload::text FROM events"
+
+
+def postgres_events(dsn: str) -> list[Sent]:
+    """Every row of the postgres sink."""
+    with psycopg.connect(dsn) as connection:
+        return [Sent(*row) for row in connection.execute(_SELECT)]
+
+
+def sqlite_events(path: Path) -> list[Sent]:
+    """Every row of the sqlite sink."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [Sent(*row) for row in connection.execute("SELECT id, user_id, type, ts, payload FROM events")]
+
+
+def postgres_count(dsn: str) -> int:
+    """How many rows the postgres sink has; 0 while there is no table."""
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute("SELECT to_regclass('events')").fetchone()
+        if found == (None,):
+            return 0
+        (count,) = connection.execute("SELECT count(*) FROM events").fetchone() or (0,)
+        return int(count)
+
+
+def sqlite_count(path: Path) -> int:
+    """How many rows the sqlite sink has; 0 while there is no file, or no table."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone()
+        if found == (0,):
+            return 0
+        (count,) = connection.execute("SELECT count(*) FROM events").fetchone()
+        return int(count)
+
+
+def journal_statistics(folder: Path) -> LogStatistics:
+    """What the journal of a stopped service holds."""
+
+    async def look() -> LogStatistics:
+        async with open_sqlite_log(folder) as log:
+            return log.statistics()
+
+    return trio.run(look)
+
+
+def files(folder: Path) -> Iterator[tuple[str, int]]:
+    """The files of a folder and how large each is, in bytes of the disk."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.name, path.stat().st_blocks * 512

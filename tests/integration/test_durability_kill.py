@@ -1,0 +1,123 @@
+"""``kill -9``, again and again, under load and at the worst moments: what was answered 202 is stored, once, as it was.
+
+Every event that was ever sent is compared with the whole table at the end. A failing run prints its seed: SEED=n runs
+it again, as far as clients, processes and servers allow.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+import trio.lowlevel
+
+from tests.integration.crowd import Crowd
+from tests.integration.owed import Owed
+from tests.integration.program import Program, Start, assert_balanced
+from tests.integration.stores import journal_statistics, postgres_count, postgres_events, sqlite_count, sqlite_events
+
+
+@pytest.fixture
+def random() -> Random:
+    seed = int(os.environ.get("SEED") or Random().randrange(2**32))
+    print(f"SEED={seed}")
+    return Random(seed)
+
+
+async def kill(program: Program) -> None:
+    program.send_signal(signal.SIGKILL)
+    assert await trio.to_thread.run_sync(program.wait) == -signal.SIGKILL, program.log
+
+
+def settle(program: Program, folder: Path) -> None:
+    """Let the service deliver all it has, and stop it: every account is balanced and the journal is empty."""
+    program.drain()
+    assert program.stop() == 0, program.log
+    for account in program.accounts().values():
+        assert_balanced(account)
+        assert (account["in_flight"], account["spilled"], account["dropped"]) == (0, 0, {}), account
+    left = journal_statistics(folder / "hermes-data" / "journal")
+    assert (left.first, left.bytes) == (left.next, 0)
+
+
+ROUNDS = 15
+KILLS = 6
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("sinks", ["postgres", "postgres,sqlite"])
+async def test_fifteen_processes_killed_under_load_lose_nothing_and_store_nothing_twice(
+    start: Start, tmp_path: Path, postgres_dsn: str, random: Random, sinks: str
+) -> None:
+    owed = Owed(random)
+    crowd = Crowd(owed, again=0.7)
+    environ = {"SINKS": sinks, "DB_DSN": postgres_dsn, "DEBUG_ENDPOINTS": "true"}
+    for _ in range(ROUNDS):
+        program = start(
+            FLUSH_INTERVAL=random.choice(("1ms", "20ms", "200ms")),
+            BATCH_SIZE=str(random.choice((1, 50, 1000))),
+            QUEUE_SIZE=str(random.choice((400, 100_000))),
+            WORKER_COUNT=str(random.choice((1, 8))),
+            SINK_POSTGRES_CATCH_UP_ORDER=random.choice(("oldest", "interleaved")),
+            **environ,
+        )
+        if random.random() < 0.15:  # while it starts, and may be delivering what the last one has left
+            await trio.sleep(random.uniform(0.0, 0.6))
+            await kill(program)
+            continue
+        crowd.sizes = random.choice(((1,), (1, 20), (20, 200)))
+        crowd.acks = random.choice(((None,), (None, "accepted"), (None, "durable", "delivered")))
+        crowd.pause = random.choice((0.0, 0.005))
+        url = await trio.to_thread.run_sync(lambda program=program: program.url)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(crowd.post, url, random.choice((1, 5)))
+            await trio.sleep(random.uniform(0.02, 0.6))
+            await kill(program)
+        told = owed.delivered
+        assert told <= {event.id for event in await trio.to_thread.run_sync(postgres_events, postgres_dsn)}
+    assert len(owed.ids) > 500
+    assert crowd.codes.keys() <= {202, 503, 504}
+
+    program = start(**environ)
+    await trio.to_thread.run_sync(settle, program, tmp_path)
+    owed.check(postgres_events(postgres_dsn), parsed=True)
+    if "sqlite" in sinks:
+        owed.check(sqlite_events(tmp_path / "hermes-data" / "events.db"))
+
+
+@pytest.mark.parametrize("sink", ["postgres", "sqlite"])
+async def test_killed_between_the_rows_and_the_saved_progress_it_stores_again_and_each_event_is_there_once(
+    start: Start, tmp_path: Path, request: pytest.FixtureRequest, random: Random, sink: str
+) -> None:
+    dsn = request.getfixturevalue("postgres_dsn") if sink == "postgres" else ""
+    table = tmp_path / "hermes-data" / "events.db"
+    owed = Owed(random)
+    crowd = Crowd(owed, sizes=(1, 50))
+    again = 0
+
+    def count() -> int:
+        return postgres_count(dsn) if dsn else sqlite_count(table)
+
+    environ = {"SINKS": sink, "DB_DSN": dsn, "DEBUG_ENDPOINTS": "true", "FLUSH_INTERVAL": "20ms"}
+    program = start(**environ)
+    for _ in range(KILLS):
+        url = await trio.to_thread.run_sync(lambda program=program: program.url)
+        before = count()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(crowd.post, url, 3)
+            while count() == before:  # noqa: ASYNC110 - a table has no event
+                await trio.sleep(0)
+            await kill(program)
+        visible = count()
+        program = start(**environ)
+        (account,) = (await trio.to_thread.run_sync(program.drain))["sinks"]
+        assert account["delivered"] == account["replayed"]
+        again += visible + account["delivered"] - count()
+    assert again > 0, "no kill came between the rows and the progress: the test has lost its point"
+
+    await trio.to_thread.run_sync(settle, program, tmp_path)
+    owed.check(postgres_events(dsn) if dsn else sqlite_events(table), parsed=bool(dsn))
