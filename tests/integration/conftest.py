@@ -1,7 +1,8 @@
 """Fixtures of the tests that need real servers.
 
 `postgres_server` is one PostgreSQL for the whole session: never stop, kill or pause it; make a `PostgresServer` of your
-own for that. `postgres_dsn` is an empty database on it for each test. `start` starts ``hermes serve``.
+own for that. `postgres_dsn` is an empty database on it for each test. `start` starts ``hermes serve``. `random` prints
+its seed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -64,3 +66,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for program in started:
         program.kill()
+
+
+@pytest.fixture
+def random() -> Random:
+    """A source of randomness that is another one each time; its seed, which SEED sets, is shown by a failure."""
+    seed = int(os.environ.get("SEED") or Random().randrange(2**32))
+    print(f"SEED={seed}")
+    return Random(seed)

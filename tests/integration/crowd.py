@@ -1,4 +1,4 @@
-"""Clients that post what a test owes nothing for yet, and note every answer: a crowd that never minds a dead service.
+"""Clients that post without end and note every answer: a crowd that does not mind when the service dies.
 
 Invariant: whatever ends a connection, its request is noted as unanswered; requests that were not taken, or not
 answered, are sent again, with the same ids, now or to the next process. Used by the tests of durability.
@@ -16,6 +16,7 @@ from tests.http_client import Client, post
 from tests.integration.owed import Owed, Request
 
 PATIENCE = 30.0
+LOOK_SECONDS = 0.02
 
 
 class Crowd:
@@ -41,6 +42,8 @@ class Crowd:
         self.codes: Counter[int] = Counter()
         self.longest = 0.0
         """Seconds that the slowest answer took."""
+        self.last_refusal = ""
+        """What the last 503 said."""
         self._left: deque[Request] = deque()
 
     async def post(
@@ -51,6 +54,20 @@ class Crowd:
             for _ in range(clients):
                 nursery.start_soon(self._post, httpx.URL(url))
             task_status.started()
+
+    async def wait_taken(self, requests: int) -> None:
+        """Return when as many requests more have been answered with 202."""
+        await self._wait(202, requests)
+
+    async def wait_refused(self, requests: int) -> None:
+        """Return when as many requests more have been answered with 503."""
+        await self._wait(503, requests)
+
+    async def _wait(self, status: int, requests: int) -> None:
+        enough = self.codes[status] + requests
+        with trio.fail_after(PATIENCE):
+            while self.codes[status] < enough:  # noqa: ASYNC110 - nobody else waits for it
+                await trio.sleep(LOOK_SECONDS)
 
     async def _post(self, url: httpx.URL) -> None:
         assert url.port
@@ -85,6 +102,7 @@ class Crowd:
         self.codes[answer.status] += 1
         request.note(answer.status, answer.json)
         if answer.status == 503:
+            self.last_refusal = answer.json["detail"]
             assert 1 <= int(answer.headers["retry-after"]) <= 30
             self._leave(request)
         return answer.headers.get("connection") != "close"

@@ -6,7 +6,6 @@ Used by the tests of durability, whose word on what the service has done is neve
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import trio
 from hermes.log import LogStatistics
 from hermes.log.sqlite import open_sqlite_log
 from tests.integration.owed import Sent
+from tests.integration.program import Program, assert_balanced
 
 _SELECT = "SELECT id, user_id, type, extract(epoch FROM ts)::bigint, payload::text FROM events"
 
@@ -54,18 +54,27 @@ def sqlite_count(path: Path) -> int:
         return int(count)
 
 
+def settle(program: Program, folder: Path) -> None:
+    """Let the service deliver all it has, and stop it: every account is balanced and the journal is empty."""
+    program.drain()
+    assert program.stop() == 0, program.log
+    for account in program.accounts().values():
+        assert_balanced(account)
+        assert (account["in_flight"], account["spilled"], account["dropped"]) == (0, 0, {}), account
+    left = journal_statistics(folder)
+    assert (left.first, left.bytes) == (left.next, 0)
+
+
 def journal_statistics(folder: Path) -> LogStatistics:
-    """What the journal of a stopped service holds."""
+    """What the journal of a stopped service holds; ``folder`` is HERMES_DATA_DIR."""
 
     async def look() -> LogStatistics:
-        async with open_sqlite_log(folder) as log:
+        async with open_sqlite_log(folder / "journal") as log:
             return log.statistics()
 
     return trio.run(look)
 
 
-def files(folder: Path) -> Iterator[tuple[str, int]]:
-    """The files of a folder and how large each is, in bytes of the disk."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.name, path.stat().st_blocks * 512
+def used(folder: Path) -> int:
+    """Bytes of the disk that the files of a folder take."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

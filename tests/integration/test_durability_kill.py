@@ -6,7 +6,6 @@ it again, as far as clients, processes and servers allow.
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from random import Random
@@ -17,31 +16,13 @@ import trio.lowlevel
 
 from tests.integration.crowd import Crowd
 from tests.integration.owed import Owed
-from tests.integration.program import Program, Start, assert_balanced
-from tests.integration.stores import journal_statistics, postgres_count, postgres_events, sqlite_count, sqlite_events
-
-
-@pytest.fixture
-def random() -> Random:
-    seed = int(os.environ.get("SEED") or Random().randrange(2**32))
-    print(f"SEED={seed}")
-    return Random(seed)
+from tests.integration.program import Program, Start
+from tests.integration.stores import postgres_count, postgres_events, settle, sqlite_count, sqlite_events
 
 
 async def kill(program: Program) -> None:
     program.send_signal(signal.SIGKILL)
     assert await trio.to_thread.run_sync(program.wait) == -signal.SIGKILL, program.log
-
-
-def settle(program: Program, folder: Path) -> None:
-    """Let the service deliver all it has, and stop it: every account is balanced and the journal is empty."""
-    program.drain()
-    assert program.stop() == 0, program.log
-    for account in program.accounts().values():
-        assert_balanced(account)
-        assert (account["in_flight"], account["spilled"], account["dropped"]) == (0, 0, {}), account
-    left = journal_statistics(folder / "hermes-data" / "journal")
-    assert (left.first, left.bytes) == (left.next, 0)
 
 
 ROUNDS = 15
@@ -83,7 +64,7 @@ async def test_fifteen_processes_killed_under_load_lose_nothing_and_store_nothin
     assert crowd.codes.keys() <= {202, 503, 504}
 
     program = start(**environ)
-    await trio.to_thread.run_sync(settle, program, tmp_path)
+    await trio.to_thread.run_sync(settle, program, tmp_path / "hermes-data")
     owed.check(postgres_events(postgres_dsn), parsed=True)
     if "sqlite" in sinks:
         owed.check(sqlite_events(tmp_path / "hermes-data" / "events.db"))
@@ -109,8 +90,8 @@ async def test_killed_between_the_rows_and_the_saved_progress_it_stores_again_an
         before = count()
         async with trio.open_nursery() as nursery:
             await nursery.start(crowd.post, url, 3)
-            while count() == before:  # noqa: ASYNC110 - a table has no event
-                await trio.sleep(0)
+            while count() == before:
+                await trio.lowlevel.checkpoint()
             await kill(program)
         visible = count()
         program = start(**environ)
@@ -119,5 +100,5 @@ async def test_killed_between_the_rows_and_the_saved_progress_it_stores_again_an
         again += visible + account["delivered"] - count()
     assert again > 0, "no kill came between the rows and the progress: the test has lost its point"
 
-    await trio.to_thread.run_sync(settle, program, tmp_path)
+    await trio.to_thread.run_sync(settle, program, tmp_path / "hermes-data")
     owed.check(postgres_events(dsn) if dsn else sqlite_events(table), parsed=bool(dsn))

@@ -56,7 +56,7 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = itertools.count(1)
         self._spare_databases: list[str] = []
-        self.port = _free_port()
+        self.port = free_port()
         # A short path: a Unix socket's may have 107 bytes at most.
         self.folder = Path(tempfile.mkdtemp(prefix="hermes-pg-", dir="/tmp"))
         if self._user is not None:
@@ -228,7 +228,7 @@ def _server_user() -> str | None:
         ) from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

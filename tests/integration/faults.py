@@ -1,0 +1,93 @@
+"""Faults that are injected into a running process or under its folder: calls that fail, a disk that is small.
+
+Invariant: nothing of them outlives its block. They need tools and rights that not every machine has; where one is
+missing the test is skipped and says which, under CI=true it fails. Used by the tests of durability.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+PATIENCE = 20.0
+LOOK_SECONDS = 0.01
+
+
+def needs(tool: str, package: str) -> str:
+    """The path of a tool, which this Debian package brings."""
+    return shutil.which(tool) or lacks(f"{tool} is not installed (Debian: apt-get install {package})")
+
+
+def lacks(what: str) -> NoReturn:
+    """This machine cannot run the test."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"under CI=true these tests may not be skipped: {what}")
+    pytest.skip(what)
+
+
+@contextmanager
+def failing_syncs(pid: int, folder: Path) -> Iterator[None]:
+    """While the block runs, every fsync and fdatasync of the process fails with EIO, as on a disk that dies.
+
+    What was written before is still in the page cache, as it would be. ``folder`` gets strace's own output.
+    """
+    strace = needs("strace", "strace")
+    trace = folder / "strace"
+    calls = "fsync,fdatasync"
+    command = [
+        strace,
+        "-f",
+        "-p",
+        str(pid),
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={calls}",
+        "-e",
+        f"inject={calls}:error=EIO",
+    ]
+    with (folder / "strace-log").open("w+b") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            _wait_attached(process, pid, log.name)
+            yield
+        finally:
+            process.terminate()  # it lets go of the process first
+            process.wait(PATIENCE)
+
+
+def _wait_attached(process: subprocess.Popen[bytes], pid: int, log: str) -> None:
+    """Until every thread is traced; those that come later are too."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        if process.poll() is not None:
+            lacks(f"strace cannot attach to a process: {Path(log).read_text(errors='replace')}")
+        threads = [path / "status" for path in Path(f"/proc/{pid}/task").iterdir()]
+        if all(f"TracerPid:\t{process.pid}\n" in thread.read_text() for thread in threads):
+            return
+        assert time.monotonic() < end, Path(log).read_text(errors="replace")
+        time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A folder on a disk of this size, in memory."""
+    folder.mkdir()
+    if os.geteuid() != 0:
+        lacks("only root may mount a small disk")
+    mount = [needs("mount", "mount"), "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "hermes-test", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if mounted.returncode:
+        lacks(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run([needs("umount", "mount"), str(folder)], timeout=PATIENCE, check=True)
