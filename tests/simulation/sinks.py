@@ -1,0 +1,177 @@
+"""A simulated sink: a database on another machine, with a primary key, which a crash of the service does not touch.
+
+Invariants: an event id is stored once, as it first came; a batch is committed as a whole or, where the timetable says
+so, in part before it fails. Whoever is cancelled in the middle of a write cannot know whether it was committed, and
+neither can the service. What the service does wrong towards the sink is a complaint, for the oracle to find.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+import trio
+
+from hermes.errors import BatchRejected, SinkUnavailable
+from hermes.event import Batch, Event
+from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings, SinkPlugin
+from tests.simulation.trace import Trace
+
+
+class Mood(Enum):
+    """How the sink does."""
+
+    UP = "up"
+    SLOW = "slow"
+    DOWN = "down"
+    """Refuses at once."""
+    HANGS = "hangs"
+    """Never answers."""
+    HALF_DONE = "half-done"
+    """Commits, and then says that it is unavailable."""
+    PARTIAL = "partial"
+    """Commits a part, and then says that it is unavailable."""
+    FLAKY = "flaky"
+    """Any of these, from call to call."""
+
+
+_FLAKY = (Mood.UP, Mood.UP, Mood.SLOW, Mood.DOWN, Mood.HALF_DONE, Mood.PARTIAL)
+
+
+@dataclass(frozen=True)
+class SinkPlan:
+    """What the seed decides about a sink. ``latency`` of a commit in seconds; ``poisonous``: one id in so many."""
+
+    name: str
+    delivery: DeliverySettings
+    max_batch: int
+    concurrency: int
+    latency: float
+    poisonous: int
+
+
+@dataclass
+class SimulatedSink:
+    """The machine. ``rows`` in the order in which they were committed; ``stored`` finds them by event id.
+
+    ``confirmed`` counts the events whose storing the present life of the service was told of.
+    """
+
+    plan: SinkPlan
+    random: Random
+    trace: Trace
+    mood: Mood = Mood.UP
+    rows: list[Event] = field(default_factory=list)
+    stored: dict[str, Event] = field(default_factory=dict)
+    repeated: Counter[str] = field(default_factory=Counter)
+    confirmed: int = 0
+    complaints: list[str] = field(default_factory=list)
+    has_key: bool = True
+    session: Session | None = None
+
+    def refuses(self, event_id: str) -> bool:
+        """Whether this event is poison for this sink."""
+        poisonous = self.plan.poisonous
+        return poisonous > 0 and sum(f"{self.plan.name}/{event_id}".encode()) % poisonous == 0
+
+    def commit(self, events: list[Event]) -> None:
+        """Store what is new."""
+        for event in events:
+            if event.id in self.stored:
+                self.repeated[event.id] += 1
+                if self.has_key:
+                    continue
+            # A copy: what the service does to its own objects afterwards is no concern of a database.
+            row = Event(event.id, event.user_id, event.type, event.timestamp, event.payload.copy())
+            self.rows.append(row)
+            self.stored.setdefault(event.id, row)
+        self.trace.note("sink", self.plan.name, "committed", len(events), len(self.stored))
+
+    def configured(self) -> ConfiguredSink:
+        """The sink as a life of the service gets it."""
+
+        @asynccontextmanager
+        async def open_session(*_: object) -> AsyncIterator[Session]:
+            await trio.lowlevel.checkpoint()
+            self.session = Session(self)
+            yield self.session
+
+        return ConfiguredSink(self.plan.name, SinkPlugin(open_session), NoSettings(), self.plan.delivery)
+
+    def disconnect(self) -> None:
+        """The service has crashed: what it sends from now on does not come."""
+        if self.session is not None:
+            self.session.dead = True
+
+    def complain(self, what: str) -> None:
+        """The service has broken the rules."""
+        self.complaints.append(f"sink {self.plan.name}: {what}")
+
+
+class Session:
+    """The sink as one life of the service sees it. From a life that is ``dead`` no call comes through."""
+
+    def __init__(self, machine: SimulatedSink) -> None:
+        self.max_batch = machine.plan.max_batch
+        self.concurrency = machine.plan.concurrency
+        self.dead = False
+        self._machine = machine
+        self._running = 0
+        machine.confirmed = 0
+
+    async def write(self, batch: Batch) -> None:
+        if self.dead:
+            await trio.sleep_forever()
+        machine = self._machine
+        events = list(batch)
+        self._check(events)
+        good = [event for event in events if not machine.refuses(event.id)]
+        mood = machine.mood if machine.mood is not Mood.FLAKY else machine.random.choice(_FLAKY)
+        machine.trace.note("sink", machine.plan.name, "write", len(events), mood.value)
+        self._running += 1
+        try:
+            await self._answer(mood, good)
+        except trio.Cancelled:
+            if mood is not Mood.DOWN and machine.random.random() < 0.5:
+                machine.commit(good)  # it had arrived
+            raise
+        finally:
+            self._running -= 1
+        machine.confirmed += len(good)
+        if len(good) < len(events):
+            raise BatchRejected({index: "poison" for index, event in enumerate(events) if machine.refuses(event.id)})
+
+    async def _answer(self, mood: Mood, good: list[Event]) -> None:
+        """Commit at a moment that the mood decides, and return or raise as it does."""
+        machine = self._machine
+        latency = machine.plan.latency * machine.random.uniform(0.5, 1.5)
+        if mood is Mood.DOWN:
+            await trio.sleep(0.001)
+            raise SinkUnavailable("down", retry_after=machine.random.choice((None, None, 0.5)))
+        if mood is Mood.HANGS:
+            await trio.sleep_forever()
+        await trio.sleep(latency * (50 if mood is Mood.SLOW else 1))
+        if mood is Mood.PARTIAL:
+            machine.commit(good[: machine.random.randint(0, len(good))])
+        else:
+            machine.commit(good)
+        try:
+            await trio.sleep(latency)
+        except trio.Cancelled:
+            good.clear()  # all is committed already; nothing is left to arrive late
+            raise
+        if mood in {Mood.PARTIAL, Mood.HALF_DONE}:
+            raise SinkUnavailable(mood.value)
+
+    def _check(self, events: list[Event]) -> None:
+        machine = self._machine
+        if not events:
+            machine.complain("an empty batch")
+        if len(events) > self.max_batch:
+            machine.complain(f"a batch of {len(events)} where {self.max_batch} are wanted at most")
+        if self._running >= self.concurrency:
+            machine.complain(f"more than {self.concurrency} writes at once")

@@ -1,0 +1,242 @@
+"""The simulated world: a network, a disk and sinks, and in it the service, one life after the other.
+
+A life is `hermes.app.serve` on what this world lends it. It ends by a graceful stop, or by a crash after any step of
+any of its tasks: from that step on nothing of it reaches network, disk or sinks, whatever its clean-up may try, and it
+is cancelled. Then the next life starts on what the disk has kept. Invariant: one life at a time. Made by the run; the
+timetable strikes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import trio
+
+from hermes.app import Running, serve
+from hermes.config import Settings
+from hermes.dead_letters import DeadLetters
+from hermes.errors import LogUnavailable
+from hermes.log import Log
+from hermes.world import World as Outside
+from tests.simulation.dead_letters import SimulatedDeadLetters
+from tests.simulation.disk import Disk, Trouble
+from tests.simulation.faults import Crash
+from tests.simulation.log import SimulatedLog
+from tests.simulation.network import Network
+from tests.simulation.oracle import LifeRecord, Oracle
+from tests.simulation.plan import Plan
+from tests.simulation.sinks import Mood, SimulatedSink
+from tests.simulation.trace import Trace
+
+_LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
+_LONGEST_DEATH = 10.0  # virtual seconds that the tasks of a cancelled life may take to end
+_BEFORE_START = 0.05
+_LOOK_SECONDS = 0.05
+
+
+class Hopeless(Exception):
+    """A life has ended by itself, and the next one would as well: the run ends here."""
+
+
+class Life:
+    """One process of the service. ``crashed_at`` is None while it has not crashed."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.number = number
+        self.stop = trio.Event()
+        self.running: Running | None = None
+        self.crashed_at: float | None = None
+        self._world = world
+        self._scope = trio.CancelScope()
+        self._mount = world.disk.mount()
+        self._listener = world.network.listen(number)
+        self._log: SimulatedLog | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Whether it has been told to stop, or has crashed."""
+        return self.stop.is_set() or self.crashed_at is not None
+
+    def started(self, value: Any = None) -> None:
+        """What the service calls when it is up, with its `Running`."""
+        self.running = value
+        self._world.trace.note("up", self.number)
+
+    async def run(self) -> LifeRecord:
+        """Live until the service ends, of whatever."""
+        world, clean = self._world, None
+        world.trace.note("start", self.number)
+        sinks = [sink.configured() for sink in world.sinks]
+        outside = Outside(self._open_log, self._open_dead_letters, [self._listener])
+        token = _LIFE.set(self)
+        try:
+            with self._scope:
+                clean = await serve(world.plan.settings, sinks, self.stop, self, outside)
+        except LogUnavailable:
+            if self.running is not None or not world.disk.trouble.any:
+                raise
+            world.trace.note("no start", self.number)  # whoever supervises it tries again
+        except Exception as error:
+            if self.crashed_at is None:
+                world.oracle.find(f"life {self.number} ended of {_words(error)}")
+                raise Hopeless from error
+        finally:
+            _LIFE.reset(token)
+        self._listener.stop()
+        self._mount.dead = True
+        if self.crashed_at is None:
+            world.disk.crash(power=False)
+            self._check_end()
+        elif trio.current_time() - self.crashed_at > _LONGEST_DEATH:
+            world.oracle.find(f"life {self.number}: its tasks took too long to end when it was cancelled")
+        accounts = [delivery.account() for delivery in self.running.deliveries] if self.running else []
+        world.trace.note("end", self.number, clean, *accounts)
+        return LifeRecord(self.number, self.crashed_at is not None, clean, accounts)
+
+    def crash(self, *, power: bool) -> None:
+        """End it now: this is the last moment from which anything reaches the world."""
+        world = self._world
+        world.trace.note("crash", self.number, "power" if power else "process")
+        self.crashed_at = trio.current_time()
+        self._mount.dead = True
+        world.disk.crash(power=power)
+        world.network.crash(self._listener)
+        for sink in world.sinks:
+            sink.disconnect()
+        self._scope.cancel()
+
+    def _check_end(self) -> None:
+        if left := [stream.number for stream in self._listener.accepted if not stream.closed]:
+            self._world.oracle.find(f"life {self.number}: left connections open: {left}")
+
+    @asynccontextmanager
+    async def _open_log(self, settings: Settings) -> AsyncIterator[Log | None]:
+        if settings.durability == "memory":
+            yield None
+            return
+        log = SimulatedLog(self._mount)
+        await log.open()
+        if log.cut:
+            self._world.trace.note("cut", self.number, log.cut)
+        yield log
+
+    @asynccontextmanager
+    async def _open_dead_letters(self, settings: Settings) -> AsyncIterator[DeadLetters]:
+        await trio.lowlevel.checkpoint()
+        yield SimulatedDeadLetters(self._mount, settings.dead_letters)
+
+
+class _Killer(trio.abc.Instrument):
+    """Crashes a life after so many steps of its tasks."""
+
+    def __init__(self, life: Life, crash: Crash, disk: Disk) -> None:
+        self._life = life
+        self._crash = crash
+        self._disk = disk
+        self._steps = crash.steps
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        file = self._crash.while_writing
+        if task.context.get(_LIFE) is not self._life or not (file is None or self._disk.is_writing(file)):
+            return
+        if self._steps:
+            self._steps -= 1
+            return
+        trio.lowlevel.remove_instrument(self)
+        self._life.crash(power=self._crash.power)
+
+
+class World:
+    """Everything outside of the service, and the service in it. Raises `Hopeless` where it is run."""
+
+    def __init__(self, plan: Plan, trace: Trace) -> None:
+        self.plan = plan
+        self.trace = trace
+        self.clock_offset = 0.0
+        self.disk = Disk(plan.random("disk"), trace, plan.disk_latency)
+        self.network = Network(plan.random("network"), trace)
+        self.sinks = [SimulatedSink(sink, plan.random(f"sink {sink.name}"), trace) for sink in plan.sinks]
+        awaited = [sink.name for sink in plan.sinks if sink.delivery.required] or [plan.sinks[0].name]
+        self.oracle = Oracle(self.sinks, awaited, durable=plan.settings.durability == "disk")
+        self.life: Life | None = None
+        self._lives = 0
+        self._down = 0.0
+        self._killer: _Killer | None = None
+        self._next_kill: Crash | None = None
+        self._finished = False
+
+    async def run_service(self) -> None:
+        """Life after life, until the last."""
+        while True:
+            self._lives += 1
+            self.life = life = Life(self, self._lives)
+            self._down = _BEFORE_START
+            if self._next_kill is not None:
+                crash, self._next_kill = self._next_kill, None
+                self.arm(crash)
+            record = await life.run()
+            self._disarm()
+            self.life = None
+            self.oracle.end_life(record)
+            if self._finished:
+                return
+            await trio.sleep(self._down)
+
+    def arm(self, crash: Crash) -> None:
+        """Crash the present life, or the next one if there is none."""
+        if self.life is None:
+            self._next_kill = crash
+        elif self._killer is None:
+            self._down = crash.down
+            self._killer = _Killer(self.life, crash, self.disk)
+            trio.lowlevel.add_instrument(self._killer)
+
+    def arm_next_life(self, crash: Crash) -> None:
+        """Crash the next life as soon as it has started."""
+        self._next_kill = crash
+
+    def restart(self, *, down: float) -> None:
+        """Stop the present life gracefully; the next one comes ``down`` seconds after its end."""
+        if self.life is not None:
+            self._down = down
+            self.life.stop.set()
+
+    def finish(self) -> None:
+        """Stop the present life gracefully; it is the last."""
+        self._finished = True
+        self.restart(down=0.0)
+
+    async def wait_up(self) -> Running:
+        """The present life, or the next, as soon as it is up and not about to end."""
+        await until(lambda: self.life is not None and self.life.running is not None and not self.life.ending)
+        assert self.life is not None
+        assert self.life.running is not None
+        return self.life.running
+
+    def calm(self) -> None:
+        """Faults cease."""
+        self._disarm()
+        self._next_kill = None
+        self.disk.trouble = Trouble(latency=self.disk.usual_latency)
+        for sink in self.sinks:
+            sink.mood = Mood.UP
+
+    def _disarm(self) -> None:
+        killer, self._killer = self._killer, None
+        if killer is not None and (self.life is None or self.life.crashed_at is None):
+            trio.lowlevel.remove_instrument(killer)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds, looking now and then: on the virtual clock that costs nothing."""
+    while not condition():  # noqa: ASYNC110 - nothing tells of the condition
+        await trio.sleep(_LOOK_SECONDS)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return f"[{', '.join(map(_words, error.exceptions))}]"
+    return repr(error)
