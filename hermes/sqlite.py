@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import trio
 
@@ -67,6 +68,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # some errors, a full disk among them, have rolled back by themselves
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read in the block is of one moment, whatever is written beside it."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def connect(path: Path, schema: Schema) -> sqlite3.Connection:
@@ -156,3 +167,15 @@ async def open_database(path: Path, schema: Schema) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.aclose()
+
+
+@contextmanager
+def reading(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
+    """The file to look at, also while a service uses it: nothing is changed, folded in or left locked. Blocking.
+
+    Raises `ConfigError` for a file that is not ours; sqlite3's own errors for one that is missing or damaged.
+    """
+    uri = f"file:{quote(str(path))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT, isolation_level=None)) as connection:
+        _is_made(connection, path, schema)
+        yield connection

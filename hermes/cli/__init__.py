@@ -1,4 +1,4 @@
-"""The command line: ``hermes serve``, ``hermes sinks``, ``hermes config check``, ``hermes dlq``, ``hermes load``.
+"""The command line: ``hermes serve``, ``sinks``, ``config check``, ``dlq``, ``log`` and ``load``.
 
 Invariant: what an operator did wrong is one line on stderr and exit code 2; a traceback is a bug of ours. One file a
 command; ``operator`` has what they share.
@@ -10,6 +10,7 @@ import click
 
 from hermes import __version__
 from hermes.cli.dlq import dlq_commands
+from hermes.cli.log import log_commands
 from hermes.cli.serve import serve_command
 from hermes.cli.settings import config, list_sinks
 from hermes.load.command import load
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for command in (serve_command, list_sinks, config, dlq_commands, load):
+for command in (serve_command, list_sinks, config, dlq_commands, log_commands, load):
     main.add_command(command)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hermes.errors import ConfigError
@@ -23,9 +21,11 @@ REPAIRED = "log.db.repaired"
 """The database that a repair has finished, until it has taken the place of the damaged one."""
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Have the folder, made if it is missing, for this process alone. Raises `ConfigError`."""
+def lock_folder(folder: Path) -> int:
+    """Have the folder, made if it is missing, for this process alone until the descriptor that is returned is closed.
+
+    Raises `ConfigError`.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
@@ -33,13 +33,13 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be used: {error}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{folder}: another Hermes uses it; stop that one, or name another folder") from None
-        yield
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
         os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise ConfigError(f"{folder}: another Hermes uses it; stop that one, or name another folder") from None
+        raise ConfigError(f"{folder}: cannot be locked: {error}") from error
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:

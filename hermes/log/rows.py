@@ -28,6 +28,7 @@ CHECKED_BYTES = 16 * 2**20
 """How much of a log's end is checked when it is opened; whichever is reached first. The rest is checked when read."""
 
 MISSING = "missing"
+ADVICE = "stop Hermes, see `hermes log check`, then `hermes log repair`"
 
 _CHECKED = struct.Struct("<QQI")
 _LENGTH = 4  # bytes of the length of a record
@@ -171,13 +172,22 @@ def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: st
 
 def _cut(newest_first: Sequence[Row], offset: int) -> Cut:
     oldest, newest = newest_first[-1], newest_first[0]
-    # Its own count is as doubtful as the rest of it; every record takes bytes, so there cannot be more of them.
-    plausible = type(newest.count) is int and 0 < newest.count * _LENGTH <= len(newest.data)
-    end = newest.index + (newest.count if plausible else 1)
-    return Cut(tuple(reversed(newest_first)), lost_row(oldest.index, end - oldest.index, offset))
+    count = claimed_end(newest) - oldest.index
+    return Cut(tuple(reversed(newest_first)), lost_row(oldest.index, count, offset))
+
+
+def claimed_end(row: Row) -> int:
+    """The index after a damaged row, as far as its count can be believed."""
+    # It is as doubtful as the rest; but every record takes bytes, so there cannot be more of them.
+    plausible = type(row.count) is int and type(row.data) is bytes and 0 < row.count * _LENGTH <= len(row.data)
+    return row.index + (row.count if plausible else 1)
 
 
 def damaged(name: str, index: int, end: int, what: str) -> LogDamaged:
     """The error for records from ``index`` to before ``end`` of the log called ``name``."""
-    place = f"record {index}" if end == index + 1 else f"records {index} to {end - 1}"
-    return LogDamaged(f"{name}: {place}: {what}; stop Hermes, see `hermes log check`, then `hermes log repair`")
+    return LogDamaged(f"{name}: {named(index, end)}: {what}; {ADVICE}")
+
+
+def named(index: int, end: int) -> str:
+    """The records from ``index`` to before ``end``, in words."""
+    return f"record {index}" if end == index + 1 else f"records {index} to {end - 1}"

@@ -37,9 +37,9 @@ import trio
 from hermes.errors import LogDamaged, LogFull, LogUnavailable
 from hermes.log import tables
 from hermes.log.contract import LogStatistics, Record, Snapshot
-from hermes.log.folder import DATABASE, REPAIRED, locked, room, sync_folder
+from hermes.log.folder import DATABASE, REPAIRED, lock_folder, room, sync_folder
 from hermes.log.group import GroupCommit
-from hermes.log.rows import ROW_BYTES, Cut, check_records, encode_rows, examine
+from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, examine
 from hermes.sqlite import Database, open_database
 
 FOLD_BYTES = 8 * 2**20
@@ -104,7 +104,7 @@ class SqliteLog:
         """Forget every record below ``to_index``; the file shrinks when it is worth it. Raises as `Log.trim` says."""
         ends_there = to_index >= self.next
         to_index = max(self.first, min(to_index, self.next))
-        move = partial(tables.move_trim_point, to_index=to_index)
+        move = partial(tables.move_trim_point, to_index=to_index, name=self._name)
         self.first, self._first_offset = max(
             (self.first, self._first_offset), await self._change(move, tables.PAGE_BYTES)
         )
@@ -207,7 +207,7 @@ class SqliteLog:
         self._unfolded, self._fold_at = left * tables.PAGE_BYTES, FOLD_BYTES
 
     async def _run(self, database: Database, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
-        with _storage_errors(self._name):
+        with storage_errors(self._name):
             return await database.run(function)
 
 
@@ -227,15 +227,19 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
     Raises `hermes.ConfigError` (another process has the folder, or it cannot be used), `hermes.LogDamaged`,
     `hermes.LogUnavailable`.
     """
-    with locked(folder):
-        if (folder / REPAIRED).exists():
+    database = folder / DATABASE
+    descriptor = await trio.to_thread.run_sync(lock_folder, folder)
+    try:
+        if await trio.to_thread.run_sync((folder / REPAIRED).exists):
             raise LogDamaged(f"{folder}: a repair was interrupted; run `hermes log repair` again")
         async with AsyncExitStack() as stack:
-            with _storage_errors(str(folder / DATABASE)):
-                writer = await stack.enter_async_context(open_database(folder / DATABASE, tables.SCHEMA))
-                reader = await stack.enter_async_context(open_database(folder / DATABASE, tables.SCHEMA))
+            with storage_errors(str(database)):
+                writer = await stack.enter_async_context(open_database(database, tables.SCHEMA))
+                reader = await stack.enter_async_context(open_database(database, tables.SCHEMA))
                 opened = await writer.run(partial(_prepare, folder))
             yield SqliteLog(folder, writer, reader, opened)
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
@@ -249,7 +253,7 @@ def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
     except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed
         folded = False
         _log.warning("the write-ahead log cannot be folded into the database", log=name, reason=str(error))
-    first, first_offset = tables.trim_point(connection)
+    first, first_offset = tables.trim_point(connection, name)
     cut = examine(tables.newest_first(connection), first, first_offset, name)
     if cut is not None:
         saved = _save(cut, folder)
@@ -259,7 +263,7 @@ def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
         )
     sync_folder(folder)
     sync_folder(folder.parent)
-    return _Opened(tables.extent(connection), tables.snapshot(connection, name), cut, folded)
+    return _Opened(tables.extent(connection, name), tables.snapshot(connection, name), cut, folded)
 
 
 def _save(cut: Cut, folder: Path) -> Path:
@@ -275,7 +279,7 @@ def _save(cut: Cut, folder: Path) -> Path:
 
 
 @contextmanager
-def _storage_errors(name: str) -> Iterator[None]:
+def storage_errors(name: str) -> Iterator[None]:
     """Turn what sqlite3 and the file system say into the errors of a log."""
     try:
         yield
@@ -286,8 +290,7 @@ def _storage_errors(name: str) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise LogFull(f"{name}: the disk is full") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            advice = "stop Hermes, see `hermes log check`, then `hermes log repair`"
-            raise LogDamaged(f"{name}: the database is damaged: {error}; {advice}") from error
+            raise LogDamaged(f"{name}: the database is damaged: {error}; {ADVICE}") from error
         if not code:
             raise
         raise LogUnavailable(f"{name}: {error}") from error

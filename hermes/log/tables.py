@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from hermes.errors import LogDamaged
 from hermes.log.contract import Record, Snapshot
-from hermes.log.rows import MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
-from hermes.sqlite import Schema, transaction
+from hermes.log.rows import ADVICE, MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
+from hermes.sqlite import Schema, at_one_moment, transaction
 
 PAGE_BYTES = 16384
 
@@ -43,13 +43,13 @@ SCHEMA = Schema(
             checksum INTEGER NOT NULL,
             data     BLOB NOT NULL
         );
-        CREATE TABLE trimmed (              -- one row: where the log begins
+        CREATE TABLE trimmed (              -- one row: where the log begins; none: at 0
             id       INTEGER PRIMARY KEY CHECK (id = 1),
             first    INTEGER NOT NULL,
             offset   INTEGER NOT NULL,
+            checksum INTEGER NOT NULL,
             failures INTEGER NOT NULL       -- commits that failed, ever
         );
-        INSERT INTO trimmed VALUES (1, 0, 0, 0);
         CREATE TABLE snapshot (             -- one row or none
             id       INTEGER PRIMARY KEY CHECK (id = 1),
             at       INTEGER NOT NULL,
@@ -73,10 +73,35 @@ class Extent(NamedTuple):
     next_offset: int
 
 
-def trim_point(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Index and offset of the oldest record that is kept."""
-    first, offset = connection.execute("SELECT first, offset FROM trimmed").fetchone()
+def trim_point(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
+    """Index and offset of the oldest record that is kept. Raises `LogDamaged`."""
+    row = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone()
+    if row is None:
+        return 0, 0
+    first, offset, checksum = row
+    if not is_trim_point(first, offset, checksum):
+        raise LogDamaged(f"{name}: where the log begins: the checksum does not fit; {ADVICE}")
     return first, offset
+
+
+def is_trim_point(first: object, offset: object, checksum: object) -> bool:
+    """Whether these columns are as `move_trim_point` wrote them."""
+    return type(first) is int and type(offset) is int and trim_checksum(first, offset) == checksum
+
+
+def trim_checksum(first: int, offset: int) -> int:
+    """The checksum of a trim point."""
+    return zlib.crc32(b"%d %d" % (first, offset))
+
+
+def oldest_first(connection: sqlite3.Connection) -> Iterator[Row]:
+    """All rows, the oldest first, read as they are asked for."""
+    return starmap(Row, connection.execute(f"SELECT {_COLUMNS} FROM batches ORDER BY first"))  # noqa: S608 - our own text
+
+
+def row_at(connection: sqlite3.Connection, index: int) -> Row:
+    """The row that begins at ``index``, which is there."""
+    return Row(*connection.execute(f"SELECT {_COLUMNS} FROM batches WHERE first = ?", (index,)).fetchone())  # noqa: S608
 
 
 def newest_first(connection: sqlite3.Connection) -> Iterator[Row]:
@@ -84,9 +109,9 @@ def newest_first(connection: sqlite3.Connection) -> Iterator[Row]:
     return starmap(Row, connection.execute(f"SELECT {_COLUMNS} FROM batches ORDER BY first DESC"))  # noqa: S608 - our own text
 
 
-def extent(connection: sqlite3.Connection) -> Extent:
-    """Where the log begins and ends, when its last row is good."""
-    first, first_offset = trim_point(connection)
+def extent(connection: sqlite3.Connection, name: str) -> Extent:
+    """Where the log begins and ends, when its last row is good. Raises `LogDamaged`."""
+    first, first_offset = trim_point(connection, name)
     last = next(newest_first(connection), None)
     if last is None:
         return Extent(first, first_offset, first, first_offset)
@@ -109,16 +134,18 @@ def cut(connection: sqlite3.Connection, damaged_end: Cut) -> None:
 def count_failure(connection: sqlite3.Connection) -> None:
     """Note that a commit has failed. For why this is more than a statistic, see `hermes.log.sqlite`."""
     with transaction(connection):
-        connection.execute("UPDATE trimmed SET failures = failures + 1")
+        connection.execute(
+            "INSERT INTO trimmed VALUES (1, 0, 0, ?, 1) ON CONFLICT (id) DO UPDATE SET failures = failures + 1",
+            (trim_checksum(0, 0),),
+        )
 
 
 def read(
     connection: sqlite3.Connection, from_index: int, end: int, max_records: int, max_bytes: int, name: str
 ) -> list[Record]:
     """Records from ``from_index`` to before ``end``, within the limits but one at least. Raises `LogDamaged`."""
-    connection.execute("BEGIN")  # the trim point and the rows of one moment
-    try:
-        expected = max(from_index, trim_point(connection)[0])
+    with at_one_moment(connection):  # of the trim point and the rows
+        expected = max(from_index, trim_point(connection, name)[0])
         found = connection.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE first >= "  # noqa: S608 - our own text
             "coalesce((SELECT max(first) FROM batches WHERE first <= ?), 0) ORDER BY first",
@@ -126,8 +153,6 @@ def read(
         )
         with closing(found):
             return _gather(starmap(Row, found), expected, end, max_records, max_bytes, name)
-    finally:
-        connection.execute("COMMIT")
 
 
 def _gather(rows: Iterator[Row], expected: int, end: int, max_records: int, max_bytes: int, name: str) -> list[Record]:
@@ -151,21 +176,31 @@ def _gather(rows: Iterator[Row], expected: int, end: int, max_records: int, max_
     return records
 
 
-def move_trim_point(connection: sqlite3.Connection, to_index: int) -> tuple[int, int]:
-    """Let the log begin at ``to_index``, unless it begins later; return what `trim_point` then says."""
+def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) -> tuple[int, int]:
+    """Let the log begin at ``to_index``, unless it begins later; return what `trim_point` then says, or raises."""
     with transaction(connection):
+        first, first_offset = trim_point(connection, name)
         row = connection.execute(
             "SELECT first, count, offset, length(data), substr(data, 1, 4 * min(count, ?1 - first)) "
             "FROM batches WHERE first < ?1 ORDER BY first DESC LIMIT 1",
             (to_index,),
         ).fetchone()
-        if row is not None:
-            first, count, offset, length, head = row
+        if row is not None and to_index > first:
+            index, count, offset, length, head = row
             # The row may be a damaged one: to trim it is a way to be rid of it.
-            size = size_of_first(to_index - first, head) if to_index < first + count else length - 4 * count
-            offset += max(0, min(size, length))
-            connection.execute("UPDATE trimmed SET first = ?1, offset = ?2 WHERE first < ?1", (to_index, offset))
-    return trim_point(connection)
+            size = size_of_first(to_index - index, head) if to_index < index + count else length - 4 * count
+            first, first_offset = to_index, offset + max(0, min(size, length))
+            set_trim_point(connection, first, first_offset)
+    return first, first_offset
+
+
+def set_trim_point(connection: sqlite3.Connection, first: int, offset: int) -> None:
+    """Write where the log begins; part of a transaction."""
+    connection.execute(
+        "INSERT INTO trimmed VALUES (1, ?1, ?2, ?3, 0) "
+        "ON CONFLICT (id) DO UPDATE SET first = ?1, offset = ?2, checksum = ?3",
+        (first, offset, trim_checksum(first, offset)),
+    )
 
 
 def delete_slice(connection: sqlite3.Connection, to_index: int, ends_there: bool) -> bool:
@@ -225,10 +260,17 @@ def snapshot(connection: sqlite3.Connection, name: str) -> Snapshot | None:
     row = connection.execute("SELECT at, checksum, state FROM snapshot").fetchone()
     if row is None:
         return None
-    index, checksum, state = row
-    if _snapshot_checksum(index, state) != checksum:
-        raise LogDamaged(f"{name}: the snapshot: the checksum does not fit; see `hermes log check`")
-    return Snapshot(index, state)
+    found = as_snapshot(*row)
+    if found is None:
+        raise LogDamaged(f"{name}: the snapshot: the checksum does not fit; {ADVICE}")
+    return found
+
+
+def as_snapshot(index: object, checksum: object, state: object) -> Snapshot | None:
+    """The snapshot that these columns are, if they are as `take_snapshot` wrote them."""
+    if type(index) is int and 0 <= index < 2**63 and type(state) is bytes:
+        return Snapshot(index, state) if _snapshot_checksum(index, state) == checksum else None
+    return None
 
 
 def _snapshot_checksum(index: int, state: bytes) -> int:

@@ -1,0 +1,198 @@
+"""``hermes log``: the durable log's folder looked at, checked, and repaired.
+
+`inspect` only reads, and may do so while the service runs; `check` and `repair` want the folder for themselves.
+Invariant: nothing is changed before it was said what would be lost, and confirmed. Exit code 0: all is well; 1: there
+are faults, or they were left as they are; 2: a setting or an option is wrong, or the folder is in use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from hermes.cli.operator import make_table, print_table, tells_the_operator
+from hermes.config import Settings, describe
+from hermes.config.declaration import lookup
+from hermes.engine.journal_record import decode_head
+from hermes.errors import ConfigError, LogDamaged
+from hermes.log.contract import Record
+from hermes.log.folder import DATABASE, lock_folder
+from hermes.log.overview import overview, records
+from hermes.log.repair import finish, is_unfinished, repair
+from hermes.log.survey import Lost, Survey, survey
+from hermes.world import JOURNAL_FOLDER
+
+_SHOWN = 20  # records, and faults, unless more are asked for
+
+
+def _default_folder() -> Path:
+    # Of all settings this one alone: a log can be looked at where the service could not start.
+    (variable,) = (variable for variable in describe(Settings) if variable.field == "hermes_data_dir")
+    text = lookup(os.environ, variable.name)
+    data_dir: Path = variable.default if text is None else variable.read(text)
+    return data_dir / JOURNAL_FOLDER
+
+
+_folder = click.argument("folder", type=click.Path(path_type=Path), required=False)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+
+
+@click.group("log")
+def log_commands() -> None:
+    """Look at the log on this machine's disk (DURABILITY=disk), check it, or repair it.
+
+    FOLDER is where it is kept; without one: `journal` in HERMES_DATA_DIR.
+    """
+
+
+@log_commands.command("inspect")
+@_folder
+@click.option("--from", "from_index", type=click.IntRange(0), help="List records, from this index on.")
+@click.option("--limit", type=click.IntRange(1), help=f"List at most so many records; {_SHOWN} unless told.")
+@_as_json
+@tells_the_operator
+def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, as_json: bool) -> None:
+    """Print what a log holds, or some of its records. The service may run meanwhile.
+
+    With --json, records come as one JSON object a line.
+    """
+    folder = folder or _default_folder()
+    if from_index is None and limit is None:
+        _print_overview(folder, as_json)
+        return
+    rows = (_describe(record) for record in records(folder, from_index or 0, limit or _SHOWN))
+    if as_json:
+        for row in rows:
+            click.echo(msgspec.json.encode(row))
+        return
+    table = make_table("index", "bytes", "events", "first event", "received at")
+    for row in rows:
+        table.add_row(*(str(row.get(name, "")) for name in ("index", "bytes", "events", "first_event", "received_at")))
+    print_table(table)
+
+
+@log_commands.command("check")
+@_folder
+@_as_json
+@tells_the_operator
+def check_log(folder: Path | None, as_json: bool) -> None:
+    """Go through everything in a log, and say what is wrong and what a repair would do and lose. Changes nothing.
+
+    The service must be stopped. Exit code 0: no fault; 1: faults.
+    """
+    folder = folder or _default_folder()
+    with _locked(folder):
+        if is_unfinished(folder):
+            raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` to finish it")
+        found = survey(folder)
+    if as_json:
+        click.echo(msgspec.json.encode(_as_data(found)))
+    else:
+        _print_faults(found)
+    sys.exit(1 if found.faults else 0)
+
+
+@log_commands.command("repair")
+@_folder
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@tells_the_operator
+def repair_log(folder: Path | None, yes: bool) -> None:
+    """Write a damaged log anew, with everything that can be saved; the damaged one is kept beside it.
+
+    The service must be stopped. Says first what would be lost, and asks. Records that are lost keep their place, so
+    that no sink takes others for them.
+    """
+    folder = folder or _default_folder()
+    with _locked(folder):
+        if is_unfinished(folder):
+            click.echo(f"Finished the repair that was interrupted. The damaged database is {finish(folder)}.")
+            return
+        found = survey(folder)
+        _print_faults(found)
+        if not found.faults:
+            return
+        if not yes and not click.confirm("Repair it?", err=True):
+            sys.exit(1)
+        aside = repair(found)
+    click.echo(f"Repaired. The damaged database is {aside}; delete it when nothing is missed.")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no log here: name its folder, or set HERMES_DATA_DIR")
+    descriptor = lock_folder(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _print_overview(folder: Path, as_json: bool) -> None:
+    found = overview(folder)
+    data = msgspec.to_builtins(found) | {"snapshot": None}
+    if found.snapshot is not None:
+        data["snapshot"] = {"index": found.snapshot.index, "bytes": len(found.snapshot.state)}
+    if as_json:
+        click.echo(msgspec.json.encode(data))
+        return
+    count = found.next - found.first
+    table = make_table("", "")
+    table.add_row("folder", str(folder))
+    table.add_row("records", f"{count}: {found.first} to {found.next - 1}" if count else "0")
+    table.add_row("next", str(found.next))
+    table.add_row("bytes", f"{found.bytes} in {found.rows} rows")
+    table.add_row("files", f"{DATABASE} {found.database_bytes}, its write-ahead log {found.wal_bytes}")
+    snapshot = found.snapshot
+    table.add_row("snapshot", f"at {snapshot.index}, {len(snapshot.state)} bytes" if snapshot else "none")
+    print_table(table)
+
+
+def _describe(record: Record) -> dict[str, object]:
+    """What is to be said of a record; of one that is none of the event journal's, its size alone."""
+    row: dict[str, object] = {"index": record.index, "bytes": len(record.data)}
+    try:
+        head = decode_head(record.data, record.index)
+    except LogDamaged:
+        return row
+    received_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(head.received_at))
+    return row | {"events": head.count, "first_event": head.first, "received_at": received_at}
+
+
+def _as_data(found: Survey) -> dict[str, object]:
+    return {
+        "first": found.first,
+        "next": found.next,
+        "faults": found.faults,
+        "lost": [[lost.index, lost.end] for lost in found.lost],
+        "lost_before": [[lost.index, lost.end] for lost in found.lost_before],
+    }
+
+
+def _print_faults(found: Survey) -> None:
+    for fault in found.faults[:_SHOWN]:
+        click.echo(f"- {fault.what}\n  repair: {fault.repair}")
+    if len(found.faults) > _SHOWN:
+        click.echo(f"... and {len(found.faults) - _SHOWN} more faults; --json has them all")
+    if found.lost_before:
+        click.echo(f"Lost before: {_sum(found.lost_before)}.")
+    if not found.faults:
+        click.echo(f"{found.folder}: no fault in records {found.first} to before {found.next}.")
+    elif found.lost:
+        click.echo(f"A repair would lose {_sum(found.lost)}, and keep the rest.")
+    else:
+        click.echo("A repair would lose no record.")
+
+
+def _sum(lost: Iterable[Lost]) -> str:
+    ranges = list(lost)
+    count = sum(each.end - each.index for each in ranges)
+    shown = ", ".join(map(str, ranges[:5])) + (", ..." if len(ranges) > 5 else "")
+    return f"{count} record{'s' * (count != 1)}: {shown}"

@@ -1,0 +1,139 @@
+"""A damaged log written anew from what a survey found: everything good is kept, what is lost is marked so. Offline.
+
+Invariants: the damaged files are moved aside as they are, never changed; a crash at any moment leaves the damaged log
+as it was, or a finished one beside it that the log refuses to be opened before and the next repair puts in its place.
+Called by ``hermes log repair``, who holds the folder's lock. Blocking.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from hermes.errors import ConfigError
+from hermes.log import tables
+from hermes.log.folder import DATABASE, REPAIRED, sync_folder
+from hermes.log.rows import Row, decode_row, encode_row, lost_row, size_of_first
+from hermes.log.salvage import Pages
+from hermes.log.survey import Kept, Survey
+from hermes.sqlite import connect, reading, transaction
+
+_UNFINISHED = f"{DATABASE}.repairing"
+_SPARE_BYTES = 16 * 2**20
+_TRANSACTION_BYTES = 32 * 2**20
+_SIDECARS = ("-wal", "-shm", "")
+
+
+def repair(found: Survey) -> Path:
+    """Put a log without damage in the place of the one that was surveyed; return where the damaged database is now.
+
+    Raises `ConfigError` for want of room, or where the folder cannot be written.
+    """
+    folder = found.folder
+    try:
+        _write(found, folder / _UNFINISHED)
+        (folder / _UNFINISHED).rename(folder / REPAIRED)
+        sync_folder(folder)
+        return finish(folder)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise ConfigError(f"{folder}: the repair could not be done, and nothing was changed: {error}") from error
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a repair was interrupted when only `finish` was left."""
+    return (folder / REPAIRED).exists()
+
+
+def finish(folder: Path) -> Path:
+    """Move the damaged database aside and the repaired one in its place; return where the damaged one is now."""
+    made = time.gmtime((folder / REPAIRED).stat().st_mtime)  # the same name when it is done a second time
+    aside = f"{DATABASE}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', made)}"
+    for sidecar in _SIDECARS:
+        if (folder / f"{DATABASE}{sidecar}").exists():
+            (folder / f"{DATABASE}{sidecar}").rename(folder / f"{aside}{sidecar}")
+    (folder / REPAIRED).rename(folder / DATABASE)
+    sync_folder(folder)
+    return folder / aside
+
+
+def _write(found: Survey, path: Path) -> None:
+    """Write what was found as a database at ``path``, closed and synced."""
+    for sidecar in _SIDECARS:
+        Path(f"{path}{sidecar}").unlink(missing_ok=True)
+    damaged = found.folder / DATABASE
+    needed = damaged.stat().st_size + _SPARE_BYTES
+    if (free := shutil.disk_usage(found.folder).free) < needed:
+        raise ConfigError(f"{found.folder}: the log is written anew, which needs {needed} bytes: {free} are free")
+    with closing(connect(path, tables.SCHEMA)) as connection, closing(_Source(damaged)) as source:
+        connection.execute("PRAGMA synchronous = OFF")  # it is synced when it is whole
+        for rows in _transactions(_anew(found, source)):
+            tables.insert(connection, rows)
+        with transaction(connection):
+            tables.set_trim_point(connection, found.first, source.offset_of_first(found))
+        if found.snapshot is not None:
+            tables.take_snapshot(connection, found.snapshot.index, found.snapshot.state)
+        tables.fold(connection, "TRUNCATE")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+class _Source:
+    """The rows of the damaged database."""
+
+    def __init__(self, database: Path) -> None:
+        self._stack = ExitStack()
+        self._database = database
+        self._pages = self._stack.enter_context(closing(Pages(database)))
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def row(self, kept: Kept) -> Row:
+        """A row that was found good."""
+        if kept.cell is None:
+            if self._connection is None:
+                self._connection = self._stack.enter_context(reading(self._database, tables.SCHEMA))
+            return tables.row_at(self._connection, kept.index)
+        match self._pages.read(kept.cell):
+            case index, (None, int(count), int(offset), int(checksum), bytes(data)):
+                return Row(index, count, offset, checksum, data)
+        raise ConfigError(f"{self._database}: changed while it was read; is it in use?")
+
+    def offset_of_first(self, found: Survey) -> int:
+        """The offset of the oldest record, which may stand within a row, when the first row's is 0."""
+        match found.pieces:
+            case [Kept(index=index) as oldest, *_] if index < found.first:
+                row = self.row(oldest)
+                return size_of_first(found.first - index, row.data) if row.data else 0
+        return 0
+
+
+def _anew(found: Survey, source: _Source) -> Iterator[Row]:
+    """The rows of the new database: each with its records and its place, and an offset that fits."""
+    offset = 0
+    for piece in found.pieces:
+        if isinstance(piece, Kept) and (records := decode_row(source.row(piece))):
+            row = encode_row(piece.index, offset, records)
+        else:
+            row = lost_row(piece.index, piece.end - piece.index, offset)
+        offset = row.end_offset
+        yield row
+
+
+def _transactions(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """The rows in parts that are committed one after the other, so that no more of them is held in memory."""
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += len(row.data)
+        if size >= _TRANSACTION_BYTES:
+            yield part
+            part, size = [], 0
+    yield part

@@ -1,0 +1,201 @@
+"""What is in the folder of a log, row by row: its faults, and what a repair would keep and lose. Offline, read only.
+
+SQLite is asked first. Where it or a checksum says that something is wrong, the bytes of the file are gone through as
+well (`hermes.log.salvage`). Invariants: what is kept has a right checksum; every index between the first and the next
+is kept or named as lost; no fault means that the log can be opened and read to its end. Called by ``hermes log check``
+and ``hermes log repair``, who hold the folder's lock. Blocking.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hermes.errors import ConfigError
+from hermes.log import tables
+from hermes.log.contract import Snapshot
+from hermes.log.folder import DATABASE, REPAIRED
+from hermes.log.rows import MISSING, Row, claimed_end, fault, named
+from hermes.log.salvage import Cell, Pages
+from hermes.sqlite import reading
+
+MAX_COMPLAINTS = 20
+"""How many faults of its own SQLite is asked for; the rows are gone through in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong, and what a repair does about it."""
+
+    what: str
+    repair: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A good row from ``index`` to before ``end``. ``cell``: where salvage found it; None: SQLite has it."""
+
+    index: int
+    end: int
+    cell: Cell | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Records from ``index`` to before ``end`` of which no good row was found."""
+
+    index: int
+    end: int
+
+    def __str__(self) -> str:
+        return named(self.index, self.end)
+
+
+@dataclass
+class Survey:
+    """What is in a folder, and what would be in it after a repair."""
+
+    folder: Path
+    first: int = 0
+    next: int = 0
+    snapshot: Snapshot | None = None
+    faults: list[Fault] = field(default_factory=list)
+    """Empty: there is nothing to repair."""
+    pieces: list[Kept | Lost] = field(default_factory=list)
+    """In the order of their indexes, without a gap, from the first to the next."""
+    lost_before: list[Lost] = field(default_factory=list)
+    """What an earlier repair could not save; no fault."""
+
+    @property
+    def lost(self) -> list[Lost]:
+        """The records that a repair cannot save."""
+        return [piece for piece in self.pieces if isinstance(piece, Lost)]
+
+
+def survey(folder: Path) -> Survey:
+    """Go through everything in the folder of a log. Raises `ConfigError` where there is none to go through."""
+    database = folder / DATABASE
+    if (folder / REPAIRED).exists():
+        raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` again")
+    if not database.exists():
+        raise ConfigError(f"{folder}: there is no log here, for {DATABASE} is missing")
+    search = _Search(folder)
+    search.ask_sqlite(database)
+    found = search.conclude()
+    if found.faults:
+        search.go_through_pages(database)
+        found = search.conclude()
+    return found
+
+
+class _Search:
+    """What has been found so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._faults: list[Fault] = []
+        self._good: dict[int, Kept] = {}  # by index
+        self._bad: dict[int, tuple[int, str]] = {}  # by index: where a damaged row says that it ends, what is wrong
+        self._lost_before: list[Lost] = []
+        self._first: int | None = None
+        self._snapshot: Snapshot | None = None
+        self._snapshot_is_good = False
+        self._stranger: ConfigError | None = None
+
+    def ask_sqlite(self, database: Path) -> None:
+        """Take what SQLite can read."""
+        try:
+            with reading(database, tables.SCHEMA) as connection:
+                for (complaint,) in connection.execute(f"PRAGMA integrity_check({MAX_COMPLAINTS})"):
+                    if complaint != "ok":
+                        self._faults.append(Fault(f"SQLite finds: {complaint}", "a new database is written"))
+                point = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone() or NEVER_TRIMMED
+                self._first = point[0] if tables.is_trim_point(*point) else None
+                kept = connection.execute("SELECT at, checksum, state FROM snapshot").fetchone()
+                self._snapshot = kept and tables.as_snapshot(*kept)
+                self._snapshot_is_good = kept is None or self._snapshot is not None
+                for row in tables.oldest_first(connection):
+                    self._take(row, None)
+        except sqlite3.DatabaseError as error:
+            self._faults.append(
+                Fault(f"SQLite cannot read the database: {error}", "what its pages hold is written anew")
+            )
+        except ConfigError as error:
+            self._faults.append(Fault(str(error), "what its pages hold is written anew"))
+            self._stranger = error
+
+    def go_through_pages(self, database: Path) -> None:
+        """Take what the pages of the file hold, whatever SQLite thinks of them."""
+        with closing(Pages(database)) as pages:
+            points = []
+            for cell in pages.cells():
+                match pages.read(cell):
+                    case row_id, (None, int(count), int(offset), int(checksum), bytes(data)):
+                        row = Row(row_id, count, offset, checksum, data)
+                        if not fault(row):
+                            self._take(row, cell)
+                    case _, (None, int(first), int(offset), int(checksum), int()):
+                        points += [first] if tables.is_trim_point(first, offset, checksum) else []
+                    case _, (None, int(at), int(checksum), bytes(state)) if not self._snapshot_is_good:
+                        self._snapshot = tables.as_snapshot(at, checksum, state) or self._snapshot
+        if self._first is None and points:
+            self._first = max(points)
+        if self._stranger is not None and not self._good:
+            raise self._stranger
+
+    def _take(self, row: Row, cell: Cell | None) -> None:
+        if what := fault(row):
+            self._bad[row.index] = (claimed_end(row), what)
+        elif row.index not in self._good:
+            self._good[row.index] = Kept(row.index, row.end, cell)
+            if not row.data:
+                self._lost_before.append(Lost(row.index, row.end))
+
+    def conclude(self) -> Survey:
+        """Judge what was found."""
+        found = Survey(self._folder, snapshot=self._snapshot, faults=list(self._faults))
+        rows = [self._good[index] for index in sorted(self._good)]
+        if self._first is None:
+            found.first = rows[0].index if rows else 0
+            what = "where the log begins cannot be read"
+            found.faults.append(Fault(what, f"it begins with record {found.first}: what was trimmed may come back"))
+        else:
+            found.first = self._first
+        if not self._snapshot_is_good:
+            repair = f"one as of record {self._snapshot.index} is used" if self._snapshot else "it is lost"
+            found.faults.append(Fault("the snapshot cannot be read", repair))
+        ends = [row.end for row in rows] + [end for end, _ in self._bad.values()]
+        found.next = max([*ends, found.first, self._snapshot.index if self._snapshot else 0])
+        found.lost_before = sorted(
+            (lost for lost in self._lost_before if lost.end > found.first), key=lambda lost: lost.index
+        )
+        found.pieces = list(_without_gaps(rows, found.first, found.next))
+        self._tell_of_rows(found)
+        return found
+
+    def _tell_of_rows(self, found: Survey) -> None:
+        for lost in found.lost:
+            whats = [what for index, (_, what) in self._bad.items() if lost.index <= index < lost.end]
+            found.faults.append(Fault(f"{lost}: {', '.join(whats[:1]) or MISSING}", "lost; the place is marked so"))
+        for index, (end, what) in self._bad.items():
+            if end > found.first and not any(lost.index <= index < lost.end for lost in found.lost):
+                found.faults.append(Fault(f"{named(index, end)}: {what}", "a good copy was found, and is kept"))
+
+
+NEVER_TRIMMED = (0, 0, tables.trim_checksum(0, 0))
+
+
+def _without_gaps(rows: list[Kept], first: int, end: int) -> Iterator[Kept | Lost]:
+    expected = first
+    for row in rows:
+        if row.end <= expected or (row.index < expected and expected > first):
+            continue  # trimmed, or there twice
+        if row.index > expected:
+            yield Lost(expected, row.index)
+        yield row
+        expected = row.end
+    if expected < end:
+        yield Lost(expected, end)
