@@ -54,10 +54,10 @@ class Receipts:
     async def run(self) -> None:
         """Let receipts expire, until cancelled."""
         while True:
-            if not self._open:
+            while not self._open:  # those who came may have gone before we look
                 self._first = trio.Event()
                 await self._first.wait()
-            # Its oldest may be settled before that. Those that come now expire later, so nobody is told too late.
+            # The oldest may be settled before that. Those that come now expire later, so nobody is told too late.
             await trio.sleep_until(next(iter(self._open.values())))
             self._expire(trio.current_time())
 

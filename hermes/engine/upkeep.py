@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
 import trio
 
+from hermes.engine.complaints import Complaints
 from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
-
-_log = structlog.get_logger("hermes.journal")
 
 _PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
 _SHARE = 16  # a crowded journal forgets this part of its records at a time
@@ -24,11 +22,15 @@ _LAST_SAVE_SECONDS = 5.0
 
 async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None:
     """Save, trim and make room twice a second, until cancelled."""
+    complaints = Complaints("hermes.journal")
     while True:
         await trio.sleep(_PERIOD)
         await journal.save()
-        while journal.crowded and await _make_room(journal, deliveries):
-            pass
+        try:
+            while journal.crowded and await _make_room(journal, deliveries):
+                pass
+        except LogUnavailable as error:
+            complaints.tell("the journal cannot be read to make room", reason=str(error))
 
 
 async def save_at_the_end(journal: EventJournal) -> None:
@@ -38,18 +40,17 @@ async def save_at_the_end(journal: EventJournal) -> None:
 
 
 async def _make_room(journal: EventJournal, deliveries: Sequence[Delivery]) -> bool:
-    """Let the journal forget its oldest records, if nobody is waited for who needs them. False: it could not."""
+    """Let the journal forget its oldest records, if nobody is waited for who needs them. False: it could not.
+
+    Raises `hermes.LogUnavailable`.
+    """
     first = journal.first
     stop = first + max(1, (journal.next - first) // _SHARE)
     stop = min([stop, *(delivery.cursor for delivery in deliveries if delivery.awaited)])
     if stop <= first:
         return False
-    try:
-        for delivery in deliveries:
-            if delivery.cursor < stop:
-                await delivery.give_up_below(stop)
-    except LogUnavailable as error:
-        _log.error("the journal cannot be read to make room", reason=str(error))
-        return False
+    for delivery in deliveries:
+        if delivery.cursor < stop:
+            await delivery.give_up_below(stop)
     await journal.save()
     return journal.first > first

@@ -155,22 +155,7 @@ class Durable:
     def check(self) -> None:
         """The invariants, as the header has them."""
         for delivery in self.deliveries.values():
-            backlog, account = backlog_of(delivery), delivery.account()
-            kept = [held for held in backlog._held.values() if held.kept]
-            assert account.in_flight == backlog.events + sum(held.left for held in kept) + delivery._unkept, account
-            assert min(account.in_flight, backlog.events, delivery._unkept, *(held.left for held in kept), 0) == 0
-            progress = backlog._progress
-            owed = self.journal.events - progress.settled
-            assert backlog.events + sum(held.events for held in kept) <= owed
-            on_disk = [index for start, stop in backlog._ranges for index in range(start, stop)]
-            places = sorted(on_disk + [index for index, held in backlog._held.items() if held.kept])
-            missing = [index for gap in progress.gaps(self.journal.next) for index in range(*gap)]
-            assert places == missing[: len(places)], "a record has two places or none"
-            statistics = delivery._buffer.statistics()
-            most = max(delivery._max_events, delivery.max_batch)
-            assert statistics.buffered_items + delivery._hands_events <= most
-            assert statistics.buffered_bytes + delivery._hands_bytes <= delivery._max_bytes
-            assert len(backlog._ranges) <= 1001
+            check_delivery(delivery, self.journal)
 
     async def end(self) -> None:
         """What the app does when all tasks have ended."""
@@ -180,6 +165,27 @@ class Durable:
             assert account.in_flight == 0
             assert account.accepted == self.offered + account.replayed
         await self.journal.save()
+
+
+def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
+    """What is owed has one place, the ledger agrees, and memory is within its bounds."""
+    backlog, account = backlog_of(delivery), delivery.account()
+    kept = {index: held for index, held in backlog._held.items() if held.kept}
+    in_memory = sum(held.left for held in kept.values()) + delivery._unkept
+    assert account.in_flight == backlog.events + in_memory, account
+    assert min(account.in_flight, backlog.events, delivery._unkept) >= 0
+
+    progress = backlog._progress
+    assert backlog.events + sum(held.events for held in kept.values()) <= journal.events - progress.settled
+    on_disk = [index for start, stop in backlog._ranges for index in range(start, stop)]
+    places = sorted([*on_disk, *kept])
+    missing = [index for gap in progress.gaps(journal.next) for index in range(*gap)]
+    assert places == missing[: len(places)], "a record has two places, or none"
+
+    statistics = delivery._buffer.statistics()
+    assert statistics.buffered_items + delivery._hands_events <= delivery._max_events
+    assert statistics.buffered_bytes + delivery._hands_bytes <= delivery._max_bytes
+    assert len(backlog._ranges) <= 1001
 
 
 def backlog_of(delivery: Delivery) -> Backlog:
