@@ -42,7 +42,7 @@ class SimulatedDeadLetters:
     def __init__(self, mount: Mount, max_letters: int) -> None:
         row = mount.rows(FILE).get(0)
         self._kept: MemoryDeadLetters = pickle.loads(row) if row is not None else MemoryDeadLetters(max_letters)
-        self.evicted = self._kept.evicted
+        self.evicted = self._kept.evicted = 0
         self._mount = mount
         self._turn = trio.Lock()
 

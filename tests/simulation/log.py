@@ -15,7 +15,7 @@ import trio
 from hermes.errors import LogFull, LogUnavailable
 from hermes.log import LogStatistics, Record, Snapshot
 from hermes.log.group import GroupCommit
-from hermes.log.rows import Row, decode_row, encode_rows, examine, size_of_first
+from hermes.log.rows import Row, check_records, decode_row, encode_rows, examine, size_of_first
 from tests.simulation.disk import Mount
 
 ROWS = "log"
@@ -65,6 +65,7 @@ class SimulatedLog:
         return self._group.next
 
     async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
+        check_records(records)
         return await self._group.append(records, expected_index)
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:

@@ -9,8 +9,11 @@ life reaches a client that was not under way before. Time is Trio's, so a run co
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from operator import index
 from random import Random
 
 import trio
@@ -68,13 +71,16 @@ class _Pipe:
             self.arrivals.appendleft((arrived, piece[most:]))
             piece = piece[:most]
         self.under_way -= len(piece)
-        self.room.set()
-        self.room = trio.Event()
+        self.wake_writer()
         return piece
 
     def wake_reader(self) -> None:
         self.news.set()
         self.news = trio.Event()
+
+    def wake_writer(self) -> None:
+        self.room.set()
+        self.room = trio.Event()
 
 
 class _Wire:
@@ -118,8 +124,7 @@ class _Wire:
                 while pipe.arrivals and pipe.arrivals[-1][0] > self.broken_at:
                     pipe.arrivals.pop()
                 pipe.wake_reader()
-                pipe.room.set()
-                pipe.room = trio.Event()
+                pipe.wake_writer()
 
     @property
     def broken(self) -> bool:
@@ -136,27 +141,40 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
         self._out = wire.pipes[1 - side]
         self.closed = False
         self.number = wire.number
+        self._sending = self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        for piece in self._wire.split(bytes(data)) if data else ():
-            await self._wait_for_room()
-            if self._out.unheard:
-                self._wire.break_off()
-            elif sent := self._wire.spend(piece):
-                self._out.put(sent)
+        with self._alone("_sending"):
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            for piece in self._wire.split(bytes(data)) if data else ():
+                await self._wait_for_room()
+                if self._out.unheard:
+                    self._wire.break_off()
+                elif sent := self._wire.spend(piece):
+                    self._out.put(sent)
 
     async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.checkpoint()
-        await self._wait_for_room()
+        with self._alone("_sending"):
+            await trio.lowlevel.checkpoint()
+            await self._wait_for_room()
 
     async def send_eof(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._check()
-        self._end()
+        with self._alone("_sending"):
+            await trio.lowlevel.checkpoint()
+            if not self.closed and self._out.ended_at < inf:
+                return
+            self._check_open()
+            self._end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
+        if max_bytes is not None and index(max_bytes) < 1:
+            raise ValueError("max_bytes must be 1 or more")
+        with self._alone("_receiving"):
+            await trio.lowlevel.checkpoint()
+            return await self._receive(max_bytes or _RECV_BYTES)
+
+    async def _receive(self, most: int) -> bytes:
         pipe = self._in
         while True:
             now = trio.current_time()
@@ -164,7 +182,7 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
                 raise trio.ClosedResourceError
             first = pipe.arrivals[0][0] if pipe.arrivals else pipe.ended_at
             if first <= now and pipe.arrivals:
-                return pipe.take(max_bytes or _RECV_BYTES)
+                return pipe.take(most)
             if self._wire.broken_at <= now:
                 raise trio.BrokenResourceError("the connection was reset")
             if first <= now:
@@ -173,6 +191,9 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
                 await pipe.news.wait()
 
     async def aclose(self) -> None:
+        unread = self._in.arrivals and self._in.arrivals[0][0] <= trio.current_time()
+        if unread and not self.closed:
+            self._wire.break_off()  # as TCP does it, where bytes were left unread
         self.vanish()
         self._in.unheard = True  # what still comes is answered with a reset
         self._end()
@@ -182,6 +203,7 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
         """Stop without a word, like a machine that lost its power: the other end sees silence."""
         self.closed = True
         self._in.wake_reader()
+        self._out.wake_writer()
 
     def reset(self) -> None:
         """End with a RST."""
@@ -193,18 +215,29 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
             self._out.ended_at = self._out.arrival()
             self._out.wake_reader()
 
-    def _check(self) -> None:
-        if self.closed:
+    def _check_open(self) -> None:
+        if self.closed or self._out.ended_at < inf:
             raise trio.ClosedResourceError
         if self._wire.broken:
             raise trio.BrokenResourceError("the connection was reset")
 
     async def _wait_for_room(self) -> None:
-        self._check()
+        self._check_open()
         while self._out.under_way >= self._wire.weather.window:
             with trio.move_on_at(self._wire.broken_at):
                 await self._out.room.wait()
-            self._check()
+            self._check_open()
+
+    @contextmanager
+    def _alone(self, doing: str) -> Iterator[None]:
+        """One task at a time may send, and one receive."""
+        if getattr(self, doing):
+            raise trio.BusyResourceError("another task does it already")
+        setattr(self, doing, True)
+        try:
+            yield
+        finally:
+            setattr(self, doing, False)
 
 
 class SimulatedListener(trio.abc.Listener[SimulatedStream]):

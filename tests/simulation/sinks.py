@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
+from typing import ClassVar
 
 import trio
 
@@ -70,7 +71,7 @@ class SimulatedSink:
     repeated: Counter[str] = field(default_factory=Counter)
     confirmed: int = 0
     complaints: list[str] = field(default_factory=list)
-    has_key: bool = True
+    has_key: ClassVar[bool] = True
     session: Session | None = None
 
     def refuses(self, event_id: str) -> bool:

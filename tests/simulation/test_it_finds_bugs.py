@@ -1,0 +1,170 @@
+"""The simulation is able to fail: each of these deliberate bugs is found within a few seeds.
+
+A bug is a patch of Hermes or of what it stands on. One that is no longer found means that the simulation has become
+blind, or that the patch has lost its target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+import msgspec
+import pytest
+
+from hermes.ack import Outcome, Receipt
+from hermes.engine.calls import SinkCalls
+from hermes.engine.journal import EventJournal
+from hermes.engine.journal_record import encode_chunk
+from hermes.engine.ledger import Ledger
+from hermes.engine.progress import Progress, ProgressState
+from hermes.errors import LogUnavailable, SinkUnavailable
+from hermes.event import Batch, Chunk
+from hermes.http.connection import Connection
+from hermes.http.pending import Pending
+from hermes.http.response import Response
+from hermes.log.rows import encode_rows
+from tests.simulation.dead_letters import SimulatedDeadLetters
+from tests.simulation.log import SimulatedLog
+from tests.simulation.run import simulate
+from tests.simulation.sinks import SimulatedSink
+
+MOST_SEEDS = 100
+
+Bug = Callable[[], AbstractContextManager[Any]]
+
+
+def acknowledged_before_the_commit() -> AbstractContextManager[Any]:
+    async def commit(self: SimulatedLog, index: int, records: list[bytes]) -> None:
+        for row in encode_rows(index, self._end_offset, records):
+            self._write(row)
+            self._rows.append(row)
+
+    return mock.patch.object(SimulatedLog, "_commit", commit)
+
+
+def refused_but_kept() -> AbstractContextManager[Any]:
+    append = EventJournal.append
+
+    async def forgetful(self: EventJournal, chunks: Sequence[Chunk]) -> None:
+        await append(self, chunks)
+        if chunks[0].index % 5 == 4:
+            raise LogUnavailable("or so it thinks")
+
+    return mock.patch.object(EventJournal, "append", forgetful)
+
+
+def a_cursor_saved_too_far() -> AbstractContextManager[Any]:
+    state = Progress.state
+
+    def too_far(self: Progress) -> ProgressState:
+        right = state(self)
+        return msgspec.structs.replace(right, cursor=right.cursor + 1)
+
+    return mock.patch.object(Progress, "state", too_far)
+
+
+def a_trim_too_far() -> AbstractContextManager[Any]:
+    trim = SimulatedLog.trim
+    return mock.patch.object(SimulatedLog, "trim", lambda self, to_index: trim(self, to_index + 1))
+
+
+def a_start_that_replays_nothing() -> AbstractContextManager[Any]:
+    return mock.patch.object(Progress, "gaps", return_value=[])
+
+
+def a_torn_tail_that_is_not_cut() -> AbstractContextManager[Any]:
+    return mock.patch("tests.simulation.log.examine", return_value=None)
+
+
+def a_sink_without_a_key() -> AbstractContextManager[Any]:
+    return mock.patch.object(SimulatedSink, "has_key", new=False)
+
+
+def a_failed_write_taken_for_a_success() -> AbstractContextManager[Any]:
+    write = SinkCalls.write
+
+    async def hopeful(self: SinkCalls, batch: Batch, attempt: int) -> Any:
+        try:
+            return await write(self, batch, attempt)
+        except SinkUnavailable:
+            self._ledger.deliver(len(batch))
+            return {}
+
+    return mock.patch.object(SinkCalls, "write", hopeful)
+
+
+def dead_letters_that_are_thrown_away() -> AbstractContextManager[Any]:
+    async def add(_self: SimulatedDeadLetters, _letters: object) -> None:
+        pass
+
+    return mock.patch.object(SimulatedDeadLetters, "add", add)
+
+
+def dead_letters_that_are_not_synced() -> AbstractContextManager[Any]:
+    change = SimulatedDeadLetters._change
+
+    async def hasty(self: SimulatedDeadLetters, operation: Any) -> Any:
+        with mock.patch.object(self._mount, "sync", mock.AsyncMock()):
+            return await change(self, operation)
+
+    return mock.patch.object(SimulatedDeadLetters, "_change", hasty)
+
+
+def a_journal_that_tidies_payloads() -> AbstractContextManager[Any]:
+    def tidy(chunk: Chunk, first: int) -> bytes:
+        for event in chunk.events:
+            event.payload = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(event.payload)))
+        return encode_chunk(chunk, first)
+
+    return mock.patch("hermes.engine.journal.encode_chunk", tidy)
+
+
+def delivered_said_when_the_first_sink_has_it() -> AbstractContextManager[Any]:
+    def note(self: Receipt, sink: str, delivered: int, dead_lettered: int = 0, dropped: int = 0) -> None:
+        self.settle(Outcome.TAKEN)
+
+    return mock.patch.object(Receipt, "note", note)
+
+
+def an_account_that_counts_twice() -> AbstractContextManager[Any]:
+    deliver = Ledger.deliver
+    return mock.patch.object(Ledger, "deliver", lambda self, count: deliver(self, count + (count == 3)))
+
+
+def answers_out_of_order() -> AbstractContextManager[Any]:
+    fill = Connection._fill
+
+    def hasty(self: Connection, pending: Pending, response: Response) -> None:
+        self.waiting.remove(pending)
+        self.waiting.appendleft(pending)
+        fill(self, pending, response)
+
+    return mock.patch.object(Connection, "_fill", hasty)
+
+
+BUGS: Mapping[Bug, str] = {
+    acknowledged_before_the_commit: "lost, though promised",
+    refused_but_kept: "every answer was that nothing was taken",
+    a_cursor_saved_too_far: "lost, though promised",
+    a_trim_too_far: "lost, though promised",
+    a_start_that_replays_nothing: "lost, though promised",
+    a_torn_tail_that_is_not_cut: "LogDamaged",
+    a_sink_without_a_key: "stored more than once",
+    a_failed_write_taken_for_a_success: "lost, though promised",
+    dead_letters_that_are_thrown_away: "lost, though promised",
+    dead_letters_that_are_not_synced: "lost, though promised",
+    a_journal_that_tidies_payloads: "changed",
+    delivered_said_when_the_first_sink_has_it: "said to be delivered",
+    an_account_that_counts_twice: "but the sink has confirmed",
+    answers_out_of_order: "answered with the id",
+}
+"""Each bug, and words of what is found."""
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_it_finds(bug: Bug) -> None:
+    with bug():
+        assert any(BUGS[bug] in problem for seed in range(MOST_SEEDS) for problem in simulate(seed).problems)
