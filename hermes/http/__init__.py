@@ -6,6 +6,7 @@
 | ``chunked``    | the chunked transfer coding, sans-IO |
 | ``content``    | gzip, deflate and zstd bodies, never larger than the limit |
 | ``response``   | responses as ready bytes; problem details |
+| ``pending``    | a response that a commit, room, or a delivery gives later |
 | ``lane``       | what all connections share |
 | ``connection`` | one connection, sans-IO: bytes in, slots out, in order |
 | ``reactor``    | the one task that owns the sockets |
