@@ -26,6 +26,10 @@ LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
 ResultT = TypeVar("ResultT")
 
 
+class NewerFile(ConfigError):
+    """The file is ours, but a newer Hermes has written it."""
+
+
 @dataclass(frozen=True)
 class Schema:
     """What a file of ours looks like: ``application_id`` says whose it is, ``version`` counts its changes.
@@ -142,7 +146,7 @@ def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool
     if application != schema.application_id and (application or tables):
         raise ConfigError(f"{path}: the database belongs to another program; name another folder")
     if version > schema.version:
-        raise ConfigError(
+        raise NewerFile(
             f"{path}: written by a newer Hermes (schema {version}, this one knows {schema.version}); upgrade"
         )
     return bool(tables)

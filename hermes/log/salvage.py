@@ -1,9 +1,10 @@
 """The rows of a log read from the bytes of its file, without SQLite: what is left when SQLite refuses the database.
 
-Of SQLite's file format (https://sqlite.org/fileformat2.html) it knows the pages, the leaves of tables, overflow chains
-and the write-ahead log. It goes through every page instead of down a tree, so a damaged page costs its own rows alone.
-It may find a row twice, or one that was trimmed; what it finds is unchecked. Invariant: nothing is written, and no
-content of a file makes it fail. Used by `hermes.log.survey`, which holds the folder's lock.
+Of SQLite's file format (https://sqlite.org/fileformat2.html) it knows the pages, all of one size that is ours, the
+leaves of tables, overflow chains and the write-ahead log. It goes through every page instead of down a tree, so a
+damaged page costs its own rows alone. It may find a row twice, or one that was trimmed; what it finds is unchecked.
+Invariant: nothing is written, and no content of a file makes it fail. Used by `hermes.log.survey` and
+`hermes.log.repair`, whose caller holds the folder's lock.
 """
 
 from __future__ import annotations
@@ -40,10 +41,7 @@ class Pages:
 
     def __init__(self, database: Path) -> None:
         self._file = database.open("rb")
-        header = self._file.read(100)
-        size = int.from_bytes(header[16:18], "big")
-        self.size = {1: 65536}.get(size, size) if size in (1, 512, 1024, 2048, 4096, 8192, 16384, 32768) else PAGE_BYTES
-        self.count = os.fstat(self._file.fileno()).st_size // self.size
+        self.count = os.fstat(self._file.fileno()).st_size // PAGE_BYTES
         self._overlay: dict[int, bytes] = {}
         wal = Path(f"{database}-wal")
         if wal.exists():
@@ -59,8 +57,8 @@ class Pages:
         if page is None:
             if not 1 <= number <= self.count:
                 raise IndexError(number)
-            page = os.pread(self._file.fileno(), self.size, (number - 1) * self.size)
-        if len(page) < self.size:
+            page = os.pread(self._file.fileno(), PAGE_BYTES, (number - 1) * PAGE_BYTES)
+        if len(page) < PAGE_BYTES:
             raise IndexError(number)
         return page
 
@@ -89,12 +87,12 @@ class Pages:
 
     def _payload(self, page: bytes, place: int, length: int) -> bytes:
         """``length`` bytes from ``place`` on; those that have no room on the page are on a chain of others."""
-        most, least = self.size - 35, (self.size - 12) * 32 // 255 - 23
+        most, least = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 32 // 255 - 23
         local = length
         if length > most:
-            local = least + (length - least) % (self.size - 4)
+            local = least + (length - least) % (PAGE_BYTES - 4)
             local = local if local <= most else least
-        if place + local > self.size or not 0 <= length <= (self.count + len(self._overlay)) * self.size:
+        if place + local > PAGE_BYTES or not 0 <= length <= (self.count + len(self._overlay)) * PAGE_BYTES:
             raise IndexError(place)
         parts = [page[place : place + local]]
         left = length - local
@@ -113,14 +111,14 @@ class Pages:
             if len(header) < _WAL_HEADER.size:
                 return
             magic, _, size, _, *salts_and_sums = _WAL_HEADER.unpack(header)
-            if magic not in (0x377F0682, 0x377F0683) or size != self.size:
+            if magic not in (0x377F0682, 0x377F0683) or size != PAGE_BYTES:
                 return
             order = ">" if magic & 1 else "<"
             salts, sums = salts_and_sums[:2], (salts_and_sums[2], salts_and_sums[3])
             if _checksum(order, header[:24], (0, 0)) != sums:
                 return
             uncommitted: dict[int, bytes] = {}
-            while len(frame := file.read(_FRAME_HEADER.size + size)) == _FRAME_HEADER.size + size:
+            while len(frame := file.read(_FRAME_HEADER.size + PAGE_BYTES)) == _FRAME_HEADER.size + PAGE_BYTES:
                 number, committed_pages, *frame_salts_and_sums = _FRAME_HEADER.unpack_from(frame)
                 page = frame[_FRAME_HEADER.size :]
                 sums = _checksum(order, page, _checksum(order, frame[:8], sums))

@@ -9,9 +9,11 @@ and ``hermes log repair``, who hold the folder's lock. Blocking.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from hermes.errors import ConfigError
@@ -20,7 +22,7 @@ from hermes.log.contract import Snapshot
 from hermes.log.folder import DATABASE, REPAIRED
 from hermes.log.rows import MISSING, Row, claimed_end, fault, named
 from hermes.log.salvage import Cell, Pages
-from hermes.sqlite import reading
+from hermes.sqlite import NewerFile, reading
 
 MAX_COMPLAINTS = 20
 """How many faults of its own SQLite is asked for; the rows are gone through in any case."""
@@ -112,37 +114,47 @@ class _Search:
                 for (complaint,) in connection.execute(f"PRAGMA integrity_check({MAX_COMPLAINTS})"):
                     if complaint != "ok":
                         self._faults.append(Fault(f"SQLite finds: {complaint}", "a new database is written"))
-                point = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone() or NEVER_TRIMMED
-                self._first = point[0] if tables.is_trim_point(*point) else None
+                point = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone()
+                self._first = point[0] if point and tables.is_trim_point(*point) else None
                 kept = connection.execute("SELECT at, checksum, state FROM snapshot").fetchone()
                 self._snapshot = kept and tables.as_snapshot(*kept)
                 self._snapshot_is_good = kept is None or self._snapshot is not None
                 for row in tables.oldest_first(connection):
                     self._take(row, None)
+                found = self.conclude()
+                for gap in found.lost:
+                    if gap.index not in self._bad_rows(found.first):
+                        self._bad[gap.index] = (gap.end, MISSING)
         except sqlite3.DatabaseError as error:
             self._faults.append(
                 Fault(f"SQLite cannot read the database: {error}", "what its pages hold is written anew")
             )
+        except NewerFile:
+            raise
         except ConfigError as error:
             self._faults.append(Fault(str(error), "what its pages hold is written anew"))
             self._stranger = error
 
     def go_through_pages(self, database: Path) -> None:
         """Take what the pages of the file hold, whatever SQLite thinks of them."""
+        points: list[int] = []
+        snapshots: list[Snapshot | None] = []
         with closing(Pages(database)) as pages:
-            points = []
             for cell in pages.cells():
                 match pages.read(cell):
-                    case row_id, (None, int(count), int(offset), int(checksum), bytes(data)):
-                        row = Row(row_id, count, offset, checksum, data)
+                    case index, (None, int(count), int(offset), int(checksum), bytes(data)):
+                        row = Row(index, count, offset, checksum, data)
                         if not fault(row):
                             self._take(row, cell)
                     case _, (None, int(first), int(offset), int(checksum), int()):
                         points += [first] if tables.is_trim_point(first, offset, checksum) else []
-                    case _, (None, int(at), int(checksum), bytes(state)) if not self._snapshot_is_good:
-                        self._snapshot = tables.as_snapshot(at, checksum, state) or self._snapshot
-        if self._first is None and points:
-            self._first = max(points)
+                    case _, (None, int(at), int(checksum), bytes(state)):
+                        snapshots.append(tables.as_snapshot(at, checksum, state))
+        # A page that is no longer in use may hold an older one.
+        if self._first is None:
+            self._first = max(points, default=None)
+        if not self._snapshot_is_good:
+            self._snapshot = max(filter(None, snapshots), key=attrgetter("index"), default=None)
         if self._stranger is not None and not self._good:
             raise self._stranger
 
@@ -158,34 +170,62 @@ class _Search:
         """Judge what was found."""
         found = Survey(self._folder, snapshot=self._snapshot, faults=list(self._faults))
         rows = [self._good[index] for index in sorted(self._good)]
-        if self._first is None:
-            found.first = rows[0].index if rows else 0
-            what = "where the log begins cannot be read"
-            found.faults.append(Fault(what, f"it begins with record {found.first}: what was trimmed may come back"))
-        else:
+        snapshot_index = self._snapshot.index if self._snapshot else 0
+        if self._first is not None:
             found.first = self._first
+        else:
+            found.first = _beginning(rows, snapshot_index)
+            found.faults.append(Fault("where the log begins cannot be read", f"it begins with record {found.first}"))
         if not self._snapshot_is_good:
-            repair = f"one as of record {self._snapshot.index} is used" if self._snapshot else "it is lost"
+            repair = f"one as of record {snapshot_index} is used" if self._snapshot else "there is none"
             found.faults.append(Fault("the snapshot cannot be read", repair))
-        ends = [row.end for row in rows] + [end for end, _ in self._bad.values()]
-        found.next = max([*ends, found.first, self._snapshot.index if self._snapshot else 0])
-        found.lost_before = sorted(
-            (lost for lost in self._lost_before if lost.end > found.first), key=lambda lost: lost.index
-        )
+        if not rows and found.faults:
+            found.faults.append(Fault("no good row was found", "the log begins anew"))
+        bad = self._bad_rows(found.first)
+        ends = [row.end for row in rows] + [end for end, _ in bad.values()]
+        found.next = max([*ends, found.first, snapshot_index])
         found.pieces = list(_without_gaps(rows, found.first, found.next))
-        self._tell_of_rows(found)
+        found.lost_before = [lost for lost in self._lost_before if lost.end > found.first]
+        found.faults += _faults_of_rows(found.lost, bad)
         return found
 
-    def _tell_of_rows(self, found: Survey) -> None:
-        for lost in found.lost:
-            whats = [what for index, (_, what) in self._bad.items() if lost.index <= index < lost.end]
-            found.faults.append(Fault(f"{lost}: {', '.join(whats[:1]) or MISSING}", "lost; the place is marked so"))
-        for index, (end, what) in self._bad.items():
-            if end > found.first and not any(lost.index <= index < lost.end for lost in found.lost):
-                found.faults.append(Fault(f"{named(index, end)}: {what}", "a good copy was found, and is kept"))
+    def _bad_rows(self, first: int) -> dict[int, tuple[int, str]]:
+        """The damaged rows that are not trimmed: by index, where they end at most and what is wrong, in order."""
+        known = sorted({*self._good, *self._bad})
+        rows = {}
+        for index, following in zip(known, [*known[1:], 2**63], strict=False):
+            if index in self._bad:
+                end, what = self._bad[index]
+                if (end := min(end, following)) > first:
+                    rows[max(index, first)] = (end, what)
+        return rows
 
 
-NEVER_TRIMMED = (0, 0, tables.trim_checksum(0, 0))
+def _faults_of_rows(lost: list[Lost], bad: dict[int, tuple[int, str]]) -> Iterator[Fault]:
+    indexes = sorted(bad)
+    for gap in lost:
+        inside = slice(bisect_left(indexes, gap.index), bisect_left(indexes, gap.end))
+        whats = [bad[index][1] for index in indexes[inside]]
+        del indexes[inside]
+        yield Fault(f"{gap}: {whats[0] if whats else MISSING}", "lost; the place is marked so")
+    for index in indexes:
+        end, what = bad[index]
+        yield Fault(f"{named(index, end)}: {what}", "a good copy was found, and is kept")
+
+
+def _beginning(rows: list[Kept], snapshot_index: int) -> int:
+    """Where a log may begin of which that is not known: what was trimmed comes back rather than that more is lost.
+
+    What SQLite lists has not been trimmed; what is found in pages may have been. Before the snapshot a gap is the end.
+    """
+    listed = next((row.index for row in rows if row.cell is None), None)
+    if listed is not None:
+        return listed
+    start = snapshot_index or (rows[0].index if rows else 0)
+    for row in reversed(rows):
+        if row.index < start <= row.end:
+            start = row.index
+    return start
 
 
 def _without_gaps(rows: list[Kept], first: int, end: int) -> Iterator[Kept | Lost]:

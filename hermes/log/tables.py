@@ -31,11 +31,17 @@ SHRINK_PAGES = 256
 SPARE_PAGES = 512
 """How many pages one slice gives back, and how many free ones are left for what comes next: 4 and 8 MiB."""
 
+
+def trim_checksum(first: int, offset: int) -> int:
+    """The checksum of a trim point."""
+    return zlib.crc32(b"%d %d" % (first, offset))
+
+
 SCHEMA = Schema(
     application_id=0x48524D4C,  # "HRML"
     version=1,
     pragmas=(f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL"),
-    script="""
+    script=f"""
         CREATE TABLE batches (              -- hermes.log.rows.Row
             first    INTEGER PRIMARY KEY,
             count    INTEGER NOT NULL,
@@ -43,20 +49,21 @@ SCHEMA = Schema(
             checksum INTEGER NOT NULL,
             data     BLOB NOT NULL
         );
-        CREATE TABLE trimmed (              -- one row: where the log begins; none: at 0
+        CREATE TABLE trimmed (              -- one row: where the log begins
             id       INTEGER PRIMARY KEY CHECK (id = 1),
             first    INTEGER NOT NULL,
             offset   INTEGER NOT NULL,
             checksum INTEGER NOT NULL,
             failures INTEGER NOT NULL       -- commits that failed, ever
         );
+        INSERT INTO trimmed VALUES (1, 0, 0, {trim_checksum(0, 0)}, 0);
         CREATE TABLE snapshot (             -- one row or none
             id       INTEGER PRIMARY KEY CHECK (id = 1),
             at       INTEGER NOT NULL,
             checksum INTEGER NOT NULL,
             state    BLOB NOT NULL
         );
-    """,
+    """,  # noqa: S608 - our own text
 )
 
 _INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
@@ -75,10 +82,7 @@ class Extent(NamedTuple):
 
 def trim_point(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
     """Index and offset of the oldest record that is kept. Raises `LogDamaged`."""
-    row = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone()
-    if row is None:
-        return 0, 0
-    first, offset, checksum = row
+    first, offset, checksum = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone() or (0, 0, 0)
     if not is_trim_point(first, offset, checksum):
         raise LogDamaged(f"{name}: where the log begins: the checksum does not fit; {ADVICE}")
     return first, offset
@@ -87,11 +91,6 @@ def trim_point(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
 def is_trim_point(first: object, offset: object, checksum: object) -> bool:
     """Whether these columns are as `move_trim_point` wrote them."""
     return type(first) is int and type(offset) is int and trim_checksum(first, offset) == checksum
-
-
-def trim_checksum(first: int, offset: int) -> int:
-    """The checksum of a trim point."""
-    return zlib.crc32(b"%d %d" % (first, offset))
 
 
 def oldest_first(connection: sqlite3.Connection) -> Iterator[Row]:
@@ -134,10 +133,7 @@ def cut(connection: sqlite3.Connection, damaged_end: Cut) -> None:
 def count_failure(connection: sqlite3.Connection) -> None:
     """Note that a commit has failed. For why this is more than a statistic, see `hermes.log.sqlite`."""
     with transaction(connection):
-        connection.execute(
-            "INSERT INTO trimmed VALUES (1, 0, 0, ?, 1) ON CONFLICT (id) DO UPDATE SET failures = failures + 1",
-            (trim_checksum(0, 0),),
-        )
+        connection.execute("UPDATE trimmed SET failures = failures + 1")
 
 
 def read(
@@ -196,11 +192,8 @@ def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) ->
 
 def set_trim_point(connection: sqlite3.Connection, first: int, offset: int) -> None:
     """Write where the log begins; part of a transaction."""
-    connection.execute(
-        "INSERT INTO trimmed VALUES (1, ?1, ?2, ?3, 0) "
-        "ON CONFLICT (id) DO UPDATE SET first = ?1, offset = ?2, checksum = ?3",
-        (first, offset, trim_checksum(first, offset)),
-    )
+    values = (first, offset, trim_checksum(first, offset))
+    connection.execute("UPDATE trimmed SET first = ?, offset = ?, checksum = ?", values)
 
 
 def delete_slice(connection: sqlite3.Connection, to_index: int, ends_there: bool) -> bool:
