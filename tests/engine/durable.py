@@ -7,19 +7,24 @@ or in memory, and nowhere twice; memory is within its bounds. Everything runs on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
+from hermes.engine.accounting import Books
+from hermes.engine.aggregate import Aggregator
 from hermes.engine.backlog import Backlog
 from hermes.engine.delivery import Delivery
+from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal, open_journal
 from hermes.engine.ledger import Account
+from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
 from hermes.log import Record
@@ -241,3 +246,105 @@ async def durable_running(durable: Durable) -> AsyncIterator[Durable]:
     finally:
         with trio.CancelScope(shield=True):
             await durable.end()
+
+
+@dataclass
+class Asked:
+    """A request that was submitted: what it has heard, and when in seconds since the test began."""
+
+    ids: list[str]
+    call_off: Callable[[], None] | None = None
+    outcome: Outcome | None = None
+    receipt: Receipt | None = None
+    heard_at: float | None = None
+
+    def hear(self, outcome: Outcome, receipt: Receipt | None) -> None:
+        assert self.outcome is None, "answered twice"
+        self.outcome, self.receipt, self.heard_at = outcome, receipt, trio.current_time()
+
+
+@dataclass
+class DurableEngine:
+    """An intake before deliveries with a journal."""
+
+    durable: Durable
+    intake: Intake
+    aggregator: Aggregator
+    _asked: int = 0
+
+    @property
+    def log(self) -> ScriptedLog:
+        return self.durable.log
+
+    @property
+    def sinks(self) -> dict[str, ScriptedSink]:
+        return self.durable.sinks
+
+    def account(self, sink: str = "fake") -> Account:
+        return self.durable.deliveries[sink].account()
+
+    def ask(self, ack: Ack = Ack.DURABLE, count: int = 1, *, size: int = 100) -> Asked:
+        """Submit a request of ``count`` new events."""
+        events = make_events(count, prefix=f"request-{self._asked}")
+        self._asked += 1
+        asked = Asked([event.id for event in events])
+        asked.call_off = self.intake.submit(events, size, ack, asked.hear)
+        return asked
+
+    def check(self) -> None:
+        for delivery in self.durable.deliveries.values():
+            check_delivery(delivery, self.durable.journal)
+            account = delivery.account()
+            assert account.accepted - account.replayed <= self.intake.accepted
+
+
+async def make_durable_engine(
+    log: ScriptedLog | None = None,
+    sinks: dict[str, ScriptedSink] | ScriptedSink | None = None,
+    *,
+    service: Settings | None = None,
+    blocking: bool = False,
+    ack_timeout: float = 30.0,
+    **durable: Any,
+) -> DurableEngine:
+    """An intake in front of what `make_durable` makes."""
+    service = service or settings()
+    made = await make_durable(log, sinks, service=service, **durable)
+    aggregator = Aggregator(service.aggregate_minutes)
+    intake = Intake(
+        list(made.deliveries.values()),
+        aggregator,
+        queue_size=service.queue_size,
+        queue_bytes=service.queue_bytes,
+        blocking=blocking,
+        journal=made.journal,
+        ack_timeout=ack_timeout,
+    )
+    return DurableEngine(made, intake, aggregator)
+
+
+@asynccontextmanager
+async def durable_engine_running(engine: DurableEngine) -> AsyncIterator[DurableEngine]:
+    """Run all of it; leaving the block closes the intake, waits until all has ended, closes the books and saves."""
+    durable, intake = engine.durable, engine.intake
+    durable.start = trio.current_time()
+    deliveries = list(durable.deliveries.values())
+    try:
+        with Watch(engine.check):
+            async with trio.open_nursery() as delivering:
+                for delivery in deliveries:
+                    delivering.start_soon(delivery.run)
+                async with trio.open_nursery() as working:
+                    working.start_soon(intake.run)
+                    async with trio.open_nursery() as serving:
+                        serving.start_soon(intake.receipts.run)
+                        serving.start_soon(keep_up, durable.journal, deliveries)
+                        yield engine
+                        serving.cancel_scope.cancel()
+                    intake.close()
+    finally:
+        intake.receipts.expire_all()
+        for account in Books(intake, deliveries, durable.journal).close():
+            assert account.in_flight == 0
+            assert account.accepted == intake.accepted + account.replayed
+        await save_at_the_end(durable.journal)
