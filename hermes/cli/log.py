@@ -20,9 +20,11 @@ import msgspec
 from hermes.cli.operator import make_table, print_table, tells_the_operator
 from hermes.config import Settings, describe
 from hermes.config.declaration import lookup
+from hermes.engine.journal import JournalState
 from hermes.engine.journal_record import decode_head
+from hermes.engine.progress import ProgressState
 from hermes.errors import ConfigError, LogDamaged
-from hermes.log.contract import Record
+from hermes.log.contract import Record, Snapshot
 from hermes.log.folder import DATABASE, lock_folder
 from hermes.log.overview import overview, records
 from hermes.log.repair import finish, is_unfinished, repair
@@ -137,10 +139,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _print_overview(folder: Path, as_json: bool) -> None:
     found = overview(folder)
-    data = msgspec.to_builtins(found) | {"snapshot": None}
-    if found.snapshot is not None:
-        data["snapshot"] = {"index": found.snapshot.index, "bytes": len(found.snapshot.state)}
+    snapshot = found.snapshot
+    sinks = _progress(snapshot)
     if as_json:
+        data = msgspec.to_builtins(found) | {"snapshot": None, "sinks": sinks}
+        if snapshot is not None:
+            data["snapshot"] = {"index": snapshot.index, "bytes": len(snapshot.state)}
         click.echo(msgspec.json.encode(data))
         return
     count = found.next - found.first
@@ -150,9 +154,21 @@ def _print_overview(folder: Path, as_json: bool) -> None:
     table.add_row("next", str(found.next))
     table.add_row("bytes", f"{found.bytes} in {found.rows} rows")
     table.add_row("files", f"{DATABASE} {found.database_bytes}, its write-ahead log {found.wal_bytes}")
-    snapshot = found.snapshot
     table.add_row("snapshot", f"at {snapshot.index}, {len(snapshot.state)} bytes" if snapshot else "none")
+    for sink, state in sinks.items():
+        behind = found.next - state.cursor - sum(stop - start for start, stop, _ in state.done)
+        table.add_row(f"sink {sink}", f"has all below {state.cursor}; {behind} records to go")
     print_table(table)
+
+
+def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:
+    """How far each sink has come, as the event journal saved it; none of what is no journal."""
+    if snapshot is None:
+        return {}
+    try:
+        return msgspec.json.decode(snapshot.state, type=JournalState).sinks
+    except msgspec.DecodeError:
+        return {}
 
 
 def _describe(record: Record) -> dict[str, object]:

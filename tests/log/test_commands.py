@@ -92,6 +92,21 @@ def sizes(run: Run) -> list[tuple[int, int, int]]:
     return [(row["index"], row["bytes"], row["first_event"]) for row in rows]
 
 
+async def test_inspect_tells_how_far_each_sink_has_come(run: Run, tmp_path: Path) -> None:
+    state = {
+        "events": 9,
+        "sinks": {"main": {"cursor": 3, "settled": 4, "done": [[5, 7, 2]]}, "other": {"cursor": 9, "settled": 9}},
+    }
+    async with open_sqlite_log(tmp_path / "journal") as log:
+        await log.append([b"x"] * 9)
+        await log.take_snapshot(3, json.dumps(state).encode())
+    assert lines(run("inspect"))[-2:] == [
+        "sink main has all below 3; 4 records to go",
+        "sink other has all below 9; 0 records to go",
+    ]
+    assert json.loads(run("inspect", "--json").stdout)["sinks"]["main"]["done"] == [[5, 7, 2]]
+
+
 async def test_inspect_works_while_the_service_runs(run: Run, tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path / "journal") as log:
         await log.append([b"a", b"b"])
