@@ -83,7 +83,7 @@ class Log(Protocol):
         that was lost (`hermes log repair`, a damaged end) is skipped, so the index of each record has to be looked at.
         No record at all: there is none to read below what was ``next`` when it was called. Runs beside appends.
 
-        Raises `hermes.LogUnavailable`, `hermes.LogDamaged`.
+        Raises `hermes.LogUnavailable`, and `hermes.LogDamaged` if the first of them cannot be read.
         """
 
     async def trim(self, to_index: int) -> None:

@@ -151,24 +151,29 @@ def read(
             return _gather(starmap(Row, found), expected, end, max_records, max_bytes, name)
 
 
-def _gather(rows: Iterator[Row], expected: int, end: int, max_records: int, max_bytes: int, name: str) -> list[Record]:
+def _gather(rows: Iterator[Row], start: int, end: int, max_records: int, max_bytes: int, name: str) -> list[Record]:
+    """What is before damage is given without complaint: it is told by the read that begins there."""
     records: list[Record] = []
     size = 0
-    while expected < end:
+    expected = start
+    while expected < end and len(records) < max_records and size < max_bytes:
         row = next(rows, None)
         if row is None or row.index > expected:
-            raise damaged(name, expected, row.index if row else end, MISSING)
-        if what := fault(row):
-            raise damaged(name, row.index, row.index + 1, what)
-        if row.end <= expected:
-            raise damaged(name, expected, expected + 1, MISSING)
-        for index, data in enumerate(decode_row(row), row.index):
-            if expected <= index < end:
-                size += len(data)
-                if records and (size > max_bytes or len(records) >= max_records):
-                    return records
-                records.append(Record(index, data))
-        expected = row.end
+            damage = damaged(name, expected, row.index if row else end, MISSING)
+        elif what := fault(row):
+            damage = damaged(name, row.index, row.index + 1, what)
+        else:
+            for index, data in enumerate(decode_row(row), row.index):
+                if start <= index < end:
+                    size += len(data)
+                    if records and (size > max_bytes or len(records) >= max_records):
+                        return records
+                    records.append(Record(index, data))
+            expected = max(expected, row.end)
+            continue
+        if records:
+            break
+        raise damage
     return records
 
 

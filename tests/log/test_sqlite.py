@@ -2,26 +2,342 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
+from structlog.testing import capture_logs
 
-from hermes.errors import StaleWriter
-from hermes.log.sqlite import open_sqlite_log
+from hermes import sqlite as databases
+from hermes.errors import ConfigError, LogDamaged, LogFull, LogUnavailable, StaleWriter
+from hermes.log import Record, Snapshot, tables
+from hermes.log import sqlite as engine
+from hermes.log.sqlite import SqliteLog, open_sqlite_log
+from tests.log.damage import Damage
+
+MIB = 2**20
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+async def fill(log: SqliteLog, mib: int) -> None:
+    for _ in range(mib):
+        await log.append([bytes(MIB // 16)] * 16)
 
 
 async def test_what_was_appended_is_read_again_after_a_reopening(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path) as log:
         assert (log.first, log.next, log.snapshot) == (0, 0, None)
         assert await log.append([b"a", b""]) == 0
-        assert await log.append([b"c" * 2**20], expected_index=2) == 2
+        assert await log.append([b"c" * MIB], expected_index=2) == 2
         await log.take_snapshot(1, b"state")
         await log.trim(1)
         with pytest.raises(StaleWriter):
             await log.append([b"d"], expected_index=2)
     async with open_sqlite_log(tmp_path) as log:
         assert (log.first, log.next) == (1, 3)
-        assert [(record.index, record.data) for record in await log.read(0)] == [(1, b""), (2, b"c" * 2**20)]
-        assert log.snapshot is not None
-        assert (log.snapshot.index, log.snapshot.state) == (1, b"state")
-        assert log.statistics().bytes == 2**20
+        assert await log.read(0) == [Record(1, b""), Record(2, b"c" * MIB)]
+        assert log.snapshot == Snapshot(1, b"state")
+        assert log.statistics().bytes == MIB
+
+
+# The disk
+
+
+async def test_the_files_are_for_this_user_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "some" / "journal"
+    async with open_sqlite_log(folder) as log:
+        await log.append([b"x"])
+        assert folder.stat().st_mode & 0o777 == 0o700
+        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == dict.fromkeys(("lock", "log.db", "log.db-wal", "log.db-shm"), 0o600)
+
+
+async def test_a_trim_gives_the_disk_its_space_back(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        await fill(log, 40)
+        assert size(tmp_path / "log.db") > 30 * MIB
+        await log.trim(log.next)
+        spare = tables.SPARE_PAGES * tables.PAGE_BYTES
+        assert size(tmp_path / "log.db") < spare + MIB
+        assert size(tmp_path / "log.db-wal") == 0
+        await fill(log, 1)
+        assert log.next == 41 * 16
+
+
+async def test_a_trim_of_the_older_half_moves_what_is_left(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        for start in range(0, 640, 32):
+            await log.append([b"%d" % number + bytes(MIB // 16) for number in range(start, start + 32)])
+        await log.trim(500)
+        assert size(tmp_path / "log.db") < 24 * MIB
+        kept = [record for start in (500, 570) for record in await log.read(start, max_records=70)]
+        assert [(record.index, int(record.data.rstrip(b"\0"))) for record in kept] == [(n, n) for n in range(500, 640)]
+
+
+async def test_the_space_of_a_small_trim_is_used_again_instead_of_given_back(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        await fill(log, 20)
+        sizes = []
+        for _ in range(20):
+            await log.trim(log.first + 16)
+            await fill(log, 1)
+            sizes.append(size(tmp_path / "log.db"))
+        assert sizes[-1] < 30 * MIB
+        assert log.statistics().bytes == 20 * MIB
+
+
+async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        for _ in range(15):
+            await fill(log, 4)
+            assert size(tmp_path / "log.db-wal") <= engine.FOLD_BYTES + 6 * MIB
+    assert size(tmp_path / "log.db-wal") == 0
+    assert size(tmp_path / "log.db") > 60 * MIB
+
+
+async def test_appends_go_on_during_a_long_trim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "DELETE_ROWS", 2)
+    order: list[str] = []
+    async with open_sqlite_log(tmp_path) as log:
+        for _ in range(100):
+            await log.append([b"x"])
+
+        async def trim() -> None:
+            await log.trim(100)
+            order.append("trimmed")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trim)
+            for _ in range(5):
+                await log.append([b"y"])
+                await log.read(log.first)
+                order.append("appended")
+        assert order[-1] == "trimmed"
+        assert (log.first, log.next) == (100, 105)
+
+
+async def test_what_a_cancelled_trim_has_left_the_next_one_deletes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "DELETE_ROWS", 2)
+    async with open_sqlite_log(tmp_path) as log:
+        for _ in range(50):
+            await log.append([b"x"])
+        with trio.CancelScope() as scope:
+            delete = tables.delete_slice
+
+            def cancel_and_delete(connection: sqlite3.Connection, to_index: int, ends_there: bool) -> bool:
+                trio.from_thread.run_sync(scope.cancel)
+                return delete(connection, to_index, ends_there)
+
+            monkeypatch.setattr(tables, "delete_slice", cancel_and_delete)
+            await log.trim(40)
+        assert scope.cancelled_caught
+        monkeypatch.setattr(tables, "delete_slice", delete)
+        assert log.first == 40
+        assert [record.index for record in await log.read(0)] == list(range(40, 50))
+        await log.trim(40)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM batches").fetchone() == (10,)
+
+
+async def test_appends_that_waited_for_a_commit_share_rows(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(log.append, [b"x"])
+        assert log.statistics().commits <= 2
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        assert connection.execute("SELECT sum(count), count(*) <= 2 FROM batches").fetchone() == (50, 1)
+
+
+# Who may use it
+
+
+async def test_a_folder_is_used_by_one_log_at_a_time(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        with pytest.raises(ConfigError, match=f"{tmp_path}: another Hermes uses it; stop that one, or name another"):
+            async with open_sqlite_log(tmp_path):
+                pass
+        await log.append([b"x"])
+    async with open_sqlite_log(tmp_path) as log:
+        assert log.next == 1
+
+
+async def test_a_folder_that_cannot_be_one_is_told_so(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError, match=f"{file}: cannot be used: "):
+        async with open_sqlite_log(file):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("PRAGMA application_id = 7", "belongs to another program; name another folder"),
+        ("PRAGMA user_version = 9", r"written by a newer Hermes \(schema 9, this one knows 1\); upgrade"),
+    ],
+)
+async def test_a_database_that_is_not_ours_is_left_alone(statement: str, words: str, tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        await log.append([b"x"])
+    Damage(tmp_path).execute(statement)
+    before = (tmp_path / "log.db").read_bytes()
+    with pytest.raises(ConfigError, match=words):
+        async with open_sqlite_log(tmp_path):
+            pass
+    assert (tmp_path / "log.db").read_bytes() == before
+
+
+async def test_while_another_program_holds_the_database_appends_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT", 0.01)
+    async with open_sqlite_log(tmp_path) as log:
+        with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LogUnavailable, match=r"log\.db: database is locked"):
+                await log.append([b"x"])
+            other.execute("ROLLBACK")
+        assert await log.append([b"y"]) == 0
+
+
+# Room
+
+
+async def test_without_room_appends_are_refused_and_trims_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        await fill(log, 12)
+        monkeypatch.setattr(engine, "room", lambda _folder: -1)
+        with pytest.raises(LogFull, match=f"{tmp_path}/log.db: the disk is full"):
+            await log.append([b"x"])
+        assert len(await log.read(0)) > 0
+        await log.take_snapshot(100, b"state")
+        await log.trim(100)
+        assert size(tmp_path / "log.db") < 7 * MIB  # every page, for want of room
+        assert log.statistics().failed_commits == 1
+        monkeypatch.undo()
+        assert await log.append([b"y"]) == 12 * 16
+
+
+async def test_the_folder_of_a_log_keeps_a_reserve(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        with pytest.raises(ValueError, match="at most"):
+            await log.append([bytes(256 * MIB + 1)])
+        assert log.next == 0
+
+
+# Damage
+
+
+async def damaged_log(folder: Path, *indexes: int) -> None:
+    """A log of twenty records, a row each, of which these are damaged."""
+    async with open_sqlite_log(folder) as log:
+        for number in range(20):
+            await log.append([b"record %d." % number])
+    for index in indexes:
+        Damage(folder).flip(b"record %d." % index)
+
+
+def files_cut(folder: Path) -> list[Path]:
+    return list(folder.glob("cut-*"))
+
+
+async def test_a_damaged_end_is_cut_saved_and_reported(tmp_path: Path) -> None:
+    await damaged_log(tmp_path, 18, 19)
+    with capture_logs() as logs:
+        async with open_sqlite_log(tmp_path) as log:
+            assert log.next == 20  # what was at an index never comes again
+            assert log.cut is not None
+            assert [row.index for row in log.cut.rows] == [18, 19]
+            assert (log.cut.lost.index, log.cut.lost.count) == (18, 2)
+            assert [record.index for record in await log.read(0)] == list(range(18))
+            assert await log.read(18) == []
+            assert await log.append([b"after"]) == 20
+            assert await log.read(18) == [Record(20, b"after")]
+    (saved,) = files_cut(tmp_path)
+    assert saved.stat().st_mode & 0o777 == 0o600
+    heading, _, rest = saved.read_bytes().partition(b"\n")
+    row = json.loads(heading)
+    assert (row["index"], row["count"]) == (18, 1)
+    assert b"ecord 18." in rest[: row["data"]]  # but for the byte that was damaged
+    assert json.loads(rest[row["data"] + 1 :].partition(b"\n")[0])["index"] == 19
+    assert logs == [
+        {
+            "event": "a damaged end was cut away",
+            "log_level": "warning",
+            "log": str(tmp_path / "log.db"),
+            "first": 18,
+            "records": 2,
+            "saved": str(saved),
+        }
+    ]
+    async with open_sqlite_log(tmp_path) as log:
+        assert log.cut is None
+        assert len(await log.read(0)) == 19
+
+
+async def test_damage_that_is_not_at_the_end_stops_the_start_if_it_is_seen_then(tmp_path: Path) -> None:
+    await damaged_log(tmp_path, 10)
+    place = f"{tmp_path}/log.db: record 10: the checksum does not fit"
+    with pytest.raises(LogDamaged, match=f"{place}; stop Hermes, see `hermes log check`, then `hermes log repair`"):
+        async with open_sqlite_log(tmp_path):
+            pass
+    assert not files_cut(tmp_path)
+
+
+async def test_damage_far_from_the_end_is_found_when_it_is_read_and_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hermes.log.rows.CHECKED_ROWS", 5)
+    await damaged_log(tmp_path, 10)
+    async with open_sqlite_log(tmp_path) as log:
+        assert len(await log.read(0)) == 10  # what is before it is given first
+        with pytest.raises(LogDamaged, match=r"log\.db: record 10: the checksum does not fit; stop Hermes"):
+            await log.read(10)
+        assert len(await log.read(11)) == 9
+        assert await log.append([b"after"]) == 20
+        await log.trim(11)
+        assert len(await log.read(0)) == 10
+
+
+async def test_a_missing_row_is_found_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hermes.log.rows.CHECKED_ROWS", 5)
+    await damaged_log(tmp_path)
+    Damage(tmp_path).execute("DELETE FROM batches WHERE first IN (8, 9)")
+    async with open_sqlite_log(tmp_path) as log:
+        assert len(await log.read(0)) == 8
+        with pytest.raises(LogDamaged, match=r"records 8 to 9: missing"):
+            await log.read(8)
+        with pytest.raises(LogDamaged, match=r"record 9: missing"):
+            await log.read(9)
+        assert [record.index for record in await log.read(10, max_records=1)] == [10]
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE trimmed SET first = 5", "where the log begins: the checksum does not fit"),
+        ("DELETE FROM trimmed", "where the log begins: the checksum does not fit"),
+        ("UPDATE snapshot SET at = 5", "the snapshot: the checksum does not fit"),
+    ],
+)
+async def test_a_log_whose_beginning_or_snapshot_is_damaged_is_not_opened(
+    statement: str, words: str, tmp_path: Path
+) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        await log.append([b"x"] * 9)
+        await log.take_snapshot(3, b"state")
+    Damage(tmp_path).execute(statement)
+    with pytest.raises(LogDamaged, match=rf"log\.db: {words}; stop Hermes, see `hermes log check`"):
+        async with open_sqlite_log(tmp_path):
+            pass
