@@ -92,6 +92,8 @@ class SimulatedClient:
                 request.attempts += 1
                 if not await self._send(client, request):
                     return False
+            if self._chance.random() < self._plan.half_closes:
+                await stream.send_eof()
             for request in requests:
                 answer = await client.answer()
                 self._trace.note("answer", request.name, answer.status)

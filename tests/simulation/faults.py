@@ -93,9 +93,22 @@ class Restart:
         world.restart(down=self.down)
 
 
+@dataclass(frozen=True)
+class Replay:
+    """An operator sends the dead letters again; before, one sink may have been ``cured`` of its dislikes."""
+
+    at: float
+    cured: int | None
+
+    async def strike(self, world: World) -> None:
+        if self.cured is not None:
+            world.sinks[self.cured].cured = True
+        await world.replay_letters()
+
+
 _CLOCK_STEPS = (-86_400, -3, -0.5, 0.5, 3, 86_400)
 
-Fault: TypeAlias = SinkFault | DiskFault | ClockStep | Crash | Restart
+Fault: TypeAlias = SinkFault | DiskFault | ClockStep | Crash | Restart | Replay
 
 
 def make_timetable(chance: Random, duration: float, sinks: int) -> list[Fault]:
@@ -114,6 +127,8 @@ def make_timetable(chance: Random, duration: float, sinks: int) -> list[Fault]:
         faults.append(DiskFault(chance.uniform(0, duration), chance.uniform(0.02, 2), kind))
     steps = chance.choice((0, 0, 0, 1, 2))
     faults += [ClockStep(chance.uniform(0, duration), chance.choice(_CLOCK_STEPS)) for _ in range(steps)]
+    cured = chance.choice((None, 0, sinks - 1))
+    faults += [Replay(chance.uniform(0, duration), cured) for _ in range(chance.choice((0, 0, 1, 2)))]
     ends = chance.choice((0, 1, 2, 3, 5))
     faults += [_make_end(chance, chance.uniform(0, duration)) for _ in range(ends)]
     return sorted(faults, key=lambda fault: fault.at)

@@ -25,6 +25,7 @@ class _Fate:
     """What the clients know of one event. ``open``: attempts to send it that nobody has said took nothing."""
 
     sent: Sent
+    attempts: int = 0
     open: int = 0
     firm: bool = False
     loose: set[int] = field(default_factory=set)
@@ -63,6 +64,7 @@ class Oracle:
     def attempt(self, request: Request) -> None:
         """It is about to be sent: from now on its events may be anywhere."""
         for event in request.events:
+            self._fates[event.id].attempts += 1
             self._fates[event.id].open += 1
 
     def answer(self, request: Request, answer: Answer, life: int) -> bool:
@@ -105,7 +107,7 @@ class Oracle:
             self._check_delivered(request)
 
     def _take_refusal(self, request: Request, answer: Answer, fates: Sequence[_Fate]) -> None:
-        poison = [s for s in self._sinks if s.plan.name in self._awaited and any(s.refuses(f.sent.id) for f in fates)]
+        poison = [s for s in self._sinks if s.plan.name in self._awaited and any(s.is_poison(f.sent.id) for f in fates)]
         if request.ack != "delivered" or not poison:
             self.find(f"{request.name}: 422 without reason: {answer.body!r}")
         if answer.json["durable"]:
@@ -167,7 +169,9 @@ class Oracle:
         for sink in self._sinks:
             name = sink.plan.name
             firm = sum(
-                1 for id_, fate in self._fates.items() if fate.firm and id_ not in sink.stored and not sink.refuses(id_)
+                1
+                for id_, fate in self._fates.items()
+                if fate.firm and id_ not in sink.stored and not sink.is_poison(id_)
             )
             owed[name] = max(0, firm - self._given_up(name, accounts))
         return owed
@@ -186,9 +190,16 @@ class Oracle:
                 self.find(f"{name}: stored more than once: {twice}")
             for row in sink.rows:
                 self._check_event(name, row)
-            if wrong := [id_ for id_ in buried[name] if not sink.refuses(id_)]:
+            if wrong := [id_ for id_ in buried[name] if not sink.is_poison(id_)]:
                 self.find(f"{name}: dead letters that it never refused: {wrong}")
             self._check_missing(sink, buried[name])
+
+    def expect_no_repetition(self) -> None:
+        """Where nothing went wrong, no sink was given an event more often than a client sent it."""
+        for sink in self._sinks:
+            often = [id_ for id_, times in sink.repeated.items() if times >= self._fates[id_].attempts]
+            if often:
+                self.find(f"{sink.plan.name}: delivered again without need: {often}")
 
     def _check_event(self, where: str, event: Event) -> None:
         fate = self._fates.get(event.id)
@@ -206,7 +217,7 @@ class Oracle:
         missing = {
             id_: fate
             for id_, fate in self._fates.items()
-            if (fate.firm or fate.loose) and id_ not in (buried if sink.refuses(id_) else sink.stored)
+            if (fate.firm or fate.loose) and id_ not in sink.stored and not (sink.is_poison(id_) and id_ in buried)
         }
         firm = [id_ for id_, fate in missing.items() if fate.firm]
         if len(firm) > self._given_up(name):

@@ -56,6 +56,8 @@ class ClientPlan:
     """Share of its requests in the middle of which it loses its power, and comes back later."""
     slow: float
     """Share of its requests that it sends in parts, with pauses."""
+    half_closes: float
+    """Share of its requests after which it says that it sends no more, and waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Plan:
     sinks: Sequence[SinkPlan]
     clients: Sequence[ClientPlan]
     timetable: Sequence[Fault]
+    cure: bool
+    """In the end no sink refuses anything any more, and all dead letters are sent again."""
     disk_latency: float
     """Seconds that a sync or a read takes, about."""
     bounds: Mapping[str, int]
@@ -108,6 +112,7 @@ def make_plan(seed: int) -> Plan:
         sinks,
         [_make_client(chance, number, duration) for number in range(chance.randint(1, 5))],
         timetable,
+        chance.random() < 0.5,
         chance.choice((0.0005, 0.005, 0.05)),
         {name: chance.choice(values) for name, values in _BOUNDS.items() if chance.random() < 0.4},
     )
@@ -159,7 +164,7 @@ def _make_sinks(chance: Random) -> list[SinkPlan]:
 
 
 def _make_client(chance: Random, number: int, duration: float) -> ClientPlan:
-    trouble: dict[str, Any] = {"cut": 0.0, "vanishes": 0.0, "slow": 0.0}
+    trouble: dict[str, Any] = {"cut": 0.0, "vanishes": 0.0, "slow": 0.0, "half_closes": 0.0}
     for kind in trouble:
         if chance.random() < 0.4:
             trouble[kind] = chance.uniform(0.02, 0.4)

@@ -80,6 +80,7 @@ async def _run(world: World) -> None:
     plan, oracle = world.plan, world.oracle
     async with trio.open_nursery() as service:
         service.start_soon(world.run_service)
+        service.start_soon(_audit, world)
         async with trio.open_nursery() as faults:
             for fault in plan.timetable:
                 faults.start_soon(_strike, fault, world)
@@ -91,14 +92,34 @@ async def _run(world: World) -> None:
         world.trace.note("calm")
         await trio.sleep(max(sink.delivery.breaker_open for sink in plan.sinks))
         await _drain(world)
+        if plan.cure:
+            await _cure(world)
         await _pass_a_fresh_event(world)
         await _drain(world)
+        _expect_room(world, await world.wait_up())
         world.restart(down=0.0)
         await _expect_nothing_owed(world)
-        world.finish()
+        await world.finish()
+        service.cancel_scope.cancel()
     if not oracle.lives[-1].clean:
         oracle.find("the last stop was not clean")
     oracle.judge([(letter.sink, letter.event) for letter in kept_letters(world.disk)])
+    if not plan.timetable:
+        oracle.expect_no_repetition()
+
+
+async def _audit(world: World) -> None:
+    """Look at the service while it works: what it counts is never negative, and its bounds hold."""
+    settings = world.plan.settings
+    while True:
+        await trio.sleep(_LOOK_SECONDS)
+        running = world.life.running if world.life is not None else None
+        if running is None:
+            continue
+        if any(account.in_flight < 0 for account in _accounts(running)):
+            world.oracle.find(f"more outcomes than events: {_accounts(running)}")
+        if not 0 <= running.intake.admission.events <= settings.queue_size:
+            world.oracle.find(f"{running.intake.admission.events} events in a queue of {settings.queue_size}")
 
 
 async def _strike(fault: Fault, world: World) -> None:
@@ -124,6 +145,19 @@ def _accounts(running: Running) -> list[Account]:
     return [delivery.account() for delivery in running.deliveries]
 
 
+async def _cure(world: World) -> None:
+    """Nothing is poison any more: the dead letters of all sinks are delivered, and none is left."""
+    for sink in world.sinks:
+        sink.cured = True
+    with trio.move_on_after(_DRAIN_SECONDS) as scope:
+        while kept_letters(world.disk):
+            await world.wait_up()
+            await world.replay_letters()
+            await trio.sleep(_LOOK_SECONDS)
+    if scope.cancelled_caught:
+        world.oracle.find(f"{len(kept_letters(world.disk))} dead letters could not be replayed")
+
+
 async def _pass_a_fresh_event(world: World) -> None:
     """After all that, the service has to work."""
     event = make_event(world.plan.random("fresh"), "fresh")
@@ -144,6 +178,13 @@ async def _post(world: World, request: Request) -> bool:
     answer = await Client(stream, _FRESH_SECONDS).ask(request.data)
     await stream.aclose()
     return world.oracle.answer(request, answer, stream.life)
+
+
+def _expect_room(world: World, running: Running) -> None:
+    """Nothing is under way, so nothing holds room."""
+    admission = running.intake.admission
+    if admission.events or admission.bytes:
+        world.oracle.find(f"nothing is under way, and yet {admission.events} events, {admission.bytes} bytes hold room")
 
 
 async def _expect_nothing_owed(world: World) -> None:

@@ -71,13 +71,18 @@ class SimulatedSink:
     repeated: Counter[str] = field(default_factory=Counter)
     confirmed: int = 0
     complaints: list[str] = field(default_factory=list)
+    cured: bool = False
     has_key: ClassVar[bool] = True
     session: Session | None = None
 
-    def refuses(self, event_id: str) -> bool:
-        """Whether this event is poison for this sink."""
+    def is_poison(self, event_id: str) -> bool:
+        """Whether the sink refuses this event, until it is ``cured``."""
         poisonous = self.plan.poisonous
         return poisonous > 0 and sum(f"{self.plan.name}/{event_id}".encode()) % poisonous == 0
+
+    def refuses(self, event_id: str) -> bool:
+        """Whether the sink refuses this event now."""
+        return not self.cured and self.is_poison(event_id)
 
     def commit(self, events: list[Event]) -> None:
         """Store what is new."""
@@ -130,7 +135,8 @@ class Session:
         machine = self._machine
         events = list(batch)
         self._check(events)
-        good = [event for event in events if not machine.refuses(event.id)]
+        refused = {index: "poison" for index, event in enumerate(events) if machine.refuses(event.id)}
+        good = [event for index, event in enumerate(events) if index not in refused]
         mood = machine.mood if machine.mood is not Mood.FLAKY else machine.random.choice(_FLAKY)
         machine.trace.note("sink", machine.plan.name, "write", len(events), mood.value)
         self._running += 1
@@ -142,9 +148,9 @@ class Session:
             raise
         finally:
             self._running -= 1
-        machine.confirmed += len(good)
-        if len(good) < len(events):
-            raise BatchRejected({index: "poison" for index, event in enumerate(events) if machine.refuses(event.id)})
+        machine.confirmed += len(events) - len(refused)
+        if refused:
+            raise BatchRejected(refused)
 
     async def _answer(self, mood: Mood, good: list[Event]) -> None:
         """Commit at a moment that the mood decides, and return or raise as it does."""

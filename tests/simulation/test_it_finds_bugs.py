@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from hermes.ack import Outcome, Receipt
+from hermes.engine.admission import Admission
 from hermes.engine.calls import SinkCalls
 from hermes.engine.journal import EventJournal
 from hermes.engine.journal_record import encode_chunk
@@ -23,8 +24,8 @@ from hermes.engine.progress import Progress, ProgressState
 from hermes.errors import LogUnavailable, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.http.connection import Connection
+from hermes.http.head import Head
 from hermes.http.pending import Pending
-from hermes.http.response import Response
 from hermes.log.rows import encode_rows
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.log import SimulatedLog
@@ -68,7 +69,7 @@ def a_cursor_saved_too_far() -> AbstractContextManager[Any]:
 
 def a_trim_too_far() -> AbstractContextManager[Any]:
     trim = SimulatedLog.trim
-    return mock.patch.object(SimulatedLog, "trim", lambda self, to_index: trim(self, to_index + 1))
+    return mock.patch.object(SimulatedLog, "trim", lambda self, to_index: trim(self, to_index + 5))
 
 
 def a_start_that_replays_nothing() -> AbstractContextManager[Any]:
@@ -113,6 +114,10 @@ def dead_letters_that_are_not_synced() -> AbstractContextManager[Any]:
     return mock.patch.object(SimulatedDeadLetters, "_change", hasty)
 
 
+def dead_letters_replayed_into_nothing() -> AbstractContextManager[Any]:
+    return mock.patch.object(SinkCalls, "redeliver", mock.AsyncMock())
+
+
 def a_journal_that_tidies_payloads() -> AbstractContextManager[Any]:
     def tidy(chunk: Chunk, first: int) -> bytes:
         for event in chunk.events:
@@ -134,15 +139,19 @@ def an_account_that_counts_twice() -> AbstractContextManager[Any]:
     return mock.patch.object(Ledger, "deliver", lambda self, count: deliver(self, count + (count == 3)))
 
 
+def room_that_is_not_given_back() -> AbstractContextManager[Any]:
+    leave = Admission.leave
+    return mock.patch.object(Admission, "leave", lambda self, count, size, now: leave(self, count, size - 1, now))
+
+
 def answers_out_of_order() -> AbstractContextManager[Any]:
-    fill = Connection._fill
+    wait = Connection._wait
 
-    def hasty(self: Connection, pending: Pending, response: Response) -> None:
-        self.waiting.remove(pending)
-        self.waiting.appendleft(pending)
-        fill(self, pending, response)
+    def newest_first(self: Connection, head: Head, pending: Pending) -> None:
+        wait(self, head, pending)
+        self.waiting.rotate(1)
 
-    return mock.patch.object(Connection, "_fill", hasty)
+    return mock.patch.object(Connection, "_wait", newest_first)
 
 
 BUGS: Mapping[Bug, str] = {
@@ -156,14 +165,17 @@ BUGS: Mapping[Bug, str] = {
     a_failed_write_taken_for_a_success: "lost, though promised",
     dead_letters_that_are_thrown_away: "lost, though promised",
     dead_letters_that_are_not_synced: "lost, though promised",
+    dead_letters_replayed_into_nothing: "lost, though promised",
     a_journal_that_tidies_payloads: "changed",
     delivered_said_when_the_first_sink_has_it: "said to be delivered",
     an_account_that_counts_twice: "but the sink has confirmed",
+    room_that_is_not_given_back: "hold room",
     answers_out_of_order: "answered with the id",
 }
 """Each bug, and words of what is found."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_it_finds(bug: Bug) -> None:
     with bug():

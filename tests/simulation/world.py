@@ -17,7 +17,8 @@ import trio
 
 from hermes.app import Running, serve
 from hermes.config import Settings
-from hermes.dead_letters import DeadLetters
+from hermes.dead_letters import DeadLetters, Selection
+from hermes.dead_letters.replay import Target, replay
 from hermes.errors import LogUnavailable
 from hermes.log import Log
 from hermes.world import World as Outside
@@ -53,7 +54,7 @@ class Life:
         self._scope = trio.CancelScope()
         self._mount = world.disk.mount()
         self._listener = world.network.listen(number)
-        self._log: SimulatedLog | None = None
+        self._visits: list[trio.CancelScope] = []
 
     @property
     def ending(self) -> bool:
@@ -107,6 +108,30 @@ class Life:
         for sink in world.sinks:
             sink.disconnect()
         self._scope.cancel()
+        self._end_visits()
+
+    def end(self) -> None:
+        """Ask it to stop gracefully."""
+        self.stop.set()
+        self._end_visits()
+
+    async def replay_letters(self, running: Running) -> None:
+        """What an operator does: send all dead letters to their sinks again. It ends when the life does."""
+        targets = {each.name: Target(each.redeliver, each.max_batch) for each in running.deliveries}
+        token = _LIFE.set(self)
+        try:
+            with trio.CancelScope() as visit:
+                self._visits.append(visit)
+                for replayed in await replay(running.dead_letters, Selection(), targets):
+                    self._world.trace.note("replayed", replayed)
+        except LogUnavailable:
+            self._world.trace.note("not replayed")
+        finally:
+            _LIFE.reset(token)
+
+    def _end_visits(self) -> None:
+        for visit in self._visits:
+            visit.cancel()
 
     def _check_end(self) -> None:
         if left := [stream.number for stream in self._listener.accepted if not stream.closed]:
@@ -202,12 +227,18 @@ class World:
         """Stop the present life gracefully; the next one comes ``down`` seconds after its end."""
         if self.life is not None:
             self._down = down
-            self.life.stop.set()
+            self.life.end()
 
-    def finish(self) -> None:
-        """Stop the present life gracefully; it is the last."""
+    async def replay_letters(self) -> None:
+        """Replay the dead letters, if there is a life that can do it."""
+        if self.life is not None and self.life.running is not None and not self.life.ending:
+            await self.life.replay_letters(self.life.running)
+
+    async def finish(self) -> None:
+        """Stop the present life gracefully, and return when it has ended. It is the last."""
         self._finished = True
         self.restart(down=0.0)
+        await until(lambda: self.life is None)
 
     async def wait_up(self) -> Running:
         """The present life, or the next, as soon as it is up and not about to end."""
