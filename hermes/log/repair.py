@@ -51,8 +51,9 @@ def is_unfinished(folder: Path) -> bool:
 
 def finish(folder: Path) -> Path:
     """Move the damaged database aside and the repaired one in its place; return where the damaged one is now."""
-    made = time.gmtime((folder / REPAIRED).stat().st_mtime)  # the same name when it is done a second time
-    aside = f"{DATABASE}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', made)}"
+    made = (folder / REPAIRED).stat().st_mtime_ns  # the same name when it is done a second time
+    second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made // 10**9))
+    aside = f"{DATABASE}.damaged-{second}.{made % 10**9 // 1000:06}Z"
     for sidecar in _SIDECARS:
         if (folder / f"{DATABASE}{sidecar}").exists():
             (folder / f"{DATABASE}{sidecar}").rename(folder / f"{aside}{sidecar}")

@@ -15,7 +15,7 @@ What a failed fsync means: Linux reports it once and then takes the pages for cl
   log only after a sync of the database that succeeded.
 - A new process folds what it finds before the first append: that writes and syncs everything once more.
 
-Used by the event journal; `open_sqlite_log` is the plugin's factory.
+Used by the event journal, with DURABILITY=disk.
 """
 
 from __future__ import annotations
@@ -104,19 +104,18 @@ class SqliteLog:
         """Forget every record below ``to_index``; the file shrinks when it is worth it. Raises as `Log.trim` says."""
         ends_there = to_index >= self.next
         to_index = max(self.first, min(to_index, self.next))
-        move = partial(tables.move_trim_point, to_index=to_index, name=self._name)
-        self.first, self._first_offset = max(
-            (self.first, self._first_offset), await self._change(move, tables.PAGE_BYTES)
-        )
-        delete = partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)
-        while await self._change(delete, tables.DELETE_PAGES * tables.PAGE_BYTES):
+        moved = await self._change(partial(tables.move_trim_point, to_index=to_index, name=self._name))
+        self.first, self._first_offset = max((self.first, self._first_offset), moved)
+        while await self._change(partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)):
+            self._unfolded += tables.DELETE_PAGES * tables.PAGE_BYTES
             await self._fold_if_due()
         await self._shrink()
 
     async def take_snapshot(self, index: int, state: bytes) -> None:
         """Keep ``state`` in the place of the last snapshot. Raises as `Log.take_snapshot` says."""
-        await self._change(partial(tables.take_snapshot, index=index, state=state), len(state) + tables.PAGE_BYTES)
+        await self._change(partial(tables.take_snapshot, index=index, state=state))
         self.snapshot = Snapshot(index, state)
+        self._unfolded += len(state) + tables.PAGE_BYTES
 
     def statistics(self) -> LogStatistics:
         """What the log holds and has done."""
@@ -148,46 +147,47 @@ class SqliteLog:
             tables.insert(connection, encode_rows(index, offset, records))
 
         try:
-            await self._change(write, will_write)
+            await self._change(write)
         except LogFull:
             if not self._unfolded:
                 raise
             with suppress(LogUnavailable):
                 await self._fold("TRUNCATE")  # then the same room is not needed twice
-            await self._change(write, will_write)
+            await self._change(write)
         self._next_offset += size
+        self._unfolded += will_write
 
     async def _shrink(self) -> None:
         """Give free pages of the database back, if it is worth it. What moves pages needs room itself."""
         low = await self._run(self._reader, lambda _: room(self._folder) < LOW_ROOM)
         pages = tables.SHRINK_PAGES // 4 if low else tables.SHRINK_PAGES
         shrunk = False
-        while await self._change(partial(tables.shrink, pages=pages, at_once=low), pages * tables.PAGE_BYTES):
+        while await self._change(partial(tables.shrink, pages=pages, at_once=low)):
             shrunk = True
+            self._unfolded += pages * tables.PAGE_BYTES
             await (self._fold("PASSIVE") if low else self._fold_if_due())
         if shrunk:
             await self._fold("TRUNCATE")
 
-    async def _change(self, function: Callable[[sqlite3.Connection], ResultT], size: int) -> ResultT:
-        """Run a transaction that adds about ``size`` bytes to the write-ahead log. Cancelled, it has not begun."""
+    async def _change(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        """Run a transaction, whole or not at all; one that is cancelled has not begun."""
 
         def change(connection: sqlite3.Connection) -> ResultT:
             try:
                 return function(connection)
-            except sqlite3.OperationalError:
-                with suppress(sqlite3.OperationalError):
-                    tables.count_failure(connection)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # then nothing was written
+                    with suppress(sqlite3.OperationalError):
+                        tables.count_failure(connection)
                 raise
 
-        result = await self._run(self._writer, change)
-        self._unfolded += size
-        return result
+        return await self._run(self._writer, change)
 
     async def _fold_after_append(self) -> None:
-        """The append has succeeded, so a failure here is not its; those that come are refused if it goes on."""
+        """The append has succeeded, so a failure here is not its own; if it goes on, those that come are refused."""
         try:
             await self._fold_if_due()
-        except LogUnavailable as error:
+        except (LogUnavailable, LogDamaged) as error:
             self._fold_at = self._unfolded + FOLD_BYTES
             _log.warning("the write-ahead log cannot be folded into the database", log=self._name, reason=str(error))
 

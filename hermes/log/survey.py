@@ -2,8 +2,8 @@
 
 SQLite is asked first. Where it or a checksum says that something is wrong, the bytes of the file are gone through as
 well (`hermes.log.salvage`). Invariants: what is kept has a right checksum; every index between the first and the next
-is kept or named as lost; no fault means that the log can be opened and read to its end. Called by ``hermes log check``
-and ``hermes log repair``, who hold the folder's lock. Blocking.
+is kept or named as lost; no fault means that the log can be opened and read to its end. Of each row some 300 bytes are
+held in memory. Called by ``hermes log check`` and ``hermes log repair``, who hold the folder's lock. Blocking.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from hermes.errors import LogDamaged
 from hermes.log.contract import Record, Snapshot
 from hermes.log.rows import ADVICE, MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
-from hermes.sqlite import Schema, at_one_moment, transaction
+from hermes.sqlite import LOCK_TIMEOUT, Schema, at_one_moment, transaction
 
 PAGE_BYTES = 16384
 
@@ -26,6 +26,9 @@ DELETE_BYTES = 8 * 2**20
 DELETE_ROWS = 500
 DELETE_PAGES = 64
 """The most that one slice of a trim deletes: a few milliseconds."""
+
+FOLD_PATIENCE = 100
+"""Milliseconds, in which no append is committed."""
 
 SHRINK_PAGES = 256
 SPARE_PAGES = 512
@@ -240,9 +243,14 @@ def shrink(connection: sqlite3.Connection, pages: int, at_once: bool) -> bool:
 def fold(connection: sqlite3.Connection, mode: str) -> int:
     """Copy the write-ahead log into the database and sync it; return how many of its pages are left to copy.
 
-    ``mode`` as SQLite names them: ``PASSIVE`` waits for nobody, ``TRUNCATE`` also gives the room back.
+    ``mode`` as SQLite names them: ``PASSIVE`` waits for nobody, ``TRUNCATE`` also gives the room back, if it has not to
+    wait for readers for long: `hermes log inspect` may be one of them.
     """
-    _, pages, folded = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {FOLD_PATIENCE}")
+    try:
+        _, pages, folded = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}")
     return int(pages - folded)
 
 

@@ -6,12 +6,12 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
-from hermes import sqlite as databases
 from hermes.errors import ConfigError, LogDamaged, LogFull, LogUnavailable, StaleWriter
 from hermes.log import Record, Snapshot, tables
 from hermes.log import sqlite as engine
@@ -199,7 +199,7 @@ async def test_a_database_that_is_not_ours_is_left_alone(statement: str, words: 
 async def test_while_another_program_holds_the_database_appends_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr(tables, "LOCK_TIMEOUT", 0.01)
     async with open_sqlite_log(tmp_path) as log:
         with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -229,11 +229,36 @@ async def test_without_room_appends_are_refused_and_trims_are_not(
         assert await log.append([b"y"]) == 12 * 16
 
 
-async def test_the_folder_of_a_log_keeps_a_reserve(tmp_path: Path) -> None:
+async def test_a_record_that_no_engine_takes_is_refused(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path) as log:
         with pytest.raises(ValueError, match="at most"):
             await log.append([bytes(256 * MIB + 1)])
         assert log.next == 0
+
+
+@pytest.mark.parametrize(("total_mib", "reserve_mib"), [(100_000, 16), (256, 16), (64, 4)])
+def test_a_reserve_of_the_disk_is_left_alone(
+    total_mib: int, reserve_mib: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SimpleNamespace(f_frsize=4096, f_blocks=total_mib * MIB // 4096, f_bavail=50 * MIB // 4096)
+    monkeypatch.setattr("os.statvfs", lambda _path: disk)
+    assert engine.room(tmp_path) == (50 - reserve_mib) * MIB
+
+
+async def test_who_looks_at_the_database_holds_up_no_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "FOLD_BYTES", 1)
+    async with open_sqlite_log(tmp_path) as log:
+        await log.append([b"a"])
+        with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM batches").fetchone()
+            with trio.fail_after(3):  # SQLite would wait for five seconds
+                await fill(log, 12)
+                await log.trim(log.next)
+            assert size(tmp_path / "log.db-wal") > 12 * MIB
+        await log.append([b"b"])
+        await log.append([b"c"])
+        assert len(await log.read(0)) == 2
 
 
 # Damage
