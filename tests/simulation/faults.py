@@ -66,7 +66,8 @@ class Crash:
     """The process is killed, so many steps of its tasks after the moment; with it the machine, if it is the ``power``.
 
     Only steps count while the disk writes to the file ``while_writing``, if that is given. The next process starts
-    ``down`` seconds later, and is killed ``again`` so many steps after its start.
+    ``down`` seconds later, and is killed ``again`` so many steps after its start. ``stopping``: at the moment a graceful
+    stop begins, and does not come to its end.
     """
 
     at: float
@@ -75,11 +76,14 @@ class Crash:
     down: float
     while_writing: str | None = None
     again: int | None = None
+    stopping: bool = False
 
     async def strike(self, world: World) -> None:
         world.arm(self)
+        if self.stopping:
+            world.restart(down=self.down)
         if self.again is not None:
-            world.arm_next_life(replace(self, steps=self.again, while_writing=None, again=None))
+            world.arm_next_life(replace(self, steps=self.again, while_writing=None, again=None, stopping=False))
 
 
 @dataclass(frozen=True)
@@ -141,4 +145,4 @@ def _make_end(chance: Random, at: float) -> Fault:
     file = chance.choice((None, "log", "log", "log-meta", "letters"))
     steps = chance.randint(0, 5 if file else 400)
     again = chance.randint(1, 300) if chance.random() < 0.3 else None
-    return Crash(at, steps, chance.random() < 0.6, down, file, again)
+    return Crash(at, steps, chance.random() < 0.6, down, file, again, stopping=chance.random() < 0.2)

@@ -62,10 +62,10 @@ class ClientPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that happens by intention."""
+    """All that happens by intention. Each life of the service gets the next of the ``settings``, in turn."""
 
     seed: int
-    settings: Settings
+    settings: Sequence[Settings]
     sinks: Sequence[SinkPlan]
     clients: Sequence[ClientPlan]
     timetable: Sequence[Fault]
@@ -81,13 +81,7 @@ class Plan:
         return Random(f"{self.seed}/{part}")
 
     def __str__(self) -> str:
-        defaults = Settings()
-        changed = {
-            name: value
-            for name in Settings.__struct_fields__
-            if (value := getattr(self.settings, name)) != getattr(defaults, name)
-        }
-        lines = [f"settings {' '.join(f'{name}={value}' for name, value in changed.items())}"]
+        lines = [f"settings {_describe(settings)}" for settings in self.settings]
         lines.append(f"bounds {' '.join(f'{name}={value}' for name, value in self.bounds.items())}")
         lines += map(str, self.sinks)
         lines += map(str, self.clients)
@@ -99,16 +93,16 @@ def make_plan(seed: int) -> Plan:
     """The plan of a seed."""
     chance = Random(f"{seed}/plan")
     duration = chance.uniform(2, 15)
-    settings, sinks = _make_settings(chance), _make_sinks(chance)
+    first, sinks = _make_settings(chance), _make_sinks(chance)
     timetable = make_timetable(chance, duration, len(sinks))
     if chance.random() < 0.15:
-        settings = structs.replace(settings, durability="disk", journal_max_bytes=chance.choice((3_000, 8_000)))
+        first = structs.replace(first, durability="disk", journal_max_bytes=chance.choice((3_000, 8_000)))
         sinks = [replace(sink, delivery=structs.replace(sink.delivery, required=sink is sinks[0])) for sink in sinks]
         crowding = [SinkFault(chance.uniform(0, 1), duration, number, Mood.DOWN) for number in range(1, len(sinks))]
         timetable = sorted([*timetable, *crowding], key=lambda fault: fault.at)
     return Plan(
         seed,
-        settings,
+        [first, _change_settings(chance, first)],
         sinks,
         [_make_client(chance, number, duration) for number in range(chance.randint(1, 5))],
         timetable,
@@ -138,6 +132,20 @@ def _make_settings(chance: Random) -> Settings:
     )
 
 
+def _change_settings(chance: Random, settings: Settings) -> Settings:
+    """What an operator may make of them between two lives, or not."""
+    if chance.random() < 0.6:
+        return settings
+    others = _make_settings(chance)
+    return structs.replace(others, durability=settings.durability, journal_max_bytes=settings.journal_max_bytes)
+
+
+def _describe(settings: Settings) -> str:
+    default = Settings()
+    values = {name: getattr(settings, name) for name in Settings.__struct_fields__}
+    return " ".join(f"{name}={value}" for name, value in values.items() if value != getattr(default, name))
+
+
 def _make_sinks(chance: Random) -> list[SinkPlan]:
     return [
         SinkPlan(
@@ -154,7 +162,7 @@ def _make_sinks(chance: Random) -> list[SinkPlan]:
                 catch_up_floor=chance.choice((50, 1000, 50_000)),
                 catch_up_order=chance.choice(("oldest", "interleaved")),
             ),
-            max_batch=chance.choice((1, 4, 30, 1000)),
+            max_batch=chance.choice(((1,), (4,), (30,), (1000,), (30, 4), (1, 1000))),
             concurrency=chance.choice((1, 1, 2, 4)),
             latency=chance.choice((0.001, 0.01, 0.05)),
             poisonous=chance.choice((0, 0, 7, 20)),

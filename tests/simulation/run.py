@@ -110,16 +110,15 @@ async def _run(world: World) -> None:
 
 async def _audit(world: World) -> None:
     """Look at the service while it works: what it counts is never negative, and its bounds hold."""
-    settings = world.plan.settings
     while True:
         await trio.sleep(_LOOK_SECONDS)
-        running = world.life.running if world.life is not None else None
-        if running is None:
+        life = world.life
+        if life is None or (running := life.running) is None:
             continue
         if any(account.in_flight < 0 for account in _accounts(running)):
             world.oracle.find(f"more outcomes than events: {_accounts(running)}")
-        if not 0 <= running.intake.admission.events <= settings.queue_size:
-            world.oracle.find(f"{running.intake.admission.events} events in a queue of {settings.queue_size}")
+        if not 0 <= running.intake.admission.events <= life.settings.queue_size:
+            world.oracle.find(f"{running.intake.admission.events} events in a queue of {life.settings.queue_size}")
 
 
 async def _strike(fault: Fault, world: World) -> None:

@@ -8,7 +8,7 @@ neither can the service. What the service does wrong towards the sink is a compl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -45,11 +45,14 @@ _FLAKY = (Mood.UP, Mood.UP, Mood.SLOW, Mood.DOWN, Mood.HALF_DONE, Mood.PARTIAL)
 
 @dataclass(frozen=True)
 class SinkPlan:
-    """What the seed decides about a sink. ``latency`` of a commit in seconds; ``poisonous``: one id in so many."""
+    """What the seed decides about a sink. ``latency`` of a commit in seconds; ``poisonous``: one id in so many.
+
+    Each life of the service gets the next ``max_batch``, in turn.
+    """
 
     name: str
     delivery: DeliverySettings
-    max_batch: int
+    max_batch: Sequence[int]
     concurrency: int
     latency: float
     poisonous: int
@@ -97,13 +100,13 @@ class SimulatedSink:
             self.stored.setdefault(event.id, row)
         self.trace.note("sink", self.plan.name, "committed", len(events), len(self.stored))
 
-    def configured(self) -> ConfiguredSink:
+    def configured(self, life: int) -> ConfiguredSink:
         """The sink as a life of the service gets it."""
 
         @asynccontextmanager
         async def open_session(*_: object) -> AsyncIterator[Session]:
             await trio.lowlevel.checkpoint()
-            self.session = Session(self)
+            self.session = Session(self, life)
             yield self.session
 
         return ConfiguredSink(self.plan.name, SinkPlugin(open_session), NoSettings(), self.plan.delivery)
@@ -121,8 +124,8 @@ class SimulatedSink:
 class Session:
     """The sink as one life of the service sees it. From a life that is ``dead`` no call comes through."""
 
-    def __init__(self, machine: SimulatedSink) -> None:
-        self.max_batch = machine.plan.max_batch
+    def __init__(self, machine: SimulatedSink, life: int) -> None:
+        self.max_batch = machine.plan.max_batch[life % len(machine.plan.max_batch)]
         self.concurrency = machine.plan.concurrency
         self.dead = False
         self._machine = machine

@@ -47,6 +47,7 @@ class Life:
 
     def __init__(self, world: World, number: int) -> None:
         self.number = number
+        self.settings = world.plan.settings[number % len(world.plan.settings)]
         self.stop = trio.Event()
         self.running: Running | None = None
         self.crashed_at: float | None = None
@@ -70,12 +71,12 @@ class Life:
         """Live until the service ends, of whatever."""
         world, clean = self._world, None
         world.trace.note("start", self.number)
-        sinks = [sink.configured() for sink in world.sinks]
+        sinks = [sink.configured(self.number) for sink in world.sinks]
         outside = Outside(self._open_log, self._open_dead_letters, [self._listener])
         token = _LIFE.set(self)
         try:
             with self._scope:
-                clean = await serve(world.plan.settings, sinks, self.stop, self, outside)
+                clean = await serve(self.settings, sinks, self.stop, self, outside)
         except LogUnavailable:
             if self.running is not None or not world.disk.trouble.any:
                 raise
@@ -185,7 +186,7 @@ class World:
         self.network = Network(plan.random("network"), trace)
         self.sinks = [SimulatedSink(sink, plan.random(f"sink {sink.name}"), trace) for sink in plan.sinks]
         awaited = [sink.name for sink in plan.sinks if sink.delivery.required] or [plan.sinks[0].name]
-        self.oracle = Oracle(self.sinks, awaited, durable=plan.settings.durability == "disk")
+        self.oracle = Oracle(self.sinks, awaited, durable=plan.settings[0].durability == "disk")
         self.life: Life | None = None
         self._lives = 0
         self._down = 0.0
