@@ -66,6 +66,10 @@ class Service:
     async def _run(self, task_status: trio.TaskStatus[Running]) -> None:
         plugin = ConfiguredSink("scripted", self.sink.plugin(), NoSettings(), self.delivery)
         self.clean = await serve(self.settings, [plugin], self._stop, task_status)
+        for delivery in self.running.deliveries:
+            account = delivery.account()
+            assert account.balanced, account
+            assert account.in_flight == 0, account
         self._ended.set()
 
 

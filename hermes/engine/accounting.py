@@ -57,6 +57,8 @@ class Books:
     def _close(self, delivery: Delivery) -> Account:
         delivery.abandon(self.intake.accepted)
         account = delivery.account()
+        if account.in_flight or not account.balanced:
+            _log.critical("the books do not balance, which is a bug of Hermes", **account.to_dict())
         lost = account.dropped.get("shutdown", 0)
         worth_a_look = any(account.dropped.values()) or account.dead_lettered or account.spilled
         write = _log.error if lost else _log.warning if worth_a_look else _log.info

@@ -33,6 +33,12 @@ class Account:
         """Events whose outcome is not known yet."""
         return self.accepted - self.delivered - self.dead_lettered - self.spilled - sum(self.dropped.values())
 
+    @property
+    def balanced(self) -> bool:
+        """Whether the equation can hold: nothing was counted twice, so that no part of it is below zero."""
+        parts = (self.replayed, self.delivered, self.dead_lettered, self.spilled, self.in_flight)
+        return min(*parts, *self.dropped.values()) >= 0
+
     def to_dict(self) -> dict[str, object]:
         """The sums as plain values, for a log line or JSON."""
         return asdict(self) | {"in_flight": self.in_flight}

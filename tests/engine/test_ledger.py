@@ -60,3 +60,12 @@ def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
         "dropped": {"unavailable": 2},
         "in_flight": 2,
     }
+
+
+def test_an_account_that_counts_an_event_twice_is_not_balanced() -> None:
+    ledger = Ledger("fake", SinkMetrics())
+    ledger.accept(2)
+    ledger.deliver(2)
+    assert ledger.account().balanced
+    ledger.drop(1, "shutdown")
+    assert not ledger.account().balanced
