@@ -66,8 +66,8 @@ class Crash:
     """The process is killed, so many steps of its tasks after the moment; with it the machine, if it is the ``power``.
 
     Only steps count while the disk writes to the file ``while_writing``, if that is given. The next process starts
-    ``down`` seconds later, and is killed ``again`` so many steps after its start. ``stopping``: at the moment a graceful
-    stop begins, and does not come to its end.
+    ``down`` seconds later, and is killed ``again`` so many steps after its start. ``stopping``: at the moment a
+    graceful stop begins, and does not come to its end.
     """
 
     at: float

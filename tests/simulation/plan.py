@@ -95,11 +95,9 @@ def make_plan(seed: int) -> Plan:
     duration = chance.uniform(2, 15)
     first, sinks = _make_settings(chance), _make_sinks(chance)
     timetable = make_timetable(chance, duration, len(sinks))
-    if chance.random() < 0.15:
-        first = structs.replace(first, durability="disk", journal_max_bytes=chance.choice((3_000, 8_000)))
-        sinks = [replace(sink, delivery=structs.replace(sink.delivery, required=sink is sinks[0])) for sink in sinks]
-        crowding = [SinkFault(chance.uniform(0, 1), duration, number, Mood.DOWN) for number in range(1, len(sinks))]
-        timetable = sorted([*timetable, *crowding], key=lambda fault: fault.at)
+    if len(sinks) > 1 and chance.random() < 0.4:
+        first, sinks, outages = _crowd(chance, first, sinks, duration)
+        timetable = sorted([*timetable, *outages], key=lambda fault: fault.at)
     return Plan(
         seed,
         [first, _change_settings(chance, first)],
@@ -130,6 +128,21 @@ def _make_settings(chance: Random) -> Settings:
         idle_timeout=chance.choice((1.0, 10.0)),
         write_timeout=2.0,
     )
+
+
+def _crowd(
+    chance: Random, settings: Settings, sinks: Sequence[SinkPlan], duration: float
+) -> tuple[Settings, list[SinkPlan], list[SinkFault]]:
+    """Sinks that nobody waits for are down for long, and neither memory nor the journal has room for what they miss."""
+    settings = structs.replace(
+        settings, durability="disk", queue_size=MOST_EVENTS, journal_max_bytes=chance.choice((3_000, 8_000))
+    )
+    crowded = [
+        replace(sink, delivery=structs.replace(sink.delivery, required=sink is sinks[0]), max_batch=(4,))
+        for sink in sinks
+    ]
+    outages = [SinkFault(chance.uniform(0, 1), duration, number, Mood.DOWN) for number in range(1, len(sinks))]
+    return settings, crowded, outages
 
 
 def _change_settings(chance: Random, settings: Settings) -> Settings:
@@ -167,7 +180,7 @@ def _make_sinks(chance: Random) -> list[SinkPlan]:
             latency=chance.choice((0.001, 0.01, 0.05)),
             poisonous=chance.choice((0, 0, 7, 20)),
         )
-        for name in ("alpha", "beta", "gamma")[: chance.choice((1, 1, 2, 3))]
+        for name in ("alpha", "beta", "gamma")[: chance.choice((1, 2, 2, 3))]
     ]
 
 
