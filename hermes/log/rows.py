@@ -98,7 +98,7 @@ def encode_rows(index: int, offset: int, records: Sequence[bytes]) -> Iterator[R
     """These records as rows of about `ROW_BYTES`, each of one record at least."""
     start = size = 0
     for place, record in enumerate(records):
-        if size and size + len(record) > ROW_BYTES:
+        if place > start and size + len(record) > ROW_BYTES:
             yield encode_row(index + start, offset, records[start:place])
             offset += size
             start, size = place, 0

@@ -185,9 +185,9 @@ def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) ->
     with transaction(connection):
         first, first_offset = trim_point(connection, name)
         row = connection.execute(
-            "SELECT first, count, offset, length(data), substr(data, 1, 4 * min(count, ?1 - first)) "
-            "FROM batches WHERE first < ?1 ORDER BY first DESC LIMIT 1",
-            (to_index,),
+            "SELECT first, count, offset, length(data), substr(data, 1, 4 * min(count, :to - first)) "
+            "FROM batches WHERE first < :to ORDER BY first DESC LIMIT 1",
+            {"to": to_index},
         ).fetchone()
         if row is not None and to_index > first:
             index, count, offset, length, head = row
