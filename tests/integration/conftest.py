@@ -54,6 +54,22 @@ def own_postgres_server() -> Iterator[PostgresServer]:
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def patient_postgres_server() -> Iterator[PostgresServer]:
+    """The server behind `mortal_postgres_server`: to make and remove one takes longer than most tests."""
+    server = start_postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def mortal_postgres_server(patient_postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """A running server to stop and kill: no other test uses it now, but others have. Take a new database of it."""
+    yield patient_postgres_server
+    if not patient_postgres_server.running:
+        patient_postgres_server.start()
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start the program with these variables, in an empty folder; whatever still runs afterwards is killed."""

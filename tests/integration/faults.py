@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import NoReturn
 import pytest
 
 PATIENCE = 20.0
+LET_GO_SECONDS = 2.0
 LOOK_SECONDS = 0.01
 
 
@@ -60,8 +62,17 @@ def failing_syncs(pid: int, folder: Path) -> Iterator[None]:
             _wait_attached(process, pid, log.name)
             yield
         finally:
-            process.terminate()  # it lets go of the process first
-            process.wait(PATIENCE)
+            _let_go(process)
+
+
+def _let_go(strace: subprocess.Popen[bytes]) -> None:
+    """strace ends, and what it traced goes on. Where that has been killed, strace may miss it and wait for ever."""
+    strace.terminate()
+    try:
+        strace.wait(LET_GO_SECONDS)
+    except subprocess.TimeoutExpired:
+        strace.kill()
+        strace.wait(PATIENCE)
 
 
 def _wait_attached(process: subprocess.Popen[bytes], pid: int, log: str) -> None:
@@ -78,16 +89,22 @@ def _wait_attached(process: subprocess.Popen[bytes], pid: int, log: str) -> None
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+def small_disk(megabytes: int) -> Iterator[Path]:
     """A folder on a disk of this size, in memory."""
-    folder.mkdir()
     if os.geteuid() != 0:
         lacks("only root may mount a small disk")
-    mount = [needs("mount", "mount"), "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "hermes-test", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    if mounted.returncode:
-        lacks(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    mount, unmount = needs("mount", "mount"), needs("umount", "mount")
+    # Not below pytest's folders: other sessions clean up there, and would find it busy.
+    folder = Path(tempfile.mkdtemp(prefix="hermes-disk-", dir="/tmp"))
     try:
-        yield folder
+        command = [mount, "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "hermes-test", str(folder)]
+        mounted = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if mounted.returncode:
+            lacks(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            # At once, also when a test has failed and its program still uses the disk.
+            subprocess.run([unmount, "--lazy", str(folder)], timeout=PATIENCE, check=True)
     finally:
-        subprocess.run([needs("umount", "mount"), str(folder)], timeout=PATIENCE, check=True)
+        folder.rmdir()

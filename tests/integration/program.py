@@ -113,8 +113,10 @@ class Program:
         return self._process.poll() is None
 
     def wait(self) -> int:
-        """Its exit code."""
-        return self._process.wait(STOP_SECONDS)
+        """Its exit code. An account that does not add up is a failure of every test."""
+        code = self._process.wait(STOP_SECONDS)
+        assert "the books do not balance" not in self.log, self.log
+        return code
 
     def stop(self) -> int:
         """Ask for a graceful stop, as an orchestrator does; its exit code."""
@@ -124,7 +126,7 @@ class Program:
     def kill(self) -> None:
         if self.runs:
             self._process.kill()
-        self._process.wait()
+        self._process.wait(STOP_SECONDS)
 
 
 Start = Callable[..., Program]

@@ -22,19 +22,19 @@ SPARE = 20 * MEGABYTE
 
 
 async def test_on_a_full_disk_requests_are_503_until_the_sink_is_back_and_the_space_is_given_back(
-    start: Start, tmp_path: Path, own_postgres_server: PostgresServer, random: Random
+    start: Start, mortal_postgres_server: PostgresServer, random: Random
 ) -> None:
-    server = own_postgres_server
+    server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
     owed = Owed(random)
-    crowd = Crowd(owed, sizes=(20, 100), filling=2000, pause=0.005)
-    with small_disk(tmp_path / "disk", DISK_MEGABYTES) as disk:
+    crowd = Crowd(owed, sizes=(20, 100), filling=4000, pause=0.005)
+    with small_disk(DISK_MEGABYTES) as disk:
         program = start(
             DB_DSN=dsn,
             HERMES_DATA_DIR=str(disk / "data"),
             DEBUG_ENDPOINTS="true",
             QUEUE_SIZE="1000",
-            SINK_POSTGRES_TIMEOUT="2s",
+            SINK_POSTGRES_TIMEOUT="1s",
             SINK_POSTGRES_BREAKER_OPEN="500ms",
         )
         url = await trio.to_thread.run_sync(lambda: program.url)
@@ -52,26 +52,26 @@ async def test_on_a_full_disk_requests_are_503_until_the_sink_is_back_and_the_sp
             nursery.cancel_scope.cancel()
         assert crowd.codes.keys() == {202, 503}
         await trio.to_thread.run_sync(program.drain)
-        assert await trio.to_thread.run_sync(lambda: httpx.get(f"{url}/ready").status_code) == 200
-        assert used(disk) < min(full, SPARE)
+        await trio.to_thread.run_sync(program.wait_until, lambda: httpx.get(f"{url}/ready").status_code == 200)
+        await trio.to_thread.run_sync(program.wait_until, lambda: used(disk) < min(full, SPARE))
         await trio.to_thread.run_sync(settle, program, disk / "data")
     owed.check(postgres_events(dsn), parsed=True)
     assert "Traceback" not in program.log
 
 
 async def test_a_journal_that_is_full_refuses_until_the_sink_is_back(
-    start: Start, tmp_path: Path, own_postgres_server: PostgresServer, random: Random
+    start: Start, tmp_path: Path, mortal_postgres_server: PostgresServer, random: Random
 ) -> None:
-    server = own_postgres_server
+    server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
     owed = Owed(random)
-    crowd = Crowd(owed, sizes=(20, 100), filling=2000, pause=0.005)
+    crowd = Crowd(owed, sizes=(20, 100), filling=4000, pause=0.005)
     program = start(
         DB_DSN=dsn,
         JOURNAL_MAX_BYTES=str(8 * MEGABYTE),
         DEBUG_ENDPOINTS="true",
         QUEUE_SIZE="1000",
-        SINK_POSTGRES_TIMEOUT="2s",
+        SINK_POSTGRES_TIMEOUT="1s",
         SINK_POSTGRES_BREAKER_OPEN="500ms",
     )
     url = await trio.to_thread.run_sync(lambda: program.url)
@@ -93,20 +93,21 @@ async def test_a_journal_that_is_full_refuses_until_the_sink_is_back(
 
 
 async def test_a_sink_that_is_not_required_loses_its_oldest_to_a_full_journal_and_nobody_is_refused(
-    start: Start, tmp_path: Path, own_postgres_server: PostgresServer, random: Random
+    start: Start, tmp_path: Path, mortal_postgres_server: PostgresServer, random: Random
 ) -> None:
-    server = own_postgres_server
+    server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
     owed = Owed(random)
-    crowd = Crowd(owed, sizes=(20, 100), filling=2000, pause=0.02)
+    crowd = Crowd(owed, sizes=(50,), filling=8000, pause=0.1)
     program = start(
         SINKS="sqlite,postgres",
         SINK_SQLITE_REQUIRED="true",
         DB_DSN=dsn,
-        JOURNAL_MAX_BYTES=str(16 * MEGABYTE),
+        JOURNAL_MAX_BYTES=str(24 * MEGABYTE),
         DEBUG_ENDPOINTS="true",
-        QUEUE_SIZE="1000",
-        SINK_POSTGRES_TIMEOUT="2s",
+        QUEUE_BYTES=str(MEGABYTE),
+        MAX_BODY_BYTES=str(MEGABYTE),
+        SINK_POSTGRES_TIMEOUT="1s",
         SINK_POSTGRES_BREAKER_OPEN="500ms",
     )
     url = await trio.to_thread.run_sync(lambda: program.url)
@@ -120,10 +121,10 @@ async def test_a_sink_that_is_not_required_loses_its_oldest_to_a_full_journal_an
 
     async with trio.open_nursery() as nursery:
         await nursery.start(crowd.post, url, 2)
-        await crowd.wait_taken(20)
+        await crowd.wait_taken(2)
         await trio.to_thread.run_sync(server.stop)
-        await trio.to_thread.run_sync(program.wait_until, lambda: journal_bytes() > 12 * MEGABYTE)
-        crowd.pause = 0.1  # room is made twice a second, a sixteenth of the backlog at a time
+        await trio.to_thread.run_sync(program.wait_until, lambda: journal_bytes() > 18 * MEGABYTE)
+        crowd.sizes, crowd.pause = (5,), 0.1  # room is made twice a second, a sixteenth of the backlog at a time
         await trio.to_thread.run_sync(program.wait_until, lambda: dropped() > 0)
         await trio.to_thread.run_sync(server.start)
         await crowd.wait_taken(20)

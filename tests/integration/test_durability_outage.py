@@ -26,15 +26,15 @@ def memory(program: Program) -> int:
 
 
 async def test_postgres_stops_under_load_and_every_request_is_taken_all_the_while(
-    start: Start, tmp_path: Path, own_postgres_server: PostgresServer, random: Random
+    start: Start, tmp_path: Path, mortal_postgres_server: PostgresServer, random: Random
 ) -> None:
-    server = own_postgres_server
+    server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
     program = start(
         DB_DSN=dsn,
         DEBUG_ENDPOINTS="true",
         SINK_POSTGRES_BREAKER_OPEN="1s",
-        SINK_POSTGRES_TIMEOUT="2s",
+        SINK_POSTGRES_TIMEOUT="1s",
         QUEUE_SIZE="1000",
         QUEUE_BYTES=str(4 * MEGABYTE),
         MAX_BODY_BYTES=str(4 * MEGABYTE),

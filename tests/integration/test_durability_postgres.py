@@ -15,7 +15,7 @@ from tests.integration.program import Program, Start, assert_balanced
 from tests.integration.stores import postgres_events
 from tests.servers.postgres import PostgresServer
 
-ROUNDS = 5
+ROUNDS = 4
 
 
 def settle(program: Program) -> None:
@@ -70,9 +70,9 @@ async def test_instances_that_are_killed_leave_their_journals_to_those_that_come
 
 
 async def test_while_postgres_is_down_requests_are_refused_and_nothing_is_lost(
-    start: Start, own_postgres_server: PostgresServer, random: Random
+    start: Start, mortal_postgres_server: PostgresServer, random: Random
 ) -> None:
-    server = own_postgres_server
+    server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
     program = start(DURABILITY="postgres", DB_DSN=dsn, DEBUG_ENDPOINTS="true", SINK_POSTGRES_BREAKER_OPEN="500ms")
     owed = Owed(random)

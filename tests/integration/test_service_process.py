@@ -305,9 +305,9 @@ def test_the_same_ids_twice_are_stored_once_and_poison_is_buried_alone(start: St
 
 
 async def test_postgres_dies_and_comes_back_under_load_and_what_memory_cannot_keep_is_counted(
-    start: Start, own_postgres_server: PostgresServer
+    start: Start, mortal_postgres_server: PostgresServer
 ) -> None:
-    server = own_postgres_server
+    server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
     program = start(
         DB_DSN=dsn,

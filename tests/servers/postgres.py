@@ -100,6 +100,11 @@ class PostgresServer:
                     raise TimeoutError(f"PostgreSQL did not start:\n{self.log_tail()}")
                 time.sleep(POLL_INTERVAL)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped or killed since."""
+        return self._process is not None
+
     def stop(self, *, immediate: bool = False) -> None:
         """Stop the server: fast (connections are ended, data is flushed), or immediate (as in a crash)."""
         if self._process is None:
