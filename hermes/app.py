@@ -108,6 +108,7 @@ async def serve(
                             _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
                             intake.stop_blocking()
                             within = settings.shutdown_timeout * _EDGE_SHARE
+                            serving.start_soon(intake.receipts.expire_after, within / 4)
                             with trio.move_on_after(within):
                                 await edge.drain(within)
                             serving.cancel_scope.cancel()

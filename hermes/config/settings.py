@@ -26,6 +26,9 @@ from hermes.config.notation import (
 )
 from hermes.errors import ConfigError
 
+MOST_JOURNALED_BODY = 128 * 2**20
+"""The largest request body that fits into a record of the journal, in bytes."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of the service (specification §3 and those named in its other sections).
@@ -105,6 +108,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise ConfigError("TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither")
     if settings.durability == "postgres" and not settings.db_dsn:
         raise ConfigError("DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory")
+    if settings.durability != "memory" and settings.max_body_bytes > MOST_JOURNALED_BODY:
+        raise ConfigError(
+            f"MAX_BODY_BYTES={settings.max_body_bytes}: a request is one record of the journal, so at most "
+            f"{MOST_JOURNALED_BODY} (128MiB) can be taken with DURABILITY={settings.durability}"
+        )
     if len(set(settings.sinks)) != len(settings.sinks):
         raise ConfigError(f"SINKS={','.join(settings.sinks)!r}: a sink is named twice")
     return settings

@@ -55,7 +55,7 @@ class Books:
         return [self._close(delivery) for delivery in self.deliveries]
 
     def _close(self, delivery: Delivery) -> Account:
-        delivery.abandon(self.intake.accepted)
+        delivery.abandon(self.intake.accepted, self.intake.unkept)
         account = delivery.account()
         if account.in_flight or not account.balanced:
             _log.critical("the books do not balance, which is a bug of Hermes", **account.to_dict())

@@ -132,12 +132,15 @@ class Delivery:
         """What became of the events that were offered."""
         return self._ledger.account()
 
-    def abandon(self, accepted: int) -> None:
-        """All tasks have ended: of ``accepted`` events, what has no outcome, here or on its way, stays or is lost."""
+    def abandon(self, accepted: int, unkept: int = 0) -> None:
+        """All tasks have ended: of ``accepted`` events, what has no outcome, here or on its way, stays or is lost.
+
+        ``unkept`` of them are on their way to a journal that never got them.
+        """
         missing = accepted - (self._ledger.accepted - self._ledger.replayed)
         self._ledger.accept(missing)
         left = self._ledger.account().in_flight
-        lost = left if self._backlog is None else self._unkept
+        lost = left if self._backlog is None else self._unkept + unkept
         self._ledger.drop(lost, "shutdown")
         self._ledger.spill(left - lost)
         self._unkept = 0

@@ -29,6 +29,7 @@ _DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its e
 _GATHER_SECONDS = 0.005
 _MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
 _MOST_ANSWERS_AT_ONCE = 500  # some 5 ms
+_MOST_JOINED_BYTES = 2**20  # a request that is larger travels alone, so that a record of many stays small
 _MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
 
 
@@ -63,6 +64,8 @@ class Intake:
         self._open: Chunk | None = None
         self._open_unacked: Chunk | None = None
         self.admission = Admission(queue_size, queue_bytes)
+        self.unkept = 0
+        """Events that were taken for good, on the way to a journal that does not have them yet."""
         required = [delivery for delivery in deliveries if delivery.required]
         self._needed = len(required) or 1  # where none is required, the first to settle frees the room
         if journal is None:
@@ -79,8 +82,10 @@ class Intake:
     @property
     def accepted(self) -> int:
         """Events that were taken for good, since the start."""
-        admission = self.admission  # with a journal, what holds room there is not committed yet
-        return admission.accepted if self._journal is None else admission.accepted - admission.events
+        admission = self.admission
+        if self._journal is None:
+            return admission.accepted
+        return admission.accepted - admission.events + self.unkept  # what holds room there is not committed yet
 
     def offer(self, events: list[Event], size: int) -> bool:
         """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
@@ -113,6 +118,8 @@ class Intake:
         if len(events) > self._max_chunk or not self.admission.admit(len(events), size):
             return False
         self._send_chunk(Chunk(events, time.time(), size, derived=True))
+        if self._journal is not None:
+            self.unkept += len(events)
         return True
 
     def retry_after(self) -> int:
@@ -128,7 +135,7 @@ class Intake:
                     count = sum(map(len, chunks))
                     if self._journal is not None:
                         # What comes during the commit comes in the next one: that is pause enough.
-                        self._hand_on(await self._commit(self._journal, chunks))
+                        await self._commit_and_hand_on(self._journal, chunks)
                         continue
                     self._hand_on(chunks)
                     if count < _MOST_AT_ONCE:
@@ -190,7 +197,11 @@ class Intake:
     def _join(self, events: list[Event], size: int, settle: Settle | None) -> None:
         """Put admitted events into the open chunk, or into new ones. Requests that wait for a commit share chunks."""
         chunk = self._open_unacked if settle is None else self._open
-        if chunk is not None and len(chunk.events) + len(events) <= self._max_chunk:
+        if (
+            chunk is not None
+            and len(chunk.events) + len(events) <= self._max_chunk
+            and chunk.size + size <= _MOST_JOINED_BYTES
+        ):
             chunk.events += events
             chunk.size += size
         else:
@@ -204,6 +215,8 @@ class Intake:
                 self._send_chunk(piece)
         if settle is not None:
             chunk.waiting.append(settle)
+        elif self._journal is not None:
+            self.unkept += len(events)
 
     def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
         """The chunk as the sinks can take it. A record of the journal is never cut, for it is committed as a whole."""
@@ -229,21 +242,23 @@ class Intake:
             pass  # all that waited is here; the loop above will meet the end of the channel by itself
         return chunks
 
-    async def _commit(self, journal: EventJournal, chunks: list[Chunk]) -> list[Chunk]:
-        """Commit chunks and answer those who wait for that. Returns what goes on to the sinks."""
+    async def _commit_and_hand_on(self, journal: EventJournal, chunks: list[Chunk]) -> None:
+        """Commit chunks, hand them on, and answer those who wait for the commit."""
+        promised = [chunk for chunk in chunks if not chunk.waiting and chunk.receipt is None]
         refused: list[Chunk] = []
         try:
             await journal.append(chunks)
         except LogUnavailable:
             # What was answered already, as no more than accepted, goes on without a place in the journal.
             refused = [chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None]
-            chunks = [chunk for chunk in chunks if not (chunk.waiting or chunk.receipt is not None)]
+            chunks = promised
+        self.unkept -= sum(map(len, promised))
         now = trio.current_time()
         self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
         self.admission.leave(sum(map(len, chunks)), sum(chunk.size for chunk in chunks), now)
+        self._hand_on(chunks)
         await _answer(chunks, Outcome.TAKEN)
         await _answer(refused, Outcome.FAILED)
-        return chunks
 
     def _hand_on(self, chunks: Sequence[Chunk]) -> None:
         self._aggregator.add(chunks)
@@ -266,11 +281,10 @@ async def _answer(chunks: Sequence[Chunk], outcome: Outcome) -> None:
     answered = 0
     for chunk in chunks:
         waiting, chunk.waiting = chunk.waiting, []
-        for settle in waiting:
-            settle(outcome, None)
-        answered += len(waiting)
         if outcome is Outcome.FAILED and chunk.receipt is not None:
             chunk.receipt.settle(outcome)
-        if answered >= _MOST_ANSWERS_AT_ONCE:
-            answered = 0
-            await trio.lowlevel.checkpoint()
+        for settle in waiting:
+            settle(outcome, None)
+            answered += 1
+            if answered % _MOST_ANSWERS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()

@@ -45,6 +45,11 @@ class Receipts:
         self._first.set()
         return receipt
 
+    async def expire_after(self, seconds: float) -> None:
+        """A stop has begun: nobody waits longer than this for a delivery."""
+        await trio.sleep(seconds)
+        self.expire_all()
+
     def expire_all(self) -> None:
         """Nothing more will be delivered: everybody is told what is known."""
         self._ended = True

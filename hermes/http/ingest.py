@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from hermes.ack import HEADER, Ack, Outcome, Receipt, Settle
-from hermes.decode import BadBody, Decoded, EventDecoder
+from hermes.decode import BadBody, Decoded, EventDecoder, Rejection
 from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
 from hermes.http.head import JSON_TYPES, Head, Route, too_large
@@ -68,7 +68,7 @@ class Ingest:
         self._ack = intake.ack
         self._at_once = intake.ack is Ack.ACCEPTED
         self._decode_one = decoder.decode_one
-        self._explain_one = partial(self._explain, 1)
+        self._explain_one = partial(self._explain, 1, ())
         self.route = Route(PATH, self.check, self.handle, self.response_lines, max_body_bytes)
 
     def response_lines(self, head: Head) -> bytes:
@@ -155,23 +155,26 @@ class Ingest:
             )
         if self._at_once and head.ack is None and self._offer(events, len(body)):
             return _accepted(decoded)
-        pending = Pending(_accepted(decoded), partial(self._explain, len(events)))
+        pending = Pending(_accepted(decoded), partial(self._explain, len(events), decoded.rejected))
         return self._submit(events, len(body), head.ack, pending)
 
     def _submit(self, events: list[Event], size: int, ack: Ack | None, pending: Pending) -> Response | Pending:
         pending.call_off = self._intake.submit(events, size, self._ack if ack is None else ack, pending)
         return pending.response or pending
 
-    def _explain(self, count: int, outcome: Outcome, receipt: Receipt | None) -> Response:
-        """The answer to a request whose events have not come as far as it asked for."""
+    def _explain(
+        self, count: int, rejected: Sequence[Rejection], outcome: Outcome, receipt: Receipt | None
+    ) -> Response:
+        """The answer to a request whose ``count`` valid events have not come as far as it asked for."""
+        after = self._intake.retry_after()
         if receipt is not None and outcome in _KNOWN_SINCE_TAKEN:
-            return _tell_receipt(outcome, count, receipt, self._intake.retry_after())
-        reason, detail = _REFUSALS[outcome]
+            return _tell_receipt(outcome, count, rejected, receipt, after)
+        reason, detail, least = _REFUSALS[outcome]
         self._rejected[reason] += 1
         return problem(
             503,
             f"{detail}. Nothing of this request was taken: send it again",
-            {"Retry-After": str(self._intake.retry_after())},
+            {"Retry-After": str(max(after, least))},
         )
 
     def _refuse(self, status: int, reason: str, detail: str) -> Response:
@@ -179,21 +182,25 @@ class Ingest:
         return problem(status, detail)
 
 
-def _tell_receipt(outcome: Outcome, count: int, receipt: Receipt, retry_after: int) -> Response:
+def _tell_receipt(
+    outcome: Outcome, count: int, rejected: Sequence[Rejection], receipt: Receipt, retry_after: int
+) -> Response:
     """What became of events whose delivery the client waited for."""
     sinks = {
         name: {"delivered": sink.delivered, "dead_lettered": sink.dead_lettered, "dropped": sink.dropped}
         for name, sink in receipt.sinks.items()
     }
+    known: dict[str, Any] = {"accepted": count, "durable": receipt.durable, "sinks": sinks}
+    if rejected:
+        known["rejected"] = rejected
     if outcome is Outcome.REFUSED:
-        detail = "a sink has refused some of the events for good: they are dead letters"
-        return problem(422, detail, accepted=count, durable=receipt.durable, sinks=sinks)
+        return problem(422, "a sink has refused some of the events for good: they are dead letters", **known)
     if outcome is Outcome.DROPPED:
         detail = "a sink will not get some of the events: send the request again"
-        return problem(503, detail, {"Retry-After": str(retry_after)}, accepted=count, durable=False, sinks=sinks)
+        return problem(503, detail, {"Retry-After": str(retry_after)}, **known)
     detail = "the sinks have not stored all of the events yet"
     detail += "; the journal has them, and they will be delivered" if receipt.durable else ""
-    return problem(504, detail, accepted=count, durable=receipt.durable, sinks=sinks)
+    return problem(504, detail, **known)
 
 
 def _accepted(decoded: Decoded) -> Response:
@@ -210,10 +217,10 @@ def _accepted(decoded: Decoded) -> Response:
 
 _ACKS = {ack.name.lower(): ack for ack in Ack}
 _KNOWN_SINCE_TAKEN = {Outcome.REFUSED, Outcome.DROPPED, Outcome.LATE}
-_REFUSALS = {
-    Outcome.NO_ROOM: ("queue_full", "the queue is full"),
-    Outcome.NO_SPACE: ("journal_full", "the journal is full: a sink is far behind"),
-    Outcome.FAILED: ("journal_failed", "the journal cannot be written"),
+_REFUSALS = {  # reason in the metrics, words, and the least Retry-After in seconds
+    Outcome.NO_ROOM: ("queue_full", "the queue is full", 1),
+    Outcome.NO_SPACE: ("journal_full", "the journal is full: a sink is far behind", 10),
+    Outcome.FAILED: ("journal_failed", "the journal cannot be written", 5),
 }
 
 _ONE_ACCEPTED = Response(202, b'{"accepted":1}')

@@ -89,6 +89,44 @@ async def test_many_answers_leave_the_loop_to_others_between(autojump_clock: Non
 # Accepted
 
 
+async def test_requests_that_share_a_record_keep_it_small(autojump_clock: None) -> None:
+    engine = await make_durable_engine(service=settings(batch_size=1, queue_bytes=200 * MIB))
+    engine.log.stall("append")
+    async with durable_engine_running(engine):
+        engine.ask()
+        await wait_all_tasks_blocked()
+        for _ in range(100):
+            engine.ask(size=MIB // 4)
+        engine.log.resume("append")
+        await engine.sinks["fake"].wait_stored(101)
+        assert engine.durable.journal.next == 1 + 25
+
+
+async def test_what_was_accepted_and_never_committed_is_counted_as_lost(autojump_clock: None) -> None:
+    engine = await make_durable_engine()
+    engine.log.stall("append")
+    with trio.CancelScope() as scope:
+        async with durable_engine_running(engine):
+            assert engine.ask(Ack.ACCEPTED, 3).outcome is Outcome.TAKEN
+            assert engine.ask(Ack.DURABLE, 4).outcome is None
+            await wait_all_tasks_blocked()
+            assert (engine.intake.accepted, engine.intake.unkept) == (3, 3)
+            scope.cancel()
+    account = engine.account()
+    assert (account.accepted, account.dropped, account.spilled) == (3, {"shutdown": 3}, 0)
+
+
+async def test_answers_to_one_record_leave_the_loop_to_others_too(autojump_clock: None) -> None:
+    engine = await make_durable_engine(sinks=ScriptedSink(max_batch=5000), service=settings(queue_size=10_000))
+    async with durable_engine_running(engine):
+        asked = [engine.ask() for _ in range(2000)]
+        while asked[0].outcome is None:
+            await trio.lowlevel.checkpoint()
+        assert asked[-1].outcome is None
+        await trio.sleep(1)
+        assert asked[-1].outcome is Outcome.TAKEN
+
+
 async def test_an_accepted_request_is_answered_at_once_and_committed_all_the_same(autojump_clock: None) -> None:
     engine = await make_durable_engine()
     engine.log.stall("append")
