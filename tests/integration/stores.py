@@ -54,6 +54,15 @@ def sqlite_count(path: Path) -> int:
         return int(count)
 
 
+def buried_events(folder: Path, sink: str) -> list[Sent]:
+    """The dead letters of a sink, as they were sent; ``folder`` is HERMES_DATA_DIR."""
+    with closing(sqlite3.connect(folder / "dead-letters.db")) as connection:
+        found = connection.execute(
+            "SELECT id, user_id, type, ts, CAST(payload AS TEXT) FROM letters WHERE sink = ?", [sink]
+        )
+        return [Sent(*row) for row in found]
+
+
 def settle(program: Program, folder: Path) -> None:
     """Let the service deliver all it has, and stop it: every account is balanced and the journal is empty."""
     program.drain()

@@ -141,4 +141,4 @@ async def test_a_sink_that_is_not_required_loses_its_oldest_to_a_full_journal_an
     assert accounts["postgres"]["dropped"].keys() == {"journal_full"}
     stored = postgres_events(dsn)
     assert len(stored) == accounts["postgres"]["delivered"]
-    owed.check(stored, parsed=True, buried=owed.ids)
+    owed.check(stored, parsed=True, partly=True)
