@@ -90,7 +90,7 @@ class SimulatedClient:
             for request in requests:
                 self._oracle.attempt(request)
                 request.attempts += 1
-                if not await self._send(client, request):
+                if not await self._send(client, stream, request):
                     return False
             if self._chance.random() < self._plan.half_closes:
                 await stream.send_eof()
@@ -112,12 +112,11 @@ class SimulatedClient:
             await trio.sleep(pause)
         return True
 
-    async def _send(self, client: Client, request: Request) -> bool:
+    async def _send(self, client: Client, stream: SimulatedStream, request: Request) -> bool:
         chance, data = self._chance, request.data
         if chance.random() < self._plan.vanishes:
             await client.send(data[: chance.randint(1, len(data))])
-            if isinstance(client.stream, SimulatedStream):
-                client.stream.vanish()
+            stream.vanish()
             self._trace.note("vanished", self._plan.number)
             return False
         if chance.random() < self._plan.slow:

@@ -77,20 +77,15 @@ class Life:
         try:
             with self._scope:
                 clean = await serve(self.settings, sinks, self.stop, self, outside)
-        except LogUnavailable:
-            if self.running is not None or not world.disk.trouble.any:
-                raise
-            world.trace.note("no start", self.number)  # whoever supervises it tries again
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever has ended the service is the finding
             if self.crashed_at is None:
-                world.oracle.find(f"life {self.number} ended of {_words(error)}")
-                raise Hopeless from error
+                self._explain(error)
         finally:
             _LIFE.reset(token)
         self._listener.stop()
         self._mount.dead = True
         if self.crashed_at is None:
-            world.disk.crash(power=False)
+            world.disk.crash(power=False)  # what was written is with the kernel, synced or not
             self._check_end()
         elif trio.current_time() - self.crashed_at > _LONGEST_DEATH:
             world.oracle.find(f"life {self.number}: its tasks took too long to end when it was cancelled")
@@ -129,6 +124,14 @@ class Life:
             self._world.trace.note("not replayed")
         finally:
             _LIFE.reset(token)
+
+    def _explain(self, error: Exception) -> None:
+        """It has ended by itself: well, if it could not start on a disk that is in trouble. Raises `Hopeless`."""
+        world = self._world
+        if not isinstance(error, LogUnavailable) or self.running is not None or not world.disk.trouble.any:
+            world.oracle.find(f"life {self.number} ended of {_words(error)}")
+            raise Hopeless from error
+        world.trace.note("no start", self.number)  # whoever supervises it tries again
 
     def _end_visits(self) -> None:
         for visit in self._visits:
