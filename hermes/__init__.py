@@ -4,7 +4,17 @@ What a plugin or a program that embeds a part of Hermes may import from here is 
 """
 
 from hermes.dispatch import Dispatcher, PayloadTooLarge, QueueFull, ShuttingDown, Stopped
-from hermes.errors import BatchRejected, ConfigError, HermesError, PluginError, SinkUnavailable
+from hermes.errors import (
+    BatchRejected,
+    ConfigError,
+    HermesError,
+    LogDamaged,
+    LogFull,
+    LogUnavailable,
+    PluginError,
+    SinkUnavailable,
+    StaleWriter,
+)
 from hermes.event import Batch, Chunk, Event
 from hermes.sink import Sink, SinkPlugin
 
@@ -16,6 +26,9 @@ __all__ = [
     "Dispatcher",
     "Event",
     "HermesError",
+    "LogDamaged",
+    "LogFull",
+    "LogUnavailable",
     "PayloadTooLarge",
     "PluginError",
     "QueueFull",
@@ -23,6 +36,7 @@ __all__ = [
     "Sink",
     "SinkPlugin",
     "SinkUnavailable",
+    "StaleWriter",
     "Stopped",
 ]
 

@@ -207,7 +207,13 @@ class Reactor:
                 else:
                     self._receive_eof(peer)
             elif events & select.EPOLLRDHUP:
-                self._receive_eof(peer)
+                if connection.wants_bytes:
+                    self._receive_eof(peer)
+                else:
+                    # What it sent before its end lies unread, for too much is unanswered: the end comes after that.
+                    peer.interest = 0
+                    self._epoll.modify(peer.fd, 0)
+                    return
         except BlockingIOError:
             return
         except OSError:
