@@ -8,8 +8,8 @@ so a cancelled write has either happened whole or not at all. sqlite3 is importe
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -18,6 +18,7 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
 from hermes.config import Settings, about
+from hermes.sqlite import transaction
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header: says whose file it is
@@ -87,7 +88,7 @@ class SqliteSink:
             raise SinkUnavailable(f"SQLite: {error}") from error
 
     def _insert(self, rows: list[Row]) -> None:
-        with _transaction(self._connection):
+        with transaction(self._connection):
             self._connection.executemany(_INSERT, rows)
 
 
@@ -121,18 +122,6 @@ async def _sort_out(batch: Batch) -> tuple[list[Row], dict[int, str]]:
 
 def _row(event: Event, received_at: float) -> Row:
     return event.id, event.user_id, event.type, event.timestamp, str(event.payload, "utf-8"), received_at
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # some errors, a full disk among them, have rolled back by themselves
-            connection.execute("ROLLBACK")
-        raise
 
 
 def connect(path: Path) -> sqlite3.Connection:
