@@ -53,6 +53,7 @@ class SinkCalls:
         self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
         self._breaker_moved = trio.Event()
         self._hurry = trio.Event()
+        self._last_failed = False
         metrics.breaker_state = lambda: self._breaker.state.value
 
     def allowed(self) -> bool:
@@ -68,6 +69,11 @@ class SinkCalls:
     def hurrying(self) -> bool:
         """Whether `hurry` was called: a call may still be made, but nobody waits for a better moment."""
         return self._hurry.is_set()
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there is a hurry and the last call failed: the next would only take the stop's time."""
+        return self.hurrying and self._last_failed
 
     def hurry(self) -> None:
         """End every pause, now and from now on."""
@@ -158,6 +164,7 @@ class SinkCalls:
 
     def _report(self, report: Callable[[float], None], now: float, failure: SinkUnavailable | None) -> None:
         before = self._breaker.state
+        self._last_failed = failure is not None
         report(now)
         if self._breaker.state is not before:
             state = self._breaker.state.name.lower()

@@ -113,7 +113,7 @@ class Delivery:
                 backlog.arrive(chunk)
 
     def close(self) -> None:
-        """No more will be offered: what is buffered is due now, and with a journal it is tried just once more."""
+        """No more will be offered: what is buffered is due now, and with a journal it is tried once, if at all."""
         if self._backlog is not None:
             self._calls.hurry()
         self._buffer.close()
@@ -218,7 +218,7 @@ class Delivery:
         calls, keeps = self._calls, self._backlog is not None
         self._all_metrics.batch_size.observe(len(batch))
         attempt = 0
-        while True:
+        while not (keeps and calls.hopeless):
             if not calls.allowed():
                 self._metrics.open_rejects += 1
                 if not keeps:
@@ -237,7 +237,8 @@ class Delivery:
                         self._metrics.retries += 1
                         await calls.rest(attempt, failure)
             if calls.hurrying:
-                return None
+                break
+        return None
 
     def _let_go(self, chunks: Sequence[Chunk], *, settled: bool) -> None:
         """A worker is done with chunks: they have their outcome in the ledger, or it is a stop and they have not."""

@@ -101,6 +101,7 @@ class Intake:
         """
         journal = self._journal
         if journal is not None and size + self.admission.bytes > journal.room:
+            journal.pressed.set()
             settle(Outcome.NO_SPACE, None)
             return _nothing_to_call_off
         if self.admission.admit(len(events), size):

@@ -42,7 +42,7 @@ class EventJournal:
     ``next`` is the index that the next record gets, and ``events`` how many events are in all records before it, ever.
     ``room`` is how many bytes more stay within JOURNAL_MAX_BYTES. ``failing`` says why the storage does not work, while
     it does not. ``receipts`` follow events of open requests by their record's index. A sink of which nothing was saved
-    begins where ``strangers`` says.
+    begins where ``strangers`` says. ``pressed`` is set when a request was refused for want of room.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class EventJournal:
         self.events = events
         self.receipts: dict[int, Receipt] = {}
         self.failing: str | None = None
+        self.pressed = trio.Event()
         self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
         self._max_bytes = max_bytes

@@ -16,19 +16,23 @@ from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 
 _PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
+_LEAST_PERIOD = 0.02
 _SHARE = 16  # a crowded journal forgets this part of its records at a time
 _LAST_SAVE_SECONDS = 5.0
 
 
 async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None:
-    """Save, trim and make room twice a second, until cancelled."""
+    """Save, trim and make room twice a second, and soon after a request found no room, until cancelled."""
     complaints = Complaints("hermes.journal")
     while True:
-        await trio.sleep(_PERIOD)
+        with trio.move_on_after(_PERIOD):
+            await journal.pressed.wait()
+            await trio.sleep(_LEAST_PERIOD)
+        pressed, journal.pressed = journal.pressed.is_set(), trio.Event()
         await journal.save()
         try:
-            while journal.crowded and await _make_room(journal, deliveries):
-                pass
+            while (pressed or journal.crowded) and await _make_room(journal, deliveries):
+                pressed = False
         except LogUnavailable as error:
             complaints.tell("the journal cannot be read to make room", reason=str(error))
 

@@ -71,6 +71,24 @@ async def test_nothing_is_trimmed_that_one_sink_has_not_had(autojump_clock: None
         assert durable.log.first == 20
 
 
+async def test_room_is_made_soon_after_a_request_found_none(autojump_clock: None) -> None:
+    durable = await make_durable(
+        sinks={"main": ScriptedSink(), "dead": stalled()},
+        each={"main": {"required": True}},
+        service=SMALL,
+        max_bytes=20 * RECORD,
+    )
+    durable.deliveries["main"].awaited = True
+    async with kept_up(durable):
+        await trio.sleep(0.51)
+        for _ in range(25):
+            await durable.put_events(5)
+        assert durable.journal.room < 0
+        durable.journal.pressed.set()  # what the intake does with a request that it has to refuse
+        await trio.sleep(0.1)
+        assert durable.journal.room > 0
+
+
 async def test_a_best_effort_sink_loses_its_oldest_events_and_the_journal_forgets_them(autojump_clock: None) -> None:
     dead = stalled()
     durable = await make_durable(
