@@ -23,6 +23,7 @@ from trio.testing import MockClock
 
 import hermes.app
 from hermes.app import Running
+from hermes.config import Settings
 from hermes.engine.ledger import Account
 from tests.http_client import Client
 from tests.simulation.clients import SimulatedClient
@@ -39,6 +40,7 @@ _DRAIN_SECONDS = 120.0
 _FRESH_SECONDS = 30.0
 _LONGEST_RUN = 600.0
 _LOOK_SECONDS = 0.25
+_JOURNAL_SLACK = 1000  # bytes: what a record has beyond the body of its request
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,14 @@ async def _audit(world: World) -> None:
             world.oracle.find(f"more outcomes than events: {_accounts(running)}")
         if not 0 <= running.intake.admission.events <= life.settings.queue_size:
             world.oracle.find(f"{running.intake.admission.events} events in a queue of {life.settings.queue_size}")
+        if running.journal is not None and running.journal.bytes > _largest_journal(life.settings):
+            world.oracle.find(f"{running.journal.bytes} bytes in a journal of {life.settings.journal_max_bytes}")
+
+
+def _largest_journal(settings: Settings) -> int:
+    """Bytes. Who waits for room in the queue has been asked about room in the journal before."""
+    waiting = settings.queue_bytes if settings.backpressure_mode == "block" else 0
+    return settings.journal_max_bytes + waiting + _JOURNAL_SLACK
 
 
 async def _strike(fault: Fault, world: World) -> None:
