@@ -4,8 +4,15 @@
 |---|---|
 | ``contract`` | the four verbs (append, read, trim, snapshot) and what they promise |
 | ``rows``     | a batch of records as one checked row, and what to do about a damaged one; pure |
-| ``memory``   | the engine that forgets: for DURABILITY=memory and for tests |
-| ``sqlite``   | the embedded default: one file, group commit |
+| ``group``    | appends that share commits, for every engine that syncs |
+| ``memory``   | the engine that forgets: for tests, and for whoever needs no more |
+| ``sqlite``   | the embedded default: one file in a folder of its own |
+| ``tables``   | the tables of that file, and each transaction on them |
+| ``folder``   | who has the folder: a lock, permissions, the room that is left |
+| ``overview`` | what a folder holds: ``hermes log inspect`` |
+| ``survey``   | what is wrong with it, and what a repair would lose: ``hermes log check`` |
+| ``salvage``  | rows out of a file that SQLite cannot read |
+| ``repair``   | the file written anew: ``hermes log repair`` |
 | ``postgres`` | a table, fenced against a second writer |
 """
 
