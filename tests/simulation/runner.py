@@ -10,6 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from traceback import format_exception
 from types import FrameType
 
 from tests.simulation.plan import make_plan
@@ -30,14 +31,13 @@ class Verdict:
 
 
 def try_seed(seed: int) -> Verdict:
-    """Run one seed in this process, within `_LONGEST_SECONDS` of real time."""
+    """Run one seed in this process, within `_LONGEST_SECONDS` of real time. What goes wrong is in the verdict."""
     before = signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_LONGEST_SECONDS)
     try:
         result = simulate(seed)
-    except TimeoutError:
-        report = describe(seed, [f"did not end within {_LONGEST_SECONDS} s: something spins"], [])
-        return Verdict(seed, report, "", Counter())
+    except Exception as error:  # noqa: BLE001 - the other seeds have to be tried all the same
+        return Verdict(seed, describe(seed, ["the run itself broke"], format_exception(error)), "", Counter())
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -68,4 +68,4 @@ def describe(seed: int, problems: Iterable[str], trace: Iterable[str]) -> str:
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:
-    raise TimeoutError
+    raise TimeoutError(f"the seed did not end within {_LONGEST_SECONDS} s: something spins")
