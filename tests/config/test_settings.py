@@ -266,6 +266,6 @@ def test_a_journal_in_postgres_wants_a_database() -> None:
 
 
 def test_a_body_that_no_record_of_the_journal_could_hold_is_refused_at_the_start() -> None:
-    with pytest.raises(ConfigError, match="MAX_BODY_BYTES=.*128MiB"):
+    with pytest.raises(ConfigError, match=r"MAX_BODY_BYTES=.*128MiB"):
         read_settings({"MAX_BODY_BYTES": "129MiB"})
     assert read_settings({"MAX_BODY_BYTES": "129MiB", "DURABILITY": "memory"}).max_body_bytes == 129 * 2**20
