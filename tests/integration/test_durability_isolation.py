@@ -11,7 +11,7 @@ from statistics import median
 
 from psycopg.conninfo import make_conninfo
 
-from tests.integration.program import Program, assert_balanced
+from tests.integration.program import DRAIN_SECONDS, Program, assert_balanced
 from tests.integration.stores import sqlite_count
 from tests.servers.postgres import free_port
 
@@ -35,6 +35,12 @@ def rate(program: Program) -> float:
     return rate
 
 
+def caught_up(program: Program) -> bool:
+    """Whether the healthy sink has everything: what it has not yet when a stop begins would stay in the journal."""
+    books = program.accounting()
+    return int(books["sinks"][0]["delivered"]) == int(books["accepted"])
+
+
 def test_the_rate_of_a_sink_is_the_same_beside_a_dead_one(tmp_path: Path) -> None:
     dead = make_conninfo(host="127.0.0.1", port=free_port(), user="nobody", dbname="nowhere")
     common = {"DEBUG_ENDPOINTS": "true", "SINK_SQLITE_REQUIRED": "true", "SINK_POSTGRES_TIMEOUT": "500ms"}
@@ -53,6 +59,7 @@ def test_the_rate_of_a_sink_is_the_same_beside_a_dead_one(tmp_path: Path) -> Non
         assert share > LEAST_SHARE
         assert "postgres" in {line["sink"] for line in beside.lines if line["event"].startswith("behind")}
         for program, folder in ((alone, folders["alone"]), (beside, folders["beside"])):
+            program.wait_until(lambda program=program: caught_up(program), DRAIN_SECONDS)
             assert program.stop() == 0, program.log
             accounts = program.accounts()
             for account in accounts.values():
