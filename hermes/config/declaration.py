@@ -27,11 +27,16 @@ GroupT = TypeVar("GroupT", bound=msgspec.Struct)
 class Variable:
     """One declared variable: its name in the environment, and all that a reader of the documentation wants.
 
-    ``default`` is msgspec's ``NODEFAULT`` where the variable must be set.
+    ``default`` is msgspec's ``NODEFAULT`` where the variable must be set. ``type``, ``notation`` and ``bounds`` are for
+    those who write the same rules in another language, such as a schema: the Python type of the value, how its text is
+    written where that is not plain, and msgspec's ``ge``, ``gt``, ``le``, ``lt`` as far as they are given.
     """
 
     name: str
     field: str
+    type: Any
+    notation: Notation | None
+    bounds: Mapping[str, float]
     description: str
     default: Any
     default_words: str
@@ -59,6 +64,7 @@ class Variable:
             raise ConfigError(f"{self.name}={shown}: expected {self.accepts}") from None
 
 
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 _PLAIN_PARSERS: dict[Any, Callable[[str], Any]] = {bool: parse_bool, Path: Path}
 
 
@@ -84,11 +90,10 @@ def _accepts(base: Any, metas: list[Meta], notation: Notation | None) -> str:
     else:
         words = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(base, "text")
     show = notation.format if notation else str
-    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     limits = [
         f"{phrase} {show(getattr(meta, key))}"
         for meta in metas
-        for key, phrase in bounds.items()
+        for key, phrase in _BOUNDS.items()
         if getattr(meta, key) is not None
     ]
     return f"{words}, {' and '.join(limits)}" if limits else words
@@ -107,7 +112,7 @@ def describe(group: type[msgspec.Struct], prefix: str = "") -> Iterator[Variable
         for meta in metas:
             extra.update(meta.extra or {})
         notation: Notation | None = extra.get("notation")
-        bounded = [meta for meta in metas if any(getattr(meta, key) is not None for key in ("ge", "gt", "le", "lt"))]
+        bounded = [meta for meta in metas if any(getattr(meta, key) is not None for key in _BOUNDS)]
         checked: Any = base
         for meta in bounded:
             checked = Annotated[checked, meta]
@@ -118,13 +123,16 @@ def describe(group: type[msgspec.Struct], prefix: str = "") -> Iterator[Variable
         yield Variable(
             name=(prefix + field.name).upper(),
             field=field.name,
+            type=base,
+            notation=notation,
+            bounds={key: limit for meta in bounded for key in _BOUNDS if (limit := getattr(meta, key)) is not None},
             description=" ".join(meta.description for meta in metas if meta.description),
             default=default,
             default_words=extra.get("default", ""),
             secret=bool(extra.get("secret")),
             accepts=_accepts(base, bounded, notation),
             show=notation.format if notation else _show,
-            _read=parse if base in (bool, Path, Address) else partial(_read_text, parse, checked),
+            _read=parse if base in (bool, Path, Address, Address | None) else partial(_read_text, parse, checked),
         )
 
 
