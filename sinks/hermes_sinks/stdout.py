@@ -9,43 +9,18 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
 import trio
 
-from hermes import Batch, BatchRejected, Event, SinkPlugin, SinkUnavailable
+from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
 from hermes.config import Settings
 from hermes.sink import NoSettings
+from hermes_sinks.lines import encode_batch
 
 STDOUT = 1
-SLICE = 1000  # events encoded between two checkpoints: about 0.3 ms of the loop
 CLOSE_TIMEOUT = 2.0
-
-_encoder = msgspec.json.Encoder()
-
-
-def encode_lines(events: Sequence[Event]) -> bytes:
-    """One line of JSON an event. Raises UnicodeEncodeError for text that is no Unicode.
-
-    Only line breaks change: in JSON text they can stand between tokens alone, and there a space means the same.
-    """
-    lines = _encoder.encode_lines(events)
-    if lines.count(b"\n") == len(events):
-        return lines
-    return b"".join([_encoder.encode(event).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for event in events])
-
-
-def encode_the_good(events: Sequence[Event], first: int, refused: dict[int, str]) -> bytes:
-    """The same, leaving out events that cannot be encoded; ``refused`` learns why, by index counted from ``first``."""
-    lines = []
-    for index, event in enumerate(events, first):
-        try:
-            lines.append(encode_lines([event]))
-        except UnicodeEncodeError as error:
-            refused[index] = f"no valid Unicode: {error}"
-    return b"".join(lines)
 
 
 class StdoutSink:
@@ -68,19 +43,9 @@ class StdoutSink:
 
         Raises `hermes.SinkUnavailable` (nobody reads any more, the disk behind it is full) and `hermes.BatchRejected`.
         """
-        parts = []
-        refused: dict[int, str] = {}
-        for start in range(0, len(batch), SLICE):
-            events = batch[start : start + SLICE]
-            try:
-                parts.append(encode_lines(events))
-            except UnicodeEncodeError:
-                parts.append(encode_the_good(events, start, refused))
-            await trio.lowlevel.checkpoint()
+        block, refused = await encode_batch(batch)
         try:
-            await trio.to_thread.run_sync(
-                self._write_block, b"".join(parts), abandon_on_cancel=True, limiter=self._writer
-            )
+            await trio.to_thread.run_sync(self._write_block, block, abandon_on_cancel=True, limiter=self._writer)
         except OSError as error:
             raise SinkUnavailable(f"standard output: {error.strerror or error}") from error
         if refused:
