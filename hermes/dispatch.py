@@ -198,6 +198,11 @@ class Dispatcher(Generic[T]):
             and self._full_bytes + self._batch_bytes + size <= self._max_buffered_bytes
         )
 
+    def peek(self) -> T | None:
+        """The item that leaves next, left where it is; None: the buffer is empty."""
+        batch = self._full[0][0] if self._full else self._batch
+        return batch[0] if batch else None
+
     def _decide(self, item: T, items: int, size: int) -> None:
         """Accept or refuse an item that starts a batch, reaches a target, meets a limit or finds the intake closed."""
         if self._closed:

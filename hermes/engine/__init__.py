@@ -16,5 +16,7 @@
 | ``upkeep``       | the journal's progress is saved, its records are trimmed, room is made |
 | ``ledger``       | what became of every event, for each sink, so that it adds up |
 | ``accounting``   | the ledgers of all sinks, for people |
+| ``status``       | one snapshot of all of it, for the dashboard and ``hermes top`` |
+| ``tap``          | live events, for whoever wants to look |
 | ``complaints``   | log lines about trouble that lasts |
 """

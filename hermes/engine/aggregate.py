@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hermes.event import Chunk
 
@@ -61,6 +61,15 @@ class Aggregator:
                 kind = OTHER
             self._cells += kind not in bucket
         bucket[kind] += count
+
+    @property
+    def newest(self) -> int | None:
+        """The latest minute that any event named."""
+        return max(self._minutes, default=None)
+
+    def window(self, first: int, last: int) -> dict[int, Mapping[str, int]]:
+        """The counts of the minutes from ``first`` to ``last``, both included; minutes without any are left out."""
+        return {minute: counts for minute in range(first, last + 1) if (counts := self._minutes.get(minute))}
 
     def snapshot(self) -> dict[str, int]:
         """The counts, keyed ``type:minute`` (the minute is ``timestamp // 60``), oldest minute first."""

@@ -41,11 +41,12 @@ class _Held:
     ``kept`` is false when the journal has forgotten it, so that memory is all that has it.
     """
 
-    __slots__ = ("events", "fed", "kept", "left", "pieces")
+    __slots__ = ("events", "fed", "kept", "left", "pieces", "received_at")
 
-    def __init__(self, pieces: int, events: int, *, fed: bool) -> None:
+    def __init__(self, pieces: int, chunk: Chunk, *, fed: bool) -> None:
         self.pieces = pieces
-        self.events = self.left = events
+        self.events = self.left = len(chunk.events)
+        self.received_at = chunk.received_at
         self.fed = fed
         self.kept = True
 
@@ -85,6 +86,7 @@ class Backlog:
         self._progress, self.events = journal.enlist(sink)
         self._ranges = [list(gap) for gap in self._progress.gaps(journal.next)]
         self._held: dict[int, _Held] = {}
+        self._on_disk_since: float | None = None  # see `oldest`
         self._fed_events = self._fed_bytes = 0  # of what was read back and is in memory
         self._feeding = False
         self._arrivals = DrainRate()
@@ -99,6 +101,19 @@ class Backlog:
         """The index below which the sink needs nothing of the journal."""
         return self._progress.cursor
 
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest record that is not settled arrived, in Unix seconds; None: there is none, or it is not known.
+
+        That is the record at the cursor. In memory, its time is at hand; on disk alone, the time is that of the record
+        that was read before it, which is earlier by one record at most. After a start, nobody knows before the first
+        record is read.
+        """
+        held = self._held.get(self.cursor)
+        if held is not None:
+            return held.received_at
+        return self._on_disk_since if self._ranges else None
+
     def arrive(self, chunk: Chunk) -> None:
         """A chunk was committed: it goes on in memory, or stays on disk if older come first or there is no room."""
         self._arrivals.record(len(chunk.events), trio.current_time())
@@ -106,7 +121,7 @@ class Backlog:
         if not older_first:
             pieces = self._cut(chunk)
             if self._take(pieces):
-                self._held[chunk.index] = _Held(len(pieces), len(chunk.events), fed=False)
+                self._held[chunk.index] = _Held(len(pieces), chunk, fed=False)
                 return
         self._leave(chunk)
 
@@ -192,7 +207,8 @@ class Backlog:
         self._skip(index, head.first)
         self._advance(index + 1, count)
         pieces = self._cut(chunk)
-        self._held[index] = _Held(len(pieces), count, fed=True)
+        self._held[index] = _Held(len(pieces), chunk, fed=True)
+        self._on_disk_since = chunk.received_at
         self._feeding = True
         for piece in pieces:
             while not (self._has_share(piece) and self._take((piece,))):
@@ -237,6 +253,8 @@ class Backlog:
 
     def _leave(self, chunk: Chunk) -> None:
         self.events += len(chunk.events)
+        if not self._ranges:
+            self._on_disk_since = chunk.received_at
         if self._ranges and self._ranges[-1][1] == chunk.index:
             self._ranges[-1][1] += 1
         else:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
 import trio
 
-from hermes.breaker import Breaker
+from hermes.breaker import Breaker, BreakerState
 from hermes.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.complaints import Complaints
 from hermes.engine.ledger import Ledger
@@ -27,6 +28,10 @@ from hermes.sink import DeliverySettings, Sink, variable_prefix
 _log = structlog.get_logger("hermes.delivery")
 _MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
 _BURY_SECONDS = 5.0
+_MOST_REASONS = 20  # that are counted each by itself
+_MOST_WORDS = 300  # characters of a reason, or of a failure, that are kept for people to see
+
+OTHER_REASONS = "(other reasons)"
 
 
 class SinkCalls:
@@ -43,6 +48,10 @@ class SinkCalls:
         most: int,
     ) -> None:
         self.complaints = Complaints("hermes.delivery", sink=name)
+        self.refusals: Counter[str] = Counter()
+        """Events that the sink refused for good, by reason; the late reasons count as one."""
+        self.failure = ""
+        self.failed_at: float | None = None
         self._name = name
         self._sink = sink
         self._settings = settings
@@ -59,6 +68,11 @@ class SinkCalls:
     def allowed(self) -> bool:
         """Whether the breaker lets a call through now; then exactly one `write` has to follow."""
         return self._breaker.allow(trio.current_time())
+
+    @property
+    def breaker(self) -> BreakerState:
+        """The breaker's state; an open one stays so until a call is tried."""
+        return self._breaker.state
 
     @property
     def open_for(self) -> float:
@@ -107,6 +121,7 @@ class SinkCalls:
             if error.reasons:
                 await self._bury(batch, error.reasons, attempt)
             self._ledger.dead_letter(len(error.reasons))
+            self._count_refusals(error.reasons)
             self._ledger.deliver(len(batch) - len(error.reasons))
             return error.reasons
         except SinkUnavailable as error:
@@ -128,6 +143,11 @@ class SinkCalls:
             self._count_redelivered(len(batch) - len(error.reasons))
             raise
         self._count_redelivered(len(batch))
+
+    def _count_refusals(self, reasons: Mapping[int, str]) -> None:
+        for reason, count in Counter(reason[:_MOST_WORDS] for reason in reasons.values()).items():
+            known = reason in self.refusals or len(self.refusals) < _MOST_REASONS
+            self.refusals[reason if known else OTHER_REASONS] += count
 
     def _count_redelivered(self, count: int) -> None:
         self._ledger.accept(count, again=True)
@@ -165,6 +185,8 @@ class SinkCalls:
     def _report(self, report: Callable[[float], None], now: float, failure: SinkUnavailable | None) -> None:
         before = self._breaker.state
         self._last_failed = failure is not None
+        if failure is not None:
+            self.failure, self.failed_at = str(failure)[:_MOST_WORDS], time.time()
         report(now)
         if self._breaker.state is not before:
             state = self._breaker.state.name.lower()

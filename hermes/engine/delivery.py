@@ -14,11 +14,13 @@ back. The intake offers; the app runs `run`, which ends when the intake has clos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
 import trio
 
+from hermes.breaker import BreakerState
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
 from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
@@ -42,6 +44,24 @@ class _Fate(NamedTuple):
 
 
 _DROPPED = _Fate({}, dropped=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatistics:
+    """A delivery as of now, beside its account."""
+
+    oldest: float | None
+    """When the oldest event without an outcome arrived, in Unix seconds; None: there is none, or nobody has looked."""
+    on_disk: int
+    """Events that are owed and in the journal alone."""
+    breaker: BreakerState
+    open_for: float
+    """Seconds until an open breaker may allow a trial."""
+    failure: str
+    failed_at: float | None
+    """What the last failed call said, and when, in Unix seconds; it stays when the next one succeeds."""
+    refusals: Mapping[str, int]
+    """Events that became dead letters, by reason."""
 
 
 class Delivery:
@@ -82,7 +102,8 @@ class Delivery:
         self._unkept = 0  # events in memory that no journal has
         self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
         self._max_events = max(service.queue_size, sink.max_batch)
-        self._hands_events = self._hands_bytes = 0  # what the workers have taken out of the buffer
+        self._hands: set[Batch] = set()  # what the workers have taken out of the buffer
+        self._hands_events = self._hands_bytes = 0
         self._buffer: Dispatcher[Chunk] = Dispatcher(
             interval=service.flush_interval,
             flush_items=min(service.batch_size, sink.max_batch),
@@ -131,6 +152,24 @@ class Delivery:
     def account(self) -> Account:
         """What became of the events that were offered."""
         return self._ledger.account()
+
+    def statistics(self) -> DeliveryStatistics:
+        """How the sink is served now. The work is in proportion to the batches in hand."""
+        calls, backlog = self._calls, self._backlog
+        arrivals = [batch.chunks[0].received_at for batch in self._hands]
+        if (first := self._buffer.peek()) is not None:
+            arrivals.append(first.received_at)
+        if backlog is not None and backlog.oldest is not None:
+            arrivals.append(backlog.oldest)
+        return DeliveryStatistics(
+            oldest=min(arrivals, default=None),
+            on_disk=backlog.events if backlog is not None else 0,
+            breaker=calls.breaker,
+            open_for=calls.open_for,
+            failure=calls.failure,
+            failed_at=calls.failed_at,
+            refusals=calls.refusals,
+        )
 
     def abandon(self, accepted: int, unkept: int = 0) -> None:
         """All tasks have ended: of ``accepted`` events, what has no outcome, here or on its way, stays or is lost.
@@ -201,12 +240,14 @@ class Delivery:
         async for chunks in self._buffer:
             batch = Batch(chunks)
             count, size = len(batch), sum(chunk.size for chunk in chunks)
+            self._hands.add(batch)
             self._hands_events += count
             self._hands_bytes += size
             fate = None
             try:
                 fate = await self._deliver(batch)
             finally:
+                self._hands.discard(batch)
                 self._hands_events -= count
                 self._hands_bytes -= size
                 self._let_go(chunks, settled=fate is not None)

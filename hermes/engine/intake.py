@@ -22,6 +22,7 @@ from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
 from hermes.engine.receipts import Receipts
+from hermes.engine.tap import Tap
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
 
@@ -64,6 +65,7 @@ class Intake:
         self._open: Chunk | None = None
         self._open_unacked: Chunk | None = None
         self.admission = Admission(queue_size, queue_bytes)
+        self.tap = Tap()
         self.unkept = 0
         """Events that were taken for good, on the way to a journal that does not have them yet."""
         required = [delivery for delivery in deliveries if delivery.required]
@@ -263,6 +265,8 @@ class Intake:
 
     def _hand_on(self, chunks: Sequence[Chunk]) -> None:
         self._aggregator.add(chunks)
+        if self.tap.listening:
+            self.tap.show(chunks)
         for delivery in self._deliveries:
             delivery.offer(chunks)
 

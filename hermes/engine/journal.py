@@ -40,9 +40,10 @@ class EventJournal:
     """The journal on an open log. Made by `open_journal`.
 
     ``next`` is the index that the next record gets, and ``events`` how many events are in all records before it, ever.
-    ``room`` is how many bytes more stay within JOURNAL_MAX_BYTES. ``failing`` says why the storage does not work, while
-    it does not. ``receipts`` follow events of open requests by their record's index. A sink of which nothing was saved
-    begins where ``strangers`` says. ``pressed`` is set when a request was refused for want of room.
+    ``capacity`` is JOURNAL_MAX_BYTES, and ``room`` how many bytes more stay within it. ``failing`` says why the storage
+    does not work, while it does not. ``receipts`` follow events of open requests by their record's index. A sink of
+    which nothing was saved begins where ``strangers`` says. ``pressed`` is set when a request was refused for want of
+    room.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class EventJournal:
         self.failing: str | None = None
         self.pressed = trio.Event()
         self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
+        self.capacity = max_bytes
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
-        self._max_bytes = max_bytes
         self._log = log
         self._saved = dict(saved)
         self._strangers = strangers
@@ -77,7 +78,7 @@ class EventJournal:
     @property
     def crowded(self) -> bool:
         """Whether sinks that may lose events should make room."""
-        return self.bytes > self._max_bytes * _CROWDED
+        return self.bytes > self.capacity * _CROWDED
 
     def enlist(self, sink: str) -> tuple[Progress, int]:
         """A sink's progress, and how many events the journal owes it. One that is new begins with what comes next."""
@@ -116,7 +117,7 @@ class EventJournal:
         self._recover()
         self.next = index + len(records)
         self.events = events
-        self.room = self._max_bytes - self.bytes
+        self.room = self.capacity - self.bytes
         for place, chunk in enumerate(chunks, index):
             chunk.index = place
             if chunk.receipt is not None:
@@ -162,7 +163,7 @@ class EventJournal:
             self._fail(error)
             return
         self._last_saved = state
-        self.room = self._max_bytes - self.bytes
+        self.room = self.capacity - self.bytes
         if trio.current_time() >= self._recovers_at:
             self._recover()
 
