@@ -1,0 +1,60 @@
+"""How the files of the file sink are called, and which of a folder's files are its own. Pure.
+
+    events.jsonl                               being written
+    .events-20261121T101500Z-0001.jsonl        full, on its way to its final name: hidden, so that nobody ships it
+    .events.part                               the compressed copy, growing
+    events-20261121T101500Z-0001.jsonl.zst     rotated: complete, and never touched again but to be deleted
+    .events.lock                               who holds it writes; its mtime is when events.jsonl was begun
+
+Invariant: no name is made of anything that an event holds, and names sort in the order in which files were filled.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+
+SUFFIXES = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+
+def is_name(text: str) -> bool:
+    """Whether file names may begin with ``text``."""
+    return _NAME.fullmatch(text) is not None
+
+
+class Names:
+    """The names of the files of the sink called ``name``."""
+
+    def __init__(self, name: str) -> None:
+        self.current = f"{name}.jsonl"
+        self.part = f".{name}.part"
+        self.lock = f".{name}.lock"
+        self._name = name
+        stem = rf"{re.escape(name)}-(\d{{8}}T\d{{6}}Z)-(\d{{4,}})\.jsonl"
+        self._sealed = re.compile(rf"\.({stem})", re.ASCII)
+        self._rotated = re.compile(rf"({stem})(?:\.gz|\.zst)?", re.ASCII)
+        self._last = ("", 0)
+
+    def next_stem(self, now: float, files: Iterable[str]) -> str:
+        """The name for the file that is full at ``now``, in Unix seconds: none that is there, nor the last one.
+
+        The last one may be gone already, shipped to where its name must not come again.
+        """
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        taken = [self._last[1]] if self._last[0] == moment else []
+        for file in files:
+            found = self._rotated.fullmatch(file.removeprefix("."))
+            if found is not None and found[2] == moment:
+                taken.append(int(found[3]))
+        self._last = moment, max(taken, default=0) + 1
+        return f"{self._name}-{moment}-{self._last[1]:04d}.jsonl"
+
+    def sealed(self, files: Iterable[str]) -> list[str]:
+        """The stems of the full files that have not got their final name yet, oldest first."""
+        return sorted(found[1] for file in files if (found := self._sealed.fullmatch(file)))
+
+    def rotated(self, files: Iterable[str]) -> list[str]:
+        """The rotated files, oldest first."""
+        return sorted(file for file in files if self._rotated.fullmatch(file))

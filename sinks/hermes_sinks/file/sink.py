@@ -1,0 +1,86 @@
+"""The sink that appends to a file of lines: what the engine calls, and the thread that the file is written on.
+
+Invariant: one thread at a time has the file. A block that it has begun it finishes, or leaves nothing of it, even when
+the write was cancelled meanwhile; the next write waits for it. So a disk that hangs holds up nobody but this sink.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
+from hermes.config import Settings
+from hermes_sinks.file.appending import LineFile
+from hermes_sinks.file.names import is_name
+from hermes_sinks.file.settings import FileSettings
+from hermes_sinks.lines import encode_batch
+
+CLOSE_TIMEOUT = 2.0  # seconds for a thread whose write was cancelled
+
+
+class FileSink:
+    """A sink over ``file``, which it closes; ``clock`` tells the Unix time."""
+
+    max_batch = 10_000
+    concurrency = 1
+
+    def __init__(self, file: LineFile, clock: Callable[[], float] = time.time) -> None:
+        self._file = file
+        self._clock = clock
+        # One thread at a time, and a thread that its caller left keeps its token until it ends.
+        self._writer = trio.CapacityLimiter(1)
+
+    async def write(self, batch: Batch) -> None:
+        """Append the batch, on the disk when this returns.
+
+        Raises `hermes.SinkUnavailable` (disk full or failing) and `hermes.BatchRejected` (text that is no Unicode).
+        """
+        block, refused = await encode_batch(batch)
+        if block:
+            try:
+                await trio.to_thread.run_sync(
+                    self._file.append, block, self._clock(), abandon_on_cancel=True, limiter=self._writer
+                )
+            except OSError as error:
+                raise SinkUnavailable(f"{self._file.path}: {error.strerror or error}") from error
+        if refused:
+            raise BatchRejected(refused)
+
+    async def aclose(self) -> None:
+        """Close the file, unless a disk hangs: what a thread still writes to is left to the end of the process."""
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await trio.to_thread.run_sync(self._file.close, limiter=self._writer)
+
+
+def check_file(settings: FileSettings, _service: Settings) -> None:
+    """Raises `ConfigError` for a name that no file should have."""
+    if not is_name(settings.name):
+        raise ConfigError(f"SINK_FILE_NAME={settings.name!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -, no dot first")
+
+
+@asynccontextmanager
+async def open_file(settings: FileSettings, service: Settings) -> AsyncIterator[FileSink]:
+    """Open the sink on its folder. Raises `ConfigError` for one that cannot be used, or that another process has."""
+    check_file(settings, service)
+    sink = FileSink(await trio.to_thread.run_sync(_take_file, settings, service.hermes_data_dir / settings.path))
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+def _take_file(settings: FileSettings, folder: Path) -> LineFile:
+    try:
+        return LineFile(folder, settings.name, settings.max_bytes, settings.max_age, settings.compress, settings.keep)
+    except BlockingIOError:
+        raise ConfigError(
+            f"SINK_FILE_PATH={str(folder)!r}: another process writes {settings.name}.jsonl there; stop it, or give "
+            "this one another SINK_FILE_PATH or SINK_FILE_NAME"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"SINK_FILE_PATH={str(folder)!r}: cannot be used: {error}") from error
