@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Response as QuartResponse
 from quart import request
+from quart.wrappers.response import ResponseBody
 
 from hermes.http.response import Response
 
@@ -22,3 +23,12 @@ def to_quart(response: Response) -> QuartResponse:
     return QuartResponse(
         response.body, response.status, content_type=response.content_type, headers=dict(response.headers)
     )
+
+
+def stream_to_quart(body: ResponseBody, content_type: str) -> QuartResponse:
+    """A response that goes on as long as its body does, and that nobody on the way keeps."""
+    response = QuartResponse(
+        body, 200, content_type=content_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    response.timeout = None
+    return response

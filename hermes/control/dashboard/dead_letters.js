@@ -1,0 +1,228 @@
+// The dead letters: listed, their payload shown as text, replayed, and purged after a question.
+
+import { find, make, say } from "./dom.js";
+import { ask, Refused } from "./feed.js";
+import * as format from "./format.js";
+
+const PAGE = 50;
+
+const rows = new Map(); // by number, in the order of the page
+const selected = new Set();
+let next = null; // the number after which there are more
+let wanted = PAGE; // how many the operator has asked to see
+let turn = 0; // of the newest listing; the answers to older ones come too late
+let busy = false;
+
+/** Wire the section up. */
+export function beginDeadLetters() {
+  let timer = 0;
+  find("letters-filter").addEventListener("submit", (event) => event.preventDefault());
+  find("letters-sink").addEventListener("change", again);
+  find("letters-reason").addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(again, 250);
+  });
+  find("letters-refresh").addEventListener("click", () => list());
+  find("letters-more").addEventListener("click", () => {
+    wanted += PAGE;
+    list();
+  });
+  find("letters-all").addEventListener("change", (event) => {
+    for (const [number, row] of rows) pick(number, row, event.target.checked);
+    tellSelection();
+  });
+  find("letters-replay").addEventListener("click", () => replay([...selected]));
+  find("letters-purge").addEventListener("click", () => purge([...selected]));
+}
+
+/** Offer the sinks of a status as a filter. */
+export function nameSinks(names) {
+  const select = find("letters-sink");
+  if (select.options.length === names.length + 1) return;
+  select.replaceChildren(make("option", { value: "" }, "any"), ...names.map((name) => make("option", { value: name }, name)));
+}
+
+function again() {
+  wanted = PAGE;
+  selected.clear();
+  list();
+}
+
+/** Ask for the letters and show them. */
+export async function list() {
+  const mine = ++turn;
+  const query = new URLSearchParams({ limit: Math.min(wanted, 1000) });
+  if (find("letters-sink").value) query.set("sink", find("letters-sink").value);
+  if (find("letters-reason").value) query.set("reason", find("letters-reason").value);
+  try {
+    const answer = await (await ask(`/dead-letters?${query}`)).json();
+    if (mine === turn) show(answer, query.has("sink") || query.has("reason"));
+  } catch (error) {
+    if (mine === turn && error instanceof Refused) say(find("letters-empty"), error.message);
+  }
+}
+
+function show({ letters, next: after, total }, filtered) {
+  next = after;
+  const kept = new Map(letters.map((letter) => [letter.number, letter]));
+  for (const [number, row] of rows) {
+    const letter = kept.get(number);
+    if (letter !== undefined && row.stamp === stamp(letter)) continue;
+    row.body.remove();
+    rows.delete(number);
+    if (letter === undefined) selected.delete(number);
+  }
+  const table = find("letters");
+  for (const letter of letters) {
+    if (!rows.has(letter.number)) rows.set(letter.number, begin(letter));
+    table.append(rows.get(letter.number).body);
+  }
+  const empty = find("letters-empty");
+  table.hidden = !letters.length;
+  empty.hidden = letters.length > 0;
+  find("letters-filter").hidden = !total && !filtered;
+  find("letters-more").hidden = next === null;
+  say(empty, filtered ? "No dead letter matches." : "No dead letters. Good.");
+  say(find("letters-total"), total ? `${letters.length < total ? `${format.count(letters.length)} of ` : ""}${format.count(total)}, the oldest first` : "");
+  const badge = find("nav-letters");
+  if (!filtered) {
+    badge.hidden = !total;
+    say(badge, format.compact(total));
+  }
+  tellSelection();
+}
+
+const stamp = (letter) => `${letter.rejected_at} ${letter.attempts} ${letter.reason}`;
+
+function begin(letter) {
+  const { number, event } = letter;
+  const box = make("input", { type: "checkbox", "aria-label": `Select dead letter ${number}` });
+  const look = make("button", { type: "button", "aria-expanded": "false", "aria-controls": `letter-${number}` }, "Payload");
+  const send = make("button", { type: "button", "aria-label": `Replay dead letter ${number}` }, "Replay");
+  const forget = make("button", { type: "button", class: "grave", "aria-label": `Purge dead letter ${number}` }, "Purge…");
+  const cell = (label, kind, ...words) => make("td", { role: "cell", class: kind || undefined, "data-label": label }, ...words);
+  const head = make(
+    "tr",
+    { role: "row" },
+    make("td", { role: "cell", class: "pick" }, box),
+    cell("No.", "number", String(number)),
+    cell("Refused", "when", format.moment(letter.rejected_at)),
+    cell("Sink", "", letter.sink),
+    cell("Type", "", event.type),
+    cell("Event", "id", event.id),
+    cell("Reason", "reason", letter.reason || "no reason was given"),
+    make("td", { role: "cell", class: "actions" }, look, send, forget),
+  );
+  const details = make("td", { role: "cell", colspan: 8 });
+  const more = make("tr", { role: "row", class: "details", id: `letter-${number}`, hidden: true }, details);
+  const row = { body: make("tbody", { role: "rowgroup" }, head, more), box, stamp: stamp(letter) };
+  box.checked = selected.has(number);
+  box.addEventListener("change", () => {
+    pick(number, row, box.checked);
+    tellSelection();
+  });
+  look.addEventListener("click", () => open(letter, look, more, details));
+  send.addEventListener("click", () => replay([number]));
+  forget.addEventListener("click", () => purge([number]));
+  return row;
+}
+
+/** Show or hide the payload, which is asked for now and shown byte for byte: to parse it could change its numbers. */
+async function open(letter, button, more, details) {
+  more.hidden = !more.hidden;
+  button.setAttribute("aria-expanded", String(!more.hidden));
+  if (more.hidden || details.hasChildNodes()) return;
+  const facts = [
+    ["User", letter.event.user_id],
+    ["Timestamp", `${letter.event.timestamp} (${format.date(letter.event.timestamp)}, ${format.time(letter.event.timestamp)})`],
+    ["Received", format.moment(letter.received_at)],
+    ["Attempts", format.count(letter.attempts)],
+  ];
+  const list = make("dl", {}, ...facts.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
+  const payload = make("pre", { tabindex: "0", "aria-label": `Payload of dead letter ${letter.number}` }, "…");
+  details.append(list, payload);
+  try {
+    const text = await (await ask(`/dead-letters/${letter.number}`)).text();
+    // The payload ends the event, which ends the letter; a quote inside a string before it would be escaped.
+    payload.textContent = text.slice(text.indexOf('"payload":') + '"payload":'.length, -2);
+  } catch (error) {
+    payload.textContent = error instanceof Refused ? error.message : "It cannot be had now.";
+  }
+}
+
+function pick(number, row, chosen) {
+  row.box.checked = chosen;
+  if (chosen) selected.add(number);
+  else selected.delete(number);
+}
+
+function tellSelection() {
+  const all = find("letters-all");
+  all.checked = rows.size > 0 && selected.size === rows.size;
+  all.indeterminate = selected.size > 0 && selected.size < rows.size;
+  say(find("letters-chosen"), selected.size ? `${format.count(selected.size)} selected` : "");
+  find("letters-replay").disabled = find("letters-purge").disabled = busy || !selected.size;
+}
+
+async function replay(numbers) {
+  await act(async () => {
+    const body = JSON.stringify({ numbers });
+    const answer = await ask("/dead-letters/replay", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+    const { delivered, refused, left, sinks } = await answer.json();
+    const stopped = sinks.map((sink) => sink.stopped && `${sink.sink}: ${sink.stopped}`).filter(Boolean);
+    const parts = [`${format.count(delivered)} delivered`, refused && `${format.count(refused)} refused again`, left && `${format.count(left)} left`, ...stopped];
+    return `Replay: ${parts.filter(Boolean).join(", ")}.`;
+  });
+}
+
+async function purge(numbers) {
+  const words = numbers.length === 1 ? `dead letter ${numbers[0]}` : format.plural(numbers.length, "dead letter");
+  if (!(await confirmed(`Purge ${words}?`, numbers.length === 1 ? "Its event is forgotten for good, on disk too." : "Their events are forgotten for good, on disk too."))) return;
+  await act(async () => {
+    const answer = await ask(`/dead-letters?numbers=${numbers.join(",")}`, { method: "DELETE" });
+    const { removed } = await answer.json();
+    return `${format.plural(removed, "dead letter")} purged.`;
+  });
+}
+
+/** Do something with letters, one thing at a time, say what came of it, and look again. */
+async function act(what) {
+  if (busy) return;
+  busy = true;
+  tellSelection();
+  let words;
+  try {
+    words = await what();
+    selected.clear();
+  } catch (error) {
+    words = error instanceof Refused ? `That did not work: ${error.message}.` : "That did not work: Hermes cannot be reached.";
+  }
+  busy = false;
+  announce(words);
+  await list();
+}
+
+let fade = 0;
+
+function announce(words) {
+  clearTimeout(fade);
+  say(find("said"), words);
+  fade = setTimeout(() => say(find("said"), ""), 8000);
+}
+
+/** Ask a question that has to be answered with a button. */
+function confirmed(title, words) {
+  const dialog = find("ask-dialog");
+  const one = title.startsWith("Purge dead letter");
+  say(find("ask-title"), title);
+  say(find("ask-words"), words);
+  say(find("ask-no"), one ? "Keep it" : "Keep them");
+  return new Promise((resolve) => {
+    find("ask-no").onclick = () => dialog.close("no");
+    find("ask-yes").onclick = () => dialog.close("yes");
+    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+    dialog.returnValue = "no";
+    dialog.showModal();
+    find("ask-no").focus();
+  });
+}

@@ -1,0 +1,39 @@
+// Elements, made and found. Whatever the service tells becomes text here, and never markup.
+
+export const find = (id) => document.getElementById(id);
+
+/** An element with these attributes and children; a child that is no node becomes text. */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** The same in SVG. */
+export function draw(tag, attributes = {}) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+/** Set the text of an element if it is another one: what did not change is not announced again. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Fill a <dl> with pairs of words, or with one line where there are none. */
+export function fillList(list, pairs, none) {
+  const wanted = pairs.length ? pairs : [[none, ""]];
+  const same = list.children.length === wanted.length && [...list.children].every((row, n) => row.dataset.name === wanted[n][0]);
+  if (!same) {
+    list.replaceChildren(...wanted.map(([name]) => {
+      const row = make("div", { class: pairs.length ? undefined : "none" }, make("dt", {}, name), make("dd"));
+      row.dataset.name = name;
+      return row;
+    }));
+  }
+  wanted.forEach(([, text], n) => say(list.children[n].lastChild, text));
+}

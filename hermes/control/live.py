@@ -1,0 +1,114 @@
+"""The status of the service over HTTP: once as JSON, or every second as server-sent events.
+
+    GET /status   {"version": …, "now": …, "received": …, "rate": …, "sinks": […], …}
+    GET /live     the same as ``event: status``, at once and then every second; ``event: end`` when the service stops
+
+Invariants: the status is made once a second for all who watch, and not at all while nobody does; one who reads slowly
+gets the latest and misses others, so that nothing piles up; at most `MOST_STREAMS` watch at once. The admin edge runs
+`Live.run` and calls `Live.end`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+import trio
+from quart import Response as QuartResponse
+from quart import request
+from quart.wrappers.response import ResponseBody
+from quart_trio import QuartTrio
+
+from hermes.control.reply import stream_to_quart, to_quart
+from hermes.http.response import problem
+
+MOST_STREAMS = 32
+PERIOD = 1.0
+
+_CONTENT_TYPE = "text/event-stream"
+_PREFACE = b"retry: 1000\n"
+_END = b"event: end\ndata: {}\n\n"
+
+
+class Live:
+    """The feed of all who watch. ``tick`` is called every second, and ``render`` gives the status as JSON."""
+
+    def __init__(self, tick: Callable[[], None], render: Callable[[], bytes]) -> None:
+        self.render = render
+        self.watchers = 0
+        self.ended = False
+        self.latest = b""
+        self._tick = tick
+        self._news = trio.Event()
+
+    async def run(self) -> None:
+        """Tick, and tell those who watch, until cancelled."""
+        due = trio.current_time()
+        while True:
+            due = max(due + PERIOD, trio.current_time())  # seconds in which the loop was busy are not made up for
+            await trio.sleep_until(due)
+            self._tick()
+            if self.watchers:
+                self.latest = self.frame()
+                self._wake()
+
+    async def wait_news(self) -> None:
+        """Wait for the next second, or for the end."""
+        if not self.ended:
+            await self._news.wait()
+
+    def frame(self) -> bytes:
+        """The status now, as one event of the stream."""
+        return b"event: status\ndata: %b\n\n" % self.render()
+
+    def end(self) -> None:
+        """A stop has begun: every stream ends."""
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+class _Stream(ResponseBody, AsyncIterator[bytes]):
+    """One who watches."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._begun = self._over = False
+
+    async def __aenter__(self) -> Self:
+        self._live.watchers += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._live.watchers -= 1
+
+    async def __anext__(self) -> bytes:
+        live = self._live
+        if not self._begun:
+            self._begun = True
+            return _PREFACE + live.frame()
+        if self._over:
+            raise StopAsyncIteration
+        await live.wait_news()
+        self._over = live.ended
+        return _END if live.ended else live.latest
+
+
+def add_live(app: QuartTrio, live: Live) -> None:
+    """Add the routes to the app."""
+
+    @app.get("/status")
+    async def status() -> QuartResponse:
+        return QuartResponse(live.render(), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+    @app.get("/live")
+    async def watch() -> QuartResponse:
+        if request.method == "HEAD":
+            return QuartResponse("", content_type=_CONTENT_TYPE)
+        if live.watchers >= MOST_STREAMS:
+            detail = f"{MOST_STREAMS} watch already: close one of them, or ask for /status now and then"
+            return to_quart(problem(503, detail, {"Retry-After": "5"}))
+        return stream_to_quart(_Stream(live), _CONTENT_TYPE)
