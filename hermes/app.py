@@ -32,8 +32,8 @@ from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal, open_journal
 from hermes.engine.upkeep import keep_up, save_at_the_end
-from hermes.http.ingest import PATH
 from hermes.metrics import Metrics
+from hermes.protocols.events import PATH
 from hermes.sink import ConfiguredSink
 from hermes.world import REAL, World
 

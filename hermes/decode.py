@@ -2,13 +2,14 @@
 
 Pure. The usual body, all valid, costs one pass of msgspec's decoder and a few searches in C; only a body in which
 something is wrong is walked event by event, to say which one and why. Invariant: an event that leaves here keeps every
-rule of specification §1, and no input raises anything but `BadBody`. Called by the route of ``POST /events``.
+rule of specification §1, and no input raises anything but `BadBody`. `EventDecoder` reads Hermes's own events; the
+functions below it are the rules of JSON that the decoders of other protocols keep as well (``hermes.protocols``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -41,8 +42,10 @@ _BRACE = 0x7B
 _NUL_ESCAPE = rb"\u0000"
 # The escape itself, and not a backslash that is escaped followed by the letters u0000.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_INSTEAD = ", or as application/x-ndjson"
 _SEPARATE = "; several events? send them as application/x-ndjson, one a line (curl: --data-binary)"
-_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are not the JSON that was asked for."""
 
 
 class BadBody(HermesError):
@@ -59,10 +62,14 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The valid events of a request, in its order, and the others."""
+    """The valid events of a request, in its order, and the others.
+
+    ``size`` is the number of bytes that the events keep alive, where it is not that of the body.
+    """
 
     events: list[Event]
     rejected: Sequence[Rejection] = ()
+    size: int = 0
 
 
 class EventDecoder:
@@ -79,16 +86,15 @@ class EventDecoder:
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
         self._decode_one = self._one.decode
         self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
-        self._raw_list = msgspec.json.Decoder(list[Raw])
 
     def decode_one(self, body: bytes) -> Event | None:
         """The event of the most common body, one valid object in ASCII; None: `decode_json` has to look closer."""
         try:
             event = self._decode_one(body)
-        except _UNDECODABLE:
+        except UNDECODABLE:
             return None
         if (_BACKSLASH not in body or _NUL_ESCAPE not in body) and body.isascii() and bytes(event.payload)[0] == _BRACE:
-            return event if len(body) < _SHALLOW or not _is_deep(event.payload) else None
+            return event if len(body) < _SHALLOW or not is_deep(event.payload) else None
         return None
 
     def decode_json(self, body: bytes) -> Decoded:
@@ -100,10 +106,10 @@ class EventDecoder:
             if self._clean(body, events):
                 return Decoded(events)
         except UnicodeDecodeError as error:
-            raise BadBody(_words(error, body)) from None
-        except _UNDECODABLE as error:
-            first = _words(error, body)
-        return self._explain([body] if single else self._split_array(body, first))
+            raise BadBody(describe_error(error, body)) from None
+        except UNDECODABLE as error:
+            first = describe_error(error, body)
+        return explain([body] if single else split_array(body, first), self._check)
 
     def decode_lines(self, body: bytes) -> Decoded:
         """The events of newline-delimited JSON, one object a line, empty lines skipped. Raises `BadBody`."""
@@ -112,67 +118,32 @@ class EventDecoder:
             # The decoder would also read events that are parted by no line break, or lie on several lines.
             if body.count(b"\n") + (body[-1:] != b"\n") == len(events) and self._clean(body, events):
                 return Decoded(events)
-        except _UNDECODABLE:
+        except UNDECODABLE:
             pass
         _refuse_byte_order_mark(body)
-        return self._explain((match[0] for match in _LINE.finditer(body)), alone=False)
+        lines = (match[0] for match in _LINE.finditer(body))
+        return explain(lines, self._check, "; send one event a line", alone=False)
 
     def _clean(self, body: bytes, events: list[Event]) -> bool:
         """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
-        if _BACKSLASH in body and _NUL_ESCAPE in body:
+        if not is_clean(body):
             return False
-        if not body.isascii():
-            body.decode()  # msgspec does not look inside Raw; a UnicodeDecodeError is the caller's
         # A NUL byte is in no valid JSON, so it can part the payloads, and each must begin with a brace.
         payloads = [event.payload for event in events]
         joined = b"\0".join(payloads)
         if events and (joined[:1] != b"{" or joined.count(b"\0{") != len(events) - 1):
             return False
-        return max(map(len, payloads), default=0) < _SHALLOW or not any(map(_is_deep, payloads))
-
-    def _split_array(self, body: bytes, first: str) -> Iterable[bytes]:
-        """The elements' texts. ``first`` is what was found wrong already."""
-        _refuse_byte_order_mark(body)
-        if len(body) > _EXPLAINED_BYTES and body.count(b",") * _BYTES_A_COMMA > len(body):
-            raise BadBody(
-                f"{first}. Nothing of this request was taken, for the array is too large and dense to tell its valid "
-                "events from the others: send it in parts of 1 MiB, or as application/x-ndjson"
-            )
-        try:
-            return map(bytes, self._raw_list.decode(body))
-        except msgspec.ValidationError:
-            raise BadBody("expected a JSON object, or an array of objects") from None
-        except _UNDECODABLE as error:
-            raise BadBody(_words(error, body)) from None
-
-    def _explain(self, texts: Iterable[bytes], *, alone: bool = True) -> Decoded:
-        """Each event by itself. ``alone``: no line break parts the events, so broken JSON breaks the whole body."""
-        events, rejected = [], []
-        for index, text in enumerate(texts):
-            try:
-                events.append(self._check(text))
-            except msgspec.ValidationError as error:
-                rejected.append(Rejection(index, self._advise(str(error))))
-            except _UNDECODABLE as error:
-                if alone:
-                    raise BadBody(_words(error, text)) from None
-                rejected.append(Rejection(index, _words(error, text, "; send one event a line")))
-            if len(rejected) > MAX_REJECTIONS:
-                raise BadBody(
-                    f"more than {MAX_REJECTIONS} events are invalid, the first (index {rejected[0].index}): "
-                    f"{rejected[0].error}. Nothing of this request was taken"
-                )
-        return Decoded(events, rejected)
+        return not any_deep(payloads)
 
     def _check(self, text: bytes) -> Event:
-        event = self._one.decode(text)
-        if not text.isascii():
-            text.decode()
-        if _NUL_ESCAPE in text and _ESCAPED_NUL.search(text):
-            raise msgspec.ValidationError("A string holds U+0000, which cannot be stored")
+        try:
+            event = self._one.decode(text)
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(self._advise(str(error))) from None
+        check_text(text)
         if bytes(event.payload)[:1] != b"{":
             raise msgspec.ValidationError("Expected `object` - at `$.payload`")
-        if len(text) >= _SHALLOW and _is_deep(event.payload):
+        if len(text) >= _SHALLOW and is_deep(event.payload):
             raise RecursionError
         return event
 
@@ -180,7 +151,86 @@ class EventDecoder:
         return f"{error}: expected {self._hint}" if error.endswith("`$.type`") else error
 
 
-def _is_deep(payload: Raw) -> bool:
+_decode_raws = msgspec.json.Decoder(list[Raw]).decode
+
+
+def split_array(body: bytes, first: str, instead: str = _INSTEAD) -> Iterable[bytes]:
+    """The texts of an array's elements. Raises `BadBody`.
+
+    ``first`` is what was found wrong already, ``instead`` what can be sent but an array.
+    """
+    _refuse_byte_order_mark(body)
+    if len(body) > _EXPLAINED_BYTES and body.count(b",") * _BYTES_A_COMMA > len(body):
+        raise BadBody(
+            f"{first}. Nothing of this request was taken, for the array is too large and dense to tell its valid "
+            f"events from the others: send it in parts of 1 MiB{instead}"
+        )
+    try:
+        return map(bytes, _decode_raws(body))
+    except msgspec.ValidationError:
+        raise BadBody("expected a JSON object, or an array of objects") from None
+    except UNDECODABLE as error:
+        raise BadBody(describe_error(error, body)) from None
+
+
+def explain(
+    texts: Iterable[bytes], check: Callable[[bytes], Event], separate: str = _SEPARATE, *, alone: bool = True
+) -> Decoded:
+    """Each event by itself, as ``check`` reads it. Raises `BadBody`.
+
+    ``check`` raises `msgspec.ValidationError` for an event that breaks a rule, and one of `UNDECODABLE` for broken
+    JSON. ``separate`` is the advice where more than one value is in a text. ``alone``: no line break parts the events,
+    so broken JSON breaks the whole body.
+    """
+    events, rejected = [], []
+    for index, text in enumerate(texts):
+        try:
+            events.append(check(text))
+        except msgspec.ValidationError as error:
+            rejected.append(Rejection(index, str(error)))
+        except UNDECODABLE as error:
+            if alone:
+                raise BadBody(describe_error(error, text, separate)) from None
+            rejected.append(Rejection(index, describe_error(error, text, separate)))
+        if len(rejected) > MAX_REJECTIONS:
+            raise too_many_rejected(rejected[0])
+    return Decoded(events, rejected)
+
+
+def too_many_rejected(first: Rejection) -> BadBody:
+    """More events of a request are invalid than are told one by one."""
+    return BadBody(
+        f"more than {MAX_REJECTIONS} events are invalid, the first (index {first.index}): {first.error}. Nothing of "
+        "this request was taken"
+    )
+
+
+def is_clean(body: bytes) -> bool:
+    """Whether valid JSON has no escaped NUL, as far as a glance tells. Raises `UnicodeDecodeError`.
+
+    msgspec does not look inside `Raw`, so that is done here, over the whole body at once.
+    """
+    if _BACKSLASH in body and _NUL_ESCAPE in body:
+        return False
+    if not body.isascii():
+        body.decode()
+    return True
+
+
+def check_text(text: bytes) -> None:
+    """The same for one event, exactly. Raises `UnicodeDecodeError`, or `msgspec.ValidationError` for a NUL."""
+    if not text.isascii():
+        text.decode()
+    if _NUL_ESCAPE in text and _ESCAPED_NUL.search(text):
+        raise msgspec.ValidationError("A string holds U+0000, which cannot be stored")
+
+
+def any_deep(payloads: Sequence[Raw]) -> bool:
+    """Whether one of these is nested more than `MAX_NESTING` deep."""
+    return max(map(len, payloads), default=0) >= _SHALLOW and any(map(is_deep, payloads))
+
+
+def is_deep(payload: Raw) -> bool:
     """Whether valid JSON is nested more than `MAX_NESTING` deep."""
     data = bytes(payload)
     if len(data) < _SHALLOW or len(data.translate(None, _NOT_BRACKETS)) < _SHALLOW:
@@ -198,7 +248,7 @@ def _refuse_byte_order_mark(body: bytes) -> None:
         raise BadBody("the body begins with a byte order mark: send UTF-8 without one")
 
 
-def _words(error: Exception, text: bytes, separate: str = _SEPARATE) -> str:
+def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> str:
     """What is wrong with ``text``, and where; ``separate`` is the advice where more than one value is in it."""
     if not text.strip(_WHITESPACE):
         return "the body is empty"

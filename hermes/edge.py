@@ -20,18 +20,17 @@ from hermes.control.dead_letters import DeadLetterDesk
 from hermes.control.server import ControlServer
 from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.replay import Target
-from hermes.decode import EventDecoder
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.journal import EventJournal
 from hermes.http.head import Heads
-from hermes.http.ingest import PATH, Ingest
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
+from hermes.protocols.routes import make_routes
 
 
 class Edge:
@@ -56,16 +55,16 @@ class Edge:
         def observe(route: str, status: int, seconds: float, times: int = 1) -> None:
             metrics.requests[route, status].observe(seconds, times)
 
-        ingest = Ingest(
+        routes = make_routes(
             books.intake,
-            EventDecoder(settings.event_types),
             metrics.rejected,
+            event_types=settings.event_types,
             max_body_bytes=settings.max_body_bytes,
             keys=settings.api_keys,
             origins=settings.cors_origins,
         )
         budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
-        self._lane = lane = Lane(Heads({("POST", PATH): ingest.route}), budget, observe, time.perf_counter)
+        self._lane = lane = Lane(Heads({("POST", route.name): route for route in routes}), budget, observe, time.perf_counter)
         app = make_app(
             Views(
                 version=__version__,
@@ -75,7 +74,7 @@ class Edge:
                 observe=observe,
                 track=lane.track,
                 request_id=lane.request_id,
-                ingest=ingest.route,
+                ingest=routes[0],
                 body_budget=budget,
                 debug=_debug_answer() if settings.debug_endpoints else None,
                 accounting=books.show if settings.debug_endpoints else None,

@@ -11,6 +11,7 @@
 | ``connection`` | one connection, sans-IO: bytes in, slots out, in order |
 | ``reactor``    | the one task that owns the sockets |
 | ``stream``     | the same connection object under TLS, a task each |
-| ``ingest``     | the route ``POST /events`` |
+| ``ingest``     | the data routes: keys, codings, room and answers, the same for every protocol |
+| ``format``     | what a protocol says of itself to them |
 | ``keys``       | the keys that a client has to know one of |
 """

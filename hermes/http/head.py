@@ -2,8 +2,9 @@
 
 A client on a keep-alive connection sends the same head again and again, at most with another Content-Length. So the
 parsed head is kept by its exact bytes, and a request whose head is known costs one dictionary lookup. Invariant: a head
-that is remembered came through the whole strict path, has a length and nothing of its own (no request id,
-no expectation, no refusal), and the memory is bounded. Called by the connection. httptools stops here.
+that is remembered came through the whole strict path, has a length and nothing of its own (no request id, no
+expectation, no refusal, no attributes of one event), and the memory is bounded. Called by the connection. httptools
+stops here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from hermes.ack import Ack
+from hermes.http.format import Format
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
@@ -44,17 +46,21 @@ class Head:
     """A request's head. Header names are lower case; a repeated header is joined with commas.
 
     ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
-    control lane. ``plain``: the body is JSON without a coding. ``ack`` is what the client wants to be sure of, set by
-    the route's ``check`` (None: what the service promises by itself).
+    control lane. ``plain``: the body is JSON without a coding. Set by the route's ``check``: ``format``, how the body
+    is written; ``ack``, what the client wants to be sure of (None: what the service promises by itself); ``admit``,
+    what judges a key in the body (None: the head had one, or none is wanted); ``unique``: no other request has this
+    head.
     ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
     """
 
     __slots__ = (
         "ack",
+        "admit",
         "chunked",
         "coding",
         "content_length",
         "expect_continue",
+        "format",
         "handle",
         "headers",
         "keep_alive",
@@ -67,7 +73,10 @@ class Head:
         "response_lines",
         "route",
         "route_name",
+        "unique",
     )
+
+    format: Format
 
     def __init__(self, method: str, path: str, headers: Mapping[str, str], *, keep_alive: bool = True) -> None:
         self.method = method
@@ -77,6 +86,8 @@ class Head:
         self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.coding = headers.get("content-encoding", "").strip().lower()
         self.ack: Ack | None = None
+        self.admit: Callable[[str], bool] | None = None
+        self.unique = False
         self.plain = not self.coding and self.media_type in JSON_TYPES
         self.content_length = -1
         self.chunked = False
@@ -147,7 +158,8 @@ class Heads:
     def parse(self, data: bytes) -> Head:
         """The head in ``data``, which ends in its empty line. Raises `BadHead`."""
         head = self._parse(data)
-        usual = not (head.request_id or head.expect_continue or head.refusal) and head.content_length >= 0
+        own = head.request_id or head.expect_continue or head.refusal or head.unique
+        usual = not own and head.content_length >= 0
         if head.route is not None and usual and len(data) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -215,9 +227,12 @@ class Heads:
 
 def too_large(limit: int) -> Response:
     """413, naming the limit."""
-    return problem(
-        413, f"the body is larger than MAX_BODY_BYTES, {limit} bytes: send fewer events a request", close=True
-    )
+    return problem(413, too_large_detail(limit), close=True)
+
+
+def too_large_detail(limit: int) -> str:
+    """The words of a 413."""
+    return f"the body is larger than MAX_BODY_BYTES, {limit} bytes: send fewer events a request"
 
 
 class _Collector:

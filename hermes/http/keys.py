@@ -5,16 +5,24 @@ Invariant: how long a comparison takes tells nothing about a key. Used by the ro
 
 from __future__ import annotations
 
+import binascii
 import hmac
 from collections.abc import Iterable, Mapping
 
+from hermes.errors import HermesError
 from hermes.http.response import problem
 
-UNAUTHORIZED = problem(
-    401,
-    "this service wants a key: send Authorization: Bearer KEY, or X-API-Key: KEY",
-    {"WWW-Authenticate": 'Bearer realm="hermes"'},
+WANTED = (
+    "this service wants a key: send Authorization: Bearer KEY, or X-API-Key: KEY, or Authorization: Basic with the key "
+    "as the name and no password"
 )
+# Not Basic as well, at which a browser would ask the visitors of a page for a name and a password.
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hermes"'}
+UNAUTHORIZED = problem(401, WANTED, CHALLENGE)
+
+
+class KeyRefused(HermesError):
+    """The body of a request has none of the configured keys. The client acts; it is answered 401."""
 
 
 class Keys:
@@ -23,12 +31,40 @@ class Keys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._keys = [key.encode() for key in keys]
 
+    @property
+    def configured(self) -> bool:
+        """Whether a client has to know a key."""
+        return bool(self._keys)
+
     def admit(self, headers: Mapping[str, str]) -> bool:
         """Whether a request with these headers, their names in lower case, may pass."""
         if not self._keys:
             return True
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        offered = given.encode("latin-1")
+        scheme, _, rest = headers.get("authorization", "").partition(" ")
+        scheme, token = scheme.lower(), rest.strip().encode("latin-1")
+        if scheme == "bearer":
+            return self._admit(token)
+        # What is no name without a password, as HTTP writes it (RFC 7617), does not hide the other header.
+        name = _decode_name(token) if scheme == "basic" else None
+        return self._admit(headers.get("x-api-key", "").encode("latin-1") if name is None else name)
+
+    def admit_key(self, key: str) -> bool:
+        """Whether this is one of the keys."""
+        return self._admit(key.encode())
+
+    def _admit(self, offered: bytes) -> bool:
         # Every key is compared, whatever the first ones say.
         return any([hmac.compare_digest(offered, key) for key in self._keys])  # noqa: C419
+
+
+def offers_key(headers: Mapping[str, str]) -> bool:
+    """Whether a head has a key, right or wrong."""
+    return "authorization" in headers or "x-api-key" in headers
+
+
+def _decode_name(token: bytes) -> bytes | None:
+    try:
+        name = binascii.a2b_base64(token, strict_mode=True)
+    except binascii.Error:
+        return None
+    return name[:-1] if name.endswith(b":") else None

@@ -18,11 +18,10 @@ from hermes.control.dead_letters import DeadLetterDesk
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.replay import Target
-from hermes.decode import EventDecoder
 from hermes.errors import LogUnavailable
-from hermes.http.ingest import Ingest
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
+from hermes.protocols.routes import make_routes
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import REJECTED_AT, ids, make_letter
 from tests.http.kit import EVENT_TYPES, FakeIntake
@@ -61,7 +60,7 @@ class Desk:
 
 
 def views(desk: DeadLetterDesk | None) -> Views:
-    ingest = Ingest(FakeIntake(), EventDecoder(EVENT_TYPES), Counter(), max_body_bytes=2**20)
+    routes = make_routes(FakeIntake(), Counter(), event_types=EVENT_TYPES, max_body_bytes=2**20)
     return Views(
         version="0",
         ready=lambda: None,
@@ -70,7 +69,7 @@ def views(desk: DeadLetterDesk | None) -> Views:
         observe=lambda _route, _status, _seconds: None,
         track=lambda _change: None,
         request_id=lambda: b"1",
-        ingest=ingest.route,
+        ingest=routes[0],
         body_budget=BodyBudget(2**20),
         dead_letters=desk,
     )

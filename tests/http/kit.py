@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hermes.ack import Ack, Outcome, Settle
-from hermes.decode import EventDecoder
 from hermes.event import Event
 from hermes.http.connection import Connection
 from hermes.http.head import Heads
-from hermes.http.ingest import Ingest
 from hermes.http.lane import BodyBudget, Lane
+from hermes.protocols.routes import make_routes
 
 EVENT_TYPES = ("trip_started", "song_played", "ad_clicked", "location_update")
 
@@ -114,6 +113,7 @@ class Wire:
         budget: int = 1_000_000,
         keys: Sequence[str] = (),
         origins: Sequence[str] = (),
+        event_types: Sequence[str] = EVENT_TYPES,
         lane: Lane | None = None,
     ) -> None:
         self.intake = intake or FakeIntake()
@@ -121,18 +121,16 @@ class Wire:
         self.seconds = 0.0
         self.observed: list[tuple[str, int, float, int]] = []
         self.budget = BodyBudget(budget)
-        ingest = Ingest(
+        self.routes = make_routes(
             self.intake,
-            EventDecoder(EVENT_TYPES),
             self.rejected,
+            event_types=event_types,
             max_body_bytes=max_body_bytes,
             keys=keys,
             origins=origins,
         )
-        self.ingest = ingest
-        self.lane = lane or Lane(
-            Heads({("POST", "/events"): ingest.route}), self.budget, self._observe, lambda: self.seconds
-        )
+        heads = Heads({("POST", route.name): route for route in self.routes})
+        self.lane = lane or Lane(heads, self.budget, self._observe, lambda: self.seconds)
         self.lane.begin_turn()
         self.connection = Connection(self.lane, self._ready)
         self.calls = 0
@@ -184,9 +182,9 @@ def event(name: str = "1", **changes: Any) -> bytes:
     return json.dumps(fields | changes).encode()
 
 
-def post(body: bytes, *lines: bytes) -> bytes:
-    """A whole ``POST /events`` with its length."""
-    return head(b"Content-Length: %d" % len(body), *lines) + body
+def post(body: bytes, *lines: bytes, path: bytes = b"/events") -> bytes:
+    """A whole ``POST /events``, or to another path, with its length."""
+    return head(b"Content-Length: %d" % len(body), *lines, first=b"POST %b HTTP/1.1" % path) + body
 
 
 def head(*lines: bytes, first: bytes = b"POST /events HTTP/1.1") -> bytes:

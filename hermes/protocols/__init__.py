@@ -1,0 +1,17 @@
+"""The protocols that clients speak to the data routes: what each sends, as events. No network, no clock of its own.
+
+| file | idea |
+|---|---|
+| ``routes``         | all data routes, wired to an intake |
+| ``events``         | ``POST /events``: Hermes's own events, and CloudEvents by their media types |
+| ``cloudevents``    | CloudEvents 1.0 in the binary, structured and batch modes of the HTTP binding |
+| ``segment``        | Segment's HTTP API, as its libraries and RudderStack's speak it |
+| ``otlp``           | OpenTelemetry logs: the route, and a record as an event |
+| ``otlp_json``      | their JSON encoding |
+| ``otlp_protobuf``  | their protobuf encoding; the only file that imports OpenTelemetry |
+| ``otlp_answers``   | their responses and errors, in either encoding |
+| ``messages``       | JSON messages to events: the fast way over a whole body, the slow one that explains |
+| ``mapping``        | names to types, identifiers of any length, times: the rules that all of these share |
+
+How each field of an event is made is documented in ``docs/reference/protocols.md``, whose examples are tests.
+"""

@@ -1,0 +1,144 @@
+"""CloudEvents 1.0 in the three modes of their HTTP binding, as events.
+
+The payload is the whole CloudEvent in its JSON format: in the structured and batch modes the client's own bytes, in the
+binary mode made from the headers around the body's own bytes. So no attribute is lost, and any CloudEvents library can
+read it back. Pure. Called through the route of ``POST /events``. Source: CloudEvents 1.0.2, its JSON format and HTTP
+protocol binding.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from msgspec import Meta, Raw, ValidationError
+
+from hermes.decode import UNDECODABLE, BadBody, Decoded, Rejection, check_text, describe_error, is_deep
+from hermes.event import Event
+from hermes.http.head import JSON_TYPES, Head
+from hermes.protocols.mapping import TypeNames, check_timestamp, fit, size_of
+from hermes.protocols.messages import MessageDecoder
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+FAMILY = "application/cloudevents"
+"""How the media type of every structured or batched CloudEvent begins, whatever its format."""
+
+MARK = "ce-specversion"
+"""The header that every CloudEvent in binary mode has."""
+
+_PREFIX = "ce-"
+_DATA = frozenset({"data", "data_base64", "datacontenttype"})  # members that no header can give
+_QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
+_SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}"
+
+_Text = Annotated[str, Meta(min_length=1)]
+
+
+class _CloudEvent(msgspec.Struct, gc=False):
+    """The context attributes that an event is made from."""
+
+    specversion: Literal["1.0"]
+    id: _Text
+    source: _Text
+    type: _Text
+    subject: str | None = None
+    time: Annotated[datetime, Meta(tz=True)] | None = None
+    userid: Any = None
+
+
+class CloudEventDecoder:
+    """Reads CloudEvents whose types are in ``event_types``. ``clock`` gives the time of arrival, in Unix seconds."""
+
+    def __init__(self, event_types: Sequence[str], clock: Callable[[], float]) -> None:
+        self._type_of = TypeNames(event_types)
+        self._clock = clock
+        self._messages = MessageDecoder(_CloudEvent, self._convert, _SEVERAL)
+
+    def decode_structured(self, _head: Head, body: bytes) -> Decoded:
+        """The event of a body that is one CloudEvent. Raises `BadBody`."""
+        return self._messages.decode_one(body, self._clock())
+
+    def decode_batch(self, _head: Head, body: bytes) -> Decoded:
+        """The events of an array of CloudEvents. Raises `BadBody`."""
+        return self._messages.decode_list(body, self._clock())
+
+    def decode_binary(self, head: Head, body: bytes) -> Decoded:
+        """The event whose attributes are headers, and whose data is the body. Raises `BadBody`."""
+        try:
+            attributes = _read_attributes(head.headers)
+            payload = msgspec.json.encode(attributes | _read_data(head, body))
+            event = self._convert(self._clock(), 0, msgspec.convert(attributes, _CloudEvent), Raw(payload))
+            check_text(payload)
+        except ValidationError as error:
+            return Decoded([], (Rejection(0, str(error)),))
+        except UNDECODABLE as error:
+            raise BadBody(
+                describe_error(error, body, "; in binary mode a CloudEvent has one value as its data")
+            ) from None
+        if is_deep(event.payload):
+            raise BadBody(describe_error(RecursionError(), body))
+        return Decoded([event], (), size_of([event], len(body)))
+
+    def _convert(self, now: float, _index: int, message: _CloudEvent, text: Raw) -> Event:
+        source, time, user = message.source, message.time, message.userid
+        if " " in source:
+            raise ValidationError("a source is a URI-reference, which has no space in it - at `$.source`")
+        return Event(
+            fit(f"{source} {message.id}"),
+            fit((user if isinstance(user, str) else None) or message.subject or source),
+            self._type_of(message.type, "cloudevent"),
+            check_timestamp(now if time is None else time.timestamp()),
+            text,
+        )
+
+
+def _read_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The context attributes in a request's headers, decoded (HTTP binding §3.1.3.2)."""
+    attributes: dict[str, Any] = {}
+    for header, value in headers.items():
+        if not header.startswith(_PREFIX):
+            continue
+        name = header.removeprefix(_PREFIX)
+        if name in _DATA:
+            raise ValidationError(f"{header} is no attribute: the body is the data, and Content-Type says its kind")
+        text = value.strip().encode("latin-1", "replace")
+        if text[:1] == text[-1:] == b'"' and len(text) > 1:
+            text = _QUOTED_PAIR.sub(rb"\1", text[1:-1])
+        try:
+            attributes[name] = unquote_to_bytes(text).decode()
+        except UnicodeDecodeError as error:
+            raise ValidationError(f"the header {header} is not percent-encoded UTF-8: {error.reason}") from None
+    return attributes
+
+
+def _read_data(head: Head, body: bytes) -> dict[str, Any]:
+    """The members of the JSON format that hold a body: JSON as it is, text as a string, all else in base64."""
+    if not body:
+        return {}
+    kind = head.media_type
+    unlabelled = kind in JSON_TYPES and kind != "application/json"
+    if unlabelled or kind.endswith(("/json", "+json")):
+        try:
+            data = _decode_raw(body)
+            check_text(bytes(data))
+        except UNDECODABLE:
+            if not unlabelled:
+                raise
+        else:
+            return {"data": data} if unlabelled else {"datacontenttype": head.headers["content-type"], "data": data}
+    label = {"datacontenttype": given} if (given := head.headers.get("content-type", "")) else {}
+    if kind.startswith("text/") or kind.endswith(("/xml", "+xml")):
+        try:
+            return label | {"data": body.decode()}
+        except UnicodeDecodeError:
+            pass  # text in another encoding is kept as the bytes that it is
+    return label | {"data_base64": b64encode(body).decode()}
+
+
+_decode_raw = msgspec.json.Decoder(Raw).decode

@@ -1,0 +1,98 @@
+"""``POST /events``: Hermes's own events, and CloudEvents, told apart by their media types and headers.
+
+Pure. Invariant: a request without the marks of a CloudEvent is read as specification §1 and §2 say. Wired in
+``hermes.protocols.routes``; called by the ingest route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from hermes.decode import Decoded, EventDecoder
+from hermes.http.format import Format
+from hermes.http.head import JSON_TYPES, Head
+from hermes.http.ingest import ECHOED, ONE_ACCEPTED
+from hermes.http.response import Response, problem
+from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudEventDecoder
+
+PATH = "/events"
+
+_LINES = frozenset({"application/x-ndjson", "application/jsonl", "application/ndjson", "application/x-jsonlines"})
+_MOST_REMEMBERED = 1024
+
+
+class OwnAnswers:
+    """202 with the number of events; errors are problem details."""
+
+    def __init__(self) -> None:
+        self._accepted = {1: ONE_ACCEPTED}
+
+    def taken(self, decoded: Decoded) -> Response:
+        """202 with how many were accepted, and what was rejected."""
+        count = len(decoded.events)
+        if decoded.rejected:
+            return Response(202, msgspec.json.encode({"accepted": count, "rejected": decoded.rejected}))
+        response = self._accepted.get(count)
+        if response is None:
+            response = Response(202, b'{"accepted":%d}' % count)
+            if len(self._accepted) < _MOST_REMEMBERED:
+                self._accepted[count] = response
+        return response
+
+    def nothing(self, decoded: Decoded) -> Response:
+        """400, with what was rejected."""
+        if not decoded.rejected:
+            return problem(400, "the body holds no event", rejected=[])
+        return problem(400, "no event of this request is valid", accepted=0, rejected=decoded.rejected)
+
+    def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+        """Problem details."""
+        return problem(status, detail, headers, **members)
+
+
+class _BatchAnswers(OwnAnswers):
+    """Those to a batch of CloudEvents, which may be empty (JSON format §4)."""
+
+    def nothing(self, decoded: Decoded) -> Response:
+        return super().nothing(decoded) if decoded.rejected else self.taken(decoded)
+
+
+class PostEvents:
+    """The protocol of ``POST /events``. ``clock`` gives the time of arrival, in Unix seconds."""
+
+    paths = (PATH,)
+    key_in_body = False
+
+    def __init__(self, event_types: Sequence[str], clock: Callable[[], float]) -> None:
+        own, cloud = EventDecoder(event_types), CloudEventDecoder(event_types, clock)
+        self.answers = OwnAnswers()
+        self.decode_one = own.decode_one
+        self._json = Format(self.answers, lambda _head, body: own.decode_json(body))
+        self._lines = Format(self.answers, lambda _head, body: own.decode_lines(body))
+        self._structured = Format(self.answers, cloud.decode_structured)
+        self._batch = Format(_BatchAnswers(), cloud.decode_batch)
+        self._binary = Format(self.answers, cloud.decode_binary)
+
+    def choose(self, head: Head) -> Format:
+        """The format of a request; one with a media type of CloudEvents is never in their binary mode."""
+        kind = head.media_type
+        if kind.startswith(FAMILY):
+            if kind in {STRUCTURED, BATCH}:
+                return self._structured if kind == STRUCTURED else self._batch
+        elif MARK in head.headers:
+            head.plain = False
+            head.unique = True
+            return self._binary
+        elif kind in JSON_TYPES:
+            return self._json
+        elif kind in _LINES:
+            return self._lines
+        return Format(
+            self.answers,
+            self._json.decode,
+            f"Content-Type {kind[:ECHOED]!r} is not taken: send application/json or application/x-ndjson, or "
+            f"CloudEvents as {STRUCTURED}, {BATCH}, or with a {MARK} header",
+        )

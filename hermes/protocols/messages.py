@@ -1,0 +1,88 @@
+"""JSON messages to events: the fast way over a whole body, and the slow one that says which message is wrong and why.
+
+The rules are those of `hermes.decode`: UTF-8, no U+0000, bounded nesting, bounded lists of what was refused. Invariant:
+both ways give the same events for a body in which nothing is wrong. Called by the decoders of CloudEvents and of
+Segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from hermes.decode import (
+    UNDECODABLE,
+    BadBody,
+    Decoded,
+    any_deep,
+    check_text,
+    describe_error,
+    explain,
+    is_clean,
+    is_deep,
+    split_array,
+)
+from hermes.event import Event
+from hermes.protocols.mapping import size_of
+
+Message = TypeVar("Message")
+Context = TypeVar("Context")
+
+_decode_raws = msgspec.json.Decoder(list[Raw]).decode
+
+
+class MessageDecoder(Generic[Message, Context]):
+    """Reads messages of one shape, a `msgspec.Struct`, and has ``convert`` make an event of each.
+
+    ``convert(context, index, message, text)`` gets the request's context and the message's place in it, from 0, and
+    raises `msgspec.ValidationError` for one that breaks a rule. The payload that it gives has to hold every string
+    that the event holds. ``several`` is the advice for more than one value where one is expected.
+    """
+
+    def __init__(
+        self, shape: type[Message], convert: Callable[[Context, int, Message, Raw], Event], several: str
+    ) -> None:
+        self._one: msgspec.json.Decoder[Message] = msgspec.json.Decoder(shape)
+        self._list: msgspec.json.Decoder[list[Message]] = msgspec.json.Decoder(list[shape])  # type: ignore[valid-type]
+        self._convert = convert
+        self._several = several
+
+    def decode_one(self, body: bytes, context: Context) -> Decoded:
+        """The event of one message. Raises `BadBody`."""
+        return self._explain([body], context, len(body))
+
+    def decode_list(self, body: bytes, context: Context) -> Decoded:
+        """The events of an array of messages. Raises `BadBody`."""
+        first = "a string holds U+0000, or JSON is nested too deeply"
+        convert = self._convert
+        try:
+            messages, texts = self._list.decode(body), _decode_raws(body)
+            events = [
+                convert(context, index, message, text)
+                for index, (message, text) in enumerate(zip(messages, texts, strict=True))
+            ]
+            if is_clean(body) and not any_deep([event.payload for event in events]):
+                return Decoded(events, (), size_of(events, len(body)))
+        except UnicodeDecodeError as error:
+            raise BadBody(describe_error(error, body)) from None
+        except UNDECODABLE as error:
+            first = describe_error(error, body, self._several)
+        return self._explain(split_array(body, first, ""), context, len(body))
+
+    def _explain(self, texts: Iterable[bytes], context: Context, size: int) -> Decoded:
+        index = count()
+
+        def check(text: bytes) -> Event:
+            place = next(index)
+            event = self._convert(context, place, self._one.decode(text), Raw(text.strip()))
+            check_text(bytes(event.payload))
+            if is_deep(event.payload):
+                raise RecursionError
+            return event
+
+        decoded = explain(texts, check, self._several)
+        return Decoded(decoded.events, decoded.rejected, size_of(decoded.events, size))

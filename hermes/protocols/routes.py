@@ -1,0 +1,31 @@
+"""All data routes, wired to an intake. Called by the edge, which gives them to both lanes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from hermes.http.head import Route
+from hermes.http.ingest import Ingest, Intake
+from hermes.protocols.events import PostEvents
+
+
+def make_routes(
+    intake: Intake,
+    rejected: Counter[str],
+    *,
+    event_types: Sequence[str],
+    max_body_bytes: int,
+    keys: Sequence[str] = (),
+    origins: Sequence[str] = (),
+) -> tuple[Route, ...]:
+    """Every protocol's routes, all with the same keys, limits and origins."""
+    protocols = (PostEvents(event_types, time.time),)
+    return tuple(
+        route
+        for protocol in protocols
+        for route in Ingest(
+            intake, protocol, rejected, max_body_bytes=max_body_bytes, keys=keys, origins=origins
+        ).routes
+    )
