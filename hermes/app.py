@@ -3,7 +3,7 @@
     serve ── log and dead letters (what is kept; by DURABILITY)
               └─ sinks (each: buffer → breaker → retry → sink; its backlog in the journal)
                   └─ engine (the intake: channel, commit, counts, handing out; upkeep of the journal; receipts)
-                      └─ edge (fast lane, control lane)                ← a stop begins here
+                      └─ edge (fast lane, control lane) · admin edge   ← a stop begins here
 
 Shutdown is dataflow, inside out: the edge answers what is in flight and closes; closing the intake ends the engine's
 task once it has handed everything on; that ends the deliveries after their last flush; then the sinks close, and last
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
+from hermes.admin import AdminEdge
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
 from hermes.edge import Edge
@@ -48,6 +49,7 @@ class Running:
     """What a running service tells whoever started it."""
 
     addresses: Sequence[tuple[str, int]]
+    admin_addresses: Sequence[tuple[str, int]]
     metrics: Metrics
     dead_letters: DeadLetters
     intake: Intake
@@ -82,7 +84,11 @@ async def serve(
                 deliveries.append(Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal))
             intake = _make_intake(settings, deliveries, aggregator, metrics, journal)
             books = Books(intake, deliveries, journal)
-            edge = Edge(settings, books, aggregator, metrics, dead_letters, world.listeners)
+            metrics.dead_letters_evicted = lambda: dead_letters.evicted
+            edge = Edge(settings, books, aggregator, metrics, world.listeners)
+            admin = None
+            if (address := settings.admin_addr) is not None:
+                admin = AdminEdge(address, settings, books, metrics, dead_letters)
             try:
                 async with trio.open_nursery() as delivering:
                     for delivery in deliveries:
@@ -92,6 +98,8 @@ async def serve(
                         async with trio.open_nursery() as serving:
                             serving.start_soon(edge.serve_data)
                             serving.start_soon(edge.serve_control)
+                            if admin is not None:
+                                serving.start_soon(admin.serve)
                             serving.start_soon(intake.receipts.run)
                             serving.start_soon(_measure_loop_lag, metrics)
                             if journal is not None:
@@ -100,7 +108,16 @@ async def serve(
                                 serving.start_soon(flush_aggregates, aggregator, intake.offer_derived, interval)
                             _settle_garbage_collector()
                             task_status.started(
-                                Running(edge.addresses, metrics, dead_letters, intake, deliveries, journal, books)
+                                Running(
+                                    edge.addresses,
+                                    admin.addresses if admin is not None else (),
+                                    metrics,
+                                    dead_letters,
+                                    intake,
+                                    deliveries,
+                                    journal,
+                                    books,
+                                )
                             )
                             await stop.wait()
 
@@ -111,6 +128,8 @@ async def serve(
                             serving.start_soon(intake.receipts.expire_after, within / 4)
                             with trio.move_on_after(within):
                                 await edge.drain(within)
+                                if admin is not None:
+                                    await admin.drain()
                             serving.cancel_scope.cancel()
                         intake.close()
             finally:

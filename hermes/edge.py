@@ -1,4 +1,4 @@
-"""The edge: both HTTP lanes on one port, wired to what the engine lends them.
+"""The edge: both HTTP lanes on the address where events come in, wired to what the engine lends them.
 
 The fast lane accepts every connection and hands over those that are for the control lane. Its sockets are a reactor's;
 under TLS each is a task instead. Invariant: the lanes know the intake and the views only as
@@ -8,23 +8,20 @@ callables. Opened by the app.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
 
 from hermes import __version__
 from hermes.config import Settings
-from hermes.control.app import DebugAnswer, Views, make_app
-from hermes.control.dead_letters import DeadLetterDesk
+from hermes.control.app import Views, make_app
+from hermes.control.frame import Frame
 from hermes.control.server import ControlServer
-from hermes.dead_letters import DeadLetters
-from hermes.dead_letters.replay import Target
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.journal import EventJournal
 from hermes.http.head import Heads
-from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor
@@ -42,18 +39,9 @@ class Edge:
         books: Books,
         aggregator: Aggregator,
         metrics: Metrics,
-        dead_letters: DeadLetters,
         listeners: Sequence[trio.abc.Listener[Any]] | None = None,
     ) -> None:
-        timeouts = Timeouts(
-            header=settings.header_timeout,
-            body=settings.body_timeout,
-            idle=settings.idle_timeout,
-            write=settings.write_timeout,
-        )
-
-        def observe(route: str, status: int, seconds: float, times: int = 1) -> None:
-            metrics.requests[route, status].observe(seconds, times)
+        timeouts = timeouts_of(settings)
 
         routes = make_routes(
             books.intake,
@@ -64,31 +52,22 @@ class Edge:
             origins=settings.cors_origins,
         )
         budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
-        self._lane = lane = Lane(Heads({("POST", route.name): route for route in routes}), budget, observe, time.perf_counter)
+        heads = Heads({("POST", route.name): route for route in routes})
+        self._lane = lane = Lane(heads, budget, metrics.observe_request, time.perf_counter)
         app = make_app(
             Views(
                 version=__version__,
+                frame=Frame(metrics.observe_request, lane.track, lane.request_id, settings.max_body_bytes),
                 ready=lambda: _why_not_ready(lane, books.journal),
                 aggregates=aggregator.snapshot,
                 metrics=metrics.expose,
-                observe=observe,
-                track=lane.track,
-                request_id=lane.request_id,
-                ingest=routes[0],
+                routes=routes,
                 body_budget=budget,
-                debug=_debug_answer() if settings.debug_endpoints else None,
+                debug=debug_answer if settings.debug_endpoints else None,
                 accounting=books.show if settings.debug_endpoints else None,
-                dead_letters=_open_desk(settings, books, dead_letters) if settings.debug_endpoints else None,
             )
         )
-        self._control = ControlServer(
-            app,
-            idle_timeout=settings.idle_timeout,
-            read_timeout=settings.body_timeout,
-            write_timeout=settings.write_timeout,
-            max_body_bytes=settings.max_body_bytes,
-        )
-        metrics.dead_letters_evicted = lambda: dead_letters.evicted
+        self._control = ControlServer(app, timeouts, settings.max_body_bytes)
         tls = open_tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._data: Reactor | StreamServer
         most = settings.max_connections
@@ -133,13 +112,18 @@ def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
     return None
 
 
-def _open_desk(settings: Settings, books: Books, dead_letters: DeadLetters) -> DeadLetterDesk:
-    targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in books.deliveries}
-    return DeadLetterDesk(dead_letters, targets, Keys(settings.api_keys))
-
-
-def _debug_answer() -> DebugAnswer:
-    """The debugging pages; imported only where they are asked for, for they bring tracemalloc and more."""
+async def debug_answer(path: str, parameters: Mapping[str, str]) -> tuple[int, str, bytes, Mapping[str, str]]:
+    """A debugging page; its modules are imported when the first is asked for, for they bring tracemalloc and more."""
     from hermes.debug import answer
 
-    return answer
+    return await answer(path, parameters)
+
+
+def timeouts_of(settings: Settings) -> Timeouts:
+    """How long a client may take, on either address."""
+    return Timeouts(
+        header=settings.header_timeout,
+        body=settings.body_timeout,
+        idle=settings.idle_timeout,
+        write=settings.write_timeout,
+    )

@@ -118,6 +118,10 @@ class Metrics(Collector):
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
+    def observe_request(self, route: str, status: int, seconds: float, times: int = 1) -> None:
+        """Count a request that took so long, or ``times`` alike."""
+        self.requests[route, status].observe(seconds, times)
+
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition that an ``Accept`` header asks for (Prometheus text or OpenMetrics), and its content type."""
         encode, content_type = choose_encoder(accept)

@@ -48,6 +48,16 @@ class Service:
         return self.running.addresses[0][1]
 
     @property
+    def url(self) -> str:
+        """Where it takes events."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Where operators are answered."""
+        return "http://{}:{}".format(*self.running.admin_addresses[0])
+
+    @property
     def accepted(self) -> int:
         """Events answered with 202 so far, as admission counts them."""
         return self.running.intake.accepted
@@ -79,13 +89,14 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """A service with these settings, by the names of `hermes.config.Settings`; a plain `ScriptedSink` if none is given.
 
-    It listens on a free port of 127.0.0.1, keeps its journal in a temporary folder of its own, flushes after 5 ms and
+    It listens on free ports of 127.0.0.1, keeps its journal in a temporary folder of its own, flushes after 5 ms and
     stops within 5 s, unless told otherwise. A test that opens a service on what another has left names the folder, as
     ``hermes_data_dir``.
     """
     with TemporaryDirectory(prefix="hermes-service-") as folder, _own_garbage_settings():
         chosen = {
             "http_addr": Address("127.0.0.1", 0),
+            "admin_addr": Address("127.0.0.1", 0),
             "hermes_data_dir": Path(folder),
             "flush_interval": 0.005,
             "shutdown_timeout": 5.0,

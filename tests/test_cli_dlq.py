@@ -401,7 +401,7 @@ def test_with_durability_memory_one_line_says_where_the_letters_are(run: Run, co
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "hermes: DURABILITY='memory': the dead letters live in the running service, which has them over HTTP at "
-        "/dead-letters, with DEBUG_ENDPOINTS=true\n"
+        "/dead-letters of ADMIN_ADDR\n"
     )
 
 

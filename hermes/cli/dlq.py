@@ -44,7 +44,7 @@ def dlq_commands() -> None:
     """Look at the events that a sink refused for good, replay them, or purge them.
 
     They are kept in HERMES_DATA_DIR, or with DURABILITY=postgres in DB_DSN. With DURABILITY=memory they live in the
-    running service, and can be had over HTTP at /dead-letters, with DEBUG_ENDPOINTS=true.
+    running service, and can be had over HTTP at /dead-letters of ADMIN_ADDR.
     """
 
 
@@ -228,7 +228,7 @@ def _check_store(settings: Settings) -> None:
     if settings.durability == "memory":
         raise ConfigError(
             "DURABILITY='memory': the dead letters live in the running service, which has them over HTTP at "
-            "/dead-letters, with DEBUG_ENDPOINTS=true"
+            "/dead-letters of ADMIN_ADDR"
         )
     if settings.durability == "disk" and not (settings.hermes_data_dir / DEAD_LETTERS_FILE).exists():
         raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ import trio
 from hermes import __version__
 from hermes.app import Running, serve
 from hermes.cli.operator import configure, tells_the_operator
-from hermes.config import Settings
+from hermes.config import Address, Settings
 from hermes.logs import configure_logs, log_style
 from hermes.sink import ConfiguredSink
 
@@ -71,12 +72,22 @@ async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelS
 
 
 def _greet(settings: Settings, running: Running) -> None:
-    scheme = "https" if settings.tls_cert else "http"
-    host = settings.http_addr.host or "localhost"
-    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{running.addresses[0][1]}"
-    structlog.get_logger("hermes").info("serving", url=url, sinks=",".join(settings.sink_names()), version=__version__)
+    log = structlog.get_logger("hermes")
+    url = _url(settings.http_addr, running.addresses, bool(settings.tls_cert))
+    places = {"url": url}
+    if (admin := settings.admin_addr) is not None:
+        places["admin"] = _url(admin, running.admin_addresses, bool(settings.tls_cert) and not admin.is_loopback)
+    log.info("serving", **places, sinks=",".join(settings.sink_names()), version=__version__)
     if settings.sink_names() == ("null",):
-        structlog.get_logger("hermes").warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")
+        log.warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")
     if log_style(settings.log_format) == "console":
         key = " -H 'X-API-Key: YOUR_KEY'" if settings.api_keys else ""
-        click.echo(f"\nHermes listens on {url}\nTry:  curl -i {url}/events{key} -d '{_EXAMPLE}'\n", err=True)
+        lines = [f"Hermes listens on {url}", f"Try:  curl -i {url}/events{key} -d '{_EXAMPLE}'"]
+        if "admin" in places:
+            lines.append(f"See:  {places['admin']}/")
+        click.echo("\n" + "\n".join(lines) + "\n", err=True)
+
+
+def _url(address: Address, bound: Sequence[tuple[str, int]], tls: bool) -> str:
+    host = address.host or "localhost"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound[0][1]}"

@@ -103,8 +103,13 @@ def _read_text(parse: Callable[[str], Any], checked: Any, text: str) -> Any:
     return msgspec.convert(parse(text), checked, strict=False)
 
 
-def describe(group: type[msgspec.Struct], prefix: str = "") -> Iterator[Variable]:
-    """Every variable that a group of settings declares, in order; ``prefix`` goes before each name."""
+def describe(
+    group: type[msgspec.Struct], prefix: str = "", defaults: msgspec.Struct | None = None
+) -> Iterator[Variable]:
+    """Every variable that a group of settings declares, in order; ``prefix`` goes before each name.
+
+    ``defaults`` is an instance of the group whose values stand for the defaults that it declares.
+    """
     hints = typing.get_type_hints(group, include_extras=True)
     for field in msgspec.structs.fields(group):
         base, metas = _flatten(hints[field.name])
@@ -120,6 +125,8 @@ def describe(group: type[msgspec.Struct], prefix: str = "") -> Iterator[Variable
         default = field.default
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
+        if defaults is not None:
+            default = getattr(defaults, field.name)
         yield Variable(
             name=(prefix + field.name).upper(),
             field=field.name,
@@ -149,10 +156,13 @@ def lookup(environ: Mapping[str, str], name: str) -> str | None:
         raise ConfigError(f"{name}_FILE={path!r}: cannot be read: {error}") from None
 
 
-def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "") -> GroupT:
-    """The values of a group of settings from an environment. Raises `ConfigError` for the first bad or missing one."""
-    values = {}
-    for variable in describe(group, prefix):
+def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defaults: GroupT | None = None) -> GroupT:
+    """The values of a group of settings from an environment. Raises `ConfigError` for the first bad or missing one.
+
+    ``defaults`` are as in `describe`.
+    """
+    values = {} if defaults is None else msgspec.structs.asdict(defaults)
+    for variable in describe(group, prefix, defaults):
         text = lookup(environ, variable.name)
         if text is not None:
             values[variable.field] = variable.read(text)

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 import msgspec
@@ -77,6 +78,16 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -87,6 +98,16 @@ def parse_address(text: str) -> Address:
     if match is None or int(match[3]) > 65535:
         raise ValueError(text)
     return Address(match[1] or match[2] or "", int(match[3]))
+
+
+def parse_optional_address(text: str) -> Address | None:
+    """An `Address`, or None from ``off``."""
+    return None if text.lower() == "off" else parse_address(text)
+
+
+def format_optional_address(address: Address | None) -> str:
+    """The address, or ``off``."""
+    return "off" if address is None else str(address)
 
 
 def parse_list(text: str) -> tuple[str, ...]:
@@ -131,6 +152,10 @@ def _notation(parse: Callable[[str], Any], accepts: str, show: Callable[[Any], s
 Duration = Annotated[float, _notation(parse_duration, "a duration such as 100ms, 30s or 1m30s", format_duration)]
 Size = Annotated[int, _notation(parse_size, "a size in bytes such as 1048576, 64KiB or 10MiB", format_size)]
 ListenAddress = Annotated[Address, _notation(parse_address, "an address such as :8080, 127.0.0.1:8080 or [::1]:8080")]
+OptionalAddress = Annotated[
+    Address | None,
+    _notation(parse_optional_address, "an address such as 127.0.0.1:8081, or off", format_optional_address),
+]
 Names = Annotated[tuple[str, ...], _notation(parse_list, "a comma-separated list", ",".join)]
 EventTypes = Annotated[
     tuple[str, ...],

@@ -19,6 +19,7 @@ from hermes.config.notation import (
     EventTypes,
     ListenAddress,
     Names,
+    OptionalAddress,
     Secret,
     Secrets,
     Size,
@@ -39,6 +40,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_addr: Annotated[ListenAddress, about("listen address (`:8080`, `127.0.0.1:8080`, `[::1]:8080`)")] = Address(
         "", 8080
     )
+    admin_addr: Annotated[
+        OptionalAddress,
+        about(
+            "listen address for operators: the dashboard, `/debug/`, the dead letters and their replay; `off`: none. "
+            "Beyond loopback it wants ADMIN_KEYS"
+        ),
+    ] = Address("127.0.0.1", 8081)
+    admin_keys: Annotated[
+        Secrets, about("comma list of keys for ADMIN_ADDR; empty: open to whoever is on this machine")
+    ] = ()
     queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
     queue_bytes: Annotated[Size, about("capacity of the bounded queue, in bytes of request bodies", ge=1)] = 256 * 2**20
     worker_count: Annotated[
@@ -88,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)
     ] = 0.0
     dead_letters: Annotated[int, about("rejected events that are kept; the oldest makes room", ge=0)] = 100_000
-    debug_endpoints: Annotated[bool, about("serve `/debug/` and `/dead-letters`")] = False
+    debug_endpoints: Annotated[bool, about("serve `/debug/` on HTTP_ADDR too, to whoever can reach it")] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], about("least important log line that is written")
     ] = "info"
@@ -106,6 +117,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     settings = read(Settings, environ)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigError("TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither")
+    admin = settings.admin_addr
+    if admin is not None and not admin.is_loopback and not settings.admin_keys:
+        raise ConfigError(f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1")
     if settings.durability == "postgres" and not settings.db_dsn:
         raise ConfigError("DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory")
     if settings.durability != "memory" and settings.max_body_bytes > MOST_JOURNALED_BODY:

@@ -1,31 +1,27 @@
-"""The routes of the control lane, as a Quart-Trio app. Quart stops here.
+"""The control lane's routes of the address where events come in, as a Quart-Trio app.
 
-Invariant: every answer carries a request id, every error is problem details, and ``POST /events`` answers here (HTTP/2,
-odd spellings of the path) as it does in the fast lane, for both call the same route. The app lends what is shown.
+Invariant: a data route answers here (HTTP/2, odd spellings of the path) as it does in the fast lane, for both call the
+same functions. The edge lends what is shown.
 """
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 from quart import Response as QuartResponse
-from quart import g, request
+from quart import request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
-from hermes.control.dead_letters import DeadLetterDesk, add_dead_letters
+from hermes.control.frame import Frame, make_frame
 from hermes.control.reply import join_headers, to_quart
-from hermes.http.head import BAD_TARGET, Head, Route, is_target, too_large
+from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id",
@@ -39,53 +35,24 @@ DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes
 class Views:
     """What the control lane shows, each a callable of whoever owns it. ``ready`` says why not, if so.
 
-    ``debug`` and ``accounting`` None: debugging answers 404; ``dead_letters`` None: so do the dead letters.
+    ``routes`` are the data routes, for what does not come through the fast lane. ``debug`` and ``accounting`` None:
+    debugging answers 404.
     """
 
     version: str
+    frame: Frame
     ready: Callable[[], str | None]
     aggregates: Callable[[], Mapping[str, int]]
     metrics: Callable[[str], tuple[bytes, str]]
-    observe: Callable[[str, int, float], None]
-    track: Callable[[int], None]
-    request_id: Callable[[], bytes]
-    ingest: Route
+    routes: Sequence[Route]
     body_budget: BodyBudget
     debug: DebugAnswer | None = None
     accounting: Callable[[], Mapping[str, object]] | None = None
-    dead_letters: DeadLetterDesk | None = None
 
 
 def make_app(views: Views) -> QuartTrio:
     """The ASGI app over these views."""
-    app = QuartTrio("hermes", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = views.ingest.max_body_bytes
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-
-    @app.before_request
-    async def begin() -> QuartResponse | None:
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else views.request_id().decode()
-        g.began = time.perf_counter()
-        if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
-            # What follows may be a request that somebody before us has taken for a part of this one (RFC 9112 §6.1).
-            detail = "the request is malformed: it has both a Content-Length and a Transfer-Encoding"
-            return to_quart(problem(400, detail, {"Connection": "close"}))
-        return None
-
-    @app.after_request
-    async def finish(response: QuartResponse) -> QuartResponse:
-        response.headers["X-Request-Id"] = g.request_id
-        route = str(request.url_rule) if request.url_rule is not None else "unmatched"
-        views.observe(route, response.status_code, time.perf_counter() - g.began)
-        return response
-
-    @app.errorhandler(HTTPException)
-    async def explain(error: HTTPException) -> QuartResponse:
-        if error.code == 413:
-            return to_quart(too_large(views.ingest.max_body_bytes))
-        headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
-        return to_quart(problem(error.code or 500, error.description or "", headers))
+    app = make_frame(views.frame)
 
     @app.get("/")
     async def index() -> dict[str, Any]:
@@ -112,63 +79,42 @@ def make_app(views: Views) -> QuartTrio:
         body, content_type = views.metrics(request.headers.get("Accept", ""))
         return QuartResponse(body, content_type=content_type)
 
-    _add_ingest(app, views)
-    if (accounting := views.accounting) is not None:
-
-        @app.get("/debug/accounting")
-        async def show_accounts() -> Mapping[str, object]:
-            return dict(accounting())
-
+    for route in views.routes:
+        _add_data_route(app, route, views.body_budget)
+    if views.accounting is not None:
+        add_accounting(app, views.accounting)
     if views.debug is not None:
-        _add_debug(app, views.debug)
-    if views.dead_letters is not None:
-        add_dead_letters(app, views.dead_letters)
-    app.asgi_app = _guard(app.asgi_app, views)  # type: ignore[method-assign]
+        add_debug(app, views.debug)
     return app
 
 
-def _guard(app: Any, views: Views) -> Any:
-    """Count what is in flight, up to the last byte of its answer or the client's leaving, and refuse bad targets.
+def add_accounting(app: QuartTrio, show: Callable[[], Mapping[str, object]]) -> None:
+    """Add the books to an app."""
 
-    At one, Quart would fail before it runs any function of ours.
-    """
-    refusal = problem(400, BAD_TARGET)
-
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await app(scope, receive, send)
-        elif is_target(scope.get("method", "GET"), scope["path"]):
-            views.track(1)
-            try:
-                await app(scope, receive, send)
-            finally:
-                views.track(-1)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1002})
-        else:
-            headers = [
-                (b"content-type", refusal.content_type.encode()),
-                (b"content-length", b"%d" % len(refusal.body)),
-                (b"x-request-id", views.request_id()),
-            ]
-            views.observe("unmatched", refusal.status, 0.0)
-            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-            await send({"type": "http.response.body", "body": refusal.body})
-
-    return guarded
+    @app.get("/debug/accounting")
+    async def accounting() -> Mapping[str, object]:
+        return dict(show())
 
 
-def _add_ingest(app: QuartTrio, views: Views) -> None:
-    route = views.ingest
+def add_debug(app: QuartTrio, answer: DebugAnswer) -> None:
+    """Add the profiles to an app."""
 
-    @app.post(route.name)
-    async def events() -> QuartResponse:
+    @app.get("/debug/pprof/", defaults={"name": ""})
+    @app.get("/debug/pprof/<path:name>")
+    async def debug(name: str) -> QuartResponse:
+        status, content_type, body, headers = await answer(f"/debug/pprof/{name}", request.args)
+        return QuartResponse(body, status, content_type=content_type, headers=dict(headers))
+
+
+def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
+    @app.post(route.name, endpoint=f"POST {route.name}")
+    async def post() -> QuartResponse:
         head = Head(request.method, request.path, join_headers())
         refusal = route.check(head)
-        response = refusal if refusal is not None else await _receive_and_handle(head, views)
+        response = refusal if refusal is not None else await _receive_and_handle(head, route, budget)
         return _with_lines(to_quart(response), route.response_lines(head))
 
-    @app.route(route.name, methods=["OPTIONS"], provide_automatic_options=False)
+    @app.route(route.name, methods=["OPTIONS"], endpoint=f"OPTIONS {route.name}", provide_automatic_options=False)
     async def preflight() -> QuartResponse:
         response = QuartResponse("", 204, headers={"Allow": "POST, OPTIONS"})
         lines = route.response_lines(Head("OPTIONS", route.name, join_headers()))
@@ -177,17 +123,8 @@ def _add_ingest(app: QuartTrio, views: Views) -> None:
         return _with_lines(response, lines)
 
 
-def _add_debug(app: QuartTrio, answer: DebugAnswer) -> None:
-    @app.get("/debug/pprof/", defaults={"name": ""})
-    @app.get("/debug/pprof/<path:name>")
-    async def debug(name: str) -> QuartResponse:
-        status, content_type, body, headers = await answer(f"/debug/pprof/{name}", request.args)
-        return QuartResponse(body, status, content_type=content_type, headers=dict(headers))
-
-
-async def _receive_and_handle(head: Head, views: Views) -> Response:
+async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:
     """The body, within its bounds, and the route's answer to it."""
-    route, budget = views.ingest, views.body_budget
     parts: list[bytes] = []
     reserved = 0
     try:

@@ -20,6 +20,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from hermes.http.lane import Timeouts
 from hermes.http.stream import Stream, close_gently
 
 _log = structlog.get_logger("hermes.control")
@@ -104,21 +105,19 @@ class _SecureReplay(_Replay):
 
 
 class ControlServer:
-    """Serves an ASGI app on connections that others accepted. Timeouts are in seconds."""
+    """Serves an ASGI app on connections that others accepted."""
 
-    def __init__(
-        self, app: Any, *, idle_timeout: float, read_timeout: float, write_timeout: float, max_body_bytes: int
-    ) -> None:
+    def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int) -> None:
         self._app = ASGIWrapper(app)
         self._config = Config()
         self._config.include_server_header = False
-        self._config.keep_alive_timeout = idle_timeout
+        self._config.keep_alive_timeout = timeouts.idle
         self._config.h11_max_incomplete_size = 64 * 2**10
         self._config.h2_max_concurrent_streams = 32
         self._config.keep_alive_max_requests = 10**9  # a client that posts events over HTTP/2 goes on and on
         self._config.wsgi_max_body_size = max_body_bytes
-        self._config.read_timeout = max(1, round(max(idle_timeout, read_timeout)))
-        self._write_timeout = write_timeout
+        self._config.read_timeout = max(1, round(max(timeouts.idle, timeouts.body)))
+        self._write_timeout = timeouts.write
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0

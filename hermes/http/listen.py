@@ -14,10 +14,10 @@ from hermes.errors import ConfigError
 _BACKLOG = 4096
 
 
-def open_listeners(address: Address) -> list[socket.socket]:
+def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> list[socket.socket]:
     """Non-blocking listening sockets for an address; without a host, one socket for IPv4 and IPv6 together.
 
-    Raises `ConfigError` where the address is in use or not ours.
+    Raises `ConfigError`, which names the ``variable``, where the address is in use or not ours.
     """
     dual = not address.host and socket.has_dualstack_ipv6()
     host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
@@ -34,7 +34,8 @@ def open_listeners(address: Address) -> list[socket.socket]:
             sock.setblocking(False)
             sockets.append(sock)
     except OSError as error:
-        raise ConfigError(f"HTTP_ADDR={str(address)!r}: cannot listen there: {error.strerror or error}") from None
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
+        raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}") from None
     return sockets
 
 

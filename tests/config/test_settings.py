@@ -18,6 +18,8 @@ VARIABLES = {variable.name: variable for variable in describe(Settings)}
 # Each variable: a text, the value it stands for, and texts that are refused.
 CASES: dict[str, tuple[str, Any, list[str]]] = {
     "HTTP_ADDR": ("[::1]:9000", Address("::1", 9000), ["8080", "localhost", ":99999"]),
+    "ADMIN_ADDR": ("[::1]:9001", Address("::1", 9001), ["8081", "localhost", "on"]),
+    "ADMIN_KEYS": ("k1,k2", ("k1", "k2"), []),
     "QUEUE_SIZE": ("10", 10, ["0", "-1", "ten", "1.5", "1_000"]),
     "QUEUE_BYTES": ("1MiB", 2**20, ["0", "1.5MiB", "lots"]),
     "WORKER_COUNT": ("3", 3, ["0", "4097", "two"]),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,18 +12,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hermes import BatchRejected
 from hermes.control import dead_letters as module
-from hermes.control.app import Views, make_app
+from hermes.control.admin import AdminViews, make_admin_app
 from hermes.control.dead_letters import DeadLetterDesk
+from hermes.control.frame import Frame
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.replay import Target
 from hermes.errors import LogUnavailable
 from hermes.http.keys import Keys
-from hermes.http.lane import BodyBudget
-from hermes.protocols.routes import make_routes
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import REJECTED_AT, ids, make_letter
-from tests.http.kit import EVENT_TYPES, FakeIntake
 
 
 class Desk:
@@ -35,7 +32,7 @@ class Desk:
         self.sinks = {"postgres": ScriptedSink(max_batch=10), "sqlite": ScriptedSink(max_batch=10)}
         targets = {name: Target(sink.write, sink.max_batch) for name, sink in self.sinks.items()}
         self._letters = letters
-        self.app = make_app(views(DeadLetterDesk(self.store, targets, Keys(keys))))
+        self.app = make_admin_app(views(DeadLetterDesk(self.store, targets), keys))
         self.client = self.app.test_client()
 
     async def ask(self, method: str, target: str, **options: Any) -> tuple[int, Any]:
@@ -59,19 +56,13 @@ class Desk:
         return found["parameter"], found["detail"]
 
 
-def views(desk: DeadLetterDesk | None) -> Views:
-    routes = make_routes(FakeIntake(), Counter(), event_types=EVENT_TYPES, max_body_bytes=2**20)
-    return Views(
-        version="0",
-        ready=lambda: None,
-        aggregates=dict,
-        metrics=lambda _accept: (b"", "text/plain"),
-        observe=lambda _route, _status, _seconds: None,
-        track=lambda _change: None,
-        request_id=lambda: b"1",
-        ingest=routes[0],
-        body_budget=BodyBudget(2**20),
-        dead_letters=desk,
+def views(desk: DeadLetterDesk, keys: Sequence[str]) -> AdminViews:
+    async def no_debug(_path: str, _parameters: Mapping[str, str]) -> tuple[int, str, bytes, Mapping[str, str]]:
+        raise NotImplementedError
+
+    frame = Frame(lambda _route, _status, _seconds: None, lambda _change: None, lambda: b"1", 2**20)
+    return AdminViews(
+        frame=frame, keys=Keys(keys) if keys else None, debug=no_debug, accounting=dict, dead_letters=desk
     )
 
 
@@ -386,11 +377,6 @@ async def test_a_store_that_does_not_work_is_503() -> None:
 async def test_other_methods_are_405() -> None:
     assert (await Desk().ask("PUT", "/dead-letters"))[0] == 405
     assert (await Desk().ask("GET", "/dead-letters/replay"))[0] == 405
-
-
-async def test_without_a_desk_there_is_nothing() -> None:
-    response = await make_app(views(None)).test_client().get("/dead-letters")
-    assert response.status_code == 404
 
 
 async def test_letters_that_come_while_a_purge_counts_are_not_purged() -> None:

@@ -37,7 +37,7 @@ class Program:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hermes", "serve"],
                 cwd=folder,
-                env=inherited | {"HTTP_ADDR": "127.0.0.1:0"} | environ,
+                env=inherited | {"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"} | environ,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )
@@ -65,8 +65,8 @@ class Program:
         return {line["sink"]: line for line in self.lines if line["event"] == "account"}
 
     def accounting(self) -> dict[str, Any]:
-        """What /debug/accounting says now (DEBUG_ENDPOINTS=true), of which the equation holds."""
-        books: dict[str, Any] = httpx.get(f"{self.url}/debug/accounting", timeout=START_SECONDS).json()
+        """What /debug/accounting says now, of which the equation holds."""
+        books: dict[str, Any] = httpx.get(f"{self.admin_url}/debug/accounting", timeout=START_SECONDS).json()
         for account in books["sinks"]:
             assert_balanced(account)
             assert account["accepted"] - account["replayed"] <= books["accepted"]
@@ -87,8 +87,17 @@ class Program:
 
     @property
     def url(self) -> str:
-        """Where it listens: in the greeting of the console format, or in the first line of JSON."""
-        pattern = re.compile(r'(?:Hermes listens on |"url": ")(http[^\s"]+)["\n]')
+        """Where it listens."""
+        return self._find_url("Hermes listens on ", "url")
+
+    @property
+    def admin_url(self) -> str:
+        """Where operators are answered."""
+        return self._find_url("See:  ", "admin")
+
+    def _find_url(self, greeting: str, field: str) -> str:
+        """Out of the greeting of the console format, or of the first line of JSON."""
+        pattern = re.compile(rf'(?:{greeting}|"{field}": ")(http[^\s"]+?)/?["\n]')
         self.wait_until(lambda: pattern.search(self.log) is not None)
         found = pattern.search(self.log)
         assert found, self.log

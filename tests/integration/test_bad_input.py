@@ -554,7 +554,7 @@ async def test_beyond_max_connections_a_client_waits_until_another_leaves() -> N
 
 async def test_without_free_descriptors_connections_wait_and_are_served_later(tmp_path: Path) -> None:
     command = f"ulimit -n 60; exec {sys.executable} -m hermes serve"
-    environ = {**os.environ, "HTTP_ADDR": "127.0.0.1:0", "SINKS": "null", "LOG_FORMAT": "json"}
+    environ = {**os.environ, "HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "off", "SINKS": "null", "LOG_FORMAT": "json"}
     environ["HERMES_DATA_DIR"] = str(tmp_path)
     async with trio.open_nursery() as nursery:
         run = partial(trio.run_process, ["sh", "-c", command], env=environ, check=False, stderr=subprocess.PIPE)

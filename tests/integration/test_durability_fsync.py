@@ -35,7 +35,7 @@ async def test_failed_syncs_are_503_and_neither_lose_what_was_acknowledged_nor_k
     start: Start, tmp_path: Path, request: pytest.FixtureRequest, random: Random, sink: str, dies: bool
 ) -> None:
     dsn = request.getfixturevalue("postgres_dsn") if sink == "postgres" else ""
-    environ = {"SINKS": sink, "DB_DSN": dsn, "DEBUG_ENDPOINTS": "true"}
+    environ = {"SINKS": sink, "DB_DSN": dsn}
     environ[f"SINK_{sink.upper()}_BREAKER_OPEN"] = "200ms"
     owed = Owed(random)
     crowd = Crowd(owed, sizes=(1, 20), pause=0.005, again=0.3)

@@ -32,7 +32,6 @@ async def test_on_a_full_disk_requests_are_503_until_the_sink_is_back_and_the_sp
         program = start(
             DB_DSN=dsn,
             HERMES_DATA_DIR=str(disk / "data"),
-            DEBUG_ENDPOINTS="true",
             QUEUE_SIZE="1000",
             SINK_POSTGRES_TIMEOUT="1s",
             SINK_POSTGRES_BREAKER_OPEN="500ms",
@@ -69,7 +68,6 @@ async def test_a_journal_that_is_full_refuses_until_the_sink_is_back(
     program = start(
         DB_DSN=dsn,
         JOURNAL_MAX_BYTES=str(8 * MEGABYTE),
-        DEBUG_ENDPOINTS="true",
         QUEUE_SIZE="1000",
         SINK_POSTGRES_TIMEOUT="1s",
         SINK_POSTGRES_BREAKER_OPEN="500ms",
@@ -104,7 +102,6 @@ async def test_a_sink_that_is_not_required_loses_its_oldest_to_a_full_journal_an
         SINK_SQLITE_REQUIRED="true",
         DB_DSN=dsn,
         JOURNAL_MAX_BYTES=str(24 * MEGABYTE),
-        DEBUG_ENDPOINTS="true",
         QUEUE_BYTES=str(MEGABYTE),
         MAX_BODY_BYTES=str(MEGABYTE),
         SINK_POSTGRES_TIMEOUT="1s",

@@ -43,7 +43,7 @@ def caught_up(program: Program) -> bool:
 
 def test_the_rate_of_a_sink_is_the_same_beside_a_dead_one(tmp_path: Path) -> None:
     dead = make_conninfo(host="127.0.0.1", port=free_port(), user="nobody", dbname="nowhere")
-    common = {"DEBUG_ENDPOINTS": "true", "SINK_SQLITE_REQUIRED": "true", "SINK_POSTGRES_TIMEOUT": "500ms"}
+    common = {"SINK_SQLITE_REQUIRED": "true", "SINK_POSTGRES_TIMEOUT": "500ms"}
     folders = {"alone": tmp_path / "alone", "beside": tmp_path / "beside"}
     for folder in folders.values():
         folder.mkdir()

@@ -42,7 +42,7 @@ async def test_thirty_processes_killed_under_load_lose_nothing_and_store_nothing
         folder = tmp_path / sinks
         owed = Owed(random, poisoned=0.002)
         crowd = Crowd(owed, again=0.7)
-        environ = {"SINKS": sinks, "DB_DSN": dsn, "HERMES_DATA_DIR": str(folder), "DEBUG_ENDPOINTS": "true"}
+        environ = {"SINKS": sinks, "DB_DSN": dsn, "HERMES_DATA_DIR": str(folder)}
         for _ in range(ROUNDS):
             program = start(
                 FLUSH_INTERVAL=random.choice(("1ms", "20ms", "200ms")),
@@ -88,7 +88,7 @@ async def test_killed_between_the_rows_and_the_saved_progress_it_stores_again_an
         owed = Owed(random)
         crowd = Crowd(owed, sizes=(1, 50))
         folder = tmp_path / sink
-        environ = {"SINKS": sink, "DB_DSN": postgres_dsn, "HERMES_DATA_DIR": str(folder), "DEBUG_ENDPOINTS": "true"}
+        environ = {"SINKS": sink, "DB_DSN": postgres_dsn, "HERMES_DATA_DIR": str(folder)}
         again = 0
         program = start(**environ, FLUSH_INTERVAL="20ms")
         for _ in range(KILLS):

@@ -32,7 +32,6 @@ async def test_postgres_stops_under_load_and_every_request_is_taken_all_the_whil
     dsn = server.dsn(server.create_database())
     program = start(
         DB_DSN=dsn,
-        DEBUG_ENDPOINTS="true",
         SINK_POSTGRES_BREAKER_OPEN="1s",
         SINK_POSTGRES_TIMEOUT="1s",
         QUEUE_SIZE="1000",

@@ -40,7 +40,7 @@ async def test_instances_that_are_killed_leave_their_journals_to_those_that_come
 ) -> None:
     owed = Owed(random)
     crowd = Crowd(owed, again=0.7)
-    environ = {"DURABILITY": "postgres", "DB_DSN": postgres_dsn, "DEBUG_ENDPOINTS": "true"}
+    environ = {"DURABILITY": "postgres", "DB_DSN": postgres_dsn}
 
     async def post_until_killed() -> None:
         program = start(QUEUE_SIZE=str(random.choice((400, 100_000))), **environ)
@@ -74,7 +74,7 @@ async def test_while_postgres_is_down_requests_are_refused_and_nothing_is_lost(
 ) -> None:
     server = mortal_postgres_server
     dsn = server.dsn(server.create_database())
-    program = start(DURABILITY="postgres", DB_DSN=dsn, DEBUG_ENDPOINTS="true", SINK_POSTGRES_BREAKER_OPEN="500ms")
+    program = start(DURABILITY="postgres", DB_DSN=dsn, SINK_POSTGRES_BREAKER_OPEN="500ms")
     owed = Owed(random)
     crowd = Crowd(owed, sizes=(1, 20), pause=0.01, again=0.5)
     url = await trio.to_thread.run_sync(lambda: program.url)

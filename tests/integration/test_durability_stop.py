@@ -33,7 +33,7 @@ def test_a_stop_with_a_dead_sink_is_quick_and_clean_and_the_next_start_delivers(
     start: Start, tmp_path: Path, postgres_dsn: str, random: Random, required: str
 ) -> None:
     owed = Owed(random)
-    environ = {"SINKS": "sqlite,postgres", "SINK_POSTGRES_REQUIRED": required, "DEBUG_ENDPOINTS": "true"}
+    environ = {"SINKS": "sqlite,postgres", "SINK_POSTGRES_REQUIRED": required}
     program = start(DB_DSN=DEAD, QUEUE_SIZE="100", SINK_POSTGRES_TIMEOUT="500ms", **environ)
     for _ in range(20):
         assert send(program, owed.request(20)).status_code == 202
@@ -79,7 +79,7 @@ def test_who_asks_for_delivery_to_a_dead_sink_is_told_what_is_known_in_time(
         "postgres": {"delivered": 0, "dead_lettered": 0, "dropped": 0},
     }
     assert program.stop() == 0
-    program = start(DB_DSN=postgres_dsn, DEBUG_ENDPOINTS="true", **environ)
+    program = start(DB_DSN=postgres_dsn, **environ)
     assert send(program, owed.request(5, ack="delivered")).status_code == 202
     settle(program, tmp_path / "hermes-data")
     owed.check(postgres_events(postgres_dsn), parsed=True)
@@ -88,7 +88,7 @@ def test_who_asks_for_delivery_to_a_dead_sink_is_told_what_is_known_in_time(
 def test_who_asks_for_delivery_of_a_poison_event_is_told_that_it_is_a_dead_letter(
     start: Start, postgres_dsn: str
 ) -> None:
-    program = start(DB_DSN=postgres_dsn, DEBUG_ENDPOINTS="true")
+    program = start(DB_DSN=postgres_dsn)
     body = json.dumps([*events(3, "good"), *events(1, "poison", payload={"n": 0})]).replace('"n": 0', '"n": 1e200000')
     response = httpx.post(f"{program.url}/events", content=body, headers={"Hermes-Ack": "delivered"}, timeout=20)
     assert response.status_code == 422

@@ -67,7 +67,13 @@ def test_its_own_tests_pass(installed: Path) -> None:
 
 
 def test_the_service_delivers_to_it(installed: Path, tmp_path: Path) -> None:
-    variables = {"SINKS": "jsonl", "HERMES_DATA_DIR": str(tmp_path), "HTTP_ADDR": "127.0.0.1:0", "LOG_FORMAT": "json"}
+    variables = {
+        "SINKS": "jsonl",
+        "HERMES_DATA_DIR": str(tmp_path),
+        "HTTP_ADDR": "127.0.0.1:0",
+        "ADMIN_ADDR": "off",
+        "LOG_FORMAT": "json",
+    }
     log = tmp_path / "log"
     with log.open("wb") as output:
         service = subprocess.Popen(

@@ -124,6 +124,7 @@ def hermes(
     port = free_port()
     environ = {
         "HTTP_ADDR": f"127.0.0.1:{port}",
+        "ADMIN_ADDR": "off",
         "LOG_FORMAT": "json",
         "HERMES_DATA_DIR": tempfile.mkdtemp(prefix="data-", dir=folder),
         **settings,

@@ -33,7 +33,12 @@ def first_202(folder: Path, *, rounds: int) -> list[Row]:
 
 def _measure(folder: Path) -> float:
     port = processes.free_port()
-    environ = {"HTTP_ADDR": f"127.0.0.1:{port}", "SINKS": "sqlite", "HERMES_DATA_DIR": str(folder / "start")}
+    environ = {
+        "HTTP_ADDR": f"127.0.0.1:{port}",
+        "ADMIN_ADDR": "off",
+        "SINKS": "sqlite",
+        "HERMES_DATA_DIR": str(folder / "start"),
+    }
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "hermes", "serve"], env={**os.environ, **environ}, stderr=subprocess.DEVNULL

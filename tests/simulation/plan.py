@@ -112,6 +112,7 @@ def make_plan(seed: int) -> Plan:
 
 def _make_settings(chance: Random) -> Settings:
     return Settings(
+        admin_addr=None,
         durability="memory" if chance.random() < 0.1 else "disk",
         queue_size=chance.choice((MOST_EVENTS, 40, 200, 2000)),
         queue_bytes=chance.choice((4_000, 20_000, 1_000_000)),

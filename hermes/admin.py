@@ -1,0 +1,68 @@
+"""The admin edge: what operators see and do, on an address of its own.
+
+Its connections are few, so each has a task of its own. Invariant: it shares no route and no key with the address where
+events come in. Opened by the app, where ADMIN_ADDR names an address.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from hermes.config import Address, Settings
+from hermes.control.admin import AdminViews, make_admin_app
+from hermes.control.dead_letters import DeadLetterDesk
+from hermes.control.frame import Frame
+from hermes.control.server import ControlServer
+from hermes.dead_letters import DeadLetters
+from hermes.dead_letters.replay import Target
+from hermes.edge import debug_answer, timeouts_of
+from hermes.engine.accounting import Books
+from hermes.http.head import Heads
+from hermes.http.keys import Keys
+from hermes.http.lane import BodyBudget, Lane
+from hermes.http.listen import open_listeners, open_tls_context
+from hermes.http.stream import StreamServer
+from hermes.metrics import Metrics
+
+_MOST_CONNECTIONS = 256
+_MAX_BODY_BYTES = 2**20
+
+
+class AdminEdge:
+    """Listens from the moment it is made; serves while `serve` runs; ends with `drain`.
+
+    Beyond loopback it speaks TLS where the other address does. Raises `ConfigError` where it cannot listen.
+    """
+
+    def __init__(
+        self, address: Address, settings: Settings, books: Books, metrics: Metrics, dead_letters: DeadLetters
+    ) -> None:
+        timeouts = timeouts_of(settings)
+        lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), metrics.observe_request, time.perf_counter)
+        targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in books.deliveries}
+        app = make_admin_app(
+            AdminViews(
+                frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES),
+                keys=Keys(settings.admin_keys) if settings.admin_keys else None,
+                debug=debug_answer,
+                accounting=books.show,
+                dead_letters=DeadLetterDesk(dead_letters, targets),
+            )
+        )
+        self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES)
+        tls = None
+        if settings.tls_cert and not address.is_loopback:
+            tls = open_tls_context(settings.tls_cert, settings.tls_key)
+        sockets = open_listeners(address, "ADMIN_ADDR")
+        self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
+        self._server = StreamServer(lane, sockets, self._control.serve_stream, timeouts, _MOST_CONNECTIONS, tls)
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        await self._server.serve()
+
+    async def drain(self) -> None:
+        """Accept nothing more, answer what is in flight, and return when every connection has ended."""
+        await self._server.drain()
+        await self._control.drain()

@@ -1,0 +1,97 @@
+"""The routes of the admin address, as a Quart-Trio app: what operators see and do.
+
+Invariants: nothing here is served on the address where events come in. A request passes only with one of the admin keys
+or, where there are none, from this machine and under a name of this machine, so that no web page that the operator
+visits can reach it: neither by a form (its Origin is another) nor by a name that it lets point here (DNS rebinding).
+The admin edge lends what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from quart import Response as QuartResponse
+from quart import request
+from quart_trio import QuartTrio
+
+from hermes.control.app import DebugAnswer, add_accounting, add_debug
+from hermes.control.dead_letters import DeadLetterDesk, add_dead_letters
+from hermes.control.frame import Frame, make_frame
+from hermes.control.reply import join_headers, to_quart
+from hermes.http.keys import UNAUTHORIZED, Keys
+from hermes.http.response import Response, problem
+
+OPEN_PATHS = frozenset({"/health"})
+"""What needs no key: it tells nothing."""
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True)
+class AdminViews:
+    """What the admin app shows, each a callable of whoever owns it. ``keys`` None: this machine needs none."""
+
+    frame: Frame
+    keys: Keys | None
+    debug: DebugAnswer
+    accounting: Callable[[], Mapping[str, object]]
+    dead_letters: DeadLetterDesk
+
+
+def make_admin_app(views: AdminViews) -> QuartTrio:
+    """The ASGI app over these views."""
+    app = make_frame(views.frame)
+
+    @app.before_request
+    async def judge() -> QuartResponse | None:
+        refusal = _refuse(views.keys, request.method, request.path, join_headers())
+        return None if refusal is None else to_quart(refusal)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    add_accounting(app, views.accounting)
+    add_debug(app, views.debug)
+    add_dead_letters(app, views.dead_letters)
+    return app
+
+
+def _refuse(keys: Keys | None, method: str, path: str, headers: Mapping[str, str]) -> Response | None:
+    """The answer to a request that must not pass."""
+    host = headers.get("host", "")
+    if keys is None and not _names_this_machine(host):
+        return problem(
+            421,
+            "the admin address answers to localhost or to an IP address: use one, or set ADMIN_KEYS for other names",
+        )
+    if method not in _SAFE and _is_foreign(headers, host):
+        return problem(403, "a page of another origin may not do this")
+    if keys is not None and path not in OPEN_PATHS and not keys.admit(headers):
+        return UNAUTHORIZED
+    return None
+
+
+def _names_this_machine(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_foreign(headers: Mapping[str, str], host: str) -> bool:
+    """Whether a browser says that another site's page sends this (Fetch standard §3.1, Fetch Metadata)."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return origin.partition("://")[2].lower() != host.lower()
+    return headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}

@@ -1,0 +1,103 @@
+"""What the apps of the control lane have in common: request ids, problem details, what is in flight. Quart stops here.
+
+Invariant: every answer carries a request id and is observed, every error is problem details, and no target reaches
+Quart that it cannot read. Called by the app of each address, which adds its own routes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from quart import Response as QuartResponse
+from quart import g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from hermes.control.reply import to_quart
+from hermes.http.head import BAD_TARGET, is_target, too_large
+from hermes.http.response import problem
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What an app tells about its requests, and the largest body it takes, in bytes.
+
+    ``observe(route, status, seconds)`` hears how long each took, ``track`` 1 when one begins and -1 at its end.
+    """
+
+    observe: Callable[[str, int, float], None]
+    track: Callable[[int], None]
+    request_id: Callable[[], bytes]
+    max_body_bytes: int
+
+
+def make_frame(frame: Frame) -> QuartTrio:
+    """An app without routes."""
+    app = QuartTrio("hermes", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = frame.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+
+    @app.before_request
+    async def begin() -> QuartResponse | None:
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else frame.request_id().decode()
+        g.began = time.perf_counter()
+        if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
+            # What follows may be a request that somebody before us has taken for a part of this one (RFC 9112 §6.1).
+            detail = "the request is malformed: it has both a Content-Length and a Transfer-Encoding"
+            return to_quart(problem(400, detail, {"Connection": "close"}))
+        return None
+
+    @app.after_request
+    async def finish(response: QuartResponse) -> QuartResponse:
+        response.headers["X-Request-Id"] = g.request_id
+        route = str(request.url_rule) if request.url_rule is not None else "unmatched"
+        frame.observe(route, response.status_code, time.perf_counter() - g.began)
+        return response
+
+    @app.errorhandler(HTTPException)
+    async def explain(error: HTTPException) -> QuartResponse:
+        if error.code == 413:
+            return to_quart(too_large(frame.max_body_bytes))
+        headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
+        return to_quart(problem(error.code or 500, error.description or "", headers))
+
+    app.asgi_app = _guard(app.asgi_app, frame)  # type: ignore[method-assign]
+    return app
+
+
+def _guard(app: Any, frame: Frame) -> Any:
+    """Count what is in flight, up to the last byte of its answer or the client's leaving, and refuse bad targets.
+
+    At one, Quart would fail before it runs any function of ours.
+    """
+    refusal = problem(400, BAD_TARGET)
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+        elif is_target(scope.get("method", "GET"), scope["path"]):
+            frame.track(1)
+            try:
+                await app(scope, receive, send)
+            finally:
+                frame.track(-1)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1002})
+        else:
+            headers = [
+                (b"content-type", refusal.content_type.encode()),
+                (b"content-length", b"%d" % len(refusal.body)),
+                (b"x-request-id", frame.request_id()),
+            ]
+            frame.observe("unmatched", refusal.status, 0.0)
+            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+            await send({"type": "http.response.body", "body": refusal.body})
+
+    return guarded
