@@ -87,10 +87,10 @@ class Dispatcher(Generic[T]):
                 nursery.start_soon(consume, dispatcher)  # async for batch in dispatcher: ...
                 dispatcher.enqueue(b"payload")
 
-    A batch is due `interval` after its first item, or at once when it reaches a target: `flush_items`, or one of its
-    caps. It goes to the consumer that has waited longest. While none is ready, a batch that is due goes on growing up
-    to its caps, and behind it the next one begins; so batches grow under load. An item that would lift a batch above a
-    cap starts the next one. What is buffered counts against `max_buffered_*` until it is taken.
+    A batch is due `interval` after its first item, or at once when it reaches a target: `flush_items`, `flush_bytes`,
+    or one of its caps. It goes to the consumer that has waited longest. While none is ready, a batch that is due goes
+    on growing up to its caps, and behind it the next one begins; so batches grow under load. An item that would lift a
+    batch above a cap starts the next one. What is buffered counts against `max_buffered_*` until it is taken.
 
     Leaving the `async with` block, in whatever way, is `close()`: nothing that was accepted is discarded, consumers
     take the rest, and then their loops end by themselves. To know that all was taken, `await shutdown()` first; what
@@ -105,11 +105,12 @@ class Dispatcher(Generic[T]):
             `QueueFull`, what is gathered is due.
         flush_items: a batch that reaches this is due, but goes on growing (a trigger, not a cap);
             0 = `max_batch_items`.
+        flush_bytes: the same in bytes; 0 = `max_batch_bytes`.
         size: bytes of an item, 0 or more; `len` unless told.
         count: how many items an item stands for, 1 or more, such as the events of a chunk; None = each is one.
 
     Raises:
-        ValueError: a limit is negative, or `flush_items` is above `max_batch_items`.
+        ValueError: a limit is negative, or `flush_items` is above `max_batch_items`, or so in bytes.
 
     """
 
@@ -122,6 +123,7 @@ class Dispatcher(Generic[T]):
         *,
         max_buffered_items: int = 0,
         flush_items: int = 0,
+        flush_bytes: int = 0,
         size: Callable[[T], int] = _length,
         count: Callable[[T], int] | None = None,
     ) -> None:
@@ -132,18 +134,22 @@ class Dispatcher(Generic[T]):
             "max_buffered_items": max_buffered_items,
             "max_buffered_bytes": max_buffered_bytes,
             "flush_items": flush_items,
+            "flush_bytes": flush_bytes,
         }
         for name, value in limits.items():
             if not value >= 0:  # and so not NaN either
                 raise ValueError(f"{name} is {value}; give 0 or more")
         if flush_items > max_batch_items > 0:
             raise ValueError(f"flush_items is {flush_items}; give at most max_batch_items, {max_batch_items}")
+        if flush_bytes > max_batch_bytes > 0:
+            raise ValueError(f"flush_bytes is {flush_bytes}; give at most max_batch_bytes, {max_batch_bytes}")
         self._interval = interval
         self._max_batch_items = max_batch_items or _NO_LIMIT
         self._max_batch_bytes = max_batch_bytes or _NO_LIMIT
         self._max_buffered_items = max_buffered_items or _NO_LIMIT
         self._max_buffered_bytes = max_buffered_bytes or _NO_LIMIT
         self._flush_items = flush_items or self._max_batch_items
+        self._flush_bytes = flush_bytes or self._max_batch_bytes
         self._size = size
         self._count = count
 
@@ -234,7 +240,7 @@ class Dispatcher(Generic[T]):
         self._batch.append(item)
         self._batch_items += items
         self._batch_bytes += size
-        if self._batch_items >= self._flush_items:
+        if self._batch_items >= self._flush_items or self._batch_bytes >= self._flush_bytes:
             self._due = -math.inf
         if self._batch_items >= self._max_batch_items or self._batch_bytes >= self._max_batch_bytes:
             self._fill()
@@ -245,9 +251,10 @@ class Dispatcher(Generic[T]):
         """Find the horizons of the batch being filled, after anything that brought a decision nearer."""
         if not self._batch:
             return
-        target = self._max_batch_items if self._due == -math.inf else self._flush_items
-        self._items_horizon = min(target, self._max_buffered_items - self._full_items)
-        self._bytes_horizon = min(self._max_batch_bytes, self._max_buffered_bytes - self._full_bytes)
+        due = self._due == -math.inf
+        items, size = (self._max_batch_items, self._max_batch_bytes) if due else (self._flush_items, self._flush_bytes)
+        self._items_horizon = min(items, self._max_buffered_items - self._full_items)
+        self._bytes_horizon = min(size, self._max_buffered_bytes - self._full_bytes)
 
     def _fill(self) -> None:
         """Put the batch being filled behind the full ones and begin an empty one."""

@@ -45,23 +45,6 @@ class NoSettings(msgspec.Struct, frozen=True):
     """The settings of a sink that has none of its own."""
 
 
-@dataclass(frozen=True)
-class SinkPlugin:
-    """The value of an entry point: how to open a sink, and the settings it declares.
-
-    ``open(settings, service)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and the settings of
-    the service; it returns an async context manager whose value is the `Sink`. Leaving it closes the sink.
-
-    ``check(settings, service)`` gets the same and raises `hermes.ConfigError` for what can be told to be wrong without
-    opening anything; ``hermes config check`` and ``hermes serve`` call it before any sink is opened.
-    """
-
-    open: Callable[[Any, Settings], AbstractAsyncContextManager[Sink]]
-    settings: type[msgspec.Struct] = NoSettings
-    summary: str = ""
-    check: Callable[[Any, Settings], None] | None = None
-
-
 class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds."""
 
@@ -69,6 +52,12 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         about("nothing is given up for want of room before this sink has it; where no sink is required, the first is"),
     ] = False
+    flush_interval: Annotated[
+        Duration, about("longest a non-empty buffer of this sink waits; 0: as FLUSH_INTERVAL says", ge=0)
+    ] = 0.0
+    batch_size: Annotated[
+        int, about("a buffer of this sink that reaches this many events is flushed; 0: as BATCH_SIZE says", ge=0)
+    ] = 0
     timeout: Annotated[Duration, about("longest that one write may take; then it counts as failed", gt=0)] = 30.0
     retries: Annotated[
         int, about("further attempts for a batch after a failed write, with DURABILITY=memory; else without end", ge=0)
@@ -85,6 +74,31 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["oldest", "interleaved"],
         about("what a sink that is behind gets first: `oldest`, or new and old `interleaved`"),
     ] = "oldest"
+
+
+USUAL_DELIVERY = DeliverySettings()
+"""What applies to a sink for which neither its author nor the operator says otherwise."""
+
+
+@dataclass(frozen=True)
+class SinkPlugin:
+    """The value of an entry point: how to open a sink, and the settings it declares.
+
+    ``open(settings, service)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and the settings of
+    the service; it returns an async context manager whose value is the `Sink`. Leaving it closes the sink.
+
+    ``check(settings, service)`` gets the same and raises `hermes.ConfigError` for what can be told to be wrong without
+    opening anything; ``hermes config check`` and ``hermes serve`` call it before any sink is opened.
+
+    ``delivery`` has the sink's own defaults for what an operator may set of every sink, such as a longer flush interval
+    for one that makes a file of each batch.
+    """
+
+    open: Callable[[Any, Settings], AbstractAsyncContextManager[Sink]]
+    settings: type[msgspec.Struct] = NoSettings
+    summary: str = ""
+    check: Callable[[Any, Settings], None] | None = None
+    delivery: DeliverySettings = USUAL_DELIVERY
 
 
 @dataclass(frozen=True)
@@ -147,7 +161,7 @@ def configure_sinks(names: Iterable[str], environ: Mapping[str, str]) -> list[Co
                 name,
                 plugin,
                 read(plugin.settings, environ, prefix),
-                read(DeliverySettings, environ, prefix),
+                read(DeliverySettings, environ, prefix, plugin.delivery),
             )
         )
     _refuse_unknown_variables(configured, installed, environ)

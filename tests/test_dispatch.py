@@ -164,6 +164,20 @@ async def test_flush_items_wakes_a_waiting_consumer_without_the_timer(autojump_c
         assert taken == [(2, [b"a", b"b"])]
 
 
+async def test_flush_bytes_is_a_trigger_of_the_same_kind(autojump_clock: trio.testing.MockClock) -> None:
+    taken: Taken = []
+    async with trio.open_nursery() as nursery, Dispatcher[bytes](interval=9, flush_bytes=6) as dispatcher:
+        nursery.start_soon(take_all, dispatcher, taken)
+        await trio.sleep(1)
+        dispatcher.enqueue(b"aaaa")
+        await trio.sleep(1)
+        assert taken == []
+        dispatcher.enqueue(b"bbbb")
+        dispatcher.enqueue(b"cccc")
+        await trio.sleep(1)
+        assert taken == [(2, [b"aaaa", b"bbbb", b"cccc"])]
+
+
 async def test_items_wait_for_nothing_once_an_item_has_been_refused_for_want_of_room(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -302,6 +316,8 @@ async def test_after_close_enqueue_says_shutting_down_until_the_last_batch_is_ta
         ({"max_buffered_bytes": -1}, "max_buffered_bytes is -1"),
         ({"flush_items": -1}, "flush_items is -1"),
         ({"flush_items": 11, "max_batch_items": 10}, "flush_items is 11; give at most max_batch_items, 10"),
+        ({"flush_bytes": -1}, "flush_bytes is -1"),
+        ({"flush_bytes": 11, "max_batch_bytes": 10}, "flush_bytes is 11; give at most max_batch_bytes, 10"),
     ],
 )
 async def test_an_impossible_limit_is_refused_by_name(arguments: dict[str, Any], complaint: str) -> None:
@@ -617,6 +633,7 @@ class Model:
     max_buffered_items: float
     max_buffered_bytes: float
     flush_items: float
+    flush_bytes: float
     batches: list[list[tuple[int, int]]] = field(default_factory=list)  # (number, size) of each item; the last may grow
     begun: float = 0.0
     growing: bool = False
@@ -652,6 +669,7 @@ class Model:
             self.growing, self.triggered, self.begun = True, False, now
         batch = self.batches[-1]
         self.triggered = self.triggered or items(batch) >= (self.flush_items or self.max_batch_items)
+        self.triggered = self.triggered or total(batch) >= (self.flush_bytes or self.max_batch_bytes)
         self.growing = items(batch) < self.max_batch_items and total(batch) < self.max_batch_bytes
         return None
 
@@ -688,6 +706,7 @@ actions = st.one_of(
     max_buffered_items=buffer_limits,
     max_buffered_bytes=buffer_limits,
     flush_items=batch_limits,
+    flush_bytes=batch_limits,
     weighed=st.booleans(),
     consumers=st.integers(0, 4),
     script=st.lists(actions, min_size=5, max_size=50),
@@ -699,12 +718,15 @@ def test_it_does_what_the_model_does(
     max_buffered_items: int,
     max_buffered_bytes: int,
     flush_items: int,
+    flush_bytes: int,
     weighed: bool,
     consumers: int,
     script: list[tuple[str, Any]],
 ) -> None:
     if max_batch_items:
         flush_items = min(flush_items, max_batch_items)
+    if max_batch_bytes:
+        flush_bytes = min(flush_bytes, max_batch_bytes)
     configured: dict[str, Any] = {
         "max_batch_items": max_batch_items,
         "max_batch_bytes": max_batch_bytes,
@@ -712,7 +734,7 @@ def test_it_does_what_the_model_does(
         "max_buffered_bytes": max_buffered_bytes,
     }
     bounds: dict[str, Any] = {name: limit or math.inf for name, limit in configured.items()}
-    model = Model(interval=interval, flush_items=flush_items, **bounds)
+    model = Model(interval=interval, flush_items=flush_items, flush_bytes=flush_bytes, **bounds)
 
     def weigh(size: int) -> int:
         return 1 + size // 2 if weighed else 1
@@ -723,6 +745,7 @@ def test_it_does_what_the_model_does(
         dispatcher = Dispatcher[tuple[int, int]](
             interval=interval,
             flush_items=flush_items,
+            flush_bytes=flush_bytes,
             size=lambda item: item[1],
             count=(lambda item: weigh(item[1])) if weighed else None,
             **configured,

@@ -65,7 +65,7 @@ def check_config(as_json: bool) -> None:
     for sink in sinks:
         prefix = variable_prefix(sink.name)
         rows += _values(sink.plugin.settings, sink.settings, prefix)
-        rows += _values(DeliverySettings, sink.delivery, prefix)
+        rows += _values(DeliverySettings, sink.delivery, prefix, sink.plugin.delivery)
     _warn_of_misspellings(variable.name for variable, _, _ in rows)
     if as_json:
         click.echo(msgspec.json.encode({variable.name: shown for variable, shown, _ in rows}))
@@ -87,10 +87,12 @@ def _warn_of_misspellings(declared: Iterable[str]) -> None:
             click.echo(f"hermes: {name} is no setting, so it has no effect: did you mean {close[0]}?", err=True)
 
 
-def _values(group: type[msgspec.Struct], values: msgspec.Struct, prefix: str) -> list[tuple[Variable, str, bool]]:
+def _values(
+    group: type[msgspec.Struct], values: msgspec.Struct, prefix: str, defaults: msgspec.Struct | None = None
+) -> list[tuple[Variable, str, bool]]:
     """Each variable of a group with its value as text (secrets hidden), and whether it differs from the default."""
     rows = []
-    for variable in describe(group, prefix):
+    for variable in describe(group, prefix, defaults):
         value = getattr(values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
         rows.append((variable, shown, value != variable.default))

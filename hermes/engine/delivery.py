@@ -105,8 +105,11 @@ class Delivery:
         self._hands: set[Batch] = set()  # what the workers have taken out of the buffer
         self._hands_events = self._hands_bytes = 0
         self._buffer: Dispatcher[Chunk] = Dispatcher(
-            interval=service.flush_interval,
-            flush_items=min(service.batch_size, sink.max_batch),
+            interval=delivery.flush_interval or service.flush_interval,
+            # Half of what may be in the house: the other half can come in while this is written, and no request is
+            # refused for events that wait for company.
+            flush_items=min(delivery.batch_size or service.batch_size, sink.max_batch, max(1, service.queue_size // 2)),
+            flush_bytes=max(1, self._max_bytes // 2),
             max_batch_items=sink.max_batch,
             max_buffered_items=self._max_events,
             max_buffered_bytes=self._max_bytes,

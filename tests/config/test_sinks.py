@@ -45,6 +45,19 @@ def test_a_third_party_sink_is_found_and_its_settings_are_read(folder: Path) -> 
     assert sink.delivery == DeliverySettings(retries=9)
 
 
+def test_a_sink_brings_its_own_defaults_for_the_settings_of_every_sink(folder: Path) -> None:
+    code = """
+    from dataclasses import replace
+    from hermes.sink import DeliverySettings
+    from slow_base import plugin as usual
+    plugin = replace(usual, delivery=DeliverySettings(flush_interval=60.0, batch_size=9, timeout=5.0))
+    """
+    install(folder, "my-dist", {"slow": "slow_sink:plugin"}, {"slow_base": PLUGIN, "slow_sink": code})
+    variables = {"SINK_SLOW_BATCH_SIZE": "7", "SINK_SLOW_TIMEOUT": "6s"}
+    (sink,) = configure_sinks(["slow"], variables)
+    assert sink.delivery == DeliverySettings(flush_interval=60.0, batch_size=7, timeout=6.0)
+
+
 def test_only_configured_sinks_are_imported(folder: Path) -> None:
     install(folder, "my-dist", {"broken": "broken_sink:plugin"}, {"broken_sink": "raise RuntimeError('imported')"})
     assert "broken" in installed_sinks()

@@ -60,6 +60,59 @@ async def test_batch_size_above_the_sinks_own_maximum_means_the_maximum(autojump
         assert bench.began() == [0]
 
 
+async def test_a_sink_may_have_a_flush_interval_of_its_own(autojump_clock: None) -> None:
+    bench = make_bench(flush_interval=60.0)
+    async with running(bench):
+        bench.offer_events(1)
+        await trio.sleep(30)
+        bench.offer_events(1)
+        await bench.sink.wait_stored(2)
+        assert bench.began() == [60]
+
+
+async def test_a_sink_may_have_a_batch_size_of_its_own(autojump_clock: None) -> None:
+    bench = make_bench(service=settings(batch_size=5), flush_interval=60.0, batch_size=8)
+    async with running(bench):
+        bench.offer_events(7)
+        await trio.sleep(1)
+        assert not bench.sink.writes
+        bench.offer_events(1)
+        await bench.sink.wait_stored(8)
+        assert bench.began() == [1]
+
+
+async def test_a_stop_flushes_what_waits_for_a_long_interval(autojump_clock: None) -> None:
+    bench = make_bench(flush_interval=3600.0)
+    async with running(bench):
+        bench.offer_events(3)
+        await trio.sleep(1)
+    assert bench.began() == [1]
+    assert len(bench.sink.stored) == 3
+
+
+async def test_a_buffer_of_half_the_events_that_may_be_in_the_house_waits_no_longer(autojump_clock: None) -> None:
+    bench = make_bench(service=settings(queue_size=20), flush_interval=60.0, batch_size=1000)
+    async with running(bench):
+        bench.offer_events(9)
+        await trio.sleep(1)
+        assert not bench.sink.writes
+        bench.offer_events(1)
+        await bench.sink.wait_stored(10)
+        assert bench.began() == [1]
+
+
+async def test_a_buffer_of_half_the_bytes_that_may_be_in_the_house_waits_no_longer(autojump_clock: None) -> None:
+    bench = make_bench(service=settings(queue_bytes=1000, max_body_bytes=500), flush_interval=60.0, batch_size=1000)
+    async with running(bench):
+        for size in (499, 1):
+            assert not bench.sink.writes
+            chunk = make_chunk(1)
+            chunk.size = size
+            bench.offer(chunk)
+            await trio.sleep(1)
+        assert bench.began() == [1]
+
+
 async def test_batches_grow_under_load_up_to_max_batch(autojump_clock: None) -> None:
     first = trio.Event()
     bench = make_bench(ScriptedSink.following(first, max_batch=50), service=settings(batch_size=10))
