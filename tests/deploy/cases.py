@@ -1,0 +1,93 @@
+"""The values that the chart is rendered with: the recipes, and each option by itself."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import yaml
+
+from tests.deploy.helm import RECIPES
+
+DATABASE = {"DB_DSN": {"secret": "database", "key": "dsn"}}
+ADMIN_KEYS = {"ADMIN_KEYS": {"secret": "keys", "key": "admin"}}
+API_KEYS = {"API_KEYS": {"secret": "keys", "key": "ingest"}}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "memory": {"ingest": {"durability": "memory"}},
+    "postgres": {"ingest": {"durability": "postgres"}, "secrets": DATABASE},
+    "several disks": {"ingest": {"replicas": 3, "persistence": {"storageClass": "fast"}}, "secrets": DATABASE},
+    "autoscaling": {"ingest": {"durability": "memory", "autoscaling": {"enabled": True, "maxReplicas": 5}}},
+    "disruption budget": {"ingest": {"podDisruptionBudget": {"enabled": True, "maxUnavailable": "50%"}}},
+    "network policy": {"ingest": {"networkPolicy": {"enabled": True}}},
+    "strict network policy": {
+        "ingest": {
+            "networkPolicy": {
+                "enabled": True,
+                "from": [{"namespaceSelector": {}}],
+                "adminFrom": [{"podSelector": {"matchLabels": {"role": "operator"}}}],
+                "egress": [{"ports": [{"port": 5432}]}],
+            }
+        },
+        "admin": {"expose": True},
+        "secrets": ADMIN_KEYS,
+    },
+    "ingress": {"ingest": {"ingress": {"enabled": True, "hosts": ["a.example.com", "*.b.example.com"]}}},
+    "ingress with TLS": {
+        "ingest": {
+            "ingress": {
+                "enabled": True,
+                "className": "nginx",
+                "hosts": ["a.example.com"],
+                "tlsSecret": "certificate",
+                "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "10m"},
+            }
+        }
+    },
+    "monitoring": {
+        "monitoring": {
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboard": {"enabled": True, "annotations": {"folder": "Services"}},
+        }
+    },
+    "TLS": {"ingest": {"tls": {"secret": "certificate"}}, "monitoring": {"serviceMonitor": {"enabled": True}}},
+    "admin": {"admin": {"expose": True}, "secrets": ADMIN_KEYS},
+    "keys": {"secrets": API_KEYS},
+    "no hook, no account": {
+        "ingest": {"preStopSeconds": 0},
+        "serviceAccount": {"create": False, "name": "another"},
+    },
+    "the rest": {
+        "image": {
+            "repository": "registry.example.com:5000/team/hermes",
+            "digest": "sha256:" + "0" * 64,
+            "pullPolicy": "Always",
+            "pullSecrets": ["registry"],
+        },
+        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/hermes"}},
+        "fullnameOverride": "events",
+        "ingest": {
+            "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"team": "events"},
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "important",
+            "topologySpread": [],
+            "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+            "extraVolumes": [{"name": "certificates", "configMap": {"name": "certificates"}}],
+            "extraVolumeMounts": [{"name": "certificates", "mountPath": "/etc/certificates", "readOnly": True}],
+        },
+        "settings": {"SINK_NULL_CATCH_UP": 2.5, "SINK_NULL_REQUIRED": True, "EVENT_TYPES": "*"},
+        "secrets": {"SINK_HTTP_SECRET": {"secret": "keys", "key": "http"}},
+    },
+}
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """All of them by name, fresh."""
+    recipes = {f"recipe {name}": yaml.safe_load(path.read_text()) for name, path in RECIPES.items()}
+    return copy.deepcopy(OPTIONS) | recipes
