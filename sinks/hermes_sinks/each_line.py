@@ -1,0 +1,34 @@
+"""A batch as one line of JSON for each event, for sinks that send events by themselves or in parts.
+
+Invariant: a line is valid JSON text in UTF-8, and has the same place in the list as its event in the batch. Called by
+the http and kafka sinks.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from hermes import Batch
+from hermes_sinks.lines import SLICE, encode_lines, encode_the_good
+
+
+async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
+    """The line of each event, without its line break, and why some have none (an empty one), by their index."""
+    lines: list[bytes] = []
+    refused: dict[int, str] = {}
+    for start in range(0, len(batch), SLICE):
+        events = batch[start : start + SLICE]
+        try:
+            found = encode_lines(events).split(b"\n")[:-1]
+        except UnicodeEncodeError:
+            found = [encode_the_good([event], index, refused)[:-1] for index, event in enumerate(events, start)]
+        for place, line in enumerate(found):
+            if not line.isascii():  # a payload is the client's own bytes
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    refused[start + place] = f"no valid Unicode: {error}"
+                    found[place] = b""
+        lines += found
+        await trio.lowlevel.checkpoint()
+    return lines, refused

@@ -1,0 +1,13 @@
+"""The sink that posts signed batches to any URL, another Hermes's POST /events among them.
+
+``sink`` sends, ``signature`` signs, ``answers`` says what an answer means; cutting batches and finding bad events is
+`hermes_sinks.parts`, httpx is `hermes_sinks.http_client`.
+"""
+
+from hermes import SinkPlugin
+from hermes_sinks.http.settings import HttpSettings
+from hermes_sinks.http.sink import HttpSink, check_http, open_http
+
+__all__ = ["HttpSettings", "HttpSink", "check_http", "open_http", "plugin"]
+
+plugin = SinkPlugin(open_http, HttpSettings, summary="signed batches posted to any URL", check=check_http)

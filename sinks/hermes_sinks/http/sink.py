@@ -1,0 +1,105 @@
+"""The sink that posts signed batches to any URL.
+
+Invariants: a write returns when every event was answered with 2xx or refused by itself; after a Retry-After no request
+goes out before its time, whichever batch asks; a write that is cancelled leaves no connection half-used. The same
+events cut in the same way are the same request with the same ``webhook-id``, but how batches are cut may change when
+they come again: who must not take an event twice goes by the event's own id. Called by the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from hermes import Batch, BatchRejected, SinkUnavailable
+from hermes.config import Settings
+from hermes_sinks.each_line import encode_each
+from hermes_sinks.http.answers import answer_limit, judge
+from hermes_sinks.http.settings import HttpSettings, parse_headers
+from hermes_sinks.http.signature import content_id, parse_keys, sign
+from hermes_sinks.http_client import HttpClient, compress, open_client, parse_target, tls_context
+from hermes_sinks.parts import Refusal, cut, send_the_good
+
+_MEDIA_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson"}
+
+
+class HttpSink:
+    """A sink over an open client; ``keys`` sign, none: unsigned."""
+
+    def __init__(self, client: HttpClient, settings: HttpSettings, keys: Sequence[bytes]) -> None:
+        self.max_batch = settings.max_batch
+        self.concurrency = settings.concurrency
+        self._client = client
+        self._settings = settings
+        self._keys = keys
+        self._not_before = 0.0  # on Trio's clock
+
+    async def write(self, batch: Batch) -> None:
+        """Post the batch in one request or several. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
+        pause = self._not_before - trio.current_time()
+        if pause > 0:
+            raise SinkUnavailable(
+                f"{self._client.words}: it asked for a pause of {pause:.0f} s more", retry_after=pause
+            )
+        lines, refused = await encode_each(batch)
+        good = [index for index in range(len(lines)) if index not in refused] if refused else range(len(lines))
+        sizes = [len(line) + 1 for line in lines]
+        parts = list(cut(good, sizes, self._settings.max_bytes))
+
+        async def send(part: Sequence[int]) -> Refusal | None:
+            return await self._send([lines[index] for index in part])
+
+        refused.update(await send_the_good(parts, send))
+        if not lines:
+            await trio.lowlevel.checkpoint()
+        if refused:
+            raise BatchRejected(refused)
+
+    async def _send(self, lines: Sequence[bytes]) -> Refusal | None:
+        """One request. Raises `hermes.SinkUnavailable`."""
+        settings = self._settings
+        content = b"\n".join(lines) + b"\n" if settings.format == "ndjson" else b"[" + b",".join(lines) + b"]"
+        body = await compress(settings.compress, content)
+        message_id, timestamp = content_id(content), int(time.time())
+        headers = {
+            "content-type": _MEDIA_TYPES[settings.format],
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+        }
+        if settings.compress != "none":
+            headers["content-encoding"] = settings.compress
+        if self._keys:
+            headers["webhook-signature"] = sign(self._keys, message_id, timestamp, body)
+        answer = await self._client.post(body, headers, most=answer_limit(len(lines)))
+        try:
+            return judge(answer, len(lines), time.time())
+        except SinkUnavailable as error:
+            if error.retry_after:
+                self._not_before = max(self._not_before, trio.current_time() + error.retry_after)
+            raise SinkUnavailable(f"{self._client.words}: {error}", retry_after=error.retry_after) from None
+
+
+def check_http(settings: HttpSettings, _service: Settings) -> None:
+    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    parse_target(settings.url, "SINK_HTTP_URL")
+    parse_headers(settings.headers)
+    parse_keys(settings.secret)
+    tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_HTTP_CA_FILE")
+
+
+@asynccontextmanager
+async def open_http(settings: HttpSettings, service: Settings) -> AsyncIterator[HttpSink]:
+    """Open the sink; nothing is dialed yet. Raises `ConfigError` as `check_http` does."""
+    check_http(settings, service)
+    async with open_client(
+        parse_target(settings.url, "SINK_HTTP_URL"),
+        connections=settings.concurrency,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        tls=tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_HTTP_CA_FILE"),
+        headers=parse_headers(settings.headers),
+    ) as client:
+        yield HttpSink(client, settings, parse_keys(settings.secret))

@@ -1,0 +1,226 @@
+"""Posting to one server over HTTP, for the sinks that do: httpx at the boundary, imported nowhere else.
+
+Invariants: whatever keeps a request from its answer is `hermes.SinkUnavailable`, whose words never hold the URL's path,
+query or credentials; of an answer no more is read than was asked for; redirects are not followed; proxies and
+certificates named by the environment are left alone. Called by the http and clickhouse sinks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import trio
+import zstandard
+
+from hermes import ConfigError, SinkUnavailable, __version__
+
+Coding = Literal["none", "gzip", "zstd"]
+
+MOST_PAUSE = 900.0
+"""The longest Retry-After that is obeyed, in seconds: a wrong clock over there must not silence a sink for a year."""
+
+MOST_QUOTED = 300  # characters of an answer in a reason
+KEEP_ALIVE = 30.0  # seconds; under the idle time-outs of usual servers and load balancers
+_THREAD_FROM = 64 * 2**10  # bytes; less is compressed in under 2 ms
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to post to: the URL without its credentials, these, and the words for it in logs and errors."""
+
+    url: httpx.URL
+    auth: tuple[str, str] | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The status, the headers by their lower-case names, and the beginning of the body, as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def excerpt(self) -> str:
+        """The beginning of the body for a reason: one line, only printable characters; empty if there is none."""
+        text = self.body[: 4 * MOST_QUOTED].decode(errors="replace")
+        return clean(text, MOST_QUOTED)
+
+
+class HttpClient:
+    """An open client for one target; ``post`` may be called by several tasks at once."""
+
+    def __init__(self, client: httpx.AsyncClient, target: Target) -> None:
+        self.words = target.words
+        self._client = client
+        self._url = target.url
+
+    async def post(
+        self, body: bytes, headers: Mapping[str, str], *, most: int, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Post the body and return the answer with ``most`` bytes of its body. Raises `hermes.SinkUnavailable`."""
+        url = self._url.copy_merge_params(query) if query else self._url
+        try:
+            request = self._client.build_request("POST", url, content=body, headers=headers)
+            request.stream = _Whole(body)
+            response = await self._client.send(request, stream=True)
+            async with aclosing(response):
+                return Answer(response.status_code, response.headers, await _read(response, most))
+        except httpx.HTTPError as error:
+            raise SinkUnavailable(f"{self.words}: {_explain(error)}") from error
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body in one piece. httpx's own is a generator, which a request that ends early leaves to the collector."""
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = [body]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._rest:
+            raise StopAsyncIteration
+        return self._rest.pop()
+
+
+async def _read(response: httpx.Response, most: int) -> bytes:
+    body = bytearray()
+    # Leaving the loop would leave its generators half-run, to the garbage collector; cancelling ends them at once.
+    with trio.CancelScope() as enough:
+        async for piece in response.aiter_raw():
+            body += piece[: most - len(body)]
+            if len(body) == most:
+                enough.cancel()
+    return bytes(body)
+
+
+_FAILURES: dict[type[httpx.HTTPError], str] = {
+    httpx.ConnectTimeout: "no connection in time",
+    httpx.ReadTimeout: "no answer in time",
+    httpx.WriteTimeout: "it stopped reading the request",
+    httpx.PoolTimeout: "no free connection in time",
+}
+
+
+def _explain(error: httpx.HTTPError) -> str:
+    if words := _FAILURES.get(type(error)):
+        return words
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):  # httpx says nothing about a handshake that fails
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {clean(str(cause or ''), MOST_QUOTED)}"
+
+
+@asynccontextmanager
+async def open_client(
+    target: Target,
+    *,
+    connections: int,
+    connect_timeout: float,
+    read_timeout: float,
+    tls: ssl.SSLContext,
+    headers: Mapping[str, str] | None = None,
+) -> AsyncIterator[HttpClient]:
+    """A client with at most so many connections, kept alive between requests. Nothing is dialed yet."""
+    async with httpx.AsyncClient(
+        auth=target.auth,
+        headers={
+            "accept-encoding": "identity",  # what is quoted and searched is read as it comes
+            "user-agent": f"Hermes/{__version__}",
+            **(headers or {}),
+        },
+        verify=tls,
+        trust_env=False,
+        follow_redirects=False,
+        limits=httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE
+        ),
+        timeout=httpx.Timeout(read_timeout, connect=connect_timeout),
+    ) as client:
+        yield HttpClient(client, target)
+
+
+def parse_target(text: str, variable: str) -> Target:
+    """The target that a variable's text stands for. Raises `ConfigError`, which does not repeat the text."""
+    try:
+        url = httpx.URL(text)
+        url.host.encode("idna")  # what the resolver will do
+        # httpx escapes what no host name may hold.
+        valid = url.scheme in ("http", "https") and url.host and "%" not in url.host and not url.fragment
+    except (httpx.InvalidURL, UnicodeError):
+        valid = False
+    if not valid:
+        raise ConfigError(f"{variable}=(hidden): expected a URL such as https://host/path or http://host:8080/path")
+    auth = (url.username, url.password) if url.userinfo else None
+    return Target(url.copy_with(userinfo=b""), auth, f"{url.scheme}://{url.netloc.decode('ascii')}")
+
+
+def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
+    """How to know the server: by the system's authorities and those of ``ca_file`` (PEM). Raises `ConfigError`."""
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(Path(ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{variable}={ca_file!r}: cannot be used as certificates (PEM): {error}") from None
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def compress(coding: Coding, body: bytes) -> bytes:
+    """The body in this content coding; the same body becomes the same bytes."""
+    if coding == "none":
+        return body
+    work = partial(_COMPRESSORS[coding], body)
+    return work() if len(body) < _THREAD_FROM else await trio.to_thread.run_sync(work)
+
+
+_COMPRESSORS = {
+    "gzip": lambda body: gzip.compress(body, 5, mtime=0),
+    "zstd": lambda body: zstandard.ZstdCompressor(level=3).compress(body),
+}
+
+
+def retry_after(answer: Answer, now: float) -> float | None:
+    """The pause that an answer asks for, in seconds, at most `MOST_PAUSE`; ``now`` is in Unix seconds.
+
+    Source: RFC 9110, section 10.2.3: whole seconds, or a date (section 5.6.7).
+    """
+    text = answer.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,12}", text):
+        return min(float(text), MOST_PAUSE)
+    try:
+        date = datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return min(max(0.0, date.timestamp() - now), MOST_PAUSE)
+
+
+def host_of(location: str) -> str:
+    """The host of a URL that somebody else wrote; empty where it names none."""
+    try:
+        host = httpx.URL(location).host
+    except httpx.InvalidURL:
+        return ""
+    return "" if "%" in host else clean(host, 255)  # httpx escapes what no host name may hold
+
+
+def clean(text: str, most: int) -> str:
+    """What somebody else wrote, fit for a log: one line, printable, at most ``most`` characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
