@@ -1,23 +1,34 @@
 """The admin edge: what operators see and do, on an address of its own.
 
-Its connections are few, so each has a task of its own. Invariant: it shares no route and no key with the address where
-events come in. Opened by the app, where ADMIN_ADDR names an address.
+Its connections are few, so each has a task of its own. Invariants: it shares no route and no key with the address where
+events come in; who watches is sent away before the rest drains. Opened by the app, where ADMIN_ADDR names an address.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import msgspec
+import trio
+
+from hermes import __version__
 from hermes.config import Address, Settings
 from hermes.control.admin import AdminViews, make_admin_app
 from hermes.control.dead_letters import DeadLetterDesk
 from hermes.control.frame import Frame
+from hermes.control.live import Live
 from hermes.control.server import ControlServer
+from hermes.control.tap import TapDesk
 from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.replay import Target
 from hermes.edge import debug_answer, timeouts_of
 from hermes.engine.accounting import Books
+from hermes.engine.aggregate import Aggregator
+from hermes.engine.status import Sources, Status
+from hermes.engine.tap import Tap, Wanted
 from hermes.http.head import Heads
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane
@@ -30,17 +41,47 @@ _MAX_BODY_BYTES = 2**20
 
 
 class AdminEdge:
-    """Listens from the moment it is made; serves while `serve` runs; ends with `drain`.
+    """Listens from the moment it is made; serves while `serve` and `keep_live` run; ends with `drain`.
 
-    Beyond loopback it speaks TLS where the other address does. Raises `ConfigError` where it cannot listen.
+    ``routes`` are the data routes, whose requests the status tells of. Beyond loopback it speaks TLS where the other
+    address does. Raises `ConfigError` where it cannot listen.
     """
 
     def __init__(
-        self, address: Address, settings: Settings, books: Books, metrics: Metrics, dead_letters: DeadLetters
+        self,
+        address: Address,
+        settings: Settings,
+        books: Books,
+        aggregator: Aggregator,
+        metrics: Metrics,
+        dead_letters: DeadLetters,
+        *,
+        routes: frozenset[str],
+        draining: Callable[[], bool],
     ) -> None:
         timeouts = timeouts_of(settings)
         lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), metrics.observe_request, time.perf_counter)
         targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in books.deliveries}
+        status = Status(
+            Sources(
+                version=__version__,
+                durability=settings.durability,
+                started=time.time(),
+                queue_bytes=settings.queue_bytes,
+                books=books,
+                aggregator=aggregator,
+                metrics=metrics,
+                routes=routes,
+                draining=draining,
+                memory=_resident_bytes,
+            ),
+            trio.current_time(),
+        )
+        self._live = Live(
+            lambda: status.tick(trio.current_time()),
+            lambda: msgspec.json.encode(status.snapshot(trio.current_time(), time.time())),
+        )
+        self._tap = books.intake.tap
         app = make_admin_app(
             AdminViews(
                 frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES),
@@ -48,6 +89,8 @@ class AdminEdge:
                 debug=debug_answer,
                 accounting=books.show,
                 dead_letters=DeadLetterDesk(dead_letters, targets),
+                live=self._live,
+                tap=_make_tap_desk(self._tap),
             )
         )
         self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES)
@@ -62,7 +105,27 @@ class AdminEdge:
         """Serve until cancelled."""
         await self._server.serve()
 
+    async def keep_live(self) -> None:
+        """Tell those who watch how things are, every second, until cancelled."""
+        await self._live.run()
+
     async def drain(self) -> None:
         """Accept nothing more, answer what is in flight, and return when every connection has ended."""
+        self._live.end()
+        self._tap.close()
         await self._server.drain()
         await self._control.drain()
+
+
+def _make_tap_desk(tap: Tap) -> TapDesk:
+    return TapDesk(
+        follow=lambda types, user, sample: tap.follow(Wanted(types, user, sample)), crowded=lambda: tap.crowded
+    )
+
+
+def _resident_bytes() -> int | None:
+    """The memory of this process, where the kernel is Linux's (proc(5), statm)."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None

@@ -88,7 +88,16 @@ async def serve(
             edge = Edge(settings, books, aggregator, metrics, world.listeners)
             admin = None
             if (address := settings.admin_addr) is not None:
-                admin = AdminEdge(address, settings, books, metrics, dead_letters)
+                admin = AdminEdge(
+                    address,
+                    settings,
+                    books,
+                    aggregator,
+                    metrics,
+                    dead_letters,
+                    routes=edge.data_routes,
+                    draining=stop.is_set,
+                )
             try:
                 async with trio.open_nursery() as delivering:
                     for delivery in deliveries:
@@ -100,6 +109,7 @@ async def serve(
                             serving.start_soon(edge.serve_control)
                             if admin is not None:
                                 serving.start_soon(admin.serve)
+                                serving.start_soon(admin.keep_live)
                             serving.start_soon(intake.receipts.run)
                             serving.start_soon(_measure_loop_lag, metrics)
                             if journal is not None:

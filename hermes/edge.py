@@ -52,6 +52,7 @@ class Edge:
             origins=settings.cors_origins,
         )
         budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
+        self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
         self._lane = lane = Lane(heads, budget, metrics.observe_request, time.perf_counter)
         app = make_app(

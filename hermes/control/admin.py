@@ -18,13 +18,16 @@ from quart import request
 from quart_trio import QuartTrio
 
 from hermes.control.app import DebugAnswer, add_accounting, add_debug
+from hermes.control.dashboard import PAGES, add_dashboard
 from hermes.control.dead_letters import DeadLetterDesk, add_dead_letters
 from hermes.control.frame import Frame, make_frame
+from hermes.control.live import Live, add_live
 from hermes.control.reply import join_headers, to_quart
+from hermes.control.tap import TapDesk, add_tap
 from hermes.http.keys import UNAUTHORIZED, Keys
 from hermes.http.response import Response, problem
 
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", *PAGES})
 """What needs no key: it tells nothing."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -39,6 +42,8 @@ class AdminViews:
     debug: DebugAnswer
     accounting: Callable[[], Mapping[str, object]]
     dead_letters: DeadLetterDesk
+    live: Live
+    tap: TapDesk
 
 
 def make_admin_app(views: AdminViews) -> QuartTrio:
@@ -57,6 +62,9 @@ def make_admin_app(views: AdminViews) -> QuartTrio:
     add_accounting(app, views.accounting)
     add_debug(app, views.debug)
     add_dead_letters(app, views.dead_letters)
+    add_live(app, views.live)
+    add_tap(app, views.tap)
+    add_dashboard(app)
     return app
 
 

@@ -34,13 +34,17 @@ class _Replay:
 
     ``lifetime`` is what Hypercorn has to run in. It ends when Hypercorn closes the stream (by itself it would wait for
     its timers), or when the client does not read for ``patience`` seconds (by itself it would try the next response).
+    A client that sends nothing for ``silence`` seconds is given up, but not while it is sent something: by itself
+    Hypercorn would end a response that goes on for long.
     """
 
-    def __init__(self, stream: Stream, data: bytes, patience: float) -> None:
+    def __init__(self, stream: Stream, data: bytes, *, patience: float, silence: float) -> None:
         self._stream = stream
         self._data = data
         self._patience = patience
+        self._silence = silence
         self._sending = trio.CancelScope()
+        self._receiving = trio.CancelScope()
         self._replayed = self._draining = False
         self.context = WorkerContext(None)
         self.closed = False
@@ -53,7 +57,8 @@ class _Replay:
             self._replayed = True
             if self._draining:
                 await self.context.terminated.set()
-            return bytes(await self._stream.receive_some(_RECV_BYTES))
+            with trio.fail_after(self._silence) as self._receiving:
+                return bytes(await self._stream.receive_some(_RECV_BYTES))
         await trio.lowlevel.checkpoint()
         data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]
         return data
@@ -64,6 +69,7 @@ class _Replay:
         try:
             with trio.fail_after(self._patience) as self._sending:  # for Hypercorn shields its sends from cancellation
                 await self._stream.send_all(data)
+            self._receiving.deadline = trio.current_time() + self._silence
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             self.lifetime.cancel()
             raise trio.BrokenResourceError from error
@@ -116,8 +122,9 @@ class ControlServer:
         self._config.h2_max_concurrent_streams = 32
         self._config.keep_alive_max_requests = 10**9  # a client that posts events over HTTP/2 goes on and on
         self._config.wsgi_max_body_size = max_body_bytes
-        self._config.read_timeout = max(1, round(max(timeouts.idle, timeouts.body)))
-        self._write_timeout = timeouts.write
+        self._config.read_timeout = None  # `_Replay` has it
+        self._silence = max(timeouts.idle, timeouts.body)
+        self._patience = timeouts.write
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
@@ -162,15 +169,15 @@ class ControlServer:
         self._connections += 1
         try:
             if isinstance(stream, trio.SSLStream):
-                await self._contain(_SecureReplay(stream, data, self._write_timeout))
+                await self._contain(_SecureReplay(stream, data, patience=self._patience, silence=self._silence))
             else:
-                await self._contain(_PlainReplay(stream, data, self._write_timeout))
+                await self._contain(_PlainReplay(stream, data, patience=self._patience, silence=self._silence))
         finally:
             self._forget_connection()
 
     async def _serve_socket(self, stream: trio.SocketStream, data: bytes) -> None:
         try:
-            await self._contain(_PlainReplay(stream, data, self._write_timeout))
+            await self._contain(_PlainReplay(stream, data, patience=self._patience, silence=self._silence))
         finally:
             self._forget_connection()
             await close_gently(stream)

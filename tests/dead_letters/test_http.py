@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,13 +14,13 @@ from hermes import BatchRejected
 from hermes.control import dead_letters as module
 from hermes.control.admin import AdminViews, make_admin_app
 from hermes.control.dead_letters import DeadLetterDesk
-from hermes.control.frame import Frame
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.replay import Target
 from hermes.errors import LogUnavailable
 from hermes.http.keys import Keys
 from hermes.testing import ScriptedSink, unavailable
+from tests.control.kit import admin_views
 from tests.dead_letters.kit import REJECTED_AT, ids, make_letter
 
 
@@ -57,13 +57,7 @@ class Desk:
 
 
 def views(desk: DeadLetterDesk, keys: Sequence[str]) -> AdminViews:
-    async def no_debug(_path: str, _parameters: Mapping[str, str]) -> tuple[int, str, bytes, Mapping[str, str]]:
-        raise NotImplementedError
-
-    frame = Frame(lambda _route, _status, _seconds: None, lambda _change: None, lambda: b"1", 2**20)
-    return AdminViews(
-        frame=frame, keys=Keys(keys) if keys else None, debug=no_debug, accounting=dict, dead_letters=desk
-    )
+    return admin_views(keys=Keys(keys) if keys else None, dead_letters=desk)
 
 
 SOME = [
