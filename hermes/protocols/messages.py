@@ -55,8 +55,8 @@ class MessageDecoder(Generic[Message, Context]):
         """The event of one message. Raises `BadBody`."""
         return self._explain([body], context, len(body))
 
-    def decode_list(self, body: bytes, context: Context) -> Decoded:
-        """The events of an array of messages. Raises `BadBody`."""
+    def decode_list(self, body: bytes, context: Context, *, clean: bool | None = None) -> Decoded:
+        """The events of an array of messages. Raises `BadBody`. ``clean``: what `is_clean` said of more than it."""
         first = "a string holds U+0000, or JSON is nested too deeply"
         convert = self._convert
         try:
@@ -65,12 +65,16 @@ class MessageDecoder(Generic[Message, Context]):
                 convert(context, index, message, text)
                 for index, (message, text) in enumerate(zip(messages, texts, strict=True))
             ]
-            if is_clean(body) and not any_deep([event.payload for event in events]):
+            if (is_clean(body) if clean is None else clean) and not any_deep([event.payload for event in events]):
                 return Decoded(events, (), size_of(events, len(body)))
         except UnicodeDecodeError as error:
             raise BadBody(describe_error(error, body)) from None
         except UNDECODABLE as error:
             first = describe_error(error, body, self._several)
+        return self.decode_each(body, context, first)
+
+    def decode_each(self, body: bytes, context: Context, first: str) -> Decoded:
+        """The same, one by one from the start. ``first`` is why: it is told where the array is too large for that."""
         return self._explain(split_array(body, first, ""), context, len(body))
 
     def _explain(self, texts: Iterable[bytes], context: Context, size: int) -> Decoded:

@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from hermes.http.format import DataProtocol
 from hermes.http.head import Route
 from hermes.http.ingest import Ingest, Intake
 from hermes.protocols.events import PostEvents
+from hermes.protocols.segment import Segment, library_metrics_route
 
 
 def make_routes(
@@ -21,11 +23,13 @@ def make_routes(
     origins: Sequence[str] = (),
 ) -> tuple[Route, ...]:
     """Every protocol's routes, all with the same keys, limits and origins."""
-    protocols = (PostEvents(event_types, time.time),)
-    return tuple(
-        route
-        for protocol in protocols
-        for route in Ingest(
-            intake, protocol, rejected, max_body_bytes=max_body_bytes, keys=keys, origins=origins
-        ).routes
+    protocols: tuple[DataProtocol, ...] = (
+        PostEvents(event_types, time.time),
+        Segment(event_types, max_body_bytes, time.time),
     )
+    ingests = [
+        Ingest(intake, protocol, rejected, max_body_bytes=max_body_bytes, keys=keys, origins=origins)
+        for protocol in protocols
+    ]
+    routes = [route for ingest in ingests for route in ingest.routes]
+    return (*routes, library_metrics_route(ingests[0].response_lines))

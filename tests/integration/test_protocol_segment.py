@@ -1,0 +1,101 @@
+"""Segment's and RudderStack's own Python libraries against a running service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import rudderstack.analytics.request as rudder_http
+import segment.analytics.request as segment_http
+import trio
+from rudderstack.analytics.client import Client as RudderClient
+from segment.analytics.client import Client as SegmentClient
+
+from tests.integration.test_http_lanes import connect2
+from tests.service import Service, open_service
+
+ANY = {"event_types": ("*",), "api_keys": ("the-write-key",)}
+
+
+async def call(service: Service, library: Any, use: Callable[[Any], object], **options: Any) -> None:
+    """What an application does with a library, on a thread; errors are raised at once."""
+
+    def run() -> None:
+        host = f"http://{service.host}:{service.port}"
+        try:
+            use(library(options.pop("write_key", "the-write-key"), host=host, sync_mode=True, timeout=10, **options))
+        finally:
+            segment_http._session.close()  # each library keeps one for its process
+            rudder_http._session.close()
+
+    await trio.to_thread.run_sync(run)
+
+
+@pytest.mark.parametrize(("compress", "durability"), [(False, "memory"), (True, "disk")])
+@pytest.mark.parametrize("library", [SegmentClient, RudderClient])
+async def test_what_the_libraries_send_is_stored(library: Any, compress: bool, durability: str) -> None:
+    happened = datetime(2024, 5, 5, 10, 11, 12, tzinfo=UTC)
+
+    def use(client: Any) -> None:
+        client.track("ann", "Order Completed", {"total": 12.5}, message_id="1", timestamp=happened)
+        client.identify("ann", {"plan": "grüße"}, message_id="2")
+        client.page(anonymous_id="visitor", name="Home", message_id="3")
+        client.screen("ann", name="Home", message_id="4")
+        client.group("ann", "team", message_id="5")
+        client.alias("visitor", "ann", message_id="6")
+
+    async with open_service(durability=durability, **ANY) as service:
+        await call(service, library, use, gzip=compress)
+        await service.sink.wait_stored(6)
+        stored = service.sink.stored
+    assert [each.id for each in stored] == list("123456")
+    assert [each.type for each in stored] == ["order_completed", "identify", "page", "screen", "group", "alias"]
+    assert [each.user_id for each in stored] == ["ann", "ann", "visitor", "ann", "ann", "ann"]
+    assert abs(stored[0].timestamp - happened.timestamp()) < 60  # corrected by the time that the request took
+    payloads = [json.loads(bytes(each.payload)) for each in stored]
+    assert payloads[0]["properties"] == {"total": 12.5}
+    assert "grüße" in str(payloads[1])
+    assert all(payload["context"]["library"]["version"] for payload in payloads)
+    assert all(b"the-write-key" not in bytes(each.payload) for each in stored)
+
+
+async def test_a_library_tells_its_application_what_is_wrong() -> None:
+    async with open_service(event_types=("song_played",), api_keys=("the-write-key",)) as service:
+        with pytest.raises(segment_http.APIError) as refused:
+            await call(service, SegmentClient, lambda client: client.track("ann", "Order Completed"))
+        assert (refused.value.status, refused.value.code) == (400, "invalid_request")
+        with pytest.raises(segment_http.APIError) as refused:
+            await call(service, SegmentClient, lambda client: client.track("ann", "song_played"), write_key="wrong")
+        assert (refused.value.status, refused.value.code) == (401, "unauthorized")
+        assert "key" in refused.value.message
+        with pytest.raises(rudder_http.APIError) as told:
+            await call(service, RudderClient, lambda client: client.track("ann", "Order Completed"))
+        assert (told.value.status, told.value.code) == (400, "invalid_request")
+
+
+async def test_a_library_hears_when_to_come_again() -> None:
+    async with open_service(queue_size=1, durability="memory", **ANY) as service:
+        service.sink.stall()
+        with pytest.raises(segment_http.APIError) as refused:
+            await call(service, SegmentClient, lambda client: [client.track("ann", "a") for _ in range(3)])
+        assert refused.value.status == 503
+        assert segment_http.parse_retry_after(refused.value.response) >= 1
+        service.sink.resume()
+
+
+async def test_every_path_answers_over_http_2_as_well() -> None:
+    message = {"event": "a", "userId": "ann", "writeKey": "the-write-key"}
+    async with open_service(**ANY) as service, connect2(service) as client:
+        for number, path in enumerate(("track", "t", "identify", "i", "page", "p", "screen", "s", "group", "g", "a")):
+            body = json.dumps(message | {"messageId": str(number)}).encode()
+            answer = await client.ask("POST", f"/v1/{path}", body, content_type="text/plain")
+            assert (answer.status, answer.json) == (200, {"success": True})
+        for path in ("batch", "import", "b", "m"):
+            answer = await client.ask("POST", f"/v1/{path}", b'{"batch":[],"writeKey":"the-write-key"}')
+            assert (answer.status, answer.json) == (200, {"success": True})
+        assert (await client.ask("POST", "/v1/batch", b'{"batch":[]}')).status == 401
+        assert (await client.ask("POST", "/v1/other", b"{}")).status == 404
+        await service.sink.wait_stored(11)
