@@ -15,8 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from hermes.log.folder import sync_folder
-from hermes_sinks.file.compressing import write_all
+from hermes_sinks.disk import make_folder, sync_folder, write_all
 from hermes_sinks.file.names import Names
 from hermes_sinks.file.rotating import Rotation
 
@@ -41,7 +40,7 @@ class LineFile:
         self._fd = -1
         self._length = 0
         self._began = 0.0  # Unix seconds
-        _make_folder(folder)
+        make_folder(folder)
         self._lock = os.open(folder / self._names.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,12 +129,6 @@ class LineFile:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_folder(folder.parent)
 
 
 def _end_of_whole_lines(fd: int) -> int:

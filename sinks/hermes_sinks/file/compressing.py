@@ -14,6 +14,8 @@ from typing import Protocol
 
 import zstandard
 
+from hermes_sinks.disk import write_all
+
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE = 2**20  # bytes of the plain file in memory at once
 
@@ -27,13 +29,6 @@ def _compressor(codec: str) -> _Compressor:
     if codec == "gzip":
         return zlib.compressobj(wbits=_GZIP)
     return zstandard.ZstdCompressor(write_checksum=True).compressobj()
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``, however often it takes. Raises OSError, and then any part of it may be written."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 class Copy:

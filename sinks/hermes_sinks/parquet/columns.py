@@ -1,0 +1,74 @@
+"""Events as columns, and columns as a Parquet file in memory. pyarrow is imported here and in ``stores`` alone.
+
+Columns: ``id``, ``user_id``, ``event_type`` (a partition is called ``type``, and readers refuse to find both),
+``ts`` and ``received_at`` (UTC, microseconds), ``payload`` (the client's own JSON text). Invariant: the same rows make
+the same bytes. Called by the sink; `encode` on a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hermes import Event
+
+_TEXT = pa.large_string()  # in memory; in the file it is any other string, for the Arrow schema is left out
+_TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema(
+    [
+        pa.field("id", _TEXT, nullable=False),
+        pa.field("user_id", _TEXT, nullable=False),
+        pa.field("event_type", _TEXT, nullable=False),
+        pa.field("ts", _TIME, nullable=False),
+        pa.field("payload", _TEXT, nullable=False),
+        pa.field("received_at", _TIME, nullable=False),
+    ]
+)
+_REPETITIVE = ["user_id", "event_type", "ts", "received_at"]
+_SEARCHED = ["id", "user_id", "event_type", "ts", "received_at"]
+
+Rows: TypeAlias = Any
+"""A `pyarrow.RecordBatch`; pyarrow carries no types."""
+
+
+def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
+    """Rows of events that arrived at these times, in Unix seconds. Raises ValueError for text that is no Unicode."""
+    return pa.record_batch(
+        [
+            pa.array([event.id for event in events], _TEXT),
+            pa.array([event.user_id for event in events], _TEXT),
+            pa.array([event.type for event in events], _TEXT),
+            pa.array([event.timestamp * 1_000_000 for event in events], _TIME),
+            pa.array([bytes(event.payload) for event in events], pa.large_binary()).cast(_TEXT),
+            pa.array([round(arrival * 1_000_000) for arrival in arrivals], _TIME),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def what_is_wrong(event: Event) -> str:
+    """Why an event cannot be a row; empty if it can."""
+    try:
+        for text in (event.id, event.user_id, event.type):
+            text.encode()
+        str(event.payload, "utf-8")
+    except UnicodeError as error:
+        return f"no valid Unicode: {error}"
+    return ""
+
+
+def encode(rows: Sequence[Rows], compression: str) -> memoryview:
+    """A Parquet file of these rows."""
+    output = pa.BufferOutputStream()
+    pq.write_table(
+        pa.Table.from_batches(rows, SCHEMA),
+        output,
+        compression=compression,
+        use_dictionary=_REPETITIVE,
+        write_statistics=_SEARCHED,
+        store_schema=False,
+    )
+    return memoryview(output.getvalue())

@@ -1,0 +1,131 @@
+"""The sink that makes Parquet files: one of each date and type in a batch, stored one after the other.
+
+Invariants: the loop is never held up for longer than a slice of rows; a write that is cancelled between two files has
+stored some of its events, and the same batch written again makes the same files. So an event is stored at least once,
+and more often only where its batch is cut differently the second time, as after a crash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable
+from hermes.config import Settings
+from hermes_sinks.parquet.columns import Rows, encode, make_rows, what_is_wrong
+from hermes_sinks.parquet.layout import Days, Partition, file_name, limit, sort_by_partition
+from hermes_sinks.parquet.settings import ParquetSettings, bucket_of, check_settings
+from hermes_sinks.parquet.stores import BucketStore, FolderStore, Store
+
+SLICE = 1000  # events sorted, or made rows of, between two checkpoints: about 0.5 ms of the loop
+CLOSE_TIMEOUT = 2.0  # seconds for threads whose writes were cancelled
+_MOST_WORDS = 500  # characters of a server's error
+
+
+class ParquetSink:
+    """A sink over ``store``, which it closes; ``clock`` tells the Unix time."""
+
+    def __init__(self, store: Store, settings: ParquetSettings, clock: Callable[[], float] = time.time) -> None:
+        self.max_batch = settings.max_batch
+        self.concurrency = settings.concurrency
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        # A thread that its caller left keeps its token until it ends, so there are never more of them.
+        self._threads = trio.CapacityLimiter(settings.concurrency)
+
+    async def write(self, batch: Batch) -> None:
+        """Store the batch, durably when this returns.
+
+        Raises `hermes.SinkUnavailable` (disk full, server away, no such bucket, no permission) and
+        `hermes.BatchRejected` (text that is no Unicode).
+        """
+        refused: dict[int, str] = {}
+        events, arrivals = batch.events, batch.arrivals
+        for partition, indexes in (await self._sort(batch)).items():
+            rows = []
+            for start in range(0, len(indexes), SLICE):
+                chosen = indexes[start : start + SLICE]
+                rows.append(_make_good_rows(events, arrivals, chosen, refused))
+                await trio.lowlevel.checkpoint()
+            if any(part.num_rows for part in rows):
+                await self._put(partition, rows, arrivals[indexes[0]])
+        if refused:
+            raise BatchRejected(refused)
+
+    async def _sort(self, batch: Batch) -> Mapping[Partition, Sequence[int]]:
+        days = Days.around(self._clock(), self._settings.partition_days)
+        partitions: dict[Partition, list[int]] = {}
+        for start in range(0, len(batch), SLICE):
+            sort_by_partition(batch[start : start + SLICE], start, days, partitions)
+            await trio.lowlevel.checkpoint()
+        return limit(partitions, self._settings.max_files)
+
+    async def _put(self, partition: Partition, rows: Sequence[Rows], first_arrival: float) -> None:
+        def put() -> None:
+            content = encode(rows, self._settings.compression)
+            self._store.put(partition.folder, file_name(first_arrival, content), content)
+
+        try:
+            await trio.to_thread.run_sync(put, abandon_on_cancel=True, limiter=self._threads)
+        except OSError as error:
+            raise SinkUnavailable(f"{self._settings.url}: {_in_one_line(error)}") from error
+
+    async def aclose(self) -> None:
+        """Close the store, unless a disk or a server hangs: its threads are left to the end of the process."""
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            for _ in range(self.concurrency):
+                await self._threads.acquire_on_behalf_of(object())
+            self._store.close()
+
+
+def _make_good_rows(
+    events: Sequence[Event], arrivals: Sequence[float], indexes: Sequence[int], refused: dict[int, str]
+) -> Rows:
+    """The rows of the events with these indexes, but of those that can be none; ``refused`` learns why."""
+    try:
+        return make_rows([events[index] for index in indexes], [arrivals[index] for index in indexes])
+    except ValueError:
+        bad = {index: wrong for index in indexes if (wrong := what_is_wrong(events[index]))}
+        if not bad:
+            raise
+        refused.update(bad)
+        return _make_good_rows(events, arrivals, [index for index in indexes if index not in bad], refused)
+
+
+def _in_one_line(error: OSError) -> str:
+    line = " ".join((error.strerror or str(error)).split())
+    return line if len(line) <= _MOST_WORDS else line[: _MOST_WORDS - 1] + "…"
+
+
+def check_parquet(settings: ParquetSettings, _service: Settings) -> None:
+    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    check_settings(settings)
+
+
+@asynccontextmanager
+async def open_parquet(settings: ParquetSettings, service: Settings) -> AsyncIterator[ParquetSink]:
+    """Open the sink on its folder or bucket. Raises `ConfigError`; a server is first talked to by the first write."""
+    check_settings(settings)
+    sink = ParquetSink(await trio.to_thread.run_sync(_open_store, settings, service.hermes_data_dir), settings)
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+def _open_store(settings: ParquetSettings, data_folder: Path) -> Store:
+    bucket = bucket_of(settings.url)
+    if bucket is not None:
+        return BucketStore(bucket, settings)
+    folder = data_folder / settings.url
+    try:
+        return FolderStore(folder)
+    except OSError as error:
+        raise ConfigError(f"SINK_PARQUET_URL={str(folder)!r}: cannot be used: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"SINK_PARQUET_URL={str(folder)!r}: {error}") from error

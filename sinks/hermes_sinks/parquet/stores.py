@@ -1,0 +1,101 @@
+"""Where Parquet files go: a folder, or a bucket behind the S3 protocol. Blocking; raises OSError.
+
+Invariant: under its name a file is whole and durable, or it is not there; a second one of the same name takes its
+place. Called by the sink, on threads, several at once.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from hermes.log.folder import lock_folder
+from hermes_sinks.disk import make_folder, sync_folder, write_all
+from hermes_sinks.parquet.settings import Bucket, ParquetSettings
+
+CONNECT_TIMEOUT = 5.0  # seconds
+ATTEMPTS = 2  # of a request, before the engine's own retries
+
+
+class Store(Protocol):
+    """A place for files."""
+
+    def put(self, folder: str, name: str, content: memoryview) -> None:
+        """Store a file in a folder that may be missing."""
+
+    def close(self) -> None:
+        """Let go of the place."""
+
+
+class FolderStore:
+    """A folder, made for this user alone if it is missing. Raises `hermes.ConfigError` where another process has it.
+
+    Files are written in ``.writing`` and moved from there; readers leave alone what begins with a dot.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._writing = root / ".writing"
+        self._numbers = count()
+        make_folder(root)
+        self._lock = lock_folder(self._writing)
+        for file in self._writing.iterdir():  # what a crash has left
+            if file.name.endswith(".part"):
+                file.unlink()
+
+    def put(self, folder: str, name: str, content: memoryview) -> None:
+        """Write the file, make it durable, and move it to its place, which is made if it is missing."""
+        place = self._root / folder
+        # A number, for the thread of a write that was cancelled may still be at the same file.
+        draft = self._writing / f"{name}.{next(self._numbers)}.part"
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+            try:
+                write_all(fd, content)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            make_folder(place, 0o750)
+            draft.rename(place / name)
+        except OSError:
+            with suppress(OSError):  # the next start deletes it
+                draft.unlink()
+            raise
+        sync_folder(place)
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        os.close(self._lock)
+
+
+class BucketStore:
+    """A bucket, or what is below a prefix in it. Nothing is asked of the server yet."""
+
+    def __init__(self, bucket: Bucket, settings: ParquetSettings) -> None:
+        endpoint = urlsplit(settings.endpoint)
+        self._root = f"{bucket.name}/{bucket.prefix}"
+        self._files = fs.S3FileSystem(
+            access_key=settings.access_key or None,
+            secret_key=settings.secret_key or None,
+            # Others than Amazon mostly ignore it; left open, it is asked of a metadata service that is not there.
+            region=settings.region or ("us-east-1" if settings.endpoint else None),
+            endpoint_override=endpoint.netloc or None,
+            scheme=endpoint.scheme or "https",
+            connect_timeout=CONNECT_TIMEOUT,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+            allow_delayed_open=True,  # so that a small file is one request
+        )
+
+    def put(self, folder: str, name: str, content: memoryview) -> None:
+        """Upload the file: it is there when all of it is."""
+        with self._files.open_output_stream(f"{self._root}{folder}/{name}") as stream:
+            stream.write(content)
+
+    def close(self) -> None:
+        """Connections end with the object."""
