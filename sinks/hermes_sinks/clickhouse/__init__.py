@@ -1,0 +1,18 @@
+"""The sink that stores events in a ClickHouse table, over the server's HTTP interface. Needs no driver.
+
+``rows`` makes the rows, ``sink`` brings them there, ``faults`` says what the server's answer means; finding rows that
+are refused is `hermes_sinks.parts`, httpx is `hermes_sinks.http_client`.
+"""
+
+from hermes import SinkPlugin
+from hermes_sinks.clickhouse.settings import ClickHouseSettings
+from hermes_sinks.clickhouse.sink import ClickHouseSink, check_clickhouse, open_clickhouse
+
+__all__ = ["ClickHouseSettings", "ClickHouseSink", "check_clickhouse", "open_clickhouse", "plugin"]
+
+plugin = SinkPlugin(
+    open_clickhouse,
+    ClickHouseSettings,
+    summary="a ClickHouse table, each event id once (with FINAL)",
+    check=check_clickhouse,
+)

@@ -1,0 +1,102 @@
+"""What ClickHouse's answer to an insert means for its rows. Pure.
+
+Invariant: only an error that the data causes costs an event; whatever may pass (too many parts, memory, a missing
+right or table) leaves the batch to be written again. An error is known by its code, which the server puts into a
+header, and where it fails half-way into the body alone. Called by the clickhouse sink.
+
+Source: ``src/Common/ErrorCodes.cpp`` of ClickHouse; a server tells them by ``SELECT errorCodeToName(252)``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hermes_sinks.http_client import Answer
+
+UNKNOWN_TABLE = 60
+
+_DATA = frozenset({
+    6,    # CANNOT_PARSE_TEXT
+    25,   # CANNOT_PARSE_ESCAPE_SEQUENCE
+    26,   # CANNOT_PARSE_QUOTED_STRING
+    27,   # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+    38,   # CANNOT_PARSE_DATE
+    41,   # CANNOT_PARSE_DATETIME
+    53,   # TYPE_MISMATCH
+    69,   # ARGUMENT_OUT_OF_BOUND
+    70,   # CANNOT_CONVERT_TYPE
+    72,   # CANNOT_PARSE_NUMBER
+    117,  # INCORRECT_DATA: JSON that the type JSON does not take
+    128,  # TOO_LARGE_ARRAY_SIZE
+    131,  # TOO_LARGE_STRING_SIZE
+    190,  # SIZES_OF_ARRAYS_DONT_MATCH
+    306,  # TOO_DEEP_RECURSION
+    321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+    349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    376,  # CANNOT_PARSE_UUID
+    395,  # FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, in a column that is computed
+    407,  # DECIMAL_OVERFLOW
+    441,  # CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING
+    467,  # CANNOT_PARSE_BOOL
+    469,  # VIOLATED_CONSTRAINT
+    632,  # UNEXPECTED_DATA_AFTER_PARSED_VALUE
+    675,  # CANNOT_PARSE_IPV4
+    676,  # CANNOT_PARSE_IPV6
+    691,  # UNKNOWN_ELEMENT_OF_ENUM
+})  # fmt: skip
+
+_MENDS = {
+    16: "the table lacks a column: it needs id, user_id, type, ts, payload, received_at",
+    81: "make the database, or set SINK_CLICKHOUSE_DATABASE",
+    115: "the server knows no such setting: look after the ? of SINK_CLICKHOUSE_URL",
+    164: "the user may only read",
+    192: "check SINK_CLICKHOUSE_USER and SINK_CLICKHOUSE_PASSWORD",
+    193: "check SINK_CLICKHOUSE_USER and SINK_CLICKHOUSE_PASSWORD",
+    194: "check SINK_CLICKHOUSE_USER and SINK_CLICKHOUSE_PASSWORD",
+    452: "the user may not set what an insert needs",
+    497: "the user needs INSERT on the table, and CREATE TABLE where there is none",
+    516: "check SINK_CLICKHOUSE_USER and SINK_CLICKHOUSE_PASSWORD",
+}
+_PAUSES = {
+    202: 1.0,  # TOO_MANY_SIMULTANEOUS_QUERIES
+    241: 1.0,  # MEMORY_LIMIT_EXCEEDED
+    252: 2.0,  # TOO_MANY_PARTS: merging them takes seconds
+}
+"""The least pause before the next attempt, in seconds, for those that too much work causes."""
+
+_CODE = re.compile(r"\bCode: (\d{1,4})\. DB::")
+_ROW = re.compile(r"\bat row (\d{1,9})\b")
+
+
+def error_code(answer: Answer) -> int | None:
+    """The code of the error that an answer tells; None: it tells none, 0: one without a code."""
+    text = answer.headers.get("x-clickhouse-exception-code", "")
+    if text.isascii() and text.isdigit():
+        return int(text)
+    found = _CODE.search(answer.body.decode(errors="replace"))
+    if found is not None:
+        return int(found[1])
+    return None if 200 <= answer.status < 300 else 0
+
+
+def blames_data(code: int) -> bool:
+    """Whether the rows are to blame."""
+    return code in _DATA
+
+
+def suspect(answer: Answer) -> int | None:
+    """The row that the error points at, counted from 0. It may be wrong: the words quote what is in the rows."""
+    found = _ROW.search(answer.body.decode(errors="replace"))
+    return int(found[1]) - 1 if found else None
+
+
+def reason(answer: Answer, code: int) -> str:
+    """The server's words, and what the operator can do."""
+    words = answer.excerpt or f"it answered {answer.status}"
+    mend = _MENDS.get(code)
+    return f"{words} ({mend})" if mend else words
+
+
+def least_pause(code: int) -> float | None:
+    """How long to leave the server alone after this error, in seconds."""
+    return _PAUSES.get(code)

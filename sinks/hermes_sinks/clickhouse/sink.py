@@ -1,0 +1,157 @@
+"""The sink on ClickHouse's HTTP interface: one INSERT a batch, rows that the server refuses found one by one.
+
+    INSERT ── done
+      │ unknown table: it is made, and the INSERT sent again
+      │ a row refused: without it, see `hermes_sinks.parts`
+      ▼ anything else: unavailable
+
+Invariants: a write returns when the server has written the rows into parts (never into a queue of asynchronous
+inserts). Each event id is stored once, as ClickHouse does that: the block of a batch that comes again is known by its
+token, and rows with the same id are merged to the one that arrived last, in time; a reader who must not see an id twice
+before says FINAL. A server that is down is found out by the first write, not at start. Called by the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
+from hermes.config import Settings
+from hermes_sinks.clickhouse.faults import UNKNOWN_TABLE, blames_data, error_code, least_pause, reason, suspect
+from hermes_sinks.clickhouse.rows import COLUMNS, encode_rows
+from hermes_sinks.clickhouse.settings import ClickHouseSettings, check_credentials, table_name
+from hermes_sinks.http_client import (
+    Answer,
+    HttpClient,
+    Target,
+    compress,
+    open_client,
+    parse_target,
+    retry_after,
+    tls_context,
+)
+from hermes_sinks.parts import Refusal, cut, send_the_good
+
+MOST_ANSWER = 64 * 2**10  # bytes; an error quotes the row
+
+_INSERT_SETTINGS = {
+    "async_insert": "0",
+    "wait_for_async_insert": "1",
+    "wait_end_of_query": "1",  # the status is that of the whole insert
+    "input_format_parallel_parsing": "0",  # errors name the right row
+    "throw_on_max_partitions_per_insert_block": "0",  # timestamps are the client's: they must not stop the sink
+}
+_PAYLOAD_TYPES = {"string": "String", "json": "JSON"}
+
+
+class ClickHouseSink:
+    """A sink over an open client; ``settings`` say which table and how."""
+
+    def __init__(self, client: HttpClient, settings: ClickHouseSettings) -> None:
+        self.max_batch = settings.max_batch
+        self.concurrency = settings.concurrency
+        self._client = client
+        self._settings = settings
+        self._table = table_name(settings)
+        self._insert = f"INSERT INTO {self._table} ({', '.join(COLUMNS)}) FORMAT JSONEachRow"
+
+    async def write(self, batch: Batch) -> None:
+        """Insert the batch. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
+        rows, refused = await encode_rows(batch, as_json=self._settings.payload == "json")
+        good = [index for index in range(len(rows)) if index not in refused]
+
+        async def send(part: Sequence[int]) -> Refusal | None:
+            return await self._send([rows[index] for index in part])
+
+        parts = list(cut(good, [len(row) + 1 for row in rows], self._settings.max_bytes))
+        refused.update(await send_the_good(parts, send))
+        if not rows:
+            await trio.lowlevel.checkpoint()
+        if refused:
+            raise BatchRejected(refused)
+
+    async def _send(self, rows: Sequence[bytes]) -> Refusal | None:
+        """One INSERT, the table made if it is missing. Raises `hermes.SinkUnavailable`."""
+        content = b"\n".join(rows)
+        query = {"insert_deduplication_token": hashlib.sha256(content).hexdigest(), **_INSERT_SETTINGS}
+        body = await compress(self._settings.compress, content)
+        answer = await self._post(self._insert, body, query)
+        if error_code(answer) == UNKNOWN_TABLE:
+            self._judge(await self._post(create_statement(self._settings), b"", {}))
+            answer = await self._post(self._insert, body, query)
+        return self._judge(answer)
+
+    async def _post(self, statement: str, body: bytes, query: dict[str, str]) -> Answer:
+        headers = {
+            "x-clickhouse-user": self._settings.user,
+            "x-clickhouse-key": self._settings.password,
+        }
+        if self._settings.compress != "none" and body:
+            headers["content-encoding"] = self._settings.compress
+        return await self._client.post(body, headers, most=MOST_ANSWER, query={"query": statement, **query})
+
+    def _judge(self, answer: Answer) -> Refusal | None:
+        code = error_code(answer)
+        if code is None:
+            return None
+        words = reason(answer, code)
+        if blames_data(code):
+            return Refusal(words, suspect=suspect(answer))
+        if answer.status == 413:  # of a proxy on the way: smaller parts may pass
+            return Refusal(words)
+        pause = retry_after(answer, time.time()) or least_pause(code)
+        raise SinkUnavailable(f"{self._client.words}: {words}", retry_after=pause)
+
+
+def create_statement(settings: ClickHouseSettings) -> str:
+    """The table as Hermes makes it.
+
+    Its key is the id alone, so that an id is one row whatever else a client changes; one block in a thousand back, a
+    batch that comes again is not even inserted. Partitions part the merging too: with them, an id is once a month.
+    """
+    partitions = "PARTITION BY toYYYYMM(ts) " if settings.partition == "month" else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table_name(settings)} ("
+        "id String, user_id String, type LowCardinality(String), ts DateTime64(0, 'UTC'), "
+        f"payload {_PAYLOAD_TYPES[settings.payload]} CODEC(ZSTD(1)), received_at DateTime64(3, 'UTC'), "
+        "INDEX ts_range ts TYPE minmax GRANULARITY 1"
+        f") ENGINE = ReplacingMergeTree(received_at) {partitions}ORDER BY id "
+        "SETTINGS non_replicated_deduplication_window = 1000 COMMENT 'Hermes events, schema 1'"
+    )
+
+
+def _target(settings: ClickHouseSettings) -> Target:
+    target = parse_target(settings.url, "SINK_CLICKHOUSE_URL")
+    if target.auth is not None:
+        raise ConfigError(
+            "SINK_CLICKHOUSE_URL=(hidden): leave out its user and password; "
+            "set SINK_CLICKHOUSE_USER and SINK_CLICKHOUSE_PASSWORD"
+        )
+    return target
+
+
+def check_clickhouse(settings: ClickHouseSettings, _service: Settings) -> None:
+    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    _target(settings)
+    table_name(settings)
+    check_credentials(settings)
+    tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_CLICKHOUSE_CA_FILE")
+
+
+@asynccontextmanager
+async def open_clickhouse(settings: ClickHouseSettings, service: Settings) -> AsyncIterator[ClickHouseSink]:
+    """Open the sink; nothing is dialed yet. Raises `ConfigError` as `check_clickhouse` does."""
+    check_clickhouse(settings, service)
+    async with open_client(
+        _target(settings),
+        connections=settings.concurrency,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        tls=tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_CLICKHOUSE_CA_FILE"),
+    ) as client:
+        yield ClickHouseSink(client, settings)

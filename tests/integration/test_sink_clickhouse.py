@@ -1,0 +1,236 @@
+"""The clickhouse sink on the real engine: the contract, each id once, rows that are refused, errors that may pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+import trio
+from hermes_sinks.clickhouse import ClickHouseSettings, ClickHouseSink, open_clickhouse
+from hermes_sinks.clickhouse.sink import create_statement
+from msgspec import Raw
+
+from hermes import BatchRejected, Event, SinkUnavailable
+from hermes.config import read_settings
+from hermes.sink import Sink
+from hermes.testing import check_sink, make_batch, make_event, make_events
+from hermes.testing.events import RECEIVED_AT
+from tests.servers.clickhouse import PASSWORD, ClickHouseServer, ServerUnavailableError
+from tests.servers.receiver import Receiver, Reply, open_receiver
+
+FIELDS = "id, user_id, type, toUnixTimestamp64Second(ts) AS seconds, toString(payload) AS text"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ClickHouseServer]:
+    """A running server; the test is skipped where none can be had, or fails under CI=true."""
+    try:
+        server = ClickHouseServer()
+    except ServerUnavailableError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"under CI=true these tests may not be skipped: {error}")
+        pytest.skip(str(error))
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def table(server: ClickHouseServer) -> str:
+    return server.new_table()
+
+
+def opened(
+    server: ClickHouseServer | Receiver, table: str, query: str = "", **settings: Any
+) -> AbstractAsyncContextManager[ClickHouseSink]:
+    chosen = {"url": server.url + query, "password": PASSWORD, "table": table, **settings}
+    return open_clickhouse(ClickHouseSettings(**chosen), read_settings({}))
+
+
+def ids(server: ClickHouseServer, table: str, final: str = "") -> list[str]:
+    return [row["id"] for row in server.execute(f"SELECT id FROM {table} {final} ORDER BY id")]
+
+
+async def refused(sink: Sink, events: Sequence[Event]) -> dict[int, str]:
+    with pytest.raises(BatchRejected) as raised:
+        await sink.write(make_batch(events))
+    return raised.value.reasons
+
+
+async def unavailable(sink: Sink, events: Sequence[Event] | int = 1) -> SinkUnavailable:
+    with pytest.raises(SinkUnavailable) as raised:
+        await sink.write(make_batch(events))
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_batch": 3000},
+        {"partition": "month", "compress": "gzip", "max_bytes": 9000, "max_batch": 300},
+        {"payload": "json", "compress": "none", "max_batch": 3000},
+    ],
+    ids=["default", "by month, small inserts", "payload as JSON"],
+)
+async def test_it_conforms(server: ClickHouseServer, table: str, settings: dict[str, Any]) -> None:
+    async def read_back() -> list[Event]:
+        rows = await trio.to_thread.run_sync(server.execute, f"SELECT {FIELDS} FROM {table} FINAL")
+        return [
+            Event(row["id"], row["user_id"], row["type"], row["seconds"], Raw(row["text"].encode())) for row in rows
+        ]
+
+    if settings.get("payload") == "json":  # the type JSON keeps numbers as numbers, and no nulls
+        await check_sink(lambda: opened(server, table, **settings))
+    else:
+        await check_sink(lambda: opened(server, table, **settings), read_back, stores_once=True)
+
+
+async def test_the_columns_hold_what_they_say(server: ClickHouseServer, table: str) -> None:
+    async with opened(server, table) as sink:
+        await sink.write(make_batch([make_event("a"), make_event("b", payload='{ "é": "\\n" }')], chunk=1))
+    assert server.execute(f"SELECT * FROM {table} ORDER BY id") == [
+        {
+            "id": name,
+            "user_id": "user-1",
+            "type": "song_played",
+            "ts": "2023-11-14 22:13:20",
+            "payload": payload,
+            "received_at": f"2023-11-14 22:13:{21 + second}.250",
+        }
+        for second, (name, payload) in enumerate([("a", "{}"), ("b", '{ "é": "\\n" }')])
+    ]
+    assert RECEIVED_AT == 1_700_000_001.25
+
+
+async def test_a_batch_that_comes_again_is_not_even_inserted(server: ClickHouseServer, table: str) -> None:
+    async with opened(server, table) as sink:
+        for _ in range(3):
+            await sink.write(make_batch(10))
+        assert len(ids(server, table)) == 10
+        await sink.write(make_batch(11))
+        assert len(ids(server, table)) == 21  # until they are merged
+        assert len(ids(server, table, "FINAL")) == 11
+    server.execute(f"OPTIMIZE TABLE {table} FINAL")
+    assert len(ids(server, table)) == 11
+
+
+async def test_payloads_as_json_can_be_asked_for_their_fields(server: ClickHouseServer, table: str) -> None:
+    async with opened(server, table, payload="json") as sink:
+        await sink.write(make_batch([make_event("a", payload='{"song":\n {"title": "x"}}')]))
+        deep = make_event("deep", payload='{"v":' + "[" * 2000 + "]" * 2000 + "}")
+        assert (await refused(sink, [make_event("b"), deep, make_event("c")])).keys() == {1}
+    assert server.execute(f"SELECT payload.song.title AS title FROM {table} WHERE id = 'a'") == [{"title": "x"}]
+    assert ids(server, table) == ["a", "b", "c"]
+
+
+async def test_rows_that_break_a_constraint_are_refused_and_the_others_stored(
+    server: ClickHouseServer, table: str
+) -> None:
+    events = make_events(200)
+    for n in (0, 77, 199):
+        events[n] = make_event(f"bad-{n}", payload='{"trap": "violated at row 3"}')
+    async with opened(server, table) as sink:
+        await sink.write(make_batch([]))
+        server.execute(create_statement(ClickHouseSettings(url="", table=table)))
+        server.execute(f"ALTER TABLE {table} ADD CONSTRAINT good CHECK NOT startsWith(id, 'bad')")
+        reasons = await refused(sink, events)
+    assert reasons.keys() == {0, 77, 199}
+    assert all("VIOLATED_CONSTRAINT" in reason for reason in reasons.values())
+    assert len(ids(server, table, "FINAL")) == 197
+
+
+async def test_a_table_of_the_operators_own_is_used_as_it_is(server: ClickHouseServer, table: str) -> None:
+    server.execute(
+        f"CREATE TABLE {table} (id UUID, user_id String, type String, ts DateTime, payload String,"
+        " received_at DateTime, more String DEFAULT 'x') ENGINE = MergeTree ORDER BY (type, ts)"
+    )
+    good = make_event("6f1e7bb0-1111-4222-8333-123456789abc")
+    async with opened(server, table) as sink:
+        reasons = await refused(sink, [make_event("no UUID"), good, make_event("nor this")])
+    assert reasons.keys() == {0, 2}
+    assert ids(server, table) == [good.id]
+
+
+async def test_a_table_that_lacks_a_column_costs_no_event(server: ClickHouseServer, table: str) -> None:
+    server.execute(f"CREATE TABLE {table} (id String) ENGINE = MergeTree ORDER BY id")
+    async with opened(server, table) as sink:
+        assert "the table lacks a column: it needs id, user_id" in str(await unavailable(sink))
+
+
+async def test_a_table_that_was_dropped_is_made_again(server: ClickHouseServer, table: str) -> None:
+    async with opened(server, table) as sink:
+        await sink.write(make_batch(1))
+        server.execute(f"DROP TABLE {table}")
+        await sink.write(make_batch(2))
+    assert len(ids(server, table)) == 2
+
+
+async def test_timestamps_of_many_years_do_not_stop_a_table_by_month(server: ClickHouseServer, table: str) -> None:
+    events = [make_event(f"e{n}", timestamp=n * 40 * 86400) for n in range(150)]
+    async with opened(server, table, partition="month") as sink:
+        await sink.write(make_batch(events))
+    assert len(ids(server, table)) == 150
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"password": "wrong"}, "check SINK_CLICKHOUSE_USER and SINK_CLICKHOUSE_PASSWORD"),
+        ({"database": "nowhere"}, "make the database, or set SINK_CLICKHOUSE_DATABASE"),
+        ({"query": "?max_memory_usage=1"}, "MEMORY_LIMIT_EXCEEDED"),
+        ({"query": "?no_such_setting=1"}, "look after the \\? of SINK_CLICKHOUSE_URL"),
+    ],
+)
+async def test_what_the_operator_mends_is_unavailable_with_words(
+    server: ClickHouseServer, table: str, settings: dict[str, str], words: str
+) -> None:
+    async with opened(server, table) as sink:
+        await sink.write(make_batch(1))
+    async with opened(server, table, **settings) as sink:
+        error = await unavailable(sink, make_events(50, prefix="more"))
+    assert error.args[0].startswith(server.url + ": ")
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(str(error))
+    assert ids(server, table) == ["event-0"]
+
+
+async def test_too_many_parts_ask_for_a_pause(server: ClickHouseServer, table: str) -> None:
+    async with opened(server, table) as sink:
+        await sink.write(make_batch(1))
+        server.execute(f"SYSTEM STOP MERGES {table}")
+        server.execute(f"ALTER TABLE {table} MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1")
+        error = await unavailable(sink, 2)
+    assert "TOO_MANY_PARTS" in str(error)
+    assert error.retry_after == 2.0
+
+
+async def test_weird_names_are_quoted(server: ClickHouseServer) -> None:
+    server.execute("CREATE DATABASE IF NOT EXISTS `we ``ird`")
+    async with opened(server, "a.b\\ `' -- x", database="we `ird") as sink:
+        await sink.write(make_batch(3))
+    assert server.execute("SELECT count() AS n FROM `we ``ird`.`a.b\\\\ \\`' -- x`") == [{"n": 3}]
+
+
+async def test_a_server_that_is_down_is_unavailable() -> None:
+    settings = ClickHouseSettings(url="http://127.0.0.1:1")
+    async with open_clickhouse(settings, read_settings({})) as sink:
+        assert "ConnectError" in str(await unavailable(sink))
+
+
+async def test_an_error_that_comes_after_the_status_is_seen() -> None:
+    async with open_receiver("/") as receiver, opened(receiver, "events") as sink:
+        receiver.reply(200, b"__exception__ Code: 241. DB::Exception: Memory limit (total) exceeded")
+        assert "Memory limit" in str(await unavailable(sink))
+        receiver.reply(200, b"")
+        await sink.write(make_batch(1))
+
+
+async def test_what_is_too_large_for_a_proxy_goes_in_halves() -> None:
+    async with open_receiver("/") as receiver, opened(receiver, "events", compress="none") as sink:
+        receiver.answer = lambda request: Reply(413 if len(request.raw) > 1000 else 200)
+        await sink.write(make_batch(20))
+        receiver.reply(503, b"<html>\n<h1>no upstream</h1>", retry_after="7")
+        error = await unavailable(sink)
+    assert (error.retry_after, str(error).endswith(": <html> <h1>no upstream</h1>")) == (7.0, True)

@@ -1,0 +1,69 @@
+"""A ClickHouse of the tests' own, on a free loopback port: `tests.servers.clickhouse_engine` in a process.
+
+Invariant: nothing outlives `ClickHouseServer.remove()`, neither the process nor a file. The methods block for a short
+time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+from msgspec import json
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "pass word"
+STOP_TIMEOUT = 20.0
+
+
+class ServerUnavailableError(Exception):
+    """No ClickHouse can be run here; the message says what is missing."""
+
+
+class ClickHouseServer:
+    """One running server. Raises `ServerUnavailableError` where the engine is not installed."""
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("chdb") is None:
+            raise ServerUnavailableError("there is no ClickHouse: pip install chdb")
+        self._folder = tempfile.mkdtemp(prefix="hermes-clickhouse-")
+        self._tables = itertools.count(1)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.servers.clickhouse_engine", self._folder, PASSWORD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            start_new_session=True,  # a Ctrl-C at the tests is not the server's
+        )
+        assert self._process.stdout is not None
+        port = self._process.stdout.readline()
+        if not port:
+            self.remove()
+            raise ServerUnavailableError("the engine did not start")
+        self.url = f"http://127.0.0.1:{int(port)}"
+
+    def new_table(self) -> str:
+        """A name that no other test uses."""
+        return f"events_{next(self._tables)}"
+
+    def execute(self, statement: str) -> list[dict[str, Any]]:
+        """The rows of a statement, with its numbers as JSON's."""
+        text = f"{statement} FORMAT JSONEachRow" if statement.startswith("SELECT") else statement
+        settings = {"output_format_json_quote_64bit_integers": "0"} if statement.startswith("SELECT") else {}
+        answer = httpx.post(
+            self.url, params={"query": text, **settings}, headers={"x-clickhouse-key": PASSWORD}, timeout=20
+        )
+        assert answer.status_code == 200, answer.text
+        return [json.decode(line) for line in answer.content.splitlines()]
+
+    def remove(self) -> None:
+        """End the process, and delete its files."""
+        self._process.communicate(timeout=STOP_TIMEOUT)
+        shutil.rmtree(self._folder)

@@ -1,0 +1,130 @@
+"""What needs no server of the clickhouse sink: rows, names, settings, and what an answer means."""
+
+from __future__ import annotations
+
+import pytest
+from hermes_sinks.clickhouse import ClickHouseSettings, check_clickhouse
+from hermes_sinks.clickhouse.faults import blames_data, error_code, reason, suspect
+from hermes_sinks.clickhouse.rows import encode_rows
+from hermes_sinks.clickhouse.settings import table_name
+from hermes_sinks.clickhouse.sink import create_statement
+from hermes_sinks.http_client import Answer
+from msgspec import Raw, json
+
+from hermes import ConfigError, Event
+from hermes.config import read, read_settings
+from hermes.testing import awkward_events, make_batch, make_event, make_events
+
+
+def check(**variables: str) -> ClickHouseSettings:
+    environ = {f"SINK_CLICKHOUSE_{name.upper()}": text for name, text in {"url": "http://host", **variables}.items()}
+    settings = read(ClickHouseSettings, environ, "SINK_CLICKHOUSE_")
+    check_clickhouse(settings, read_settings({}))
+    return settings
+
+
+async def test_a_row_has_every_column_and_the_payload_as_the_clients_text() -> None:
+    events = awkward_events()
+    rows, refused = await encode_rows(make_batch(events, chunk=4), as_json=False)
+    assert not refused
+    for number, (row, event) in enumerate(zip(rows, events, strict=True)):
+        assert json.decode(row) == {
+            "id": event.id,
+            "user_id": event.user_id,
+            "type": event.type,
+            "ts": event.timestamp,
+            "payload": bytes(event.payload).decode(),
+            "received_at": 1_700_000_001.25 + number // 4,
+        }
+
+
+async def test_a_payload_for_a_column_of_json_is_in_the_row_as_it_is() -> None:
+    rows, _ = await encode_rows(make_batch([make_event("a", payload='{"n": 1.50}')]), as_json=True)
+    assert b'"payload":{"n": 1.50},' in rows[0]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_what_is_no_text_has_an_empty_row_and_a_reason(as_json: bool) -> None:
+    events = make_events(2100)
+    events[3] = make_event("half \ud800")
+    events[1500] = Event("utf8", "user", "song_played", 1, Raw(b'{"v": "\xff"}'))
+    rows, refused = await encode_rows(make_batch(events, chunk=1200), as_json=as_json)
+    assert refused.keys() == {3, 1500}
+    assert [index for index, row in enumerate(rows) if not row] == [3, 1500]
+    assert len(rows) == 2100
+
+
+def test_names_are_quoted_and_nothing_in_them_ends_the_quotes() -> None:
+    assert table_name(ClickHouseSettings(url="", database="a`b", table="c\\`; DROP")) == "`a\\`b`.`c\\\\\\`; DROP`"
+
+
+def test_the_table_is_merged_by_id_and_parted_only_if_told() -> None:
+    assert "ENGINE = ReplacingMergeTree(received_at) ORDER BY id" in create_statement(ClickHouseSettings(url=""))
+    by_month = create_statement(ClickHouseSettings(url="", partition="month", payload="json"))
+    assert "PARTITION BY toYYYYMM(ts) ORDER BY id" in by_month
+    assert "payload JSON" in by_month
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"table": "a\nb"}, "SINK_CLICKHOUSE_TABLE='a\\\\nb': expected a name of 1 to 200 printable bytes"),
+        ({"database": "x" * 201}, "SINK_CLICKHOUSE_DATABASE="),
+        ({"user": "s3crét"}, r"SINK_CLICKHOUSE_USER=\(hidden\)"),
+        ({"password": "s3cret\nX: y"}, r"SINK_CLICKHOUSE_PASSWORD=\(hidden\): expected printable ASCII"),
+        ({"url": "http://a:s3cret@host"}, "leave out its user and password; set SINK_CLICKHOUSE_USER"),
+        ({"url": "tcp://s3cret:9000"}, r"SINK_CLICKHOUSE_URL=\(hidden\): expected a URL"),
+        ({"ca_file": "/nowhere"}, "SINK_CLICKHOUSE_CA_FILE='/nowhere'"),
+        ({"max_bytes": "0"}, "at least 1"),
+    ],
+)
+def test_what_makes_no_sense_stops_the_start(variables: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as raised:
+        check(**variables)
+    assert "s3cr" not in str(raised.value)
+
+
+def test_the_defaults_are_fine() -> None:
+    assert check(url="https://host:8443/?insert_quorum=2").table == "events"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer(200, {}, b""), None),
+        (Answer(400, {"x-clickhouse-exception-code": "41"}, b"what?"), 41),
+        (Answer(500, {}, b"Code: 252. DB::Exception: Too many parts"), 252),
+        (Answer(200, {}, b"\n__exception__\nCode: 241. DB::Exception: Memory"), 241),
+        (Answer(502, {}, b"<html>"), 0),
+        (Answer(200, {"x-clickhouse-exception-code": "many"}, b""), None),
+    ],
+)
+def test_an_error_is_known_by_its_code_wherever_it_is_told(answer: Answer, code: int | None) -> None:
+    assert error_code(answer) == code
+
+
+@pytest.mark.parametrize(
+    ("body", "row"),
+    [
+        (b"Cannot read DateTime: (while reading the value of key ts): (at row 2)", 1),
+        (b"Constraint `c` for table d.e is violated at row 17. Expression: x", 16),
+        (b"Too many parts", None),
+        (b"at row 99999999999", None),
+    ],
+)
+def test_the_row_that_an_error_points_at_is_read(body: bytes, row: int | None) -> None:
+    assert suspect(Answer(400, {}, body)) == row
+
+
+def test_only_what_the_data_causes_costs_events() -> None:
+    assert all(blames_data(code) for code in (6, 27, 41, 72, 117, 376, 469))
+    assert not any(blames_data(code) for code in (0, 16, 60, 81, 159, 241, 243, 252, 497, 516, 999))
+
+
+def test_the_words_say_what_to_do_and_hold_no_controls() -> None:
+    answer = Answer(403, {}, b"Code: 497. DB::Exception: hermes:\x1b[0m Not enough\nprivileges")
+    assert reason(answer, 497) == (
+        "Code: 497. DB::Exception: hermes: [0m Not enough privileges "
+        "(the user needs INSERT on the table, and CREATE TABLE where there is none)"
+    )
+    assert reason(Answer(502, {}, b""), 0) == "it answered 502"
