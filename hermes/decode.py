@@ -72,17 +72,21 @@ class Decoded:
     size: int = 0
 
 
+def allowed_types(event_types: Sequence[str]) -> Any:
+    """The type of an event's ``type``, for msgspec, that takes what EVENT_TYPES allows."""
+    if tuple(event_types) == ("*",):
+        return Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
+    return Literal[tuple(event_types)]
+
+
 class EventDecoder:
     """Reads events whose type is one of ``event_types`` (``("*",)``: any name of 1 to 64 of ``[A-Za-z0-9_.:-]``)."""
 
     def __init__(self, event_types: Sequence[str]) -> None:
         any_name = tuple(event_types) == ("*",)
-        names: Any = (
-            Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")] if any_name else Literal[tuple(event_types)]
-        )
         self._hint = "1 to 64 of A-Z a-z 0-9 _ . : -" if any_name else f"one of {', '.join(event_types)}"
         # The set of types is configuration, so the struct that checks it in C is made at start.
-        checked: Any = msgspec.defstruct("Event", [("type", names)], bases=(Event,), gc=False)
+        checked: Any = msgspec.defstruct("Event", [("type", allowed_types(event_types))], bases=(Event,), gc=False)
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
         self._decode_one = self._one.decode
         self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
