@@ -25,6 +25,7 @@ from hermes.config.notation import (
     Size,
     about,
 )
+from hermes.config.traces import find_endpoint
 from hermes.errors import ConfigError
 
 MOST_JOURNALED_BODY = 128 * 2**20
@@ -100,6 +101,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
     dead_letters: Annotated[int, about("rejected events that are kept; the oldest makes room", ge=0)] = 100_000
     debug_endpoints: Annotated[bool, about("serve `/debug/` on HTTP_ADDR too, to whoever can reach it")] = False
+    traces_endpoint: Annotated[
+        str,
+        about(
+            "where OpenTelemetry traces are sent, as OTLP over HTTP, such as `http://localhost:4318`; empty: nowhere"
+        ),
+    ] = ""
+    traces_headers: Annotated[
+        Secret, about("headers of the requests to TRACES_ENDPOINT, as `name=value,name=value`")
+    ] = ""
+    traces_sample: Annotated[
+        float, about("share of the requests that are traced, of those whose client has not decided", ge=0, le=1)
+    ] = 0.01
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], about("least important log line that is written")
     ] = "info"
@@ -129,4 +142,5 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         )
     if len(set(settings.sinks)) != len(settings.sinks):
         raise ConfigError(f"SINKS={','.join(settings.sinks)!r}: a sink is named twice")
-    return settings
+    endpoint, headers = find_endpoint(environ, settings.traces_endpoint, settings.traces_headers)
+    return msgspec.structs.replace(settings, traces_endpoint=endpoint, traces_headers=headers)

@@ -49,6 +49,9 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "AGGREGATE_FLUSH_INTERVAL": ("1m", 60.0, ["-1s", "x"]),
     "DEAD_LETTERS": ("0", 0, ["-1", "x"]),
     "DEBUG_ENDPOINTS": ("yes", True, ["maybe", "2"]),
+    "TRACES_ENDPOINT": ("http://localhost:4318", "http://localhost:4318", []),
+    "TRACES_HEADERS": ("authorization=x", "authorization=x", []),
+    "TRACES_SAMPLE": ("0.25", 0.25, ["-0.1", "1.5", "some", "nan"]),
     "LOG_LEVEL": ("debug", "debug", ["loud"]),
     "LOG_FORMAT": ("json", "json", ["xml"]),
 }

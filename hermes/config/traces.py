@@ -1,0 +1,91 @@
+"""Where traces go: TRACES_*, or the OTEL_* variables that every OpenTelemetry program knows. Pure.
+
+Invariant: TRACES_ENDPOINT goes before the variables of OpenTelemetry, and no refusal repeats a header's value. Called
+when the settings are read, and by the export of traces.
+Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter" and "Environment Variable Specification".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from hermes.config.declaration import lookup
+from hermes.errors import ConfigError
+
+PATH = "/v1/traces"
+_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+
+
+def find_endpoint(environ: Mapping[str, str], endpoint: str, headers: str) -> tuple[str, str]:
+    """Endpoint and headers as configured, the variables of OpenTelemetry asked where they are empty.
+
+    Raises `ConfigError` for values that cannot be used.
+    """
+    name = "TRACES_ENDPOINT"
+    if not endpoint and not _turned_off(environ):
+        name, endpoint = _first(environ, _ENDPOINTS)
+        variable, protocol = _first(environ, _PROTOCOLS)
+        if endpoint and protocol not in {"", "http/protobuf"}:
+            raise ConfigError(
+                f"{variable}={protocol!r}: Hermes sends traces as http/protobuf: set TRACES_ENDPOINT to where that is "
+                "taken, or OTEL_TRACES_EXPORTER=none"
+            )
+    if endpoint:
+        _check_endpoint(name, endpoint)
+        variable, headers = ("TRACES_HEADERS", headers) if headers else _first(environ, _HEADERS)
+        parse_headers(headers, variable)
+    return endpoint, headers
+
+
+def traces_url(endpoint: str) -> str:
+    """Where to post to: the endpoint's path ends in ``/v1/traces``, whether it was written so or not."""
+    base, mark, query = endpoint.partition("?")
+    base = base.rstrip("/")
+    return (base if base.endswith(PATH) else base + PATH) + mark + query
+
+
+def parse_headers(text: str, variable: str = "TRACES_HEADERS") -> dict[str, str]:
+    """Headers from ``name=value,name=value``, values percent-encoded where they must be. Raises `ConfigError`."""
+    headers = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, quoted = part.partition("=")
+        name, value = name.strip(), unquote(quoted.strip())
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ConfigError(f"{variable}=(hidden): expected name=value,name=value, with commas written as %2C")
+        headers[name.lower()] = value
+    return headers
+
+
+def _turned_off(environ: Mapping[str, str]) -> bool:
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    return exporter == "none" or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
+    """The first of the variables that is set, with its text; the last name and an empty text for none."""
+    text = ""
+    for name in names:
+        text = lookup(environ, name) or ""
+        if text:
+            break
+    return name, text
+
+
+def _check_endpoint(name: str, endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port  # it raises what it cannot read
+        valid = parts.scheme in {"http", "https"} and parts.hostname and not parts.fragment and endpoint.isprintable()
+    except ValueError:
+        valid = False
+        parts = None
+    if parts is not None and "@" in parts.netloc:
+        raise ConfigError(f"{name}=(hidden): a user name and password go into TRACES_HEADERS, as authorization=Basic…")
+    if not valid:
+        raise ConfigError(f"{name}={endpoint!r}: expected a URL such as http://localhost:4318")
