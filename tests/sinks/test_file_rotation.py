@@ -227,10 +227,10 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int, failure: Callable[[], 
         yield made
 
 
-def append_ten(folder: Path, codec: str, appended: list[int]) -> None:
+def append_six(folder: Path, codec: str, appended: list[int]) -> None:
     file = LineFile(folder, "events", len(lines(1, 2)), 0, codec, 0)
     try:
-        for n in range(10):
+        for n in range(6):
             file.append(lines(n), NOON + n)
             appended.append(n)
     finally:
@@ -250,14 +250,14 @@ def test_a_crash_at_any_step_loses_no_line_and_leaves_none_twice(
         folder.mkdir()
         appended: list[int] = []
         with interrupted(monkeypatch, at, Crashed) as made, suppress(Crashed):
-            append_ten(folder, codec, appended)
+            append_six(folder, codec, appended)
         with opened(folder, max_bytes=1, codec=codec) as file:
             file.append(lines(99), NOON + 99)
         assert not hidden(folder)
         found = everything(folder)
         # The line that was being appended may be there or not: it was not promised.
         assert found in (lines(*appended, 99), lines(*appended, len(appended), 99)), (at, made)
-        if len(appended) == 10:
+        if len(appended) == 6:
             break
         steps.add(made[at])
         at += 1
@@ -274,19 +274,19 @@ def test_after_a_failure_at_any_step_the_same_block_can_be_appended_again(
         folder.mkdir()
         with opened(folder, max_bytes=len(lines(1, 2)), codec=codec) as file:
             with interrupted(monkeypatch, at, lambda: OSError(errno.EIO, "Input/output error")) as made:
-                for n in range(8):
+                for n in range(6):
                     try:
                         file.append(lines(n), NOON + n)
                     except OSError:
                         file.append(lines(n), NOON + n)
-            assert everything(folder) == lines(*range(8)), (at, made)
-            file.append(lines(8), NOON + 8)
-        assert everything(folder) == lines(*range(9))
+            assert everything(folder) == lines(*range(6)), (at, made)
+            file.append(lines(6), NOON + 6)
+        assert everything(folder) == lines(*range(7))
         assert not hidden(folder)
         if len(made) <= at:
             break
         at += 1
-    assert at > 40
+    assert at > 20
 
 
 # What others do to the file
