@@ -23,6 +23,7 @@ import trio
 import zstandard
 
 from hermes import ConfigError, SinkUnavailable, __version__
+from hermes_sinks.words import clean
 
 Coding = Literal["none", "gzip", "zstd"]
 
@@ -218,9 +219,3 @@ def host_of(location: str) -> str:
     except httpx.InvalidURL:
         return ""
     return "" if "%" in host else clean(host, 255)  # httpx escapes what no host name may hold
-
-
-def clean(text: str, most: int) -> str:
-    """What somebody else wrote, fit for a log: one line, printable, at most ``most`` characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"

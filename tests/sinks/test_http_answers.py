@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from hermes_sinks.http.answers import judge
-from hermes_sinks.http_client import MOST_PAUSE, Answer, clean, host_of, retry_after
+from hermes_sinks.http_client import MOST_PAUSE, Answer, host_of, retry_after
 from hermes_sinks.parts import Refusal
+from hermes_sinks.words import clean
 
 from hermes import SinkUnavailable
 

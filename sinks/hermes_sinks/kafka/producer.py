@@ -1,0 +1,179 @@
+"""librdkafka's producer, which blocks, behind an async interface: confluent_kafka is imported nowhere else.
+
+Invariants: one thread at a time works with it; when `send` ends, in whatever way, no message of it is in librdkafka's
+queues or on its way. So a producer that failed, or whose send was cancelled, is emptied and closed, and the next send
+makes a new one: librdkafka remembers errors (a topic that one may not write to), and an idempotent producer does not
+survive all of them. Called by the kafka sink.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import confluent_kafka
+import structlog
+import trio
+from confluent_kafka import KafkaError, KafkaException
+
+from hermes import ConfigError, SinkUnavailable
+from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
+from hermes_sinks.words import clean
+
+POLL = 0.05  # seconds; how late a cancellation may be noticed
+EMPTY_TIMEOUT = 2.0
+CLOSE_TIMEOUT = 5.0
+_MOST_WORDS = 300
+_SERVED_AT = 500  # messages handed over between two looks at what has been reported
+
+_log = structlog.get_logger("hermes.sinks.kafka")
+
+
+class Message(NamedTuple):
+    """One message; ``timestamp`` is in milliseconds since 1970."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    timestamp: int
+
+
+class Producer:
+    """A producer with these options of librdkafka; ``timeout`` is how long, in seconds, a send may take."""
+
+    def __init__(self, config: Mapping[str, object], *, timeout: float) -> None:
+        self._config = {**config, "message.timeout.ms": int(timeout * 1000)}
+        self._timeout = timeout
+        self._thread = trio.CapacityLimiter(1)
+        self._handle: Any = None
+        self._last_error: Fault | None = None
+
+    async def open(self) -> None:
+        """Make the producer now, to find out whether the options are right. Raises `ConfigError`."""
+        try:
+            await trio.to_thread.run_sync(self._make, limiter=self._thread)
+        except KafkaException as error:
+            raise ConfigError(f"SINK_KAFKA_OPTIONS=(hidden): {_blame_option(self._config, error)}") from None
+
+    async def send(self, messages: Sequence[Message]) -> dict[int, Fault]:
+        """Send all messages; return the faults of those that are not stored, by index.
+
+        Raises `hermes.SinkUnavailable` where that is not known of all in time.
+        """
+        return await trio.to_thread.run_sync(self._send, messages, limiter=self._thread)
+
+    async def aclose(self) -> None:
+        """Close the producer; what takes longer than `CLOSE_TIMEOUT` is left behind."""
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await trio.to_thread.run_sync(self._discard, limiter=self._thread, abandon_on_cancel=True)
+
+    # What follows runs on the thread.
+
+    def _make(self) -> Any:
+        if self._handle is None:
+            config = {**self._config, "error_cb": self._note_error, "logger": _Log()}
+            self._handle = confluent_kafka.Producer(config)
+        return self._handle
+
+    def _send(self, messages: Sequence[Message]) -> dict[int, Fault]:
+        self._last_error = None
+        try:
+            handle = self._make()
+        except KafkaException as error:  # a file that an option names may have gone since
+            raise SinkUnavailable(f"Kafka: {_blame_option(self._config, error)}") from None
+        reports = _Reports()
+        deadline = time.monotonic() + self._timeout + 1  # librdkafka's own time-out comes first
+        try:
+            for index, message in enumerate(messages):
+                self._hand_over(handle, reports, index, message, deadline)
+                if index % _SERVED_AT == _SERVED_AT - 1:
+                    handle.poll(0)
+                    self._look_around(deadline)
+            while reports.missing:
+                handle.poll(POLL)
+                self._look_around(deadline)
+        finally:
+            if reports.missing:  # cancelled, too late, or hopeless
+                self._discard(reports)
+        if any(not fault.blames_message for fault in reports.faults.values()):
+            self._discard()
+        return reports.faults
+
+    def _hand_over(self, handle: Any, reports: _Reports, index: int, message: Message, deadline: float) -> None:
+        while True:
+            try:
+                handle.produce(
+                    message.topic,
+                    message.value,
+                    message.key,
+                    headers=message.headers,
+                    timestamp=message.timestamp,
+                    on_delivery=partial(reports.note, index),
+                )
+            except BufferError:  # librdkafka's queue is full: it has to get rid of some first
+                handle.poll(POLL)
+                self._look_around(deadline)
+            except KafkaException as error:
+                reports.faults[index] = _fault(error.args[0], alone=True)
+                return
+            else:
+                reports.missing += 1
+                return
+
+    def _look_around(self, deadline: float) -> None:
+        trio.from_thread.check_cancelled()
+        if self._last_error is not None and self._last_error.code in AUTHENTICATION:
+            raise SinkUnavailable(f"Kafka: {self._last_error}")
+        if time.monotonic() > deadline:
+            raise SinkUnavailable(f"Kafka: {self.explain('no answer in time')}")
+
+    def explain(self, words: str) -> str:
+        """The words, and what librdkafka said last about its connections."""
+        return f"{words}; {self._last_error}" if self._last_error is not None else words
+
+    def _discard(self, reports: _Reports | None = None) -> None:
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        handle.purge(in_queue=True, in_flight=True, blocking=False)
+        deadline = time.monotonic() + EMPTY_TIMEOUT
+        while reports is not None and reports.missing and time.monotonic() < deadline:
+            handle.poll(POLL)
+        handle.close()
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._last_error = _fault(error)
+
+
+class _Reports:
+    """The delivery reports of one send."""
+
+    def __init__(self) -> None:
+        self.missing = 0
+        self.faults: dict[int, Fault] = {}
+
+    def note(self, index: int, error: KafkaError | None, _message: object) -> None:
+        self.missing -= 1
+        if error is not None:
+            self.faults[index] = _fault(error)
+
+
+class _Log:
+    """Where librdkafka's own log goes: what matters of it is in the errors, again and again."""
+
+    def log(self, _level: int, template: str, *values: object) -> None:
+        _log.debug(clean(template % values, _MOST_WORDS))
+
+
+def _fault(error: KafkaError, *, alone: bool = False) -> Fault:
+    return Fault(error.code(), clean(f"{error.name()}: {error.str()}", _MOST_WORDS), alone)
+
+
+def _blame_option(config: Mapping[str, object], error: KafkaException) -> str:
+    """Which option librdkafka does not take; its own words may hold the value."""
+    words = error.args[0].str()
+    named = next((name for name in config if f'"{name}"' in words), None)
+    return f"librdkafka does not take the option {named} as it is" if named else "librdkafka does not take the options"
