@@ -1,4 +1,4 @@
-"""The command line: ``hermes serve``, ``sinks``, ``config check``, ``dlq``, ``log`` and ``load``.
+"""The command line: ``hermes serve``, ``sinks``, ``config check``, ``dlq``, ``log``, ``top``, ``tap`` and ``load``.
 
 Invariant: what an operator did wrong is one line on stderr and exit code 2; a traceback is a bug of ours. One file a
 command; ``operator`` has what they share.
@@ -13,6 +13,8 @@ from hermes.cli.dlq import dlq_commands
 from hermes.cli.log import log_commands
 from hermes.cli.serve import serve_command
 from hermes.cli.settings import config, list_sinks
+from hermes.cli.tap import tap
+from hermes.cli.top import top
 from hermes.load.command import load
 
 
@@ -25,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (serve_command, list_sinks, config, dlq_commands, log_commands, load):
+for command in (serve_command, list_sinks, config, dlq_commands, log_commands, top, tap, load):
     main.add_command(command)

@@ -23,7 +23,7 @@ import trio
 from rich.table import Column
 
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
-from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
+from hermes.cli.operator import configure, make_table, print_table, printable, tells_the_operator
 from hermes.config import Settings, read_settings
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
@@ -153,7 +153,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
         ("timestamp", f"{event.timestamp} ({format_time(event.timestamp)})"),
         ("payload", f"{len(event.payload)} bytes"),
     ):
-        click.echo(f"{name:12} {_printable(text)}")
+        click.echo(f"{name:12} {printable(text)}")
     click.echo(b"\n" + bytes(event.payload))
 
 
@@ -293,16 +293,11 @@ def _tell(outcomes: Sequence[Replayed], dry_run: bool) -> None:
             facts = f"{outcome.left} would be replayed" if not outcome.stopped else f"{outcome.left} cannot be replayed"
         else:
             facts = f"{outcome.delivered} delivered, {outcome.refused} refused again, {outcome.left} left"
-        click.echo(f"{outcome.sink}: {facts}{f': {_printable(outcome.stopped)}' if outcome.stopped else ''}")
+        click.echo(f"{outcome.sink}: {facts}{f': {printable(outcome.stopped)}' if outcome.stopped else ''}")
     if not outcomes:
         click.echo(f"{_NONE}.")
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:
     texts = (letter.sink, letter.event.type, letter.event.id, letter.reason)
-    return str(letter.number), format_time(letter.rejected_at), *map(_printable, texts)
-
-
-def _printable(text: str) -> str:
-    """The text with everything escaped that a terminal might obey."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return str(letter.number), format_time(letter.rejected_at), *map(printable, texts)

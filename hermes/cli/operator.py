@@ -66,3 +66,8 @@ def make_table(*columns: Column | str) -> Table:
 def print_table(table: Table) -> None:
     """Print it as it is: brackets in a value or in the name of an extra are no markup."""
     Console(markup=False, highlight=False).print(table)
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal might obey."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,0 +1,174 @@
+"""The client of a running Hermes: its admin address, its key, and what goes wrong on the way, in one line.
+
+Invariant: whatever comes from the other side is checked before it is shown, and a server that is silent for too long
+counts as gone. Called by ``hermes top`` and ``hermes tap``, which do one thing at a time: so there is no loop here, and
+a read may block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import click
+import httpx
+import msgspec
+
+from hermes.config import read_settings
+from hermes.engine.status import ServiceStatus
+
+_CONNECT_SECONDS = 5.0
+_SILENCE_SECONDS = 40.0  # the tap is heard of every 15 s at least, the status every second
+
+_URL_WORDS = "The admin address of a running Hermes; that of ADMIN_ADDR unless told."
+_KEY_WORDS = "One of its ADMIN_KEYS. Rather set HERMES_ADMIN_KEY, for others see a command line."
+
+
+class Unreachable(click.ClickException):
+    """The service cannot be had, or not so. Its words are for the operator."""
+
+    def show(self, file: Any = None) -> None:
+        """Say it, as the other commands say theirs."""
+        click.echo(f"hermes: {self.message}", file=file, err=True)
+
+
+class Lost(Unreachable):
+    """There was a connection, and it is gone."""
+
+
+def with_client(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options ``--url`` and ``--key``, as one argument ``client``."""
+
+    @wraps(command)
+    def run(*, url: str | None, key: str | None, **options: Any) -> None:
+        with open_client(url, key) as client:
+            command(client=client, **options)
+
+    add_key = click.option("--key", metavar="KEY", help=_KEY_WORDS)
+    return click.option("--url", metavar="URL", help=_URL_WORDS)(add_key(run))
+
+
+class AdminClient:
+    """Asks one Hermes. Every call raises `Unreachable`."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self.url = str(client.base_url).rstrip("/")
+
+    def status(self) -> ServiceStatus:
+        """How the service is now."""
+        return parse_status(self.raw_status())
+
+    def raw_status(self) -> bytes:
+        """The same as the service wrote it."""
+        with self._telling():
+            response = self._client.get("/status")
+            self._check(response)
+            return response.content
+
+    def watch(self) -> Iterator[ServiceStatus]:
+        """The status every second, until the service stops. Raises `Lost` when the connection breaks."""
+        data, kind = b"", ""
+        for line in self._lines("/live", {}):
+            name, _, value = line.partition(":")
+            if name == "event":
+                kind = value.strip()
+            elif name == "data":
+                data = value.encode()
+            elif not line and kind == "status":
+                yield parse_status(data)
+            elif not line and kind == "end":
+                return
+
+    def tap(self, parameters: dict[str, str]) -> Iterator[str]:
+        """The lines of the tap, until the service stops. Raises `Lost` when the connection breaks."""
+        return self._lines("/tap", parameters)
+
+    def _lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
+        begun = False
+        try:
+            with self._telling(), self._client.stream("GET", path, params=parameters) as response:
+                if response.is_error:
+                    response.read()
+                self._check(response)
+                begun = True
+                # Not httpx's own lines: those end at more characters than a line of JSON does.
+                rest = ""
+                for text in response.iter_text():
+                    *lines, rest = (rest + text).split("\n")
+                    yield from lines
+                if rest:
+                    yield rest
+        except Unreachable as error:
+            if begun:
+                raise Lost(f"the connection to {self.url} is lost") from error
+            raise
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say what went wrong in the operator's words."""
+        try:
+            yield
+        except httpx.ConnectTimeout:
+            raise Unreachable(f"no Hermes answers at {self.url} in time: is it the right address?") from None
+        except httpx.ConnectError as error:
+            raise Unreachable(
+                f"no Hermes answers at {self.url} ({error}): start one, or name another with --url"
+            ) from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise Unreachable(f"--url {self.url!r}: expected one such as http://127.0.0.1:8081 ({error})") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{self.url} did not answer as a Hermes does: {error or type(error).__name__}") from None
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.status_code == 401:
+            raise Unreachable(f"{self.url} wants one of its ADMIN_KEYS: set HERMES_ADMIN_KEY, or give --key")
+        if response.status_code == 404:
+            raise Unreachable(f"{self.url} is no admin address of a Hermes: see ADMIN_ADDR, and name it with --url")
+        if response.is_error:
+            raise Unreachable(f"{self.url} says: {_detail(response)}")
+
+
+@contextmanager
+def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
+    """A client of this address with this key, or of those that the environment names.
+
+    Raises `Unreachable` and `hermes.ConfigError`.
+    """
+    if url is None or key is None:
+        settings = read_settings(os.environ)
+        if url is None:
+            if settings.admin_addr is None:
+                raise Unreachable("ADMIN_ADDR is off here: name the admin address of a running Hermes with --url")
+            address = settings.admin_addr
+            host = "127.0.0.1" if address.host in {"", "0.0.0.0", "::"} else address.host  # noqa: S104 - compared only
+            url = f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
+        key = key or os.environ.get("HERMES_ADMIN_KEY") or next(iter(settings.admin_keys), None)
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
+        # Whatever proxy the environment names is for other addresses than this.
+        opened = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
+    except (httpx.InvalidURL, UnicodeEncodeError) as error:
+        raise Unreachable(f"--url or --key cannot be used: {error}") from None
+    with opened as client:
+        yield AdminClient(client)
+
+
+def parse_status(data: bytes) -> ServiceStatus:
+    """The status in an answer. Raises `Unreachable` for what is none."""
+    try:
+        return msgspec.json.decode(data, type=ServiceStatus)
+    except msgspec.DecodeError as error:
+        raise Unreachable(f"that is no status of a Hermes of this version: {error}") from None
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = f"status {response.status_code}"
+    return "".join(each if each.isprintable() else " " for each in str(detail))[:500]

@@ -1,0 +1,217 @@
+"""``hermes top``: what the dashboard shows, in the terminal.
+
+Invariant: the drawing is a function of a status; names and words that come from elsewhere are escaped, and are never
+markup. Follows ``/live``, and looks for it again when it is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
+
+from hermes.cli.client import AdminClient, Lost, Unreachable, parse_status, with_client
+from hermes.cli.operator import printable, tells_the_operator
+from hermes.engine.status import ServiceStatus, SinkStatus
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_SPARK = 60  # seconds, a column each
+_MINUTES = 45  # likewise
+_RETRY_SECONDS = 1.0
+_LATE = 10.0  # seconds of lag that are worth a look
+_BREAKERS = {"closed": ("●", "green"), "half_open": ("◐", "yellow"), "open": ("■", "red")}
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@click.command("top")
+@click.option("--once", is_flag=True, help="Show how it is now, and end; so it is where there is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object, and end.")
+@tells_the_operator
+@with_client
+def top(client: AdminClient, once: bool, as_json: bool) -> None:
+    """Watch a running Hermes: rates, queue, sinks and what they lag behind, until Ctrl-C.
+
+    \b
+    Examples:
+      hermes top
+      hermes top --once --url http://10.0.0.7:8081
+      hermes top --json | jq '.sinks[] | {name, lag}'
+    """
+    if as_json:
+        data = client.raw_status()
+        parse_status(data)
+        click.echo(data)
+        return
+    console = Console(highlight=False)
+    if once or not console.is_terminal:
+        console.print(draw(client.status(), client.url))
+        return
+    with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
+        _watch(client, live)
+
+
+def _watch(client: AdminClient, live: Live) -> None:
+    """Draw every second. A service that was there is waited for. Raises `Unreachable` for one that never was."""
+    last: ServiceStatus | None = None
+    while True:
+        try:
+            for status in client.watch():
+                last = status
+                live.update(draw(status, client.url), refresh=True)
+            trouble = "the service has been stopped"
+        except Lost as error:
+            trouble = str(error)
+        except Unreachable as error:
+            if last is None:
+                raise
+            trouble = str(error)
+        if last is not None:
+            live.update(draw(last, client.url, trouble), refresh=True)
+        time.sleep(_RETRY_SECONDS)
+
+
+def draw(status: ServiceStatus, url: str, trouble: str = "") -> RenderableType:
+    """The whole screen. ``trouble`` says why it is not of now."""
+    parts: list[RenderableType] = [_heading(status, url), Text(), _events(status), Text(), _sinks(status)]
+    notes = [note for sink in status.sinks for note in _notes(sink, status.now)]
+    if notes:
+        parts += [Text(), *notes]
+    if status.aggregates.types:
+        parts += [Text(), _aggregates(status)]
+    if trouble:
+        parts += [Text(), Text(f"Not of now: {printable(trouble)}. Trying again …", style="red")]
+    return Group(*parts)
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """The last ``width`` values as blocks, as high as they are large; any that is not 0 can be seen."""
+    values = values[-width:]
+    top_value = max(values, default=0)
+    steps = len(_BLOCKS) - 1
+    blocks = [_BLOCKS[max(1, round(value / top_value * steps)) if value else 0] for value in values]
+    return "".join(blocks).rjust(width)
+
+
+def short_duration(seconds: float) -> str:
+    """A duration in its largest unit or two."""
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs" if seconds > 0 else "0 s"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms" if seconds >= 0.01 else f"{seconds * 1e3:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole} s"
+
+
+def short_size(size: float) -> str:
+    """A number of bytes in its largest unit."""
+    place = 0
+    while size >= 1024 and place < len(_UNITS) - 1:
+        size /= 1024
+        place += 1
+    return f"{size:.1f} {_UNITS[place]}" if place and size < 100 else f"{size:.0f} {_UNITS[place]}"
+
+
+def _heading(status: ServiceStatus, url: str) -> Text:
+    heading = Text("Hermes ", style="bold")
+    facts = [status.version, url, f"up {short_duration(max(1.0, status.now - status.started))}", status.durability]
+    heading.append(" · ".join(map(printable, facts)), style="not bold")
+    if status.draining:
+        heading.append(" · stopping", style="yellow")
+    return heading
+
+
+def _events(status: ServiceStatus) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    rejected = sum(status.rejected.values())
+    rate = Text(f"{status.rate:,.0f}/s", style="bold")
+    grid.add_row("events", rate, Text(spark(status.history, _SPARK), style="blue"))
+    refused = Text(f"{rejected:,} refused", style="red" if rejected else "dim")
+    reasons = " · ".join(f"{printable(reason)} {count:,}" for reason, count in status.rejected.items() if count)
+    grid.add_row("received", f"{status.received:,}", refused.append(f"  {reasons}", style="dim"))
+    queue, requests = status.queue, status.requests
+    share = max(queue.events / queue.capacity, queue.bytes / queue.capacity_bytes)
+    grid.add_row("queue", f"{queue.events:,}", _gauge(share).append(f" of {queue.capacity:,}"))
+    if (journal := status.journal) is not None:
+        gauge = _gauge(journal.bytes / journal.capacity).append(f" of {short_size(journal.capacity)}")
+        if journal.failing is not None:
+            gauge.append(f"  cannot be written: {printable(journal.failing)}", style="red")
+        grid.add_row("journal", short_size(journal.bytes), gauge)
+    if requests.p50 is not None and requests.p99 is not None:
+        both = f"median {short_duration(requests.p50)}, 99th {short_duration(requests.p99)}"
+        grid.add_row("requests", f"{requests.count:,}/min", both)
+    memory = "" if status.memory is None else f", {short_size(status.memory)} of memory"
+    grid.add_row("process", f"{status.connections:,} conn.", f"loop {short_duration(status.loop_lag)} late{memory}")
+    return grid
+
+
+def _gauge(share: float, width: int = 20) -> Text:
+    filled = min(width, round(share * width))
+    blocks = "█" * filled or ("▏" if share else "")
+    style = "red" if share > 0.9 else "yellow" if share > 0.7 else "blue"
+    return Text(blocks, style=style).append("░" * (width - len(blocks)), style="dim")
+
+
+def _sinks(status: ServiceStatus) -> Table:
+    names = ("delivered", "per s", "backlog", "lag", "dead", "dropped", "retries")
+    numbers = [Column(name, justify="right", no_wrap=True) for name in names]
+    breaker = Column("breaker", min_width=12)
+    table = Table(Column("sink", no_wrap=True), breaker, *numbers, box=None, header_style="dim", pad_edge=False)
+    for sink in status.sinks:
+        mark, colour = _BREAKERS.get(sink.breaker, ("?", "red"))
+        state = sink.breaker.replace("_", "-")
+        if sink.opens_in:
+            state += f", {short_duration(sink.opens_in)}"
+        dropped = sum(sink.dropped.values())
+        lag = "?" if sink.lag is None else short_duration(sink.lag)
+        table.add_row(
+            Text(printable(sink.name), style="bold"),
+            Text(f"{mark} ", style=colour).append(printable(state), style="default"),
+            f"{sink.delivered:,}",
+            f"{sink.rate:,.0f}",
+            f"{sink.in_flight:,}",
+            Text(lag, style="yellow" if sink.lag is None or sink.lag > _LATE else ""),
+            Text(f"{sink.dead_lettered:,}", style="red" if sink.dead_lettered else ""),
+            Text(f"{dropped:,}", style="red" if dropped else ""),
+            f"{sink.retries:,}",
+        )
+    return table
+
+
+def _notes(sink: SinkStatus, now: float) -> list[Text]:
+    """What went wrong at a sink, a line each."""
+    lines = []
+    if sink.failed_at is not None:
+        ago = short_duration(max(0.0, now - sink.failed_at))
+        lines.append(f"last error {ago} ago: {sink.failure}")
+    if sink.on_disk:
+        lines.append(f"behind: {sink.on_disk:,} events are in the journal alone")
+    if dropped := " · ".join(f"{reason} {count:,}" for reason, count in sink.dropped.items()):
+        lines.append(f"dropped: {dropped}")
+    refused = sorted(sink.refusals.items(), key=lambda item: -item[1])[:3]
+    if refused:
+        lines.append("refused for good: " + " · ".join(f"{reason} ({count:,})" for reason, count in refused))
+    style = "red" if sink.breaker == "open" else "dim"
+    return [Text(f"{printable(sink.name)}: {printable(line)}", style=style, overflow="ellipsis") for line in lines]
+
+
+def _aggregates(status: ServiceStatus) -> Table:
+    shown = status.aggregates
+    title = f"the last {_MINUTES} minutes" if shown.current else f"none this hour; {_MINUTES} minutes to the last event"
+    columns = Column("type", no_wrap=True), Column(title, no_wrap=True), Column("events", justify="right")
+    table = Table(*columns, box=None, header_style="dim", pad_edge=False)
+    for kind, counts in zip(shown.types, shown.counts, strict=True):
+        counts = counts[-_MINUTES:]
+        table.add_row(Text(printable(kind)), Text(spark(counts, _MINUTES), style="blue"), f"{sum(counts):,}")
+    return table

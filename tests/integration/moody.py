@@ -1,0 +1,62 @@
+"""A sink that can be told to be down, or to refuse events, while ``hermes serve`` runs with it in a process.
+
+It looks into the folder in which the program was started: while there is a file ``down``, it is unavailable, in the
+file's words; until there is a file ``mended``, it refuses the events whose payload has a ``refuse``, for that reason.
+Installed as a distribution of its own, so that it is found like anybody's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.config.distributions import install
+
+_SOURCE = '''
+    from contextlib import asynccontextmanager
+    from pathlib import Path
+
+    import msgspec
+
+    from hermes import BatchRejected, SinkUnavailable
+    from hermes.sink import NoSettings, SinkPlugin
+
+    class Moody:
+        max_batch = 1000
+        concurrency = 1
+
+        async def write(self, batch):
+            if Path("down").exists():
+                raise SinkUnavailable(Path("down").read_text())
+            payloads = [msgspec.json.decode(event.payload) for event in batch]
+            refused = {n: payload["refuse"] for n, payload in enumerate(payloads) if "refuse" in payload}
+            if refused and not Path("mended").exists():
+                raise BatchRejected(refused)
+
+    @asynccontextmanager
+    async def open_moody(settings, service):
+        yield Moody()
+
+    plugin = SinkPlugin(open_moody, NoSettings, summary="as the test wants it")
+'''
+
+
+class Mood:
+    """The sink of the program that was started in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environ = {"SINKS": "moody", "PYTHONPATH": str(folder / "plugins")}
+        """What the program has to be started with."""
+        self._folder = folder
+        install(folder / "plugins", "moody-sink", {"moody": "moody_sink:plugin"}, {"moody_sink": _SOURCE})
+
+    def go_down(self, words: str) -> None:
+        """Every write fails from now on, with these words."""
+        self._folder.joinpath("down").write_text(words)
+
+    def come_back(self) -> None:
+        """End `go_down`."""
+        self._folder.joinpath("down").unlink()
+
+    def mend(self) -> None:
+        """Nothing is refused any more."""
+        self._folder.joinpath("mended").touch()
