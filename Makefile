@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format simulate bench image clean
+.PHONY: help run test check audit format simulate bench image clean
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -30,6 +30,13 @@ check: $(VENV)/.dev          ## ruff, mypy strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A tool of its own, in an environment of its own: what it needs is none of ours.
+$(VENV)-audit/.made:
+	@$(PYTHON) -m venv --clear $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet "pip-audit>=2.9,<3" && touch $@
+
+audit: $(VENV)-audit/.made   ## look up every dependency in the advisories of PyPI
+	@$(VENV)-audit/bin/python scripts/audit
+
 format: $(VENV)/.dev         ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -45,4 +52,4 @@ image:           ## build the container image and try it (needs docker or podman
 	scripts/check-image
 
 clean:           ## remove the environment and what the tools left
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
+	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
