@@ -31,7 +31,7 @@ class ContentError(Exception):
 
 
 class ContentTooLarge(Exception):
-    """The decoded body passes the limit."""
+    """The decoded body passes the limit, or what is made of it; then the message says so."""
 
 
 class _Decoder(Protocol):

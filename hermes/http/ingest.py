@@ -143,8 +143,8 @@ class Ingest:
             if coding:
                 body = decode_content(coding, body, self._max_body_bytes)
             decoded = head.format.decode(head, body)
-        except ContentTooLarge:
-            return answers.refused(413, too_large_detail(self._max_body_bytes))
+        except ContentTooLarge as error:
+            return answers.refused(413, str(error) or too_large_detail(self._max_body_bytes))
         except ContentError as error:
             return self._refuse(answers, 400, "encoding", f"the body is not valid {coding}: {error}")
         except BadBody as error:

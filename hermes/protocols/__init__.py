@@ -10,6 +10,7 @@
 | ``otlp_json``      | their JSON encoding |
 | ``otlp_protobuf``  | their protobuf encoding; the only file that imports OpenTelemetry |
 | ``otlp_answers``   | their responses and errors, in either encoding |
+| ``otlp_record``    | a log record between them and the payload of an event |
 | ``messages``       | JSON messages to events: the fast way over a whole body, the slow one that explains |
 | ``mapping``        | names to types, identifiers of any length, times: the rules that all of these share |
 

@@ -10,7 +10,12 @@ from hermes.http.format import DataProtocol
 from hermes.http.head import Route
 from hermes.http.ingest import Ingest, Intake
 from hermes.protocols.events import PostEvents
+from hermes.protocols.otlp import OtlpLogs
 from hermes.protocols.segment import Segment, library_metrics_route
+
+_GROWTH = 4
+_MOST_GROWN = 128 * 2**20  # half of what a record of the journal may have
+"""How much larger than the largest body the events of a request may be, whose encoding has shared what they repeat."""
 
 
 def make_routes(
@@ -26,6 +31,7 @@ def make_routes(
     protocols: tuple[DataProtocol, ...] = (
         PostEvents(event_types, time.time),
         Segment(event_types, max_body_bytes, time.time),
+        OtlpLogs(event_types, min(_GROWTH * max_body_bytes, max(_MOST_GROWN, max_body_bytes)), time.time),
     )
     ingests = [
         Ingest(intake, protocol, rejected, max_body_bytes=max_body_bytes, keys=keys, origins=origins)

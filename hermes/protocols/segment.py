@@ -221,7 +221,7 @@ def _complete(request: _Request, text: Raw) -> Raw:
     completed = msgspec.json.encode(request.shared | members)
     request.room -= max(0, len(completed) - len(text))
     if request.room < 0:
-        raise ContentTooLarge
+        raise ContentTooLarge("the messages, each with the context of its batch, are too large: send fewer a request")
     return Raw(completed)
 
 

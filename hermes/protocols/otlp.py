@@ -1,0 +1,130 @@
+"""OpenTelemetry logs over OTLP/HTTP: the route ``/v1/logs``, and a log record as an event.
+
+The payload is the record with its resource and scope, in the names of OTLP's own JSON encoding, but with attributes as
+one JSON object and values as plain JSON. Invariant: both encodings of the same records give the same events, and what
+the events of a request hold is bounded, though every one of them carries its resource. Pure. Wired in
+``hermes.protocols.routes``; called by the ingest route. Source: OTLP 1.5 and the logs data model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, ValidationError
+
+from hermes.decode import MAX_NESTING, MAX_REJECTIONS, Decoded, Rejection, check_text, is_deep
+from hermes.event import Event
+from hermes.http.content import ContentTooLarge
+from hermes.http.format import Format
+from hermes.http.head import JSON_TYPES, Head
+from hermes.http.ingest import ECHOED
+from hermes.protocols.mapping import TypeNames, check_timestamp, digest, fit
+from hermes.protocols.otlp_answers import JsonAnswers, ProtobufAnswers
+from hermes.protocols.otlp_json import read_json
+from hermes.protocols.otlp_protobuf import MISSING, read_protobuf
+from hermes.protocols.otlp_record import NOTHING, Group, Record
+
+PATH = "/v1/logs"
+
+PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
+
+_SECOND = 10**9
+_USERS = ("enduser.id", "user.id")
+_PER_EVENT = 256  # bytes that an event takes beside its payload
+
+_encode = msgspec.json.Encoder().encode
+
+
+class OtlpLogs:
+    """The protocol. The events of a request hold ``limit`` bytes at most; ``clock`` gives the time of arrival."""
+
+    paths = (PATH,)
+    key_in_body = False
+    decode_one = None
+
+    def __init__(self, event_types: Sequence[str], limit: int, clock: Callable[[], float]) -> None:
+        self._type_of = TypeNames(event_types)
+        self._limit = limit
+        self._clock = clock
+        self.answers = JsonAnswers()
+        protobuf = ProtobufAnswers()
+        self._json = Format(self.answers, lambda _head, body: self.gather(read_json(body), len(body)))
+        self._protobuf = Format(protobuf, lambda _head, body: self.gather(read_protobuf(body), len(body)), MISSING)
+
+    def choose(self, head: Head) -> Format:
+        """The encoding that the media type names."""
+        kind = head.media_type
+        if kind in PROTOBUF_TYPES:
+            return self._protobuf
+        if kind in JSON_TYPES:
+            return self._json
+        return Format(
+            self.answers,
+            self._json.decode,
+            f"Content-Type {kind[:ECHOED]!r} is not taken: send application/x-protobuf or application/json",
+        )
+
+    def gather(self, groups: Iterable[Group], size: int) -> Decoded:
+        """The events of groups of records that came in ``size`` bytes. Raises `BadBody` or `ContentTooLarge`."""
+        now, index, held = self._clock(), -1, 0
+        events: list[Event] = []
+        rejected: list[Rejection] = []
+        for group in groups:
+            resource, scope = (Raw(_encode(each)) if each else NOTHING for each in (group.resource, group.scope))
+            user = _find_user(group.resource.get("attributes", {}))
+            for record in group.records:
+                index += 1
+                try:
+                    if isinstance(record, ValidationError):
+                        raise record
+                    record.resource, record.scope = resource, scope
+                    event = self._convert(index, record, user, now)
+                except ValidationError as error:
+                    # The answer tells how many, and the first; a request of many bad records may not fill the memory.
+                    few = len(rejected) < MAX_REJECTIONS
+                    rejected.append(Rejection(index, str(error)) if few else rejected[0])
+                    continue
+                events.append(event)
+                held += len(event.payload) + _PER_EVENT
+                if held > self._limit:
+                    raise ContentTooLarge(
+                        f"the events of this request, each with its resource, hold more than {self._limit} bytes: send "
+                        "fewer log records a request"
+                    )
+        return Decoded(events, rejected, max(size, held))
+
+    def _convert(self, index: int, record: Record, user: str, now: float) -> Event:
+        payload = _encode(record)
+        check_text(payload)
+        text = Raw(payload)
+        if is_deep(text):
+            raise ValidationError(f"a value is nested too deeply: at most {MAX_NESTING} levels are taken")
+        attributes = record.attributes
+        name = record.event_name
+        if not name:
+            given = attributes.get("event.name")
+            name = given if given and isinstance(given, str) else "log"
+        nanoseconds = record.time_unix_nano or record.observed_time_unix_nano
+        # Records that say no time may be alike in every request; by the time of arrival they differ.
+        arrival = b"" if nanoseconds else repr(now).encode()
+        return Event(
+            digest(b"%d" % index, arrival, payload),
+            _find_user(attributes, user),
+            self._type_of(name, "log"),
+            check_timestamp(int(nanoseconds) // _SECOND if nanoseconds else now),
+            text,
+        )
+
+
+def _find_user(attributes: dict[str, Any], otherwise: str = "") -> str:
+    """Whose record it is: the user, else what a resource says, which is its service if it names no user."""
+    for name in _USERS:
+        value = attributes.get(name)
+        if value and isinstance(value, str | int) and value is not True:
+            return fit(str(value))
+    if otherwise:
+        return otherwise
+    service = attributes.get("service.name")
+    return fit(service) if service and isinstance(service, str) else "unknown"

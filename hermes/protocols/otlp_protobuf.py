@@ -1,0 +1,193 @@
+"""The protobuf encoding of OTLP logs. The only file that imports OpenTelemetry's messages; they come with an extra.
+
+The three outer levels are walked here, and each record is decoded by itself: a body of millions of empty records is
+refused before it fills the memory, and one bad record does not spoil the others. Invariant: no input raises anything
+but `BadBody`. Called by `hermes.protocols.otlp`. Source: protobuf's wire format, and opentelemetry-proto's logs.proto.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from msgspec import ValidationError
+
+from hermes.decode import BadBody
+from hermes.protocols.otlp_record import Group, Record, number, present
+
+MAX_PART = 2**20
+"""The most bytes of one record, of a resource or of a scope; decoded, tiny values take fifty times as much."""
+
+_FREE_FIELDS = 20_000
+_BYTES_A_FIELD = 16
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+def _find_library() -> str:
+    """Why protobuf cannot be read here: empty, or the words of a 415."""
+    try:
+        found = find_spec("opentelemetry.proto") is not None
+    except ModuleNotFoundError:
+        found = False
+    if found:
+        return ""
+    return (
+        "protobuf is not taken, for the service lacks an extra: install 'hermes-events[otlp]' there, or send JSON "
+        "(OTEL_EXPORTER_OTLP_PROTOCOL=http/json)"
+    )
+
+
+MISSING = _find_library()
+
+
+class _Messages(NamedTuple):
+    """The message classes, and the error of their decoder."""
+
+    record: Any
+    resource: Any
+    scope: Any
+    error: type[Exception]
+
+
+@cache
+def _load() -> _Messages:
+    """Imported with the first request that needs it: whoever sends no protobuf does not pay for it."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+    return _Messages(LogRecord, Resource, InstrumentationScope, DecodeError)
+
+
+def read_protobuf(body: bytes) -> Iterator[Group]:
+    """The groups of records in an ``ExportLogsServiceRequest``. Raises `BadBody`, maybe when a group is asked for."""
+    messages, walk = _load(), _Walk(body)
+    try:
+        for resource_logs in walk.fields(body).get(1, ()):
+            outer = walk.fields(resource_logs)
+            resource = messages.resource.FromString(_part(outer, 1))
+            told = present(
+                attributes=_object(resource.attributes),
+                droppedAttributesCount=resource.dropped_attributes_count,
+                schemaUrl=_text(outer, 3),
+            )
+            for scope_logs in outer.get(2, ()):
+                inner = walk.fields(scope_logs)
+                scope = messages.scope.FromString(_part(inner, 1))
+                told_scope = present(
+                    name=scope.name,
+                    version=scope.version,
+                    attributes=_object(scope.attributes),
+                    droppedAttributesCount=scope.dropped_attributes_count,
+                    schemaUrl=_text(inner, 3),
+                )
+                yield Group(told, told_scope, (_read_record(messages, each) for each in inner.get(2, ())))
+    except messages.error as error:
+        raise BadBody(f"the body is no protobuf of OTLP logs: {error}") from None
+
+
+class _Walk:
+    """Finds the fields of messages that are made of nothing but messages and text."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = _FREE_FIELDS + len(body) // _BYTES_A_FIELD
+
+    def fields(self, message: bytes) -> dict[int, list[bytes]]:
+        """The length-delimited fields by their numbers. Raises `BadBody`."""
+        found: dict[int, list[bytes]] = {}
+        position, end = 0, len(message)
+        while position < end:
+            self._left -= 1
+            if self._left < 0:
+                raise BadBody("the body has too many tiny fields for log records: send it in parts of 1 MiB")
+            tag, position = _varint(message, position)
+            kind = tag & 7
+            if kind == _LENGTH:
+                size, position = _varint(message, position)
+                if position + size > end:
+                    raise BadBody("the body is no protobuf of OTLP logs: it ends too early")
+                found.setdefault(tag >> 3, []).append(message[position : position + size])
+                position += size
+            elif kind == _VARINT:
+                _, position = _varint(message, position)
+            elif kind in {_FIXED64, _FIXED32}:
+                position += 8 if kind == _FIXED64 else 4
+            else:
+                raise BadBody("the body is no protobuf of OTLP logs: it has a field of an unknown kind")
+        if position > end:
+            raise BadBody("the body is no protobuf of OTLP logs: it ends too early")
+        return found
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at ``position``, and where it ends."""
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
+    value = shift = 0
+    for byte in data[position : position + 10]:
+        value |= (byte & 0x7F) << shift
+        position += 1
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise BadBody("the body is no protobuf of OTLP logs: a number in it does not end")
+
+
+def _part(fields: dict[int, list[bytes]], key: int) -> bytes:
+    """A message that is there once; in several pieces they are one after the other, as the wire format has it."""
+    data = b"".join(fields.get(key, ()))
+    if len(data) > MAX_PART:
+        raise BadBody(f"a resource or a scope is larger than {MAX_PART} bytes")
+    return data
+
+
+def _text(fields: dict[int, list[bytes]], key: int) -> str:
+    try:
+        return fields[key][-1].decode() if key in fields else ""
+    except UnicodeDecodeError:
+        raise BadBody("the body is no protobuf of OTLP logs: a schema URL is not UTF-8") from None
+
+
+def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
+    if len(data) > MAX_PART:
+        return ValidationError(f"the record is larger than {MAX_PART} bytes")
+    try:
+        record = messages.record.FromString(data)
+    except messages.error as error:
+        return ValidationError(f"the record is no protobuf of an OTLP log record: {error}")
+    return Record(
+        str(record.time_unix_nano or ""),
+        str(record.observed_time_unix_nano or ""),
+        record.severity_number,
+        record.severity_text,
+        record.event_name,
+        _plain(record.body),
+        _object(record.attributes),
+        record.dropped_attributes_count,
+        record.flags,
+        record.trace_id.hex(),
+        record.span_id.hex(),
+    )
+
+
+def _object(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _plain(pair.value) for pair in pairs}
+
+
+def _plain(value: Any) -> Any:
+    """An ``AnyValue`` as plain JSON."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    held = getattr(value, kind)
+    if kind == "double_value":
+        return number(held)
+    if kind == "bytes_value":
+        return b64encode(held).decode()
+    if kind == "array_value":
+        return [_plain(each) for each in held.values]
+    return _object(held.values) if kind == "kvlist_value" else held
