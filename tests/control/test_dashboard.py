@@ -1,0 +1,68 @@
+"""The files of the dashboard: where they are, what they allow a browser to do, and that they belong together."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from hermes.control import dashboard
+from hermes.control.admin import make_admin_app
+from hermes.control.dashboard import PAGES
+from hermes.http.keys import Keys
+from tests.control.kit import admin_views
+
+TEXTS = {name: files(dashboard).joinpath(name).read_text() for name, _ in PAGES.values()}
+SCRIPTS = {name: text for name, text in TEXTS.items() if name.endswith(".js")}
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_every_part_is_served_without_a_key_under_a_strict_policy(path: str) -> None:
+    client = make_admin_app(admin_views(keys=Keys(["secret"]))).test_client()
+    answer = await client.get(path)
+    name, kind = PAGES[path]
+    assert (answer.status_code, answer.content_type) == (200, kind)
+    assert (await answer.get_data()).decode() == TEXTS[name]
+    policy = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_what_the_browser_has_already_is_not_sent_again() -> None:
+    client = make_admin_app(admin_views()).test_client()
+    etag = (await client.get("/app.js")).headers["ETag"]
+    again = await client.get("/app.js", headers={"If-None-Match": etag})
+    assert (again.status_code, await again.get_data()) == (304, b"")
+
+
+async def test_the_data_wants_a_key() -> None:
+    client = make_admin_app(admin_views(keys=Keys(["secret"]))).test_client()
+    for path in ("/status", "/live", "/tap", "/dead-letters"):
+        assert (await client.get(path)).status_code == 401
+
+
+def test_the_parts_name_each_other_and_nobody_else() -> None:
+    named = set(re.findall(r'(?:href|src)="(/[^"#]*)"', TEXTS["index.html"]))
+    for text in SCRIPTS.values():
+        named |= {path.removeprefix(".") for path in re.findall(r'from "(\./[^"]+)"', text)}
+    assert named - {"/status"} == set(PAGES) - {"/"}
+    for name, text in TEXTS.items():
+        foreign = set(re.findall(r"https?://[^\s\"'`]+", text)) - {"http://www.w3.org/2000/svg"}
+        assert not foreign, name
+
+
+def test_what_the_service_tells_is_never_markup() -> None:
+    for name, text in SCRIPTS.items():
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), name
+    assert not re.search(r"\son\w+=|<script(?! type=\"module\" src)|\sstyle=|javascript:", TEXTS["index.html"])
+
+
+def test_every_id_that_a_script_looks_for_is_in_the_page() -> None:
+    ids = re.findall(r'\bid="([^"]+)"', TEXTS["index.html"])
+    assert len(ids) == len(set(ids))
+    wanted = {name for text in SCRIPTS.values() for name in re.findall(r'find\("([^"]+)"\)', text)}
+    assert wanted <= set(ids)
+    links = set(re.findall(r'href="#([^"]+)"', TEXTS["index.html"]))
+    assert links <= set(ids)
