@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -22,7 +23,7 @@ from hermes_sinks.parquet import sink as module
 from hermes_sinks.parquet.settings import Bucket, bucket_of
 from msgspec import Raw
 
-from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
+from hermes import BatchRejected, ConfigError, Event, PluginError, SinkUnavailable
 from hermes.config import read_settings
 from hermes.sink import DeliverySettings, configure_sinks
 from hermes.testing import check_sink, make_batch, make_event, make_events
@@ -327,6 +328,14 @@ async def test_settings_that_make_no_sense_are_refused_at_start(
     found = await refusal(tmp_path, **settings)
     assert words in found
     assert "hunter2" not in found
+
+
+def test_without_its_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("hermes_sinks.parquet")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(PluginError, match=r"no module 'pyarrow'\. .* pip install 'hermes-events\[parquet\]'"):
+        configure_sinks(["parquet"], {})
 
 
 def test_its_settings_are_variables_and_it_waits_for_large_batches() -> None:
