@@ -32,6 +32,10 @@ from hermes.protocols.mapping import size_of
 Message = TypeVar("Message")
 Context = TypeVar("Context")
 
+# A message that says whose it is and what happened has more than this. Those of a short body take little memory anyway.
+_BYTES_A_MESSAGE = 24
+_FREE_BYTES = 2**20
+
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -60,10 +64,12 @@ class MessageDecoder(Generic[Message, Context]):
         first = "a string holds U+0000, or JSON is nested too deeply"
         convert = self._convert
         try:
-            messages, texts = self._list.decode(body), _decode_raws(body)
+            messages = self._list.decode(body)
+            if len(messages) * _BYTES_A_MESSAGE > len(body) > _FREE_BYTES:
+                raise BadBody("the array has too many tiny messages: send it in parts of 1 MiB")
             events = [
                 convert(context, index, message, text)
-                for index, (message, text) in enumerate(zip(messages, texts, strict=True))
+                for index, (message, text) in enumerate(zip(messages, _decode_raws(body), strict=True))
             ]
             if (is_clean(body) if clean is None else clean) and not any_deep([event.payload for event in events]):
                 return Decoded(events, (), size_of(events, len(body)))

@@ -40,7 +40,7 @@ _TIME_FORM = "expected ISO 8601, such as 2024-05-05T10:11:12.000Z"
 _NO_TEXT = Raw()
 
 
-class _Message(msgspec.Struct, rename="camel", gc=False):
+class _Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     """The members of a message that an event is made from."""
 
     type: str = ""
@@ -52,6 +52,12 @@ class _Message(msgspec.Struct, rename="camel", gc=False):
     original_timestamp: str | None = None
     sent_at: str | None = None
     write_key: str | None = None
+
+
+class _OneOfMany(_Message, kw_only=True, gc=False):
+    """A message in a batch, which has no path to say its type."""
+
+    type: str
 
 
 class _Batch(msgspec.Struct, rename="camel"):
@@ -121,7 +127,8 @@ class Segment:
         self._type_of = TypeNames(event_types)
         self._limit = limit
         self._clock = clock
-        self._messages = MessageDecoder(_Message, self._convert, _SEVERAL)
+        self._alone = MessageDecoder(_Message, self._convert, _SEVERAL)
+        self._batched = MessageDecoder(_OneOfMany, self._convert, "")
         self.answers = SegmentAnswers()
         self._format = Format(self.answers, self.decode)
 
@@ -132,7 +139,7 @@ class Segment:
     def decode(self, head: Head, body: bytes) -> Decoded:
         """The events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
         request = _Request(self._clock(), SINGLES.get(head.path, ""), head.admit, self._limit)
-        decoded = self._messages.decode_one(body, request) if request.kind else self._decode_batch(body, request)
+        decoded = self._alone.decode_one(body, request) if request.kind else self._decode_batch(body, request)
         if not decoded.events:
             request.check_key(None)  # no message was good enough to be asked for its own
         return decoded
@@ -158,8 +165,8 @@ class Segment:
         if messages[:1] != b"[":
             raise BadBody("Expected `array` - at `$.batch`")
         if request.shared:
-            return self._messages.decode_each(messages, request, "the messages share a context")
-        return self._messages.decode_list(messages, request, clean=clean)
+            return self._batched.decode_each(messages, request, "the messages share a context")
+        return self._batched.decode_list(messages, request, clean=clean)
 
     def _convert(self, request: _Request, index: int, message: _Message, text: Raw) -> Event:
         if request.admit is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from base64 import b64encode
 from contextlib import suppress
 from typing import Any
@@ -239,7 +240,8 @@ def test_a_shared_context_cannot_grow_a_request_past_the_limit() -> None:
         (message() + message(), "/v1/track", '{"batch": [...]}'),
         (message()[:-1] + b',"p":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}", "/v1/track", "too deeply"),
         (batch(message(type="delete")), "/v1/batch", "'delete' is none of track, identify"),
-        (batch(message(type=None)), "/v1/batch", "'' is none of track, identify"),
+        (batch(message(type=None)), "/v1/batch", "missing required field `type`"),
+        (batch(message(type="")), "/v1/batch", "'' is none of track, identify"),
         (b'{"batch":{}}', "/v1/batch", "Expected `array` - at `$.batch`"),
         (b'{"batch":7}', "/v1/batch", "Expected `array` - at `$.batch`"),
         (message(), "/v1/batch", "missing required field `batch`"),
@@ -282,6 +284,17 @@ def test_no_room_is_503_with_a_time_to_come_again() -> None:
     answer = ask(Wire(FakeIntake(room=0)), "/v1/batch", batch(message()))
     assert (answer.status, answer.headers["retry-after"]) == (503, "7")
     assert (answer.json["success"], answer.json["code"]) == (False, "service_unavailable")
+
+
+@pytest.mark.parametrize("tiny", [b"{}", b"1", b'{"type":""}', b'{"type":"page"}'])
+def test_megabytes_of_tiny_messages_are_refused_without_holding_each(tiny: bytes) -> None:
+    body = b'{"batch":[%b]}' % b",".join([tiny] * (2_000_000 // len(tiny)))
+    tracemalloc.start()
+    with pytest.raises(BadBody):
+        DECODER.decode(Head("POST", "/v1/batch", {}), body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 * 2**20
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
