@@ -1,4 +1,4 @@
-"""What surrounds the code: the distribution, the pins, the container files, the scripts and the README's examples.
+"""What surrounds the code: the distribution, the pins, the container files and the scripts.
 
 Nothing here needs a container engine or a network; `scripts/check-image` builds and runs the image. The linters come
 with the extra ``test`` where they exist for the platform; elsewhere their tests are skipped, but never under CI=true.
@@ -31,8 +31,6 @@ from packaging.utils import canonicalize_name
 from hermes import __version__
 from hermes.config import Settings, read_settings
 from hermes.decode import EventDecoder
-from hermes.sink import installed_sinks
-from hermes.testing import check_sink
 from tests.service import open_service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -329,46 +327,3 @@ def test_a_load_that_cannot_be_is_refused(tmp_path: Path) -> None:
     done = run(ROOT / "scripts/load-vegeta.sh", env={"OUT": str(tmp_path), "RATE": "many"})
     assert done.returncode == 2
     assert "RATE=many" in done.stderr
-
-
-# The documents
-
-
-README = ROOT.joinpath("README.md").read_text()
-
-
-def python_example(word: str) -> str:
-    (found,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if word in block]
-    return found
-
-
-async def test_the_readmes_sink_passes_the_conformance_suite(tmp_path: Path) -> None:
-    space: dict[str, object] = {}
-    exec(compile(python_example("SinkPlugin"), "README.md", "exec"), space)
-    plugin = space["plugin"]
-    service = Settings(hermes_data_dir=tmp_path)
-    await check_sink(lambda: plugin.open(plugin.settings(), service))  # type: ignore[attr-defined]
-    assert tmp_path.joinpath("payloads").stat().st_size > 0
-
-
-def test_the_readmes_dispatcher_example_takes_everything() -> None:
-    printed = succeed(sys.executable, "-c", python_example("Dispatcher[bytes]")).splitlines()
-    assert printed.pop(printed.index("True")) == "True"
-    assert sum(int(line.split()[0]) for line in printed) == 10_000
-
-
-def test_the_readme_lists_the_built_in_sinks() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| .* \| (?:yes|no|) ?\|$", README, re.M)) >= SINKS
-    assert set(installed_sinks()) >= SINKS
-
-
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_every_link_and_make_target_of_the_documents_exists(document: str) -> None:
-    text = ROOT.joinpath(document).read_text()
-    prose = re.sub(r"```.*?```", "", text, flags=re.S)
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", prose) if "://" not in link]
-    assert [link for link in links if not ROOT.joinpath(link).exists()] == []
-    targets = set(re.findall(r"^(\w+):", ROOT.joinpath("Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:`|^    )make (?:\w+=\S+ )*([a-z]+)", text, re.M))
-    assert named
-    assert named <= targets

@@ -1,0 +1,100 @@
+"""The documents tell the truth: links lead somewhere, generated tables are current, samples of code run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hermes.config import Settings
+from hermes.sink import installed_sinks
+from hermes.testing import check_sink
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "k8s/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def prose(document: Path) -> str:
+    return re.sub(r"```.*?```", "", document.read_text(), flags=re.S)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that the headings of a document get, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def python_sample(document: str, word: str) -> str:
+    """The one block of Python in a document that has a word in it."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.S)
+    (found,) = [block for block in blocks if word in block]
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_make_target_that_is_named_exists(document: Path) -> None:
+    named = set(re.findall(r"(?:`|^    |^\$ )make (?:\w+=\S+ )*([a-z]+)", document.read_text(), re.M))
+    assert named <= TARGETS
+
+
+def test_every_document_can_be_found_from_the_readme() -> None:
+    found, left = set(), [ROOT / "README.md"]
+    while left:
+        document = left.pop()
+        if document in found:
+            continue
+        found.add(document)
+        links = re.findall(r"\]\(([^)\s#]+\.md)[^)]*\)", document.read_text())
+        left += [target for link in links if (target := (document.parent / link).resolve()).exists()]
+    assert [name_of(document) for document in DOCUMENTS if document not in found] == []
+
+
+def test_the_metrics_of_the_reference_are_those_of_a_scrape() -> None:
+    command = [sys.executable, str(ROOT / "scripts/metrics-table")]
+    table = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    text = (ROOT / "docs/reference/metrics.md").read_text()
+    written = text.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0].strip()
+    assert written == table, "run scripts/metrics-table --write"
+
+
+def test_the_readme_lists_the_built_in_sinks() -> None:
+    listed = set(re.findall(r"^\| `([\w-]+)` \| .* \|$", (ROOT / "README.md").read_text(), re.M))
+    ours = {name for name, point in installed_sinks().items() if point.value.startswith("hermes_sinks.")}
+    assert listed == ours
+
+
+async def test_the_sink_of_the_how_to_passes_the_conformance_suite(tmp_path: Path) -> None:
+    space: dict[str, object] = {}
+    exec(compile(python_sample("docs/how-to/write-a-sink.md", "SinkPlugin"), "write-a-sink.md", "exec"), space)
+    plugin = space["plugin"]
+    service = Settings(hermes_data_dir=tmp_path)
+    await check_sink(lambda: plugin.open(plugin.settings(), service))  # type: ignore[attr-defined]
+    assert tmp_path.joinpath("payloads").stat().st_size > 0
+
+
+def test_the_sample_of_the_dispatcher_takes_everything() -> None:
+    command = [sys.executable, "-c", python_sample("docs/reference/dispatcher.md", "Dispatcher[bytes]")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+    assert printed.pop(printed.index("True")) == "True"
+    assert sum(int(line.split()[0]) for line in printed) == 10_000
