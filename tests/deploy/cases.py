@@ -87,6 +87,40 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+EVERYTHING: list[dict[str, Any]] = [
+    OPTIONS["the rest"] | {"nameOverride": "events", "fullnameOverride": "events"},
+    {
+        "nameOverride": "events",
+        "serviceAccount": {"create": False, "name": "another"},
+        "image": {"tag": "other"},
+        "ingest": {
+            "durability": "postgres",
+            "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 5, "targetCPU": 50},
+            "podDisruptionBudget": {"enabled": True, "maxUnavailable": 2},
+            "networkPolicy": OPTIONS["strict network policy"]["ingest"]["networkPolicy"],
+            "ingress": OPTIONS["ingress with TLS"]["ingest"]["ingress"] | {"paths": ["/events"]},
+            "tls": {"secret": "certificate"},
+            "resources": {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "4Gi"}},
+            "preStopSeconds": 10,
+            "startupSeconds": 60,
+        },
+        "admin": {"expose": True},
+        "monitoring": {
+            "serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboard": {
+                "enabled": True,
+                "labels": {"grafana_dashboard": "yes"},
+                "annotations": {"folder": "Services"},
+            },
+        },
+        "secrets": DATABASE | ADMIN_KEYS,
+    },
+    {"ingest": {"replicas": 3, "persistence": {"size": "30Gi", "storageClass": "fast"}}},
+]
+"""Values that between them set everything that can be set, to something other than its default."""
+
+
 def cases() -> dict[str, dict[str, Any]]:
     """All of them by name, fresh."""
     recipes = {f"recipe {name}": yaml.safe_load(path.read_text()) for name, path in RECIPES.items()}

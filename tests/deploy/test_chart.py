@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from kubernetes_validate import utils
 from hermes import __version__
 from hermes.config import Settings, parse_duration, read_settings
 from hermes.sink import configure_sinks
-from tests.deploy.cases import ADMIN_KEYS, API_KEYS, DATABASE, cases
-from tests.deploy.helm import CHART, RECIPES, ROOT, Helm, Manifests
+from tests.deploy.cases import ADMIN_KEYS, API_KEYS, DATABASE, EVERYTHING, cases
+from tests.deploy.helm import CHART, RECIPES, ROOT, Helm, Manifests, Refused
 
 KUBERNETES = ("1.32", "1.34", "1.37")
 """The oldest that Kubernetes's makers still patched lately, one between, and the newest that the schemas know."""
@@ -116,6 +117,45 @@ def test_the_autoscaler_has_the_number_of_pods_to_itself(helm: Helm) -> None:
         "kind": manifests.workload()["kind"],
         "name": manifests.workload()["metadata"]["name"],
     }
+
+
+# No value is dead
+
+
+def leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of what can be set. The names in a dict that is empty are the user's own."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def without(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """The values but for what is there. Raises KeyError where there is nothing."""
+    head, *rest = path
+    if rest:
+        return {**values, head: without(values[head], tuple(rest))}
+    return {name: value for name, value in values.items() if name != head}
+
+
+def test_every_value_makes_a_difference_somewhere(helm: Helm) -> None:
+    declared = leaves(yaml.safe_load(CHART.joinpath("values.yaml").read_text()))
+    dead = {path for path in declared if path[0] not in {"settings", "secrets"}}
+    assert len(dead) > 50
+    for values in EVERYTHING:
+        rendered = helm.render(values)
+        for path in list(dead):
+            try:
+                other = helm.render(without(values, path))
+            except KeyError:
+                continue
+            except Refused:  # it is what made these values agree
+                dead.remove(path)
+            else:
+                if (other.objects, other.notes) != (rendered.objects, rendered.notes):
+                    dead.remove(path)
+    assert dead == set()
 
 
 # How the pod runs
@@ -276,6 +316,18 @@ def test_the_notes_say_what_a_202_means_and_what_is_open(helm: Helm) -> None:
     closed = helm.render(cases()["recipe autoscaled"]).notes
     assert "https://events.example.com/events" in closed
     assert "NOTE" not in closed
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_secrets_that_a_recipe_tells_to_make_are_those_that_it_uses(recipe: str) -> None:
+    text = RECIPES[recipe].read_text()
+    made = {
+        (secret, key)
+        for secret, literals in re.findall(r"create secret generic (\S+) (.*)", text)
+        for key in re.findall(r"--from-literal=(\w+)=", literals)
+    }
+    used = {(each["secret"], each["key"]) for each in yaml.safe_load(text).get("secrets", {}).values()}
+    assert made == used
 
 
 def test_the_readme_has_every_recipe_and_no_other_file() -> None:

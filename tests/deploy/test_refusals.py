@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.deploy.cases import ADMIN_KEYS, DATABASE
-from tests.deploy.helm import Helm, Refused
+from tests.deploy.helm import CHART, Helm, Refused
 
 SECRET = {"secret": "a", "key": "b"}
 
@@ -162,3 +164,19 @@ def test_all_contradictions_are_told_at_once(helm: Helm) -> None:
 )
 def test_what_is_close_to_a_contradiction_and_none_is_taken(helm: Helm, values: dict[str, Any]) -> None:
     helm.render(values)
+
+
+def test_the_schema_leaves_no_room_for_misspellings() -> None:
+    """Every object in it names its properties and refuses others, but for those that are Kubernetes's own or free."""
+    free = {"global", "affinity.nodeAffinity", "affinity.podAffinity", "affinity.podAntiAffinity", "valueFrom"}
+    schema = json.loads(CHART.joinpath("values.schema.json").read_text())
+
+    def open_ones(rule: Any, path: str) -> Iterator[str]:
+        if isinstance(rule, dict):
+            if rule.get("type") == "object" and "additionalProperties" not in rule:
+                yield path
+            for name, inner in rule.items():
+                yield from open_ones(inner, path if name in {"properties", "items"} else f"{path}.{name}".lstrip("."))
+
+    found = {path for path in open_ones(schema, "") if not any(path.endswith(name) for name in free)}
+    assert found == {"$defs.objects", "ingest.extraVolumes", "ingest.extraVolumeMounts"}
