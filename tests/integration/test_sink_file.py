@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import zstandard
 
 from tests.integration.program import Load, Start, events
 
-KILLS = 3
+KILLS = 2
 
 
 def content(folder: Path) -> bytes:
@@ -81,28 +79,3 @@ def test_its_lines_are_fit_to_be_posted_again(start: Start, tmp_path: Path) -> N
     assert program.stop() == 0
     assert content(tmp_path / "second" / "events") == lines
     assert [json.loads(line) for line in lines.splitlines()] == sent
-
-
-def test_a_second_service_on_the_same_files_is_told_so_in_one_line(start: Start, tmp_path: Path) -> None:
-    first = start(SINKS="file", SINK_FILE_PATH=str(tmp_path / "shared"), HERMES_DATA_DIR=str(tmp_path / "first"))
-    assert first.url
-    second = subprocess.run(
-        [sys.executable, "-m", "hermes", "serve"],
-        env={
-            "SINKS": "file",
-            "SINK_FILE_PATH": str(tmp_path / "shared"),
-            "HERMES_DATA_DIR": str(tmp_path / "second"),
-            "HTTP_ADDR": "127.0.0.1:0",
-            "ADMIN_ADDR": "127.0.0.1:0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert second.returncode == 2
-    assert second.stderr.splitlines()[-1] == (
-        f"hermes: SINK_FILE_PATH={str(tmp_path / 'shared')!r}: another process writes events.jsonl there; stop it, or "
-        "give this one another SINK_FILE_PATH or SINK_FILE_NAME"
-    )
-    assert first.stop() == 0

@@ -126,8 +126,8 @@ def test_a_clock_that_was_set_back_makes_no_file_older(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_rotated_file_has_all_lines_in_one_member(tmp_path: Path, codec: str) -> None:
     with opened(tmp_path, max_bytes=2000, codec=codec) as file:
-        for n in range(1000):
-            file.append(lines(n), NOON)
+        for n in range(0, 1000, 20):
+            file.append(lines(*range(n, n + 20)), NOON)
     names = rotated(tmp_path)
     assert len(names) == 4
     assert all(name.endswith(".jsonl" + SUFFIXES[codec]) for name in names)
@@ -240,7 +240,7 @@ def append_six(folder: Path, codec: str, appended: list[int]) -> None:
                 os.close(fd)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", ["none", "zstd"])
 def test_a_crash_at_any_step_loses_no_line_and_leaves_none_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
@@ -264,7 +264,7 @@ def test_a_crash_at_any_step_loses_no_line_and_leaves_none_twice(
     assert steps >= {"write", "fsync", "fdatasync", "rename", "open"}
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", ["none", "zstd"])
 def test_after_a_failure_at_any_step_the_same_block_can_be_appended_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
