@@ -27,7 +27,7 @@ from hermes.dead_letters.replay import Target
 from hermes.edge import debug_answer, timeouts_of
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
-from hermes.engine.status import Sources, Status
+from hermes.engine.status import ServiceStatus, Sources, Status
 from hermes.engine.tap import Tap, Wanted
 from hermes.http.head import Heads
 from hermes.http.keys import Keys
@@ -84,12 +84,14 @@ class AdminEdge:
         self._tap = books.intake.tap
         app = make_admin_app(
             AdminViews(
+                version=__version__,
                 frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES),
                 keys=Keys(settings.admin_keys) if settings.admin_keys else None,
                 debug=debug_answer,
                 accounting=books.show,
                 dead_letters=DeadLetterDesk(dead_letters, targets),
                 live=self._live,
+                status=ServiceStatus,
                 tap=_make_tap_desk(self._tap),
             )
         )

@@ -64,6 +64,9 @@ class Edge:
                 metrics=metrics.expose,
                 routes=routes,
                 body_budget=budget,
+                event_types=settings.event_types,
+                keyed=bool(settings.api_keys),
+                admin=settings.admin_addr,
                 debug=debug_answer if settings.debug_endpoints else None,
                 accounting=books.show if settings.debug_endpoints else None,
             )

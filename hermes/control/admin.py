@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import msgspec
 from quart import Response as QuartResponse
 from quart import request
 from quart_trio import QuartTrio
@@ -22,12 +23,14 @@ from hermes.control.dashboard import PAGES, add_dashboard
 from hermes.control.dead_letters import DeadLetterDesk, add_dead_letters
 from hermes.control.frame import Frame, make_frame
 from hermes.control.live import Live, add_live
+from hermes.control.openapi.pages import OPEN_PATHS as DOCS
+from hermes.control.openapi.pages import add_docs
 from hermes.control.reply import join_headers, to_quart
 from hermes.control.tap import TapDesk, add_tap
 from hermes.http.keys import UNAUTHORIZED, Keys
 from hermes.http.response import Response, problem
 
-OPEN_PATHS = frozenset({"/health", *PAGES})
+OPEN_PATHS = frozenset({"/health", *PAGES, *DOCS})
 """What needs no key: it tells nothing."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -35,14 +38,19 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True)
 class AdminViews:
-    """What the admin app shows, each a callable of whoever owns it. ``keys`` None: this machine needs none."""
+    """What the admin app shows, each a callable of whoever owns it. ``keys`` None: this machine needs none.
 
+    ``status`` is the type of what ``live`` renders.
+    """
+
+    version: str
     frame: Frame
     keys: Keys | None
     debug: DebugAnswer
     accounting: Callable[[], Mapping[str, object]]
     dead_letters: DeadLetterDesk
     live: Live
+    status: type[msgspec.Struct]
     tap: TapDesk
 
 
@@ -65,7 +73,14 @@ def make_admin_app(views: AdminViews) -> QuartTrio:
     add_live(app, views.live)
     add_tap(app, views.tap)
     add_dashboard(app)
+    add_docs(app, lambda: _describe(app, views))
     return app
+
+
+def _describe(app: QuartTrio, views: AdminViews) -> bytes:
+    from hermes.control.openapi.addresses import describe_admin
+
+    return describe_admin(app, views.version, views.status, keyed=views.keys is not None)
 
 
 def _refuse(keys: Keys | None, method: str, path: str, headers: Mapping[str, str]) -> Response | None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import trio
 from quart import Response as QuartResponse
-from quart import request
+from quart import g, request
 from quart_trio import QuartTrio
 
+from hermes.config import Address
 from hermes.control.frame import Frame, make_frame
+from hermes.control.openapi.landing import render_landing
+from hermes.control.openapi.pages import HTML, PAGE, add_docs, serve
 from hermes.control.reply import join_headers, to_quart
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
@@ -35,8 +38,9 @@ DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes
 class Views:
     """What the control lane shows, each a callable of whoever owns it. ``ready`` says why not, if so.
 
-    ``routes`` are the data routes, for what does not come through the fast lane. ``debug`` and ``accounting`` None:
-    debugging answers 404.
+    ``routes`` are the data routes, for what does not come through the fast lane; ``keyed`` says that they want a key,
+    and ``event_types`` which events they take. ``admin`` is where operators are answered, for the page of this address
+    to lead there. ``debug`` and ``accounting`` None: debugging answers 404.
     """
 
     version: str
@@ -46,6 +50,9 @@ class Views:
     metrics: Callable[[str], tuple[bytes, str]]
     routes: Sequence[Route]
     body_budget: BodyBudget
+    event_types: Sequence[str]
+    keyed: bool = False
+    admin: Address | None = None
     debug: DebugAnswer | None = None
     accounting: Callable[[], Mapping[str, object]] | None = None
 
@@ -55,8 +62,13 @@ def make_app(views: Views) -> QuartTrio:
     app = make_frame(views.frame)
 
     @app.get("/")
-    async def index() -> dict[str, Any]:
-        paths = sorted({str(rule) for rule in app.url_map.iter_rules() if "<" not in str(rule)})
+    async def index() -> QuartResponse | dict[str, Any]:
+        if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+            response = serve(_render_landing(views), HTML)
+            response.vary.update(["Accept", "Host"])
+            return response
+        rules = {str(rule) for rule in app.url_map.iter_rules()}
+        paths = sorted(rule for rule in rules if "<" not in rule and not rule.startswith(f"{PAGE}/"))
         return {"service": "hermes", "version": views.version, "paths": paths}
 
     @app.get("/health")
@@ -85,7 +97,19 @@ def make_app(views: Views) -> QuartTrio:
         add_accounting(app, views.accounting)
     if views.debug is not None:
         add_debug(app, views.debug)
+    add_docs(app, lambda: _describe(app, views))
     return app
+
+
+def _describe(app: QuartTrio, views: Views) -> bytes:
+    from hermes.control.openapi.addresses import describe_ingest
+
+    return describe_ingest(app, views.version, views.event_types, keyed=views.keyed)
+
+
+def _render_landing(views: Views) -> bytes:
+    origin = f"{request.scheme}://{request.host}"
+    return render_landing(origin, request.remote_addr, views.version, views.event_types, views.admin, keyed=views.keyed)
 
 
 def add_accounting(app: QuartTrio, show: Callable[[], Mapping[str, object]]) -> None:
@@ -110,8 +134,10 @@ def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
     @app.post(route.name, endpoint=f"POST {route.name}")
     async def post() -> QuartResponse:
         head = Head(request.method, request.path, join_headers())
+        head.request_id = g.request_id.encode("latin-1")
         refusal = route.check(head)
         response = refusal if refusal is not None else await _receive_and_handle(head, route, budget)
+        g.told = response
         return _with_lines(to_quart(response), route.response_lines(head))
 
     @app.route(route.name, methods=["OPTIONS"], endpoint=f"OPTIONS {route.name}", provide_automatic_options=False)

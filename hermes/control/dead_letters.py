@@ -87,17 +87,23 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
         return Selection(self.sink, self.type, self.reason, since, self.numbers)
 
 
-class _Listing(_Chosen):
+class Listing(_Chosen):
+    """The parameters of a page."""
+
     after: Annotated[int, Meta(ge=0, le=MAX_NUMBER)] = 0
     limit: Annotated[int, Meta(ge=1, le=_MOST_LISTED)] = PAGE_LETTERS
 
 
-class _Replaying(_Chosen):
+class Replaying(_Chosen):
+    """The parameters of a replay."""
+
     rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     dry_run: bool = False
 
 
-class _Purging(_Chosen):
+class Purging(_Chosen):
+    """The parameters of a purge."""
+
     all: bool = False
     dry_run: bool = False
 
@@ -126,7 +132,7 @@ def add_dead_letters(app: QuartTrio, desk: DeadLetterDesk) -> None:
     @app.get(_PATH)
     @guarded
     async def list_dead_letters() -> QuartResponse:
-        asked = _read(_Listing, _query())
+        asked = _read(Listing, _query())
         selection = asked.selection()
         letters = await store.page(selection, after=asked.after, limit=asked.limit)
         more = letters and await store.page(selection, after=letters[-1].number, limit=1)
@@ -145,7 +151,7 @@ def add_dead_letters(app: QuartTrio, desk: DeadLetterDesk) -> None:
     @app.post(f"{_PATH}/replay")
     @guarded
     async def replay_dead_letters() -> QuartResponse:
-        asked = _read(_Replaying, _merge(_query(), await _body()))
+        asked = _read(Replaying, _merge(_query(), await _body()))
         selection = asked.selection()
         most = MOST_REPLAYED
         if asked.rate is not None:
@@ -163,7 +169,7 @@ def add_dead_letters(app: QuartTrio, desk: DeadLetterDesk) -> None:
     @app.delete(_PATH)
     @guarded
     async def purge_dead_letters() -> QuartResponse:
-        asked = _read(_Purging, _query())
+        asked = _read(Purging, _query())
         selection = asked.selection()
         if asked.all == (selection != Selection()):
             raise _Wrong("all", "say which: a filter such as sink, or all=true (and not both)")

@@ -11,6 +11,7 @@ from hermes.control.frame import Frame
 from hermes.control.live import Live
 from hermes.control.tap import TapDesk
 from hermes.dead_letters import MemoryDeadLetters
+from hermes.engine.status import ServiceStatus
 from hermes.engine.tap import Tap, Wanted
 
 BASE = "http://127.0.0.1"
@@ -27,12 +28,14 @@ def tap_desk(tap: Tap) -> TapDesk:
 def admin_views(**given: Any) -> AdminViews:
     """Views for `make_admin_app`, without keys; ``given`` are some of its fields."""
     plain: dict[str, Any] = {
+        "version": "1.2.3",
         "frame": Frame(lambda _route, _status, _seconds: None, lambda _change: None, lambda: b"1", 2**20),
         "keys": None,
         "debug": no_debug,
         "accounting": dict,
         "dead_letters": DeadLetterDesk(MemoryDeadLetters(10), {}),
         "live": Live(lambda: None, lambda: b"{}"),
+        "status": ServiceStatus,
         "tap": tap_desk(Tap()),
     }
     return AdminViews(**(plain | given))

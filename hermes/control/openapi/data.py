@@ -1,0 +1,65 @@
+"""What the declarations of all data routes share: the headers of a request, and what is told of its events.
+
+Read by the declarations of each protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from hermes.ack import Ack
+from hermes.control.openapi.operation import Header, Parameter, problem
+from hermes.decode import Rejection
+
+CODINGS = Literal["gzip", "deflate", "zstd", "identity"]
+ACKS = Literal[tuple(ack.name.lower() for ack in Ack)]  # type: ignore[valid-type]
+
+HEADERS = (
+    Parameter("Content-Encoding", "How the body is compressed.", CODINGS, "header"),
+    Parameter(
+        "Hermes-Ack",
+        "What to be sure of before the answer: `accepted` (in the queue), `durable` (committed to the journal, which "
+        "DURABILITY=disk keeps) or `delivered` (stored by the sinks). Without it: what DURABILITY promises.",
+        ACKS,
+        "header",
+    ),
+    Parameter(
+        "X-Request-Id",
+        "An id of the client's own, 1 to 128 printable characters, for the answer to repeat.",
+        str,
+        "header",
+        example="checkout-4711",
+    ),
+)
+"""The headers that every data route reads."""
+
+CHALLENGE = {"WWW-Authenticate": Header("`Bearer`, the kind of key that is wanted.")}
+
+NO_LENGTH = problem(411, "The request has neither a Content-Length nor `Transfer-Encoding: chunked`.")
+NO_KEY = "No key, or a wrong one."
+TOO_LARGE = "The body is larger than MAX_BODY_BYTES, compressed or not, or has more than QUEUE_SIZE events."
+NO_CODING = {"Accept-Encoding": Header("What would be taken, where it was the coding.", required=False)}
+REFUSED = "Delivery was asked for, and a sink has refused events for good."
+NO_ROOM = "The queue or the journal is full, or a stop is under way: nothing was taken, unless `sinks` tells otherwise."
+TOO_LATE = "Delivery was asked for, and ACK_TIMEOUT came first."
+
+
+class SinkOutcome(msgspec.Struct):
+    """What a sink has done with the events of a request so far."""
+
+    delivered: int
+    dead_lettered: int
+    dropped: int
+
+
+class Told(msgspec.Struct, kw_only=True):
+    """What is known about events that were taken and not all stored. Told where delivery was asked for."""
+
+    accepted: int | UnsetType = UNSET
+    durable: bool | UnsetType = UNSET
+    """Whether the journal has them."""
+    sinks: dict[str, SinkOutcome] | UnsetType = UNSET
+    rejected: list[Rejection] | UnsetType = UNSET

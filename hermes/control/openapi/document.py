@@ -1,0 +1,208 @@
+"""The OpenAPI 3.1 document of an app: its routes, as the declarations tell of them.
+
+Invariant: it has exactly what the app serves, for each route that has no declaration, and each declaration without its
+route, is left out (and fails a test). HEAD is on every path with GET and OPTIONS on every path, so neither is listed.
+Pure. Called when the document is first asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hermes.control.openapi.operation import (
+    Answer,
+    Content,
+    Header,
+    Operation,
+    Parameter,
+    problem,
+)
+from hermes.control.openapi.schemas import make_schemas, without_null
+
+IMPLIED = frozenset({"HEAD", "OPTIONS"})
+"""Methods that are served wherever they make sense, and are told of once."""
+
+_CONVERTER = re.compile(r"<(?:[^:<>]*:)?(\w+)>")
+_REQUEST_ID = Header("The id of the request: the client's own, if it sent one, or a new one.")
+
+EVERYWHERE = (
+    problem(400, "The request is malformed."),
+    problem(408, "The request came too slowly."),
+    problem(431, "The headers of the request are larger than 64 KiB."),
+)
+"""The answers that any request may get, whatever it asks for."""
+
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "`Authorization: Basic …`, with the key as the name and an empty password",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """What an address says about itself. ``keyed``: operations that are secured want a key there.
+
+    Beside `EVERYWHERE`, ``everywhere`` are answers that any request may get, ``secured`` those to an operation that
+    wants a key, and ``changing`` those to one that changes something.
+    """
+
+    title: str
+    version: str
+    words: str
+    keyed: bool
+    tags: Mapping[str, str]
+    everywhere: Sequence[Answer] = ()
+    secured: Sequence[Answer] = ()
+    changing: Sequence[Answer] = ()
+
+    @property
+    def shared(self) -> Sequence[Answer]:
+        """All of them."""
+        return (*EVERYWHERE, *self.everywhere, *self.secured, *self.changing)
+
+    def shared_by(self, operation: Operation) -> Sequence[Answer]:
+        """The answers that an operation shares with others."""
+        secured = self.secured if operation.secured else ()
+        changing = self.changing if operation.method != "GET" else ()
+        return (*EVERYWHERE, *self.everywhere, *secured, *changing)
+
+
+def served(rules: Iterable[Any]) -> set[tuple[str, str]]:
+    """Method and path of the routes of an app, the path as OpenAPI writes it."""
+    return {
+        (method, _CONVERTER.sub(r"{\1}", rule.rule)) for rule in rules for method in (rule.methods or set()) - IMPLIED
+    }
+
+
+def make_document(address: Address, routes: set[tuple[str, str]], declared: Iterable[Operation]) -> dict[str, Any]:
+    """The document of an app with these routes, each a method and a path."""
+    operations = [each for each in declared if (each.method, each.rule or each.path) in routes]
+    schemas = _Schemas(operations, address.shared)
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _show(operation, address, schemas)
+    tags = {operation.tag for operation in operations}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": address.title,
+            "version": address.version,
+            "description": address.words,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "This address."}],
+        "tags": [{"name": name, "description": words} for name, words in address.tags.items() if name in tags],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "responses": {_name(answer): schemas.answer(answer) for answer in address.shared},
+            "headers": {"X-Request-Id": schemas.header(_REQUEST_ID)},
+            "securitySchemes": _SECURITY,
+        },
+    }
+
+
+class _Schemas:
+    """The schemas of all types that the operations name, made in one go, so that each component is there once."""
+
+    def __init__(self, operations: Iterable[Operation], shared: Iterable[Answer]) -> None:
+        kinds: list[Any] = [
+            _REQUEST_ID.kind,
+            *[content.kind for answer in shared for content in answer.contents],
+            *[header.kind for answer in shared for header in answer.headers.values()],
+        ]
+        for operation in operations:
+            kinds += [parameter.kind for parameter in operation.parameters]
+            kinds += [content.kind for content in operation.bodies]
+            for answer in operation.answers:
+                kinds += [content.kind for content in answer.contents]
+                kinds += [header.kind for header in answer.headers.values()]
+        kinds = [kind for kind in kinds if kind is not None]
+        schemas, self.components = make_schemas(kinds)
+        self._by_id = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        return self._by_id[id(kind)]
+
+    def answer(self, answer: Answer) -> dict[str, Any]:
+        headers = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+        headers |= {name: self.header(header) for name, header in answer.headers.items()}
+        shown: dict[str, Any] = {"description": answer.words, "headers": headers}
+        if answer.contents:
+            shown["content"] = self.contents(answer.contents)
+        return shown
+
+    def contents(self, contents: Sequence[Content]) -> dict[str, Any]:
+        return {content.media_type: self._content(content) for content in contents}
+
+    def _content(self, content: Content) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        if content.kind is not None:
+            shown["schema"] = self.of(content.kind)
+            if content.words:
+                shown["schema"] = {**shown["schema"], "description": content.words}
+        if content.examples:
+            shown["examples"] = {
+                _slug(example.summary): {"summary": example.summary, "value": example.value}
+                for example in content.examples
+            }
+        return shown
+
+    def header(self, header: Header) -> dict[str, Any]:
+        return {"description": header.words, "required": header.required, "schema": self.of(header.kind)}
+
+    def parameter(self, parameter: Parameter) -> dict[str, Any]:
+        schema = without_null(self.of(parameter.kind))
+        shown = {
+            "name": parameter.name,
+            "in": parameter.place,
+            "description": parameter.words,
+            "required": parameter.required,
+            "schema": schema,
+        }
+        if schema.get("type") == "array":
+            shown |= {"style": "form", "explode": False}
+        return shown if parameter.example is None else shown | {"example": parameter.example}
+
+
+def _show(operation: Operation, address: Address, schemas: _Schemas) -> dict[str, Any]:
+    own = {answer.status for answer in operation.answers}
+    shared = {
+        str(answer.status): {"$ref": f"#/components/responses/{_name(answer)}"}
+        for answer in address.shared_by(operation)
+        if answer.status not in own
+    }
+    answers = {str(answer.status): schemas.answer(answer) for answer in operation.answers}
+    shown: dict[str, Any] = {
+        "operationId": _slug(f"{operation.method} {operation.path}"),
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "responses": dict(sorted((answers | shared).items())),
+    }
+    if operation.words:
+        shown["description"] = operation.words
+    if operation.parameters:
+        shown["parameters"] = [schemas.parameter(each) for each in operation.parameters]
+    if operation.bodies:
+        shown["requestBody"] = {"required": operation.body_required, "content": schemas.contents(operation.bodies)}
+    if operation.secured:
+        shown["security"] = [*([] if address.keyed else [{}]), *({name: []} for name in _SECURITY)]
+    if operation.endless:
+        shown["x-endless"] = True
+    return shown
+
+
+def _name(answer: Answer) -> str:
+    return f"Any{answer.status}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "root"

@@ -1,0 +1,144 @@
+"""What ``POST /events`` declares: Hermes's own events, and CloudEvents.
+
+Called when the document of the address where events come in is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from hermes.control.openapi import data
+from hermes.control.openapi.example import example_event, example_type
+from hermes.control.openapi.operation import (
+    JSON,
+    PROBLEM,
+    RETRY_AFTER,
+    Answer,
+    Content,
+    Example,
+    NothingTaken,
+    Operation,
+    Parameter,
+    problem,
+)
+from hermes.control.openapi.schemas import restate
+from hermes.decode import Rejection, allowed_types
+from hermes.event import Event
+from hermes.protocols.cloudevents import BATCH, MARK, STRUCTURED, _CloudEvent
+from hermes.protocols.events import PATH
+
+TAG = "Events"
+WORDS = "Events come in here: Hermes's own, and CloudEvents 1.0 in all three modes of their HTTP binding."
+
+_EVENT = (
+    "One event. `id` makes it safe to send again, for the sinks store each once. `timestamp` is in Unix seconds. No "
+    "string may hold U+0000; other members are ignored."
+)
+
+
+class Accepted(msgspec.Struct):
+    """The events were taken, all but the rejected ones."""
+
+    accepted: Annotated[int, Meta(ge=0)]
+    """How many events were taken."""
+    rejected: list[Rejection] | UnsetType = UNSET
+    """The invalid ones, each with its place in the request and the reason; left out where there are none."""
+
+
+class NotStored(data.Told, kw_only=True):
+    """Problem details, with what is known about the events of the request."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    detail: str
+
+
+class StructuredCloudEvent(_CloudEvent):
+    """A CloudEvent 1.0 in its JSON format. Any other attribute is kept as well."""
+
+    data: Any = UNSET
+    data_base64: str | UnsetType = UNSET
+
+
+def declare_events(event_types: Sequence[str]) -> Operation:
+    """The operation; ``event_types`` is what EVENT_TYPES allows."""
+    payload = Annotated[dict[str, Any], Meta(description="Any JSON object, kept byte for byte.")]
+    event: Any = restate(Event, "Event", _EVENT, type=(allowed_types(event_types),), payload=(payload, {}))
+    not_stored = (Content(PROBLEM, NotStored),)
+    kind = example_type(event_types)
+    first = example_event(event_types)
+    second = {"id": "1f0d", "user_id": "bob", "type": kind, "timestamp": 1_700_000_001}
+    cloud = {
+        "specversion": "1.0",
+        "id": "1f0e",
+        "source": "https://shop.example/orders",
+        "type": kind,
+        "subject": "ann",
+        "time": "2023-11-14T22:13:20Z",
+        "data": {"total": 12.5},
+    }
+    lines = "".join(msgspec.json.encode(each).decode() + "\n" for each in (first, second))
+    return Operation(
+        "POST",
+        PATH,
+        TAG,
+        "Send events",
+        "One event or many. The valid ones of a request are taken together or not at all, and their ids make it safe "
+        "to send a request again. Without a Content-Type, or with that of a form, which `curl -d` sends by itself, the "
+        f"body is read as JSON. A request with the header `{MARK}` is a CloudEvent in binary mode, whose attributes "
+        "are in its headers, and whose data is the body, of any type.",
+        (
+            *data.HEADERS,
+            Parameter(MARK, "Marks a CloudEvent in binary mode.", Literal["1.0"], "header"),
+            *(
+                Parameter(f"ce-{name}", f"The attribute `{name}` of a CloudEvent in binary mode.", str, "header")
+                for name in ("id", "source", "type", "subject", "time")
+            ),
+        ),
+        (
+            Content(
+                JSON,
+                event | list[event],
+                (Example("One event", first), Example("Several events", [first, second])),
+            ),
+            Content("application/x-ndjson", str, (Example("An event a line", lines),), "An event as JSON a line."),
+            Content(STRUCTURED, StructuredCloudEvent, (Example("A CloudEvent", cloud),)),
+            Content(BATCH, list[StructuredCloudEvent], (Example("A batch of CloudEvents", [cloud]),)),
+        ),
+        answers=(
+            Answer(
+                202,
+                "The events were taken, all but the rejected ones.",
+                (
+                    Content(
+                        JSON,
+                        Accepted,
+                        (
+                            Example("All were valid", {"accepted": 2}),
+                            Example(
+                                "One was not",
+                                {
+                                    "accepted": 1,
+                                    "rejected": [{"index": 1, "error": "Expected `str`, got `int` - at `$.id`"}],
+                                },
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            problem(400, "The request is malformed, or none of its events is valid.", kind=NothingTaken),
+            problem(401, data.NO_KEY, data.CHALLENGE),
+            data.NO_LENGTH,
+            problem(413, data.TOO_LARGE),
+            problem(415, "The Content-Type or the Content-Encoding is not taken.", data.NO_CODING),
+            Answer(422, data.REFUSED, not_stored),
+            Answer(503, data.NO_ROOM, not_stored, RETRY_AFTER),
+            Answer(504, data.TOO_LATE, not_stored),
+        ),
+        secured=True,
+    )

@@ -1,0 +1,57 @@
+"""The page that a browser sees at ``/`` where events come in.
+
+Invariants: whatever a request says is escaped; the dashboard is linked to only where the one who asks is on this
+machine and the admin address is for this machine alone. Pure but for the file. Called by the app of that address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from ipaddress import ip_address
+from string import Template
+from urllib.parse import urlsplit
+
+import msgspec
+
+from hermes.config import Address
+from hermes.control.openapi.example import example_event
+from hermes.control.openapi.pages import read
+
+_TEMPLATE = Template(read(__package__, "page/landing.html").decode())
+_REMOTE = "The dashboard is on the admin address of this service, which ADMIN_ADDR names."
+_OFF = "This service has no admin address, and so no dashboard: ADMIN_ADDR is off."
+
+
+def render_landing(
+    origin: str, client: str | None, version: str, event_types: Sequence[str], admin: Address | None, *, keyed: bool
+) -> bytes:
+    """The page for who asks at ``origin`` (``http://host:port``) from the address ``client``."""
+    body = msgspec.json.encode(example_event(event_types)).decode()
+    key = " \\\n  -H 'X-API-Key: YOUR_KEY'" if keyed else ""
+    return _TEMPLATE.substitute(
+        version=escape(version),
+        origin=escape(origin),
+        curl=escape(f"curl -i {origin}/events{key} \\\n  -d '{body}'"),
+        dashboard=_lead_to_dashboard(origin, client, admin),
+    ).encode()
+
+
+def _lead_to_dashboard(origin: str, client: str | None, admin: Address | None) -> str:
+    if admin is None:
+        return escape(_OFF)
+    here = _is_loopback(client or "") and _is_loopback(urlsplit(origin).hostname or "")
+    if not (here and admin.is_loopback and admin.port):
+        return escape(_REMOTE)
+    url = escape(f"http://{admin}/")
+    return f'<a href="{url}">The dashboard</a> shows the rate, every sink and the dead letters. You are on its machine.'
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether this names, or is an address of, the machine itself."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,136 @@
+"""The words in which a route is declared: an operation, its parameters, the bodies it takes and every answer it gives.
+
+Data alone. Invariant: a declaration names types, examples and words; what is the same for all operations of an address
+is not repeated in each. Made by the modules of declarations; read by ``document``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hermes.decode import Rejection
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+TEXT = "text/plain; charset=utf-8"
+
+
+class Problem(msgspec.Struct):
+    """What went wrong, as problem details (RFC 9457). ``detail`` says what to do about it."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    detail: str
+
+
+class WrongParameter(Problem):
+    """A parameter is wrong. ``parameter`` names it."""
+
+    parameter: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class NothingTaken(Problem):
+    """No event of the request was taken; ``rejected`` says why, where the events could be told apart."""
+
+    accepted: Literal[0] | msgspec.UnsetType = msgspec.UNSET
+    rejected: list[Rejection] | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True)
+class Example:
+    """A value as it goes over the wire: text as it is, anything else as JSON."""
+
+    summary: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. ``kind`` is a type that msgspec knows; ``example`` is shown, and left out where it is None."""
+
+    name: str
+    words: str
+    kind: Any
+    place: Literal["query", "path", "header"] = "query"
+    required: bool = False
+    example: Any = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """A body of one media type. ``kind`` is a type that msgspec knows; None: the type says it all."""
+
+    media_type: str
+    kind: Any = None
+    examples: Sequence[Example] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header of an answer."""
+
+    words: str
+    kind: Any = str
+    required: bool = True
+
+
+RETRY_AFTER = {"Retry-After": Header("Whole seconds after which to try again.", int)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: when it is given, with which bodies and headers."""
+
+    status: int
+    words: str
+    contents: Sequence[Content] = ()
+    headers: Mapping[str, Header] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a method does on a path.
+
+    ``rule`` is the path of the route that serves it, where that serves several paths. ``secured``: it wants a key where
+    keys are configured. ``endless``: a good answer goes on until somebody ends it.
+    """
+
+    method: str
+    path: str
+    tag: str
+    summary: str
+    words: str = ""
+    parameters: Sequence[Parameter] = ()
+    bodies: Sequence[Content] = ()
+    body_required: bool = True
+    answers: Sequence[Answer] = ()
+    rule: str = ""
+    secured: bool = False
+    endless: bool = False
+
+
+def problem(
+    status: int, words: str, headers: Mapping[str, Header] | None = None, *, kind: type[Problem] = Problem
+) -> Answer:
+    """An answer that is an error."""
+    return Answer(status, words, (Content(PROBLEM, kind),), headers or {})
+
+
+def query_of(
+    kind: type[msgspec.Struct], words: Mapping[str, str], examples: Mapping[str, Any]
+) -> tuple[Parameter, ...]:
+    """The parameters of a query that is read as a struct. Raises `KeyError` for a field without words."""
+    found = []
+    for each in msgspec.structs.fields(kind):
+        shown: Any = each.type
+        if each.default not in (None, msgspec.NODEFAULT):
+            shown = Annotated[shown, Meta(extra_json_schema={"default": each.default})]
+        found.append(Parameter(each.encode_name, words[each.name], shown, example=examples.get(each.name)))
+    return tuple(found)

@@ -1,0 +1,94 @@
+// A JSON Schema in words: what a value is, and the members of an object as a list that can be unfolded.
+
+import { make } from "./dom.js";
+import { prose } from "./prose.js";
+
+/** What stands behind a reference within the document. */
+export function resolve(root, schema) {
+  if (!schema?.$ref) return schema ?? {};
+  return schema.$ref.slice(2).split("/").reduce((found, name) => found[name], root);
+}
+
+/** The name of a schema that is one of the document's components. */
+const nameOf = (schema) => schema?.$ref?.split("/").at(-1);
+
+/** The kind of value, in a word or two. */
+export function kind(root, schema) {
+  const name = nameOf(schema);
+  if (name) return name;
+  const options = schema.anyOf ?? schema.oneOf;
+  if (options) return options.map((each) => kind(root, each)).join(" or ");
+  if (schema.enum) return schema.enum.map((each) => JSON.stringify(each)).join(" or ");
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (schema.type === "array") return `array of ${kind(root, schema.items ?? {})}`;
+  if (schema.type === "object" && schema.additionalProperties && !schema.properties) {
+    return `object of ${kind(root, schema.additionalProperties)}`;
+  }
+  return schema.type ? (schema.format === "date-time" ? "date and time" : String(schema.type)) : "any value";
+}
+
+/** The rules beyond the kind. */
+export function rules(schema) {
+  const all = [schema, ...(schema.anyOf ?? [])];
+  const pick = (name) => all.map((each) => each[name]).find((each) => each !== undefined);
+  const range = (low, high, unit) => {
+    const [from, to] = [pick(low), pick(high)];
+    if (from === undefined && to === undefined) return [];
+    if (from === undefined) return [`at most ${to}${unit}`];
+    return [to === undefined ? `at least ${from}${unit}` : `${from} to ${to}${unit}`];
+  };
+  const found = [...range("minLength", "maxLength", " characters"), ...range("minimum", "maximum", ""), ...range("minItems", "maxItems", " items")];
+  if (pick("exclusiveMinimum") !== undefined) found.push(`above ${pick("exclusiveMinimum")}`);
+  const pattern = pick("pattern");
+  if (pattern !== undefined && !pattern.includes("\0")) found.push(`matches ${pattern}`);
+  if (schema.default !== undefined && schema.default !== null) found.push(`default ${JSON.stringify(schema.default)}`);
+  return found;
+}
+
+/** The schemas of objects that a schema leads to at once: itself, its items, its alternatives. */
+function objects(root, schema) {
+  const found = resolve(root, schema);
+  if (found.properties) return [found];
+  const inside = [...(found.anyOf ?? found.oneOf ?? []), ...(found.items ? [found.items] : [])];
+  if (typeof found.additionalProperties === "object") inside.push(found.additionalProperties);
+  return inside.flatMap((each) => objects(root, each));
+}
+
+/** A list of the members of an object; each that is an object itself can be unfolded. `path` keeps cycles out. */
+function members(root, schema, path) {
+  const list = make("dl", { class: "members" });
+  for (const [name, member] of Object.entries(schema.properties)) {
+    const needed = schema.required?.includes(name);
+    const facts = [kind(root, member), ...rules(member)];
+    const row = make(
+      "div",
+      {},
+      make("dt", {}, make("code", {}, name), needed ? make("span", { class: "needed" }, "required") : ""),
+      make("dd", {}, make("span", { class: "kind" }, facts.join(", "))),
+    );
+    const words = member.description;
+    if (words) row.lastChild.append(...prose(words));
+    const inner = unfold(root, member, path);
+    if (inner) row.lastChild.append(inner);
+    list.append(row);
+  }
+  return list;
+}
+
+function unfold(root, schema, path) {
+  const inside = [...new Set(objects(root, schema))].filter((each) => !path.includes(each));
+  if (!inside.length) return null;
+  return make("details", {}, make("summary", {}, "Members"), ...inside.map((each) => members(root, each, [...path, each])));
+}
+
+/** What a body is: a line, and the members of its objects. */
+export function describeBody(root, schema) {
+  if (!schema) return [make("p", { class: "aside" }, "Any bytes.")];
+  const seen = [...new Set(objects(root, schema))];
+  const head = make("p", { class: "kind" }, [kind(root, schema), ...rules(schema)].join(", "));
+  const words = resolve(root, schema).description;
+  return [head, ...(words ? prose(words) : []), ...seen.map((each) => {
+    const list = members(root, each, [each]);
+    return seen.length > 1 ? make("div", {}, make("h5", {}, each.title ?? "Object"), list) : list;
+  })];
+}

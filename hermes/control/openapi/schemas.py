@@ -1,0 +1,110 @@
+"""JSON Schemas of the types that really decode and encode, with the words that stand beside them in the source.
+
+Invariant: a schema is msgspec's own of the type, but for what JSON Schema writes in another way: the end of a pattern,
+and the name of a type that is private to its module. Pure. Called by ``document``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+from typing import Any
+
+import msgspec
+
+_REF = "#/components/schemas/{name}"
+
+
+def make_schemas(kinds: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A schema for each type, and the components that these refer to, by name."""
+    listed = list(kinds)
+    found, components = msgspec.json.schema_components(listed, ref_template=_REF)
+    words = _collect_words(listed)
+    for name, schema in components.items():
+        if "description" in schema:
+            schema["description"] = to_markdown(schema["description"])
+        for member, text in words.get(name, {}).items():
+            schema["properties"][member] = _describe(schema["properties"][member], text)
+    return [_mend(schema) for schema in found], {name.lstrip("_"): _mend(each) for name, each in components.items()}
+
+
+def restate(kind: type[msgspec.Struct], name: str, words: str, **members: tuple[Any, ...]) -> Any:
+    """The struct ``kind`` with some members as they look in JSON, where it keeps them raw: type, and maybe default."""
+    fields: list[Any] = [(member, *given) for member, given in members.items()]
+    return msgspec.defstruct(name, fields, bases=(kind,), namespace={"__doc__": words})
+
+
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter, which is left out where a member of JSON would be null."""
+    kept = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    others = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return kept | (others[0] if len(others) == 1 else {"anyOf": others} if others else {})
+
+
+def to_markdown(text: str) -> str:
+    """A docstring as CommonMark: paragraphs on one line each, names in single backticks."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("``", "`")
+
+
+def _describe(schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return schema if "description" in schema else {**schema, "description": to_markdown(text)}
+
+
+def _mend(value: Any) -> Any:
+    """The same in JSON Schema's own notation, wherever it stands within."""
+    if isinstance(value, dict):
+        return {name: _mend_member(name, member) for name, member in value.items()}
+    return [_mend(each) for each in value] if isinstance(value, list) else value
+
+
+def _mend_member(name: str, value: Any) -> Any:
+    if name == "pattern" and isinstance(value, str):
+        return value.replace(r"\Z", "$")  # Python's end of the text, for which ECMAScript has no other sign
+    if name == "$ref":
+        return value.replace("/_", "/")
+    if name == "title" and isinstance(value, str):
+        return value.lstrip("_")
+    return _mend(value)
+
+
+def _collect_words(kinds: Iterable[Any]) -> dict[str, dict[str, str]]:
+    """The docstrings of members, by the names of their types and of the members."""
+    found: dict[str, dict[str, str]] = {}
+
+    def visit(info: Any) -> None:
+        if isinstance(info, list | tuple):
+            for each in info:
+                visit(each)
+        elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
+            kind = getattr(info, "cls", None)
+            if kind is not None:
+                if kind.__name__ in found:
+                    return
+                found[kind.__name__] = _read_words(kind)
+            for name in info.__struct_fields__:
+                visit(getattr(info, name))
+
+    visit(msgspec.inspect.multi_type_info(kinds))
+    return found
+
+
+def _read_words(kind: type) -> dict[str, str]:
+    """The docstrings of the members of a type and of those it inherits from: a string that follows a member."""
+    words: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not (is_dataclass(base) or issubclass(base, msgspec.Struct)) or base is msgspec.Struct:
+            continue
+        try:
+            source = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        except (OSError, TypeError):
+            continue  # it was made at run time
+        assert isinstance(source, ast.ClassDef)  # noqa: S101 - it is the source of a class
+        for member, after in zip(source.body, source.body[1:], strict=False):
+            match member, after:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    words[name] = text
+    return words

@@ -1,0 +1,136 @@
+"""What the paths of Segment's HTTP API declare.
+
+Called when the document of the address where events come in is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from hermes.control.openapi import data
+from hermes.control.openapi.example import example_type
+from hermes.control.openapi.operation import (
+    JSON,
+    PROBLEM,
+    RETRY_AFTER,
+    Answer,
+    Content,
+    Example,
+    Operation,
+    Problem,
+    problem,
+)
+from hermes.control.openapi.schemas import restate
+from hermes.decode import Rejection
+from hermes.protocols.segment import BATCHES, LIBRARY_METRICS, SINGLES, _Batch, _Message
+
+TAG = "Segment"
+WORDS = (
+    "Segment's HTTP API, for its libraries and RudderStack's: set the host to this address, and the write key to one "
+    "of API_KEYS."
+)
+
+_SHORT = ", by the short path of the browser library"
+
+
+class SegmentAnswer(msgspec.Struct):
+    """The messages were taken, all but the rejected ones."""
+
+    success: Literal[True]
+    accepted: int | UnsetType = UNSET
+    rejected: list[Rejection] | UnsetType = UNSET
+
+
+class SegmentError(data.Told, kw_only=True):
+    """An error in Segment's form."""
+
+    success: Literal[False]
+    code: str
+    message: str
+
+
+class SegmentMessage(_Message, rename="camel"):
+    """One message. ``userId`` or ``anonymousId`` is needed; members beyond these are kept as well."""
+
+    properties: dict[str, Any] | UnsetType = UNSET
+    traits: dict[str, Any] | UnsetType = UNSET
+    context: dict[str, Any] | UnsetType = UNSET
+
+
+SegmentBatch = restate(
+    _Batch,
+    "SegmentBatch",
+    "Messages, and what they have in common.",
+    batch=(list[SegmentMessage],),
+    context=(dict[str, Any] | UnsetType, UNSET),
+    integrations=(dict[str, Any] | UnsetType, UNSET),
+)
+
+
+def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
+    """The operations; ``event_types`` is what EVENT_TYPES allows."""
+    for path, kind in SINGLES.items():
+        message: dict[str, Any] = {"userId": "ann", "messageId": "m-1", "timestamp": "2023-11-14T22:13:20Z"}
+        words = f"The event's type is `{kind}`."
+        if kind == "track":
+            message |= {"event": example_type(event_types), "properties": {"title": "Alive"}}
+            words = "The event's type is made from the name in `event`."
+        yield _operation(
+            path,
+            f"Send a message: {kind}" + ("" if path == f"/v1/{kind}" else _SHORT),
+            words,
+            Content(JSON, SegmentMessage, (Example(f"A {kind} message", message),)),
+        )
+    batch = {"batch": [{"type": "track", "event": example_type(event_types), "userId": "ann", "messageId": "m-2"}]}
+    for path in BATCHES:
+        yield _operation(
+            path,
+            "Send messages" + {"/v1/batch": "", "/v1/import": ", as for an import"}.get(path, _SHORT),
+            "Each message names its kind in `type`.",
+            Content(JSON, SegmentBatch, (Example("Messages", batch),)),
+        )
+    yield Operation(
+        "POST",
+        LIBRARY_METRICS,
+        TAG,
+        "Take what the browser library says about itself",
+        "Nothing of it is kept.",
+        bodies=(Content(JSON),),
+        body_required=False,
+        answers=(
+            Answer(200, "Taken.", (Content(JSON, SegmentAnswer),)),
+            data.NO_LENGTH,
+            problem(413, "The body is larger than 64 KiB."),
+            problem(503, "Too many large requests are arriving at once.", RETRY_AFTER),
+        ),
+    )
+
+
+def _operation(path: str, summary: str, words: str, body: Content) -> Operation:
+    error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
+    taken = Content(JSON, SegmentAnswer, (Example("All were valid", {"success": True}),))
+    return Operation(
+        "POST",
+        path,
+        TAG,
+        summary,
+        words,
+        data.HEADERS,
+        (body,),
+        answers=(
+            Answer(200, "The messages were taken, all but the rejected ones.", (taken,)),
+            Answer(400, "The request is malformed, or no message of it is valid.", (error, details)),
+            Answer(401, "No key in the head or the body, or a wrong one.", (error,), data.CHALLENGE),
+            data.NO_LENGTH,
+            Answer(413, data.TOO_LARGE, (error, details)),
+            Answer(415, "The Content-Encoding is not taken.", (error,), data.NO_CODING),
+            Answer(422, data.REFUSED, (error,)),
+            Answer(503, data.NO_ROOM, (error, details), RETRY_AFTER),
+            Answer(504, data.TOO_LATE, (error,)),
+        ),
+        secured=True,
+    )
