@@ -461,7 +461,8 @@ def test_a_wrong_option_is_exit_code_2(run: Run, keep: Keep, arguments: list[str
     keep(*SOME)
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Error: " in result.stderr
+    assert result.stderr.startswith("hermes: dlq ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_moment_that_is_none_is_said_with_what_is_taken(run: Run) -> None:

@@ -1,7 +1,8 @@
-"""The command line: ``hermes serve``, ``sinks``, ``config check``, ``dlq``, ``log``, ``top``, ``tap`` and ``load``.
+"""The command line: every command of ``hermes``, under the heading that says what one does with it.
 
 Invariant: what an operator did wrong is one line on stderr and exit code 2; a traceback is a bug of ours. One file a
-command; ``operator`` has what they share.
+command, imported when it is asked for; ``operator`` has what they share, ``manual`` how their help looks, ``program``
+how a run ends.
 """
 
 from __future__ import annotations
@@ -9,23 +10,88 @@ from __future__ import annotations
 import click
 
 from hermes import __version__
-from hermes.cli.dlq import dlq_commands
-from hermes.cli.log import log_commands
-from hermes.cli.serve import serve_command
-from hermes.cli.settings import config, list_sinks
-from hermes.cli.tap import tap
-from hermes.cli.top import top
-from hermes.load.command import load
+from hermes.cli.manual import WIDTH, Manual
+from hermes.cli.program import INTERRUPTED, NO_READER, Entry, Program
+
+_ENTRIES = {
+    "RUN IT": (
+        Entry("serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM or SIGINT."),
+        Entry("config", "hermes.cli.settings:config", "Check the settings, or have one explained."),
+        Entry("sinks", "hermes.cli.settings:list_sinks", "List the sinks that are installed, with their variables."),
+    ),
+    "LOOK INTO IT": (
+        Entry("top", "hermes.cli.top:top", "Watch a running Hermes: rates, queue, sinks and their lag."),
+        Entry("tap", "hermes.cli.tap:tap", "Follow live events, from a running Hermes, until Ctrl-C."),
+    ),
+    "MEND IT": (
+        Entry("dlq", "hermes.cli.dlq:dlq_commands", "Look at the events that a sink refused; replay or purge them."),
+        Entry("log", "hermes.cli.log:log_commands", "Look at the log on this machine's disk, check it, or repair it."),
+    ),
+    "TRY IT": (Entry("load", "hermes.cli.load:load", "POST generated events and report rate, latency and codes."),),
+    "LEARN IT": (
+        Entry("help", "hermes.cli.help:help_command", "Show the page of a command."),
+        Entry("completion", "hermes.cli.completion:completion", "Print the script that completes commands in a shell."),
+    ),
+}
+
+_CURL = r"""
+curl localhost:8080/events -d \
+  '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000}'
+""".strip()
+
+_MANUAL = Manual(
+    examples=(
+        ("Keep events in a file of SQLite, ./hermes-data/events.db:", "SINKS=sqlite hermes serve"),
+        (
+            "Send it an event, from another terminal:",
+            _CURL,
+        ),
+        ("Check the settings before a start:", "hermes config check"),
+        ("See what a database would not take, and why:", "hermes dlq list --sink postgres"),
+        ("Complete commands in this bash:", "source <(hermes completion bash)"),
+    ),
+    exits={
+        0: "Done.",
+        1: "It was tried and did not work: a server or a disk that fails, events that could not be delivered.",
+        2: "A mistake in a setting or on the command line. One line on stderr says what to mend; nothing was done.",
+        INTERRUPTED: "Ended by Ctrl-C.",
+        NO_READER: "Nobody reads the output any more.",
+    },
+    environment={
+        "HTTP_ADDR": "Where it listens for events; :8080 unless told.",
+        "ADMIN_ADDR": "Where operators are answered; 127.0.0.1:8081 unless told.",
+        "SINKS": "Comma list of sinks that get every event; `hermes sinks` lists them.",
+        "DB_DSN": "Postgres; with it the default sink is postgres.",
+        "DURABILITY": "What a 202 promises: disk (unless told), postgres or memory.",
+        "HERMES_DATA_DIR": "Everything that is kept on disk; ./hermes-data unless told.",
+        "API_KEYS": "Comma list of keys that may post events; empty: open to all.",
+        "NAME_FILE": "For any variable NAME: the path of a file that holds the value.",
+        "NO_COLOR": "If it is set, no colours and no bold text.",
+    },
+    files={
+        "hermes-data/journal/": "Accepted events, until every sink has them.",
+        "hermes-data/dead-letters.db": "Events that a sink refused for good.",
+        "hermes-data/events.db": "The rows of the sink sqlite.",
+    },
+    see_also=("hermes help COMMAND", "hermes config explain"),
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program,
+    name="hermes",
+    manual=_MANUAL,
+    entries=_ENTRIES,
+    subcommand_metavar="COMMAND [OPTIONS] [ARGUMENTS]...",
+    options_metavar="",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
 @click.version_option(__version__, prog_name="hermes")
 def main() -> None:
-    """Hermes takes events in over HTTP, keeps them safe and delivers them to sinks.
+    """Take events in over HTTP, keep them safe, and deliver them to sinks.
 
-    Settings are variables of the environment; `hermes config check` lists them with their values.
+    Start it, send it an event, and look at what became of it: the first examples below do that.
+
+    All settings are variables of the environment; there is no file of settings. `hermes config check` prints every one
+    with its value, `hermes config explain NAME` says what one means.
     """
-
-
-for command in (serve_command, list_sinks, config, dlq_commands, log_commands, top, tap, load):
-    main.add_command(command)

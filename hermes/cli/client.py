@@ -26,6 +26,16 @@ _SILENCE_SECONDS = 40.0  # the tap is heard of every 15 s at least, the status e
 _URL_WORDS = "The admin address of a running Hermes; that of ADMIN_ADDR unless told."
 _KEY_WORDS = "One of its ADMIN_KEYS. Rather set HERMES_ADMIN_KEY, for others see a command line."
 
+CLIENT_EXITS = {
+    0: "Done, or ended by Ctrl-C.",
+    1: "No Hermes answers there, or not as asked. One line on stderr says why.",
+    2: "A mistake in a setting or on the command line.",
+}
+CLIENT_ENVIRONMENT = {
+    "ADMIN_ADDR": "Where to ask without --url, as the service has it; 127.0.0.1:8081 unless told.",
+    "HERMES_ADMIN_KEY": "One of its ADMIN_KEYS, without --key.",
+}
+
 
 class Unreachable(click.ClickException):
     """The service cannot be had, or not so. Its words are for the operator."""

@@ -23,7 +23,9 @@ import trio
 from rich.table import Column
 
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
+from hermes.cli.manual import Manual, ManualGroup
 from hermes.cli.operator import configure, make_table, print_table, printable, tells_the_operator
+from hermes.cli.values import WholeNumber, complete_sinks, complete_types
 from hermes.config import Settings, read_settings
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
@@ -36,12 +38,35 @@ from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 _NONE = "no dead letter matches"
-_number = click.IntRange(1, MAX_NUMBER)
+_number = WholeNumber(1, MAX_NUMBER)
 
 
-@click.group("dlq")
+_ENVIRONMENT = {
+    "DURABILITY": "Which store: disk (unless told) or postgres.",
+    "HERMES_DATA_DIR": "The folder that the service runs with; ./hermes-data unless told.",
+    "DB_DSN": "The database, with DURABILITY=postgres.",
+}
+_BROKEN = "The store does not work."
+_MISTAKE = "A mistake in a setting or on the command line, or no store is there."
+
+
+@click.group(
+    "dlq",
+    cls=ManualGroup,
+    manual=Manual(
+        examples=(
+            ("What was refused, and why:", "hermes dlq list"),
+            ("One event, whole:", "hermes dlq show 17"),
+            ("Once the database takes them:", "hermes dlq replay --sink postgres"),
+            ("Forget what is of no use:", "hermes dlq purge --reason 'invalid input syntax'"),
+        ),
+        exits={0: "Done.", 1: f"Not all of it was done. Or: {_BROKEN.lower()}", 2: _MISTAKE},
+        environment=_ENVIRONMENT,
+        see_also=("hermes top", "hermes log"),
+    ),
+)
 def dlq_commands() -> None:
-    """Look at the events that a sink refused for good, replay them, or purge them.
+    """Look at the events that a sink refused; replay or purge them.
 
     They are kept in HERMES_DATA_DIR, or with DURABILITY=postgres in DB_DSN. With DURABILITY=memory they live in the
     running service, and can be had over HTTP at /dead-letters of ADMIN_ADDR.
@@ -81,8 +106,8 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
     options: tuple[_Decorator, ...] = (
         click.option("--since", callback=_since, help=f"Refused at this time or later: {SINCE}."),
         click.option("--reason", callback=_text, help="With this in the reason; letters in any case."),
-        click.option("--type", "kind", callback=_text, help="Of this event type."),
-        click.option("--sink", callback=_text, help="Refused by this sink."),
+        click.option("--type", "kind", callback=_text, shell_complete=complete_types, help="Of this event type."),
+        click.option("--sink", callback=_text, shell_complete=complete_sinks, help="Refused by this sink."),
     )
     decorated: Callable[..., None] = run
     for option in options:
@@ -94,16 +119,31 @@ _as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Mac
 _dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Say how many there are, and do nothing.")
 
 
-@dlq_commands.command("list")
+@dlq_commands.command(
+    "list",
+    manual=Manual(
+        examples=(
+            ("The oldest first:", "hermes dlq list"),
+            ("What postgres refused in the last hour:", "hermes dlq list --sink postgres --since 1h"),
+            ("The ids of all of a kind:", "hermes dlq list --type ad_clicked --json | jq -r .event.id"),
+        ),
+        exits={0: "Done, also where none matches.", 1: _BROKEN, 2: _MISTAKE},
+        environment=_ENVIRONMENT,
+        see_also=("hermes dlq show", "hermes dlq replay"),
+    ),
+)
 @_selects
-@click.option("--after", type=click.IntRange(0, MAX_NUMBER), default=0, help="With a number above this one.")
+@click.option("--after", type=WholeNumber(0, MAX_NUMBER), default=0, help="With a number above this one.")
 @click.option(
-    "--limit", type=click.IntRange(1), help=f"At most so many; {PAGE_LETTERS} unless told, or all of them with --json."
+    "--limit", type=WholeNumber(1), help=f"At most so many; {PAGE_LETTERS} unless told, or all of them with --json."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the event as it was sent.")
 @tells_the_operator
 def list_letters(selection: Selection, after: int, limit: int | None, as_json: bool) -> None:
-    """List dead letters, the oldest first."""
+    """List dead letters, the oldest first.
+
+    All options that select must hold. What is cut in the table is whole with --json.
+    """
     settings = _settings()
     if as_json:
         trio.run(_print_lines, settings, selection, after, limit)
@@ -122,13 +162,27 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
         click.echo(f"\n{len(rows)} of {total} dead letters; for the next: --after {rows[-1][0]}", err=True)
 
 
-@dlq_commands.command("show")
+@dlq_commands.command(
+    "show",
+    manual=Manual(
+        examples=(
+            ("All of it:", "hermes dlq show 17"),
+            ("The payload, for another program:", "hermes dlq show 17 --payload | jq ."),
+        ),
+        exits={0: "Done.", 1: f"There is no such letter. Or: {_BROKEN.lower()}", 2: _MISTAKE},
+        environment=_ENVIRONMENT,
+        see_also=("hermes dlq list",),
+    ),
+)
 @click.argument("number", type=_number)
 @click.option("--payload", "payload_only", is_flag=True, help="Only the payload, its exact bytes.")
 @_as_json
 @tells_the_operator
 def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
-    """Show all of one dead letter, its payload as it was sent."""
+    """Show all of one dead letter, its payload as it was sent.
+
+    NUMBER is that of `hermes dlq list`.
+    """
     letter = trio.run(_get, _settings(), number)
     if letter is None:
         click.echo(f"hermes: there is no dead letter {number}; `hermes dlq list` has those that there are", err=True)
@@ -157,7 +211,23 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     click.echo(b"\n" + bytes(event.payload))
 
 
-@dlq_commands.command("replay")
+@dlq_commands.command(
+    "replay",
+    manual=Manual(
+        examples=(
+            ("How many would that be?", "hermes dlq replay --sink postgres --dry-run"),
+            ("Gently, beside a busy service:", "hermes dlq replay --sink postgres --rate 500"),
+            ("Some by number:", "hermes dlq replay 17 18 21"),
+        ),
+        exits={
+            0: "Every letter that was selected is in its sink.",
+            1: f"Some were refused again, or are left. Or: {_BROKEN.lower()}",
+            2: _MISTAKE,
+        },
+        environment=_ENVIRONMENT | {"SINKS": "The sinks, with their SINK_<NAME>_ variables, as for the service."},
+        see_also=("hermes dlq list", "hermes dlq purge"),
+    ),
+)
 @click.argument("numbers", type=_number, nargs=-1, metavar="[NUMBER]...")
 @_selects
 @click.option("--rate", type=float, callback=_rate, help="At most so many events a second.")
@@ -167,8 +237,8 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
 def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_json: bool) -> None:
     """Send dead letters to their sinks again.
 
-    A letter is removed when its sink has the event, and stays with the new reason where it refuses it again. Events
-    that a sink has already are stored once.
+    NUMBER is that of `hermes dlq list`. A letter is removed when its sink has the event, and stays with the new reason
+    where it refuses it again. Events that a sink has already are stored once.
     """
     settings, sinks = configure()
     _check_store(settings)
@@ -183,7 +253,19 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
         sys.exit(1)
 
 
-@dlq_commands.command("purge")
+@dlq_commands.command(
+    "purge",
+    manual=Manual(
+        examples=(
+            ("One:", "hermes dlq purge 17"),
+            ("How many would that be?", "hermes dlq purge --reason 'invalid input syntax' --dry-run"),
+            ("All, where nobody can answer:", "hermes dlq purge --all --yes"),
+        ),
+        exits={0: "Done.", 1: f"The answer was no. Or: {_BROKEN.lower()}", 2: _MISTAKE},
+        environment=_ENVIRONMENT,
+        see_also=("hermes dlq list", "hermes dlq replay"),
+    ),
+)
 @click.argument("numbers", type=_number, nargs=-1, metavar="[NUMBER]...")
 @_selects
 @click.option("--all", "everything", is_flag=True, help="All of them.")
@@ -192,7 +274,10 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
 @_as_json
 @tells_the_operator
 def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Forget dead letters for good."""
+    """Forget dead letters for good.
+
+    Says how many, and asks. NUMBER is that of `hermes dlq list`. What comes while it asks is kept.
+    """
     if everything == (selection != Selection()):
         raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
     settings = _settings()

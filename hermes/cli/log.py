@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from hermes.cli.manual import Manual, ManualGroup
 from hermes.cli.operator import make_table, print_table, tells_the_operator
-from hermes.config import Settings, describe
-from hermes.config.declaration import lookup
+from hermes.cli.values import WholeNumber, setting
 from hermes.engine.journal import JournalState
 from hermes.engine.journal_record import decode_head
 from hermes.engine.progress import ProgressState
@@ -36,34 +36,65 @@ _SHOWN = 20  # records, and faults, unless more are asked for
 
 def _default_folder() -> Path:
     # Of all settings this one alone: a log can be looked at where the service could not start.
-    (variable,) = (variable for variable in describe(Settings) if variable.field == "hermes_data_dir")
-    text = lookup(os.environ, variable.name)
-    data_dir: Path = variable.default if text is None else variable.read(text)
+    data_dir: Path = setting("hermes_data_dir")
     return data_dir / JOURNAL_FOLDER
 
 
-_folder = click.argument("folder", type=click.Path(path_type=Path), required=False)
+_ENVIRONMENT = {"HERMES_DATA_DIR": "Where the log is, if no FOLDER is named; ./hermes-data unless told."}
+_folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 
 
-@click.group("log")
+@click.group(
+    "log",
+    cls=ManualGroup,
+    manual=Manual(
+        examples=(
+            ("How far has each sink come?", "hermes log inspect"),
+            ("Is every record whole? (The service must be stopped.)", "hermes log check"),
+            ("Save what can be saved:", "hermes log repair"),
+        ),
+        exits={
+            0: "All is well.",
+            1: "There are faults, or they were left as they are.",
+            2: "A mistake on the command line, there is no log in that folder, or another Hermes uses it.",
+        },
+        environment=_ENVIRONMENT,
+        files={"hermes-data/journal/": "The log, with its lock."},
+        see_also=("hermes dlq", "hermes serve"),
+    ),
+)
 def log_commands() -> None:
-    """Look at the log on this machine's disk (DURABILITY=disk), check it, or repair it.
+    """Look at the log on this machine's disk, check it, or repair it.
 
-    FOLDER is where it is kept; without one: `journal` in HERMES_DATA_DIR.
+    That is the journal of accepted events with DURABILITY=disk. FOLDER is where it is kept; without one: `journal` in
+    HERMES_DATA_DIR.
     """
 
 
-@log_commands.command("inspect")
+@log_commands.command(
+    "inspect",
+    manual=Manual(
+        examples=(
+            ("What it holds, and how far each sink has come:", "hermes log inspect"),
+            ("Some records, of another folder:", "hermes log inspect /var/lib/hermes/journal --from 1000 --limit 5"),
+            ("For a script:", "hermes log inspect --json | jq .sinks"),
+        ),
+        exits={0: "Done.", 2: "There is no log in that folder."},
+        environment=_ENVIRONMENT,
+        see_also=("hermes log check", "hermes top"),
+    ),
+)
 @_folder
-@click.option("--from", "from_index", type=click.IntRange(0), help="List records, from this index on.")
-@click.option("--limit", type=click.IntRange(1), help=f"List at most so many records; {_SHOWN} unless told.")
+@click.option("--from", "from_index", type=WholeNumber(0), help="List records, from this index on.")
+@click.option("--limit", type=WholeNumber(1), help=f"List at most so many records; {_SHOWN} unless told.")
 @_as_json
 @tells_the_operator
 def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, as_json: bool) -> None:
-    """Print what a log holds, or some of its records. The service may run meanwhile.
+    """Print what a log holds, or some of its records.
 
-    With --json, records come as one JSON object a line.
+    The service may run meanwhile. FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. With --json, records
+    come as one JSON object a line.
     """
     folder = folder or _default_folder()
     if from_index is None and limit is None:
@@ -80,14 +111,30 @@ def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, 
     print_table(table)
 
 
-@log_commands.command("check")
+@log_commands.command(
+    "check",
+    manual=Manual(
+        examples=(
+            ("After a crash of the machine, or when the service says so:", "hermes log check"),
+            ("For a script:", "hermes log check --json | jq .lost"),
+        ),
+        exits={
+            0: "No fault.",
+            1: "There are faults; stdout has them.",
+            2: "There is no log in that folder, another Hermes uses it, or a repair of it was interrupted.",
+        },
+        environment=_ENVIRONMENT,
+        see_also=("hermes log repair",),
+    ),
+)
 @_folder
 @_as_json
 @tells_the_operator
 def check_log(folder: Path | None, as_json: bool) -> None:
-    """Go through everything in a log, and say what is wrong and what a repair would do and lose. Changes nothing.
+    """Go through everything in a log, and say what is wrong.
 
-    The service must be stopped. Exit code 0: no fault; 1: faults.
+    Also says what a repair would do and lose, and changes nothing. FOLDER is `journal` in HERMES_DATA_DIR, unless
+    another is named. The service must be stopped.
     """
     folder = folder or _default_folder()
     with _locked(folder):
@@ -101,15 +148,32 @@ def check_log(folder: Path | None, as_json: bool) -> None:
     sys.exit(1 if found.faults else 0)
 
 
-@log_commands.command("repair")
+@log_commands.command(
+    "repair",
+    manual=Manual(
+        examples=(
+            ("See what would be lost, and decide:", "hermes log repair"),
+            ("Where nobody can answer:", "hermes log repair /var/lib/hermes/journal --yes"),
+        ),
+        exits={
+            0: "It is whole: repaired, or there was nothing to do.",
+            1: "It was left as it is, for the answer was no.",
+            2: "There is no log in that folder, or another Hermes uses it.",
+        },
+        environment=_ENVIRONMENT,
+        files={"hermes-data/journal/": "The damaged database is kept here too; delete it when nothing is missed."},
+        see_also=("hermes log check",),
+    ),
+)
 @_folder
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @tells_the_operator
 def repair_log(folder: Path | None, yes: bool) -> None:
-    """Write a damaged log anew, with everything that can be saved; the damaged one is kept beside it.
+    """Write a damaged log anew, with everything that can be saved.
 
-    The service must be stopped. Says first what would be lost, and asks. Records that are lost keep their place, so
-    that no sink takes others for them.
+    FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged log is kept beside it. The service must
+    be stopped. Says first what would be lost, and asks. Records that are lost keep their place, so that no sink takes
+    others for them.
     """
     folder = folder or _default_folder()
     with _locked(folder):

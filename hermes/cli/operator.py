@@ -1,4 +1,7 @@
-"""What the commands share: the settings of the environment, mistakes in one line, tables. Called by every command."""
+"""What the commands share: the settings of the environment, mistakes in one line, tables. Called by every command.
+
+What takes long to import is imported where it is used: help and completion need none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
 
+from hermes.cli.mistakes import one_line
 from hermes.config import Settings, read_settings
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
-from hermes.http.listen import open_tls_context
 from hermes.sink import ConfiguredSink, configure_sinks
-from hermes.world import check_world
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Column, Table
 
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,7 +35,7 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
             mistake = group
         while isinstance(mistake, BaseExceptionGroup):
             mistake = mistake.exceptions[0]
-        click.echo(f"hermes: {mistake}", err=True)
+        click.echo(f"hermes: {one_line(str(mistake))}", err=True)
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
         sys.exit(1 if isinstance(mistake, LogUnavailable | StaleWriter) else 2)
 
@@ -43,6 +47,9 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
 
     Raises `ConfigError` or `PluginError`.
     """
+    from hermes.http.listen import open_tls_context
+    from hermes.world import check_world
+
     settings = read_settings(os.environ)
     sinks = configure_sinks(settings.sink_names(), os.environ)
     for sink in sinks:
@@ -56,6 +63,8 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
 
 def make_table(*columns: Column | str) -> Table:
     """A table without lines. A column given by name alone is what one copies, so it is never cut."""
+    from rich.table import Column, Table
+
     return Table(
         *(Column(column, no_wrap=True) if isinstance(column, str) else column for column in columns),
         box=None,
@@ -65,7 +74,18 @@ def make_table(*columns: Column | str) -> Table:
 
 def print_table(table: Table) -> None:
     """Print it as it is: brackets in a value or in the name of an extra are no markup."""
-    Console(markup=False, highlight=False).print(table)
+    open_console(markup=False, highlight=False).print(table)
+
+
+def open_console(**options: Any) -> Console:
+    """A console of rich that leaves a reader that went away to ``program``, which ends every run alike."""
+    from rich.console import Console
+
+    class LoudConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return LoudConsole(**options)
 
 
 def printable(text: str) -> str:

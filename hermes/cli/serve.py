@@ -6,32 +6,62 @@ import faulthandler
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
 import trio
 
 from hermes import __version__
-from hermes.app import Running, serve
+from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.config import Address, Settings
 from hermes.logs import configure_logs, log_style
 from hermes.sink import ConfiguredSink
 
+if TYPE_CHECKING:
+    from hermes.app import Running
+
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
 _STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it
 
 
-@click.command("serve")
+_MANUAL = Manual(
+    examples=(
+        ("Keep events in a file of SQLite, with no server:", "SINKS=sqlite hermes serve"),
+        ("Keep them in Postgres:", "DB_DSN=postgresql://hermes@localhost/events hermes serve"),
+        ("Print them, a line of JSON each:", "SINKS=stdout hermes serve"),
+        ("Secrets out of files:", "DB_DSN_FILE=/run/secrets/dsn API_KEYS_FILE=/run/secrets/keys hermes serve"),
+        ("On another port, with HTTPS:", "HTTP_ADDR=:8443 TLS_CERT=cert.pem TLS_KEY=key.pem hermes serve"),
+    ),
+    exits={
+        0: "Everything that was accepted has its outcome in every sink; to stay in the journal is one.",
+        1: "Not so: the time was up, or a second signal came. The log says how many events, for each sink. Or the "
+        "journal's storage does not work.",
+        2: "A setting is wrong, or the journal is damaged. One line on stderr says which, and what to do.",
+    },
+    environment={
+        "HTTP_ADDR": "Where it listens; :8080 unless told.",
+        "ADMIN_ADDR": "The dashboard and the dead letters; 127.0.0.1:8081 unless told, off: none.",
+        "SINKS": "Comma list of sinks; postgres with a DB_DSN, else null, which keeps nothing.",
+        "DURABILITY": "What a 202 promises: disk (unless told), postgres or memory.",
+        "SHUTDOWN_TIMEOUT": "How long a stop may take; 30s unless told.",
+        "LOG_FORMAT": "console, json, or auto: console on a terminal alone.",
+    },
+    files={
+        "hermes-data/": "All that is kept on disk, readable for its owner alone; HERMES_DATA_DIR names another.",
+    },
+    see_also=("hermes config check", "hermes config explain", "hermes top", "hermes load"),
+)
+
+
+@click.command("serve", cls=ManualCommand, manual=_MANUAL)
 @tells_the_operator
 def serve_command() -> None:
     """Run the service until SIGTERM or SIGINT.
 
-    The first signal drains: what was accepted is delivered, within SHUTDOWN_TIMEOUT. A second one stops at once.
-
-    Exit code 0: everything accepted has its outcome in every sink. 1: not so, and the log says how much. 2: a setting
-    is wrong.
+    Takes events at POST /events and delivers them to every sink in SINKS. The first signal drains: what was accepted is
+    delivered, within SHUTDOWN_TIMEOUT. A second one stops at once. The log goes to stderr.
     """
     settings, sinks = configure()
     configure_logs(settings.log_level, settings.log_format)
@@ -39,6 +69,8 @@ def serve_command() -> None:
 
 
 async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> bool:
+    from hermes.app import serve  # the whole service, which the help of this command does without
+
     stop = trio.Event()
     clean = False
 

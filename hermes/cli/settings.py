@@ -1,29 +1,48 @@
-"""``hermes sinks`` and ``hermes config check``: what is installed, and what the environment says."""
+"""``hermes sinks`` and ``hermes config``: what is installed, what the environment says, and what a setting means."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import click
 import msgspec
-from rich.table import Column
 
+from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
 from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
+from hermes.cli.spelling import close_words, misspelt
+from hermes.cli.values import complete_settings
 from hermes.config import Settings, Variable, describe
 from hermes.errors import PluginError
 from hermes.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
 
-_MISSPELT = 0.85  # similarity, as difflib measures it, from which an undeclared variable is taken for a misspelling
+_OF_COMMANDS = ("HERMES_ADMIN_KEY",)
+"""Variables that only commands read, so they are no settings of the service."""
 
 
-@click.command("sinks")
+@click.command(
+    "sinks",
+    cls=ManualCommand,
+    manual=Manual(
+        examples=(
+            ("What is there:", "hermes sinks"),
+            ("Which of them lack a driver:", "hermes sinks --json | jq '.[] | select(.usable | not) | .summary'"),
+            ("Use two of them:", "SINKS=sqlite,stdout hermes serve"),
+        ),
+        exits={0: "Done.", 2: "Two installed packages provide a sink of the same name."},
+        environment={"SINKS": "The sinks to use, whatever is installed."},
+        see_also=("hermes config check", "hermes serve"),
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 @tells_the_operator
 def list_sinks(as_json: bool) -> None:
-    """List the sinks that are installed, with the variables they declare."""
+    """List the sinks that are installed, with their variables.
+
+    A sink that cannot be used says what to install. Sinks of other packages are found by their entry points, in the
+    group hermes.sinks.
+    """
     rows = []
     for name, point in sorted(installed_sinks().items()):
         row: dict[str, Any] = {"name": name, "package": point.dist.name if point.dist else "", "usable": True}
@@ -38,6 +57,8 @@ def list_sinks(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(rows))
         return
+    from rich.table import Column
+
     table = make_table("sink", "package", Column("what it does", ratio=1), "its settings")
     for row in rows:
         table.add_row(row["name"], row["package"], row["summary"], "\n".join(row["variables"]))
@@ -46,20 +67,47 @@ def list_sinks(as_json: bool) -> None:
     click.echo(f"\nEvery sink also takes {common}.")
 
 
-@click.group()
+@click.group(
+    cls=ManualGroup,
+    manual=Manual(
+        examples=(
+            ("Is the environment all right, and what would run?", "hermes config check"),
+            ("What is this setting?", "hermes config explain BACKPRESSURE_MODE"),
+        ),
+        exits={0: "Done.", 2: "A setting is wrong, or there is none of that name. One line on stderr says which."},
+        see_also=("hermes serve", "hermes sinks"),
+    ),
+)
 def config() -> None:
-    """Look at the settings."""
+    """Check the settings, or have one explained.
+
+    Settings are variables of the environment. Any may be given as NAME_FILE, the path of a file that holds the value.
+    Durations are written 100ms, 30s or 1m30s, sizes 64KiB or 10MiB.
+    """
 
 
-@config.command("check")
+@config.command(
+    "check",
+    manual=Manual(
+        examples=(
+            ("Before a start:", "hermes config check"),
+            ("With other settings than those of this shell:", "SINKS=sqlite QUEUE_SIZE=5000 hermes config check"),
+            ("One value, for a script:", "hermes config check --json | jq -r .HTTP_ADDR"),
+        ),
+        exits={0: "`hermes serve` would begin to start.", 2: "It would not. One line on stderr says what to mend."},
+        see_also=("hermes config explain", "hermes serve"),
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 @tells_the_operator
 def check_config(as_json: bool) -> None:
     """Validate the environment and print what `hermes serve` would run.
 
-    Exit code 2 where it would not start for what the settings say. Neither the address nor what a sink connects to is
-    tried. A variable that looks like a misspelt setting is a warning on stderr.
+    Neither the address nor what a sink connects to is tried. A variable that looks like a misspelt setting is a warning
+    on stderr. Secrets are hidden.
     """
+    from rich.table import Column
+
     settings, sinks = configure()
     rows = _values(Settings, settings, "")
     for sink in sinks:
@@ -78,13 +126,48 @@ def check_config(as_json: bool) -> None:
     click.echo(f" and deliver to {', '.join(settings.sink_names())}.")
 
 
+@config.command(
+    "explain",
+    manual=Manual(
+        examples=(
+            ("One setting:", "hermes config explain DURABILITY"),
+            ("Those that have to do with the journal:", "hermes config explain DURABILITY JOURNAL_MAX_BYTES"),
+            ("All of them:", "hermes config explain | less"),
+        ),
+        exits={0: "Done.", 2: "There is no setting of that name."},
+        see_also=("hermes config check", "hermes sinks"),
+    ),
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_settings)
+@tells_the_operator
+def explain_settings(names: tuple[str, ...]) -> None:
+    """Say what a setting means, what it takes, and its default.
+
+    NAME is that of the variable. Without one: all of them. Those of a sink are in the documentation of the sink;
+    `hermes sinks` has their names.
+    """
+    variables = {variable.name: variable for variable in describe(Settings)}
+    for name in names:
+        if name.upper() not in variables:
+            close = misspelt(name, variables) or next(iter(close_words(name, variables)), None)
+            mend = f"did you mean {close}?" if close else "`hermes config explain` has all of them"
+            raise click.UsageError(f"there is no setting {name}: {mend}", None)
+    shown = [variables[name.upper()] for name in names] or list(variables.values())
+    for number, variable in enumerate(shown):
+        default = variable.default_words or variable.default_text or "empty"
+        click.echo("\n" * bool(number) + click.style(variable.name, bold=True))
+        for label, text in (("means", variable.description), ("takes", variable.accepts), ("default", default)):
+            wrapped = click.formatting.wrap_text(text.replace("`", ""), WIDTH, f"  {label:8} ", " " * 11)
+            click.echo(wrapped)
+
+
 def _warn_of_misspellings(declared: Iterable[str]) -> None:
     """The environment is full of what is not ours, so a name that is almost a setting's is no error."""
     names = [each for name in declared for each in (name, f"{name}_FILE")]
-    for name in sorted(set(os.environ).difference(names)):
+    for name in sorted(set(os.environ).difference(names, _OF_COMMANDS)):
         # What begins with SINK_ is declared, refused before, or that of a sink which is not in use.
-        if not name.startswith("SINK_") and (close := get_close_matches(name.upper(), names, 1, _MISSPELT)):
-            click.echo(f"hermes: {name} is no setting, so it has no effect: did you mean {close[0]}?", err=True)
+        if not name.startswith("SINK_") and (meant := misspelt(name, names)) is not None:
+            click.echo(f"hermes: {name} is no setting, so it has no effect: did you mean {meant}?", err=True)
 
 
 def _values(

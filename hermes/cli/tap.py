@@ -11,8 +11,10 @@ from contextlib import suppress
 import click
 import msgspec
 
-from hermes.cli.client import AdminClient, Unreachable, with_client
+from hermes.cli.client import CLIENT_ENVIRONMENT, CLIENT_EXITS, AdminClient, Unreachable, with_client
+from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import printable, tells_the_operator
+from hermes.cli.values import WholeNumber, complete_types
 from hermes.dead_letters.notation import format_time
 from hermes.event import Event
 
@@ -29,13 +31,33 @@ def _sample(_context: click.Context, _parameter: click.Parameter, sample: float)
     return sample
 
 
-@click.command("tap")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
+@click.command(
+    "tap",
+    cls=ManualCommand,
+    manual=Manual(
+        examples=(
+            ("Ten events of a type:", "hermes tap --type song_played --limit 10"),
+            ("What one user does:", "hermes tap --user user-123 --json | jq .payload"),
+            ("One in a thousand, of a busy Hermes:", "hermes tap --sample 0.001 --url http://10.0.0.7:8081"),
+        ),
+        exits=CLIENT_EXITS,
+        environment=CLIENT_ENVIRONMENT,
+        see_also=("hermes top", "hermes dlq list"),
+    ),
+)
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_types,
+    help="Only events of this type; may be repeated.",
+)
 @click.option("--user", metavar="USER", help="Only events of this user.")
 @click.option(
     "--sample", type=float, default=1.0, callback=_sample, metavar="PART", help="Only this part of them, such as 0.01."
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="End after so many events.")
+@click.option("--limit", type=WholeNumber(1), metavar="N", help="End after so many events.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the event was sent.")
 @tells_the_operator
 @with_client
@@ -47,12 +69,6 @@ def tap(
     A sample is chosen by the events' ids: it has the same events wherever it is taken, and a larger one has all of a
     smaller one. Events that come faster than they can be shown are skipped, and counted on stderr; the service never
     waits for a tap.
-
-    \b
-    Examples:
-      hermes tap --type song_played --limit 10
-      hermes tap --user user-123 --json | jq .payload
-      hermes tap --sample 0.001 --url http://10.0.0.7:8081
     """
     parameters = {"type": ",".join(types), "user": user or "", "sample": f"{sample:.17g}"}
     with suppress(KeyboardInterrupt):

@@ -16,7 +16,16 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from hermes.cli.client import AdminClient, Lost, Unreachable, parse_status, with_client
+from hermes.cli.client import (
+    CLIENT_ENVIRONMENT,
+    CLIENT_EXITS,
+    AdminClient,
+    Lost,
+    Unreachable,
+    parse_status,
+    with_client,
+)
+from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import printable, tells_the_operator
 from hermes.engine.status import ServiceStatus, SinkStatus
 
@@ -29,19 +38,29 @@ _BREAKERS = {"closed": ("●", "green"), "half_open": ("◐", "yellow"), "open":
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-@click.command("top")
+@click.command(
+    "top",
+    cls=ManualCommand,
+    manual=Manual(
+        examples=(
+            ("The Hermes of this machine:", "hermes top"),
+            ("Once, of another:", "hermes top --once --url http://10.0.0.7:8081"),
+            ("For a script:", "hermes top --json | jq '.sinks[] | {name, lag}'"),
+        ),
+        exits=CLIENT_EXITS,
+        environment=CLIENT_ENVIRONMENT,
+        see_also=("hermes tap", "hermes dlq list", "hermes config explain"),
+    ),
+)
 @click.option("--once", is_flag=True, help="Show how it is now, and end; so it is where there is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object, and end.")
 @tells_the_operator
 @with_client
 def top(client: AdminClient, once: bool, as_json: bool) -> None:
-    """Watch a running Hermes: rates, queue, sinks and what they lag behind, until Ctrl-C.
+    """Watch a running Hermes: rates, queue, sinks and their lag.
 
-    \b
-    Examples:
-      hermes top
-      hermes top --once --url http://10.0.0.7:8081
-      hermes top --json | jq '.sinks[] | {name, lag}'
+    The screen is drawn every second, until Ctrl-C. A service that stops is waited for. It shows what the dashboard at
+    ADMIN_ADDR does.
     """
     if as_json:
         data = client.raw_status()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hermes.errors import HermesError
-from hermes.load.payload import DEFAULT_PAYLOAD_BYTES, DEFAULT_TYPES, Bodies
+from hermes.load.payload import DEFAULT_PAYLOAD_BYTES, DEFAULT_TYPES, Bodies, check_body
 
 DEFAULT_URL = "http://127.0.0.1:8080/events"
 DEFAULT_DURATION = 10.0
@@ -77,6 +77,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in self.headers:
             _check_header(name, value)
         parse_url(self.url)
+        try:
+            check_body(self.events, self.payload_bytes, self.types)
+        except ValueError as error:
+            raise LoadError(str(error)) from error
 
     @property
     def target(self) -> Target:
@@ -86,17 +90,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def requests(self) -> Bodies:
         """An endless iterator of requests, head and body, ready to be sent."""
         head = self._head()
-        try:
-            return Bodies(
-                self.events,
-                payload_bytes=self.payload_bytes,
-                types=self.types,
-                unique_ids=self.unique_ids,
-                gzip_level=GZIP_LEVEL if self.gzip else None,
-                frame=lambda body: head % len(body) + body,
-            )
-        except ValueError as error:
-            raise LoadError(str(error)) from error
+        return Bodies(
+            self.events,
+            payload_bytes=self.payload_bytes,
+            types=self.types,
+            unique_ids=self.unique_ids,
+            gzip_level=GZIP_LEVEL if self.gzip else None,
+            frame=lambda body: head % len(body) + body,
+        )
 
     def _head(self) -> bytes:
         """The bytes before a body, with one ``%d`` for its length."""

@@ -58,7 +58,7 @@ class Bodies(Iterator[bytes]):
         now: float | None = None,
         seed: int = 0,
     ) -> None:
-        _check(events, payload_bytes, types)
+        check_body(events, payload_bytes, types)
         self.events = events
         self.content_type = "application/json" if events == 1 else "application/x-ndjson"
         self.content_encoding = None if gzip_level is None else "gzip"
@@ -126,7 +126,8 @@ def _payload(size: int, choose: random.Random) -> bytes:
     return b'{"d":"%b"}' % filler[: size - 8].ljust(size - 8, b"0")
 
 
-def _check(events: int, payload_bytes: int, types: Sequence[str]) -> None:
+def check_body(events: int, payload_bytes: int, types: Sequence[str]) -> None:
+    """Raises ValueError for a body that cannot be made, or would be too large."""
     if events < 1:
         raise ValueError(f"a body holds at least 1 event, not {events}")
     if payload_bytes < 2:

@@ -26,7 +26,7 @@ def delivered(program: Program) -> int:
 
 def rate(program: Program) -> float:
     """Events a second that the healthy sink has stored while as many were posted as were taken."""
-    command = [sys.executable, "-m", "hermes.load.command", "--url", f"{program.url}/events", "--json", "--quiet"]
+    command = [sys.executable, "-m", "hermes", "load", "--url", f"{program.url}/events", "--json", "--quiet"]
     command += ["--duration", "500ms", "--events", "100", "--connections", "8"]
     before, began = delivered(program), time.monotonic()
     finished = subprocess.run(command, capture_output=True, timeout=30, check=True)

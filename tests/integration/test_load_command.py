@@ -18,7 +18,7 @@ from tests.load.server import open_server
 
 async def run_command(*arguments: str, stop_with: signal.Signals | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run the command to its end; with a signal, send that once its first line of progress has come."""
-    command = [sys.executable, "-m", "hermes.load.command", *arguments]
+    command = [sys.executable, "-m", "hermes", "load", *arguments]
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             process: trio.Process = await nursery.start(
@@ -77,7 +77,7 @@ async def test_nobody_listening_is_one_line_and_status_1() -> None:
     done = await run_command("--url", url)
     assert done.returncode == 1
     assert done.stdout == b""
-    assert done.stderr.startswith(b"Error: cannot connect to http://127.0.0.1:")
+    assert done.stderr.startswith(b"hermes: cannot connect to http://127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -86,13 +86,24 @@ async def test_a_server_that_never_answers_makes_status_1() -> None:
         done = await run_command("--url", server.url, "--total", "3", "--quiet", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["errors"] == {"malformed": 3}
+    assert done.stderr.startswith(b"hermes: no request was answered (3 malformed): is a Hermes at this --url")
+
+
+async def test_a_server_that_refuses_makes_status_1_and_a_line_that_says_why() -> None:
+    async with open_server(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as server:
+        done = await run_command("--url", server.url, "--total", "3", "--quiet", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["codes"] == {"401": 3}
+    assert done.stderr == (
+        b"hermes: 3 of 3 requests were refused: 3 with 401; give one of its API_KEYS with --header 'X-API-Key: ...'\n"
+    )
 
 
 async def test_on_a_terminal_the_display_is_live() -> None:
     terminal, end = pty.openpty()
     try:
         async with open_server() as server:
-            command = [sys.executable, "-m", "hermes.load.command", "--url", server.url, "--duration", "1s"]
+            command = [sys.executable, "-m", "hermes", "load", "--url", server.url, "--duration", "1s"]
             environment = {**os.environ, "TERM": "xterm"}
             with trio.fail_after(30):
                 done = await trio.run_process(command, stderr=end, capture_stdout=True, env=environment)

@@ -3,34 +3,83 @@
 from __future__ import annotations
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from hermes.load.command import load
+from hermes.cli import main
+from hermes.cli.load import find_failure
+from hermes.load.tally import Latency, Summary
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["load", *arguments])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("arguments", "message"),
     [
-        (["--url", "https://localhost/events"], 1, "Error: --url: https is not supported"),
-        (["--header", "nothing"], 1, "Error: --header 'nothing' is not of the form"),
-        (["--connections", "0"], 1, "Error: --connections must be between 1 and 10000, not 0"),
-        (["--events", "0"], 1, "Error: a body holds at least 1 event"),
-        (["--duration", "soon"], 2, "write it as 500ms, 30s or 1m30s"),
-        (["--duration", "0s"], 1, "Error: --duration must be between"),
-        (["--rate", "fast"], 2, "'fast' is not a valid float"),
+        (["--url", "https://localhost/events"], "load: --url: https is not supported"),
+        (["--header", "nothing"], "load: --header 'nothing' is not of the form"),
+        (["--connections", "0"], "load: --connections: '0': expected a whole number, at least 1"),
+        (["--connections", "10001"], "load: --connections must be between 1 and 10000, not 10001"),
+        (["--events", "0"], "load: --events: '0': expected a whole number, at least 1"),
+        (["--payload-bytes", "1"], "load: a payload is a JSON object of at least 2 bytes, not 1"),
+        (["--type", 'a"b'], "load: event type 'a\"b' is not plain ASCII"),
+        (["--duration", "soon"], "load: --duration: 'soon': expected a duration such as 500ms, 30s or 1m30s"),
+        (["--duration", "0s"], "load: --duration must be between"),
+        (["--rate", "fast"], "load: --rate: 'fast': expected a number of requests a second"),
     ],
 )
-def test_a_wrong_argument_ends_with_one_line_that_says_what_is_wrong(
-    arguments: list[str], status: int, message: str
-) -> None:
-    result = CliRunner().invoke(load, arguments)
-    assert result.exit_code == status
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
+def test_a_wrong_argument_is_exit_code_2_and_one_line(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"hermes: {message}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_the_help_says_how_latency_is_counted() -> None:
-    text = " ".join(CliRunner().invoke(load, ["--help"]).stdout.split())
+    text = " ".join(run("--help").stdout.split())
     assert "latency counts from the moment a request was due" in text
     assert "coordinated omission" in text
+
+
+def summary(codes: dict[str, int], errors: dict[str, int] | None = None) -> Summary:
+    taken = sum(count for code, count in codes.items() if code.startswith("2"))
+    answered = sum(codes.values())
+    return Summary(
+        elapsed=1.0,
+        requests=answered,
+        events=taken,
+        requests_per_second=answered,
+        events_per_second=taken,
+        codes=codes,
+        errors=errors or {},
+        lost=0,
+        unsent=0,
+        latency=Latency(0, 0, 0, 0, 0),
+        bytes_sent=0,
+        bytes_received=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("codes", "errors", "words"),
+    [
+        ({"202": 9}, {}, None),
+        ({"202": 9, "503": 1}, {}, None),
+        ({"202": 1, "429": 9}, {}, None),
+        ({"202": 9}, {"reset": 1}, None),
+        ({"503": 9}, {}, "no event was taken: all 9 answers say that the server is full"),
+        ({"202": 9, "400": 1}, {}, "1 of 10 requests were refused: 1 with 400; are these --type in its EVENT_TYPES?"),
+        ({"401": 1, "500": 2}, {}, "3 of 3 requests were refused: 1 with 401, 2 with 500; give one of its API_KEYS"),
+        ({"202": 9, "500": 1}, {}, "1 of 10 requests were refused: 1 with 500"),
+        ({"404": 1}, {}, "1 of 1 requests were refused: 1 with 404; is that the path of --url?"),
+        ({}, {"timeout": 4}, "no request was answered (4 timeout): is a Hermes at this --url"),
+        ({}, {}, "no request was answered: "),
+    ],
+    ids=repr,
+)
+def test_a_run_is_a_failure_where_nothing_was_taken_or_some_was_refused(
+    codes: dict[str, int], errors: dict[str, int], words: str | None
+) -> None:
+    failure = find_failure(summary(codes, errors))
+    assert failure is None if words is None else failure is not None and failure.startswith(words)

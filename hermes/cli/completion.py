@@ -1,0 +1,51 @@
+"""``hermes completion SHELL``: the script that lets a shell complete commands, options and their values.
+
+The script asks ``hermes`` itself for every completion, so it does not go out of date. click writes it and answers it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
+
+from hermes.cli.manual import Manual, ManualCommand
+from hermes.cli.program import COMPLETE_VARIABLE
+
+_SHELLS = {
+    "bash": (BashComplete, "~/.local/share/bash-completion/completions/hermes"),
+    "zsh": (ZshComplete, "a folder of $fpath, as _hermes"),
+    "fish": (FishComplete, "~/.config/fish/completions/hermes.fish"),
+}
+
+
+@click.command(
+    "completion",
+    cls=ManualCommand,
+    manual=Manual(
+        examples=(
+            ("Complete in this bash, from now on until it ends:", "source <(hermes completion bash)"),
+            (
+                "In every bash to come:",
+                "hermes completion bash > ~/.local/share/bash-completion/completions/hermes",
+            ),
+            ("In every zsh to come, where ~/.zfunc is in $fpath:", "hermes completion zsh > ~/.zfunc/_hermes"),
+            ("In every fish to come:", "hermes completion fish > ~/.config/fish/completions/hermes.fish"),
+        ),
+        exits={0: "Done.", 2: "It is none of these shells."},
+        see_also=("hermes help",),
+    ),
+)
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands in a shell.
+
+    SHELL is bash (4.4 or later), zsh or fish. The script goes to stdout; on a terminal, a line on stderr says where to
+    keep it. It completes commands, options, sinks, event types and the names of settings.
+    """
+    write, place = _SHELLS[shell]
+    click.echo(write(ctx.find_root().command, {}, "hermes", COMPLETE_VARIABLE).source(), nl=False)
+    if sys.stdout.isatty():
+        click.echo(f"hermes: keep this in {place}; `hermes completion --help` has the commands", err=True)

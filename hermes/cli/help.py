@@ -1,0 +1,50 @@
+"""``hermes help COMMAND``: the same page as ``hermes COMMAND --help``."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from hermes.cli.manual import Manual, ManualCommand
+
+
+def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    root = ctx.find_root()
+    command: click.Command | None = root.command
+    for word in ctx.params.get("command") or ():
+        command = command.get_command(root, word) if isinstance(command, click.Group) else None
+    if not isinstance(command, click.Group) or incomplete.startswith("-"):
+        return []
+    return [item for item in command.shell_complete(root, incomplete) if not item.value.startswith("-")]
+
+
+@click.command(
+    "help",
+    cls=ManualCommand,
+    manual=Manual(
+        examples=(
+            ("All commands:", "hermes help"),
+            ("One of them:", "hermes help dlq replay"),
+            ("Page by page:", "hermes help load | less"),
+        ),
+        exits={0: "Done.", 2: "There is no such command."},
+        see_also=("hermes completion",),
+    ),
+)
+@click.argument("command", nargs=-1, metavar="[COMMAND]...", shell_complete=_complete)
+@click.pass_context
+def help_command(ctx: click.Context, command: tuple[str, ...]) -> None:
+    """Show the page of a command.
+
+    Without a COMMAND: that of hermes itself.
+    """
+    ctx = ctx.find_root()
+    for word in command:
+        group = ctx.command
+        if not isinstance(group, click.Group):
+            raise click.UsageError(f"it has no commands under it, so no {word!r}", ctx)
+        found = group.get_command(ctx, word)
+        if found is None:
+            raise click.exceptions.NoSuchCommand(word, ctx=ctx)
+        ctx = found.make_context(word, [], parent=ctx, resilient_parsing=True)
+    click.echo(ctx.get_help(), color=ctx.color)

@@ -1,0 +1,117 @@
+"""The help of a command as a page of a manual: its sections, in their order, at 80 columns.
+
+Invariant: what is read is also what is checked. A page is made of the command's docstring (its first paragraph is the
+summary), its options, and a `Manual` that a test walks: every command has examples that parse, and exit codes. Bold
+headings appear on a terminal alone, and not where NO_COLOR is set. Every file of a command uses these classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import cleandoc
+from textwrap import indent
+from typing import Any
+
+import click
+
+WIDTH = 80
+_TERM_WIDTH = 28  # of what stands left in a list, options for the most part
+
+
+@dataclass(frozen=True)
+class Manual:
+    """What a page says beside the docstring and the options.
+
+    ``examples``: what one wants and what to type. ``exits``: each exit code and when it comes. ``environment`` and
+    ``files``: names with their meaning. ``see_also``: commands, or places in the documentation.
+    """
+
+    examples: Sequence[tuple[str, str]]
+    exits: Mapping[int, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    see_also: Sequence[str] = ()
+
+
+class _Formatter(click.HelpFormatter):
+    def write_heading(self, heading: str) -> None:
+        self.write(click.style(heading, bold=True) + "\n")
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if os.environ.get("NO_COLOR"):
+            self.color = False
+
+
+def write_list(formatter: click.HelpFormatter, heading: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Write a section of terms and their meaning; none where there are no rows."""
+    rows = list(rows)
+    if rows:
+        with formatter.section(heading):
+            formatter.write_dl(rows, col_max=_TERM_WIDTH)
+
+
+class ManualCommand(click.Command):
+    """A command whose help is a page of a manual."""
+
+    context_class = _Context
+
+    def __init__(self, *args: Any, manual: Manual, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.manual = manual
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line: the first paragraph of the docstring."""
+        return " ".join(cleandoc(self.help or "").partition("\n\n")[0].split())
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the page."""
+        manual = self.manual
+        with formatter.section("NAME"):
+            formatter.write_text(f"{ctx.command_path} - {self.summary}")
+        with formatter.section("SYNOPSIS"):
+            formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), prefix="  ")
+        if description := cleandoc(self.help or "").partition("\n\n")[2]:
+            with formatter.section("DESCRIPTION"):
+                formatter.write_text(description)
+        self.write_commands(formatter)
+        records = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
+        write_list(formatter, "OPTIONS", filter(None, records))
+        write_list(formatter, "ENVIRONMENT", manual.environment.items())
+        write_list(formatter, "FILES", manual.files.items())
+        with formatter.section("EXAMPLES"):
+            for purpose, line in manual.examples:
+                formatter.write_text(purpose)
+                formatter.write(indent(line, " " * 6) + "\n")
+        write_list(formatter, "EXIT STATUS", ((str(code), words) for code, words in sorted(manual.exits.items())))
+        if manual.see_also:
+            with formatter.section("SEE ALSO"):
+                formatter.write_text(", ".join(manual.see_also))
+
+    def write_commands(self, formatter: click.HelpFormatter) -> None:
+        """The commands under this one; there are none."""
+
+
+class ManualGroup(ManualCommand, click.Group):
+    """A group of commands whose help is a page of a manual."""
+
+    command_class = ManualCommand
+
+    def write_commands(self, formatter: click.HelpFormatter) -> None:
+        """The commands of the group, in the order in which they were declared, each with its summary."""
+        write_list(formatter, "COMMANDS", ((name, command.summary) for name, command in self.pages()))
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names in the order in which they were declared, which goes from the harmless to the grave."""
+        return list(self.commands)
+
+    def pages(self) -> Iterable[tuple[str, ManualCommand]]:
+        """Every command of the group that has a page, by its name."""
+        return ((name, command) for name, command in self.commands.items() if isinstance(command, ManualCommand))

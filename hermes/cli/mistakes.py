@@ -1,0 +1,91 @@
+"""What is said about a wrong command line: one line, with the mend.
+
+Pure. click finds the mistake; this says it in our words, names what may have been meant, and where nothing is close,
+the help that would tell, or an example. Called by ``program``.
+"""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from hermes.cli.manual import ManualCommand
+from hermes.cli.spelling import close_words
+
+
+def explain(error: click.ClickException) -> str:
+    """The mistake and its mend, on one line, without the ``hermes:`` before it."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is None:
+        return one_line(error.format_message())
+    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(ctx.command, click.Group):
+        return _no_such_command(error.command_name, ctx, ctx.command)
+    path = ctx.command_path.partition(" ")[2]
+    return one_line(f"{path}: {_in_our_words(error, ctx)}" if path else _in_our_words(error, ctx))
+
+
+def one_line(text: str) -> str:
+    """The text with every run of white space, line breaks among it, as one space."""
+    return " ".join(text.split())
+
+
+def _no_such_command(name: str, ctx: click.Context, group: click.Group) -> str:
+    before = "".join(f"{part} " for part in ctx.command_path.split()[1:])
+    close = close_words(name, group.list_commands(ctx)) or _one_level_down(name, ctx, group)
+    if close:
+        mend = f"did you mean {' or '.join(before + other for other in close)}?"
+    else:
+        mend = f"`{ctx.command_path} --help` lists the commands"
+    return f"no such command {before + name!r}: {mend}"
+
+
+def _one_level_down(name: str, ctx: click.Context, group: click.Group) -> list[str]:
+    """Commands of that very name in the groups of this group: ``replay`` for ``dlq replay``."""
+    below = ((path, group.get_command(ctx, path)) for path in group.list_commands(ctx))
+    return [f"{path} {name}" for path, other in below if isinstance(other, click.Group) and name in other.commands]
+
+
+def _in_our_words(error: click.ClickException, ctx: click.Context) -> str:
+    help_line = f"`{ctx.command_path} --help`"
+    match error:
+        case click.exceptions.NoSuchOption():
+            options = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts]
+            close = close_words(error.option_name, filter(_is_long, options)) if _is_long(error.option_name) else []
+            mend = f"did you mean {' or '.join(close)}?" if close else f"{help_line} lists the options"
+            return f"no such option {error.option_name}: {mend}"
+        case click.exceptions.MissingParameter(param=click.Parameter() as parameter):
+            return f"{_hint(parameter)} is missing: {_example(ctx) or help_line + ' says what it is'}"
+        case click.exceptions.BadParameter(param=click.Parameter() as parameter):
+            return f"{_hint(parameter)}: {_without_stop(error.message)}"
+        case click.exceptions.BadOptionUsage():
+            return f"{error.option_name}: {_bad_usage(error.message)}"
+        case _:
+            if extra := re.search(r"unexpected extra arguments? \((.*)\)", error.message):
+                return f"it takes no {extra[1]!r}: {help_line} says what it takes"
+            return _without_stop(error.format_message())
+
+
+def _is_long(option: str) -> bool:
+    return option.startswith("--")
+
+
+def _hint(parameter: click.Parameter) -> str:
+    """An option by its longest name, an argument by what stands for it in the help."""
+    return parameter.human_readable_name if isinstance(parameter, click.Argument) else max(parameter.opts, key=len)
+
+
+def _example(ctx: click.Context) -> str:
+    if isinstance(ctx.command, ManualCommand):
+        return f"for example `{ctx.command.manual.examples[0][1]}`"
+    return ""
+
+
+def _bad_usage(message: str) -> str:
+    if "requires" in message:
+        return "a value is missing after it"
+    return "it takes no value" if "does not take" in message else _without_stop(message)
+
+
+def _without_stop(message: str) -> str:
+    return message.removesuffix(".")

@@ -1,0 +1,87 @@
+"""What options take: how their text is read, how it is refused, and how a shell completes it.
+
+Invariant: a refusal shows the value and says what is expected, as those of the settings do. A completion never fails
+and never connects anywhere: what the environment cannot tell is not offered. Shared by the commands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from hermes.config import Settings, Variable, describe, lookup
+from hermes.errors import ConfigError
+from hermes.sink import ENTRY_POINT_GROUP
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
+
+
+class WholeNumber(click.ParamType[int]):
+    """A whole number between two bounds, both among them."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Fails with what is expected."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = self._least - 1
+        if number < self._least or (self._most is not None and number > self._most):
+            most = "" if self._most is None else f" and at most {self._most}"
+            self.fail(f"{value!r}: expected a whole number, at least {self._least}{most}", param, ctx)
+        return number
+
+
+def setting(field: str) -> Any:
+    """The value of one setting of the service, whatever may be wrong with the others. Raises `ConfigError`."""
+    (variable,) = (variable for variable in describe(Settings) if variable.field == field)
+    text = lookup(os.environ, variable.name)
+    return variable.default if text is None else variable.read(text)
+
+
+def complete_sinks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The names of the sinks that SINKS names or that are installed."""
+    installed = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return _matching(
+        {**dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), **dict.fromkeys(installed, "")}, incomplete
+    )
+
+
+def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The event types that EVENT_TYPES names."""
+    return _matching({name: "" for name in _setting_or("event_types", ()) if name != "*"}, incomplete)
+
+
+def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The variables of the service, in any case."""
+    return _matching({variable.name: _brief(variable) for variable in _variables()}, incomplete.upper())
+
+
+def _variables() -> Iterator[Variable]:
+    return describe(Settings)
+
+
+def _brief(variable: Variable) -> str:
+    return variable.description.partition(";")[0].replace("`", "")
+
+
+def _setting_or(field: str, otherwise: Any) -> Any:
+    try:
+        return setting(field)
+    except ConfigError:
+        return otherwise
+
+
+def _matching(names: dict[str, str], incomplete: str) -> list[CompletionItem[str]]:
+    return [
+        CompletionItem(name, help=words or None) for name, words in sorted(names.items()) if name.startswith(incomplete)
+    ]
