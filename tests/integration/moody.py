@@ -11,11 +11,10 @@ from pathlib import Path
 
 from tests.config.distributions import install
 
-_SOURCE = '''
+_SOURCE = """
+    import json
     from contextlib import asynccontextmanager
     from pathlib import Path
-
-    import msgspec
 
     from hermes import BatchRejected, SinkUnavailable
     from hermes.sink import NoSettings, SinkPlugin
@@ -27,7 +26,7 @@ _SOURCE = '''
         async def write(self, batch):
             if Path("down").exists():
                 raise SinkUnavailable(Path("down").read_text())
-            payloads = [msgspec.json.decode(event.payload) for event in batch]
+            payloads = [json.loads(bytes(event.payload)) for event in batch]
             refused = {n: payload["refuse"] for n, payload in enumerate(payloads) if "refuse" in payload}
             if refused and not Path("mended").exists():
                 raise BatchRejected(refused)
@@ -37,7 +36,7 @@ _SOURCE = '''
         yield Moody()
 
     plugin = SinkPlugin(open_moody, NoSettings, summary="as the test wants it")
-'''
+"""
 
 
 class Mood:
@@ -46,17 +45,26 @@ class Mood:
     def __init__(self, folder: Path) -> None:
         self.environ = {"SINKS": "moody", "PYTHONPATH": str(folder / "plugins")}
         """What the program has to be started with."""
-        self._folder = folder
+        self._down, self._mended = folder / "down", folder / "mended"
         install(folder / "plugins", "moody-sink", {"moody": "moody_sink:plugin"}, {"moody_sink": _SOURCE})
+
+    @property
+    def is_down(self) -> bool:
+        return self._down.exists()
 
     def go_down(self, words: str) -> None:
         """Every write fails from now on, with these words."""
-        self._folder.joinpath("down").write_text(words)
+        self._down.write_text(words)
 
     def come_back(self) -> None:
         """End `go_down`."""
-        self._folder.joinpath("down").unlink()
+        self._down.unlink(missing_ok=True)
 
     def mend(self) -> None:
-        """Nothing is refused any more."""
-        self._folder.joinpath("mended").touch()
+        """Nothing is refused any more, until `reset`."""
+        self._mended.touch()
+
+    def reset(self) -> None:
+        """As it was at first."""
+        self.come_back()
+        self._mended.unlink(missing_ok=True)

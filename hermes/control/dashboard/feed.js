@@ -6,6 +6,7 @@ const KEY = "hermes-admin-key";
 const SILENCE = 5000; // milliseconds without a word after which the connection counts as lost
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
+const LOST = "The connection to Hermes is lost.";
 
 /** What the service says it cannot do, in its own words. */
 export class Refused extends Error {}
@@ -64,11 +65,12 @@ export function watch(hear, tell) {
   let hurry = () => {};
   const loop = async () => {
     let pause = FIRST_PAUSE;
+    let words = LOST; // stays what it was while nobody answers: that Hermes was stopped is still why
     for (;;) {
-      let words = "The connection to Hermes is lost.";
       try {
         words = await follow((status) => {
           pause = FIRST_PAUSE;
+          words = LOST;
           tell("live");
           hear(status);
         });
@@ -107,7 +109,7 @@ async function follow(hear) {
     for (;;) {
       expect();
       const { value, done } = await reader.read();
-      if (done) return "The connection to Hermes is lost.";
+      if (done) return LOST;
       text += value;
       for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
         const fields = parse(text.slice(0, end));
