@@ -2,7 +2,7 @@
 #
 #   docker build -t hermes .  &&  docker run --rm -p 8080:8080 -v hermes-data:/var/lib/hermes -e SINKS=sqlite hermes
 #
-# Sinks whose drivers are extras of pyproject.toml: docker build --build-arg EXTRAS=postgres,kafka .
+# It has the extras postgres and otlp. For sinks with other drivers: docker build --build-arg EXTRAS=postgres,otlp,kafka .
 
 FROM python:3.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -14,7 +14,7 @@ RUN python -m venv --without-pip /opt/hermes
 
 # The dependencies are a layer of their own: a change in Hermes does not install them again.
 COPY pyproject.toml constraints.txt ./
-ARG EXTRAS=postgres
+ARG EXTRAS=postgres,otlp
 RUN python -c 'import os, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = [p["optional-dependencies"][extra] for extra in os.environ["EXTRAS"].split(",") if extra]; \
 print(*p["dependencies"], *sum(extras, []), sep="\n")' > requirements.txt \

@@ -121,7 +121,9 @@ EVERYTHING: list[dict[str, Any]] = [
 """Values that between them set everything that can be set, to something other than its default."""
 
 
+_CASES = OPTIONS | {f"recipe {name}": yaml.safe_load(path.read_text()) for name, path in RECIPES.items()}
+
+
 def cases() -> dict[str, dict[str, Any]]:
     """All of them by name, fresh."""
-    recipes = {f"recipe {name}": yaml.safe_load(path.read_text()) for name, path in RECIPES.items()}
-    return copy.deepcopy(OPTIONS) | recipes
+    return copy.deepcopy(_CASES)

@@ -33,10 +33,14 @@ class Helm:
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child
+        self._rendered: dict[str, dict[str, str]] = {}
 
     def render(self, values: dict[str, Any] | None = None, name: str = "demo") -> Manifests:
         """Everything that an installation in the namespace ``events`` would make. Raises `Refused`."""
-        return Manifests(self._ask({"do": "render", "values": values or {}, "name": name}))
+        key = json.dumps([values or {}, name])
+        if key not in self._rendered:
+            self._rendered[key] = self._ask({"do": "render", "values": values or {}, "name": name})
+        return Manifests(dict(self._rendered[key]))
 
     def lint(self, values: dict[str, Any] | None = None) -> list[str]:
         """What ``helm lint --strict`` finds to be wrong."""

@@ -101,11 +101,19 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "sqlite in several pods": (
         {"ingest": {"replicas": 2}, "settings": {"SINKS": "sqlite"}},
-        "each pod has a part of the events",
+        "each would have a file with a part of the events",
     ),
     "sqlite without a volume": (
         {"ingest": {"durability": "memory"}, "settings": {"SINKS": "stdout, sqlite"}},
-        "keeps its file in the pod's volume",
+        "SINKS=sqlite writes to the pod's volume",
+    ),
+    "files without a volume": (
+        {"ingest": {"durability": "memory"}, "settings": {"SINKS": "file", "SINK_FILE_PATH": "lines"}},
+        "name a folder of ingest.extraVolumeMounts in settings.SINK_FILE_PATH",
+    ),
+    "a secret for all to see": (
+        {"settings": {"SINK_CLICKHOUSE_PASSWORD": "a"}},
+        "settings.SINK_CLICKHOUSE_PASSWORD is a secret: secrets.SINK_CLICKHOUSE_PASSWORD",
     ),
     "postgres without an address": ({"settings": {"SINKS": "postgres"}}, "secrets.DB_DSN"),
     "a journal in a database without an address": (
@@ -114,8 +122,8 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an admin port without keys": ({"admin": {"expose": True}}, "secrets.ADMIN_KEYS"),
     "one variable twice": (
-        {"settings": {"SINK_HTTP_SECRET": "a"}, "secrets": {"SINK_HTTP_SECRET": SECRET}},
-        "SINK_HTTP_SECRET is in settings and in secrets: keep one",
+        {"settings": {"SINK_POSTGRES_TABLE": "a"}, "secrets": {"SINK_POSTGRES_TABLE": SECRET}},
+        "SINK_POSTGRES_TABLE is in settings and in secrets: keep one",
     ),
     "a stop that takes days": ({"settings": {"SHUTDOWN_TIMEOUT": "25h"}}, "SHUTDOWN_TIMEOUT=25h: at most 24h"),
     "a journal larger than its volume": (
@@ -156,6 +164,8 @@ def test_all_contradictions_are_told_at_once(helm: Helm) -> None:
         {"settings": {"QUEUE_BYTES": "2GiB"}, "ingest": {"resources": {"limits": None}}},
         {"settings": {"WORKER_COUNT": None, "QUEUE_SIZE": None, "SHUTDOWN_TIMEOUT": "24h"}},
         {"settings": {"SINKS": "sqlite,stdout"}},
+        {"ingest": {"durability": "memory"}, "settings": {"SINKS": "parquet", "SINK_PARQUET_URL": "s3://bucket"}},
+        {"ingest": {"durability": "memory"}, "settings": {"SINKS": "file", "SINK_FILE_PATH": "/mounted"}},
         {"ingest": {"durability": "memory", "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 3}}},
         {"admin": {"expose": True}, "secrets": ADMIN_KEYS},
         {"settings": {"SINKS": "stdout"}, "secrets": DATABASE},

@@ -38,7 +38,8 @@ def test_the_chart_has_what_the_settings_declare(generator: ModuleType) -> None:
 
 
 def test_a_chart_that_has_fallen_behind_is_noticed(generator: ModuleType, tmp_path: Any, monkeypatch: Any) -> None:
-    for name in ("values.yaml", "values.schema.json"):
+    tmp_path.joinpath("files").mkdir()
+    for name in ("values.yaml", "values.schema.json", "files/secret-settings.txt"):
         tmp_path.joinpath(name).write_text(CHART.joinpath(name).read_text().replace("QUEUE_SIZE", "QUEUE_LENGTH"))
     monkeypatch.setattr(generator, "CHART", tmp_path)
     with pytest.raises(SystemExit, match=r"values\.yaml, values\.schema\.json.* scripts/helm-values --write"):

@@ -19,8 +19,14 @@
 {{- $wrong = append $wrong "ingest.autoscaling: set ingest.resources.requests.cpu, for targetCPU is a percentage of it." -}}
 {{- end -}}
 {{- end -}}
-{{- if and (include "hermes.runsSink" (list . "sqlite")) (or (not $disk) $many) -}}
-{{- $wrong = append $wrong "SINKS=sqlite keeps its file in the pod's volume: it wants ingest.durability=disk, and one replica, or each pod has a part of the events. Use the sink postgres for more." -}}
+{{- if and (include "hermes.runsSink" (list . "sqlite")) $many -}}
+{{- $wrong = append $wrong "SINKS=sqlite with several pods: each would have a file with a part of the events. Set ingest.replicas=1, or use the sink postgres." -}}
+{{- end -}}
+{{- range $sink, $variable := dict "file" "SINK_FILE_PATH" "parquet" "SINK_PARQUET_URL" "sqlite" "SINK_SQLITE_PATH" -}}
+{{- $path := get $settings $variable | default "" -}}
+{{- if and (include "hermes.runsSink" (list $ $sink)) (not $disk) (not (hasPrefix "/" $path)) (not (contains "://" $path)) -}}
+{{- $wrong = append $wrong (printf "SINKS=%s writes to the pod's volume, which only ingest.durability=disk has. Choose that, or name a folder of ingest.extraVolumeMounts in settings.%s." $sink $variable) -}}
+{{- end -}}
 {{- end -}}
 {{- if and (include "hermes.runsSink" (list . "postgres")) (not (hasKey $secrets "DB_DSN")) -}}
 {{- $wrong = append $wrong "SINKS=postgres: name the Secret that holds the database's address: secrets.DB_DSN: {secret: …, key: …}." -}}
@@ -34,6 +40,12 @@
 {{- range $name, $_ := $secrets -}}
 {{- if hasKey $settings $name -}}
 {{- $wrong = append $wrong (printf "%s is in settings and in secrets: keep one." $name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- range splitList "\n" (.Files.Get "files/secret-settings.txt" | trim) -}}
+{{- if hasKey $settings . -}}
+{{- $wrong = append $wrong (printf "settings.%s is a secret: secrets.%s: {secret: …, key: …}." . .) -}}
 {{- end -}}
 {{- end -}}
 
