@@ -67,12 +67,8 @@ async def unavailable(sink: Sink, events: Sequence[Event] | int = 1) -> SinkUnav
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"max_batch": 3000},
-        {"partition": "month", "compress": "gzip", "max_bytes": 9000, "max_batch": 300},
-        {"payload": "json", "compress": "none", "max_batch": 3000},
-    ],
-    ids=["default", "by month, small inserts", "payload as JSON"],
+    [{}, {"payload": "json", "partition": "month", "compress": "gzip", "max_bytes": 9000}],
+    ids=["default", "payload as JSON, by month, small inserts"],
 )
 async def test_it_conforms(server: ClickHouseServer, table: str, settings: dict[str, Any]) -> None:
     async def read_back() -> list[Event]:
@@ -81,10 +77,10 @@ async def test_it_conforms(server: ClickHouseServer, table: str, settings: dict[
             Event(row["id"], row["user_id"], row["type"], row["seconds"], Raw(row["text"].encode())) for row in rows
         ]
 
-    if settings.get("payload") == "json":  # the type JSON keeps numbers as numbers, and no nulls
-        await check_sink(lambda: opened(server, table, **settings))
-    else:
-        await check_sink(lambda: opened(server, table, **settings), read_back, stores_once=True)
+    reading = read_back if "payload" not in settings else None  # the type JSON writes numbers its own way
+    await check_sink(
+        lambda: opened(server, table, max_batch=500, **settings), reading, stores_once=True, largest_payload=2**18
+    )
 
 
 async def test_the_columns_hold_what_they_say(server: ClickHouseServer, table: str) -> None:
@@ -168,10 +164,10 @@ async def test_a_table_that_was_dropped_is_made_again(server: ClickHouseServer, 
 
 
 async def test_timestamps_of_many_years_do_not_stop_a_table_by_month(server: ClickHouseServer, table: str) -> None:
-    events = [make_event(f"e{n}", timestamp=n * 40 * 86400) for n in range(150)]
+    events = [make_event(f"e{n}", timestamp=n * 40 * 86400) for n in range(120)]
     async with opened(server, table, partition="month") as sink:
         await sink.write(make_batch(events))
-    assert len(ids(server, table)) == 150
+    assert len(ids(server, table)) == 120
 
 
 @pytest.mark.parametrize(

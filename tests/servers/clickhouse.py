@@ -35,6 +35,7 @@ class ClickHouseServer:
             raise ServerUnavailableError("there is no ClickHouse: pip install chdb")
         self._folder = tempfile.mkdtemp(prefix="hermes-clickhouse-")
         self._tables = itertools.count(1)
+        self._client = httpx.Client(headers={"x-clickhouse-key": PASSWORD}, timeout=20, trust_env=False)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.servers.clickhouse_engine", self._folder, PASSWORD],
             stdin=subprocess.PIPE,
@@ -65,5 +66,7 @@ class ClickHouseServer:
 
     def remove(self) -> None:
         """End the process, and delete its files."""
+        self._client.close()
+        self._process.kill()  # an orderly end takes seconds, and nobody wants the data
         self._process.communicate(timeout=STOP_TIMEOUT)
         shutil.rmtree(self._folder)

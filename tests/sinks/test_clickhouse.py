@@ -97,6 +97,7 @@ def test_the_defaults_are_fine() -> None:
         (Answer(200, {}, b"\n__exception__\nCode: 241. DB::Exception: Memory"), 241),
         (Answer(502, {}, b"<html>"), 0),
         (Answer(200, {"x-clickhouse-exception-code": "many"}, b""), None),
+        (Answer(500, {"x-clickhouse-exception-code": "9" * 5000}, b"Code: 99999. DB::"), 0),
     ],
 )
 def test_an_error_is_known_by_its_code_wherever_it_is_told(answer: Answer, code: int | None) -> None:

@@ -35,6 +35,8 @@ def test_any_2xx_takes_the_events(status: int) -> None:
         b'{"rejected": [{"index": 0}',
         b'["rejected"]',
         b'\xff"rejected"',
+        b'{"deep": ' + b"[" * 100_000 + b'"rejected"',
+        b'{"rejected": [{"index": 99999999999999999999, "error": "\\ud800"}]}',
     ],
 )
 def test_a_2xx_that_names_no_event_of_ours_takes_them_all(body: bytes) -> None:

@@ -64,6 +64,7 @@ _PAUSES = {
 }
 """The least pause before the next attempt, in seconds, for those that too much work causes."""
 
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _CODE = re.compile(r"\bCode: (\d{1,4})\. DB::")
 _ROW = re.compile(r"\bat row (\d{1,9})\b")
 
@@ -71,7 +72,7 @@ _ROW = re.compile(r"\bat row (\d{1,9})\b")
 def error_code(answer: Answer) -> int | None:
     """The code of the error that an answer tells; None: it tells none, 0: one without a code."""
     text = answer.headers.get("x-clickhouse-exception-code", "")
-    if text.isascii() and text.isdigit():
+    if _NUMBER.fullmatch(text):
         return int(text)
     found = _CODE.search(answer.body.decode(errors="replace"))
     if found is not None:

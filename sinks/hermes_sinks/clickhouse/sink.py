@@ -14,6 +14,7 @@ before says FINAL. A server that is down is found out by the first write, not at
 from __future__ import annotations
 
 import hashlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -135,23 +136,27 @@ def _target(settings: ClickHouseSettings) -> Target:
     return target
 
 
+def _tls(settings: ClickHouseSettings) -> ssl.SSLContext:
+    return tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_CLICKHOUSE_CA_FILE")
+
+
 def check_clickhouse(settings: ClickHouseSettings, _service: Settings) -> None:
     """Raises `ConfigError` for settings that make no sense, whatever the server says."""
     _target(settings)
     table_name(settings)
     check_credentials(settings)
-    tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_CLICKHOUSE_CA_FILE")
+    _tls(settings)
 
 
 @asynccontextmanager
-async def open_clickhouse(settings: ClickHouseSettings, service: Settings) -> AsyncIterator[ClickHouseSink]:
+async def open_clickhouse(settings: ClickHouseSettings, _service: Settings) -> AsyncIterator[ClickHouseSink]:
     """Open the sink; nothing is dialed yet. Raises `ConfigError` as `check_clickhouse` does."""
-    check_clickhouse(settings, service)
+    check_credentials(settings)
     async with open_client(
         _target(settings),
         connections=settings.concurrency,
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
-        tls=tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_CLICKHOUSE_CA_FILE"),
+        tls=_tls(settings),
     ) as client:
         yield ClickHouseSink(client, settings)

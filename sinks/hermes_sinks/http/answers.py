@@ -71,7 +71,7 @@ def _named(body: bytes, count: int) -> dict[int, str]:
         return {}
     try:
         found = _rejected.decode(body).rejected
-    except (msgspec.DecodeError, UnicodeDecodeError):  # somebody else's idea of `rejected`
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # somebody else's idea of `rejected`
         return {}
     return {each.index: clean(each.error, MOST_ERROR) or "rejected" for each in found if 0 <= each.index < count}
 

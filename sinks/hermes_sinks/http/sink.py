@@ -8,6 +8,7 @@ they come again: who must not take an event twice goes by the event's own id. Ca
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -87,19 +88,23 @@ def check_http(settings: HttpSettings, _service: Settings) -> None:
     parse_target(settings.url, "SINK_HTTP_URL")
     parse_headers(settings.headers)
     parse_keys(settings.secret)
-    tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_HTTP_CA_FILE")
+    _tls(settings)
+
+
+def _tls(settings: HttpSettings) -> ssl.SSLContext:
+    return tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_HTTP_CA_FILE")
 
 
 @asynccontextmanager
-async def open_http(settings: HttpSettings, service: Settings) -> AsyncIterator[HttpSink]:
+async def open_http(settings: HttpSettings, _service: Settings) -> AsyncIterator[HttpSink]:
     """Open the sink; nothing is dialed yet. Raises `ConfigError` as `check_http` does."""
-    check_http(settings, service)
+    keys = parse_keys(settings.secret)
     async with open_client(
         parse_target(settings.url, "SINK_HTTP_URL"),
         connections=settings.concurrency,
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
-        tls=tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_HTTP_CA_FILE"),
+        tls=_tls(settings),
         headers=parse_headers(settings.headers),
     ) as client:
-        yield HttpSink(client, settings, parse_keys(settings.secret))
+        yield HttpSink(client, settings, keys)
