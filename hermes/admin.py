@@ -85,7 +85,7 @@ class AdminEdge:
         app = make_admin_app(
             AdminViews(
                 version=__version__,
-                frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES),
+                frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals),
                 keys=Keys(settings.admin_keys) if settings.admin_keys else None,
                 debug=debug_answer,
                 accounting=books.show,

@@ -1,14 +1,15 @@
 """The service: the nursery tree that owns everything, on one page.
 
     serve ── log and dead letters (what is kept; by DURABILITY)
-              └─ sinks (each: buffer → breaker → retry → sink; its backlog in the journal)
-                  └─ engine (the intake: channel, commit, counts, handing out; upkeep of the journal; receipts)
-                      └─ edge (fast lane, control lane) · admin edge   ← a stop begins here
+              └─ traces (the export of spans, where TRACES_ENDPOINT is set)
+                  └─ sinks (each: buffer → breaker → retry → sink; its backlog in the journal)
+                      └─ engine (the intake: channel, commit, counts, handing out; upkeep of the journal; receipts)
+                          └─ edge (fast lane, control lane) · admin edge   ← a stop begins here
 
 Shutdown is dataflow, inside out: the edge answers what is in flight and closes; closing the intake ends the engine's
-task once it has handed everything on; that ends the deliveries after their last flush; then the sinks close, and last
-the log. One deadline bounds it all. Invariant: when `serve` returns or raises, every accepted event has its outcome in
-an account, and what is not settled is in the journal, if there is one.
+task once it has handed everything on; that ends the deliveries after their last flush; then the last spans are sent,
+the sinks close, and last the log. One deadline bounds it all. Invariant: when `serve` returns or raises, every accepted
+event has its outcome in an account, and what is not settled is in the journal, if there is one.
 Called by ``hermes serve``; tests run it in their own nursery.
 """
 
@@ -36,12 +37,15 @@ from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.metrics import Metrics
 from hermes.protocols.events import PATH
 from hermes.sink import ConfiguredSink
+from hermes.traces import open_traces
+from hermes.traces.work import NO_TRACING, Tracing
 from hermes.world import REAL, World
 
 _log = structlog.get_logger("hermes")
 
 _EDGE_SHARE = 0.5  # of SHUTDOWN_TIMEOUT, for what is in flight at the edge; the rest is for the sinks
 _LAG_SECONDS = 0.25
+_LAST_SPANS_SECONDS = 5.0  # a receiver of traces that is slow does not keep a stop for longer
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,18 @@ async def serve(
             log = await opened.enter_async_context(world.open_log(settings))
             dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
             journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
+            traces = await opened.enter_async_context(open_traces(settings, metrics))
+            tracing = traces.spans if traces is not None else NO_TRACING
             for sink in sinks:
                 target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
-                deliveries.append(Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal))
-            intake = _make_intake(settings, deliveries, aggregator, metrics, journal)
+                deliveries.append(
+                    Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal, tracing)
+                )
+            intake = _make_intake(settings, deliveries, aggregator, metrics, journal, tracing)
             books = Books(intake, deliveries, journal)
             metrics.dead_letters_evicted = lambda: dead_letters.evicted
-            edge = Edge(settings, books, aggregator, metrics, world.listeners)
+            tracer = traces.spans if traces is not None else None
+            edge = Edge(settings, books, aggregator, metrics, world.listeners, tracer)
             admin = None
             if (address := settings.admin_addr) is not None:
                 admin = AdminEdge(
@@ -98,55 +107,60 @@ async def serve(
                     routes=edge.data_routes,
                     draining=stop.is_set,
                 )
-            try:
-                async with trio.open_nursery() as delivering:
-                    for delivery in deliveries:
-                        delivering.start_soon(delivery.run)
-                    async with trio.open_nursery() as engine:
-                        engine.start_soon(intake.run)
-                        async with trio.open_nursery() as serving:
-                            serving.start_soon(edge.serve_data)
-                            serving.start_soon(edge.serve_control)
-                            if admin is not None:
-                                serving.start_soon(admin.serve)
-                                serving.start_soon(admin.keep_live)
-                            serving.start_soon(intake.receipts.run)
-                            serving.start_soon(_measure_loop_lag, metrics)
-                            if journal is not None:
-                                serving.start_soon(keep_up, journal, deliveries)
-                            if interval := settings.aggregate_flush_interval:
-                                serving.start_soon(flush_aggregates, aggregator, intake.offer_derived, interval)
-                            _settle_garbage_collector()
-                            task_status.started(
-                                Running(
-                                    edge.addresses,
-                                    admin.addresses if admin is not None else (),
-                                    metrics,
-                                    dead_letters,
-                                    intake,
-                                    deliveries,
-                                    journal,
-                                    books,
-                                )
-                            )
-                            await stop.wait()
-
-                            deadline.deadline = trio.current_time() + settings.shutdown_timeout
-                            _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
-                            intake.stop_blocking()
-                            within = settings.shutdown_timeout * _EDGE_SHARE
-                            serving.start_soon(intake.receipts.expire_after, within / 4)
-                            with trio.move_on_after(within):
-                                await edge.drain(within)
+            async with trio.open_nursery() as exporting:
+                if traces is not None:
+                    exporting.start_soon(traces.run)
+                try:
+                    async with trio.open_nursery() as delivering:
+                        for delivery in deliveries:
+                            delivering.start_soon(delivery.run)
+                        async with trio.open_nursery() as engine:
+                            engine.start_soon(intake.run)
+                            async with trio.open_nursery() as serving:
+                                serving.start_soon(edge.serve_data)
+                                serving.start_soon(edge.serve_control)
                                 if admin is not None:
-                                    await admin.drain()
-                            serving.cancel_scope.cancel()
-                        intake.close()
-            finally:
-                intake.receipts.expire_all()
-                accounts = books.close()
-                if journal is not None:
-                    await save_at_the_end(journal)
+                                    serving.start_soon(admin.serve)
+                                    serving.start_soon(admin.keep_live)
+                                serving.start_soon(intake.receipts.run)
+                                serving.start_soon(_measure_loop_lag, metrics)
+                                if journal is not None:
+                                    serving.start_soon(keep_up, journal, deliveries)
+                                if interval := settings.aggregate_flush_interval:
+                                    serving.start_soon(flush_aggregates, aggregator, intake.offer_derived, interval)
+                                _settle_garbage_collector()
+                                task_status.started(
+                                    Running(
+                                        edge.addresses,
+                                        admin.addresses if admin is not None else (),
+                                        metrics,
+                                        dead_letters,
+                                        intake,
+                                        deliveries,
+                                        journal,
+                                        books,
+                                    )
+                                )
+                                await stop.wait()
+
+                                deadline.deadline = trio.current_time() + settings.shutdown_timeout
+                                _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
+                                intake.stop_blocking()
+                                within = settings.shutdown_timeout * _EDGE_SHARE
+                                serving.start_soon(intake.receipts.expire_after, within / 4)
+                                with trio.move_on_after(within):
+                                    await edge.drain(within)
+                                    if admin is not None:
+                                        await admin.drain()
+                                serving.cancel_scope.cancel()
+                            intake.close()
+                finally:
+                    intake.receipts.expire_all()
+                    accounts = books.close()
+                    if journal is not None:
+                        await save_at_the_end(journal)
+                    if traces is not None:
+                        traces.close(min(_LAST_SPANS_SECONDS, (deadline.deadline - trio.current_time()) / 2))
     return not deadline.cancelled_caught and not any(account.dropped.get("shutdown") for account in accounts)
 
 
@@ -156,6 +170,7 @@ def _make_intake(
     aggregator: Aggregator,
     metrics: Metrics,
     journal: EventJournal | None,
+    tracing: Tracing,
 ) -> Intake:
     if journal is not None:
         journal.forget_strangers()
@@ -168,6 +183,7 @@ def _make_intake(
         blocking=settings.backpressure_mode == "block",
         journal=journal,
         ack_timeout=settings.ack_timeout,
+        tracing=tracing,
     )
     if settings.event_types != ("*",):
         aggregator.received.update(dict.fromkeys(settings.event_types, 0))

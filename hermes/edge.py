@@ -26,6 +26,7 @@ from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor
 from hermes.http.stream import StreamServer
+from hermes.http.traced import RequestTracer, trace_routes
 from hermes.metrics import Metrics
 from hermes.protocols.routes import make_routes
 
@@ -40,6 +41,7 @@ class Edge:
         aggregator: Aggregator,
         metrics: Metrics,
         listeners: Sequence[trio.abc.Listener[Any]] | None = None,
+        tracer: RequestTracer | None = None,
     ) -> None:
         timeouts = timeouts_of(settings)
 
@@ -51,6 +53,8 @@ class Edge:
             keys=settings.api_keys,
             origins=settings.cors_origins,
         )
+        if tracer is not None:
+            routes = trace_routes(routes, tracer, books.intake, metrics.rejected, lambda: lane.request_id())
         budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
         self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
@@ -58,7 +62,9 @@ class Edge:
         app = make_app(
             Views(
                 version=__version__,
-                frame=Frame(metrics.observe_request, lane.track, lane.request_id, settings.max_body_bytes),
+                frame=Frame(
+                    metrics.observe_request, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals
+                ),
                 ready=lambda: _why_not_ready(lane, books.journal),
                 aggregates=aggregator.snapshot,
                 metrics=metrics.expose,

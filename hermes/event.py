@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from hermes.ack import Receipt, Settle
+from hermes.traced import TracedRequest
 
 MAX_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999, in Unix seconds: the last that every sink can store."""
@@ -42,10 +43,11 @@ class Chunk:
     keeps alive, as admission counts them. ``unsettled`` is the number of sinks whose outcome admission still waits for.
     ``derived`` marks what Hermes made of other events, which is not counted again. ``index`` is its place in the
     journal, -1 while it has none; ``waiting`` are the requests that are answered when it has one. ``receipt`` follows
-    its events where a request waits for their delivery.
+    its events where a request waits for their delivery. ``traced`` are the traced requests that it has events of, None
+    for none; what is read back from a journal has lost them.
     """
 
-    __slots__ = ("derived", "events", "index", "receipt", "received_at", "size", "unsettled", "waiting")
+    __slots__ = ("derived", "events", "index", "receipt", "received_at", "size", "traced", "unsettled", "waiting")
 
     def __init__(self, events: list[Event], received_at: float, size: int, *, derived: bool = False) -> None:
         self.events = events
@@ -56,18 +58,25 @@ class Chunk:
         self.index = -1
         self.waiting: list[Settle] = []
         self.receipt: Receipt | None = None
+        self.traced: list[TracedRequest] | None = None
 
     def split(self, most: int) -> Sequence[Chunk]:
-        """Chunks of at most ``most`` events each, which share out the size; itself if it is small enough."""
+        """Chunks of at most ``most`` events each, which share out the size; itself if it is small enough.
+
+        All are traced as this one is.
+        """
         count = len(self.events)
         if count <= most:
             return (self,)
         starts = range(0, count, most)
         sizes = [self.size * min(start + most, count) // count - self.size * start // count for start in starts]
-        return [
+        pieces = [
             Chunk(self.events[start : start + most], self.received_at, size, derived=self.derived)
             for start, size in zip(starts, sizes, strict=True)
         ]
+        for piece in pieces:
+            piece.traced = self.traced
+        return pieces
 
     def __len__(self) -> int:
         return len(self.events)

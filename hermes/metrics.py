@@ -34,6 +34,9 @@ REJECTED = (
 DROPPED = ("circuit_open", "damaged", "journal_full", "queue_full", "shutdown", "unavailable")
 """Why a delivery gives events up."""
 
+SPANS_DROPPED = ("buffer_full", "refused", "shutdown", "unreachable")
+"""Why a span is not exported."""
+
 
 class Histogram:
     """Counts of values by upper bound: Prometheus's own shape, without a lock, for one thread."""
@@ -92,6 +95,25 @@ class JournalMetrics:
         )
 
 
+class TraceMetrics:
+    """The numbers of the traces' export, in spans."""
+
+    def __init__(self) -> None:
+        self.exported = 0
+        self.dropped: Counter[str] = Counter()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the export."""
+        yield CounterMetricFamily("hermes_spans_exported", "Spans that TRACES_ENDPOINT has taken", self.exported)
+        dropped = dict.fromkeys(SPANS_DROPPED, 0) | self.dropped
+        yield _counter(
+            "hermes_spans_dropped",
+            "Spans given up",
+            ["reason"],
+            {(reason,): count for reason, count in dropped.items()},
+        )
+
+
 class Metrics(Collector):
     """All numbers of one running Hermes. Gauges are callables that the owner of the state sets at start.
 
@@ -111,6 +133,7 @@ class Metrics(Collector):
         self.aggregates_dropped: Callable[[], int] = int
         self.dead_letters_evicted: Callable[[], int] = int
         self.journal: JournalMetrics | None = None
+        self.traces: TraceMetrics | None = None
         self.loop_lag = 0.0
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -159,6 +182,8 @@ class Metrics(Collector):
         )
         if self.journal is not None:
             yield from self.journal.collect()
+        if self.traces is not None:
+            yield from self.traces.collect()
 
     def _collect_sinks(self) -> Iterator[Metric]:
         sinks = self.sinks.items()

@@ -48,6 +48,7 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
     Raises `ConfigError` or `PluginError`.
     """
     from hermes.http.listen import open_tls_context
+    from hermes.traces import check_traces
     from hermes.world import check_world
 
     settings = read_settings(os.environ)
@@ -56,6 +57,7 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
         if sink.plugin.check is not None:
             sink.plugin.check(sink.settings, settings)
     check_world(settings)
+    check_traces(settings)
     if settings.tls_cert:
         open_tls_context(settings.tls_cert, settings.tls_key)
     return settings, sinks

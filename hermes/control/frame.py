@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from quart import Response as QuartResponse
 from quart import g, request
 from quart_trio import QuartTrio
@@ -19,8 +20,10 @@ from werkzeug.exceptions import HTTPException
 
 from hermes.control.reply import to_quart
 from hermes.http.head import BAD_TARGET, is_target, too_large
+from hermes.http.refusals import Refusals
 from hermes.http.response import problem
 
+_log = structlog.get_logger("hermes.http")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -28,13 +31,15 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 class Frame:
     """What an app tells about its requests, and the largest body it takes, in bytes.
 
-    ``observe(route, status, seconds)`` hears how long each took, ``track`` 1 when one begins and -1 at its end.
+    ``observe(route, status, seconds)`` hears how long each took, ``track`` 1 when one begins and -1 at its end,
+    ``refusals`` those that were answered with 4xx or 5xx.
     """
 
     observe: Callable[[str, int, float], None]
     track: Callable[[int], None]
     request_id: Callable[[], bytes]
     max_body_bytes: int
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 def make_frame(frame: Frame) -> QuartTrio:
@@ -48,6 +53,7 @@ def make_frame(frame: Frame) -> QuartTrio:
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else frame.request_id().decode()
         g.began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
         if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
             # What follows may be a request that somebody before us has taken for a part of this one (RFC 9112 §6.1).
             detail = "the request is malformed: it has both a Content-Length and a Transfer-Encoding"
@@ -58,7 +64,27 @@ def make_frame(frame: Frame) -> QuartTrio:
     async def finish(response: QuartResponse) -> QuartResponse:
         response.headers["X-Request-Id"] = g.request_id
         route = str(request.url_rule) if request.url_rule is not None else "unmatched"
-        frame.observe(route, response.status_code, time.perf_counter() - g.began)
+        seconds = time.perf_counter() - g.began
+        frame.observe(route, response.status_code, seconds)
+        told = g.get("told")  # what a data route has answered
+        if response.status_code >= 400:
+            frame.refusals.tell(
+                route,
+                response.status_code,
+                told.detail if told is not None else "",
+                g.request_id.encode("latin-1"),
+                _client,
+                told.traced if told is not None else None,
+            )
+        _log.debug(
+            "request",
+            method=request.method,
+            path=request.path,
+            route=route,
+            status=response.status_code,
+            seconds=round(seconds, 6),
+            client=_client(),
+        )
         return response
 
     @app.errorhandler(HTTPException)
@@ -70,6 +96,10 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     app.asgi_app = _guard(app.asgi_app, frame)  # type: ignore[method-assign]
     return app
+
+
+def _client() -> str:
+    return (request.remote_addr or "").removeprefix("::ffff:")
 
 
 def _guard(app: Any, frame: Frame) -> Any:

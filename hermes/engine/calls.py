@@ -24,6 +24,7 @@ from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.metrics import SinkMetrics
 from hermes.sink import DeliverySettings, Sink, variable_prefix
+from hermes.traces.work import NO_TRACING, Tracing
 
 _log = structlog.get_logger("hermes.delivery")
 _MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
@@ -46,6 +47,7 @@ class SinkCalls:
         ledger: Ledger,
         dead_letters: DeadLetters,
         most: int,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.complaints = Complaints("hermes.delivery", sink=name)
         self.refusals: Counter[str] = Counter()
@@ -58,6 +60,7 @@ class SinkCalls:
         self._metrics = metrics
         self._ledger = ledger
         self._dead_letters = dead_letters
+        self._tracing = tracing
         self._room = trio.CapacityLimiter(most)
         self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
         self._breaker_moved = trio.Event()
@@ -115,20 +118,22 @@ class SinkCalls:
 
         Raises `hermes.SinkUnavailable`: nothing is counted, and the batch may be written again.
         """
-        try:
-            await self._call(batch)
-        except BatchRejected as error:
-            if error.reasons:
-                await self._bury(batch, error.reasons, attempt)
-            self._ledger.dead_letter(len(error.reasons))
-            self._count_refusals(error.reasons)
-            self._ledger.deliver(len(batch) - len(error.reasons))
-            return error.reasons
-        except SinkUnavailable as error:
-            self.complaints.tell("write failed", attempt=attempt, reason=str(error))
-            raise
-        self._ledger.deliver(len(batch))
-        return {}
+        with self._tracing.write(self._name, batch, attempt) as work:
+            try:
+                await self._call(batch)
+            except BatchRejected as error:
+                if error.reasons:
+                    await self._bury(batch, error.reasons, attempt)
+                    work.note("dead-lettered", events=len(error.reasons), reason=next(iter(error.reasons.values())))
+                self._ledger.dead_letter(len(error.reasons))
+                self._count_refusals(error.reasons)
+                self._ledger.deliver(len(batch) - len(error.reasons))
+                return error.reasons
+            except SinkUnavailable as error:
+                self.complaints.tell("write failed", attempt=attempt, reason=str(error))
+                raise
+            self._ledger.deliver(len(batch))
+            return {}
 
     async def redeliver(self, batch: Batch) -> None:
         """Write dead letters again: an allowed call whose refusals are the caller's, as a sink's own `write` is.

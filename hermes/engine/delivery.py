@@ -32,6 +32,7 @@ from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings, Sink
+from hermes.traces.work import NO_TRACING, Tracing
 
 _MOST_NOTES_AT_ONCE = 500  # answers to requests before others get the loop: some 5 ms
 
@@ -80,6 +81,7 @@ class Delivery:
         metrics: Metrics,
         dead_letters: DeadLetters,
         journal: EventJournal | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         if sink.max_batch < 1 or sink.concurrency < 1:
             raise PluginError(
@@ -96,7 +98,8 @@ class Delivery:
         self._all_metrics = metrics
         self._metrics = metrics.sinks[name]
         self._ledger = Ledger(name, self._metrics)
-        self._calls = SinkCalls(name, sink, delivery, self._metrics, self._ledger, dead_letters, self._workers)
+        self._tracing = tracing
+        self._calls = SinkCalls(name, sink, delivery, self._metrics, self._ledger, dead_letters, self._workers, tracing)
         self.redeliver = self._calls.redeliver
         self._dropped_unsaid = 0
         self._unkept = 0  # events in memory that no journal has
@@ -266,6 +269,7 @@ class Delivery:
             if not calls.allowed():
                 self._metrics.open_rejects += 1
                 if not keeps:
+                    self._tracing.drop(self.name, batch, "circuit_open")
                     self._count_drop(len(batch), "circuit_open", "the circuit breaker is open")
                     return _DROPPED
                 await calls.wait_for_breaker()
@@ -275,6 +279,7 @@ class Delivery:
                     return _Fate(await calls.write(batch, attempt))
                 except SinkUnavailable as failure:
                     if not keeps and attempt > self._settings.retries:
+                        self._tracing.drop(self.name, batch, "unavailable")
                         self._count_drop(len(batch), "unavailable", str(failure))
                         return _DROPPED
                     if not calls.open_for:

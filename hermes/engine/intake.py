@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import trio
 
@@ -25,6 +26,8 @@ from hermes.engine.receipts import Receipts
 from hermes.engine.tap import Tap
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
+from hermes.traced import TracedRequest
+from hermes.traces.work import NO_TRACING, Tracing
 
 _DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while
 _GATHER_SECONDS = 0.005
@@ -56,16 +59,20 @@ class Intake:
         blocking: bool,
         journal: EventJournal | None = None,
         ack_timeout: float = 30.0,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._send, self._receive = trio.open_memory_channel[Chunk](queue_size)
         self._deliveries = deliveries
         self._aggregator = aggregator
         self._journal = journal
+        self._tracing = tracing
         self._max_chunk = min(delivery.max_batch for delivery in deliveries)
         self._open: Chunk | None = None
         self._open_unacked: Chunk | None = None
         self.admission = Admission(queue_size, queue_bytes)
         self.tap = Tap()
+        self.traced: TracedRequest | None = None
+        """The request whose events are being offered, while that is one that is traced."""
         self.unkept = 0
         """Events that were taken for good, on the way to a journal that does not have them yet."""
         required = [delivery for delivery in deliveries if delivery.required]
@@ -174,11 +181,16 @@ class Intake:
 
     def _wait(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
         call_off: Callable[[], None] | None = None
+        traced = self.traced
 
         def admitted(taken: bool) -> None:
             nonlocal call_off
             if taken:
-                call_off = self._enter(events, size, ack, settle)
+                present, self.traced = self.traced, traced
+                try:
+                    call_off = self._enter(events, size, ack, settle)
+                finally:
+                    self.traced = present
             else:
                 settle(Outcome.NO_ROOM, None)
 
@@ -192,7 +204,7 @@ class Intake:
             self.admission.expel(len(events), size, trio.current_time())
             settle(Outcome.NO_ROOM, None)
             return _nothing_to_call_off
-        for piece in self._cut(Chunk(events, time.time(), size)):
+        for piece in self._cut(self._new_chunk(events, size)):
             piece.receipt = receipt
             self._send_chunk(piece)
         return lambda: receipt.settle(Outcome.LATE)
@@ -207,8 +219,10 @@ class Intake:
         ):
             chunk.events += events
             chunk.size += size
+            if self.traced is not None:
+                _trace(chunk, self.traced, len(events))
         else:
-            chunk = Chunk(events, time.time(), size)
+            chunk = self._new_chunk(events, size)
             if len(events) <= self._max_chunk:
                 if settle is None:
                     self._open_unacked = chunk
@@ -220,6 +234,12 @@ class Intake:
             chunk.waiting.append(settle)
         elif self._journal is not None:
             self.unkept += len(events)
+
+    def _new_chunk(self, events: list[Event], size: int) -> Chunk:
+        chunk = Chunk(events, time.time(), size)
+        if self.traced is not None:
+            _trace(chunk, self.traced, len(events))
+        return chunk
 
     def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
         """The chunk as the sinks can take it. A record of the journal is never cut, for it is committed as a whole."""
@@ -250,11 +270,14 @@ class Intake:
         promised = [chunk for chunk in chunks if not chunk.waiting and chunk.receipt is None]
         refused: list[Chunk] = []
         try:
-            await journal.append(chunks)
+            with self._tracing.commit(chunks):
+                await journal.append(chunks)
         except LogUnavailable:
             # What was answered already, as no more than accepted, goes on without a place in the journal.
             refused = [chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None]
             chunks = promised
+            for traced in chain.from_iterable(chunk.traced or () for chunk in refused):
+                traced.accepted = 0
         self.unkept -= sum(map(len, promised))
         now = trio.current_time()
         self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
@@ -279,6 +302,15 @@ class Intake:
                 size += chunk.size
         if count:
             self.admission.leave(count, size, trio.current_time())
+
+
+def _trace(chunk: Chunk, request: TracedRequest, count: int) -> None:
+    """``count`` of the chunk's events are those of a traced request."""
+    request.accepted = count
+    if chunk.traced is None:
+        chunk.traced = [request]
+    else:
+        chunk.traced.append(request)
 
 
 async def _answer(chunks: Sequence[Chunk], outcome: Outcome) -> None:

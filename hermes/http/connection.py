@@ -54,12 +54,16 @@ _IDLE, _HEAD, _BODY, _CHUNKED, _CLOSING, _HANDOVER = Phase
 
 
 class Connection:
-    """The protocol state of one client. ``on_ready`` is called when a wait has put bytes into ``out``."""
+    """The protocol state of one client.
+
+    ``on_ready`` is called when a wait has put bytes into ``out``. ``client`` gives the client's address for the log.
+    """
 
     __slots__ = (
         "_body",
         "_buffer",
         "_chunked",
+        "_client",
         "_head",
         "_known",
         "_known_head",
@@ -75,8 +79,9 @@ class Connection:
         "waiting",
     )
 
-    def __init__(self, lane: Lane, on_ready: Callable[[], None]) -> None:
+    def __init__(self, lane: Lane, on_ready: Callable[[], None], client: Callable[[], str] = lambda: "") -> None:
         self._lane = lane
+        self._client = client
         self._on_ready = on_ready
         self.phase = _IDLE
         self.out: list[bytes] = []
@@ -200,7 +205,7 @@ class Connection:
             result = head.handle(head, data[end:stop])
             if isinstance(result, Pending):
                 self._wait(head, result)
-            elif head.keep_alive and not (self.waiting or result.close or lane.draining):
+            elif result.usual and head.keep_alive and not (self.waiting or lane.draining):
                 answer = result.render(lane.date, lane.request_id(), head.response_lines)
                 self.out.append(answer)
                 self.unsent += len(answer)
@@ -381,7 +386,14 @@ class Connection:
             if self.phase is not _HANDOVER:
                 self.phase = _CLOSING
                 self._buffer = b""
-        return response.render(lane.date, head.request_id or lane.request_id(), lines)
+        request_id = head.request_id or lane.request_id()
+        if not response.usual:
+            traced = response.traced
+            if traced is not None:
+                request_id = traced.request_id
+            if response.status >= 400:
+                lane.refusals.tell(head.route_name, response.status, response.detail, request_id, self._client, traced)
+        return response.render(lane.date, request_id, lines)
 
     def _refuse(self, response: Response, head: Head | None = None) -> None:
         """Answer a request whose end cannot be found, or is not worth waiting for, and end the connection."""

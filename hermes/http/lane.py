@@ -14,6 +14,7 @@ from itertools import count
 from os import urandom
 
 from hermes.http.head import Heads
+from hermes.http.refusals import Refusals
 
 
 class Timeouts:
@@ -53,7 +54,8 @@ class Lane:
     """What all connections of the fast lane share.
 
     ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
-    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it.
+    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it. ``refusals``
+    hears of those that were refused.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Lane:
         self.body_budget = body_budget
         self.observe = observe
         self.clock = clock
+        self.refusals = Refusals(clock)
         self.draining = False
         self.inflight = 0
         self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)

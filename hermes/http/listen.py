@@ -1,12 +1,14 @@
 """Listening sockets and the TLS context: what can fail at start, with an error that says which setting to change.
 
-Called by the app.
+Called by the edges; `address_of` by whoever owns a client's socket.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+
+import trio
 
 from hermes.config import Address
 from hermes.errors import ConfigError
@@ -37,6 +39,15 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> list[socket
         reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
         raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}") from None
     return sockets
+
+
+def address_of(sock: socket.socket | trio.socket.SocketType) -> str:
+    """The address of the other side, for the log; empty where it has left."""
+    try:
+        address = str(sock.getpeername()[0])
+    except OSError:
+        return ""
+    return address.removeprefix("::ffff:")  # a client of IPv4 on a socket for both
 
 
 def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:

@@ -30,10 +30,11 @@ class Pending(Slot):
     """A response to come: ``taken`` if the outcome is that, else what ``explain(outcome, receipt)`` says.
 
     ``call_off`` is what whoever took the events gave for it. ``hear`` is called with the response when it comes later
-    than whoever waits; ``began`` and ``head`` are the connection's.
+    than whoever waits; ``began`` and ``head`` are the connection's. ``stamp`` makes the response that of its request,
+    where that is traced.
     """
 
-    __slots__ = ("_explain", "_taken", "began", "call_off", "head", "hear", "response")
+    __slots__ = ("_explain", "_taken", "began", "call_off", "head", "hear", "response", "stamp")
 
     began: float
     head: Head
@@ -43,12 +44,15 @@ class Pending(Slot):
         self.response: Response | None = None
         self.hear: Callable[[Pending, Response], None] | None = None
         self.call_off: Callable[[], None] | None = None
+        self.stamp: Callable[[Response], Response] | None = None
         self._taken = taken
         self._explain = explain
 
     def __call__(self, outcome: Outcome, receipt: Receipt | None) -> None:
         """The events' outcome is known."""
         response = self._taken if outcome is _TAKEN else self._explain(outcome, receipt)
+        if self.stamp is not None:
+            response = self.stamp(response)
         self.response = response
         if self.hear is not None:
             self.hear(self, response)

@@ -23,6 +23,7 @@ import trio
 
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
+from hermes.http.listen import address_of
 
 _log = structlog.get_logger("hermes.http")
 
@@ -54,7 +55,10 @@ class _Peer:
         self.calm = True  # between two requests, with nothing unsent: what it is in nearly always
         self.deadline = 0.0
         self._reactor = reactor
-        self.connection = Connection(reactor.lane, self._ready)
+        self.connection = Connection(reactor.lane, self._ready, self._address)
+
+    def _address(self) -> str:
+        return address_of(self.sock)
 
     def _ready(self) -> None:
         self._reactor.wait_is_over(self)

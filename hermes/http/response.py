@@ -8,19 +8,37 @@ checked to be printable, so no header can be injected. Made by routes and by the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
+
+from hermes.traced import TracedRequest
 
 
 class Response:
     """What answers a request: a status, a body, and the headers that belong to them.
 
     ``close`` ends the connection after it, for a request whose rest cannot be told from the next one's beginning.
+    ``detail`` is the words of an error, for the log. ``traced`` is the one request that it answers, if that is traced;
+    then it is sent under that one's id. ``usual``: nothing about it needs attention, and it may be sent right away.
     """
 
-    __slots__ = ("_date", "_dated", "_prefix", "_tail", "body", "close", "content_type", "headers", "status")
+    __slots__ = (
+        "_date",
+        "_dated",
+        "_prefix",
+        "_tail",
+        "body",
+        "close",
+        "content_type",
+        "detail",
+        "headers",
+        "status",
+        "traced",
+        "usual",
+    )
 
     def __init__(
         self,
@@ -30,12 +48,16 @@ class Response:
         headers: Mapping[str, str] | None = None,
         *,
         close: bool = False,
+        detail: str = "",
     ) -> None:
         self.status = status
         self.body = body
         self.content_type = content_type
         self.headers = dict(headers or {})
         self.close = close
+        self.detail = detail
+        self.traced: TracedRequest | None = None
+        self.usual = status < 400 and not close
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
         if body:
             lines.append(f"content-type: {content_type}")
@@ -44,6 +66,13 @@ class Response:
         self._tail = b"\r\n\r\n" + body
         self._dated = b""
         self._date = b""
+
+    def of(self, request: TracedRequest) -> Response:
+        """The same response, for this one request."""
+        own = copy(self)
+        own.traced = request
+        own.usual = False
+        return own
 
     def render(self, date: bytes, request_id: bytes, lines: bytes = b"") -> bytes:
         """The bytes to send. ``date`` is an HTTP date; ``lines`` is ready header lines, each begun by a line break."""
@@ -72,4 +101,6 @@ def problem(
         "detail": detail,
         **members,
     }
-    return Response(status, msgspec.json.encode(document), "application/problem+json", headers, close=close)
+    return Response(
+        status, msgspec.json.encode(document), "application/problem+json", headers, close=close, detail=detail
+    )

@@ -19,6 +19,7 @@ import trio
 
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
+from hermes.http.listen import address_of
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 AnyStream = trio.abc.HalfCloseableStream | trio.SSLStream[Any]
@@ -155,7 +156,7 @@ class _Driver:
     """One stream and its connection."""
 
     def __init__(self, lane: Lane, stream: AnyStream, timeouts: Timeouts) -> None:
-        self.connection = Connection(lane, self._stop_waiting)
+        self.connection = Connection(lane, self._stop_waiting, self._address)
         self._stream = stream
         self._lane = lane
         self._timeouts = timeouts
@@ -188,6 +189,10 @@ class _Driver:
         if self.connection.phase is Phase.IDLE and self.connection.answered:
             self.connection.phase = Phase.CLOSING
         self._wake()
+
+    def _address(self) -> str:
+        stream = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        return address_of(stream.socket) if isinstance(stream, trio.SocketStream) else ""
 
     def _stop_waiting(self) -> None:
         """A wait is over. The read that goes on meanwhile was given all the time in the world for it."""

@@ -1,0 +1,33 @@
+"""Spans, their buffer and their export, put together. Imported only where TRACES_ENDPOINT is set."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from opentelemetry.propagate import get_global_textmap  # OTEL_PROPAGATORS is read when this is imported
+from opentelemetry.sdk.trace import ReadableSpan
+
+from hermes.config import Settings
+from hermes.config.traces import parse_headers, traces_url
+from hermes.metrics import TraceMetrics
+from hermes.traces.export import SpanExport
+from hermes.traces.otlp import open_sender
+from hermes.traces.spans import Spans
+
+
+class Traces:
+    """Open traces: what makes spans, and what exports them until it is closed."""
+
+    def __init__(self, spans: Spans, export: SpanExport[ReadableSpan]) -> None:
+        self.spans = spans
+        self.run = export.run
+        self.close = export.close
+
+
+@asynccontextmanager
+async def open_exported(settings: Settings, metrics: TraceMetrics) -> AsyncIterator[Traces]:
+    """Traces that go to TRACES_ENDPOINT. Raises `hermes.ConfigError`."""
+    async with open_sender(traces_url(settings.traces_endpoint), parse_headers(settings.traces_headers)) as send:
+        export = SpanExport(send, metrics)
+        yield Traces(Spans(export.offer, settings.traces_sample, get_global_textmap()), export)
