@@ -21,7 +21,7 @@ from hermes.config import read_settings
 from hermes.engine.status import ServiceStatus
 
 _CONNECT_SECONDS = 5.0
-_SILENCE_SECONDS = 40.0  # the tap is heard of every 15 s at least, the status every second
+_SILENCE_SECONDS = 15.0  # the tap is heard of every 2 s at least, the status every second
 
 _URL_WORDS = "The admin address of a running Hermes; that of ADMIN_ADDR unless told."
 _KEY_WORDS = "One of its ADMIN_KEYS. Rather set HERMES_ADMIN_KEY, for others see a command line."

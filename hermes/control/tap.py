@@ -3,7 +3,7 @@
     GET /tap?type=a,b&user=…&sample=0.1     {"id": …, "user_id": …, "type": …, "timestamp": …, "payload": …}
 
 Between them come ``{"skipped": n}`` where n events were more than the reader could take, and an empty line at the
-beginning and wherever nothing came for `HEARTBEAT` seconds. Invariant: what a reader does not take in time is skipped
+beginning, from which on every event is shown, and wherever nothing came for `HEARTBEAT` seconds. Invariant: what a reader does not take in time is skipped
 and never waits in memory beyond the follower's bounds. The admin edge lends the tap.
 """
 
@@ -25,7 +25,8 @@ from hermes.control.reply import stream_to_quart, to_quart
 from hermes.event import Event
 from hermes.http.response import Response, problem
 
-HEARTBEAT = 15.0
+HEARTBEAT = 2.0
+"""Seconds. A connection that is silent for longer than IDLE_TIMEOUT and BODY_TIMEOUT is ended."""
 
 _CONTENT_TYPE = "application/x-ndjson"
 _MOST_TYPES = 100
