@@ -136,7 +136,8 @@ def test_every_package_that_is_imported_is_a_declared_dependency() -> None:
     providers = importlib.metadata.packages_distributions()
     needed = {canonicalize_name(providers[name][0]) for name in foreign}
     project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+    drivers = project["optional-dependencies"]
+    lines = [*project["dependencies"], *drivers["kafka"], *drivers["parquet"], *drivers["postgres"]]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     declared.add(canonicalize_name("hypothesis"))  # only `hermes.testing.event_strategy` needs it, and says so
     assert needed <= declared
@@ -188,7 +189,7 @@ def test_the_pins_are_versions_and_no_addresses() -> None:
 
 def test_the_pins_are_within_the_declared_bounds() -> None:
     fixed = pins()
-    for each in requirements("hermes-events", {"", "postgres", "test", "check", "bench"}):
+    for each in requirements("hermes-events", {"", "kafka", "parquet", "postgres", "test", "check", "bench"}):
         if each.name != "hermes-events":
             assert each.specifier.contains(fixed[canonicalize_name(each.name)]), each
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hermes_sinks.kafka import KafkaSettings, check_kafka
 from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.settings import parse_options, parse_topic
 
-from hermes import ConfigError
+from hermes import ConfigError, PluginError
 from hermes.config import read, read_settings
+from hermes.sink import configure_sinks
 
 
 def check(**variables: str) -> KafkaSettings:
@@ -92,3 +95,11 @@ def test_only_what_a_message_causes_costs_an_event(code: int, blames: bool) -> N
 def test_a_fault_says_what_to_do_where_somebody_can() -> None:
     assert str(Fault(29, "NOT_ALLOWED: no")) == "NOT_ALLOWED: no (the user may not write to the topic)"
     assert str(Fault(-195, "_TRANSPORT: gone")) == "_TRANSPORT: gone"
+
+
+def test_without_its_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("hermes_sinks.kafka")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(PluginError, match=r"no module 'confluent_kafka'\. .* pip install 'hermes-events\[kafka\]'"):
+        configure_sinks(["kafka"], {})
