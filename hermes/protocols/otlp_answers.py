@@ -54,7 +54,8 @@ class JsonAnswers(_Answers):
         return Response(200, msgspec.json.encode({"partialSuccess": partial}))
 
     def _status(self, status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
-        return Response(status, msgspec.json.encode({"code": code, "message": message}), headers=headers)
+        document = {"code": code, "message": message}
+        return Response(status, msgspec.json.encode(document), headers=headers, detail=message)
 
 
 class ProtobufAnswers(_Answers):
@@ -66,7 +67,8 @@ class ProtobufAnswers(_Answers):
         return Response(200, _bytes_field(1, b"\x08" + _varint(count) + _bytes_field(2, message.encode())), PROTOBUF)
 
     def _status(self, status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
-        return Response(status, b"\x08" + _varint(code) + _bytes_field(2, message.encode()), PROTOBUF, headers)
+        document = b"\x08" + _varint(code) + _bytes_field(2, message.encode())
+        return Response(status, document, PROTOBUF, headers, detail=message)
 
 
 def _sum_up(decoded: Decoded) -> str:

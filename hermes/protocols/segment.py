@@ -109,7 +109,7 @@ class SegmentAnswers:
         """An error in Segment's own form."""
         code = _CODES.get(status, "invalid_request" if status < 500 else "server_error")
         document = {"success": False, "code": code, "message": detail, **members}
-        return Response(status, msgspec.json.encode(document), headers=headers)
+        return Response(status, msgspec.json.encode(document), headers=headers, detail=detail)
 
 
 _SUCCESS = Response(200, b'{"success":true}')
