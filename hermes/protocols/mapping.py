@@ -60,11 +60,7 @@ def fit(identifier: str) -> str:
 
 def digest(*parts: bytes) -> str:
     """``sha256:`` and 64 hexadecimal digits, of the parts, each with its length."""
-    hashed = sha256()
-    for part in parts:
-        hashed.update(b"%d:" % len(part))
-        hashed.update(part)
-    return f"sha256:{hashed.hexdigest()}"
+    return f"sha256:{sha256(b''.join([b'%d:%b' % (len(part), part) for part in parts])).hexdigest()}"
 
 
 def parse_time(text: str) -> float:

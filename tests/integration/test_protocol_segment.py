@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import rudderstack.analytics.request as rudder_http
@@ -20,18 +21,34 @@ from tests.service import Service, open_service
 ANY = {"event_types": ("*",), "api_keys": ("the-write-key",)}
 
 
-async def call(service: Service, library: Any, use: Callable[[Any], object], **options: Any) -> None:
-    """What an application does with a library, on a thread; errors are raised at once."""
+class Refused(NamedTuple):
+    """What a library tells its application."""
 
-    def run() -> None:
+    status: int
+    code: str
+    message: str
+    retry_after: int | None
+
+
+async def call(service: Service, library: Any, use: Callable[[Any], object], **options: Any) -> Refused | None:
+    """What an application does with a library, on a thread, up to the first error."""
+
+    def run() -> Refused | None:
         host = f"http://{service.host}:{service.port}"
         try:
             use(library(options.pop("write_key", "the-write-key"), host=host, sync_mode=True, timeout=10, **options))
+        except segment_http.APIError as error:
+            return Refused(error.status, error.code, error.message, segment_http.parse_retry_after(error.response))
+        except rudder_http.APIError as error:
+            return Refused(error.status, error.code, error.message, None)
         finally:
             segment_http._session.close()  # each library keeps one for its process
             rudder_http._session.close()
+        return None
 
-    await trio.to_thread.run_sync(run)
+    told = await trio.to_thread.run_sync(run)
+    gc.collect()  # an error of these libraries keeps its connection open, in a cycle
+    return told
 
 
 @pytest.mark.parametrize(("compress", "durability"), [(False, "memory"), (True, "disk")])
@@ -48,7 +65,7 @@ async def test_what_the_libraries_send_is_stored(library: Any, compress: bool, d
         client.alias("visitor", "ann", message_id="6")
 
     async with open_service(durability=durability, **ANY) as service:
-        await call(service, library, use, gzip=compress)
+        assert await call(service, library, use, gzip=compress) is None
         await service.sink.wait_stored(6)
         stored = service.sink.stored
     assert [each.id for each in stored] == list("123456")
@@ -63,26 +80,28 @@ async def test_what_the_libraries_send_is_stored(library: Any, compress: bool, d
 
 
 async def test_a_library_tells_its_application_what_is_wrong() -> None:
+    def use(client: Any) -> None:
+        client.track("ann", "Order Completed")
+
     async with open_service(event_types=("song_played",), api_keys=("the-write-key",)) as service:
-        with pytest.raises(segment_http.APIError) as refused:
-            await call(service, SegmentClient, lambda client: client.track("ann", "Order Completed"))
-        assert (refused.value.status, refused.value.code) == (400, "invalid_request")
-        with pytest.raises(segment_http.APIError) as refused:
-            await call(service, SegmentClient, lambda client: client.track("ann", "song_played"), write_key="wrong")
-        assert (refused.value.status, refused.value.code) == (401, "unauthorized")
-        assert "key" in refused.value.message
-        with pytest.raises(rudder_http.APIError) as told:
-            await call(service, RudderClient, lambda client: client.track("ann", "Order Completed"))
-        assert (told.value.status, told.value.code) == (400, "invalid_request")
+        for library in (SegmentClient, RudderClient):
+            refused = await call(service, library, use)
+            assert refused is not None
+            assert (refused.status, refused.code) == (400, "invalid_request")
+            refused = await call(service, library, use, write_key="wrong")
+            assert refused is not None
+            assert (refused.status, refused.code) == (401, "unauthorized")
+            assert "Authorization: Basic" in refused.message
 
 
 async def test_a_library_hears_when_to_come_again() -> None:
     async with open_service(queue_size=1, durability="memory", **ANY) as service:
         service.sink.stall()
-        with pytest.raises(segment_http.APIError) as refused:
-            await call(service, SegmentClient, lambda client: [client.track("ann", "a") for _ in range(3)])
-        assert refused.value.status == 503
-        assert segment_http.parse_retry_after(refused.value.response) >= 1
+        refused = await call(service, SegmentClient, lambda client: [client.track("ann", "a") for _ in range(3)])
+        assert refused is not None
+        assert refused.status == 503
+        assert refused.retry_after is not None
+        assert refused.retry_after >= 1
         service.sink.resume()
 
 
