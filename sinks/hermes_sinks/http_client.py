@@ -1,13 +1,14 @@
-"""Posting to one server over HTTP, for the sinks that do: httpx at the boundary, imported nowhere else.
+"""Posting to one server over HTTP, for the sinks that do: httpx at the boundary, no other sink imports it.
 
-Invariants: whatever keeps a request from its answer is `hermes.SinkUnavailable`, whose words never hold the URL's path,
-query or credentials; of an answer no more is read than was asked for; redirects are not followed; proxies and
-certificates named by the environment are left alone. Called by the http and clickhouse sinks.
+Invariants: whatever keeps a request from its answer is `hermes.SinkUnavailable`; its words never hold the URL's path,
+query or credentials, and no log does; of an answer no more is read than was asked for; redirects are not followed;
+proxies and certificates named by the environment are left alone. Called by the http and clickhouse sinks.
 """
 
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -136,6 +137,8 @@ async def open_client(
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[HttpClient]:
     """A client with at most so many connections, kept alive between requests. Nothing is dialed yet."""
+    for name in ("httpx", "httpcore"):  # whose logs have a line for each request, with its URL and all headers
+        logging.getLogger(name).setLevel(logging.WARNING)
     async with httpx.AsyncClient(
         auth=target.auth,
         headers={

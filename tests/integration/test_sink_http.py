@@ -179,6 +179,16 @@ async def test_a_key_that_is_wrong_costs_no_event_and_is_told_with_the_host_alon
     assert "s3cret" not in str(error)
 
 
+async def test_the_libraries_below_log_neither_urls_nor_headers(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with open_receiver("/s3cret") as receiver:
+        url = receiver.url.replace("//", "//user:s3cret@") + "?token=s3cret"
+        async with opened(url, headers="X-API-Key: s3cret") as sink:
+            await sink.write(make_batch(1))
+    assert "s3cret" in receiver.requests[0].path
+    assert not [record for record in caplog.records if record.name.startswith("http")]
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with open_receiver() as receiver, opened(receiver.url) as sink:
         receiver.reply(307, location="https://elsewhere.example/s3cret")
