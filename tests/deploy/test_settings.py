@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import json
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -17,13 +18,15 @@ from tests.deploy.helm import CHART, ROOT, Helm
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    """The script, as a module."""
+    """The script, as a module; compiled, it would leave a folder among the scripts."""
     path = str(ROOT / "scripts" / "helm-values")
     loader = importlib.machinery.SourceFileLoader("helm_values", path)
     spec = importlib.util.spec_from_loader("helm_values", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        loader.exec_module(module)
     return module
 
 
