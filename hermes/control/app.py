@@ -27,7 +27,8 @@ from hermes.http.response import Response, problem
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id",
+    # All, for the attributes of a CloudEvent are headers of any name; * does not mean Authorization (Fetch §3.2.2).
+    "Access-Control-Allow-Headers": "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id, *",
     "Access-Control-Max-Age": "86400",
 }
 
@@ -131,7 +132,7 @@ def add_debug(app: QuartTrio, answer: DebugAnswer) -> None:
 
 
 def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
-    @app.post(route.name, endpoint=f"POST {route.name}")
+    @app.post(route.name, endpoint=f"POST {route.name}", provide_automatic_options=False)
     async def post() -> QuartResponse:
         head = Head(request.method, request.path, join_headers())
         head.request_id = g.request_id.encode("latin-1")

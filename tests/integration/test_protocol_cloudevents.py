@@ -17,6 +17,7 @@ from cloudevents.core.bindings.http import (
 )
 from cloudevents.core.v1.event import CloudEvent
 
+from tests.http_client import connect
 from tests.integration.test_bad_input import BOTH_WAYS
 from tests.integration.test_http_lanes import connect2
 from tests.service import Service, open_service
@@ -80,6 +81,20 @@ async def test_a_batch_of_the_sdks_structured_events_is_taken_over_http_2_as_wel
         stored = service.sink.stored
     assert [each.id for each in stored[:3]] == [each.id for each in stored[3:6]]
     assert json.loads(bytes(stored[6].payload))["extension"] == "a €"
+
+
+async def test_a_page_of_another_origin_may_send_any_attribute() -> None:
+    async with open_service(cors_origins=("https://shop.example",), **ANY) as service:
+        origin = {"Origin": "https://shop.example"}
+        answer = await send(service, to_binary_event(make("1", {"n": 1})), **origin)
+        assert answer.status_code == 202
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        for path in (b"/events", b"/v1/batch", b"/v1/logs"):
+            async with connect(service) as client:
+                lines = [b"OPTIONS %b HTTP/1.1" % path, b"Host: test", b"Origin: https://shop.example", b"", b""]
+                asked = await client.ask(b"\r\n".join(lines))
+                assert asked.status == 204
+                assert asked.headers["access-control-allow-headers"].endswith(", *")
 
 
 async def test_a_full_queue_is_503_with_a_time_to_come_again() -> None:
