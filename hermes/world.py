@@ -79,7 +79,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"HERMES_DATA_DIR={str(folder)!r}: cannot be made: {error}") from error
+        raise ConfigError(
+            f"HERMES_DATA_DIR={str(folder)!r}: cannot be made: {error.strerror}; name a folder that this user may write"
+        ) from error
 
 
 @dataclass(frozen=True)

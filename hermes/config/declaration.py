@@ -152,8 +152,12 @@ def lookup(environ: Mapping[str, str], name: str) -> str | None:
         return text.strip() or None
     try:
         return Path(path).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}_FILE={path!r}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{name}_FILE={path!r}: cannot be read: {error.strerror}; is it there, and for this user?"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}_FILE={path!r}: cannot be read: {error}; it must be text in UTF-8") from None
 
 
 def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defaults: GroupT | None = None) -> GroupT:

@@ -5,6 +5,7 @@ Called by the edges; `address_of` by whoever owns a client's socket.
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
@@ -14,6 +15,11 @@ from hermes.config import Address
 from hermes.errors import ConfigError
 
 _BACKLOG = 4096
+_MENDS = {
+    errno.EADDRINUSE: "; stop what listens there, or choose another port",
+    errno.EACCES: "; a port below 1024 wants the right to, so choose one above",
+    errno.EADDRNOTAVAIL: "; choose an address of this machine, or none for all of them",
+}
 
 
 def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> list[socket.socket]:
@@ -37,7 +43,8 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> list[socket
             sockets.append(sock)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
-        raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}") from None
+        mend = _MENDS.get(error.errno or 0, "")
+        raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
     return sockets
 
 
@@ -57,6 +64,8 @@ def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}") from None
+        raise ConfigError(
+            f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
+        ) from None
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context

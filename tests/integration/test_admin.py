@@ -91,5 +91,8 @@ def test_an_admin_address_in_use_stops_the_start_with_its_name(start: Start) -> 
     taken = first.admin_url.removeprefix("http://")
     second = start(SINKS="null", DURABILITY="memory", ADMIN_ADDR=taken)
     assert second.wait() == 2
-    assert second.log == f"hermes: ADMIN_ADDR='{taken}': cannot listen there: Address already in use\n"
+    assert second.log == (
+        f"hermes: ADMIN_ADDR='{taken}': cannot listen there: Address already in use; "
+        "stop what listens there, or choose another port\n"
+    )
     assert first.stop() == 0
