@@ -189,4 +189,4 @@ def test_the_schema_leaves_no_room_for_misspellings() -> None:
                 yield from open_ones(inner, path if name in {"properties", "items"} else f"{path}.{name}".lstrip("."))
 
     found = {path for path in open_ones(schema, "") if not any(path.endswith(name) for name in free)}
-    assert found == {"$defs.objects", "ingest.extraVolumes", "ingest.extraVolumeMounts"}
+    assert found == {"definitions.objects", "ingest.extraVolumes", "ingest.extraVolumeMounts"}
