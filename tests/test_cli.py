@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from hermes import __version__
 from hermes.cli import main
+from hermes.cli.spelling import misspelt
 from hermes.config import Settings, describe
 from hermes.sink import DeliverySettings
 from tests.config.distributions import install
@@ -48,9 +51,116 @@ def test_help_names_every_command(run: Run, option: str) -> None:
     assert all(f"\n  {command} " in result.output for command in ("serve", "sinks", "config", "load"))
 
 
-@pytest.mark.parametrize("arguments", [["no-such-command"], ["sinks", "--no-such-option"], ["serve", "extra"]])
-def test_a_wrong_command_line_is_exit_code_2(run: Run, arguments: list[str]) -> None:
-    assert run(*arguments).exit_code == 2
+@pytest.mark.parametrize("arguments", [[], ["dlq"], ["log"], ["config"]], ids=" ".join)
+def test_a_command_line_that_says_nothing_gets_the_page_on_stderr_and_exit_code_2(
+    run: Run, arguments: list[str]
+) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == run(*arguments, "--help").stdout
+
+
+MISTAKES = [
+    ("serv", "no such command 'serv': did you mean serve?"),
+    ("srve", "no such command 'srve': did you mean serve?"),
+    ("Serve", "no such command 'Serve': did you mean serve?"),
+    ("dlp", "no such command 'dlp': did you mean dlq?"),
+    ("comp", "no such command 'comp': did you mean completion?"),
+    ("replay", "no such command 'replay': did you mean dlq replay?"),
+    ("check", "no such command 'check': did you mean config check or log check?"),
+    ("frobnicate", "no such command 'frobnicate': `hermes --help` lists the commands"),
+    ("dlq lst", "no such command 'dlq lst': did you mean dlq list?"),
+    ("dlq frobnicate", "no such command 'dlq frobnicate': `hermes dlq --help` lists the commands"),
+    ("log chekc", "no such command 'log chekc': did you mean log check?"),
+    ("--verison", "no such option --verison: did you mean --version?"),
+    ("-x", "no such option -x: `hermes --help` lists the options"),
+    ("sinks --jsno", "sinks: no such option --jsno: did you mean --json?"),
+    ("sinks --no-such-option", "sinks: no such option --no-such-option: `hermes sinks --help` lists the options"),
+    ("dlq list --sinc 1h", "dlq list: no such option --sinc: did you mean --since or --sink?"),
+    ("load --same-ids", "load: no such option --same-ids: did you mean --same-id?"),
+    ("serve extra", "serve: it takes no 'extra': `hermes serve --help` says what it takes"),
+    ("serve one two", "serve: it takes no 'one two': `hermes serve --help` says what it takes"),
+    ("dlq show", "dlq show: NUMBER is missing: for example `hermes dlq show 17`"),
+    ("completion", "completion: SHELL is missing: for example `source <(hermes completion bash)`"),
+    ("dlq show x", "dlq show: NUMBER: 'x': expected a whole number, at least 1 and at most 9223372036854775807"),
+    ("dlq list --limit 0", "dlq list: --limit: '0': expected a whole number, at least 1"),
+    ("dlq list --limit", "dlq list: --limit: a value is missing after it"),
+    ("dlq list --since soon", "dlq list: --since: 'soon': expected a duration back from now such as 2h"),
+    ("sinks --json=1", "sinks: --json: it takes no value"),
+    ("log inspect --from x", "log inspect: --from: 'x': expected a whole number, at least 0"),
+    ("log check /nowhere", "/nowhere: there is no log here: name its folder, or set HERMES_DATA_DIR"),
+    ("load --rate fast", "load: --rate: 'fast': expected a number of requests a second"),
+    ("tap --limit 0", "tap: --limit: '0': expected a whole number, at least 1"),
+    ("config explain QUEUE_SIZ", "config explain: there is no setting QUEUE_SIZ: did you mean QUEUE_SIZE?"),
+    ("config explain QUEUE", "config explain: there is no setting QUEUE: did you mean QUEUE_BYTES or QUEUE_SIZE?"),
+    ("config explain XYZ", "config explain: there is no setting XYZ: `hermes config explain` has all of them"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), MISTAKES, ids=lambda each: each.split(":")[0])
+def test_a_mistake_on_the_command_line_is_one_line_with_the_mend_and_exit_code_2(
+    run: Run, line: str, words: str
+) -> None:
+    result = run(*line.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"hermes: {words}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_was_typed_cannot_write_over_the_terminal(run: Run) -> None:
+    for arguments in (["\x1b[2J\nboo"], ["--\x1b[2J\nboo"], ["serve", "\x1b[2J\nboo"], ["dlq", "show", "\x9b\n"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert not {"\x1b", "\x9b"} & set(result.stderr)
+        assert result.stderr.count("\n") == 1
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def installed() -> None:
+        raise error
+
+    monkeypatch.setattr("hermes.cli.settings.installed_sinks", installed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), BaseExceptionGroup("of a nursery", [BaseExceptionGroup("", [KeyboardInterrupt()])])],
+    ids=["bare", "grouped"],
+)
+def test_ctrl_c_is_silent_and_exit_code_130(run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    fail_with(monkeypatch, error)
+    result = run("sinks")
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_ctrl_c_at_a_question_is_silent_and_exit_code_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    abort = click.Abort()
+    abort.__context__ = KeyboardInterrupt()  # as click raises it
+    fail_with(monkeypatch, abort)
+    result = run("sinks")
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_question_that_is_not_answered_with_yes_ends_in_one_line_and_exit_code_1(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, click.Abort())
+    result = run("sinks")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "hermes: nothing was done\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError(), BrokenPipeError(errno.EPIPE, "of a socket"), OSError(errno.EIO, "of a disk")],
+    ids=repr,
+)
+def test_a_bug_is_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    fail_with(monkeypatch, error)
+    result = run("sinks")
+    found = result.exception
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert found is error
 
 
 WRONG: list[tuple[Mapping[str, str], str]] = [
@@ -72,6 +182,8 @@ WRONG: list[tuple[Mapping[str, str], str]] = [
     ),
     ({"TLS_CERT": "/no.pem", "TLS_KEY": "/no.key"}, "TLS_CERT='/no.pem', TLS_KEY='/no.key': cannot be used: "),
     ({"SINK_NULL_TYPO": "0"}, "SINK_NULL_TYPO: no sink declares this variable; there are "),
+    ({"DB_DSN_FILE": "/no/dsn"}, "DB_DSN_FILE='/no/dsn': cannot be read: No such file or directory; is it there, and "),
+    ({"DB_DSN": "x", "DB_DSN_FILE": "/no/dsn"}, "DB_DSN and DB_DSN_FILE are both set: keep one"),
 ]
 
 
@@ -214,6 +326,138 @@ def test_a_variable_that_looks_like_a_misspelt_setting_is_a_warning(run: Run) ->
             "hermes: workers_count is no setting, so it has no effect: did you mean WORKER_COUNT?\n"
         )
     assert json.loads(result.stdout)["QUEUE_SIZE"]
+
+
+MISSPELT = {
+    "DB_DNS": "DB_DSN",
+    "DB_DSM": "DB_DSN",
+    "DBDSN": "DB_DSN",
+    "db_dsn": "DB_DSN",
+    "DB_DNS_FILE": "DB_DSN_FILE",
+    "DB_DSN_FIEL": "DB_DSN_FILE",
+    "HERMES_DB_DSN": "DB_DSN",
+    "HERMES_LOG_LEVEL": "LOG_LEVEL",
+    "HERMES_DATADIR": "HERMES_DATA_DIR",
+    "HERMES_DATA_DRI": "HERMES_DATA_DIR",
+    "SINK": "SINKS",
+    "SINSK": "SINKS",
+    "API_KEY": "API_KEYS",
+    "ADMIN_KEY": "ADMIN_KEYS",
+    "LOGLEVEL": "LOG_LEVEL",
+    "LOG_LEVLE": "LOG_LEVEL",
+    "HTTP_ADDRESS": "HTTP_ADDR",
+    "HTPP_ADDR": "HTTP_ADDR",
+    "QUEUE_SIZES": "QUEUE_SIZE",
+    "QEUUE_SIZE": "QUEUE_SIZE",
+    "WORKERS_COUNT": "WORKER_COUNT",
+    "SHUTDOWN_TIMEOU": "SHUTDOWN_TIMEOUT",
+    "SHUTDOWN_TIME_OUT": "SHUTDOWN_TIMEOUT",
+    "SHUTDWON_TIMEOT": "SHUTDOWN_TIMEOUT",
+    "BACKPRESURE_MODE": "BACKPRESSURE_MODE",
+    "DURABILTY": "DURABILITY",
+    "EVENTS_TYPES": "EVENT_TYPES",
+    "CORS_ORIGIN": "CORS_ORIGINS",
+    "TSL_CERT": "TLS_CERT",
+}
+INNOCENT = (
+    "DB_HOST",
+    "DB_USER",
+    "DB_NAME",
+    "DB_PORT",
+    "DB_URL",
+    "DATABASE_URL",
+    "PGDATABASE",
+    "HTTP_PORT",
+    "HTTP_PROXY",
+    "http_proxy",
+    "no_proxy",
+    "PORT",
+    "HOST",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSL_KEY",
+    "TLS_CA",
+    "LOGNAME",
+    "LOG_FILE",
+    "LOG_DIR",
+    "DEBUG",
+    "LANG",
+    "LC_ALL",
+    "PATH",
+    "PWD",
+    "HOME",
+    "TERM",
+    "SHELL",
+    "USER",
+    "HOSTNAME",
+    "EDITOR",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "QUEUE_URL",
+    "QUEUE_NAME",
+    "READ_TIMEOUT",
+    "WAIT_TIMEOUT",
+    "HTTP_TIMEOUT",
+    "BATCH_ID",
+    "WORKER_ID",
+    "WORKERS",
+    "KAFKA_BROKERS",
+    "AWS_ACCESS_KEY_ID",
+    "OTEL_SERVICE_NAME",
+    "CI",
+    "TLS_MIN",
+    "API_URL",
+    "API_TOKEN",
+    "ADMIN_USER",
+    "HERMES_ADMIN_KEY",
+    "HERMES_SERVICE_HOST",
+    "HERMES_SERVICE_PORT",
+    "HERMES_PORT",
+    "SINKHOLE",
+    "DATA_DIR",
+    "EVENT_BUS",
+)
+
+
+@pytest.mark.parametrize(("name", "meant"), MISSPELT.items())
+def test_a_slip_of_the_finger_is_told_with_what_was_meant(run: Run, name: str, meant: str) -> None:
+    result = run("config", "check", **{name: "x"})
+    assert result.exit_code == 0
+    assert result.stderr == f"hermes: {name} is no setting, so it has no effect: did you mean {meant}?\n"
+
+
+def test_what_other_programs_are_told_by_is_not_taken_for_a_misspelling(run: Run) -> None:
+    result = run("config", "check", **dict.fromkeys(INNOCENT, "x"))
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_no_setting_is_a_misspelling_of_another(run: Run) -> None:
+    names = [variable.name for variable in describe(Settings)]
+    for name in names:
+        others = [other for other in names if other != name]
+        assert misspelt(name, others) is None, name
+
+
+def test_explain_says_what_a_setting_means_and_takes(run: Run) -> None:
+    result = run("config", "explain", "queue_size", "WORKER_COUNT", columns=80)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "QUEUE_SIZE\n"
+        "  means    capacity of the bounded queue, in events\n"
+        "  takes    a whole number, at least 1\n"
+        "  default  100000\n"
+        "\n"
+        "WORKER_COUNT\n"
+        "  means    workers: the most batches in flight at one sink\n"
+        "  takes    a whole number, at least 1 and at most 4096\n"
+        "  default  CPUs × 4\n"
+    )
+
+
+def test_explain_without_a_name_has_every_setting(run: Run) -> None:
+    lines = run("config", "explain").stdout.splitlines()
+    assert [line for line in lines if line[:1].isupper()] == [variable.name for variable in describe(Settings)]
+    assert max(map(len, lines)) <= 80
 
 
 def test_settings_that_are_spelt_right_bring_no_warning(run: Run, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from hermes.cli.manual import Manual, ManualCommand
 
 
 def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    root = ctx.find_root()
-    command: click.Command | None = root.command
-    for word in ctx.params.get("command") or ():
-        command = command.get_command(root, word) if isinstance(command, click.Group) else None
-    if not isinstance(command, click.Group) or incomplete.startswith("-"):
-        return []
-    return [item for item in command.shell_complete(root, incomplete) if not item.value.startswith("-")]
+    typed: tuple[str, ...] = ctx.params.get("command") or ()
+    ctx = ctx.find_root()
+    for word in typed:
+        found = ctx.command.get_command(ctx, word) if isinstance(ctx.command, click.Group) else None
+        if found is None:
+            return []
+        ctx = click.Context(found, parent=ctx, info_name=word)
+    return [item for item in ctx.command.shell_complete(ctx, incomplete) if not item.value.startswith("-")]
 
 
 @click.command(

@@ -71,6 +71,14 @@ class ManualCommand(click.Command):
         """What it does, in a line: the first paragraph of the docstring."""
         return " ".join(cleandoc(self.help or "").partition("\n\n")[0].split())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments. Every mistake in them knows its command, so that its line can name it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the page."""
         manual = self.manual

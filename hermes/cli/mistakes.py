@@ -11,6 +11,7 @@ import re
 import click
 
 from hermes.cli.manual import ManualCommand
+from hermes.cli.operator import one_line
 from hermes.cli.spelling import close_words
 
 
@@ -23,11 +24,6 @@ def explain(error: click.ClickException) -> str:
         return _no_such_command(error.command_name, ctx, ctx.command)
     path = ctx.command_path.partition(" ")[2]
     return one_line(f"{path}: {_in_our_words(error, ctx)}" if path else _in_our_words(error, ctx))
-
-
-def one_line(text: str) -> str:
-    """The text with every run of white space, line breaks among it, as one space."""
-    return " ".join(text.split())
 
 
 def _no_such_command(name: str, ctx: click.Context, group: click.Group) -> str:
@@ -50,7 +46,8 @@ def _in_our_words(error: click.ClickException, ctx: click.Context) -> str:
     help_line = f"`{ctx.command_path} --help`"
     match error:
         case click.exceptions.NoSuchOption():
-            options = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts]
+            parameters = ctx.command.get_params(ctx)
+            options = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
             close = close_words(error.option_name, filter(_is_long, options)) if _is_long(error.option_name) else []
             mend = f"did you mean {' or '.join(close)}?" if close else f"{help_line} lists the options"
             return f"no such option {error.option_name}: {mend}"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hermes.cli.mistakes import one_line
 from hermes.config import Settings, read_settings
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
 from hermes.sink import ConfiguredSink, configure_sinks
@@ -88,6 +87,11 @@ def open_console(**options: Any) -> Console:
             raise BrokenPipeError
 
     return LoudConsole(**options)
+
+
+def one_line(text: str) -> str:
+    """The text as one line that is safe to show: line breaks and other white space as single spaces, the rest printable."""
+    return printable(" ".join(text.split()))
 
 
 def printable(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ NO_READER = 141
 """The exit code where nobody reads what is written, as in ``hermes dlq list | head -1``: 128 + SIGPIPE."""
 
 COMPLETE_VARIABLE = "_HERMES_COMPLETE"
+_STDOUT = 1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,18 @@ class Program(ManualGroup):
             code = self._run(arguments, extra)
         except* KeyboardInterrupt:
             code = INTERRUPTED
-        except* OSError:
-            # What could not be written is still in the buffer, so trying again tells whether it was stdout that failed.
-            failure = _flush()
-            if failure is None:
+        except* BrokenPipeError:
+            if not _reader_is_gone():
+                raise  # it was another pipe that broke
+            _drop_output()
+            code = NO_READER
+        except* OSError as group:
+            full = group.subgroup(lambda error: isinstance(error, OSError) and error.errno in _NO_ROOM)
+            if full is None:
                 raise
-            code = _give_up_stdout(failure)
+            click.echo("hermes: what was to be written has no room: the disk is full, or the quota", err=True)
+            _drop_output()
+            code = 1
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
         sys.exit(code)
 
@@ -126,20 +135,15 @@ class Program(ManualGroup):
         return 0
 
 
-def _flush() -> OSError | None:
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe or a socket that nobody reads any more."""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
-def _give_up_stdout(failure: OSError) -> int:
-    """Throw away what is left, so that the interpreter does not try once more as it ends; the exit code."""
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, for the interpreter tries once more as it ends, and complains."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, _STDOUT)
     os.close(nowhere)
-    if failure.errno == errno.EPIPE:
-        return NO_READER
-    click.echo(f"hermes: stdout cannot be written: {failure.strerror}", err=True)
-    return 1

@@ -149,8 +149,9 @@ def explain_settings(names: tuple[str, ...]) -> None:
     variables = {variable.name: variable for variable in describe(Settings)}
     for name in names:
         if name.upper() not in variables:
-            close = misspelt(name, variables) or next(iter(close_words(name, variables)), None)
-            mend = f"did you mean {close}?" if close else "`hermes config explain` has all of them"
+            meant = misspelt(name, variables)
+            close = [meant] if meant else close_words(name, variables)
+            mend = f"did you mean {' or '.join(close)}?" if close else "`hermes config explain` has all of them"
             raise click.UsageError(f"there is no setting {name}: {mend}", None)
     shown = [variables[name.upper()] for name in names] or list(variables.values())
     for number, variable in enumerate(shown):
