@@ -8,8 +8,11 @@ by us, and what it raises ends that connection alone. Invariant: the number of c
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import suppress
+from email.utils import formatdate
+from os import urandom
 from typing import Any
 
 import structlog
@@ -20,13 +23,20 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from hermes.http.head import MAX_HEAD_BYTES
 from hermes.http.lane import Timeouts
+from hermes.http.response import problem
 from hermes.http.stream import Stream, close_gently
 
 _log = structlog.get_logger("hermes.control")
 
 MAX_CONNECTIONS = 1000
 _RECV_BYTES = 16 * 2**10  # so that a flood of tiny HTTP/2 frames keeps the loop for milliseconds at a time, no longer
+
+
+# How Hypercorn itself refuses what it cannot read; an answer of the app to such a request would have a body.
+_REFUSAL = re.compile(rb"HTTP/1\.1 ([45]\d\d) \r\ncontent-length: 0\r\nconnection: close\r\n", re.IGNORECASE)
+_TOO_LARGE = 431
 
 
 class _Replay:
@@ -68,7 +78,7 @@ class _Replay:
             raise trio.ClosedResourceError
         try:
             with trio.fail_after(self._patience) as self._sending:  # for Hypercorn shields its sends from cancellation
-                await self._stream.send_all(data)
+                await self._stream.send_all(_put_into_words(data))
             self._receiving.deadline = trio.current_time() + self._silence
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             self.lifetime.cancel()
@@ -118,7 +128,7 @@ class ControlServer:
         self._config = Config()
         self._config.include_server_header = False
         self._config.keep_alive_timeout = timeouts.idle
-        self._config.h11_max_incomplete_size = 64 * 2**10
+        self._config.h11_max_incomplete_size = MAX_HEAD_BYTES
         self._config.h2_max_concurrent_streams = 32
         self._config.keep_alive_max_requests = 10**9  # a client that posts events over HTTP/2 goes on and on
         self._config.wsgi_max_body_size = max_body_bytes
@@ -201,6 +211,18 @@ class ControlServer:
             _log.warning("a control connection broke", errors=[repr(error) for error in _leaves(group)])
         finally:
             self._streams.discard(stream)
+
+
+def _put_into_words(data: bytes) -> bytes:
+    """What is sent: a refusal of Hypercorn's own, which says nothing, becomes problem details."""
+    refusal = _REFUSAL.match(data)
+    if refusal is None:
+        return data
+    status = int(refusal[1])
+    too_large = f"the request's headers are larger than {MAX_HEAD_BYTES} bytes"
+    detail = too_large if status == _TOO_LARGE else "the request is malformed"
+    response = problem(status, detail, {"Connection": "close"})
+    return response.render(formatdate(usegmt=True).encode(), urandom(8).hex().encode())
 
 
 async def _break_when_cancelled(stream: _Replay) -> None:

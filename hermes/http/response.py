@@ -16,6 +16,8 @@ import msgspec
 
 from hermes.traced import TracedRequest
 
+_JSON = "application/json"
+
 
 class Response:
     """What answers a request: a status, a body, and the headers that belong to them.
@@ -44,7 +46,7 @@ class Response:
         self,
         status: int,
         body: bytes = b"",
-        content_type: str = "application/json",
+        content_type: str = _JSON,
         headers: Mapping[str, str] | None = None,
         *,
         close: bool = False,
@@ -59,7 +61,7 @@ class Response:
         self.traced: TracedRequest | None = None
         self.usual = status < 400 and not close
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
-        if body:
+        if body or content_type != _JSON:  # an empty message of protobuf is one as well
             lines.append(f"content-type: {content_type}")
         lines.extend(f"{name}: {value}" for name, value in self.headers.items())
         self._prefix = "\r\n".join([*lines, "date: "]).encode("latin-1")

@@ -31,6 +31,11 @@ def test_without_a_body_there_is_no_content_type() -> None:
     assert (answer.headers["content-length"], answer.headers["allow"]) == ("0", "POST")
 
 
+def test_an_empty_message_of_another_type_says_its_type() -> None:
+    (answer,) = read_answers(Response(200, b"", "application/x-protobuf").render(DATE, b"1"))
+    assert (answer.headers["content-type"], answer.body) == ("application/x-protobuf", b"")
+
+
 def test_a_problem_has_the_members_of_rfc_9457_and_extensions() -> None:
     response = problem(400, "it is wrong", {"Retry-After": "1"}, close=True, rejected=[{"index": 0}])
     assert response.close
