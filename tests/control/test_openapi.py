@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import schemathesis
 from quart_trio import QuartTrio
 
-from hermes.control.admin import OPEN_PATHS, make_admin_app
+from hermes.control.admin import make_admin_app
 from hermes.control.app import Views, make_app
 from hermes.control.dashboard import PAGES
 from hermes.control.openapi.addresses import declare_admin, declare_ingest

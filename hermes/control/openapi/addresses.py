@@ -41,7 +41,7 @@ def declare_admin(status: type[msgspec.Struct]) -> list[Operation]:
 def describe_ingest(app: QuartTrio, version: str, event_types: Sequence[str], *, keyed: bool) -> bytes:
     """The document of the address where events come in, as JSON."""
     address = Address(
-        title="Hermes",
+        title="Hermes API",
         version=version,
         words="The address where events come in.\n\n" + _SHARED,
         keyed=keyed,
@@ -53,7 +53,7 @@ def describe_ingest(app: QuartTrio, version: str, event_types: Sequence[str], *,
 def describe_admin(app: QuartTrio, version: str, status: type[msgspec.Struct], *, keyed: bool) -> bytes:
     """The document of the admin address, as JSON."""
     address = Address(
-        title="Hermes, for operators",
+        title="Hermes admin API",
         version=version,
         words="The address where operators see and act.\n\n" + _SHARED,
         keyed=keyed,

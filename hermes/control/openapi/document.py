@@ -197,6 +197,8 @@ def _show(operation: Operation, address: Address, schemas: _Schemas) -> dict[str
         shown["security"] = [*([] if address.keyed else [{}]), *({name: []} for name in _SECURITY)]
     if operation.endless:
         shown["x-endless"] = True
+    if operation.same_as:
+        shown["x-same-as"] = operation.same_as
     return shown
 
 

@@ -27,7 +27,7 @@ def render_landing(
     origin: str, client: str | None, version: str, event_types: Sequence[str], admin: Address | None, *, keyed: bool
 ) -> bytes:
     """The page for who asks at ``origin`` (``http://host:port``) from the address ``client``."""
-    body = msgspec.json.encode(example_event(event_types)).decode()
+    body = msgspec.json.format(msgspec.json.encode(example_event(event_types)), indent=0).decode()
     key = " \\\n  -H 'X-API-Key: YOUR_KEY'" if keyed else ""
     return _TEMPLATE.substitute(
         version=escape(version),

@@ -99,7 +99,8 @@ class Operation:
     """What a method does on a path.
 
     ``rule`` is the path of the route that serves it, where that serves several paths. ``secured``: it wants a key where
-    keys are configured. ``endless``: a good answer goes on until somebody ends it.
+    keys are configured. ``endless``: a good answer goes on until somebody ends it. ``same_as``: the path of another
+    operation that does all the same.
     """
 
     method: str
@@ -114,6 +115,7 @@ class Operation:
     rule: str = ""
     secured: bool = False
     endless: bool = False
+    same_as: str = ""
 
 
 def problem(

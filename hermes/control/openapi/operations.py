@@ -162,7 +162,7 @@ def declare_admin(status: type[msgspec.Struct]) -> Iterator[Operation]:
     )
     yield from _dead_letters()
     yield declare_health()
-    yield from declare_debug()
+    yield from declare_debug(secured=True)
 
 
 _UNCHANGED = Answer(304, "It is still the one that `If-None-Match` names.")

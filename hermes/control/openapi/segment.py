@@ -83,7 +83,8 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
             path,
             f"Send a message: {kind}" + ("" if path == f"/v1/{kind}" else _SHORT),
             words,
-            Content(JSON, SegmentMessage, (Example(f"A {kind} message", message),)),
+            Content(JSON, SegmentMessage, (Example("One message", message),)),
+            f"/v1/{kind}",
         )
     batch = {"batch": [{"type": "track", "event": example_type(event_types), "userId": "ann", "messageId": "m-2"}]}
     for path in BATCHES:
@@ -92,6 +93,7 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
             "Send messages" + {"/v1/batch": "", "/v1/import": ", as for an import"}.get(path, _SHORT),
             "Each message names its kind in `type`.",
             Content(JSON, SegmentBatch, (Example("Messages", batch),)),
+            "/v1/batch",
         )
     yield Operation(
         "POST",
@@ -110,7 +112,7 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
     )
 
 
-def _operation(path: str, summary: str, words: str, body: Content) -> Operation:
+def _operation(path: str, summary: str, words: str, body: Content, main: str) -> Operation:
     error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
     taken = Content(JSON, SegmentAnswer, (Example("All were valid", {"success": True}),))
     return Operation(
@@ -133,4 +135,5 @@ def _operation(path: str, summary: str, words: str, body: Content) -> Operation:
             Answer(504, data.TOO_LATE, (error,)),
         ),
         secured=True,
+        same_as="" if path == main else main,
     )

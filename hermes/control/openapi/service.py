@@ -6,6 +6,7 @@ Called when the document of either address is first asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -143,7 +144,7 @@ def declare_service() -> Iterator[Operation]:
         "A browser gets a page, everybody else JSON.",
         answers=(Answer(200, "What listens here.", (Content(JSON, Index), Content(HTML, str))),),
     )
-    yield from declare_debug()
+    yield from declare_debug(secured=False)
 
 
 def declare_documentation() -> Iterator[Operation]:
@@ -170,8 +171,8 @@ def declare_documentation() -> Iterator[Operation]:
     )
 
 
-def declare_debug() -> Iterator[Operation]:
-    """Accounts and profiles."""
+def declare_debug(*, secured: bool) -> Iterator[Operation]:
+    """Accounts and profiles. The keys of ingest do not guard them."""
     yield Operation(
         "GET",
         "/debug/accounting",
@@ -179,8 +180,13 @@ def declare_debug() -> Iterator[Operation]:
         "Show the books",
         "For every sink, at every moment: accepted = delivered + dead-lettered + spilled + dropped + in flight.",
         answers=(Answer(200, "The accounts.", (Content(JSON, Accounts),)),),
-        secured=True,
+        secured=secured,
     )
+    for operation in _profiles():
+        yield replace(operation, secured=secured)
+
+
+def _profiles() -> Iterator[Operation]:
     yield _profile("", "List the profiles", "A page with links.", (), (Content(HTML, str),))
     yield _profile(
         "profile",
@@ -244,7 +250,6 @@ def _profile(
         parameters,
         answers=(Answer(200, "The profile." if name else "The page.", contents), *(refused if parameters else ())),
         rule=PREFIX + "{name}" if name else "",
-        secured=True,
     )
 
 

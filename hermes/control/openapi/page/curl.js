@@ -16,7 +16,7 @@ export function toCurl(origin, method, path, operation, media, example) {
   if (security.length && !security.some((each) => Object.keys(each).length === 0)) parts.push("-H 'Authorization: Bearer YOUR_KEY'");
   if (example !== undefined) {
     parts.push(`-H 'Content-Type: ${media}'`);
-    parts.push(typeof example === "string" ? `--data-binary ${dollar(example)}` : `-d ${quote(JSON.stringify(example))}`);
+    parts.push(typeof example === "string" ? `--data-binary ${dollar(example)}` : `-d ${quote(JSON.stringify(example, null, 2).replaceAll("\n", "\n  "))}`);
   } else if (method === "POST") {
     parts[0] = parts[0].replace("curl -i", "curl -i -X POST");
   }

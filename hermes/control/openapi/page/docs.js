@@ -26,17 +26,20 @@ function parametersOf(root, operation) {
   return [make("h4", {}, "Parameters"), make("dl", { class: "members" }, ...rows)];
 }
 
-/** Tabs for the media types of a body, where it has several. */
-function contents(root, content, name, choose = () => {}) {
+/**
+ * What a body is, with tabs where it has several media types. `choose(media, example)` hears what is shown, and shows
+ * the first example itself; without it all examples are shown here.
+ */
+function contents(root, content, name, choose) {
   const media = Object.entries(content);
   const panel = make("div", { class: "panel" });
   const open = ([type, each]) => {
     const examples = Object.values(each.examples ?? {});
     panel.replaceChildren(
-      ...examples.flatMap((example) => [make("p", { class: "caption" }, example.summary), code(show(example.value), example.summary)]),
+      ...examples.slice(choose ? 1 : 0).flatMap((example) => [make("p", { class: "caption" }, example.summary), code(show(example.value), example.summary)]),
       ...describeBody(root, each.schema),
     );
-    choose(type, examples[0]?.value);
+    choose?.(type, examples[0]?.value);
   };
   open(media[0]);
   if (media.length === 1) return make("div", {}, make("p", { class: "media" }, make("code", {}, media[0][0])), panel);
@@ -49,8 +52,9 @@ function contents(root, content, name, choose = () => {}) {
 }
 
 function answersOf(root, operation, id) {
-  const rows = Object.entries(operation.responses).map(([status, given]) => {
-    const answer = resolve(root, given);
+  const [shared, owned] = [[], []];
+  for (const [status, given] of Object.entries(operation.responses)) (given.$ref ? shared : owned).push([status, resolve(root, given)]);
+  const show = ([status, answer]) => {
     const own = Object.entries(answer.headers ?? {}).filter(([name]) => name !== "X-Request-Id");
     const head = [make("code", { class: `status s${status[0]}` }, status), make("span", {}, ...inline(answer.description))];
     if (!answer.content && !own.length) return make("div", { class: "answer" }, make("p", { class: "line" }, ...head));
@@ -61,15 +65,21 @@ function answersOf(root, operation, id) {
       details.append(make("div", { class: "inside" }, ...headers, ...(answer.content ? [contents(root, answer.content, `${id}-${status}`)] : [])));
     });
     return details;
-  });
-  return [make("h4", {}, "Answers"), make("div", { class: "answers" }, ...rows)];
+  };
+  const rest = shared.length ? [make(
+    "details",
+    { class: "answer" },
+    make("summary", { class: "line" }, make("code", { class: "status" }, "…"), make("span", { class: "aside" }, `${shared.map(([status]) => status).join(", ")}: as other requests`)),
+    ...shared.map(show),
+  )] : [];
+  return [make("h4", {}, "Answers"), make("div", { class: "answers" }, ...owned.map(show), ...rest)];
 }
 
 function secured(operation) {
   const given = operation.security ?? [];
   if (!given.length) return [];
-  const free = given.some((each) => Object.keys(each).length === 0);
-  return [make("span", { class: "tag", title: free ? "No key is configured: none is needed" : "Bearer, X-API-Key or Basic" }, free ? "key optional" : "key")];
+  if (given.some((each) => Object.keys(each).length === 0)) return []; // no key is configured
+  return [make("span", { class: "tag", title: "As Authorization: Bearer, as X-API-Key, or as Authorization: Basic" }, "key")];
 }
 
 function operationOf(root, path, method, operation) {
@@ -77,11 +87,7 @@ function operationOf(root, path, method, operation) {
   const command = make("div", { class: "command" });
   const draw = (media, example) => command.replaceChildren(code(toCurl(location.origin, method, path, operation, media, example), "curl"));
   draw();
-  const body = operation.requestBody;
-  const parts = body ? [make("h4", {}, "Body", body.required ? "" : make("span", { class: "place" }, "optional")), contents(root, body.content, `${id}-body`, draw)] : [];
-  return make(
-    "article",
-    { class: "operation", id },
+  const head = [
     make(
       "h3",
       {},
@@ -89,8 +95,20 @@ function operationOf(root, path, method, operation) {
       ...secured(operation),
     ),
     make("p", { class: "summary" }, operation.summary),
+  ];
+  const same = operation["x-same-as"];
+  if (same) {
+    const other = root.paths[same][method.toLowerCase()].operationId;
+    return make("article", { class: "operation same", id }, ...head, make("p", { class: "aside" }, "As ", make("a", { href: `#${other}` }, make("code", {}, same)), "."));
+  }
+  const body = operation.requestBody;
+  const parts = body ? [make("h4", {}, "Body", body.required ? "" : make("span", { class: "place" }, "optional")), contents(root, body.content, `${id}-body`, draw)] : [];
+  return make(
+    "article",
+    { class: "operation", id },
+    ...head,
     make("div", { class: "halves" },
-      make("div", { class: "told" }, ...prose(operation.description ?? ""), ...parametersOf(root, operation), ...parts),
+      make("div", { class: "told" }, ...prose(operation.description), ...parts, ...parametersOf(root, operation)),
       make("div", { class: "seen" }, command, ...answersOf(root, operation, id)),
     ),
   );
@@ -100,7 +118,7 @@ function operationOf(root, path, method, operation) {
 const breakable = (path) => path.split(/(?<=\/)/).flatMap((part) => [part, make("wbr")]);
 
 function draw(root) {
-  document.title = `${root.info.title} API`;
+  document.title = root.info.title;
   say(find("version"), root.info.version);
   say(find("title"), root.info.title);
   find("words").replaceChildren(...prose(root.info.description));
@@ -143,7 +161,7 @@ function follow() {
     }
   }, { rootMargin: "-15% 0px -75% 0px" });
   for (const operation of document.querySelectorAll(".operation")) seen.observe(operation);
-  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });
 }
 
 try {

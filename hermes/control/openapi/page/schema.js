@@ -17,7 +17,7 @@ export function kind(root, schema) {
   const name = nameOf(schema);
   if (name) return name;
   const options = schema.anyOf ?? schema.oneOf;
-  if (options) return options.map((each) => kind(root, each)).join(" or ");
+  if (options) return options.map((each) => kind(root, each)).sort((a, b) => a.length - b.length).join(" or ");
   if (schema.enum) return schema.enum.map((each) => JSON.stringify(each)).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.type === "array") return `array of ${kind(root, schema.items ?? {})}`;
@@ -30,15 +30,22 @@ export function kind(root, schema) {
 /** The rules beyond the kind. */
 export function rules(schema) {
   const all = [schema, ...(schema.anyOf ?? [])];
-  const pick = (name) => all.map((each) => each[name]).find((each) => each !== undefined);
+  // What JavaScript cannot count to is no bound that a reader would meet.
+  const pick = (name) => all.map((each) => each[name]).find((each) => each !== undefined && !(each > Number.MAX_SAFE_INTEGER));
   const range = (low, high, unit) => {
     const [from, to] = [pick(low), pick(high)];
     if (from === undefined && to === undefined) return [];
     if (from === undefined) return [`at most ${to}${unit}`];
-    return [to === undefined ? `at least ${from}${unit}` : `${from} to ${to}${unit}`];
+    if (to === undefined) return from === 1 && unit ? ["not empty"] : [`at least ${from}${unit}`];
+    return [`${from} to ${to}${unit}`];
   };
-  const found = [...range("minLength", "maxLength", " characters"), ...range("minimum", "maximum", ""), ...range("minItems", "maxItems", " items")];
-  if (pick("exclusiveMinimum") !== undefined) found.push(`above ${pick("exclusiveMinimum")}`);
+  const above = pick("exclusiveMinimum");
+  const found = [
+    ...(above === undefined ? [] : [`above ${above}`]),
+    ...range("minimum", "maximum", ""),
+    ...range("minLength", "maxLength", " characters"),
+    ...range("minItems", "maxItems", " items"),
+  ];
   const pattern = pick("pattern");
   if (pattern !== undefined && !pattern.includes("\0")) found.push(`matches ${pattern}`);
   if (schema.default !== undefined && schema.default !== null) found.push(`default ${JSON.stringify(schema.default)}`);
@@ -86,7 +93,7 @@ export function describeBody(root, schema) {
   if (!schema) return [make("p", { class: "aside" }, "Any bytes.")];
   const seen = [...new Set(objects(root, schema))];
   const head = make("p", { class: "kind" }, [kind(root, schema), ...rules(schema)].join(", "));
-  const words = resolve(root, schema).description;
+  const words = schema.description ?? resolve(root, schema).description ?? (seen.length === 1 ? seen[0].description : "");
   return [head, ...(words ? prose(words) : []), ...seen.map((each) => {
     const list = members(root, each, [each]);
     return seen.length > 1 ? make("div", {}, make("h5", {}, each.title ?? "Object"), list) : list;
