@@ -3,8 +3,9 @@
     GET /tap?type=a,b&user=…&sample=0.1     {"id": …, "user_id": …, "type": …, "timestamp": …, "payload": …}
 
 Between them come ``{"skipped": n}`` where n events were more than the reader could take, and an empty line at the
-beginning, from which on every event is shown, and wherever nothing came for `HEARTBEAT` seconds. Invariant: what a reader does not take in time is skipped
-and never waits in memory beyond the follower's bounds. The admin edge lends the tap.
+beginning, from which on every event is shown, and wherever nothing came for `HEARTBEAT` seconds. Invariant: what a
+reader does not take in time is skipped and never waits in memory beyond the follower's bounds. The admin edge lends
+the tap.
 """
 
 from __future__ import annotations

@@ -66,3 +66,30 @@ def test_every_id_that_a_script_looks_for_is_in_the_page() -> None:
     assert wanted <= set(ids)
     links = set(re.findall(r'href="#([^"]+)"', TEXTS["index.html"]))
     assert links <= set(ids)
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of WCAG 2.2."""
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted(map(luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_word_and_every_mark_stands_out(dark: bool) -> None:
+    light_rules, dark_rules = re.findall(r":root \{(.*?)\}", TEXTS["app.css"], re.S)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light_rules))
+    if dark:
+        colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", dark_rules))
+    for ground in ("paper", "surface"):
+        for words in ("ink", "muted", "accent", "good", "warn", "bad"):
+            assert contrast(colours[words], colours[ground]) >= 4.5, (words, ground)
+        for mark in ("edge", "other", *(f"c{n}" for n in range(10))):
+            assert contrast(colours[mark], colours[ground]) >= 3, (mark, ground)
+    assert contrast(colours["on-solid"], colours["bad"]) >= 4.5
+    assert contrast(colours["paper"], colours["accent"]) >= 4.5

@@ -42,11 +42,11 @@ _SOURCE = """
 class Mood:
     """The sink of the program that was started in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
-        self.environ = {"SINKS": "moody", "PYTHONPATH": str(folder / "plugins")}
+    def __init__(self, folder: Path, name: str = "moody") -> None:
+        self.environ = {"SINKS": name, "PYTHONPATH": str(folder / "plugins")}
         """What the program has to be started with."""
         self._down, self._mended = folder / "down", folder / "mended"
-        install(folder / "plugins", "moody-sink", {"moody": "moody_sink:plugin"}, {"moody_sink": _SOURCE})
+        install(folder / "plugins", "moody-sink", {name: "moody_sink:plugin"}, {"moody_sink": _SOURCE})
 
     @property
     def is_down(self) -> bool:

@@ -23,7 +23,7 @@ from tests.integration.program import Program, Start, events
 
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
 DESKTOP = {"width": 1280, "height": 860}
-PHONE = {"width": 360, "height": 740}
+PHONE = {"width": 390, "height": 780}
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 Open = Callable[..., Watched]
@@ -257,45 +257,44 @@ def test_a_service_that_stops_is_said_and_found_again(start: Start, mood: Mood, 
 # The pictures of the documents
 
 
-def take_pictures(start: Start, mood: Mood, look: Open, folder: Path) -> None:
+def take_pictures(start: Start, folder: Path, pictures: Path, look: Open) -> None:
+    """A service with an hour of events behind it and some trouble, in daylight, at night and on a phone."""
+    mood = Mood(folder, "warehouse")
+    program = start(**(mood.environ | {"SINKS": "sqlite,warehouse"}), SINK_WAREHOUSE_BREAKER_OPEN="45s")
     source = randomness.Random(7)
-    program = start(**(mood.environ | {"SINKS": "sqlite,moody"}), SINK_MOODY_BREAKER_OPEN="45s")
-    now = int(time.time())
     types = ["song_played"] * 6 + ["location_update"] * 4 + ["trip_started"] * 3 + ["ad_clicked"]
     reasons = ["22003: numeric field overflow", '23514: new row violates check constraint "amount_positive"']
-    for minute in range(60):
-        count = int(120 + 60 * math.sin(minute / 8) + source.random() * 40)
-        found = events(count, f"m{minute}", timestamp=now - minute * 60)
-        for event in found:
-            event["type"] = source.choice(types)
-        httpx.post(f"{program.url}/events", json=found).raise_for_status()
     for n in range(4):
         name = f"8f14e45f-ceea-4c1a-9d30-{source.randrange(16**12):012x}"
         bad = refused(name, reasons[n % 2], amount=-1 if n % 2 else 10**40)
-        bad["type"] = types[5 + 3 * n % 8]
-        httpx.post(f"{program.url}/events", json=[bad]).raise_for_status()
-    program.wait_until(lambda: len(httpx.get(f"{program.admin_url}/dead-letters").json()["letters"]) == 4)
-    began = time.monotonic()
-    while (second := time.monotonic() - began) < 45:
-        if second > 38 and not mood.is_down:
-            mood.go_down('connection to server at "10.0.0.7", port 5432 failed: Connection refused')
-        count = int(12 + 7 * math.sin(second / 6) + source.random() * 4)
-        httpx.post(f"{program.url}/events", json=events(count, f"s{second}", timestamp=int(time.time())))
-        time.sleep(0.1)
-    for name, viewport, scheme in (
-        ("light", DESKTOP, "light"),
-        ("dark", DESKTOP, "dark"),
-        ("phone", PHONE | {"width": 390}, "light"),
-    ):
+        httpx.post(f"{program.url}/events", json=[bad | {"type": types[5 + 3 * n % 8]}]).raise_for_status()
+
+    def post_for(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            found = events(int(70 + 30 * math.sin(now / 6) + source.random() * 15), f"{now}")
+            for event in found:
+                minute = source.choices(range(60), [3 + math.sin(n / 7) for n in range(60)])[0]
+                event |= {"type": source.choice(types), "timestamp": int(time.time()) - 60 * minute}
+            httpx.post(f"{program.url}/events", json=found).raise_for_status()
+            time.sleep(0.1)
+
+    post_for(45)
+    mood.go_down('connection to server at "10.0.0.7", port 5432 failed: Connection refused')
+    for name, viewport, scheme in (("light", DESKTOP, "light"), ("dark", DESKTOP, "dark"), ("phone", PHONE, "light")):
         page = look(program, viewport=viewport, color_scheme=scheme).open()
-        first = page.locator("#letters tbody").first
-        first.get_by_role("button", name="Payload").click()
-        expect(first.locator("pre")).to_contain_text("amount")
-        page.screenshot(path=folder / f"dashboard-{name}.png", full_page=name != "phone")
+        if viewport is DESKTOP:
+            first = page.locator("#letters tbody").first
+            first.get_by_role("button", name="Payload").click()
+            expect(first.locator("pre")).to_contain_text("amount")
+            page.evaluate("document.activeElement.blur()")
+            page.mouse.move(0, 0)
+        post_for(6)
+        page.screenshot(path=pictures / f"dashboard-{name}.png", full_page=viewport is DESKTOP)
 
 
 if "SCREENSHOTS" in os.environ:
 
     @pytest.mark.timeout(150)
-    def test_the_pictures_of_the_documents_are_taken(start: Start, mood: Mood, look: Open) -> None:
-        take_pictures(start, mood, look, Path(os.environ["SCREENSHOTS"]))
+    def test_the_pictures_of_the_documents_are_taken(start: Start, tmp_path: Path, look: Open) -> None:
+        take_pictures(start, tmp_path, Path(os.environ["SCREENSHOTS"]), look)

@@ -8,7 +8,7 @@ const minutes = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-d
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
 export const count = (number) => whole.format(number);
-export const compact = (number) => (number < 10_000 ? whole.format(number) : shortened.format(number));
+export const compact = (number) => (number < 100_000 ? whole.format(number) : shortened.format(number));
 
 /** Events a second: exact where they are few. */
 export function rate(number) {
