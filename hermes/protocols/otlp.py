@@ -76,6 +76,7 @@ class OtlpLogs:
             user = _find_user(group.resource.get("attributes", {}))
             for record in group.records:
                 index += 1
+                held += _PER_EVENT  # of a record that is rejected, too: the limit bounds the time as well
                 try:
                     if isinstance(record, ValidationError):
                         raise record
@@ -85,9 +86,9 @@ class OtlpLogs:
                     # The answer tells how many, and the first; a request of many bad records may not fill the memory.
                     few = len(rejected) < MAX_REJECTIONS
                     rejected.append(Rejection(index, str(error)) if few else rejected[0])
-                    continue
-                events.append(event)
-                held += len(event.payload) + _PER_EVENT
+                else:
+                    events.append(event)
+                    held += len(event.payload)
                 if held > self._limit:
                     raise ContentTooLarge(
                         f"the events of this request, each with its resource, hold more than {self._limit} bytes: send "

@@ -17,6 +17,9 @@ from msgspec import ValidationError
 from hermes.decode import UNDECODABLE, BadBody, describe_error
 from hermes.protocols.otlp_record import Group, Record, number, present
 
+MAX_LEVELS = 100
+"""The deepest that the values of a record may be nested, on every Python; protobuf's own decoder takes half of that."""
+
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _NANOSECONDS = re.compile(r"[0-9]{1,20}")
 _FREE_BYTES = 2**20
@@ -145,18 +148,16 @@ def _read_record(record: _LogRecord) -> Record | ValidationError:
         )
     except ValidationError as error:
         return error
-    except RecursionError:
-        return ValidationError("a value is nested too deeply")
 
 
-def _object(pairs: list[_KeyValue] | None) -> dict[str, Any]:
+def _object(pairs: list[_KeyValue] | None, levels: int = MAX_LEVELS) -> dict[str, Any]:
     if not pairs:
         return {}
-    return {pair.key: None if pair.value is None else _plain(pair.value) for pair in pairs}
+    return {pair.key: None if pair.value is None else _plain(pair.value, levels) for pair in pairs}
 
 
-def _plain(value: _Value) -> Any:
-    """An ``AnyValue`` as plain JSON."""
+def _plain(value: _Value, levels: int = MAX_LEVELS) -> Any:
+    """An ``AnyValue`` as plain JSON, which may have so many ``levels`` of arrays and objects."""
     if value.string_value is not None:
         return value.string_value
     if value.int_value is not None:
@@ -165,11 +166,13 @@ def _plain(value: _Value) -> Any:
         return value.bool_value
     if value.double_value is not None:
         return _double(value.double_value)
+    if value.array_value is None and value.kvlist_value is None:
+        return value.bytes_value
+    if not levels:
+        raise ValidationError(f"a value is nested too deeply: at most {MAX_LEVELS} levels are taken")
     if value.array_value is not None:
-        return [_plain(each) for each in value.array_value.values or ()]
-    if value.kvlist_value is not None:
-        return _object(value.kvlist_value.values)
-    return value.bytes_value
+        return [_plain(each, levels - 1) for each in value.array_value.values or ()]
+    return None if value.kvlist_value is None else _object(value.kvlist_value.values, levels - 1)
 
 
 def _double(value: float | str) -> float | str:

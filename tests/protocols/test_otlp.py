@@ -276,9 +276,19 @@ def test_a_value_may_be_nested_and_too_deep_a_one_is_refused() -> None:
         return [nested(depth - 1)] if depth else 1
 
     assert b"[[[[[" in bytes(one(record(body=value(nested(20)))).payload)
-    deep = request(record(body=value(nested(250))))
-    with suppress(BadBody):
-        assert decode(deep).events == [] or json.loads(bytes(decode(deep).events[0].payload))
+    assert len(decode(request(record(body=value(nested(100))))).events) == 1
+    for deep in (value(nested(102)), value({"a": nested(101)})):
+        decoded = decode(request(record(body=deep), record(), record(attributes=[{"key": "a", "value": deep}])))
+        assert [each.index for each in decoded.rejected] == [0, 2]
+        assert "at most 100 levels" in decoded.rejected[0].error
+    with pytest.raises(BadBody, match="at most 100 levels"):
+        decode(request(record(), resource={"a": nested(102)}))
+    message = ExportLogsServiceRequest.FromString(packed(request(record(), record())))
+    inner = message.resource_logs[0].scope_logs[0].log_records[1].body
+    for _ in range(60):
+        inner = inner.array_value.values.add()
+    body = message.SerializeToString()
+    assert [each.index for each in decode(body, "application/x-protobuf").rejected] == [1]
     with pytest.raises(BadBody):
         decode(request(record()).replace(b'{"stringValue": "hello"}', b'{"arrayValue":{"values":[' * 2000), "")
 

@@ -297,6 +297,18 @@ def test_megabytes_of_tiny_messages_are_refused_without_holding_each(tiny: bytes
     assert peak < 32 * 2**20
 
 
+@pytest.mark.parametrize(("ack", "status"), [("accepted", 200), ("delivered", 200), ("durable", 400), ("soon", 400)])
+def test_hermes_ack_is_heard_and_answered_in_the_words_of_the_protocol(ack: str, status: int) -> None:
+    wire = Wire()
+    answer = ask(wire, "/v1/batch", batch(message()), b"Hermes-Ack: " + ack.encode())
+    assert answer.status == status
+    assert answer.json["success"] is (status == 200)
+    if status == 400:
+        assert "Hermes-Ack" in answer.json["message"]
+    else:
+        assert [each.name for each in wire.intake.asked] == (["DELIVERED"] if ack == "delivered" else ["ACCEPTED"])
+
+
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
