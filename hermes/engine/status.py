@@ -13,9 +13,9 @@ the lag is exact, but for a record that is on disk alone: its age is taken from 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import msgspec
 
@@ -96,8 +96,9 @@ class RequestStatus(msgspec.Struct, frozen=True):
 class AggregateStatus(msgspec.Struct, frozen=True):
     """Counts by type and minute, for `MINUTES` minutes from ``first`` (Unix time // 60) on.
 
-    ``counts`` has a list for each type, in the order of ``types``; the types beyond `MOST_TYPES` are in the last one,
-    named "(other)". ``current``: the window ends now; else nothing came lately, and it ends with the last that did.
+    ``counts`` has a list for each type, in the order of ``types``. Where there are more than `MOST_TYPES`, the last one,
+    "(other)", has the sums of those that are not named. ``current``: the window ends now; else nothing came lately, and
+    it ends with the last that did.
     """
 
     first: int
@@ -274,32 +275,26 @@ def _largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
 
 
 def _aggregates(aggregator: Aggregator, minute: int) -> AggregateStatus:
+    """The types are ranked by what was received of them since the start: that is cheap, and their order is steady."""
     last = minute
     found = aggregator.window(last - MINUTES + 1, last)
     newest = aggregator.newest
     if not found and newest is not None:
         last = newest
         found = aggregator.window(last - MINUTES + 1, last)
-    sums: dict[str, int] = {}
-    for counts in found.values():
-        for kind, count in counts.items():
-            sums[kind] = sums.get(kind, 0) + count
-    types = list(_largest(sums, MOST_TYPES))
     first = last - MINUTES + 1
-    rows = [_row(found, kind, types, first) for kind in types]
+    minutes = [found.get(minute, {}) for minute in range(first, last + 1)]
+    ranked = sorted(aggregator.received.items(), key=lambda item: (-item[1], item[0]))
+    present = (kind for kind, _ in ranked if kind != OTHER and any(kind in counts for counts in found.values()))
+    types = list(islice(present, MOST_TYPES + 1))
+    if len(types) > MOST_TYPES:
+        del types[MOST_TYPES - 1 :]
+    rows = [[counts.get(kind, 0) for counts in minutes] for kind in types]
+    others = [sum(counts.values()) - sum(row[n] for row in rows) for n, counts in enumerate(minutes)]
+    if any(others):
+        types.append(OTHER)
+        rows.append(others)
     return AggregateStatus(first, last == minute, types, rows)
-
-
-def _row(found: Mapping[int, Mapping[str, int]], kind: str, types: Iterable[str], first: int) -> list[int]:
-    named = set(types) - {OTHER}
-    row = []
-    for minute in range(first, first + MINUTES):
-        counts = found.get(minute, {})
-        if kind == OTHER:
-            row.append(sum(counts.values()) - sum(counts.get(name, 0) for name in named))
-        else:
-            row.append(counts.get(kind, 0))
-    return row
 
 
 def _clean(words: str) -> str:

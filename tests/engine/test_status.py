@@ -218,6 +218,16 @@ async def test_without_events_of_this_hour_the_window_ends_with_the_last_there_w
     assert shown.counts[0][-1] == 1
 
 
+@pytest.mark.parametrize("types", [1, MOST_TYPES - 1, MOST_TYPES])
+async def test_as_many_types_as_can_be_are_shown_by_name(types: int) -> None:
+    watched = Watched(make_engine({"fake": ScriptedSink()}))
+    for n in range(types):
+        watched.engine.aggregator.add([make_chunk([make_event(type=f"type-{n}", timestamp=int(WALL))] * (n + 1))])
+    shown = watched.snapshot().aggregates
+    assert shown.types == [f"type-{n}" for n in reversed(range(types))]
+    assert [row[-1] for row in shown.counts] == list(range(types, 0, -1))
+
+
 async def test_many_types_are_shown_as_the_largest_and_the_others() -> None:
     watched = Watched(make_engine({"fake": ScriptedSink()}))
     for n in range(2000):
