@@ -96,9 +96,9 @@ class RequestStatus(msgspec.Struct, frozen=True):
 class AggregateStatus(msgspec.Struct, frozen=True):
     """Counts by type and minute, for `MINUTES` minutes from ``first`` (Unix time // 60) on.
 
-    ``counts`` has a list for each type, in the order of ``types``. Where there are more than `MOST_TYPES`, the last one,
-    "(other)", has the sums of those that are not named. ``current``: the window ends now; else nothing came lately, and
-    it ends with the last that did.
+    ``counts`` has a list for each type, in the order of ``types``. Where there are more than `MOST_TYPES`, the last,
+    "(other)", has the sums of those that are not named. ``current``: the window ends now; else nothing came lately,
+    and it ends with the last that did.
     """
 
     first: int
