@@ -90,6 +90,7 @@ MISTAKES = [
     ("log inspect --from x", "log inspect: --from: 'x': expected a whole number, at least 0"),
     ("log check /nowhere", "/nowhere: there is no log here: name its folder, or set HERMES_DATA_DIR"),
     ("load --rate fast", "load: --rate: 'fast': expected a number of requests a second"),
+    ("top --url foo", "--url 'foo': expected one such as http://127.0.0.1:8081"),
     ("tap --limit 0", "tap: --limit: '0': expected a whole number, at least 1"),
     ("config explain QUEUE_SIZ", "config explain: there is no setting QUEUE_SIZ: did you mean QUEUE_SIZE?"),
     ("config explain QUEUE", "config explain: there is no setting QUEUE: did you mean QUEUE_BYTES or QUEUE_SIZE?"),

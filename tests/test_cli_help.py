@@ -12,11 +12,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from hermes.cli import _ENTRIES, main
 from hermes.cli.manual import WIDTH, ManualCommand, ManualGroup
+from hermes.config import Settings
+from hermes.event import Event
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHERS = {"curl", "jq", "less", "source"}
@@ -121,6 +124,14 @@ def test_an_example_parses(path: tuple[str, ...], line: str) -> None:
                 assert command is not None
                 ctx = command.make_context(name, rest, parent=ctx)
                 rest = [*ctx._protected_args, *ctx.args]
+
+
+def test_the_event_of_the_first_examples_is_one_that_is_taken() -> None:
+    ((_, line),) = [example for example in main.manual.examples if example[1].startswith("curl ")]
+    words = shlex.split(line.replace("\\\n", " "))
+    event = msgspec.json.decode(words[words.index("-d") + 1], type=Event)
+    assert event.id == "1"
+    assert event.type in Settings().event_types
 
 
 def test_the_examples_of_a_command_use_it() -> None:

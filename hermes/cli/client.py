@@ -45,6 +45,12 @@ class Unreachable(click.ClickException):
         click.echo(f"hermes: {self.message}", file=file, err=True)
 
 
+class WrongAddress(Unreachable):
+    """What was given as ``--url`` or ``--key`` is neither."""
+
+    exit_code = 2
+
+
 class Lost(Unreachable):
     """There was a connection, and it is gone."""
 
@@ -129,7 +135,7 @@ class AdminClient:
                 f"no Hermes answers at {self.url} ({error}): start one, or name another with --url"
             ) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise Unreachable(f"--url {self.url!r}: expected one such as http://127.0.0.1:8081 ({error})") from None
+            raise WrongAddress(f"--url {self.url!r}: expected one such as http://127.0.0.1:8081 ({error})") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"{self.url} did not answer as a Hermes does: {error or type(error).__name__}") from None
 
@@ -163,7 +169,7 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
         # Whatever proxy the environment names is for other addresses than this.
         opened = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise Unreachable(f"--url or --key cannot be used: {error}") from None
+        raise WrongAddress(f"--url or --key cannot be used: {error}") from None
     with opened as client:
         yield AdminClient(client)
 

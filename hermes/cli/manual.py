@@ -90,7 +90,9 @@ class ManualCommand(click.Command):
             with formatter.section("DESCRIPTION"):
                 formatter.write_text(description)
         self.write_commands(formatter)
-        records = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
+        # An argument is in the synopsis, and the description says what it is.
+        options = (each for each in self.get_params(ctx) if isinstance(each, click.Option))
+        records = (option.get_help_record(ctx) for option in options)
         write_list(formatter, "OPTIONS", filter(None, records))
         write_list(formatter, "ENVIRONMENT", manual.environment.items())
         write_list(formatter, "FILES", manual.files.items())

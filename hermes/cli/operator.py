@@ -90,7 +90,7 @@ def open_console(**options: Any) -> Console:
 
 
 def one_line(text: str) -> str:
-    """The text as one line that is safe to show: line breaks and other white space as single spaces, the rest printable."""
+    """The text as one line: white space as single spaces, and escaped what a terminal might obey."""
     return printable(" ".join(text.split()))
 
 

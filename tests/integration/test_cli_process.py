@@ -33,8 +33,7 @@ def run(folder: Path, arguments: Sequence[str], stdout: int = subprocess.PIPE, *
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("command", ["help", "sinks", "config check --json"])
+@pytest.mark.parametrize(("command", "unbuffered"), [("help", ""), ("sinks", "1"), ("config check --json", "")])
 def test_a_reader_that_goes_away_is_silent_and_exit_code_141(tmp_path: Path, command: str, unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -45,11 +44,10 @@ def test_a_reader_that_goes_away_is_silent_and_exit_code_141(tmp_path: Path, com
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("command", ["help", "sinks"])
-def test_an_output_without_room_is_one_line_and_exit_code_1(tmp_path: Path, command: str) -> None:
+def test_an_output_without_room_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     try:
-        code, line = run(tmp_path, [command], full)
+        code, line = run(tmp_path, ["sinks"], full)
     finally:
         os.close(full)
     assert (code, line) == (1, "hermes: what was to be written has no room: the disk is full, or the quota\n")
@@ -62,13 +60,8 @@ def test_an_output_without_room_is_one_line_and_exit_code_1(tmp_path: Path, comm
             {"HERMES_DATA_DIR": "file/below"},
             "HERMES_DATA_DIR='file/below': cannot be made: Not a directory; name a folder",
         ),
-        ({"HERMES_DATA_DIR": "file"}, "HERMES_DATA_DIR='file': cannot be made: File exists; name a folder"),
         ({"HERMES_DATA_DIR": "used"}, "used/journal: another Hermes uses it; stop that one, or name another folder"),
         ({"HTTP_ADDR": "taken"}, "HTTP_ADDR='taken': cannot listen there: Address already in use; stop what listens"),
-        (
-            {"HTTP_ADDR": "192.0.2.1:0"},
-            "HTTP_ADDR='192.0.2.1:0': cannot listen there: Cannot assign requested address; ",
-        ),
     ],
     ids=lambda case: "+".join(f"{name}={text}" for name, text in case.items()) if isinstance(case, dict) else "",
 )
