@@ -91,6 +91,11 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel: Path) -> None:
     assert names == sources
 
 
+def test_the_dashboard_is_in_the_wheel(wheel: Path) -> None:
+    parts = {f"hermes/control/dashboard/{name}" for name, _ in PAGES.values()}
+    assert parts <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_a_wheel_can_be_made_of_the_source_distribution(wheel: Path, tmp_path: Path) -> None:
     succeed(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path)
     (archive,) = tmp_path.glob("*.tar.gz")
