@@ -40,7 +40,7 @@ _SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}
 _Text = Annotated[str, Meta(min_length=1)]
 
 
-class _CloudEvent(msgspec.Struct, gc=False):
+class ContextAttributes(msgspec.Struct, gc=False):
     """The context attributes that an event is made from."""
 
     specversion: Literal["1.0"]
@@ -58,7 +58,7 @@ class CloudEventDecoder:
     def __init__(self, event_types: Sequence[str], clock: Callable[[], float]) -> None:
         self._type_of = TypeNames(event_types)
         self._clock = clock
-        self._messages = MessageDecoder(_CloudEvent, self._convert, _SEVERAL)
+        self._messages = MessageDecoder(ContextAttributes, self._convert, _SEVERAL)
 
     def decode_structured(self, _head: Head, body: bytes) -> Decoded:
         """The event of a body that is one CloudEvent. Raises `BadBody`."""
@@ -73,7 +73,7 @@ class CloudEventDecoder:
         try:
             attributes = _read_attributes(head.headers)
             payload = msgspec.json.encode(attributes | _read_data(head, body))
-            event = self._convert(self._clock(), 0, msgspec.convert(attributes, _CloudEvent), Raw(payload))
+            event = self._convert(self._clock(), 0, msgspec.convert(attributes, ContextAttributes), Raw(payload))
             check_text(payload)
         except ValidationError as error:
             return Decoded([], (Rejection(0, str(error)),))
@@ -85,7 +85,7 @@ class CloudEventDecoder:
             raise BadBody(describe_error(RecursionError(), body))
         return Decoded([event], (), size_of([event], len(body)))
 
-    def _convert(self, now: float, _index: int, message: _CloudEvent, text: Raw) -> Event:
+    def _convert(self, now: float, _index: int, message: ContextAttributes, text: Raw) -> Event:
         source, time, user = message.source, message.time, message.userid
         if " " in source:
             raise ValidationError("a source is a URI-reference, which has no space in it - at `$.source`")

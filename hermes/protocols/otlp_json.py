@@ -94,11 +94,13 @@ class _ResourceLogs(_Shape):
     schema_url: str | None = None
 
 
-class _Request(_Shape):
+class ExportRequest(_Shape):
+    """What is read of an ``ExportLogsServiceRequest``."""
+
     resource_logs: list[_ResourceLogs] | None = None
 
 
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(ExportRequest).decode
 _NO_RESOURCE, _NO_SCOPE = _Resource(), _Scope()
 
 

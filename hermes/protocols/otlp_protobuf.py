@@ -180,6 +180,8 @@ def _object(pairs: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """An ``AnyValue`` as plain JSON."""
+    if text := value.string_value:  # what most are; the others are asked for their kind
+        return text
     kind = value.WhichOneof("value")
     if kind is None:
         return None

@@ -40,7 +40,7 @@ _TIME_FORM = "expected ISO 8601, such as 2024-05-05T10:11:12.000Z"
 _NO_TEXT = Raw()
 
 
-class _Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
+class Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     """The members of a message that an event is made from."""
 
     type: str = ""
@@ -54,13 +54,13 @@ class _Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     write_key: str | None = None
 
 
-class _OneOfMany(_Message, kw_only=True, gc=False):
+class _OneOfMany(Message, kw_only=True, gc=False):
     """A message in a batch, which has no path to say its type."""
 
     type: str
 
 
-class _Batch(msgspec.Struct, rename="camel"):
+class MessageBatch(msgspec.Struct, rename="camel"):
     """A request of several messages, and what it says for all of them."""
 
     batch: Raw
@@ -127,7 +127,7 @@ class Segment:
         self._type_of = TypeNames(event_types)
         self._limit = limit
         self._clock = clock
-        self._alone = MessageDecoder(_Message, self._convert, _SEVERAL)
+        self._alone = MessageDecoder(Message, self._convert, _SEVERAL)
         self._batched = MessageDecoder(_OneOfMany, self._convert, "")
         self.answers = SegmentAnswers()
         self._format = Format(self.answers, self.decode)
@@ -168,7 +168,7 @@ class Segment:
             return self._batched.decode_each(messages, request, "the messages share a context")
         return self._batched.decode_list(messages, request, clean=clean)
 
-    def _convert(self, request: _Request, index: int, message: _Message, text: Raw) -> Event:
+    def _convert(self, request: _Request, index: int, message: Message, text: Raw) -> Event:
         if request.admit is not None:
             request.check_key(message.write_key)
         kind = request.kind or message.type
@@ -198,11 +198,11 @@ class Segment:
 
 
 _OTHER_KINDS = frozenset(KINDS) - {"track"}
-_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_batch = msgspec.json.Decoder(MessageBatch).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def _correct_time(request: _Request, message: _Message) -> int:
+def _correct_time(request: _Request, message: Message) -> int:
     """When it happened, by our clock: arrival less what passed on the client's clock until it sent the message."""
     stamp = message.original_timestamp or message.timestamp
     if not stamp:
@@ -232,7 +232,7 @@ def _complete(request: _Request, text: Raw) -> Raw:
     return Raw(completed)
 
 
-def _derive_id(request: _Request, index: int, message: _Message, text: Raw) -> str:
+def _derive_id(request: _Request, index: int, message: Message, text: Raw) -> str:
     """An id for a message without one: the same when the same request comes again, if the message says its time."""
     arrival = b"" if message.original_timestamp or message.timestamp else repr(request.now).encode()
     return digest(b"%d" % index, arrival, bytes(text))

@@ -28,7 +28,7 @@ from hermes.control.openapi.operation import (
 from hermes.control.openapi.schemas import restate
 from hermes.decode import Rejection, allowed_types
 from hermes.event import Event
-from hermes.protocols.cloudevents import BATCH, MARK, STRUCTURED, _CloudEvent
+from hermes.protocols.cloudevents import BATCH, MARK, STRUCTURED, ContextAttributes
 from hermes.protocols.events import PATH
 
 TAG = "Events"
@@ -58,7 +58,7 @@ class NotStored(data.Told, kw_only=True):
     detail: str
 
 
-class StructuredCloudEvent(_CloudEvent):
+class StructuredCloudEvent(ContextAttributes):
     """A CloudEvent 1.0 in its JSON format. Any other attribute is kept as well."""
 
     data: Any = UNSET

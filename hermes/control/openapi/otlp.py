@@ -24,13 +24,13 @@ from hermes.control.openapi.operation import (
 )
 from hermes.protocols.otlp import PATH
 from hermes.protocols.otlp_answers import PROTOBUF
-from hermes.protocols.otlp_json import _Request
+from hermes.protocols.otlp_json import ExportRequest
 
 TAG = "OpenTelemetry"
 WORDS = "OpenTelemetry logs over OTLP/HTTP: set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT to `/v1/logs` at this address."
 
 
-class ExportLogsServiceRequest(_Request, rename="camel"):
+class ExportLogsServiceRequest(ExportRequest, rename="camel"):
     """Log records by resource and scope, in OTLP's JSON encoding."""
 
 

@@ -26,7 +26,7 @@ from hermes.control.openapi.operation import (
 )
 from hermes.control.openapi.schemas import restate
 from hermes.decode import Rejection
-from hermes.protocols.segment import BATCHES, LIBRARY_METRICS, SINGLES, _Batch, _Message
+from hermes.protocols.segment import BATCHES, LIBRARY_METRICS, SINGLES, Message, MessageBatch
 
 TAG = "Segment"
 WORDS = (
@@ -53,7 +53,7 @@ class SegmentError(data.Told, kw_only=True):
     message: str
 
 
-class SegmentMessage(_Message, rename="camel"):
+class SegmentMessage(Message, rename="camel"):
     """One message. ``userId`` or ``anonymousId`` is needed; members beyond these are kept as well."""
 
     properties: dict[str, Any] | UnsetType = UNSET
@@ -62,7 +62,7 @@ class SegmentMessage(_Message, rename="camel"):
 
 
 SegmentBatch = restate(
-    _Batch,
+    MessageBatch,
     "SegmentBatch",
     "Messages, and what they have in common.",
     batch=(list[SegmentMessage],),
