@@ -189,7 +189,7 @@ def _dead_letters() -> Iterator[Operation]:
         tag,
         "Show a dead letter",
         parameters=(
-            Parameter("number", "Its number.", Annotated[int, Meta(ge=1, le=MAX_NUMBER)], "path", True, example=17),
+            Parameter("number", "Its number.", Annotated[int, Meta(ge=1, le=MAX_NUMBER)], "path", True, example=1),
         ),
         answers=(
             Answer(200, "The letter.", (Content(JSON, Letter),)),
