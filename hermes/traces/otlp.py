@@ -1,7 +1,7 @@
 """OTLP over HTTP: spans as protobuf, posted with httpx on Trio.
 
-Invariants: encoding holds the loop for a few milliseconds at a time; redirects are not followed, so that the headers go
-to nobody else; of an answer no more is read than `_MOST_READ`. The export calls it.
+Invariants: encoding holds the loop for a few milliseconds at a time; redirects and proxies of the environment are not
+followed, so that the headers go to nobody else; of an answer no more is read than `_MOST_READ`. The export calls it.
 Source: OpenTelemetry Protocol specification 1.x, "OTLP/HTTP": which answers are worth another attempt, partial success.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 
@@ -42,6 +43,8 @@ async def open_sender(
             "content-encoding": "gzip",
             "accept-encoding": "identity",
         },
+        verify=ssl.create_default_context(),
+        trust_env=False,
         follow_redirects=False,
         timeout=_TIMEOUT,
     ) as client:
@@ -49,7 +52,7 @@ async def open_sender(
         async def send(spans: Sequence[ReadableSpan]) -> int:
             body = gzip.compress(await encode(spans), 1)
             with trio.move_on_after(_TIMEOUT):
-                return _judge(*await _post(client, url, body), len(spans))
+                return judge(*await _post(client, url, body), len(spans))
             raise NotExported(f"no answer within {_TIMEOUT:.0f} s", again=True)
 
         yield send
@@ -99,7 +102,7 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> tuple[int, 
         raise NotExported(words, again=True) from error
 
 
-def _judge(status: int, headers: Mapping[str, str], body: bytes, count: int) -> int:
+def judge(status: int, headers: Mapping[str, str], body: bytes, count: int) -> int:
     """How many of ``count`` spans the receiver has refused. Raises `NotExported`."""
     if not 200 <= status < 300:
         asked = headers.get("retry-after", "")
