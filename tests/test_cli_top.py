@@ -203,6 +203,34 @@ def test_sizes_are_short() -> None:
     ]
 
 
+def test_a_service_that_is_gone_is_waited_for_with_its_last_numbers_on_the_screen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status = msgspec.json.encode(make_status(received=4711))
+    feeds = iter([b"event: status\ndata: %b\n\n" % status, None, b"event: end\ndata: {}\n\n"])
+    pauses: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/status":
+            return httpx.Response(200, content=status)
+        feed = next(feeds)
+        return refuse(request) if feed is None else httpx.Response(200, content=feed)
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setattr("hermes.cli.top.time.sleep", sleep)
+    done = run(monkeypatch, answer, "top")
+    assert done.exit_code == 0
+    assert pauses == [1.0, 1.0, 1.0]
+    assert done.stdout.count("4,711") >= 4
+    assert "Not of now: no Hermes answers at http://127.0.0.1:8081" in " ".join(done.stdout.split())
+    assert "Not of now: the service has been stopped. Trying again" in done.stdout
+
+
 # The tap
 
 

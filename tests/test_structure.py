@@ -31,8 +31,8 @@ NURSERIES = {
 }
 """Every file that may open a nursery, and for what. A new one is a change of the tree: draw it in the design first."""
 
-SLEEPING_THREADS = {"hermes/debug/block.py"}
-"""Files whose ``time.sleep`` runs on a thread of its own."""
+SLEEPING_THREADS = {"hermes/cli/top.py", "hermes/debug/block.py"}
+"""Files whose ``time.sleep`` runs on a thread of its own, or in a command that has no loop."""
 
 
 def name_of(path: Path) -> str:

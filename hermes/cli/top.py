@@ -20,7 +20,6 @@ from hermes.cli.client import (
     CLIENT_ENVIRONMENT,
     CLIENT_EXITS,
     AdminClient,
-    Lost,
     Unreachable,
     parse_status,
     with_client,
@@ -68,30 +67,26 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
         click.echo(data)
         return
     console = Console(highlight=False)
-    if once or not console.is_terminal:
-        console.print(draw(client.status(), client.url))
-        return
-    with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
-        _watch(client, live)
+    with suppress(KeyboardInterrupt):
+        status = client.status()
+        if once or not console.is_terminal:
+            console.print(draw(status, client.url))
+            return
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            _watch(client, live, status)
 
 
-def _watch(client: AdminClient, live: Live) -> None:
-    """Draw every second. A service that was there is waited for. Raises `Unreachable` for one that never was."""
-    last: ServiceStatus | None = None
+def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
+    """Draw every second, for ever. A service that was there is waited for."""
     while True:
         try:
             for status in client.watch():
                 last = status
                 live.update(draw(status, client.url), refresh=True)
             trouble = "the service has been stopped"
-        except Lost as error:
-            trouble = str(error)
         except Unreachable as error:
-            if last is None:
-                raise
-            trouble = str(error)
-        if last is not None:
-            live.update(draw(last, client.url, trouble), refresh=True)
+            trouble = error.message
+        live.update(draw(last, client.url, trouble), refresh=True)
         time.sleep(_RETRY_SECONDS)
 
 

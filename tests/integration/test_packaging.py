@@ -30,6 +30,7 @@ from packaging.utils import canonicalize_name
 
 from hermes import __version__
 from hermes.config import Settings, read_settings
+from hermes.control.dashboard import PAGES
 from hermes.decode import EventDecoder
 from tests.service import open_service
 
