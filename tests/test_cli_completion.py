@@ -105,6 +105,13 @@ def test_the_script_is_all_that_stdout_holds(shell: str) -> None:
     assert "root" not in result.stdout, "it completes `hermes`, however it was called"
 
 
+def test_on_a_terminal_it_says_where_to_keep_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hermes.cli.completion._is_terminal", lambda: True)
+    result = CliRunner().invoke(main, ["completion", "fish"])
+    assert result.stderr.startswith("hermes: keep this in ~/.config/fish/completions/hermes.fish; ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_an_unknown_shell_is_one_line() -> None:
     result = CliRunner().invoke(main, ["completion", "tcsh"])
     assert (result.exit_code, result.stdout) == (2, "")

@@ -47,5 +47,9 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     write, place = _SHELLS[shell]
     click.echo(write(ctx.find_root().command, {}, "hermes", COMPLETE_VARIABLE).source(), nl=False)
-    if sys.stdout.isatty():
+    if _is_terminal():
         click.echo(f"hermes: keep this in {place}; `hermes completion --help` has the commands", err=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()

@@ -7,7 +7,6 @@ and never connects anywhere: what the environment cannot tell is not offered. Sh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -17,8 +16,6 @@ from click.shell_completion import CompletionItem
 from hermes.config import Settings, Variable, describe, lookup
 from hermes.errors import ConfigError
 from hermes.sink import ENTRY_POINT_GROUP
-
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
 class WholeNumber(click.ParamType[int]):
@@ -50,10 +47,8 @@ def setting(field: str) -> Any:
 
 def complete_sinks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The names of the sinks that SINKS names or that are installed."""
-    installed = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return _matching(
-        {**dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), **dict.fromkeys(installed, "")}, incomplete
-    )
+    installed = dict.fromkeys((point.name for point in entry_points(group=ENTRY_POINT_GROUP)), "")
+    return _matching(installed | dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), incomplete)
 
 
 def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -63,11 +58,7 @@ def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete:
 
 def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The variables of the service, in any case."""
-    return _matching({variable.name: _brief(variable) for variable in _variables()}, incomplete.upper())
-
-
-def _variables() -> Iterator[Variable]:
-    return describe(Settings)
+    return _matching({variable.name: _brief(variable) for variable in describe(Settings)}, incomplete.upper())
 
 
 def _brief(variable: Variable) -> str:
