@@ -40,11 +40,18 @@ def render_landing(
 def _lead_to_dashboard(origin: str, client: str | None, admin: Address | None) -> str:
     if admin is None:
         return escape(_OFF)
-    here = _is_loopback(client or "") and _is_loopback(urlsplit(origin).hostname or "")
+    here = _is_loopback(client or "") and _is_loopback(_host_of(origin))
     if not (here and admin.is_loopback and admin.port):
         return escape(_REMOTE)
     url = escape(f"http://{admin}/")
     return f'<a href="{url}">The dashboard</a> shows the rate, every sink and the dead letters. You are on its machine.'
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:
