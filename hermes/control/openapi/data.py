@@ -13,17 +13,18 @@ from msgspec import UNSET, UnsetType
 from hermes.ack import Ack
 from hermes.control.openapi.operation import Header, Parameter, problem
 from hermes.decode import Rejection
+from hermes.http.content import CODINGS
 
-CODINGS = Literal["gzip", "deflate", "zstd", "identity"]
-ACKS = Literal[tuple(ack.name.lower() for ack in Ack)]  # type: ignore[valid-type]
+CODING = Literal[tuple(sorted(CODINGS))]  # type: ignore[valid-type]
+ACK = Literal[tuple(ack.name.lower() for ack in Ack)]  # type: ignore[valid-type]
 
 HEADERS = (
-    Parameter("Content-Encoding", "How the body is compressed.", CODINGS, "header"),
+    Parameter("Content-Encoding", "How the body is compressed.", CODING, "header"),
     Parameter(
         "Hermes-Ack",
         "What to be sure of before the answer: `accepted` (in the queue), `durable` (committed to the journal, which "
         "DURABILITY=disk keeps) or `delivered` (stored by the sinks). Without it: what DURABILITY promises.",
-        ACKS,
+        ACK,
         "header",
     ),
     Parameter(

@@ -18,7 +18,7 @@ export function kind(root, schema) {
   if (name) return name;
   const options = schema.anyOf ?? schema.oneOf;
   if (options) return options.map((each) => kind(root, each)).sort((a, b) => a.length - b.length).join(" or ");
-  if (schema.enum) return schema.enum.map((each) => JSON.stringify(each)).join(" or ");
+  if (schema.enum) return schema.enum.filter((each) => each !== "").map((each) => JSON.stringify(each)).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.type === "array") return `array of ${kind(root, schema.items ?? {})}`;
   if (schema.type === "object" && schema.additionalProperties && !schema.properties) {
