@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,13 +13,14 @@ import trio
 from hermes.errors import BatchRejected
 from hermes.testing import ScriptedSink
 from tests.integration.collector import Span, open_collector
-from tests.integration.program import events
+from tests.integration.program import Start, events
 from tests.integration.test_bad_input import BOTH_WAYS
 from tests.service import Service, open_service
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
 UNSAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "trace.md"
 SERVER, CLIENT = 2, 3
 """Span kinds of the protocol."""
 
@@ -185,3 +188,35 @@ def _hang(_request: Any) -> Any:
     from tests.servers.receiver import Reply
 
     return Reply(hang=True)
+
+
+# The document
+
+
+async def test_what_the_document_shows_is_what_happens(start: Start) -> None:
+    page = PAGE.read_text()
+    commands = re.findall(r"```sh\n(.*?)```", page, re.S)
+    (curl,) = [command for command in commands if command.startswith("curl")]
+    (serve,) = [line for command in commands for line in command.splitlines() if line.endswith("hermes serve")]
+    settings = dict(word.split("=", 1) for word in serve.removesuffix(" hermes serve").split())
+    (tree,) = re.findall(r"```\n(POST .*?)```", page, re.S)
+    told = re.findall(r"^[ ├└─]*(\w.*?)  ", tree, re.M)
+    assert told == ["POST /events", "journal commit", "sqlite write"]
+    async with open_collector() as collector:
+        program = start(**settings | {"TRACES_ENDPOINT": collector.url})
+        command = curl.replace("http://localhost:8080", await trio.to_thread.run_sync(lambda: program.url))
+        ran = await trio.run_process(["sh", "-c", f"exec {command}"], capture_stdout=True, capture_stderr=True)
+        answer = ran.stdout.decode()
+        assert " 202 " in answer
+        assert await trio.to_thread.run_sync(program.stop) == 0
+        spans = collector.spans
+    assert {span.name for span in spans} == set(told)
+    (trace,) = {span.trace_id for span in spans}
+    assert f"http://localhost:16686/trace/{trace}" in page
+    for span in spans:
+        (line,) = [line for line in tree.splitlines() if span.name in line]
+        names = re.findall(r"\b(?:hermes|http|messaging)\.[a-z_.]+", line.replace(" and .", ", hermes.events."))
+        assert names
+        assert set(names) <= span.attributes.keys()
+    (request,) = named(spans, "POST /events")
+    assert f"x-request-id: {request.attributes['hermes.request.id']}" in answer.lower()
