@@ -38,6 +38,7 @@ from hermes.metrics import Metrics
 
 _MOST_CONNECTIONS = 256
 _MAX_BODY_BYTES = 2**20
+_LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a stop would wait for it
 
 
 class AdminEdge:
@@ -101,7 +102,9 @@ class AdminEdge:
             tls = open_tls_context(settings.tls_cert, settings.tls_key)
         sockets = open_listeners(address, "ADMIN_ADDR")
         self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
-        self._server = StreamServer(lane, sockets, self._control.serve_stream, timeouts, _MOST_CONNECTIONS, tls)
+        self._server = StreamServer(
+            lane, sockets, self._control.serve_stream, timeouts, _MOST_CONNECTIONS, tls, linger=_LINGER_SECONDS
+        )
 
     async def serve(self) -> None:
         """Serve until cancelled."""

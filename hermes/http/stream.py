@@ -37,7 +37,8 @@ class StreamServer:
     """Accepts and serves with a task a connection. ``tls`` None: plain HTTP.
 
     It listens on sockets, or on whatever else gives streams that can say they send no more: those of a simulated
-    network. What is handed over is such a stream, or the TLS session on it.
+    network. What is handed over is such a stream, or the TLS session on it. ``linger`` is how many seconds a client has
+    to close its side of a connection that is over.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class StreamServer:
         timeouts: Timeouts,
         max_connections: int,
         tls: ssl.SSLContext | None,
+        linger: float = _CLOSE_SECONDS,
     ) -> None:
         self._lane = lane
         self._listeners = listeners
         self._hand_over = hand_over
         self._timeouts = timeouts
         self._tls = tls
+        self._linger = linger
         self._room = trio.Semaphore(max_connections)
         self._accepting = trio.CancelScope()
         self._drivers: dict[_Driver, None] = {}  # in the order they came: a set's order changes from run to run
@@ -99,7 +102,7 @@ class StreamServer:
             driver.connection.drop()
             self._forget(driver)
             try:
-                await close_gently(stream)
+                await close_gently(stream, self._linger)
             finally:
                 self._room.release()
 
@@ -109,9 +112,9 @@ class StreamServer:
             self._emptied.set()
 
 
-async def close_gently(stream: AnyStream) -> None:
+async def close_gently(stream: AnyStream, linger: float = _CLOSE_SECONDS) -> None:
     """Close our side first, so that the last response is not lost to bytes that the client still sends."""
-    with trio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(*_GONE):
+    with trio.move_on_after(linger, shield=True), suppress(*_GONE):
         transport: trio.abc.HalfCloseableStream
         if not isinstance(stream, trio.SSLStream):
             transport = stream
