@@ -39,6 +39,7 @@ async def test_what_the_browser_has_already_is_not_sent_again() -> None:
 
 async def test_the_data_wants_a_key() -> None:
     client = make_admin_app(admin_views(keys=Keys(["secret"]))).test_client()
+    assert (await client.get("/docs")).status_code == 200
     for path in ("/status", "/live", "/tap", "/dead-letters"):
         assert (await client.get(path)).status_code == 401
 
@@ -47,7 +48,7 @@ def test_the_parts_name_each_other_and_nobody_else() -> None:
     named = set(re.findall(r'(?:href|src)="(/[^"#]*)"', TEXTS["index.html"]))
     for text in SCRIPTS.values():
         named |= {path.removeprefix(".") for path in re.findall(r'from "(\./[^"]+)"', text)}
-    assert named - {"/status"} == set(PAGES) - {"/"}
+    assert named - {"/status", "/docs"} == set(PAGES) - {"/"}
     for name, text in TEXTS.items():
         foreign = set(re.findall(r"https?://[^\s\"'`]+", text)) - {"http://www.w3.org/2000/svg"}
         assert not foreign, name
