@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from os import urandom
 from typing import Any
@@ -31,6 +32,8 @@ from hermes.http.stream import Stream, close_gently
 _log = structlog.get_logger("hermes.control")
 
 MAX_CONNECTIONS = 1000
+_IDLE_AT_STOP_SECONDS = 0.1  # what Hypercorn takes from the last byte of a request to its first answer, and more
+_LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
 _RECV_BYTES = 16 * 2**10  # so that a flood of tiny HTTP/2 frames keeps the loop for milliseconds at a time, no longer
 
 
@@ -56,6 +59,7 @@ class _Replay:
         self._sending = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._replayed = self._draining = False
+        self._answering = 0
         self.context = WorkerContext(None)
         self.closed = False
         self.lifetime = trio.CancelScope()
@@ -67,7 +71,7 @@ class _Replay:
             self._replayed = True
             if self._draining:
                 await self.context.terminated.set()
-            with trio.fail_after(self._silence) as self._receiving:
+            with trio.fail_at(self._patient_until()) as self._receiving:
                 return bytes(await self._stream.receive_some(_RECV_BYTES))
         await trio.lowlevel.checkpoint()
         data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]
@@ -79,16 +83,37 @@ class _Replay:
         try:
             with trio.fail_after(self._patience) as self._sending:  # for Hypercorn shields its sends from cancellation
                 await self._stream.send_all(_put_into_words(data))
-            self._receiving.deadline = trio.current_time() + self._silence
+            self._receiving.deadline = self._patient_until()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             self.lifetime.cancel()
             raise trio.BrokenResourceError from error
 
     async def drain(self) -> None:
-        """End as soon as the connection is idle, which it is not before what was handed over with it is answered."""
+        """End as soon as the connection is idle, which it is not before what was handed over with it is answered.
+
+        Hypercorn ends it then, unless it has lost the task that would: a request that ends cancels its own tasks, and
+        at times the one that Hypercorn is just about to start for the time after it.
+        """
         self._draining = True
         if self._replayed:
             await self.context.terminated.set()
+            self._receiving.deadline = self._patient_until()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request of this connection is answered."""
+        self._answering += 1
+        self._receiving.deadline = self._patient_until()
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            self._receiving.deadline = self._patient_until()
+
+    def _patient_until(self) -> float:
+        """When the client has been silent for too long, from now on."""
+        idle_at_the_end = self._draining and not self._answering
+        return trio.current_time() + (_IDLE_AT_STOP_SECONDS if idle_at_the_end else self._silence)
 
     async def aclose(self) -> None:
         # Without a checkpoint: Hypercorn also closes within the task of a request that has just been cancelled.
@@ -190,7 +215,7 @@ class ControlServer:
             await self._contain(_PlainReplay(stream, data, patience=self._patience, silence=self._silence))
         finally:
             self._forget_connection()
-            await close_gently(stream)
+            await (close_gently(stream, _LINGER_AT_STOP_SECONDS) if self._draining else close_gently(stream))
 
     def _forget_connection(self) -> None:
         self._connections -= 1
@@ -206,11 +231,22 @@ class ControlServer:
             with stream.lifetime:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_break_when_cancelled, stream)
-                    await server(self._app, self._config, stream.context, ConnectionState({}), stream)
+                    app = _watch(self._app, stream)
+                    await server(app, self._config, stream.context, ConnectionState({}), stream)
         except* Exception as group:  # noqa: BLE001 - whatever a client provokes in Hypercorn concerns that client alone
             _log.warning("a control connection broke", errors=[repr(error) for error in _leaves(group)])
         finally:
             self._streams.discard(stream)
+
+
+def _watch(app: ASGIWrapper, stream: _Replay) -> Callable[..., Awaitable[None]]:
+    """The app, of whose requests the stream knows whether one is being answered."""
+
+    async def watched(*arguments: Any) -> None:
+        with stream.answering():
+            await app(*arguments)
+
+    return watched
 
 
 def _put_into_words(data: bytes) -> bytes:

@@ -37,6 +37,7 @@ _RECV_BODY_BYTES = 512 * 2**10
 _TURN_SECONDS = 0.002  # the longest the lane keeps the loop from the other tasks, but for one request's own work
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
+_LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
 _ACCEPT_PAUSE = 0.1
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -379,7 +380,7 @@ class Reactor:
             return
         peer.lingering = True
         peer.calm = False
-        peer.deadline = self._now + _LINGER_SECONDS
+        peer.deadline = self._now + (_LINGER_AT_STOP_SECONDS if self.lane.draining else _LINGER_SECONDS)
         peer.phase = Phase.CLOSING
         peer.connection.phase = Phase.CLOSING
         try:
