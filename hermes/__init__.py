@@ -17,6 +17,7 @@ from hermes.errors import (
 )
 from hermes.event import Batch, Chunk, Event
 from hermes.sink import Sink, SinkPlugin
+from hermes.traced import trace_headers
 
 __all__ = [
     "Batch",
@@ -38,6 +39,7 @@ __all__ = [
     "SinkUnavailable",
     "StaleWriter",
     "Stopped",
+    "trace_headers",
 ]
 
 __version__ = "0.1.0"

@@ -43,7 +43,7 @@ from opentelemetry.trace import (
 
 from hermes import __version__
 from hermes.event import Batch, Chunk
-from hermes.traced import TracedRequest
+from hermes.traced import TracedRequest, carrier
 from hermes.traces.work import UNTRACED, Tracing, Work, traced_requests
 
 _ROOT = Context()
@@ -60,13 +60,16 @@ class RequestSpan:
 
     def end(self, status: int, rejected: int) -> None:
         """The answer is known, and how many of the request's events were ``rejected`` as invalid."""
-        span, request = self._span, self.request
-        span.set_attribute("http.response.status_code", status)
-        span.set_attribute("hermes.events.accepted", request.accepted)
-        span.set_attribute("hermes.events.rejected", rejected)
+        span = self._span
+        facts: dict[str, str | int] = {
+            "http.response.status_code": status,
+            "hermes.events.accepted": self.request.accepted,
+            "hermes.events.rejected": rejected,
+        }
         if status >= 500:
-            span.set_attribute("error.type", str(status))
+            facts["error.type"] = str(status)
             span.set_status(Status(StatusCode.ERROR))
+        span.set_attributes(facts)
         span.end()
 
 
@@ -135,7 +138,9 @@ class Spans(Tracing):
         if not requests:
             return UNTRACED
         facts = {"hermes.commit.records": len(chunks), "hermes.commit.events": sum(map(len, chunks))}
-        return _SharedWork(self._begin("journal commit", SpanKind.INTERNAL, requests, facts), requests)
+        return _SharedWork(
+            self._begin("journal commit", SpanKind.INTERNAL, requests, facts), requests, self._propagator
+        )
 
     def write(self, sink: str, batch: Batch, attempt: int) -> Work:
         """One call of a sink with the events of traced requests."""
@@ -146,7 +151,7 @@ class Spans(Tracing):
             "messaging.operation.type": "send",
             "hermes.write.attempt": attempt,
         }
-        return _SharedWork(self._begin(f"{sink} write", SpanKind.CLIENT, requests, facts), requests)
+        return _SharedWork(self._begin(f"{sink} write", SpanKind.CLIENT, requests, facts), requests, self._propagator)
 
     def drop(self, sink: str, batch: Batch, reason: str) -> None:
         """A span of no length in the trace of each request: the sink will never get its events."""
@@ -182,9 +187,10 @@ def _describe_operation(operation: str, sink: str, batch: Batch) -> dict[str, st
 class _SharedWork(Work):
     """Work of several spans that begin and end together. The first is the current one while it goes on."""
 
-    __slots__ = ("_logged", "_requests", "_spans", "_token")
+    __slots__ = ("_carried", "_logged", "_propagator", "_requests", "_spans", "_token")
 
-    def __init__(self, spans: Sequence[Span], requests: Sequence[TracedRequest]) -> None:
+    def __init__(self, spans: Sequence[Span], requests: Sequence[TracedRequest], propagator: TextMapPropagator) -> None:
+        self._propagator = propagator
         self._spans = spans
         self._requests = requests
 
@@ -198,11 +204,13 @@ class _SharedWork(Work):
         if len(self._requests) == 1:
             facts["request_id"] = request.request_id.decode("latin-1")
         self._logged = structlog.contextvars.bind_contextvars(**facts)
+        self._carried = carrier.set(self._inject)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        carrier.reset(self._carried)
         structlog.contextvars.reset_contextvars(**self._logged)
         otel_context.detach(self._token)
         if isinstance(error, trio.Cancelled):
@@ -215,6 +223,11 @@ class _SharedWork(Work):
     def note(self, what: str, **facts: str | int) -> None:
         for span in self._spans:
             span.add_event(what, facts)
+
+    def _inject(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        self._propagator.inject(headers)
+        return headers
 
     def _fail(self, kind: str, words: str) -> None:
         for span in self._spans:

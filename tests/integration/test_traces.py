@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import trio
+from hermes_sinks.http.settings import HttpSettings
+from hermes_sinks.http.sink import open_http
 
 from hermes.errors import BatchRejected
+from hermes.event import Batch
 from hermes.testing import ScriptedSink
 from tests.integration.collector import Span, open_collector
 from tests.integration.program import Start, events
@@ -89,6 +93,38 @@ async def test_requests_that_share_a_write_have_it_in_their_own_traces_with_link
     first = next(span for span in writes if len(span.links) == 3)
     assert first.links == {span.context for span in requests}
     assert [span.links for span in writes if span is not first] == [{first.context}] * 2
+
+
+@dataclass
+class Forwarding(ScriptedSink):
+    """Posts every batch with the sink ``http``."""
+
+    http: Any = None
+
+    async def write(self, batch: Batch) -> None:
+        await self.http.write(batch)
+        await super().write(batch)
+
+
+async def test_a_trace_goes_on_in_the_hermes_that_is_forwarded_to() -> None:
+    async with open_collector() as collector:
+        traces = {"traces_endpoint": collector.url, "traces_sample": 0.0, "durability": "memory"}
+        async with open_service(**traces) as second:
+            settings = HttpSettings(url=f"{second.url}/events", format="ndjson")
+            async with (
+                open_http(settings, second.settings) as http,
+                open_service(Forwarding(http=http), **traces) as first,
+            ):
+                assert (await post(first, **SAMPLED)).status_code == 202
+                await second.sink.wait_stored(1)
+        spans = {span.span_id: span for span in collector.spans}
+    assert {span.trace_id for span in spans.values()} == {TRACE}
+    (last,) = spans.keys() - {span.parent for span in spans.values()}
+    path = []
+    while last in spans:
+        path.append(spans[last].name)
+        last = spans[last].parent
+    assert path == ["scripted write", "POST /events", "scripted write", "POST /events"]
 
 
 async def test_a_dead_letter_is_noted_on_the_write() -> None:

@@ -11,7 +11,7 @@ from opentelemetry.trace import get_current_span
 from hermes.errors import SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.testing import make_chunk, make_events
-from hermes.traced import TracedRequest
+from hermes.traced import TracedRequest, trace_headers
 from hermes.traces.spans import describe_service
 from hermes.traces.work import MOST_TRACED, NO_TRACING, UNTRACED, traced_requests
 from tests.traces.kit import CALLER, TRACE, Kept, batch_of, links, parent, place, traceparent
@@ -207,6 +207,8 @@ def test_a_sink_can_pass_the_context_on() -> None:
     headers: dict[str, str] = {}
     with kept.spans.write("db", batch_of(kept.request(headers=traceparent(sampled=True))), 1):
         propagate.inject(headers)
+        assert trace_headers() == headers
+    assert trace_headers() == {}
     (span,) = kept.ended
     trace, own = place(span)
     assert headers == {"traceparent": f"00-{trace}-{own}-01"}

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from hermes import Batch, BatchRejected, SinkUnavailable
+from hermes import Batch, BatchRejected, SinkUnavailable, trace_headers
 from hermes.config import Settings
 from hermes_sinks.each_line import encode_each
 from hermes_sinks.http.answers import answer_limit, judge
@@ -69,6 +69,7 @@ class HttpSink:
             "content-type": _MEDIA_TYPES[settings.format],
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
+            **trace_headers(),
         }
         if settings.compress != "none":
             headers["content-encoding"] = settings.compress
