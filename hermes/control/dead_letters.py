@@ -213,7 +213,7 @@ def _merge(query: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 def _read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
     """The parameters, checked. Raises `_Wrong` for the first that is none, or that has no value it may have."""
     try:
-        return msgspec.convert(given, kind, strict=False)
+        read = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         found = _WHERE.search(str(error))
         known, unknown = found.groups() if found is not None else ("body", None)
@@ -221,6 +221,11 @@ def _read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
             raise _Wrong(known, f"{known}: {str(error).partition(' - at')[0]}") from None
         fields = ", ".join(kind.__struct_fields__)
         raise _Wrong(unknown, f"{unknown[:_ECHOED]!r} is no parameter here; there are {fields}") from None
+    for name, value in given.items():
+        # The text "null" would be read as none given, and a filter that is written wrongly must not widen the choice.
+        if value is not None and getattr(read, name) is None:
+            raise _Wrong(name, f"{name}: expected a value, got {value!r}: leave it out to have none")
+    return read
 
 
 def _json(body: bytes) -> QuartResponse:

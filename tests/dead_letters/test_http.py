@@ -325,6 +325,17 @@ async def test_a_wrong_body_is_named(body: bytes, parameter: str, words: str) ->
     assert words in detail
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "parameter"),
+    [("?rate=null", {}, "rate"), ("?rate=NULL", {}, "rate"), ("", {"numbers": "null"}, "numbers")],
+)
+async def test_the_word_null_never_widens_what_is_replayed(query: str, body: dict[str, Any], parameter: str) -> None:
+    desk = Desk(SOME)
+    named, detail = await desk.refusal("POST", f"/dead-letters/replay{query}", json=body)
+    assert (named, "leave it out" in detail) == (parameter, True)
+    assert len(await ids(desk.store)) == 3
+
+
 async def test_what_is_given_twice_is_refused() -> None:
     desk = Desk(SOME)
     assert (await desk.refusal("POST", "/dead-letters/replay?sink=a", json={"sink": "b"}))[0] == "sink"

@@ -6,6 +6,7 @@ Called when the document of the address where events come in is first asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -33,6 +34,8 @@ from hermes.protocols.events import PATH
 
 TAG = "Events"
 WORDS = "Events come in here: Hermes's own, and CloudEvents 1.0 in all three modes of their HTTP binding."
+
+_ATTRIBUTES = {"id": str, "source": str, "type": str, "subject": str, "time": datetime}
 
 _EVENT = (
     "One event. `id` makes it safe to send again, for the sinks store each once. `timestamp` is in Unix seconds. No "
@@ -62,7 +65,8 @@ class StructuredCloudEvent(ContextAttributes):
     """A CloudEvent 1.0 in its JSON format. Any other attribute is kept as well."""
 
     data: Any = UNSET
-    data_base64: str | UnsetType = UNSET
+    data_base64: Any = UNSET
+    """Bytes in base64, where the data is no JSON; kept as it is."""
 
 
 def declare_events(event_types: Sequence[str]) -> Operation:
@@ -96,14 +100,14 @@ def declare_events(event_types: Sequence[str]) -> Operation:
             *data.HEADERS,
             Parameter(MARK, "Marks a CloudEvent in binary mode.", Literal["1.0"], "header"),
             *(
-                Parameter(f"ce-{name}", f"The attribute `{name}` of a CloudEvent in binary mode.", str, "header")
-                for name in ("id", "source", "type", "subject", "time")
+                Parameter(f"ce-{name}", f"The attribute `{name}` of a CloudEvent in binary mode.", type_, "header")
+                for name, type_ in _ATTRIBUTES.items()
             ),
         ),
         (
             Content(
                 JSON,
-                event | list[event],
+                event | Annotated[list[event], Meta(min_length=1)],
                 (Example("One event", first), Example("Several events", [first, second])),
             ),
             Content("application/x-ndjson", str, (Example("An event a line", lines),), "An event as JSON a line."),

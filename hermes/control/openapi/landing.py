@@ -43,8 +43,8 @@ def _lead_to_dashboard(origin: str, client: str | None, admin: Address | None) -
     here = _is_loopback(client or "") and _is_loopback(_host_of(origin))
     if not (here and admin.is_loopback and admin.port):
         return escape(_REMOTE)
-    url = escape(f"http://{admin}/")
-    return f'<a href="{url}">The dashboard</a> shows the rate, every sink and the dead letters. You are on its machine.'
+    link = f'<a href="http://{escape(str(admin))}/">The dashboard</a>'
+    return f"{link}, which only this machine can reach, shows the rate, every sink and the dead letters."
 
 
 def _host_of(origin: str) -> str:

@@ -54,20 +54,22 @@ class SegmentError(data.Told, kw_only=True):
 
 
 class SegmentMessage(Message, rename="camel"):
-    """One message. ``userId`` or ``anonymousId`` is needed; members beyond these are kept as well."""
+    """One message. ``userId`` or ``anonymousId`` is needed. ``properties``, ``traits``, ``context`` and any other member
+    are kept as they are.
+    """
 
-    properties: dict[str, Any] | UnsetType = UNSET
-    traits: dict[str, Any] | UnsetType = UNSET
-    context: dict[str, Any] | UnsetType = UNSET
+    properties: Any = UNSET
+    traits: Any = UNSET
+    context: Any = UNSET
 
 
 SegmentBatch = restate(
     MessageBatch,
     "SegmentBatch",
-    "Messages, and what they have in common.",
+    "Messages, and what they have in common: `context` and `integrations` are kept with each, as they are.",
     batch=(list[SegmentMessage],),
-    context=(dict[str, Any] | UnsetType, UNSET),
-    integrations=(dict[str, Any] | UnsetType, UNSET),
+    context=(Any, UNSET),
+    integrations=(Any, UNSET),
 )
 
 

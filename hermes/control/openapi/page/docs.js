@@ -69,7 +69,7 @@ function answersOf(root, operation, id) {
   const rest = shared.length ? [make(
     "details",
     { class: "answer" },
-    make("summary", { class: "line" }, make("code", { class: "status" }, "…"), make("span", { class: "aside" }, `${shared.map(([status]) => status).join(", ")}: as other requests`)),
+    make("summary", { class: "line" }, make("code", { class: "status" }, "…"), make("span", { class: "aside" }, `${shared.map(([status]) => status).join(", ")}: as any request`)),
     ...shared.map(show),
   )] : [];
   return [make("h4", {}, "Answers"), make("div", { class: "answers" }, ...owned.map(show), ...rest)];
