@@ -29,14 +29,18 @@ _DEFAULTS: ConnDict = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+# What we send is UTF-8, and what a database of SQL_ASCII answers would else be bytes.
+_FIXED: ConnDict = {"client_encoding": "utf8"}
 
 
 def connection_parameters(dsn: str) -> ConnDict:
     """Return the parameters of a connection string (a URL, or libpq's `key=value` pairs) over the driver's defaults.
 
+    The encoding is UTF-8, whatever it says.
+
     Raises `psycopg.ProgrammingError` when the string makes no sense.
     """
-    parameters = {**_DEFAULTS, **conninfo_to_dict(dsn)}
+    parameters = {**_DEFAULTS, **conninfo_to_dict(dsn), **_FIXED}
     if "connect_timeout" not in parameters and "PGCONNECT_TIMEOUT" not in os.environ:
         parameters["connect_timeout"] = CONNECT_TIMEOUT
     return parameters

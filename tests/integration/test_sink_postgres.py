@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import AbstractAsyncContextManager, suppress
+from os import urandom
 
 import psycopg
 import pytest
@@ -44,6 +45,21 @@ def stored(dsn: str, table: str = "events") -> list[Event]:
 
 def ids(dsn: str, table: str = "events") -> list[str]:
     return sorted(event.id for event in stored(dsn, table))
+
+
+async def test_a_database_whose_encoding_is_sql_ascii_takes_events_that_are_not(postgres_dsn: str) -> None:
+    """What it said of the table came back as bytes, which ended the service."""
+    name = f"ascii_{urandom(4).hex()}"
+    execute(postgres_dsn, f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")
+    dsn = make_conninfo(postgres_dsn, dbname=name)
+    event = make_event(user_id="Bjørn", payload='{"title": "Für Élise"}'.encode())
+    try:
+        for _ in range(2):
+            async with opened(dsn) as sink:
+                await sink.write(make_batch([event]))
+        assert [found.user_id for found in stored(make_conninfo(dsn, client_encoding="utf8"))] == ["Bjørn"]
+    finally:
+        execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def refused(sink: Sink, events: list[Event]) -> dict[int, str]:

@@ -28,6 +28,10 @@ def test_what_the_string_says_has_precedence(dsn: str) -> None:
     assert (parameters["host"], parameters["connect_timeout"], parameters["keepalives_idle"]) == ("db", "3", "7")
 
 
+def test_the_encoding_is_ours_whatever_the_string_says() -> None:
+    assert connection_parameters("host=db client_encoding=latin1")["client_encoding"] == "utf8"
+
+
 def test_the_environment_has_precedence_over_the_default_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
     assert "connect_timeout" not in connection_parameters("host=db")
