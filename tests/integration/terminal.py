@@ -41,8 +41,9 @@ class Terminal:
 
     def as_on_the_page(self, text: str) -> str:
         """What a program has printed, with the page's addresses."""
-        for name in reversed(self._names):
-            text = text.replace(self._names[name], name)
+        for name, address in self._names.items():
+            if address.partition(":")[0] == name.partition(":")[0]:
+                text = text.replace(address, name)
         return text
 
     def type(self, command: Command) -> None:
