@@ -1,0 +1,93 @@
+"""What the documents name exists: settings, metrics, alerts; and what Hermes complains about is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_documents import DOCUMENTS, ROOT, name_of
+
+GENERATED = {"docs/reference/settings.md", "docs/reference/metrics.md", "docs/reference/cli.md"}
+WRITTEN = [document for document in DOCUMENTS if name_of(document) not in GENERATED]
+
+NO_SETTINGS = {
+    "HERMES_ADMIN_KEY",  # of the commands that ask a running Hermes
+    "HERMES_PORT",  # of compose
+    "NAME_FILE",  # stands for any
+    "PIP_CONSTRAINT",
+    "POSTGRES_PASSWORD",  # of compose
+    "QUEUE_SIZ",  # a mistake, on purpose
+    "SASL_SSL",
+    "YOUR_KEY",
+}
+OTHERS = ("AWS_", "GF_", "OTEL_")
+
+
+def settings() -> set[str]:
+    """Every variable of the reference."""
+    table = (ROOT / "docs/reference/settings.md").read_text()
+    return set(re.findall(r"^\| `([A-Z][A-Z0-9_<>]*)` \|", table, re.M))
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=name_of)
+def test_every_setting_that_is_named_exists(document: Path) -> None:
+    known = settings()
+    of_sinks = {name.split("_", 2)[2] for name in known if name.startswith("SINK_")}
+    unknown = set()
+    for name in re.findall(r"(?<![\w{])[A-Z][A-Z0-9]*_(?:[A-Z0-9_]|<NAME>_)+(?![\w:])", document.read_text()):
+        plain = name.removesuffix("_FILE")
+        if plain.startswith("SINK_") and plain.split("_", 2)[2] in of_sinks:
+            continue
+        if not (plain in known or name in NO_SETTINGS or plain.startswith(OTHERS) or plain.endswith("_")):
+            unknown.add(name)
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=name_of)
+def test_every_metric_that_is_named_exists(document: Path) -> None:
+    known = set(re.findall(r"^\| `(hermes_\w+)", (ROOT / "docs/reference/metrics.md").read_text(), re.M))
+    named = set(
+        re.findall(r"\bhermes_\w+(?:_total|_events|_state|_bytes|_seconds|_length|_requests)\b", document.read_text())
+    )
+    assert named <= known
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=name_of)
+def test_every_alert_that_is_named_exists(document: Path) -> None:
+    known = set(re.findall(r"alert: (\w+)", (ROOT / "k8s/hermes/rules/hermes.yaml").read_text()))
+    assert set(re.findall(r"`(Hermes[A-Z]\w+)`", document.read_text())) <= known
+
+
+def test_the_figures_of_the_comparison_are_those_that_were_measured() -> None:
+    measured = (ROOT / "docs/figures.md").read_text()
+    said = (ROOT / "docs/explanation/why-not.md").read_text()
+    figures = re.findall(r"\b\d[\d,]*,000\b|\b\d+\.\d+(?= (?:of|times))", said)
+    assert figures
+    assert [figure for figure in figures if figure not in measured] == []
+
+
+def complaints() -> Iterator[str]:
+    """The event of every log line at the level of a warning or an error."""
+    for folder in ("hermes", "sinks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr in ("warning", "error", "critical", "tell")
+                    and node.args
+                    and isinstance(node.args[0], ast.Constant)
+                    and isinstance(node.args[0].value, str)
+                ):
+                    yield node.args[0].value
+
+
+def test_whatever_hermes_complains_about_is_explained() -> None:
+    page = " ".join((ROOT / "docs/how-to/recover.md").read_text().split())
+    found = list(complaints())
+    assert len(found) > 20
+    assert [words for words in found if words not in page] == []
