@@ -54,8 +54,9 @@ class SegmentError(data.Told, kw_only=True):
 
 
 class SegmentMessage(Message, rename="camel"):
-    """One message. ``userId`` or ``anonymousId`` is needed. ``properties``, ``traits``, ``context`` and any other member
-    are kept as they are.
+    """One message. ``userId`` or ``anonymousId`` is needed.
+
+    ``properties``, ``traits``, ``context`` and any other member are kept as they are.
     """
 
     properties: Any = UNSET
