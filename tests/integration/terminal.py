@@ -10,11 +10,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.docs.samples import Command, fits
+from tests.servers.postgres import ServerUnavailableError, find_programs
 
 PATIENCE = 10.0
 LOOK_SECONDS = 0.1
@@ -23,6 +26,19 @@ _LOOKS = re.compile(
 )
 _SETS_UP = re.compile(r"(\. |cd |export )")
 
+_SQLITE3 = """
+import sqlite3, sys
+
+database, statement = sys.argv[1:]
+with sqlite3.connect(database) as connection:
+    if statement.startswith(".backup "):
+        connection.backup(sqlite3.connect(statement.removeprefix(".backup ")))
+    else:
+        for row in connection.execute(statement):
+            print(*row, sep="|")
+"""
+"""As much of SQLite's own program as the pages need."""
+
 
 class Terminal:
     """A shell in ``folder``. ``environ`` is added to what every command gets."""
@@ -30,20 +46,22 @@ class Terminal:
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
         self.environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "COLUMNS": "100", **environ}
+        self.environ["PATH"] += f":{_stand_ins(folder.parent)}"
         self._names: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
         self._before = ""
 
     def meet(self, url: str, admin_url: str) -> None:
         """The addresses of the Hermes that the page's commands are for."""
         data, admin = (each.removeprefix("http://") for each in (url, admin_url))
         self._names = {"localhost:8080": data, "127.0.0.1:8080": data, "127.0.0.1:8081": admin}
+        self._shown = {data: "localhost:8080", admin: "127.0.0.1:8081"}
         self.environ["ADMIN_ADDR"] = admin
 
     def as_on_the_page(self, text: str) -> str:
         """What a program has printed, with the page's addresses."""
-        for name, address in self._names.items():
-            if address.partition(":")[0] == name.partition(":")[0]:
-                text = text.replace(address, name)
+        for address, name in self._shown.items():
+            text = text.replace(address, name)
         return text
 
     def type(self, command: Command) -> None:
@@ -72,6 +90,17 @@ class Terminal:
         told = "\n".join(command.output)
         assert right or not last, f"$ {command.text}\n{printed}\nexit code {ran.returncode}; the page says:\n{told}"
         return right
+
+
+def _stand_ins(folder: Path) -> Path:
+    """A folder of programs for the end of PATH, where a machine lacks what a reader has."""
+    programs = Path(tempfile.mkdtemp(dir=folder))
+    sqlite3 = programs / "sqlite3"
+    sqlite3.write_text(f"#!{sys.executable}\n{_SQLITE3}")
+    sqlite3.chmod(0o755)
+    with suppress(ServerUnavailableError):
+        (programs / "psql").symlink_to(find_programs() / "psql")
+    return programs
 
 
 def path_of_this_environment() -> str:

@@ -57,7 +57,7 @@ class Newcomer:
             self._make = subprocess.Popen(
                 ["bash", "-c", f"exec {command.text}" if command.text.startswith("make") else command.text],
                 cwd=self.folder,
-                env=self._environ | {"HTTP_ADDR": "localhost:0", "ADMIN_ADDR": "127.0.0.1:0"},
+                env=self._environ | {"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,7 +118,9 @@ def _clone(folder: Path, home: Path) -> None:
 
 def _make_environment(folder: Path) -> None:
     """An environment as `make run` leaves one, with the packages of this one; Hermes itself is the clone's."""
-    would = subprocess.run(["make", "-n", "run"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    dry_run = ["make", "-n", "run"]
+    environ = {"PATH": os.environ["PATH"]}
+    would = subprocess.run(dry_run, cwd=folder, env=environ, capture_output=True, text=True, check=True).stdout
     assert 'scripts/make-venv "python3" ".venv" all' in would
     environment = folder / ".venv"
     venv.create(environment, symlinks=True)
