@@ -29,18 +29,22 @@ class OpenSpan(Protocol):
 
 
 class RequestTracer(Protocol):
-    """What decides which requests are traced, and makes their spans. A context is its own business; None: not this."""
+    """What decides which requests are traced, and makes their spans.
+
+    Of the requests whose ``headers`` carry no context those are traced for which ``roll()`` is below ``share``, in the
+    context ``root``. What a context is, is its own business.
+    """
 
     headers: frozenset[str]
-
-    def choose(self) -> object | None:
-        """The context for a request whose headers carry none."""
+    roll: Callable[[], float]
+    share: float
+    root: object
 
     def follow(self, headers: Mapping[str, str]) -> object | None:
-        """The context for one whose headers may carry one."""
+        """The context of a request whose headers may carry one; None: it is not traced."""
 
     def begin(self, context: object, route: str, path: str, size: int, request_id: bytes) -> OpenSpan:
-        """The span of a request that was chosen."""
+        """The span of a request that is traced, in its context."""
 
 
 class TracedIntake(Protocol):
@@ -74,7 +78,8 @@ class _TracedRoute:
         new_id: Callable[[], bytes],
     ) -> None:
         self.route = route
-        self._choose = tracer.choose
+        self._roll = tracer.roll
+        self._share = tracer.share
         self._handle = route.handle
         self._tracer = tracer
         self._intake = intake
@@ -87,13 +92,14 @@ class _TracedRoute:
             head.unique = True  # a caller's context is that of one request
         if refusal is None:
             return None
-        span = self._begin(head, 0)
+        span = self._begin(self._tracer.follow(head.headers), head, 0)
         return refusal if span is None else _end(span, refusal, 0)
 
     def handle(self, head: Head, body: bytes) -> Response | Pending:
-        if not head.unique and (context := self._choose()) is None:
-            return self._handle(head, body)
-        span = self._begin(head, len(body)) if head.unique else self._open(context, head, len(body))
+        if not head.unique and self._roll() >= self._share:
+            return self._handle(head, body)  # nearly always, so it has to be fast
+        context = self._tracer.follow(head.headers) if head.unique else self._tracer.root
+        span = self._begin(context, head, len(body))
         if span is None:
             return self._handle(head, body)
         before = self._rejected["invalid"]
@@ -108,11 +114,9 @@ class _TracedRoute:
         result.stamp = lambda response: _end(span, response, rejected)
         return result
 
-    def _begin(self, head: Head, size: int) -> OpenSpan | None:
-        context = self._tracer.follow(head.headers)
-        return None if context is None else self._open(context, head, size)
-
-    def _open(self, context: object, head: Head, size: int) -> OpenSpan:
+    def _begin(self, context: object | None, head: Head, size: int) -> OpenSpan | None:
+        if context is None:
+            return None
         return self._tracer.begin(context, self.route.name, head.path, size, head.request_id or self._new_id())
 
 

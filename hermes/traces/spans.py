@@ -80,7 +80,7 @@ class Spans(Tracing):
     ``propagator`` reads a caller's context out of a request's headers, their names in lower case.
     """
 
-    __slots__ = ("_propagator", "_roll", "_share", "_tracer", "headers")
+    __slots__ = ("_propagator", "_tracer", "headers", "roll", "root", "share")
 
     def __init__(
         self,
@@ -96,23 +96,24 @@ class Spans(Tracing):
         """The headers that may carry a caller's context."""
         self._tracer = provider.get_tracer("hermes", __version__)
         self._propagator = propagator
-        self._share = share
-        self._roll = roll
-
-    def choose(self) -> object | None:
-        """The context to trace a request in that carries none; None: it is not traced."""
-        return _ROOT if self._roll() < self._share else None
+        self.share = share
+        self.roll = roll
+        self.root: object = _ROOT
+        """The context of a request that continues no trace."""
 
     def follow(self, headers: Mapping[str, str]) -> object | None:
-        """The same for one that may carry a context, whose word on whether it is sampled is obeyed."""
+        """The context of a request with these headers; None: it is not traced.
+
+        What a caller says about that is obeyed; where none has said anything, chance decides.
+        """
         context = self._propagator.extract(headers, _ROOT)
         parent = get_current_span(context).get_span_context()
-        wanted = parent.trace_flags.sampled if parent.is_valid else self._roll() < self._share
+        wanted = parent.trace_flags.sampled if parent.is_valid else self.roll() < self.share
         return context if wanted else None
 
     def begin(self, context: object, route: str, path: str, size: int, request_id: bytes) -> RequestSpan:
-        """The span of a request of ``size`` bytes that `choose` or `follow` has chosen."""
-        assert isinstance(context, Context)  # noqa: S101 - they gave it
+        """The span of a request of ``size`` bytes, in the context `root` or one that `follow` gave."""
+        assert isinstance(context, Context)  # noqa: S101 - it is one of these
         name = request_id.decode("latin-1")
         span = self._tracer.start_span(
             f"POST {route}",

@@ -30,7 +30,7 @@ class Kept:
 
     def request(self, name: str = "r", headers: dict[str, str] | None = None, status: int = 202) -> TracedRequest:
         """A traced request that has been answered; its span is forgotten."""
-        context = self.spans.choose() if headers is None else self.spans.follow(headers)
+        context = self.spans.root if headers is None else self.spans.follow(headers)
         assert context is not None
         span = self.spans.begin(context, "/events", "/events", 10, name.encode())
         span.end(status, 0)

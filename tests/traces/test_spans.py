@@ -24,7 +24,7 @@ from tests.traces.kit import CALLER, TRACE, Kept, batch_of, links, parent, place
 )
 def test_a_share_of_the_requests_is_traced(share: float, roll: float, chosen: bool) -> None:
     spans = Kept(share, lambda: roll).spans
-    assert (spans.choose() is not None) is chosen
+    assert (spans.follow({}) is not None) is chosen
     assert (spans.follow({"baggage": "a=1"}) is not None) is chosen
 
 
@@ -86,9 +86,7 @@ def test_a_request_continues_its_callers_trace() -> None:
 @pytest.mark.parametrize(("status", "failed"), [(202, False), (400, False), (401, False), (500, True), (503, True)])
 def test_only_the_servers_own_failures_are_errors(status: int, failed: bool) -> None:
     kept = Kept()
-    context = kept.spans.choose()
-    assert context is not None
-    kept.spans.begin(context, "/events", "/events", 1, b"x").end(status, 0)
+    kept.spans.begin(kept.spans.root, "/events", "/events", 1, b"x").end(status, 0)
     (span,) = kept.ended
     assert (not span.status.is_ok and not span.status.is_unset) is failed
     assert ((span.attributes or {}).get("error.type") == str(status)) is failed
