@@ -17,28 +17,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import structlog
 import trio
 
-from hermes.admin import AdminEdge
 from hermes.config import Settings
-from hermes.dead_letters import DeadLetters
-from hermes.edge import Edge
-from hermes.engine.accounting import Books
-from hermes.engine.aggregate import Aggregator
 from hermes.engine.aggregate_flush import flush_aggregates
-from hermes.engine.delivery import Delivery
-from hermes.engine.intake import Intake
-from hermes.engine.journal import EventJournal, open_journal
+from hermes.engine.ledger import Account
 from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.metrics import Metrics
-from hermes.protocols.events import PATH
+from hermes.parts import Running, open_parts
 from hermes.sink import ConfiguredSink
-from hermes.traces import open_traces
-from hermes.traces.work import NO_TRACING, Tracing
 from hermes.world import REAL, World
 
 _log = structlog.get_logger("hermes")
@@ -46,20 +35,6 @@ _log = structlog.get_logger("hermes")
 _EDGE_SHARE = 0.5  # of SHUTDOWN_TIMEOUT, for what is in flight at the edge; the rest is for the sinks
 _LAG_SECONDS = 0.25
 _LAST_SPANS_SECONDS = 5.0  # a receiver of traces that is slow does not keep a stop for longer
-
-
-@dataclass(frozen=True)
-class Running:
-    """What a running service tells whoever started it."""
-
-    addresses: Sequence[tuple[str, int]]
-    admin_addresses: Sequence[tuple[str, int]]
-    metrics: Metrics
-    dead_letters: DeadLetters
-    intake: Intake
-    deliveries: Sequence[Delivery]
-    journal: EventJournal | None
-    books: Books
 
 
 async def serve(
@@ -74,45 +49,16 @@ async def serve(
     To stay in the journal, because a sink is down, is an outcome. False: SHUTDOWN_TIMEOUT came first; the log says how
     many events were not delivered, for each sink.
     """
-    metrics = Metrics(sink.name for sink in sinks)
-    aggregator = Aggregator(settings.aggregate_minutes)
-    deliveries: list[Delivery] = []
     deadline = trio.CancelScope()
     with deadline:
-        async with AsyncExitStack() as opened:
-            log = await opened.enter_async_context(world.open_log(settings))
-            dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
-            journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
-            traces = await opened.enter_async_context(open_traces(settings, metrics))
-            tracing = traces.spans if traces is not None else NO_TRACING
-            for sink in sinks:
-                target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
-                deliveries.append(
-                    Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal, tracing)
-                )
-            intake = _make_intake(settings, deliveries, aggregator, metrics, journal, tracing)
-            books = Books(intake, deliveries, journal)
-            metrics.dead_letters_evicted = lambda: dead_letters.evicted
-            tracer = traces.spans if traces is not None else None
-            edge = Edge(settings, books, aggregator, metrics, world.listeners, tracer)
-            admin = None
-            if (address := settings.admin_addr) is not None:
-                admin = AdminEdge(
-                    address,
-                    settings,
-                    books,
-                    aggregator,
-                    metrics,
-                    dead_letters,
-                    routes=edge.data_routes,
-                    draining=stop.is_set,
-                )
+        async with open_parts(settings, sinks, stop.is_set, world) as running:
+            intake, edge, admin = running.intake, running.edge, running.admin
             async with trio.open_nursery() as exporting:
-                if traces is not None:
-                    exporting.start_soon(traces.run)
+                if running.traces is not None:
+                    exporting.start_soon(running.traces.run)
                 try:
                     async with trio.open_nursery() as delivering:
-                        for delivery in deliveries:
+                        for delivery in running.deliveries:
                             delivering.start_soon(delivery.run)
                         async with trio.open_nursery() as engine:
                             engine.start_soon(intake.run)
@@ -123,76 +69,47 @@ async def serve(
                                     serving.start_soon(admin.serve)
                                     serving.start_soon(admin.keep_live)
                                 serving.start_soon(intake.receipts.run)
-                                serving.start_soon(_measure_loop_lag, metrics)
-                                if journal is not None:
-                                    serving.start_soon(keep_up, journal, deliveries)
+                                serving.start_soon(_measure_loop_lag, running.metrics)
+                                if running.journal is not None:
+                                    serving.start_soon(keep_up, running.journal, running.deliveries)
                                 if interval := settings.aggregate_flush_interval:
-                                    serving.start_soon(flush_aggregates, aggregator, intake.offer_derived, interval)
+                                    counts = running.aggregator
+                                    serving.start_soon(flush_aggregates, counts, intake.offer_derived, interval)
                                 _settle_garbage_collector()
-                                task_status.started(
-                                    Running(
-                                        edge.addresses,
-                                        admin.addresses if admin is not None else (),
-                                        metrics,
-                                        dead_letters,
-                                        intake,
-                                        deliveries,
-                                        journal,
-                                        books,
-                                    )
-                                )
+                                task_status.started(running)
                                 await stop.wait()
 
                                 deadline.deadline = trio.current_time() + settings.shutdown_timeout
                                 _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
-                                intake.stop_blocking()
                                 within = settings.shutdown_timeout * _EDGE_SHARE
                                 serving.start_soon(intake.receipts.expire_after, within / 4)
-                                with trio.move_on_after(within):
-                                    await edge.drain(within)
-                                    if admin is not None:
-                                        await admin.drain()
+                                await _drain_edge(running, within)
                                 serving.cancel_scope.cancel()
                             intake.close()
                 finally:
-                    intake.receipts.expire_all()
-                    accounts = books.close()
-                    if journal is not None:
-                        await save_at_the_end(journal)
-                    if traces is not None:
-                        traces.close(min(_LAST_SPANS_SECONDS, (deadline.deadline - trio.current_time()) / 2))
+                    accounts = await _close_books(running)
+                    if running.traces is not None:
+                        left = deadline.deadline - trio.current_time()
+                        running.traces.close(min(_LAST_SPANS_SECONDS, left / 2))
     return not deadline.cancelled_caught and not any(account.dropped.get("shutdown") for account in accounts)
 
 
-def _make_intake(
-    settings: Settings,
-    deliveries: Sequence[Delivery],
-    aggregator: Aggregator,
-    metrics: Metrics,
-    journal: EventJournal | None,
-    tracing: Tracing,
-) -> Intake:
-    if journal is not None:
-        journal.forget_strangers()
-        metrics.journal = journal.metrics
-    intake = Intake(
-        deliveries,
-        aggregator,
-        queue_size=settings.queue_size,
-        queue_bytes=settings.queue_bytes,
-        blocking=settings.backpressure_mode == "block",
-        journal=journal,
-        ack_timeout=settings.ack_timeout,
-        tracing=tracing,
-    )
-    if settings.event_types != ("*",):
-        aggregator.received.update(dict.fromkeys(settings.event_types, 0))
-    metrics.received = aggregator.received
-    metrics.requests[PATH, 202]  # a defaultdict: the histogram is there from now on
-    metrics.queue_length = lambda: intake.admission.events
-    metrics.queue_capacity = lambda: settings.queue_size
-    metrics.aggregates_dropped = lambda: aggregator.dropped
-    return intake
+async def _drain_edge(running: Running, within: float) -> None:
+    """Answer what is in flight, on both addresses, within so many seconds; nothing new is taken from now on."""
+    running.intake.stop_blocking()
+    with trio.move_on_after(within):
+        await running.edge.drain(within)
+        if running.admin is not None:
+            await running.admin.drain()
+
+
+async def _close_books(running: Running) -> Sequence[Account]:
+    """All tasks have ended: every accepted event gets its outcome, and the journal keeps how far the sinks came."""
+    running.intake.receipts.expire_all()
+    accounts = running.books.close()
+    if running.journal is not None:
+        await save_at_the_end(running.journal)
+    return accounts
 
 
 async def _measure_loop_lag(metrics: Metrics) -> None:

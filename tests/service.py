@@ -19,8 +19,9 @@ from typing import Any
 
 import trio
 
-from hermes.app import Running, serve
+from hermes.app import serve
 from hermes.config import Address, Settings
+from hermes.parts import Running
 from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
 from hermes.testing.fakes import ScriptedSink
 

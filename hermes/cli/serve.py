@@ -20,7 +20,7 @@ from hermes.logs import configure_logs, log_style
 from hermes.sink import ConfiguredSink
 
 if TYPE_CHECKING:
-    from hermes.app import Running
+    from hermes.parts import Running
 
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
 _STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it

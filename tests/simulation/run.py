@@ -22,9 +22,9 @@ import trio
 from trio.testing import MockClock
 
 import hermes.app
-from hermes.app import Running
 from hermes.config import Settings
 from hermes.engine.ledger import Account
+from hermes.parts import Running
 from tests.http_client import Client
 from tests.simulation.clients import SimulatedClient
 from tests.simulation.dead_letters import kept_letters

@@ -15,12 +15,13 @@ from typing import Any
 
 import trio
 
-from hermes.app import Running, serve
+from hermes.app import serve
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.replay import Target, replay
 from hermes.errors import LogUnavailable
 from hermes.log import Log
+from hermes.parts import Running
 from hermes.world import World as Outside
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.disk import Disk, Trouble

@@ -1,0 +1,128 @@
+"""The parts of a running service, made and wired to each other; nothing runs yet.
+
+Invariant: `open_parts` opens in the order in which things are needed, closes in the opposite one, and what cannot be
+opened is a `hermes.ConfigError` or `hermes.PluginError` before the first event is taken. The app opens them and runs
+their tasks; what later services need is added here, and to the tree in the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hermes.admin import AdminEdge
+from hermes.config import Settings
+from hermes.dead_letters import DeadLetters
+from hermes.edge import Edge
+from hermes.engine.accounting import Books
+from hermes.engine.aggregate import Aggregator
+from hermes.engine.delivery import Delivery
+from hermes.engine.intake import Intake
+from hermes.engine.journal import EventJournal, open_journal
+from hermes.metrics import Metrics
+from hermes.protocols.events import PATH
+from hermes.sink import ConfiguredSink
+from hermes.traces import open_traces
+from hermes.traces.work import NO_TRACING, Tracing
+from hermes.world import World
+
+if TYPE_CHECKING:
+    from hermes.traces.opening import Traces
+
+
+@dataclass(frozen=True)
+class Running:
+    """The parts of a service. ``journal`` is None with DURABILITY=memory; ``admin`` and ``traces`` where not wanted."""
+
+    metrics: Metrics
+    dead_letters: DeadLetters
+    aggregator: Aggregator
+    intake: Intake
+    deliveries: Sequence[Delivery]
+    journal: EventJournal | None
+    books: Books
+    edge: Edge
+    admin: AdminEdge | None
+    traces: Traces | None
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where events come in."""
+        return self.edge.addresses
+
+    @property
+    def admin_addresses(self) -> Sequence[tuple[str, int]]:
+        """Where operators are answered; empty: nowhere."""
+        return self.admin.addresses if self.admin is not None else ()
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings, sinks: Sequence[ConfiguredSink], draining: Callable[[], bool], world: World
+) -> AsyncIterator[Running]:
+    """The parts that the settings ask for; ``draining`` says whether a stop has begun."""
+    metrics = Metrics(sink.name for sink in sinks)
+    aggregator = Aggregator(settings.aggregate_minutes)
+    async with AsyncExitStack() as opened:
+        log = await opened.enter_async_context(world.open_log(settings))
+        dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
+        metrics.dead_letters_evicted = lambda: dead_letters.evicted
+        journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
+        traces = await opened.enter_async_context(open_traces(settings, metrics))
+        tracing = traces.spans if traces is not None else NO_TRACING
+        deliveries = []
+        for sink in sinks:
+            target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
+            deliveries.append(
+                Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal, tracing)
+            )
+        intake = _make_intake(settings, deliveries, aggregator, metrics, journal, tracing)
+        books = Books(intake, deliveries, journal)
+        tracer = traces.spans if traces is not None else None
+        edge = Edge(settings, books, aggregator, metrics, world.listeners, tracer)
+        admin = None
+        if (address := settings.admin_addr) is not None:
+            admin = AdminEdge(
+                address,
+                settings,
+                books,
+                aggregator,
+                metrics,
+                dead_letters,
+                routes=edge.data_routes,
+                draining=draining,
+            )
+        yield Running(metrics, dead_letters, aggregator, intake, deliveries, journal, books, edge, admin, traces)
+
+
+def _make_intake(
+    settings: Settings,
+    deliveries: Sequence[Delivery],
+    aggregator: Aggregator,
+    metrics: Metrics,
+    journal: EventJournal | None,
+    tracing: Tracing,
+) -> Intake:
+    if journal is not None:
+        journal.forget_strangers()
+        metrics.journal = journal.metrics
+    intake = Intake(
+        deliveries,
+        aggregator,
+        queue_size=settings.queue_size,
+        queue_bytes=settings.queue_bytes,
+        blocking=settings.backpressure_mode == "block",
+        journal=journal,
+        ack_timeout=settings.ack_timeout,
+        tracing=tracing,
+    )
+    if settings.event_types != ("*",):
+        aggregator.received.update(dict.fromkeys(settings.event_types, 0))
+    metrics.received = aggregator.received
+    metrics.requests[PATH, 202]  # a defaultdict: the histogram is there from now on
+    metrics.queue_length = lambda: intake.admission.events
+    metrics.queue_capacity = lambda: settings.queue_size
+    metrics.aggregates_dropped = lambda: aggregator.dropped
+    return intake
