@@ -17,7 +17,7 @@ import trio
 from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
 from hermes.config import Settings
 from hermes.sink import NoSettings
-from hermes_sinks.lines import encode_batch
+from hermes_sinks.common.lines import encode_batch
 
 STDOUT = 1
 CLOSE_TIMEOUT = 2.0

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ast
+import configparser
+import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from hermes.config import Settings
+from hermes.config.notation import parse_duration
 from tests.docs.test_documents import DOCUMENTS, ROOT, name_of
 
 GENERATED = {"docs/reference/settings.md", "docs/reference/metrics.md", "docs/reference/cli.md"}
@@ -91,3 +97,31 @@ def test_whatever_hermes_complains_about_is_explained() -> None:
     found = list(complaints())
     assert len(found) > 20
     assert [words for words in found if words not in page] == []
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=name_of)
+def test_files_to_copy_can_be_read(document: Path) -> None:
+    readers = {"yaml": yaml.safe_load, "toml": tomllib.loads, "json": json.loads, "ini": configparser_of}
+    for language, text in re.findall(r"^```(yaml|toml|json|ini)\n(.*?)^```", document.read_text(), re.M | re.S):
+        assert readers[language](text) is not None
+
+
+def configparser_of(text: str) -> list[str]:
+    """A unit of systemd, where a name may stand more than once."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    return parser.sections()
+
+
+def test_the_unit_of_the_how_to_has_what_its_words_say() -> None:
+    text = (ROOT / "docs/how-to/deploy.md").read_text()
+    (unit,) = re.findall(r"^```ini\n(.*?)^```", text, re.M | re.S)
+    variables = dict(
+        word.split("=", 1) for line in re.findall(r"^Environment=(.*)$", unit, re.M) for word in line.split()
+    )
+    limits = dict(re.findall(r"^(TimeoutStopSec|LimitNOFILE)=(\d+)", unit, re.M))
+    names = {name.removesuffix("_FILE") for name in variables}
+    assert names <= settings()
+    assert int(limits["TimeoutStopSec"]) > parse_duration(variables["SHUTDOWN_TIMEOUT"])
+    assert int(limits["LimitNOFILE"]) > Settings().max_connections

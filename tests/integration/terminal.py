@@ -13,11 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from tests.docs.samples import Command, fits
-from tests.servers.postgres import ServerUnavailableError, find_programs
 
 PATIENCE = 10.0
 LOOK_SECONDS = 0.1
@@ -37,7 +35,25 @@ with sqlite3.connect(database) as connection:
         for row in connection.execute(statement):
             print(*row, sep="|")
 """
-"""As much of SQLite's own program as the pages need."""
+_PSQL = """
+import sys
+import psycopg
+
+_, options, dsn, _, statement = sys.argv
+with psycopg.connect(dsn) as connection:
+    for row in connection.execute(statement):
+        print(*row, sep="|")
+"""
+_ZSTD = """
+import sys
+import zstandard
+
+for name in sys.argv[2:]:
+    with zstandard.open(name, "rb") as file:
+        sys.stdout.buffer.write(file.read())
+"""
+_STAND_INS = {"sqlite3": _SQLITE3, "psql": _PSQL, "zstd": _ZSTD}
+"""As much of the programs themselves as the pages need."""
 
 
 class Terminal:
@@ -95,11 +111,9 @@ class Terminal:
 def _stand_ins(folder: Path) -> Path:
     """A folder of programs for the end of PATH, where a machine lacks what a reader has."""
     programs = Path(tempfile.mkdtemp(dir=folder))
-    sqlite3 = programs / "sqlite3"
-    sqlite3.write_text(f"#!{sys.executable}\n{_SQLITE3}")
-    sqlite3.chmod(0o755)
-    with suppress(ServerUnavailableError):
-        (programs / "psql").symlink_to(find_programs() / "psql")
+    for name, script in _STAND_INS.items():
+        (programs / name).write_text(f"#!{sys.executable}\n{script}")
+        (programs / name).chmod(0o755)
     return programs
 
 

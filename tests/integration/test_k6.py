@@ -1,4 +1,4 @@
-"""k6 as it is, with the script that is shipped: its thresholds hold on a service that is well, and break on one that is not."""
+"""k6 as it is, with the script that is shipped: it passes on a service that is well, and fails on one that is not."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import trio
+from hermes_sinks.common.http_client import MOST_PAUSE
 from hermes_sinks.http import HttpSettings, HttpSink, open_http
-from hermes_sinks.http_client import MOST_PAUSE
 from trio.testing import MockClock
 
 from hermes import BatchRejected, Event, SinkUnavailable

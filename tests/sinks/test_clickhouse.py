@@ -8,7 +8,7 @@ from hermes_sinks.clickhouse.faults import blames_data, error_code, reason, susp
 from hermes_sinks.clickhouse.rows import encode_rows
 from hermes_sinks.clickhouse.settings import table_name
 from hermes_sinks.clickhouse.sink import create_statement
-from hermes_sinks.http_client import Answer
+from hermes_sinks.common.http_client import Answer
 from msgspec import Raw, json
 
 from hermes import ConfigError, Event

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from hermes_sinks.common.lines import encode_lines
 from hermes_sinks.file import FileSettings, FileSink, open_file
 from hermes_sinks.file import sink as module
-from hermes_sinks.lines import encode_lines
 
 from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import read_settings

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hermes_sinks.common.http_client import MOST_PAUSE, Answer, host_of, retry_after
+from hermes_sinks.common.parts import Refusal
+from hermes_sinks.common.words import clean
 from hermes_sinks.http.answers import judge
-from hermes_sinks.http_client import MOST_PAUSE, Answer, host_of, retry_after
-from hermes_sinks.parts import Refusal
-from hermes_sinks.words import clean
 
 from hermes import SinkUnavailable
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from hermes_sinks.lines import encode_lines
+from hermes_sinks.common.lines import encode_lines
 from hermes_sinks.stdout import CLOSE_TIMEOUT, StdoutSink
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

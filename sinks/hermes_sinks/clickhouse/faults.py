@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from hermes_sinks.http_client import Answer
+from hermes_sinks.common.http_client import Answer
 
 UNKNOWN_TABLE = 60
 

@@ -2,7 +2,7 @@
 
     INSERT ── done
       │ unknown table: it is made, and the INSERT sent again
-      │ a row refused: without it, see `hermes_sinks.parts`
+      │ a row refused: without it, see `hermes_sinks.common.parts`
       ▼ anything else: unavailable
 
 Invariants: a write returns when the server has written the rows into parts (never into a queue of asynchronous
@@ -26,7 +26,7 @@ from hermes.config import Settings
 from hermes_sinks.clickhouse.faults import UNKNOWN_TABLE, blames_data, error_code, least_pause, reason, suspect
 from hermes_sinks.clickhouse.rows import COLUMNS, encode_rows
 from hermes_sinks.clickhouse.settings import ClickHouseSettings, check_credentials, table_name
-from hermes_sinks.http_client import (
+from hermes_sinks.common.http_client import (
     Answer,
     HttpClient,
     Target,
@@ -36,7 +36,7 @@ from hermes_sinks.http_client import (
     retry_after,
     tls_context,
 )
-from hermes_sinks.parts import Refusal, cut, send_the_good
+from hermes_sinks.common.parts import Refusal, cut, send_the_good
 
 MOST_ANSWER = 64 * 2**10  # bytes; an error quotes the row
 

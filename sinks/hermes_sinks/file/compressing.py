@@ -14,7 +14,7 @@ from typing import Protocol
 
 import zstandard
 
-from hermes_sinks.disk import write_all
+from hermes_sinks.common.disk import write_all
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE = 2**20  # bytes of the plain file in memory at once

@@ -15,10 +15,10 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
+from hermes_sinks.common.lines import encode_batch
 from hermes_sinks.file.appending import LineFile
 from hermes_sinks.file.names import is_name
 from hermes_sinks.file.settings import FileSettings
-from hermes_sinks.lines import encode_batch
 
 CLOSE_TIMEOUT = 2.0  # seconds for a thread whose write was cancelled
 

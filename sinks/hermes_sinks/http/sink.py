@@ -17,12 +17,12 @@ import trio
 
 from hermes import Batch, BatchRejected, SinkUnavailable, trace_headers
 from hermes.config import Settings
-from hermes_sinks.each_line import encode_each
+from hermes_sinks.common.each_line import encode_each
+from hermes_sinks.common.http_client import HttpClient, compress, open_client, parse_target, tls_context
+from hermes_sinks.common.parts import Refusal, cut, send_the_good
 from hermes_sinks.http.answers import answer_limit, judge
 from hermes_sinks.http.settings import HttpSettings, parse_headers
 from hermes_sinks.http.signature import content_id, parse_keys, sign
-from hermes_sinks.http_client import HttpClient, compress, open_client, parse_target, tls_context
-from hermes_sinks.parts import Refusal, cut, send_the_good
 
 _MEDIA_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson"}
 

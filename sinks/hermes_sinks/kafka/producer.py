@@ -19,8 +19,8 @@ import trio
 from confluent_kafka import KafkaError, KafkaException
 
 from hermes import ConfigError, SinkUnavailable
+from hermes_sinks.common.words import clean
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
-from hermes_sinks.words import clean
 
 POLL = 0.05  # seconds; how late a cancellation may be noticed
 EMPTY_TIMEOUT = 2.0

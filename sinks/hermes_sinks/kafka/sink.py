@@ -14,7 +14,7 @@ import trio
 
 from hermes import Batch, BatchRejected, Event, SinkUnavailable
 from hermes.config import Settings
-from hermes_sinks.each_line import encode_each
+from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.producer import Message, Producer
 from hermes_sinks.kafka.settings import KafkaSettings, parse_options, parse_topic

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from hermes.log.folder import lock_folder
-from hermes_sinks.disk import make_folder, sync_folder, write_all
+from hermes_sinks.common.disk import make_folder, sync_folder, write_all
 from hermes_sinks.parquet.settings import Bucket, ParquetSettings
 
 CONNECT_TIMEOUT = 5.0  # seconds

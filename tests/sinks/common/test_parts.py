@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import pytest
-from hermes_sinks.parts import MOST_REFUSALS, Refusal, Send, cut, send_the_good
+from hermes_sinks.common.parts import MOST_REFUSALS, Refusal, Send, cut, send_the_good
 
 from hermes import SinkUnavailable
 

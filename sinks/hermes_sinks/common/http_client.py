@@ -24,7 +24,7 @@ import trio
 import zstandard
 
 from hermes import ConfigError, SinkUnavailable, __version__
-from hermes_sinks.words import clean
+from hermes_sinks.common.words import clean
 
 Coding = Literal["none", "gzip", "zstd"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hermes_sinks.each_line import encode_each
+from hermes_sinks.common.each_line import encode_each
 from msgspec import Raw, json
 
 from hermes import Event

@@ -9,7 +9,7 @@ from __future__ import annotations
 import trio
 
 from hermes import Batch
-from hermes_sinks.lines import SLICE, encode_lines, encode_the_good
+from hermes_sinks.common.lines import SLICE, encode_lines, encode_the_good
 
 
 async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
