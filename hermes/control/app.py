@@ -16,9 +16,10 @@ from quart import g, request
 from quart_trio import QuartTrio
 
 from hermes.config import Address
+from hermes.control.files import HTML, serve
 from hermes.control.frame import Frame, make_frame
 from hermes.control.openapi.landing import render_landing
-from hermes.control.openapi.pages import HTML, PAGE, add_docs, serve
+from hermes.control.openapi.pages import PAGE, add_docs
 from hermes.control.reply import join_headers, to_quart
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget

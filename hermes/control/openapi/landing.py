@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hermes.config import Address
+from hermes.control.files import read
 from hermes.control.openapi.example import example_event
-from hermes.control.openapi.pages import read
 
-_TEMPLATE = Template(read(__package__, "page/landing.html").decode())
+_TEMPLATE = Template(read("hermes.control.openapi", "page/landing.html").decode())
 _REMOTE = "The dashboard is on the admin address of this service, which ADMIN_ADDR names."
 _OFF = "This service has no admin address, and so no dashboard: ADMIN_ADDR is off."
 
