@@ -20,7 +20,7 @@ from hermes.control.files import HTML, serve
 from hermes.control.frame import Frame, make_frame
 from hermes.control.openapi.landing import render_landing
 from hermes.control.openapi.pages import PAGE, add_docs
-from hermes.control.reply import join_headers, to_quart
+from hermes.control.reply import join_headers, keep_connection, to_quart
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
@@ -165,6 +165,7 @@ async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> R
             parts.append(part)
     finally:
         budget.release(reserved)
+    keep_connection()
     result = route.handle(head, b"".join(parts))
     return result if isinstance(result, Response) else await _wait_for(result)
 

@@ -25,7 +25,7 @@ from quart import Response as QuartResponse
 from quart import request
 from quart_trio import QuartTrio
 
-from hermes.control.reply import to_quart
+from hermes.control.reply import keep_connection, to_quart
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.notation import encode_letter, parse_since, summarize
@@ -196,6 +196,7 @@ async def _body() -> dict[str, Any]:
         body += part
         if len(body) > _BODY_BYTES:
             raise _Wrong("numbers", f"the body is larger than {_BODY_BYTES} bytes: name fewer letters, or a filter")
+    keep_connection()
     if not body:
         return {}
     try:

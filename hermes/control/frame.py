@@ -18,7 +18,7 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from hermes.control.reply import to_quart
+from hermes.control.reply import leaves_body, to_quart
 from hermes.http.head import BAD_TARGET, is_target, too_large
 from hermes.http.refusals import Refusals
 from hermes.http.response import problem
@@ -63,6 +63,8 @@ def make_frame(frame: Frame) -> QuartTrio:
     @app.after_request
     async def finish(response: QuartResponse) -> QuartResponse:
         response.headers["X-Request-Id"] = g.request_id
+        if leaves_body():
+            response.headers["Connection"] = "close"
         route = str(request.url_rule) if request.url_rule is not None else "unmatched"
         seconds = time.perf_counter() - g.began
         frame.observe(route, response.status_code, seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quart import Response as QuartResponse
-from quart import request
+from quart import g, request
 from quart.wrappers.response import ResponseBody
 
 from hermes.http.response import Response
@@ -16,6 +16,17 @@ def join_headers() -> dict[str, str]:
         key = name.lower()
         joined[key] = f"{joined[key]}, {value}" if key in joined else value
     return joined
+
+
+def keep_connection() -> None:
+    """The body of the request has been read to its end: what follows on the connection is the next request."""
+    g.body_read = True
+
+
+def leaves_body() -> bool:
+    """Whether a part of the request's body is unread, so that the next request cannot be told from it (HTTP/1.1)."""
+    sent = request.content_length or "Transfer-Encoding" in request.headers
+    return bool(sent) and not g.get("body_read", False) and request.http_version != "2"
 
 
 def to_quart(response: Response) -> QuartResponse:

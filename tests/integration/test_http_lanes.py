@@ -10,6 +10,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import h2.events
+import httpx
 import pytest
 import trio
 
@@ -440,3 +441,24 @@ async def test_requests_that_lie_unread_at_a_stop_are_answered_up_to_the_one_tha
     # Whatever was not answered was not taken either: the client may send it again.
     taken = 1 + [answer.status for answer in heard].count(202)
     assert [e.id for e in service.sink.stored] == (["a", "b", "c"] if first.startswith(b"POST") else ["a", "c"])[:taken]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/events?in=control", {"Content-Type": "text/html"}, 415),
+        ("/nowhere", {}, 404),
+        ("/health", {}, 405),
+    ],
+)
+async def test_an_answer_that_leaves_the_body_unread_says_that_the_connection_ends(
+    path: str, headers: dict[str, str], status: int
+) -> None:
+    """It ended without a word, and the next request of the client got no answer."""
+    async with open_service() as service, httpx.AsyncClient(base_url=service.url) as client:
+        await client.get("/health")  # the connection is the control lane's from now on
+        answer = await client.post(path, content=b"x" * 1000, headers=headers)
+        assert (answer.status_code, answer.headers.get("Connection")) == (status, "close")
+        assert (await client.get("/health")).status_code == 200
+        whole = await client.post("/events", content=b"{")
+        assert (whole.status_code, whole.headers.get("Connection")) == (400, None)
