@@ -139,7 +139,6 @@ def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
         head.request_id = g.request_id.encode("latin-1")
         refusal = route.check(head)
         response = refusal if refusal is not None else await _receive_and_handle(head, route, budget)
-        g.told = response
         return _with_lines(to_quart(response), route.response_lines(head))
 
     @app.route(route.name, methods=["OPTIONS"], endpoint=f"OPTIONS {route.name}", provide_automatic_options=False)

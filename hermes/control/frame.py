@@ -18,10 +18,10 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from hermes.control.reply import leaves_body, to_quart
+from hermes.control.reply import read_past_body, to_quart
 from hermes.http.head import BAD_TARGET, is_target, too_large
 from hermes.http.refusals import Refusals
-from hermes.http.response import problem
+from hermes.http.response import Response, problem
 
 _log = structlog.get_logger("hermes.http")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -63,12 +63,12 @@ def make_frame(frame: Frame) -> QuartTrio:
     @app.after_request
     async def finish(response: QuartResponse) -> QuartResponse:
         response.headers["X-Request-Id"] = g.request_id
-        if leaves_body():
+        if not await read_past_body():
             response.headers["Connection"] = "close"
         route = str(request.url_rule) if request.url_rule is not None else "unmatched"
         seconds = time.perf_counter() - g.began
         frame.observe(route, response.status_code, seconds)
-        told = g.get("told")  # what a data route has answered
+        told: Response | None = g.get("told")
         if response.status_code >= 400:
             frame.refusals.tell(
                 route,
@@ -94,6 +94,8 @@ def make_frame(frame: Frame) -> QuartTrio:
         if error.code == 413:
             return to_quart(too_large(frame.max_body_bytes))
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
+        if "Allow" in headers:  # which comes in any order
+            headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
         return to_quart(problem(error.code or 500, error.description or "", headers))
 
     app.asgi_app = _guard(app.asgi_app, frame)  # type: ignore[method-assign]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import trio
 from quart import Response as QuartResponse
 from quart import g, request
 from quart.wrappers.response import ResponseBody
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from hermes.http.response import Response
+
+_MOST_READ_PAST = 64 * 2**10  # bytes
+_READ_PAST_SECONDS = 0.1
 
 
 def join_headers() -> dict[str, str]:
@@ -23,14 +30,27 @@ def keep_connection() -> None:
     g.body_read = True
 
 
-def leaves_body() -> bool:
-    """Whether a part of the request's body is unread, so that the next request cannot be told from it (HTTP/1.1)."""
+async def read_past_body() -> bool:
+    """Read what is left of the request's body, if that is little and comes at once. False: the connection has to end.
+
+    Else its end could not be told from the beginning of the next request (HTTP/1.1).
+    """
     sent = request.content_length or "Transfer-Encoding" in request.headers
-    return bool(sent) and not g.get("body_read", False) and request.http_version != "2"
+    if not sent or g.get("body_read", False) or request.http_version == "2":
+        return True
+    left = _MOST_READ_PAST
+    with trio.move_on_after(_READ_PAST_SECONDS), suppress(RequestEntityTooLarge):
+        async for part in request.body:
+            left -= len(part)
+            if left < 0:
+                return False
+        return True
+    return False
 
 
 def to_quart(response: Response) -> QuartResponse:
-    """The response for Quart to send."""
+    """The response for Quart to send, and for the log to quote."""
+    g.told = response
     return QuartResponse(
         response.body, response.status, content_type=response.content_type, headers=dict(response.headers)
     )
