@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 import trio
-from hermes_sinks.common.http_client import MOST_PAUSE
 from hermes_sinks.http import HttpSettings, HttpSink, open_http
 from trio.testing import MockClock
 
 from hermes import BatchRejected, Event, SinkUnavailable
 from hermes.config import read_settings
+from hermes.outgoing import MOST_PAUSE
 from hermes.sink import Sink, SinkPlugin, configure_sinks
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from tests.http_client import connect, event, post

@@ -8,11 +8,11 @@ from hermes_sinks.clickhouse.faults import blames_data, error_code, reason, susp
 from hermes_sinks.clickhouse.rows import encode_rows
 from hermes_sinks.clickhouse.settings import table_name
 from hermes_sinks.clickhouse.sink import create_statement
-from hermes_sinks.common.http_client import Answer
 from msgspec import Raw, json
 
 from hermes import ConfigError, Event
 from hermes.config import read, read_settings
+from hermes.outgoing import Answer
 from hermes.testing import awkward_events, make_batch, make_event, make_events
 
 

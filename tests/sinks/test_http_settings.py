@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hermes_sinks.common.http_client import parse_target
 from hermes_sinks.http import HttpSettings, check_http
 from hermes_sinks.http.settings import parse_headers
 
 from hermes import ConfigError
 from hermes.config import read, read_settings
+from hermes.outgoing import parse_target
 
 
 def check(**variables: str) -> HttpSettings:

@@ -8,10 +8,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from hermes.outgoing import Answer
 from hermes.traces.export import NotExported
 from hermes.traces.otlp import encode, judge
 from tests.integration.collector import read_spans
 from tests.traces.kit import Kept, batch_of, place
+
+NOW = 1_700_000_000.0
 
 
 async def test_all_spans_are_in_the_message_whatever_their_number() -> None:
@@ -50,7 +53,7 @@ async def test_all_spans_are_in_the_message_whatever_their_number() -> None:
     ],
 )
 def test_a_success_may_be_partial(status: int, body: bytes, refused: int) -> None:
-    assert judge(status, {}, body, 9) == refused
+    assert judge(Answer(status, {}, body), 9, NOW) == refused
 
 
 @pytest.mark.parametrize(
@@ -70,12 +73,12 @@ def test_a_success_may_be_partial(status: int, body: bytes, refused: int) -> Non
 )
 def test_only_what_the_protocol_names_is_tried_again(status: int, again: bool) -> None:
     with pytest.raises(NotExported, match=str(status)) as refusal:
-        judge(status, {}, b"", 1)
+        judge(Answer(status, {}, b""), 1, NOW)
     assert (refusal.value.again, refusal.value.after) == (again, 0)
 
 
 @pytest.mark.parametrize(("text", "after"), [("7", 7), ("", 0), ("-1", 0), ("soon", 0), ("9" * 400, 0)])
 def test_a_receiver_may_ask_for_a_pause(text: str, after: float) -> None:
     with pytest.raises(NotExported) as refusal:
-        judge(503, {"retry-after": text}, b"", 1)
+        judge(Answer(503, {"retry-after": text}, b""), 1, NOW)
     assert refusal.value.after == after

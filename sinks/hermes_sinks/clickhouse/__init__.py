@@ -1,7 +1,7 @@
 """The sink that stores events in a ClickHouse table, over the server's HTTP interface. Needs no driver.
 
 ``rows`` makes the rows, ``sink`` brings them there, ``faults`` says what the server's answer means; finding rows that
-are refused is `hermes_sinks.common.parts`, httpx is `hermes_sinks.common.http_client`.
+are refused is `hermes_sinks.common.parts`, httpx is `hermes.outgoing`.
 """
 
 from hermes import SinkPlugin

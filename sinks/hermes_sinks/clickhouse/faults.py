@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from hermes_sinks.common.http_client import Answer
+from hermes.outgoing import Answer
 
 UNKNOWN_TABLE = 60
 

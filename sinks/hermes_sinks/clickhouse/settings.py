@@ -8,7 +8,7 @@ import msgspec
 
 from hermes import ConfigError
 from hermes.config import Duration, Secret, Size, about
-from hermes_sinks.common.http_client import Coding
+from hermes.outgoing import Coding
 
 _LONGEST_NAME = 200  # bytes; a table is a folder over there
 

@@ -23,12 +23,10 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
-from hermes_sinks.clickhouse.faults import UNKNOWN_TABLE, blames_data, error_code, least_pause, reason, suspect
-from hermes_sinks.clickhouse.rows import COLUMNS, encode_rows
-from hermes_sinks.clickhouse.settings import ClickHouseSettings, check_credentials, table_name
-from hermes_sinks.common.http_client import (
+from hermes.outgoing import (
     Answer,
     HttpClient,
+    NoAnswer,
     Target,
     compress,
     open_client,
@@ -36,6 +34,9 @@ from hermes_sinks.common.http_client import (
     retry_after,
     tls_context,
 )
+from hermes_sinks.clickhouse.faults import UNKNOWN_TABLE, blames_data, error_code, least_pause, reason, suspect
+from hermes_sinks.clickhouse.rows import COLUMNS, encode_rows
+from hermes_sinks.clickhouse.settings import ClickHouseSettings, check_credentials, table_name
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
 
 MOST_ANSWER = 64 * 2**10  # bytes; an error quotes the row
@@ -94,7 +95,10 @@ class ClickHouseSink:
         }
         if self._settings.compress != "none" and body:
             headers["content-encoding"] = self._settings.compress
-        return await self._client.post(body, headers, most=MOST_ANSWER, query={"query": statement, **query})
+        try:
+            return await self._client.post(body, headers, most=MOST_ANSWER, query={"query": statement, **query})
+        except NoAnswer as error:
+            raise SinkUnavailable(str(error)) from error
 
     def _judge(self, answer: Answer) -> Refusal | None:
         code = error_code(answer)

@@ -16,9 +16,9 @@ from http import HTTPStatus
 import msgspec
 
 from hermes import SinkUnavailable
-from hermes_sinks.common.http_client import Answer, host_of, retry_after
+from hermes.outgoing import Answer, host_of, retry_after
+from hermes.words import clean
 from hermes_sinks.common.parts import Refusal
-from hermes_sinks.common.words import clean
 
 MOST_ERROR = 500  # characters of the words for one event
 _BLAMES_CONTENT = frozenset({400, 413, 422})

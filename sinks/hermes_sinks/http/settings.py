@@ -10,7 +10,7 @@ import msgspec
 from hermes import ConfigError
 from hermes.config import Duration, Secret, Size, about
 from hermes.config.notation import Secrets
-from hermes_sinks.common.http_client import Coding
+from hermes.outgoing import Coding
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")

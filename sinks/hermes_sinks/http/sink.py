@@ -17,8 +17,8 @@ import trio
 
 from hermes import Batch, BatchRejected, SinkUnavailable, trace_headers
 from hermes.config import Settings
+from hermes.outgoing import HttpClient, NoAnswer, compress, open_client, parse_target, tls_context
 from hermes_sinks.common.each_line import encode_each
-from hermes_sinks.common.http_client import HttpClient, compress, open_client, parse_target, tls_context
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
 from hermes_sinks.http.answers import answer_limit, judge
 from hermes_sinks.http.settings import HttpSettings, parse_headers
@@ -75,7 +75,10 @@ class HttpSink:
             headers["content-encoding"] = settings.compress
         if self._keys:
             headers["webhook-signature"] = sign(self._keys, message_id, timestamp, body)
-        answer = await self._client.post(body, headers, most=answer_limit(len(lines)))
+        try:
+            answer = await self._client.post(body, headers, most=answer_limit(len(lines)))
+        except NoAnswer as error:
+            raise SinkUnavailable(str(error)) from error
         try:
             return judge(answer, len(lines), time.time())
         except SinkUnavailable as error:

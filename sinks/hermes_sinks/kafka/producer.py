@@ -19,7 +19,7 @@ import trio
 from confluent_kafka import KafkaError, KafkaException
 
 from hermes import ConfigError, SinkUnavailable
-from hermes_sinks.common.words import clean
+from hermes.words import clean
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
 
 POLL = 0.05  # seconds; how late a cancellation may be noticed

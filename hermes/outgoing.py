@@ -1,8 +1,9 @@
-"""Posting to one server over HTTP, for the sinks that do: httpx at the boundary, no other sink imports it.
+"""Posting to one server over HTTP: httpx at the boundary, for all that Hermes sends.
 
-Invariants: whatever keeps a request from its answer is `hermes.SinkUnavailable`; its words never hold the URL's path,
-query or credentials, and no log does; of an answer no more is read than was asked for; redirects are not followed;
-proxies and certificates named by the environment are left alone. Called by the http and clickhouse sinks.
+Invariants: whatever keeps a request from its answer is `NoAnswer`; its words never hold the URL's path, query or
+credentials, and no log does; of an answer no more is read than was asked for; redirects are not followed; proxies and
+certificates named by the environment are left alone. Called by the http and clickhouse sinks, and by the export of
+spans.
 """
 
 from __future__ import annotations
@@ -23,17 +24,22 @@ import httpx
 import trio
 import zstandard
 
-from hermes import ConfigError, SinkUnavailable, __version__
-from hermes_sinks.common.words import clean
+from hermes import __version__
+from hermes.errors import ConfigError, HermesError
+from hermes.words import clean
 
 Coding = Literal["none", "gzip", "zstd"]
 
 MOST_PAUSE = 900.0
-"""The longest Retry-After that is obeyed, in seconds: a wrong clock over there must not silence a sink for a year."""
+"""The longest Retry-After that is obeyed, in seconds: a wrong clock over there must not silence us for a year."""
 
 MOST_QUOTED = 300  # characters of an answer in a reason
 KEEP_ALIVE = 30.0  # seconds; under the idle time-outs of usual servers and load balancers
 _THREAD_FROM = 64 * 2**10  # bytes; less is compressed in under 2 ms
+
+
+class NoAnswer(HermesError):
+    """The server could not be reached, or did not answer in time. The same request may be answered later."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class HttpClient:
     async def post(
         self, body: bytes, headers: Mapping[str, str], *, most: int, query: Mapping[str, str] | None = None
     ) -> Answer:
-        """Post the body and return the answer with ``most`` bytes of its body. Raises `hermes.SinkUnavailable`."""
+        """Post the body and return the answer with ``most`` bytes of its body. Raises `NoAnswer`."""
         url = self._url.copy_merge_params(query) if query else self._url
         try:
             request = self._client.build_request("POST", url, content=body, headers=headers)
@@ -80,7 +86,7 @@ class HttpClient:
             async with aclosing(response):
                 return Answer(response.status_code, response.headers, await _read(response, most))
         except httpx.HTTPError as error:
-            raise SinkUnavailable(f"{self.words}: {_explain(error)}") from error
+            raise NoAnswer(f"{self.words}: {_explain(error)}") from error
 
 
 class _Whole(httpx.AsyncByteStream):

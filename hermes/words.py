@@ -1,4 +1,4 @@
-"""Words of somebody else, made fit for a reason or a log. Pure. Called by the sinks that quote a server."""
+"""Words of somebody else, made fit for a reason or a log. Pure. Called by whoever quotes a server."""
 
 from __future__ import annotations
 
