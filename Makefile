@@ -48,8 +48,9 @@ bench: $(VENV)/.dev          ## measure side by side; table, JSON and chart unde
 	@command -v wrk >/dev/null || echo "wrk is not installed: hermes load is the client, and may be the limit." >&2
 	$(BIN)/python -m tests.perf $(ARGS)
 
-image:           ## build the container image and try it (needs docker or podman)
+image: $(VENV)/.dev          ## build the container image and try it, by compose and as the chart's pod (needs docker)
 	scripts/check-image
+	$(BIN)/pytest tests/integration/check_image_pod.py
 
 clean:           ## remove the environment and what the tools left
 	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
