@@ -23,6 +23,9 @@ from hermes.errors import ConfigError
 
 LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
 
+_VERSION_BITS = 16  # of SQLite's user_version are the version of the schema; the others, a mark of `Connection.differ`
+_MARKS = 2**15
+
 ResultT = TypeVar("ResultT")
 
 
@@ -43,15 +46,37 @@ class Schema:
     pragmas: tuple[str, ...] = ()
 
 
+class Connection(sqlite3.Connection):
+    """A connection whose transactions can be made to differ from one that has failed, until one succeeds.
+
+    A commit whose sync failed has left its frames in the write-ahead log, each with a checksum over all before it. If
+    the next transaction begins with the same frame, and the machine stops before its second, the old ones fit again,
+    and what was refused comes back. So each begins with a number in the first page, which is the first that is written.
+    """
+
+    mark: int | None = None
+
+    def differ(self) -> None:
+        """A commit has failed: what is written from now on begins with what it did not begin with."""
+        stored = int(self.execute("PRAGMA user_version").fetchone()[0]) >> _VERSION_BITS
+        self.mark = ((stored if self.mark is None else self.mark) + 1) % _MARKS
+
+    def set_mark(self) -> None:
+        """Begin the transaction that is open with the mark, if there is one."""
+        if self.mark is not None:
+            version = self.execute("PRAGMA user_version").fetchone()[0] % 2**_VERSION_BITS
+            self.execute(f"PRAGMA user_version = {self.mark << _VERSION_BITS | version}")
+
+
 class Database:
     """An open database. Everything happens in functions that `run` calls with the connection, on a thread."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: Connection, path: Path) -> None:
         self.path = path
         self._connection = connection
         self._turn = trio.CapacityLimiter(1)
 
-    async def run(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+    async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """Call ``function`` on a thread; one at a time, first come first served. sqlite3's errors pass through."""
         return await trio.to_thread.run_sync(function, self._connection, limiter=self._turn)
 
@@ -66,8 +91,12 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """One write transaction: committed at the end of the block, rolled back if it raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        if isinstance(connection, Connection):
+            connection.set_mark()
         yield
         connection.execute("COMMIT")
+        if isinstance(connection, Connection):
+            connection.mark = None  # nothing of what has failed is left
     except BaseException:
         if connection.in_transaction:  # some errors, a full disk among them, have rolled back by themselves
             connection.execute("ROLLBACK")
@@ -84,7 +113,7 @@ def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def connect(path: Path, schema: Schema) -> sqlite3.Connection:
+def connect(path: Path, schema: Schema) -> Connection:
     """Open or make the file and its folder, both for this user alone. Blocking.
 
     Raises `ConfigError` for a file that is not ours or cannot be opened; sqlite3's own errors for a damaged one.
@@ -94,7 +123,9 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
         with suppress(FileExistsError):
             # Not by opening it: closing the file again would end the locks of other connections in this process.
             os.mknod(path, 0o600)  # SQLite gives the files beside it the same mode
-        connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, factory=Connection
+        )
     except (OSError, sqlite3.OperationalError) as error:
         raise ConfigError(f"{path}: cannot be opened: {error}") from error
     try:
@@ -145,6 +176,7 @@ def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool
     ).fetchone()
     if application != schema.application_id and (application or tables):
         raise ConfigError(f"{path}: the database belongs to another program; name another folder")
+    version %= 2**_VERSION_BITS
     if version > schema.version:
         raise NewerFile(
             f"{path}: written by a newer Hermes (schema {version}, this one knows {schema.version}); upgrade"

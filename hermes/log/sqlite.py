@@ -9,7 +9,10 @@ What a failed fsync means: Linux reports it once and then takes the pages for cl
 
 - SQLite has not moved the end of its write-ahead log, so with the *same connection* the next transaction overwrites
   what the failed one has left there. Until then a crash would bring it back as if it had succeeded: hence
-  `count_failure`, a small transaction that overwrites its beginning at once, whether or not that can be synced.
+  `count_failure`, a small transaction that overwrites its beginning at once, whether or not that can be synced. And
+  until a commit succeeds each begins with another frame than those before (`hermes.sqlite.Connection.differ`), or its
+  own first frame could give a failed one its beginning back. For that the pages of a transaction are written in their
+  order, at its end (``cache_spill`` is off).
 - Folding the write-ahead log into the database is no part of a commit (``wal_autocheckpoint`` is off: its error would
   be reported by a COMMIT that has succeeded). If it fails it is done again, whole, for SQLite resets the write-ahead
   log only after a sync of the database that succeeded.
@@ -40,7 +43,7 @@ from hermes.log.contract import LogStatistics, Record, Snapshot
 from hermes.log.folder import DATABASE, REPAIRED, lock_folder, room, sync_folder
 from hermes.log.group import GroupCommit
 from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, examine
-from hermes.sqlite import Database, open_database
+from hermes.sqlite import Connection, Database, open_database
 
 FOLD_BYTES = 8 * 2**20
 """The write-ahead log is folded into the database when it has grown by this much."""
@@ -172,12 +175,13 @@ class SqliteLog:
     async def _change(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         """Run a transaction, whole or not at all; one that is cancelled has not begun."""
 
-        def change(connection: sqlite3.Connection) -> ResultT:
+        def change(connection: Connection) -> ResultT:
             try:
                 return function(connection)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # then nothing was written
                     with suppress(sqlite3.OperationalError):
+                        connection.differ()
                         tables.count_failure(connection)
                 raise
 
@@ -206,7 +210,7 @@ class SqliteLog:
         left = await self._run(self._writer, partial(tables.fold, mode=mode))
         self._unfolded, self._fold_at = left * tables.PAGE_BYTES, FOLD_BYTES
 
-    async def _run(self, database: Database, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+    async def _run(self, database: Database, function: Callable[[Connection], ResultT]) -> ResultT:
         with storage_errors(self._name):
             return await database.run(function)
 
@@ -248,6 +252,7 @@ def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
     connection.execute(f"PRAGMA journal_size_limit = {FOLD_BYTES}")
     # Debian's SQLite overwrites what is deleted: that would write every record a second time, to forget it.
     connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute("PRAGMA cache_spill = OFF")
     try:
         folded = tables.fold(connection, "TRUNCATE") == 0
     except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed

@@ -15,7 +15,11 @@ from structlog.testing import capture_logs
 from hermes.errors import ConfigError, LogDamaged, LogFull, LogUnavailable, StaleWriter
 from hermes.log import Record, Snapshot, tables
 from hermes.log import sqlite as engine
+from hermes.log.folder import DATABASE
+from hermes.log.rows import encode_rows
 from hermes.log.sqlite import SqliteLog, open_sqlite_log
+from hermes.log.tables import SCHEMA
+from hermes.sqlite import connect
 from tests.log.damage import Damage
 
 MIB = 2**20
@@ -366,3 +370,52 @@ async def test_a_log_whose_beginning_or_snapshot_is_damaged_is_not_opened(
     with pytest.raises(LogDamaged, match=rf"log\.db: {words}; stop Hermes, see `hermes log check`"):
         async with open_sqlite_log(tmp_path):
             pass
+
+
+async def test_what_follows_a_failed_commit_never_gives_it_its_first_frame_back(tmp_path: Path) -> None:
+    """A refused record came back when the process died after the first frame of the next commit.
+
+    From one and the same state two commits write the same first frame, and the second would mend the beginning of the
+    first, whose other frames are still there; so what follows a failure is marked.
+    """
+
+    def first_frame_of_next_commit(folder: Path, failures: int) -> bytes:
+        connection = connect(folder / DATABASE, SCHEMA)
+        wal = folder / f"{DATABASE}-wal"
+        # The end of what is valid: a frame is a header of 24 bytes and a page.
+        end = wal.stat().st_size
+        for _ in range(failures):
+            connection.differ()
+        tables.insert(connection, encode_rows(1, 5, [b"again" * 3000]))
+        with wal.open("rb") as file:
+            file.seek(end)
+            frame = file.read(24 + tables.PAGE_BYTES)
+        assert len(frame) == 24 + tables.PAGE_BYTES
+        connection.close()
+        return frame
+
+    origin = tmp_path / "origin"
+    connection = connect(origin / DATABASE, SCHEMA)
+    tables.insert(connection, encode_rows(0, 0, [b"first"]))
+    frames = []
+    for number, failures in enumerate((0, 0, 1, 2)):
+        copy = tmp_path / str(number)
+        copy.mkdir()
+        for name in (DATABASE, f"{DATABASE}-wal"):
+            (copy / name).write_bytes((origin / name).read_bytes())
+        frames.append(first_frame_of_next_commit(copy, failures))
+    connection.close()
+    assert frames[0] == frames[1], "which is the danger"
+    assert len(set(frames)) == 3
+
+
+async def test_a_mark_of_failures_is_no_newer_schema(tmp_path: Path) -> None:
+    for _ in range(3):
+        connection = connect(tmp_path / DATABASE, SCHEMA)
+        connection.differ()
+        tables.count_failure(connection)
+        marked = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables.count_failure(connection)
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == marked
+        connection.close()
+    assert (marked >> 16, marked & 0xFFFF) == (3, SCHEMA.version)
