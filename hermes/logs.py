@@ -14,6 +14,8 @@ import sys
 
 import structlog
 
+from hermes.words import printable
+
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -37,14 +39,10 @@ def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> s
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():
             if key == "exception":
-                line[key] = "\n".join(f"    {_escape(each)}" for each in value.split("\n"))
+                line[key] = "\n".join(f"    {printable(each)}" for each in value.split("\n"))
             else:
-                line[key] = _escape(value)
+                line[key] = printable(value)
     return line
-
-
-def _escape(text: str) -> str:
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def configure_logs(level: str, style: str) -> None:

@@ -1,9 +1,19 @@
-"""Words of somebody else, made fit for a reason or a log. Pure. Called by whoever quotes a server."""
+"""Words of somebody else, made fit for a reason, a log or a terminal. Pure. Called by whoever quotes others."""
 
 from __future__ import annotations
 
 
+def blank(text: str) -> str:
+    """The text with a space for each character that a terminal might obey."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal might obey."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 def clean(text: str, most: int) -> str:
     """One line of printable characters, at most ``most`` of them."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    line = " ".join(blank(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -19,6 +19,7 @@ import msgspec
 
 from hermes.config import read_settings
 from hermes.engine.status import ServiceStatus
+from hermes.words import blank
 
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 15.0  # the tap is heard of every 2 s at least, the status every second
@@ -187,4 +188,4 @@ def _detail(response: httpx.Response) -> str:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         detail = f"status {response.status_code}"
-    return "".join(each if each.isprintable() else " " for each in str(detail))[:500]
+    return blank(str(detail))[:500]

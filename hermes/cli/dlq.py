@@ -24,7 +24,7 @@ from rich.table import Column
 
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
 from hermes.cli.manual import Manual, ManualGroup
-from hermes.cli.operator import configure, make_table, print_table, printable, tells_the_operator
+from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
 from hermes.cli.values import WholeNumber, complete_sinks, complete_types
 from hermes.config import Settings, read_settings
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
@@ -33,6 +33,7 @@ from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_
 from hermes.dead_letters.replay import Replayed
 from hermes.errors import ConfigError
 from hermes.logs import configure_logs
+from hermes.words import printable
 from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]

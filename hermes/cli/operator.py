@@ -16,6 +16,7 @@ import click
 from hermes.config import Settings, read_settings
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
 from hermes.sink import ConfiguredSink, configure_sinks
+from hermes.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,8 +93,3 @@ def open_console(**options: Any) -> Console:
 def one_line(text: str) -> str:
     """The text as one line: white space as single spaces, and escaped what a terminal might obey."""
     return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that a terminal might obey."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

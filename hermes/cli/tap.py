@@ -13,10 +13,11 @@ import msgspec
 
 from hermes.cli.client import CLIENT_ENVIRONMENT, CLIENT_EXITS, AdminClient, Unreachable, with_client
 from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.operator import printable, tells_the_operator
+from hermes.cli.operator import tells_the_operator
 from hermes.cli.values import WholeNumber, complete_types
 from hermes.dead_letters.notation import format_time
 from hermes.event import Event
+from hermes.words import printable
 
 
 class _Notice(msgspec.Struct, frozen=True):

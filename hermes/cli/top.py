@@ -25,8 +25,9 @@ from hermes.cli.client import (
     with_client,
 )
 from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.operator import printable, tells_the_operator
+from hermes.cli.operator import tells_the_operator
 from hermes.engine.status import ServiceStatus, SinkStatus
+from hermes.words import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SPARK = 60  # seconds, a column each

@@ -23,6 +23,7 @@ from hermes.engine.accounting import Books
 from hermes.engine.aggregate import OTHER, Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.metrics import SECONDS, Metrics
+from hermes.words import blank
 
 HISTORY = 120
 """Seconds of which the rate is kept, one by one."""
@@ -216,11 +217,11 @@ class Status:
             lag=lag if account.in_flight else 0.0,
             breaker=now.breaker.name.lower(),
             opens_in=now.open_for,
-            failure=_clean(now.failure),
+            failure=blank(now.failure),
             failed_at=now.failed_at,
             retries=metrics.retries,
             dead_lettered=account.dead_lettered,
-            refusals={_clean(reason): count for reason, count in now.refusals.items()},
+            refusals={blank(reason): count for reason, count in now.refusals.items()},
             dropped={reason: count for reason, count in account.dropped.items() if count},
         )
 
@@ -295,8 +296,3 @@ def _aggregates(aggregator: Aggregator, minute: int) -> AggregateStatus:
         types.append(OTHER)
         rows.append(others)
     return AggregateStatus(first, last == minute, types, rows)
-
-
-def _clean(words: str) -> str:
-    """Words of a sink, or of a client, without what a terminal might obey."""
-    return "".join(each if each.isprintable() else " " for each in words)

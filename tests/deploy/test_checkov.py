@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from tests.deploy.cases import cases
 from tests.deploy.helm import ROOT, Helm
+from tests.needs import lacks
 
 PODS = {"Deployment", "StatefulSet", "Pod"}
 
@@ -44,9 +44,7 @@ def failed(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> set[tuple[st
     command: list[str | Path] = [ROOT / "scripts/run-checkov", "--directory", folder, "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     if done.returncode == 3:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"under CI=true these tests may not be skipped: {done.stderr}")
-        pytest.skip(done.stderr.strip())
+        lacks(done.stderr.strip())
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["summary"]["parsing_errors"] == 0
     assert report["summary"]["passed"] > 500

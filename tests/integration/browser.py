@@ -6,14 +6,13 @@ has an event loop of its own, so such tests are plain functions, beside a servic
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
-import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.needs import lacks
 
 ARGUMENTS = (
     "--no-sandbox",  # CI runs as root, where Chromium's own does not work; only pages of ours are opened
@@ -27,18 +26,12 @@ ARGUMENTS = (
 _WAIT_MILLISECONDS = 10_000.0
 
 
-def _missing(words: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"under CI=true these tests may not be skipped: {words}")
-    pytest.skip(words)
-
-
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """A browser that is there for a whole module of tests."""
     executable = shutil.which("chromium")
     if executable is None:
-        _missing("no chromium is installed: apt-get install chromium")
+        lacks("no chromium is installed: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         yield browser

@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from tests.needs import lacks
 
 PATIENCE = 20.0
 LET_GO_SECONDS = 2.0
@@ -26,13 +25,6 @@ LOOK_SECONDS = 0.01
 def needs(tool: str, package: str) -> str:
     """The path of a tool, which this Debian package brings."""
     return shutil.which(tool) or lacks(f"{tool} is not installed (Debian: apt-get install {package})")
-
-
-def lacks(what: str) -> NoReturn:
-    """This machine cannot run the test."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"under CI=true these tests may not be skipped: {what}")
-    pytest.skip(what)
 
 
 @contextmanager

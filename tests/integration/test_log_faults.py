@@ -17,22 +17,16 @@ from typing import Any
 import pytest
 
 from tests.log.child import Child
+from tests.needs import lacks
 
 SYNCS = "fdatasync,fsync"
 WRITES = "pwrite64,write,ftruncate,fallocate"
 
 
-def cannot(reason: str) -> None:
-    """Skip a test for want of something on this machine, which CI has to have."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"under CI=true these tests may not be skipped: {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture
 def strace() -> None:
     if shutil.which("strace") is None:
-        cannot("strace is not installed")
+        lacks("strace is not installed")
 
 
 def names(child: Child) -> list[str]:
@@ -183,7 +177,7 @@ def small_disk(place: Path, size: int) -> Iterator[SmallDisk]:
         assert holder.stdout is not None
         assert holder.stderr is not None
         if holder.stdout.readline() != b"mounted\n":
-            cannot(f"a tmpfs cannot be mounted: {holder.stderr.read().decode()}")
+            lacks(f"a tmpfs cannot be mounted: {holder.stderr.read().decode()}")
         yield SmallDisk(place, holder.pid, user)
 
 

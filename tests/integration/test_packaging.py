@@ -22,6 +22,7 @@ import venv
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -32,6 +33,7 @@ from hermes import __version__
 from hermes.config import Settings, read_settings
 from hermes.control.dashboard import PAGES
 from hermes.decode import EventDecoder
+from tests.needs import lacks
 from tests.service import open_service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,10 +62,8 @@ def tool(name: str) -> Path:
     return found
 
 
-def missing(name: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"under CI=true these tests may not be skipped: {name} is not installed")
-    pytest.skip(f"{name} is not installed; see the extra `test`")
+def missing(name: str) -> NoReturn:
+    lacks(f"{name} is not installed; see the extra `test`")
 
 
 # The distribution
