@@ -18,5 +18,4 @@
 | ``accounting``   | the ledgers of all sinks, for people |
 | ``status``       | one snapshot of all of it, for the dashboard and ``hermes top`` |
 | ``tap``          | live events, for whoever wants to look |
-| ``complaints``   | log lines about trouble that lasts |
 """

@@ -15,8 +15,8 @@ from typing import Literal
 import structlog
 import trio
 
+from hermes.complaints import Complaints
 from hermes.engine.admission import DrainRate
-from hermes.engine.complaints import Complaints
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk

@@ -17,8 +17,8 @@ import structlog
 import trio
 
 from hermes.breaker import Breaker, BreakerState
+from hermes.complaints import Complaints
 from hermes.dead_letters import DeadLetter, DeadLetters
-from hermes.engine.complaints import Complaints
 from hermes.engine.ledger import Ledger
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
-from hermes.engine.complaints import Complaints
+from hermes.complaints import Complaints
 from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable

@@ -1,6 +1,6 @@
 """Log lines about trouble that lasts: each thing is said at most every few seconds, however often it happens.
 
-Invariant: the first of a kind is always said. Used by the parts of the engine that retry for as long as it takes.
+Invariant: the first of a kind is always said.
 """
 
 from __future__ import annotations
