@@ -116,7 +116,7 @@ def test_list_shows_a_letter_a_line(run: Run, keep: Keep) -> None:
         (["--since", "1h"], []),
         (["--since", "1000000h"], [0, 1, 2]),
         (["--sink", "postgres", "--reason", "check"], [1]),
-        (["--sink", "nowhere"], []),
+        (["--sink", "stdout"], []),
         (["--after", "1"], [1, 2]),
         (["--limit", "2"], [0, 1]),
         (["--after", "1", "--limit", "1"], [1]),
@@ -195,11 +195,42 @@ def test_show_as_json_is_a_line(run: Run, keep: Keep) -> None:
     assert json.loads(result.stdout)["event"]["payload"] == {"a": 1}
 
 
-def test_a_number_that_nobody_has_is_said(run: Run, keep: Keep) -> None:
-    keep(make_letter(0))
-    result = run("show", "2")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("hermes: there is no dead letter 2;")
+# Names that do not exist
+
+
+@pytest.mark.parametrize(
+    "command", [["show"], ["replay"], ["replay", "--dry-run"], ["purge", "--yes"], ["purge", "--dry-run"]], ids=" ".join
+)
+def test_a_number_that_no_letter_has_is_said_and_exit_code_1(run: Run, keep: Keep, command: list[str]) -> None:
+    keep(make_letter(0, sink="null"))
+    result = run(*command, "99", SINKS="null")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("hermes: there is no dead letter 99; `hermes dlq list` shows")
+
+
+@pytest.mark.parametrize(("command", "done"), [("replay", "delivered"), ("purge --yes", "removed")])
+def test_the_letters_that_exist_are_still_acted_on(run: Run, keep: Keep, kept: Kept, command: str, done: str) -> None:
+    keep(*(make_letter(n, sink="null") for n in range(2)))
+    result = run(*command.split(), "1", "98", "99", "--json", SINKS="null")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert (found[done], found["missing"]) == (1, [98, 99])
+    assert ids(kept()) == ["event-1"]
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["list", "--json"], ["replay"], ["purge", "--yes"], ["purge", "--dry-run"]], ids=" ".join
+)
+def test_a_sink_that_does_not_exist_is_a_mistake_and_one_without_letters_is_none(
+    run: Run, keep: Keep, command: list[str]
+) -> None:
+    keep(make_letter(0, sink="gone"))
+    for typed, words in (("postgers", "did you mean postgres?"), ("x9", "there are ")):
+        result = run(*command, "--sink", typed, SINKS="null")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"--sink: there is no sink '{typed}': {words}" in result.stderr
+    assert run(*command, "--sink", "stdout", SINKS="null").exit_code == 0
+    assert run("list", "--sink", "gone", "--type", "none_of_these").exit_code == 0
 
 
 # replay
@@ -294,6 +325,7 @@ def test_a_sink_that_is_unavailable_is_exit_code_1_and_its_words(
             {"sink": "postgres", "delivered": 0, "refused": 0, "left": 2, "stopped": "refusal 1 of 1"},
             {"sink": "sqlite", "delivered": 1, "refused": 0, "left": 0, "stopped": None},
         ],
+        "missing": [],
         "dry_run": False,
     }
     assert ids(kept()) == ["event-0", "event-1"]
@@ -361,7 +393,8 @@ def test_purge_forgets_for_good(run: Run, keep: Keep, kept: Kept) -> None:
     result = run("purge", "--sink", "postgres", "--yes")
     assert (result.exit_code, result.stdout) == (0, "2 forgotten.\n")
     assert ids(kept()) == ["event-2"]
-    assert json.loads(run("purge", "--all", "--yes", "--json").stdout) == {"matched": 1, "removed": 1, "dry_run": False}
+    done = {"matched": 1, "removed": 1, "missing": [], "dry_run": False}
+    assert json.loads(run("purge", "--all", "--yes", "--json").stdout) == done
     assert run("purge", "--all", "--yes").stdout == "no dead letter matches.\n"
 
 

@@ -2,8 +2,8 @@
 
 Works on the store that DURABILITY names, whether the service runs or not. Invariants: no command touches a letter that
 came after it had counted; nothing is forgotten that was not named by a filter, a number or ``--all``, and confirmed.
-What is for programs goes to stdout, questions and progress to stderr. Exit code 0: done; 1: not all of it, or the store
-does not work; 2: a setting or an option is wrong.
+What is for programs goes to stdout, questions and progress to stderr. Exit code 0: done; 1: not all of it, for example
+because a letter that was named does not exist, or the store does not work; 2: a setting or an option is wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import msgspec
 import trio
 from rich.table import Column
 
+from hermes.cli.dlq_names import check_sink, find_missing, tell_missing
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
 from hermes.cli.manual import Manual, ManualGroup
 from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
@@ -48,7 +49,7 @@ _ENVIRONMENT = {
     "DB_DSN": "The database, with DURABILITY=postgres.",
 }
 _BROKEN = "The store does not work."
-_MISTAKE = "A mistake in a setting or on the command line, or no store is there."
+_MISTAKE = "A mistake in a setting or on the command line, no sink of that name, or no store is there."
 
 
 @click.group(
@@ -186,7 +187,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     """
     letter = trio.run(_get, _settings(), number)
     if letter is None:
-        click.echo(f"hermes: there is no dead letter {number}; `hermes dlq list` has those that there are", err=True)
+        tell_missing([number])
         sys.exit(1)
     event = letter.event
     if payload_only:
@@ -222,7 +223,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
         ),
         exits={
             0: "Every letter that was selected is in its sink.",
-            1: f"Some were refused again, or are left. Or: {_BROKEN.lower()}",
+            1: f"Some were refused again, are left, or a NUMBER does not exist. Or: {_BROKEN.lower()}",
             2: _MISTAKE,
         },
         environment=_ENVIRONMENT | {"SINKS": "The sinks, with their SINK_<NAME>_ variables, as for the service."},
@@ -244,13 +245,15 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     settings, sinks = configure()
     _check_store(settings)
     configure_logs(settings.log_level, settings.log_format)
+    _, _, missing = trio.run(_count, settings, selection)
     with show_progress() as show:
         outcomes = trio.run(replay_to_sinks, settings, sinks, selection, rate, dry_run, show)
     if as_json:
-        click.echo(msgspec.json.encode(summarize(outcomes) | {"dry_run": dry_run}))
+        click.echo(msgspec.json.encode(summarize(outcomes) | {"missing": missing, "dry_run": dry_run}))
     else:
         _tell(outcomes, dry_run)
-    if not dry_run and any(outcome.refused or outcome.left for outcome in outcomes):
+    tell_missing(missing)
+    if missing or (not dry_run and any(outcome.refused or outcome.left for outcome in outcomes)):
         sys.exit(1)
 
 
@@ -262,7 +265,11 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
             ("How many would that be?", "hermes dlq purge --reason 'invalid input syntax' --dry-run"),
             ("All, where nobody can answer:", "hermes dlq purge --all --yes"),
         ),
-        exits={0: "Done.", 1: f"The answer was no. Or: {_BROKEN.lower()}", 2: _MISTAKE},
+        exits={
+            0: "Done.",
+            1: f"The answer was no, or a NUMBER does not exist. Or: {_BROKEN.lower()}",
+            2: _MISTAKE,
+        },
         environment=_ENVIRONMENT,
         see_also=("hermes dlq list", "hermes dlq replay"),
     ),
@@ -282,7 +289,8 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
     if everything == (selection != Selection()):
         raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
     settings = _settings()
-    selection, count = trio.run(_count, settings, selection)
+    selection, count, missing = trio.run(_count, settings, selection)
+    tell_missing(missing)
     removed = 0
     if count and not dry_run:
         if not yes:
@@ -291,11 +299,14 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
             click.confirm(f"Forget {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
         removed = trio.run(_remove, settings, selection)
     if as_json:
-        click.echo(msgspec.json.encode({"matched": count, "removed": removed, "dry_run": dry_run}))
+        done = {"matched": count, "removed": removed, "missing": missing, "dry_run": dry_run}
+        click.echo(msgspec.json.encode(done))
     elif not count:
         click.echo(f"{_NONE}.")
     else:
         click.echo(f"{count} would be forgotten." if dry_run else f"{removed} forgotten.")
+    if missing:
+        sys.exit(1)
 
 
 def _settings() -> Settings:
@@ -337,6 +348,8 @@ async def _pages(
 
 async def _print_lines(settings: Settings, selection: Selection, after: int, limit: int | None) -> None:
     async with open_dead_letters(settings) as store:
+        if not await store.page(selection, limit=1):
+            await check_sink(store, settings, selection.sink)
         async for page in _pages(store, selection, after, limit):
             click.echo(b"\n".join(map(encode_line, page)))
 
@@ -350,6 +363,8 @@ async def _gather_rows(
         async for page in _pages(store, selection, after, limit):
             after = page[-1].number
             rows += map(_row, page)
+        if not rows:
+            await check_sink(store, settings, selection.sink)
         more = bool(rows) and bool(await store.page(selection, after=after, limit=1))
         return rows, more, sum((await store.count(selection)).values())
 
@@ -360,11 +375,14 @@ async def _get(settings: Settings, number: int) -> DeadLetter | None:
         return letters[0] if letters else None
 
 
-async def _count(settings: Settings, selection: Selection) -> tuple[Selection, int]:
-    """The selection, bounded to what is there now, and how many letters that are."""
+async def _count(settings: Settings, selection: Selection) -> tuple[Selection, int, list[int]]:
+    """The selection, bounded to what is there now, how many letters that are, and the numbers that no letter has."""
     async with open_dead_letters(settings) as store:
         selection = replace(selection, up_to=await store.last())
-        return selection, sum((await store.count(selection)).values())
+        count = sum((await store.count(selection)).values())
+        if not count:
+            await check_sink(store, settings, selection.sink)
+        return selection, count, await find_missing(store, selection)
 
 
 async def _remove(settings: Settings, selection: Selection) -> int:

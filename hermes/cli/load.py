@@ -68,7 +68,8 @@ class _Rate(click.ParamType[float]):
         ),
         exits={
             0: "The server took events; some answers may be 429 or 503, for it was full.",
-            1: "It took none, or refused some for another reason: any other code beside 2xx. stderr says which.",
+            1: "It took none, refused some for another reason (any other code beside 2xx), or left requests without an "
+            "answer, as a server does that dies during the run. stderr says which.",
             2: "A mistake on the command line.",
             INTERRUPTED: "Ended by Ctrl-C, with the summary so far.",
         },
@@ -133,7 +134,7 @@ def load(as_json: bool, quiet: bool, **arguments: Any) -> None:
 
 
 def find_failure(summary: Summary) -> str | None:
-    """Why the run is none that a script should take for a success, in a line; None where it is."""
+    """One line saying why the run failed, or None."""
     refused = {code: count for code, count in summary.codes.items() if not code.startswith("2") and code not in _FULL}
     if refused:
         codes = ", ".join(f"{count:,} with {code}" for code, count in refused.items())
@@ -144,6 +145,12 @@ def find_failure(summary: Summary) -> str | None:
         return f"no request was answered{found}: is a Hermes at this --url, and is --timeout long enough?"
     if not summary.events:
         return f"no event was taken: all {summary.requests:,} answers say that the server is full; see `hermes top`"
+    if summary.errors:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.items())
+        return (
+            f"{summary.lost:,} requests got no answer ({kinds}), and {summary.requests:,} did: did the server stop, or "
+            "lose connections, during the run?"
+        )
     return None
 
 

@@ -80,7 +80,7 @@ def log_commands() -> None:
             ("Some records, of another folder:", "hermes log inspect /var/lib/hermes/journal --from 1000 --limit 5"),
             ("For a script:", "hermes log inspect --json | jq .sinks"),
         ),
-        exits={0: "Done.", 2: "There is no log in that folder."},
+        exits={0: "Done.", 1: "There is no record of that index.", 2: "There is no journal in that folder."},
         environment=_ENVIRONMENT,
         see_also=("hermes log check", "hermes top"),
     ),
@@ -100,6 +100,10 @@ def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, 
     if from_index is None and limit is None:
         _print_overview(folder, as_json)
         return
+    if from_index and from_index >= (found := overview(folder)).next:
+        extent = f"its records are {found.first} to {found.next - 1}" if found.next > found.first else "it has none"
+        click.echo(f"hermes: there is no record {from_index} in {folder}; {extent}", err=True)
+        sys.exit(1)
     rows = (_describe(record) for record in records(folder, from_index or 0, limit or _SHOWN))
     if as_json:
         for row in rows:

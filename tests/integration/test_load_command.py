@@ -99,6 +99,20 @@ async def test_a_server_that_refuses_makes_status_1_and_a_line_that_says_why() -
     )
 
 
+async def test_a_server_that_dies_during_the_run_makes_status_1() -> None:
+    async def die() -> None:
+        while len(server.requests) < 100:  # noqa: ASYNC110 - the server of the tests has no event for it
+            await trio.sleep(0.01)
+        server.die()
+
+    async with open_server() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(die)
+        done = await run_command("--url", server.url, "--duration", "1s", "--quiet", "--json")
+    assert json.loads(done.stdout)["codes"]["202"] >= 100
+    assert done.returncode == 1
+    assert b"did the server stop" in done.stderr
+
+
 async def test_on_a_terminal_the_display_is_live() -> None:
     terminal, end = pty.openpty()
     try:

@@ -53,7 +53,7 @@ def summary(codes: dict[str, int], errors: dict[str, int] | None = None) -> Summ
         events_per_second=taken,
         codes=codes,
         errors=errors or {},
-        lost=0,
+        lost=sum(count for kind, count in (errors or {}).items() if kind != "refused"),
         unsent=0,
         latency=Latency(0, 0, 0, 0, 0),
         bytes_sent=0,
@@ -67,7 +67,8 @@ def summary(codes: dict[str, int], errors: dict[str, int] | None = None) -> Summ
         ({"202": 9}, {}, None),
         ({"202": 9, "503": 1}, {}, None),
         ({"202": 1, "429": 9}, {}, None),
-        ({"202": 9}, {"reset": 1}, None),
+        ({"202": 9}, {"reset": 1}, "1 requests got no answer (1 reset), and 9 did: did the server stop, or lose conn"),
+        ({"202": 9, "503": 1}, {"refused": 8}, "0 requests got no answer (8 refused), and 10 did: did the server stop"),
         ({"503": 9}, {}, "no event was taken: all 9 answers say that the server is full"),
         ({"202": 9, "400": 1}, {}, "1 of 10 requests were refused: 1 with 400; are these --type in its EVENT_TYPES?"),
         ({"401": 1, "500": 2}, {}, "3 of 3 requests were refused: 1 with 401, 2 with 500; give one of its API_KEYS"),
@@ -78,7 +79,7 @@ def summary(codes: dict[str, int], errors: dict[str, int] | None = None) -> Summ
     ],
     ids=repr,
 )
-def test_a_run_is_a_failure_where_nothing_was_taken_or_some_was_refused(
+def test_a_run_is_a_failure_where_nothing_was_taken_or_some_was_refused_or_left_without_an_answer(
     codes: dict[str, int], errors: dict[str, int], words: str | None
 ) -> None:
     failure = find_failure(summary(codes, errors))

@@ -83,7 +83,13 @@ def test_inspect_lists_records_and_what_is_in_them(run: Run, folder: Path) -> No
     ]
     (last,) = (json.loads(line) for line in run("inspect", "--from", "9", "--json").stdout.splitlines())
     assert (last["events"], last["first_event"]) == (2, 4)
-    assert run("inspect", "--from", "10", "--json").stdout == ""
+
+
+def test_inspect_of_a_record_that_does_not_exist_is_exit_code_1(run: Run, folder: Path) -> None:
+    for options in ([], ["--json"]):
+        result = run("inspect", "--from", "10", *options)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"hermes: there is no record 10 in {folder}; its records are 2 to 9\n"
 
 
 def sizes(run: Run) -> list[tuple[int, int, int]]:
