@@ -64,7 +64,7 @@ _MANUAL = Manual(
         "DB_DSN": "Postgres; with it the default sink is postgres.",
         "DURABILITY": "What a 202 promises: disk (unless told), postgres or memory.",
         "HERMES_DATA_DIR": "Everything that is kept on disk; ./hermes-data unless told.",
-        "API_KEYS": "Comma list of keys that may post events; empty: open to all.",
+        "API_KEYS": "Comma list of keys that may post events; unset: open to all.",
         "NAME_FILE": "For any variable NAME: the path of a file that holds the value.",
         "NO_COLOR": "If it is set, no colours and no bold text.",
     },

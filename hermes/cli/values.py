@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from hermes.config import Settings, Variable, describe, lookup
+from hermes.config import Settings, Variable, describe
 from hermes.errors import ConfigError
 from hermes.sink import ENTRY_POINT_GROUP
 
@@ -41,7 +41,7 @@ class WholeNumber(click.ParamType[int]):
 def setting(field: str) -> Any:
     """The value of one setting of the service, whatever may be wrong with the others. Raises `ConfigError`."""
     (variable,) = (variable for variable in describe(Settings) if variable.field == field)
-    text = lookup(os.environ, variable.name)
+    text = variable.look_up(os.environ)
     return variable.default if text is None else variable.read(text)
 
 

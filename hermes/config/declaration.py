@@ -29,7 +29,9 @@ class Variable:
 
     ``default`` is msgspec's ``NODEFAULT`` where the variable must be set. ``type``, ``notation`` and ``bounds`` are for
     those who write the same rules in another language, such as a schema: the Python type of the value, how its text is
-    written where that is not plain, and msgspec's ``ge``, ``gt``, ``le``, ``lt`` as far as they are given.
+    written where that is not plain, and msgspec's ``ge``, ``gt``, ``le``, ``lt`` as far as they are given. ``secret``:
+    the value is never shown. ``guards``: without it something is open, so that an empty value is refused; every secret
+    does.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Variable:
     default: Any
     default_words: str
     secret: bool
+    guards: bool
     accepts: str
     show: Callable[[Any], str]
     _read: Callable[[str], Any]
@@ -54,6 +57,10 @@ class Variable:
     def required(self) -> bool:
         """Whether there is no default."""
         return self.default is msgspec.NODEFAULT
+
+    def look_up(self, environ: Mapping[str, str]) -> str | None:
+        """The text that an environment gives it, or None. Raises `ConfigError`, as `lookup` does."""
+        return lookup(environ, self.name, guards=self.guards)
 
     def read(self, text: str) -> Any:
         """The value that ``text`` stands for. Raises `ConfigError`."""
@@ -137,27 +144,45 @@ def describe(
             default=default,
             default_words=extra.get("default", ""),
             secret=bool(extra.get("secret")),
+            guards=bool(extra.get("secret") or extra.get("guards")),
             accepts=_accepts(base, bounded, notation),
             show=notation.format if notation else _show,
             _read=parse if base in (bool, Path, Address, Address | None) else partial(_read_text, parse, checked),
         )
 
 
-def lookup(environ: Mapping[str, str], name: str) -> str | None:
-    """The text of a variable: its own, or that of the file that ``NAME_FILE`` names. An empty one counts as unset."""
+def lookup(environ: Mapping[str, str], name: str, *, guards: bool = False) -> str | None:
+    """The text of a variable: its own, or that of the file that ``NAME_FILE`` names.
+
+    An empty variable counts as unset, unless it ``guards`` something: then it is an error, for a secret that was not
+    filled in must not open what it closes. A file that was named and holds nothing is an error for every variable.
+    """
     text, path = environ.get(name, ""), environ.get(name + "_FILE", "")
     if text and path:
         raise ConfigError(f"{name} and {name}_FILE are both set: keep one")
-    if not path:
-        return text.strip() or None
+    if path:
+        return _read_file(name, path)
+    text = text.strip()
+    if guards and not text:
+        for given in (name, name + "_FILE"):
+            if given in environ:
+                raise ConfigError(f"{given} is set but empty: give it a value, or unset it to go without {name}")
+    return text or None
+
+
+def _read_file(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
+        # Editors of Windows begin a file with a byte order mark, which is no part of a key.
+        text = Path(path).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise ConfigError(
             f"{name}_FILE={path!r}: cannot be read: {error.strerror}; is it there, and for this user?"
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}_FILE={path!r}: cannot be read: {error}; it must be text in UTF-8") from None
+    if not text:
+        raise ConfigError(f"{name}_FILE={path!r}: the file is empty: put the value in it, or unset {name}_FILE")
+    return text
 
 
 def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defaults: GroupT | None = None) -> GroupT:
@@ -167,7 +192,7 @@ def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defa
     """
     values = {} if defaults is None else msgspec.structs.asdict(defaults)
     for variable in describe(group, prefix, defaults):
-        text = lookup(environ, variable.name)
+        text = variable.look_up(environ)
         if text is not None:
             values[variable.field] = variable.read(text)
         elif variable.required:

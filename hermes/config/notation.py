@@ -115,6 +115,14 @@ def parse_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def parse_secrets(text: str) -> tuple[str, ...]:
+    """The secrets of a comma list. An empty one was not filled in; a control character cannot be sent."""
+    secrets = tuple(part.strip() for part in text.split(","))
+    if not all(secret and secret.isprintable() for secret in secrets):
+        raise ValueError(text)
+    return secrets
+
+
 def parse_event_types(text: str) -> tuple[str, ...]:
     """The comma list of event types, each a name of 1 to 64 of ``[A-Za-z0-9_.:-]``, or ``*`` for any such name."""
     names = parse_list(text)
@@ -163,8 +171,12 @@ EventTypes = Annotated[
 ]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 Secrets = Annotated[
-    tuple[str, ...], _notation(parse_list, "a comma-separated list", ",".join), Meta(extra={"secret": True})
+    tuple[str, ...],
+    _notation(parse_secrets, "a comma-separated list, each item on one line and none empty", ",".join),
+    Meta(extra={"secret": True}),
 ]
+Guard = Annotated[str, Meta(extra={"guards": True})]
+"""A text without which something is open, though it may be shown: an empty one is refused, as that of a secret is."""
 
 
 def about(description: str, *, default: str = "", **bounds: Any) -> Meta:

@@ -17,6 +17,7 @@ from hermes.config.notation import (
     Address,
     Duration,
     EventTypes,
+    Guard,
     ListenAddress,
     Names,
     OptionalAddress,
@@ -49,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = Address("127.0.0.1", 8081)
     admin_keys: Annotated[
-        Secrets, about("comma list of keys for ADMIN_ADDR; empty: open to whoever is on this machine")
+        Secrets, about("comma list of keys for ADMIN_ADDR; unset: open to everybody on this machine")
     ] = ()
     queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
     queue_bytes: Annotated[Size, about("capacity of the bounded queue, in bytes of request bodies", ge=1)] = 256 * 2**20
@@ -58,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     batch_size: Annotated[int, about("a buffer that reaches this many events is flushed", ge=1)] = 1000
     flush_interval: Annotated[Duration, about("longest a non-empty buffer waits", gt=0)] = 0.1
-    db_dsn: Annotated[Secret, about("Postgres DSN or URL; empty: database writes are a no-op")] = ""
+    db_dsn: Annotated[Secret, about("Postgres DSN or URL; unset: nothing is written to a database")] = ""
     max_open_conns: Annotated[int, about("size of the Postgres connection pool", ge=1)] = 100
     backpressure_mode: Annotated[
         Literal["strict", "block"],
@@ -91,10 +92,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout: Annotated[Duration, about("longest a request's body may take", gt=0)] = 30.0
     idle_timeout: Annotated[Duration, about("longest a connection may rest between requests", gt=0)] = 75.0
     write_timeout: Annotated[Duration, about("longest a client may leave its response unread", gt=0)] = 30.0
-    api_keys: Annotated[Secrets, about("comma list of keys that may post events; empty: open to all")] = ()
+    api_keys: Annotated[Secrets, about("comma list of keys that may post events; unset: open to all")] = ()
     cors_origins: Annotated[Names, about("comma list of origins that browsers may post from, or `*`")] = ()
-    tls_cert: Annotated[str, about("path of the TLS certificate chain (PEM); with TLS_KEY: serve HTTPS")] = ""
-    tls_key: Annotated[str, about("path of the TLS private key (PEM)")] = ""
+    tls_cert: Annotated[Guard, about("path of the TLS certificate chain (PEM); with TLS_KEY: serve HTTPS")] = ""
+    tls_key: Annotated[Guard, about("path of the TLS private key (PEM)")] = ""
     aggregate_minutes: Annotated[int, about("minutes of counts that /aggregates keeps", ge=1)] = 1440
     aggregate_flush_interval: Annotated[
         Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)

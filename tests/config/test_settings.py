@@ -12,6 +12,7 @@ import pytest
 
 from hermes.config import Address, Duration, Secret, Settings, Size, about, describe, read, read_settings
 from hermes.errors import ConfigError
+from hermes.sink import installed_sinks, load_plugin, variable_prefix
 
 VARIABLES = {variable.name: variable for variable in describe(Settings)}
 
@@ -19,7 +20,7 @@ VARIABLES = {variable.name: variable for variable in describe(Settings)}
 CASES: dict[str, tuple[str, Any, list[str]]] = {
     "HTTP_ADDR": ("[::1]:9000", Address("::1", 9000), ["8080", "localhost", ":99999"]),
     "ADMIN_ADDR": ("[::1]:9001", Address("::1", 9001), ["8081", "localhost", "on"]),
-    "ADMIN_KEYS": ("k1,k2", ("k1", "k2"), []),
+    "ADMIN_KEYS": ("k1, k2", ("k1", "k2"), []),
     "QUEUE_SIZE": ("10", 10, ["0", "-1", "ten", "1.5", "1_000"]),
     "QUEUE_BYTES": ("1MiB", 2**20, ["0", "1.5MiB", "lots"]),
     "WORKER_COUNT": ("3", 3, ["0", "4097", "two"]),
@@ -119,7 +120,8 @@ def test_every_default_reads_back_as_itself(name: str) -> None:
     variable = VARIABLES[name]
     if variable.default_text:
         assert variable.read(variable.default_text) == variable.default
-    assert read_settings({name: ""}) == Settings()
+    if not variable.guards:
+        assert read_settings({name: ""}) == Settings()
 
 
 def test_every_variable_is_described() -> None:
@@ -135,12 +137,6 @@ def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
     assert read_settings({"DB_DSN_FILE": str(path)}).db_dsn == "postgresql://me:secret@host/db"
     path.write_text(" 12 \n")
     assert read_settings({"QUEUE_SIZE_FILE": str(path)}).queue_size == 12
-
-
-def test_an_empty_file_counts_as_unset(tmp_path: Path) -> None:
-    path = tmp_path / "empty"
-    path.write_text("\n")
-    assert read_settings({"QUEUE_SIZE_FILE": str(path)}).queue_size == 100_000
 
 
 def test_a_value_and_its_file_exclude_each_other() -> None:
@@ -166,6 +162,63 @@ def test_a_bad_value_from_a_file_is_refused_as_the_variables(tmp_path: Path) -> 
     path.write_text("many")
     with pytest.raises(ConfigError, match=r"^QUEUE_SIZE='many': expected"):
         read_settings({"QUEUE_SIZE_FILE": str(path)})
+
+
+# What closes something and is empty: a secret that was not filled in
+
+GUARDS = {
+    variable.name: variable
+    for group, prefix in [
+        (Settings, ""),
+        *((load_plugin(point).settings, variable_prefix(name)) for name, point in installed_sinks().items()),
+    ]
+    for variable in describe(group, prefix)
+    if variable.guards
+}
+
+
+def test_what_closes_something_is_known() -> None:
+    assert GUARDS.keys() >= {
+        "ADMIN_KEYS", "API_KEYS", "DB_DSN", "TLS_CERT", "TLS_KEY", "TRACES_HEADERS", "SINK_CLICKHOUSE_PASSWORD",
+        "SINK_HTTP_HEADERS", "SINK_HTTP_SECRET", "SINK_HTTP_URL", "SINK_KAFKA_OPTIONS", "SINK_PARQUET_SECRET_KEY",
+    }  # fmt: skip
+    assert all(variable.guards for variable in VARIABLES.values() if variable.secret)
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \t\r\n", "\ufeff"], ids=repr)
+@pytest.mark.parametrize("name", GUARDS)
+def test_a_secret_that_was_given_and_is_empty_is_refused_with_the_mend(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text(content, encoding="utf-8")
+    for given in ({name: content.strip("\ufeff")}, {f"{name}_FILE": str(path)}, {f"{name}_FILE": ""}):
+        with pytest.raises(ConfigError, match=rf"^{name}.* empty: .*unset") as refusal:
+            GUARDS[name].look_up(given)
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", [",", " , ,\n", "a,", ",a", "a,,b", "a\nb", "a\0", "\0\0\0\0"], ids=repr)
+@pytest.mark.parametrize("name", ["ADMIN_KEYS", "API_KEYS"])
+def test_a_key_that_is_empty_or_that_no_client_can_send_is_refused_without_showing_the_others(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    for given in ({name: text}, {f"{name}_FILE": str(path)}):
+        with pytest.raises(ConfigError, match=rf"^{name}=\(hidden\): expected a comma-separated list, .* none empty$"):
+            read_settings(given)
+
+
+def test_an_empty_file_is_refused_for_what_is_no_secret_too(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match=r"^QUEUE_SIZE_FILE='.*': the file is empty: put the value in it"):
+        read_settings({"QUEUE_SIZE_FILE": str(path)})
+
+
+def test_an_empty_variable_beside_a_file_that_has_the_secret_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\ufeffk1\r\n", encoding="utf-8")
+    assert read_settings({"API_KEYS": "", "API_KEYS_FILE": str(path)}).api_keys == ("k1",)
 
 
 # What depends on each other

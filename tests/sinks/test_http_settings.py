@@ -25,7 +25,6 @@ def check(**variables: str) -> HttpSettings:
         ("X-API-Key: k", {"x-api-key": "k"}),
         ("A: 1, B:2 ,", {"a": "1", "b": "2"}),
         ("Accept: a, b\r\nB: x:y\n\n", {"accept": "a, b", "b": "x:y"}),
-        ("Empty:", {"empty": ""}),
     ],
 )
 def test_headers_come_in_a_comma_list_or_one_a_line(text: str, headers: dict[str, str]) -> None:
@@ -37,6 +36,7 @@ def test_headers_come_in_a_comma_list_or_one_a_line(text: str, headers: dict[str
     [
         "s3cret",
         "A: s3cret, s3cret",
+        "A: s3cret, Authorization:",
         "A: s3\rcret",
         "A: s3cret\nB: s3\rEvil: x\n",
         "A b: s3cret",

@@ -13,7 +13,7 @@ from hermes.config.notation import Secrets
 from hermes.outgoing import Coding
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_VALUE = re.compile(r"[\t\x20-\x7e]+")  # not empty: a token that was not filled in
 _OURS = frozenset({
     "accept-encoding",
     "connection",
@@ -43,7 +43,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     headers: Annotated[Secret, about("more headers, as `Name: value`, one a line or in a comma list")] = ""
     secret: Annotated[
         Secrets,
-        about("comma list of keys that sign by Standard Webhooks (`whsec_…`), the newest first; empty: unsigned"),
+        about("comma list of keys that sign by Standard Webhooks (`whsec_…`), the newest first; unset: unsigned"),
     ] = ()
     connect_timeout: Annotated[Duration, about("longest that connecting may take", gt=0)] = 5.0
     read_timeout: Annotated[Duration, about("longest wait for an answer; keep it below SINK_HTTP_TIMEOUT", gt=0)] = 20.0
@@ -65,7 +65,7 @@ def parse_headers(text: str) -> dict[str, str]:
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not (colon and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise ConfigError(
-                "SINK_HTTP_HEADERS=(hidden): expected `Name: value`, in ASCII, several in a comma list, "
+                "SINK_HTTP_HEADERS=(hidden): expected `Name: value`, none empty, in ASCII, several in a comma list, "
                 "or one a line where a value holds a comma"
             )
         if name.lower() in _OURS:

@@ -11,7 +11,7 @@ import msgspec
 from hermes import ConfigError
 from hermes.config import Duration, Names, Secret, about
 
-_OPTION = re.compile(r"([a-z][a-z0-9.]*)\s*=\s*(.*)", re.DOTALL)
+_OPTION = re.compile(r"([a-z][a-z0-9.]*)\s*=\s*(.+)", re.DOTALL)  # not empty: a password that was not filled in
 _OURS = frozenset({
     "acks",  # a write returns when the events are safe
     "bootstrap.servers",
@@ -61,8 +61,8 @@ def parse_options(text: str) -> dict[str, str]:
         found = _OPTION.fullmatch(line.strip())
         if found is None:
             raise ConfigError(
-                "SINK_KAFKA_OPTIONS=(hidden): expected librdkafka's options as name=value, several in a comma list, "
-                "or one a line where a value holds a comma"
+                "SINK_KAFKA_OPTIONS=(hidden): expected librdkafka's options as name=value, none empty, several in a "
+                "comma list, or one a line where a value holds a comma"
             )
         name, value = found.groups()
         if name in _OURS:

@@ -23,7 +23,7 @@ class ParquetSettings(msgspec.Struct, frozen=True):
     ] = ""
     region: Annotated[str, about("region of the bucket; empty: as AWS_REGION or the AWS configuration says")] = ""
     access_key: Annotated[
-        Secret, about("access key of the bucket; empty: AWS's own chain (environment, configuration, role)")
+        Secret, about("access key of the bucket; unset: AWS's own chain (environment, configuration, role)")
     ] = ""
     secret_key: Annotated[Secret, about("secret key of the bucket")] = ""
     compression: Annotated[
