@@ -316,15 +316,16 @@ def test_no_error_shows_a_secret_that_is_set_beside_it(run: Run, environ: Mappin
     assert "hunter" not in result.output
 
 
-def test_a_variable_that_looks_like_a_misspelt_setting_is_a_warning(run: Run) -> None:
+def test_a_variable_without_effect_that_looks_like_a_setting_is_a_warning(run: Run) -> None:
     given = {"QUEUE_SIZ": "5", "workers_count": "2", "API_KEY_FILE": "/x", "HTTP_PORT": "80", "SINK_SQLITE_PATH": "x"}
     for option in ([], ["--json"]):
-        result = run("config", "check", *option, SINKS="null", **given)
+        result = run("config", "check", *option, SINKS="null", API_KEYS="k", **given)
         assert result.exit_code == 0
         assert result.stderr == (
-            "hermes: API_KEY_FILE is no setting, so it has no effect: did you mean API_KEYS_FILE?\n"
-            "hermes: QUEUE_SIZ is no setting, so it has no effect: did you mean QUEUE_SIZE?\n"
-            "hermes: workers_count is no setting, so it has no effect: did you mean WORKER_COUNT?\n"
+            "hermes: SINK_SQLITE_PATH has no effect: SINKS does not name sqlite\n"
+            "hermes: API_KEY_FILE has no effect: it is no setting: did you mean API_KEYS_FILE?\n"
+            "hermes: QUEUE_SIZ has no effect: it is no setting: did you mean QUEUE_SIZE?\n"
+            "hermes: workers_count has no effect: it is no setting: did you mean WORKER_COUNT?\n"
         )
     assert json.loads(result.stdout)["QUEUE_SIZE"]
 
@@ -420,11 +421,27 @@ INNOCENT = (
 )
 
 
+@pytest.mark.parametrize("command", [["config", "check"], ["serve"]], ids=" ".join)
 @pytest.mark.parametrize(("name", "meant"), MISSPELT.items())
-def test_a_slip_of_the_finger_is_told_with_what_was_meant(run: Run, name: str, meant: str) -> None:
-    result = run("config", "check", **{name: "x"})
+def test_a_slip_of_the_finger_is_told_with_what_was_meant_and_stops_the_start_where_that_is_a_secret(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, meant: str, command: list[str]
+) -> None:
+    monkeypatch.setattr("trio.run", lambda *_: True)  # the service itself
+    result = run(*command, **{name: "x"}, LOG_FORMAT="json")
+    secret = meant.removesuffix("_FILE")
+    if secret in ("ADMIN_KEYS", "API_KEYS", "DB_DSN", "TLS_CERT"):
+        wanted = (
+            f"hermes: {name} is no setting, and {secret} is not set: did you mean {meant}? Rename it, or unset it\n"
+        )
+        assert (result.exit_code, result.stderr) == (2, wanted)
+        return
+    why = f"it is no setting: did you mean {meant}?"
+    if command == ["serve"]:
+        line = json.loads(result.stderr)
+        assert (line["event"], line["variable"], line["why"]) == ("a variable has no effect", name, why)
+    else:
+        assert result.stderr == f"hermes: {name} has no effect: {why}\n"
     assert result.exit_code == 0
-    assert result.stderr == f"hermes: {name} is no setting, so it has no effect: did you mean {meant}?\n"
 
 
 def test_what_other_programs_are_told_by_is_not_taken_for_a_misspelling(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import trio
 from hermes import __version__
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import configure, tells_the_operator
+from hermes.cli.strays import find_strays
 from hermes.config import Address, Settings
 from hermes.logs import configure_logs, log_style
 from hermes.sink import ConfiguredSink
@@ -64,7 +66,10 @@ def serve_command() -> None:
     delivered, within SHUTDOWN_TIMEOUT. A second one stops at once. The log goes to stderr.
     """
     settings, sinks = configure()
+    strays = find_strays(os.environ, sinks)
     configure_logs(settings.log_level, settings.log_format)
+    for stray in strays:
+        structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
     sys.exit(0 if trio.run(_serve_until_signalled, settings, sinks) else 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,13 +11,11 @@ import msgspec
 from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
 from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
 from hermes.cli.spelling import close_words, misspelt
+from hermes.cli.strays import find_strays
 from hermes.cli.values import complete_settings
 from hermes.config import Settings, Variable, describe
 from hermes.errors import PluginError
 from hermes.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
-
-_OF_COMMANDS = ("HERMES_ADMIN_KEY",)
-"""Variables that only commands read, so they are no settings of the service."""
 
 
 @click.command(
@@ -103,8 +100,8 @@ def config() -> None:
 def check_config(as_json: bool) -> None:
     """Validate the environment and print what `hermes serve` would run.
 
-    Neither the address nor what a sink connects to is tried. A variable that looks like a misspelt setting is a warning
-    on stderr. Secrets are hidden.
+    Neither the address nor what a sink connects to is tried. A variable without effect that looks like a setting is a
+    warning on stderr, and a mistake where a secret was meant. Secrets are hidden.
     """
     from rich.table import Column
 
@@ -114,7 +111,8 @@ def check_config(as_json: bool) -> None:
         prefix = variable_prefix(sink.name)
         rows += _values(sink.plugin.settings, sink.settings, prefix)
         rows += _values(DeliverySettings, sink.delivery, prefix, sink.plugin.delivery)
-    _warn_of_misspellings(variable.name for variable, _, _ in rows)
+    for stray in find_strays(os.environ, sinks):
+        click.echo(f"hermes: {stray.name} has no effect: {stray.why}", err=True)
     if as_json:
         click.echo(msgspec.json.encode({variable.name: shown for variable, shown, _ in rows}))
         return
@@ -160,15 +158,6 @@ def explain_settings(names: tuple[str, ...]) -> None:
         for label, text in (("means", variable.description), ("takes", variable.accepts), ("default", default)):
             wrapped = click.formatting.wrap_text(text.replace("`", ""), WIDTH, f"  {label:8} ", " " * 11)
             click.echo(wrapped)
-
-
-def _warn_of_misspellings(declared: Iterable[str]) -> None:
-    """The environment is full of what is not ours, so a name that is almost a setting's is no error."""
-    names = [each for name in declared for each in (name, f"{name}_FILE")]
-    for name in sorted(set(os.environ).difference(names, _OF_COMMANDS)):
-        # What begins with SINK_ is declared, refused before, or that of a sink which is not in use.
-        if not name.startswith("SINK_") and (meant := misspelt(name, names)) is not None:
-            click.echo(f"hermes: {name} is no setting, so it has no effect: did you mean {meant}?", err=True)
 
 
 def _values(
