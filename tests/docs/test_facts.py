@@ -21,6 +21,7 @@ GENERATED = {"docs/reference/settings.md", "docs/reference/metrics.md", "docs/re
 WRITTEN = [document for document in DOCUMENTS if name_of(document) not in GENERATED]
 
 NO_SETTINGS = {
+    "API_KEY",  # a mistake, on purpose
     "HERMES_ADMIN_KEY",  # of the commands that ask a running Hermes
     "HERMES_PORT",  # of compose
     "NAME_FILE",  # stands for any
