@@ -14,4 +14,5 @@
 | ``ingest``     | the data routes: keys, codings, room and answers, the same for every protocol |
 | ``format``     | what a protocol says of itself to them |
 | ``keys``       | the keys that a client has to know one of |
+| ``ids``        | ids for events that come without one, new or from an ``Idempotency-Key`` |
 """

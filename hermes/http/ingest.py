@@ -19,6 +19,9 @@ from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
 from hermes.http.format import Answers, DataProtocol
 from hermes.http.head import Head, Route, too_large_detail
+from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
+from hermes.http.ids import WANTED as KEY_FORM
+from hermes.http.ids import is_key
 from hermes.http.keys import CHALLENGE, WANTED, KeyRefused, Keys, offers_key
 from hermes.http.pending import Pending
 from hermes.http.response import Response
@@ -107,6 +110,10 @@ class Ingest:
                 f"Content-Encoding {coding[:ECHOED]!r} is not taken: send gzip, deflate, zstd or none",
                 {"Accept-Encoding": "gzip, deflate, zstd"},
             )
+        if IDEMPOTENCY_KEY in head.headers:
+            head.unique = True  # the next request has another key
+            if not is_key(head.headers[IDEMPOTENCY_KEY]):
+                return refused(400, KEY_FORM)
         return self._check_ack(head)
 
     def _check_ack(self, head: Head) -> Response | None:

@@ -19,8 +19,9 @@ from hermes.event import Event
 from hermes.http.content import ContentTooLarge
 from hermes.http.format import Format
 from hermes.http.head import JSON_TYPES, Head
+from hermes.http.ids import RequestIds
 from hermes.http.ingest import ECHOED
-from hermes.protocols.mapping import TypeNames, check_timestamp, digest, fit
+from hermes.protocols.mapping import TypeNames, check_timestamp, fit
 from hermes.protocols.otlp_answers import JsonAnswers, ProtobufAnswers
 from hermes.protocols.otlp_json import read_json
 from hermes.protocols.otlp_protobuf import MISSING, read_protobuf
@@ -50,8 +51,8 @@ class OtlpLogs:
         self._clock = clock
         self.answers = JsonAnswers()
         protobuf = ProtobufAnswers()
-        self._json = Format(self.answers, lambda _head, body: self.gather(read_json(body), len(body)))
-        self._protobuf = Format(protobuf, lambda _head, body: self.gather(read_protobuf(body), len(body)), MISSING)
+        self._json = Format(self.answers, lambda head, body: self.gather(head, read_json(body), len(body)))
+        self._protobuf = Format(protobuf, lambda head, body: self.gather(head, read_protobuf(body), len(body)), MISSING)
 
     def choose(self, head: Head) -> Format:
         """The encoding that the media type names."""
@@ -66,9 +67,10 @@ class OtlpLogs:
             f"Content-Type {kind[:ECHOED]!r} is not taken: send application/x-protobuf or application/json",
         )
 
-    def gather(self, groups: Iterable[Group], size: int) -> Decoded:
+    def gather(self, head: Head, groups: Iterable[Group], size: int) -> Decoded:
         """The events of groups of records that came in ``size`` bytes. Raises `BadBody` or `ContentTooLarge`."""
         now, index, held = self._clock(), -1, 0
+        ids = RequestIds(head, now)
         events: list[Event] = []
         rejected: list[Rejection] = []
         for group in groups:
@@ -81,7 +83,7 @@ class OtlpLogs:
                     if isinstance(record, ValidationError):
                         raise record
                     record.resource, record.scope = resource, scope
-                    event = self._convert(index, record, user, now)
+                    event = self._convert(ids(index), record, user, now)
                 except ValidationError as error:
                     # The answer tells how many, and the first; a request of many bad records may not fill the memory.
                     few = len(rejected) < MAX_REJECTIONS
@@ -96,7 +98,7 @@ class OtlpLogs:
                     )
         return Decoded(events, rejected, max(size, held))
 
-    def _convert(self, index: int, record: Record, user: str, now: float) -> Event:
+    def _convert(self, id_: str, record: Record, user: str, now: float) -> Event:
         payload = _encode(record)
         check_text(payload)
         text = Raw(payload)
@@ -108,10 +110,8 @@ class OtlpLogs:
             given = attributes.get("event.name")
             name = given if given and isinstance(given, str) else "log"
         nanoseconds = record.time_unix_nano or record.observed_time_unix_nano
-        # Records that say no time may be alike in every request; by the time of arrival they differ.
-        arrival = b"" if nanoseconds else repr(now).encode()
         return Event(
-            digest(b"%d" % index, arrival, payload),
+            id_,
             _find_user(attributes, user),
             self._type_of(name, "log"),
             check_timestamp(int(nanoseconds) // _SECOND if nanoseconds else now),

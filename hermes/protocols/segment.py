@@ -18,10 +18,11 @@ from hermes.event import Event
 from hermes.http.content import ContentTooLarge
 from hermes.http.format import Format
 from hermes.http.head import Head, Route
+from hermes.http.ids import RequestIds
 from hermes.http.ingest import ECHOED
 from hermes.http.keys import KeyRefused
 from hermes.http.response import Response
-from hermes.protocols.mapping import TypeNames, check_timestamp, digest, fit, parse_time
+from hermes.protocols.mapping import TypeNames, check_timestamp, fit, parse_time
 from hermes.protocols.messages import MessageDecoder
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias")
@@ -73,12 +74,13 @@ class MessageBatch(msgspec.Struct, rename="camel"):
 class _Request:
     """What all messages of a request share. ``room`` is how many bytes may still be added to their payloads."""
 
-    __slots__ = ("admit", "kind", "now", "room", "sent_at", "shared")
+    __slots__ = ("admit", "ids", "kind", "now", "room", "sent_at", "shared")
 
-    def __init__(self, now: float, kind: str, admit: Callable[[str], bool] | None, room: int) -> None:
+    def __init__(self, now: float, kind: str, head: Head, room: int) -> None:
         self.now = now
+        self.ids = RequestIds(head, now)
         self.kind = kind
-        self.admit = admit
+        self.admit = head.admit
         self.room = room
         self.sent_at: str | None = None
         self.shared: dict[str, Raw] = {}
@@ -138,7 +140,7 @@ class Segment:
 
     def decode(self, head: Head, body: bytes) -> Decoded:
         """The events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
-        request = _Request(self._clock(), SINGLES.get(head.path, ""), head.admit, self._limit)
+        request = _Request(self._clock(), SINGLES.get(head.path, ""), head, self._limit)
         decoded = self._alone.decode_one(body, request) if request.kind else self._decode_batch(body, request)
         if not decoded.events:
             request.check_key(None)  # no message was good enough to be asked for its own
@@ -189,7 +191,7 @@ class Segment:
         if request.shared or message.write_key is not None:
             text = _complete(request, text)
         return Event(
-            fit(message.message_id) if message.message_id else _derive_id(request, index, message, text),
+            fit(message.message_id) if message.message_id else request.ids(index),
             fit(user if isinstance(user, str) else str(user)),
             type_,
             timestamp,
@@ -230,12 +232,6 @@ def _complete(request: _Request, text: Raw) -> Raw:
     if request.room < 0:
         raise ContentTooLarge("the messages, each with the context of its batch, are too large: send fewer a request")
     return Raw(completed)
-
-
-def _derive_id(request: _Request, index: int, message: Message, text: Raw) -> str:
-    """An id for a message without one: the same when the same request comes again, if the message says its time."""
-    arrival = b"" if message.original_timestamp or message.timestamp else repr(request.now).encode()
-    return digest(b"%d" % index, arrival, bytes(text))
 
 
 def library_metrics_route(response_lines: Callable[[Head], bytes]) -> Route:

@@ -50,7 +50,7 @@ async def test_every_example_is_answered_and_stored_as_the_page_says() -> None:
 
 def assert_is(stored: Event, told: Any) -> None:
     shown = {
-        "id": "sha256:…" if told["id"] == "sha256:…" and stored.id.startswith("sha256:") else stored.id,
+        "id": "01…" if told["id"] == "01…" and stored.id.startswith("01") else stored.id,
         "user_id": stored.user_id,
         "type": stored.type,
         "timestamp": stored.timestamp,

@@ -110,10 +110,11 @@ async def test_json_is_answered_alike_over_both_versions_of_http() -> None:
     body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
     async with open_service(**ANY) as service:
         async with connect(service) as client:
-            answer = await client.ask(post(body, b"Content-Type: application/json", path=b"/v1/logs"))
+            lines = b"Content-Type: application/json", b"Idempotency-Key: k"
+            answer = await client.ask(post(body, *lines, path=b"/v1/logs"))
             assert (answer.status, answer.json) == (200, {})
         async with connect2(service) as client2:
-            again = await client2.ask("POST", "/v1/logs", body, content_type="application/json")
+            again = await client2.ask("POST", "/v1/logs", body, content_type="application/json", idempotency_key="k")
             assert (again.status, again.json) == (200, {})
             bad = await client2.ask("POST", "/v1/logs", b"\xff", content_type="application/x-protobuf")
             assert (bad.status, bad.headers["content-type"]) == (400, "application/x-protobuf")

@@ -186,21 +186,6 @@ def test_the_time_of_sending_of_a_batch_is_that_of_its_messages() -> None:
     assert [each.timestamp for each in decoded.events] == [1_799_999_990, 1_799_999_995]
 
 
-def test_a_message_without_an_id_gets_the_same_one_when_it_is_sent_again() -> None:
-    body = batch(*[message(messageId=None, timestamp="2024-05-05T10:11:12Z")] * 2)
-    sent = [DECODER.decode(Head("POST", "/v1/batch", {}), body).events for _ in range(2)]
-    assert [each.id for each in sent[0]] == [each.id for each in sent[1]]
-    assert sent[0][0].id != sent[0][1].id
-    assert all(each.id.startswith("sha256:") for each in sent[0])
-
-
-def test_a_message_without_an_id_or_a_time_is_new_each_time() -> None:
-    clock = iter(range(10))
-    decoder = Segment(("*",), 1000, lambda: float(next(clock)))
-    body, head = message(messageId=None), Head("POST", "/v1/track", {})
-    assert decoder.decode(head, body).events[0].id != decoder.decode(head, body).events[0].id
-
-
 def test_the_context_of_a_batch_is_that_of_its_messages() -> None:
     body = batch(message(), message(context={"own": 1}), context={"ip": "1.2.3.4"}, integrations={"All": True})
     first, second = DECODER.decode(Head("POST", "/v1/batch", {}), body).events

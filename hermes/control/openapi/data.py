@@ -5,15 +5,16 @@ Read by the declarations of each protocol.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from hermes.ack import Ack
 from hermes.control.openapi.operation import Header, Parameter, problem
 from hermes.decode import Rejection
 from hermes.http.content import CODINGS
+from hermes.http.ids import MAX_KEY
 
 CODING = Literal[tuple(sorted(CODINGS))]  # type: ignore[valid-type]
 ACK = Literal[tuple(ack.name.lower() for ack in Ack)]  # type: ignore[valid-type]
@@ -26,6 +27,14 @@ HEADERS = (
         "DURABILITY=disk keeps) or `delivered` (stored by the sinks). Without it: what DURABILITY promises.",
         ACK,
         "header",
+    ),
+    Parameter(
+        "Idempotency-Key",
+        "Makes a request safe to send again whose events have no ids: they are made from the key, the path and the "
+        "place of each event. Without it an event that needs no id of its own gets a new one.",
+        Annotated[str, Meta(min_length=1, max_length=MAX_KEY)],
+        "header",
+        example="8e03978e-40d5-43dd-bc93-6894a57f9324",
     ),
     Parameter(
         "X-Request-Id",

@@ -1,0 +1,62 @@
+"""Ids for events that come without one: new for each event, or made from the request's ``Idempotency-Key``.
+
+Equal events of two requests are two events, so nothing of an event's content is in its id. A client that sends a
+request again says so by the same key; then the events have the same ids, and the sinks store each once. Invariant: two
+events of a request never get the same id. Pure but for the random bits. Called by the ingest route and by the protocols
+whose events may lack an id.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from os import urandom
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hermes.http.head import Head
+
+HEADER = "idempotency-key"
+MAX_KEY = 256
+_KEY = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
+
+WANTED = f"Idempotency-Key has to be 1 to {MAX_KEY} printable characters of ASCII: send one for each new request"
+
+_VARIANT = 0b10 << 62
+_RANDOM = (1 << 61) - 1  # of the 62 bits, so that counting up from it never leaves them
+
+
+def is_key(value: str) -> bool:
+    """Whether the header has a value that ids can be made from."""
+    return _KEY.fullmatch(value) is not None
+
+
+class RequestIds:
+    """The ids of a request's events, each by the event's place in the request, from 0.
+
+    ``now`` is the time of arrival in Unix seconds. Without a key an id is a UUIDv7 (RFC 9562 §5.7), and those of a
+    request ascend, which suits the index of a database. With a key it is the digest of the path, the key and the place.
+    """
+
+    __slots__ = ("_first", "_key", "_now", "_prefix")
+
+    def __init__(self, head: Head, now: float) -> None:
+        self._key = f"{head.path}\n{head.headers[HEADER]}\n" if HEADER in head.headers else ""
+        self._now = now
+        self._prefix = ""
+
+    def __call__(self, index: int) -> str:
+        """The id of the event at this place."""
+        if self._key:
+            return f"sha256:{sha256(f'{self._key}{index}'.encode()).hexdigest()}"
+        if not self._prefix:
+            self._begin()
+        low = f"{self._first + index:x}"
+        return f"{self._prefix}-{low[:4]}-{low[4:]}"
+
+    def _begin(self) -> None:
+        """Draw the random bits: only a request that needs an id pays for them."""
+        bits = int.from_bytes(urandom(10))
+        high = f"{int(self._now * 1000) & 0xFFFF_FFFF_FFFF:012x}"
+        self._prefix = f"{high[:8]}-{high[8:]}-7{bits >> 68:03x}"
+        self._first = _VARIANT | bits & _RANDOM
