@@ -1,6 +1,6 @@
 """Listening sockets and the TLS context: what can fail at start, with an error that says which setting to change.
 
-Called by the edges; `address_of` by whoever owns a client's socket.
+Invariant: of the errors of accept(2), only one that a bug of ours causes ends the service (`whose_fault`).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from enum import Enum
 
 import trio
 
@@ -20,6 +21,45 @@ _MENDS = {
     errno.EACCES: "; a port below 1024 wants the right to, so choose one above",
     errno.EADDRNOTAVAIL: "; choose an address of this machine, or none for all of them",
 }
+
+# Linux reports what has already befallen a new connection as the error of accept(2), which names these (and Trio
+# ignores them): the connection is lost, the listener is whole.
+_LOST_CONNECTION = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EPERM,  # a firewall's rule
+        errno.EPROTO,
+        errno.EPROTONOSUPPORT,
+        errno.ESOCKTNOSUPPORT,
+        errno.ETIMEDOUT,
+    }
+)
+_MISUSE = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK})
+
+
+class Fault(Enum):
+    """Who has to act on an error of accept(2)."""
+
+    CLIENT = "client"
+    """One connection is lost: accept the next."""
+    KERNEL = "kernel"
+    """The machine lacks descriptors or memory, or says something we do not know: accept again after a pause."""
+    OURS = "ours"
+    """The listener is no listener: a bug, which must be seen."""
+
+
+def whose_fault(error: OSError) -> Fault:
+    """Classify an error of accept(2), or of the wait for a listener to be ready."""
+    if error.errno in _LOST_CONNECTION:
+        return Fault.CLIENT
+    return Fault.OURS if error.errno in _MISUSE else Fault.KERNEL
 
 
 def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> list[socket.socket]:

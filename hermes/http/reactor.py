@@ -10,7 +10,6 @@ alone; nothing here blocks. Run by the app as one task; a connection that belong
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -18,14 +17,12 @@ from contextlib import suppress
 from math import inf
 from time import perf_counter
 
-import structlog
 import trio
 
+from hermes.complaints import Complaints
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
-from hermes.http.listen import address_of
-
-_log = structlog.get_logger("hermes.http")
+from hermes.http.listen import Fault, address_of, whose_fault
 
 _IDLE = Phase.IDLE
 _IN = select.EPOLLIN
@@ -39,7 +36,7 @@ _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
 _LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
 _ACCEPT_PAUSE = 0.1
-_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LOST_IN_A_ROW = 16  # connections that were lost before accept(2), after which it may go on like that: pause
 
 
 class _Peer:
@@ -89,6 +86,7 @@ class Reactor:
         self._now = 0.0
         self._idle_deadline = 0.0
         self._emptied: trio.Event | None = None
+        self._complaints = Complaints("hermes.http")
 
     @property
     def connections(self) -> int:
@@ -98,12 +96,20 @@ class Reactor:
     async def serve(self) -> None:
         """Serve until cancelled. Sockets are closed on the way out."""
         self._now = trio.current_time()
-        self._accept(True)
         try:
+            for fd in self._listeners:
+                self._epoll.register(fd, 0)
+            self._accept(True)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 while True:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())  # a checkpoint, always
+                    try:
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())  # a checkpoint, always
+                    except OSError as error:
+                        # Trio registers our epoll for each wait, and max_user_watches may forbid it (epoll_ctl(2), ENOSPC).
+                        if whose_fault(error) is Fault.OURS:
+                            raise
+                        await trio.sleep(_ACCEPT_PAUSE)
                     self._turn()
         finally:
             for peer in tuple(self._peers.values()):
@@ -337,10 +343,8 @@ class Reactor:
             return
         self._accepting = on
         for fd in self._listeners:
-            if on:
-                self._epoll.register(fd, select.EPOLLIN)
-            else:
-                self._epoll.unregister(fd)
+            # They stay registered, for to register needs memory, which may be what is short.
+            self._epoll.modify(fd, select.EPOLLIN if on else 0)
 
     def _close_listeners(self) -> None:
         self._accept(False)
@@ -349,29 +353,40 @@ class Reactor:
         self._listeners = {}
 
     def _accept_all(self, listener: socket.socket) -> None:
+        lost = 0
         while len(self._peers) < self._max_connections:
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
                 return
-            except ConnectionError:
-                continue  # the client left before we looked
             except OSError as error:
-                if error.errno not in _OUT_OF_DESCRIPTORS:
+                fault = whose_fault(error)
+                if fault is Fault.OURS:
                     raise
-                _log.warning("cannot accept for a moment", error=str(error), connections=len(self._peers))
-                self._accept_again = self._now + _ACCEPT_PAUSE
-                self._accept(False)
-                return
+                lost += 1
+                if fault is Fault.KERNEL or lost == _LOST_IN_A_ROW:
+                    self._pause_accepting(error)
+                    return
+                continue
             sock.setblocking(False)
             with suppress(OSError):  # the client may be gone already; recv will say so
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = _Peer(sock, self)
+            try:
+                self._epoll.register(peer.fd, _READ)
+            except OSError as error:
+                sock.close()
+                self._pause_accepting(error)
+                return
             if self._unserved:  # what was reported of a descriptor that is closed is not true of its successor
                 self._unserved = [entry for entry in self._unserved if entry[0] != peer.fd]
             peer.deadline = self._now + self._timeouts.idle
             self._peers[peer.fd] = peer
-            self._epoll.register(peer.fd, _READ)
+        self._accept(False)
+
+    def _pause_accepting(self, error: OSError) -> None:
+        self._complaints.tell("cannot accept for a moment", error=str(error), connections=len(self._peers))
+        self._accept_again = self._now + _ACCEPT_PAUSE
         self._accept(False)
 
     def _finish(self, peer: _Peer) -> None:

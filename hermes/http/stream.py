@@ -17,9 +17,10 @@ from typing import Any
 
 import trio
 
+from hermes.complaints import Complaints
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
-from hermes.http.listen import address_of
+from hermes.http.listen import Fault, address_of, whose_fault
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 AnyStream = trio.abc.HalfCloseableStream | trio.SSLStream[Any]
@@ -29,6 +30,7 @@ Handover = Callable[[Any, bytes], Awaitable[None]]
 _RECV_BYTES = 64 * 2**10
 _CLOSE_SECONDS = 2.0
 _HELD_BACK_SECONDS = 0.01
+_ACCEPT_PAUSE = 0.1
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
@@ -141,15 +143,24 @@ class _BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
     def __init__(self, listener: trio.abc.Listener[Any], room: trio.Semaphore) -> None:
         self._listener = listener
         self._room = room
+        self._complaints = Complaints("hermes.http")
 
     async def accept(self) -> trio.abc.HalfCloseableStream:
         await self._room.acquire()
         try:
-            accepted: trio.abc.HalfCloseableStream = await self._listener.accept()
+            while True:
+                try:
+                    accepted: trio.abc.HalfCloseableStream = await self._listener.accept()
+                except OSError as error:
+                    if whose_fault(error) is Fault.OURS:
+                        raise
+                    self._complaints.tell("cannot accept for a moment", error=str(error))
+                    await trio.sleep(_ACCEPT_PAUSE)
+                else:
+                    return accepted
         except BaseException:
             self._room.release()
             raise
-        return accepted
 
     async def aclose(self) -> None:
         await self._listener.aclose()
