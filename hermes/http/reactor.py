@@ -106,7 +106,7 @@ class Reactor:
                     try:
                         await trio.lowlevel.wait_readable(self._epoll.fileno())  # a checkpoint, always
                     except OSError as error:
-                        # Trio registers our epoll for each wait, and max_user_watches may forbid it (epoll_ctl(2), ENOSPC).
+                        # Trio registers our epoll for each wait; max_user_watches may forbid it (epoll_ctl(2), ENOSPC).
                         if whose_fault(error) is Fault.OURS:
                             raise
                         await trio.sleep(_ACCEPT_PAUSE)
