@@ -68,6 +68,7 @@ class SinkMetrics:
     def __init__(self) -> None:
         self.delivered = 0
         self.dead_lettered = 0
+        self.evicted: Callable[[], int] = int
         self.dropped: Counter[str] = Counter()
         self.retries = 0
         self.open_rejects = 0
@@ -211,6 +212,12 @@ class Metrics(Collector):
             "Events a sink refused for good",
             ["sink"],
             {(n,): s.dead_lettered for n, s in sinks},
+        )
+        yield _counter(
+            "hermes_events_evicted",
+            "Dead-lettered events of this run whose letters made room for newer ones",
+            ["sink"],
+            {(n,): s.evicted() for n, s in sinks},
         )
         yield _counter("hermes_sink_retries", "Writes tried again", ["sink"], {(n,): s.retries for n, s in sinks})
         yield _counter(

@@ -68,7 +68,7 @@ async def open_parts(
     async with AsyncExitStack() as opened:
         log = await opened.enter_async_context(world.open_log(settings))
         dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
-        metrics.dead_letters_evicted = lambda: dead_letters.evicted
+        metrics.dead_letters_evicted = lambda: dead_letters.evictions.total
         journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
         traces = await opened.enter_async_context(open_traces(settings, metrics))
         tracing = traces.spans if traces is not None else NO_TRACING

@@ -47,6 +47,7 @@ def make_sink(**values: Any) -> SinkStatus:
         "failed_at": None,
         "retries": 0,
         "dead_lettered": 0,
+        "evicted": 0,
         "refusals": {},
         "dropped": {},
     }

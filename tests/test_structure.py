@@ -77,6 +77,19 @@ def test_there_are_sources() -> None:
 # Structured concurrency
 
 
+def test_no_sum_is_read_before_an_await_and_written_after_it() -> None:
+    """``total += await call()`` reads ``total`` first, so what another task adds meanwhile is lost."""
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.AugAssign)
+        and not isinstance(node.target, ast.Name)
+        and any(isinstance(part, ast.Await) for part in ast.walk(node.value))
+    ]
+    assert not found, "await into a name of its own, and add that"
+
+
 def test_nurseries_are_opened_in_the_named_files_and_nowhere_else() -> None:
     opening = {name_of(path) for path in SOURCES if any(call.endswith("open_nursery") for call in calls(path))}
     assert opening == set(NURSERIES)

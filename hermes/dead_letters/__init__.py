@@ -3,6 +3,7 @@
 | file | idea |
 |---|---|
 | ``contract`` | a letter, a selection of letters, and what a store promises |
+| ``evictions`` | how many letters left for want of room, and whose they were; pure |
 | ``memory``   | the last ones, in memory: what DURABILITY=memory affords |
 | ``rows``     | a letter as a row of a table, for the durable stores; pure |
 | ``sqlite``   | one file, which the service and ``hermes dlq`` use at the same time |

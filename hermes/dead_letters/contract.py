@@ -3,7 +3,7 @@
 Invariants: `DeadLetters.add` has returned: the letters are kept by the store's own standard. A letter has a number,
 given once and never again, and a later letter's is higher; an event that the same sink refuses again, byte for byte,
 takes the place of its older letter under the same number. A store is bounded, and what leaves it for want of room is
-counted. No call holds more than a page of letters in memory.
+counted (`Evictions`). No call holds more than a page of letters in memory.
 
 Implemented by the stores beside this file; written by the deliveries; read by ``hermes dlq`` and ``/dead-letters``.
 """
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hermes.dead_letters.evictions import Evictions
 from hermes.event import Event
 
 PAGE_LETTERS = 100
@@ -59,11 +60,11 @@ class DeadLetters(Protocol):
     It has then done nothing; only `remove` may have done a part.
     """
 
-    evicted: int
+    evictions: Evictions
     """Letters that made room for newer ones, since the store was opened."""
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters; the oldest make room."""
+    async def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Keep letters; the oldest make room. Returns how many left for it."""
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

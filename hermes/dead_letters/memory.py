@@ -9,6 +9,7 @@ from dataclasses import replace
 import trio
 
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import identity, tidy
 
 
@@ -16,7 +17,7 @@ class MemoryDeadLetters:
     """The last ``max_letters`` dead letters, whose payloads and reasons have at most ``max_bytes`` together."""
 
     def __init__(self, max_letters: int, max_bytes: int = 64 * 2**20) -> None:
-        self.evicted = 0
+        self.evictions = Evictions()
         self._max_letters = max_letters
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -24,9 +25,10 @@ class MemoryDeadLetters:
         self._letters: dict[int, DeadLetter] = {}  # by number, oldest first
         self._numbers: dict[tuple[str, bytes], int] = {}  # by sink and identity of the event
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
+    async def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters; the oldest make room."""
         await trio.lowlevel.checkpoint()
+        last = self._next - 1
         for letter in letters:
             key = _key(letter)
             number = self._numbers.get(key)
@@ -37,9 +39,12 @@ class MemoryDeadLetters:
             self._letters[self._next] = kept = replace(letter, number=self._next, reason=tidy(letter.reason))
             self._bytes += _size(kept)
             self._next += 1
+        evicted = []
         while len(self._letters) > self._max_letters or self._bytes > self._max_bytes:
-            self._forget(next(iter(self._letters)))
-            self.evicted += 1
+            letter = next(iter(self._letters.values()))
+            self._forget(letter.number)
+            evicted.append((letter.number, letter.sink))
+        return self.evictions.add(last, self._next - 1, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
 from hermes.errors import ConfigError, LogUnavailable
 from hermes.postgres import Connection, Error, Pool, open_pool, tell
@@ -65,8 +66,9 @@ _MAY_BE_FULL = f"SELECT max(number) - min(number) >= %s FROM {TABLE}".encode()  
 _EVICT = f"""
 DELETE FROM {TABLE} WHERE number IN (
     SELECT number FROM {TABLE} ORDER BY number LIMIT greatest(0, (SELECT count(*) FROM {TABLE}) - %s)
-)
+) RETURNING number, sink
 """.encode()  # noqa: S608
+_LAST = f"SELECT coalesce(max(number), 0) FROM {TABLE}".encode()  # noqa: S608
 _AMEND = f"UPDATE {TABLE} SET reason = %s, attempts = %s, rejected_at = %s WHERE number = %s".encode()  # noqa: S608
 
 
@@ -74,22 +76,24 @@ class PostgresDeadLetters:
     """A store over an open pool; it keeps the last ``max_letters``. See `DeadLetters`."""
 
     def __init__(self, pool: Pool, max_letters: int) -> None:
-        self.evicted = 0
+        self.evictions = Evictions()
         self._pool = pool
         self._max_letters = max_letters
         self._preparing = trio.Lock()
         self._prepared = False
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
+    async def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters, committed; the oldest make room."""
         rows = await _make_rows(letters)
+        evicted: list[tuple[int, str]] = []
         async with self._change() as connection:
+            (before,) = await _fetch_one(connection, _LAST)
             await connection.cursor().executemany(_ADD, rows)
-            evicted = 0
+            (after,) = await _fetch_one(connection, _LAST)
             (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
             if may_be_full:
-                evicted = (await connection.execute(_EVICT, [self._max_letters])).rowcount
-        self.evicted += evicted
+                evicted = await (await connection.execute(_EVICT, [self._max_letters])).fetchall()
+        return self.evictions.add(before, after, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
@@ -119,7 +123,7 @@ class PostgresDeadLetters:
     async def last(self) -> int:
         """The highest number of a letter that is kept, 0 if there is none."""
         async with self._connection() as connection:
-            (number,) = await _fetch_one(connection, f"SELECT coalesce(max(number), 0) FROM {TABLE}".encode())  # noqa: S608
+            (number,) = await _fetch_one(connection, _LAST)
         return int(number)
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:

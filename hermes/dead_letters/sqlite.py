@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
 from hermes.errors import ConfigError, LogUnavailable
 from hermes.sqlite import Database, Schema, open_database, transaction
@@ -54,8 +55,9 @@ ON CONFLICT (sink, digest) DO UPDATE SET reason = excluded.reason, attempts = ex
 _EVICT = """
 DELETE FROM letters WHERE number IN (
     SELECT number FROM letters ORDER BY number LIMIT max(0, (SELECT count(*) FROM letters) - ?)
-)
+) RETURNING number, sink
 """
+_LAST = "SELECT coalesce(max(number), 0) FROM letters"
 _AMEND = "UPDATE letters SET reason = ?, attempts = ?, rejected_at = ? WHERE number = ?"
 
 ResultT = TypeVar("ResultT")
@@ -65,20 +67,23 @@ class SqliteDeadLetters:
     """A store over an open database; it keeps the last ``max_letters``. See `DeadLetters`."""
 
     def __init__(self, database: Database, max_letters: int) -> None:
-        self.evicted = 0
+        self.evictions = Evictions()
         self._database = database
         self._max_letters = max_letters
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
+    async def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters, on the disk; the oldest make room."""
 
-        def add(connection: sqlite3.Connection) -> int:
+        def add(connection: sqlite3.Connection) -> tuple[int, int, list[tuple[int, str]]]:
             rows = latest(letters)
             with transaction(connection):
+                (before,) = connection.execute(_LAST).fetchone()
                 connection.executemany(_ADD, rows)
-                return connection.execute(_EVICT, [self._max_letters]).rowcount
+                (after,) = connection.execute(_LAST).fetchone()
+                return before, after, connection.execute(_EVICT, [self._max_letters]).fetchall()
 
-        self.evicted += await self._run(add)
+        before, after, evicted = await self._run(add)
+        return self.evictions.add(before, after, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
@@ -110,7 +115,7 @@ class SqliteDeadLetters:
         """The highest number of a letter that is kept, 0 if there is none."""
 
         def last(connection: sqlite3.Connection) -> int:
-            (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM letters").fetchone()
+            (number,) = connection.execute(_LAST).fetchone()
             return int(number)
 
         return await self._run(last)

@@ -1,6 +1,6 @@
 """The books of a running service: what became of every accepted event, in every sink.
 
-    accepted = delivered + dead-lettered + spilled + dropped + in flight        for every sink, at every moment
+    accepted = delivered + dead-lettered + evicted + spilled + dropped + in flight      for every sink, at every moment
 
 Invariant: after a drain nothing is in flight. Shown by ``GET /debug/accounting`` and, sink by sink, by the log at the
 end of a run. Asked by the app and by the edge.
@@ -60,7 +60,7 @@ class Books:
         if account.in_flight or not account.balanced:
             _log.critical("the books do not balance, which is a bug of Hermes", **account.to_dict())
         lost = account.dropped.get("shutdown", 0)
-        worth_a_look = any(account.dropped.values()) or account.dead_lettered or account.spilled
+        worth_a_look = any(account.dropped.values()) or account.dead_lettered or account.evicted or account.spilled
         write = _log.error if lost else _log.warning if worth_a_look else _log.info
         write("account", **account.to_dict(), undelivered=lost + account.spilled)
         return account

@@ -66,6 +66,7 @@ class SinkCalls:
         self._breaker_moved = trio.Event()
         self._hurry = trio.Event()
         self._last_failed = False
+        self._evicted_unsaid = 0
         metrics.breaker_state = lambda: self._breaker.state.value
 
     def allowed(self) -> bool:
@@ -216,10 +217,13 @@ class SinkCalls:
         try:
             # The sink has stored the others already: the account is to say so, also when a stop comes just now.
             with trio.move_on_after(_BURY_SECONDS, shield=True) as scope:
-                await self._dead_letters.add(letters)
+                evicted = await self._dead_letters.add(letters)
         except LogUnavailable as error:
             raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error
         if scope.cancelled_caught:
             raise SinkUnavailable("its dead letters could not be kept in time")
+        self._evicted_unsaid += evicted
+        if self._evicted_unsaid and self.complaints.tell("dead letters evicted", events=self._evicted_unsaid):
+            self._evicted_unsaid = 0
         first = letters[0]
         self.complaints.tell("events rejected", events=len(letters), first=first.event.id, reason=first.reason)

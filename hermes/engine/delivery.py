@@ -120,6 +120,7 @@ class Delivery:
             count=len,
         )
         self._backlog = self._open_backlog(journal) if journal is not None else None
+        self._metrics.evicted = lambda: dead_letters.evictions.own[name]
         self._metrics.backlog = lambda: self._ledger.account().in_flight
 
     @property

@@ -1,8 +1,8 @@
 """The ledger: for each sink, what became of every event that was accepted.
 
-Invariant, at every moment: ``accepted = delivered + dead-lettered + spilled + dropped + in flight``, and after a drain
-nothing is in flight. An imbalance is a bug of Hermes, never a fact about a sink. Pure. Written by the delivery of the
-sink; read by the metrics and the exit log.
+Invariant, at every moment: ``accepted = delivered + dead-lettered + evicted + spilled + dropped + in flight``, and
+after a drain nothing is in flight. An imbalance is a bug of Hermes, never a fact about a sink. Pure. Written by the
+delivery of the sink; read by the metrics and the exit log.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from hermes.metrics import SinkMetrics
 class Account:
     """The sums of one sink, in events.
 
-    ``spilled`` are kept in the journal for the next start, which DURABILITY=memory never does. ``replayed`` is the part
-    of ``accepted`` that was not accepted in this run: left in the journal by an earlier one, or letters sent again.
+    ``dead_lettered`` were refused for good and got a letter that is kept; ``evicted`` got one that had to make room for
+    newer ones, so they are nowhere. ``spilled`` are kept in the journal for the next start, which DURABILITY=memory
+    never does. ``replayed`` is the part of ``accepted`` that was not accepted in this run: left in the journal by an
+    earlier one, or letters sent again.
     """
 
     sink: str
@@ -25,18 +27,20 @@ class Account:
     replayed: int
     delivered: int
     dead_lettered: int
+    evicted: int
     spilled: int
     dropped: dict[str, int] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
         """Events whose outcome is not known yet."""
-        return self.accepted - self.delivered - self.dead_lettered - self.spilled - sum(self.dropped.values())
+        refused = self.dead_lettered + self.evicted
+        return self.accepted - self.delivered - refused - self.spilled - sum(self.dropped.values())
 
     @property
     def balanced(self) -> bool:
         """Whether the equation can hold: nothing was counted twice, so that no part of it is below zero."""
-        parts = (self.replayed, self.delivered, self.dead_lettered, self.spilled, self.in_flight)
+        parts = (self.replayed, self.delivered, self.dead_lettered, self.evicted, self.spilled, self.in_flight)
         return min(*parts, *self.dropped.values()) >= 0
 
     def to_dict(self) -> dict[str, object]:
@@ -65,7 +69,7 @@ class Ledger:
         self._metrics.delivered += count
 
     def dead_letter(self, count: int) -> None:
-        """The sink refused events for good, and the dead letters have them."""
+        """The sink refused events for good, and the dead letters have got them."""
         self._metrics.dead_lettered += count
 
     def drop(self, count: int, reason: str) -> None:
@@ -80,12 +84,14 @@ class Ledger:
     def account(self) -> Account:
         """The sums as of now."""
         metrics = self._metrics
+        evicted = metrics.evicted()
         return Account(
             self.sink,
             self.accepted,
             self.replayed,
             metrics.delivered,
-            metrics.dead_lettered,
+            metrics.dead_lettered - evicted,
+            evicted,
             self.spilled,
             dict(metrics.dropped),
         )

@@ -64,8 +64,10 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """What the last failed call said, and when, in Unix seconds."""
     retries: int
     dead_lettered: int
+    evicted: int
+    """Refused, and their dead letters had to make room for newer ones."""
     refusals: dict[str, int]
-    """The dead-lettered ones by reason, since the start."""
+    """The refused ones by reason, since the start."""
     dropped: dict[str, int]
 
 
@@ -221,6 +223,7 @@ class Status:
             failed_at=now.failed_at,
             retries=metrics.retries,
             dead_lettered=account.dead_lettered,
+            evicted=account.evicted,
             refusals={blank(reason): count for reason, count in now.refusals.items()},
             dropped={reason: count for reason, count in account.dropped.items() if count},
         )

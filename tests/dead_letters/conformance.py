@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import trio
 
-from hermes.dead_letters import Selection
+from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.rows import MAX_REASON
 from hermes.testing import awkward_events, big_event
@@ -88,26 +89,46 @@ class StoreSuite:
     async def test_the_oldest_make_room_and_are_counted(self, open_store: OpenStore) -> None:
         async with open_store(3) as store:
             await store.add([make_letter(n) for n in range(5)])
-            assert store.evicted == 2
+            assert store.evictions.total == 2
             await store.add([make_letter(5)])
-            assert (await ids(store), store.evicted) == (["event-3", "event-4", "event-5"], 3)
+            assert (await ids(store), store.evictions.total) == (["event-3", "event-4", "event-5"], 3)
+
+    async def test_letters_that_are_added_at_the_same_time_are_all_counted_when_they_leave(
+        self, open_store: OpenStore
+    ) -> None:
+        returned = 0
+
+        async def add(store: DeadLetters, sink: str) -> None:
+            nonlocal returned
+            for n in range(0, 60, 20):
+                evicted = await store.add([make_letter(each, sink=sink) for each in range(n, n + 20)])
+                returned += evicted
+
+        async with open_store(10) as store:
+            async with trio.open_nursery() as nursery:
+                for sink in ("a", "b", "c", "d"):
+                    nursery.start_soon(add, store, sink)
+            kept = await store.count(EVERYTHING)
+            lost = {sink: 60 - kept.get(sink, 0) for sink in ("a", "b", "c", "d")}
+            assert sum(lost.values()) == 230 == returned == store.evictions.total
+            assert dict(store.evictions.own) == dict(store.evictions.by_sink) == lost
 
     async def test_a_letter_that_is_replaced_makes_nobody_leave(self, open_store: OpenStore) -> None:
         async with open_store(2) as store:
             await store.add([make_letter(1), make_letter(2)])
             await store.add([make_letter(1, reason="again")])
-            assert (await ids(store), store.evicted) == (["event-1", "event-2"], 0)
+            assert (await ids(store), store.evictions.total) == (["event-1", "event-2"], 0)
 
     async def test_a_store_without_room_counts_what_it_was_given(self, open_store: OpenStore) -> None:
         async with open_store(0) as store:
             await store.add([make_letter(1), make_letter(2)])
-            assert (await ids(store), store.evicted) == ([], 2)
+            assert (await ids(store), store.evictions.total) == ([], 2)
 
     async def test_nothing_to_add_or_to_amend_is_nothing_done(self, open_store: OpenStore) -> None:
         async with open_store(2) as store:
             await store.add([])
             await store.amend([])
-            assert (await ids(store), store.evicted) == ([], 0)
+            assert (await ids(store), store.evictions.total) == ([], 0)
 
     @pytest.mark.parametrize(
         ("selection", "expected"),
@@ -209,10 +230,12 @@ class DurableSuite:
             before = await everything(store)
         async with open_store(2) as store:
             assert await everything(store) == before
-            assert store.evicted == 0
+            assert store.evictions.total == 0
             await store.add([make_letter(3)])
             assert await ids(store) == ["event-2", "event-3"]
-            assert store.evicted == 1
+            assert (store.evictions.total, store.evictions.own.total()) == (1, 0), "the letter was of the last run"
+            await store.add([make_letter(4), make_letter(5)])
+            assert (store.evictions.total, store.evictions.own.total()) == (3, 1)
 
     async def test_numbers_are_not_given_again_after_it_was_opened_again(self, open_store: OpenStore) -> None:
         async with open_store(10) as store:
@@ -222,6 +245,17 @@ class DurableSuite:
         async with open_store(10) as store:
             await store.add([make_letter(2)])
             assert await store.last() > letter.number
+
+    async def test_each_of_two_knows_which_of_the_letters_that_left_were_its_own(self, open_store: OpenStore) -> None:
+        async with open_store(3) as one, open_store(3) as two:
+            for n in range(0, 12, 2):
+                await one.add([make_letter(n)])
+                await two.add([make_letter(n + 1)])
+            evictions = one.evictions, two.evictions
+            assert sum(each.total for each in evictions) == 9
+            assert [each.own.total() for each in evictions] == [0, 0], "each of the two evicts what is the other's"
+            await two.add([make_letter(n) for n in range(12, 18)])
+            assert two.evictions.own.total() == 5, "two letters from before, and three of these six"
 
     async def test_two_that_are_open_at_once_see_the_same_letters(self, open_store: OpenStore) -> None:
         async with open_store(10) as one, open_store(10) as two:

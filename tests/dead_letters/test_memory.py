@@ -23,7 +23,7 @@ async def test_letters_are_kept_oldest_first() -> None:
         await store.add([letter(n)])
     assert kept(store) == ["event-0", "event-1", "event-2"]
     assert len(store) == 3
-    assert store.evicted == 0
+    assert store.evictions.total == 0
 
 
 async def test_the_oldest_makes_room_and_is_counted() -> None:
@@ -31,7 +31,7 @@ async def test_the_oldest_makes_room_and_is_counted() -> None:
     for n in range(5):
         await store.add([letter(n)])
     assert kept(store) == ["event-3", "event-4"]
-    assert store.evicted == 3
+    assert store.evictions.total == 3
 
 
 async def test_payloads_are_bounded_in_bytes() -> None:
@@ -39,7 +39,7 @@ async def test_payloads_are_bounded_in_bytes() -> None:
     for n in range(4):
         await store.add([letter(n, size=400)])
     assert kept(store) == ["event-2", "event-3"]
-    assert store.evicted == 2
+    assert store.evictions.total == 2
     await store.add([letter(4, size=1000)])
     assert kept(store) == ["event-4"]
 
@@ -54,4 +54,4 @@ async def test_a_reason_takes_room_as_a_payload_does() -> None:
 @pytest.mark.parametrize("store", [MemoryDeadLetters(0), MemoryDeadLetters(10, max_bytes=100)])
 async def test_a_letter_that_never_fits_is_counted_and_nothing_breaks(store: MemoryDeadLetters) -> None:
     await store.add([letter(0, size=500)])
-    assert (kept(store), store.evicted, len(store)) == ([], 1, 0)
+    assert (kept(store), store.evictions.total, len(store)) == ([], 1, 0)

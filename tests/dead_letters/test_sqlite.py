@@ -75,7 +75,7 @@ async def test_a_full_disk_is_said_and_nothing_of_the_call_is_kept(tmp_path: Pat
         await limit_pages(store, 12)
         with pytest.raises(LogUnavailable, match="full"):
             await store.add([make_letter(n) for n in range(1, 5000)])
-        assert (await ids(store), store.evicted) == (["event-0"], 0)
+        assert (await ids(store), store.evictions.total) == (["event-0"], 0)
         await limit_pages(store, 1_000_000)
         await store.add([make_letter(n) for n in range(1, 5000)])
         assert await store.count(EVERYTHING) == {"fake": 5000}

@@ -72,7 +72,8 @@ class Bench:
     def check(self) -> None:
         """The equation of the ledger, against what was offered and what has come back."""
         account = self.delivery.account()
-        settled = account.delivered + account.dead_lettered + account.spilled + sum(account.dropped.values())
+        refused = account.dead_lettered + account.evicted
+        settled = account.delivered + refused + account.spilled + sum(account.dropped.values())
         assert account.in_flight == self.unsettled, account
         assert account.accepted == settled + self.unsettled
 

@@ -1,6 +1,7 @@
 """Everything at random, seeded by Hypothesis: sinks, outcomes, requests, waiters, a cancellation. The books balance.
 
-At every step of every task and for each sink: accepted = delivered + dead-lettered + spilled + dropped + in flight;
+At every step of every task and for each sink:
+accepted = delivered + dead-lettered + evicted + spilled + dropped + in flight;
 what the ledger calls delivered is what the sink has stored; nothing exceeds its bound. At the end nothing is in flight.
 """
 

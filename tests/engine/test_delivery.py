@@ -304,6 +304,24 @@ async def test_exactly_the_named_events_are_buried_with_their_reasons(autojump_c
     assert (account.delivered, account.dead_lettered, account.dropped, account.in_flight) == (3, 2, {}, 0)
 
 
+async def test_an_evicted_dead_letter_is_an_outcome_of_its_own_and_is_said(autojump_clock: None) -> None:
+    bench = make_bench(
+        ScriptedSink.following(*[BatchRejected(dict.fromkeys(range(4), "bad")) for _ in range(2)]),
+        service=settings(batch_size=5),
+        letters=3,
+    )
+    with structlog.testing.capture_logs() as lines:
+        async with running(bench):
+            bench.offer_events(5)
+            await trio.sleep(10)
+            bench.offer_events(5)
+    account = bench.delivery.account()
+    assert (account.accepted, account.delivered, account.dead_lettered, account.evicted) == (10, 2, 3, 5)
+    assert bench.metrics.sinks["fake"].dead_lettered == 8
+    said = [(line["sink"], line["events"]) for line in lines if line["event"] == "dead letters evicted"]
+    assert said == [("fake", 1), ("fake", 4)]
+
+
 async def test_a_dead_letter_tells_after_how_many_attempts(autojump_clock: None) -> None:
     bench = make_bench(ScriptedSink.following(*unavailable(2), BatchRejected({0: "bad"})))
     async with running(bench):

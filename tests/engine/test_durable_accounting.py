@@ -91,11 +91,11 @@ class RandomDeadLetters(MemoryDeadLetters):
     trouble = 0.0
     dice = random.Random()
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
+    async def add(self, letters: Sequence[DeadLetter]) -> int:
         await trio.lowlevel.checkpoint()
         if self.dice.random() < self.trouble:
             raise LogUnavailable("no letters now")
-        await super().add(letters)
+        return await super().add(letters)
 
 
 @dataclass

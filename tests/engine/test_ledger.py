@@ -56,6 +56,7 @@ def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
         "replayed": 0,
         "delivered": 4,
         "dead_lettered": 1,
+        "evicted": 0,
         "spilled": 0,
         "dropped": {"unavailable": 2},
         "in_flight": 2,

@@ -59,7 +59,7 @@ async def test_instances_that_add_together_keep_the_bound_and_count_each_letter_
         async with open_postgres_dead_letters(postgres_dsn, 50) as store:
             for n in range(0, 60, 3):
                 await store.add([make_letter(each, sink=sink) for each in (n, n + 1, n + 2)])
-            evicted += store.evicted
+            evicted += store.evictions.total
 
     async with trio.open_nursery() as nursery:
         for n in range(4):

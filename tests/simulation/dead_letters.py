@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS
+from hermes.dead_letters.evictions import Evictions
 from hermes.errors import LogUnavailable
 from hermes.event import Event
 from tests.simulation.disk import Disk, Mount
@@ -42,13 +43,13 @@ class SimulatedDeadLetters:
     def __init__(self, mount: Mount, max_letters: int) -> None:
         row = mount.rows(FILE).get(0)
         self._kept: MemoryDeadLetters = pickle.loads(row) if row is not None else MemoryDeadLetters(max_letters)
-        self.evicted = self._kept.evicted = 0
+        self.evictions = self._kept.evictions = Evictions()
         self._mount = mount
         self._turn = trio.Lock()
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
+    async def add(self, letters: Sequence[DeadLetter]) -> int:
         plain = [replace(letter, event=_plain(letter.event)) for letter in letters]
-        await self._change(lambda draft: draft.add(plain))
+        return await self._change(lambda draft: draft.add(plain))
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
         await self._change(lambda draft: draft.amend(letters))
@@ -78,5 +79,5 @@ class SimulatedDeadLetters:
                 except OSError as error:
                     raise LogUnavailable(str(error)) from error
             self._kept = draft
-            self.evicted = draft.evicted
+            self.evictions = draft.evictions
             return result

@@ -139,8 +139,9 @@ class Oracle:
             return
         for account, sink in zip(record.accounts, self._sinks, strict=True):
             where = f"life {record.number}, {account.sink}"
-            settled = account.delivered + account.dead_lettered + account.spilled + sum(account.dropped.values())
-            if account.accepted != settled or min(account.delivered, account.dead_lettered, account.spilled) < 0:
+            refused = account.dead_lettered + account.evicted
+            settled = account.delivered + refused + account.spilled + sum(account.dropped.values())
+            if account.accepted != settled or not account.balanced:
                 self.find(f"{where}: the account does not add up: {account}")
             if account.delivered > sink.confirmed:
                 self.find(f"{where}: {account.delivered} delivered, but the sink has confirmed {sink.confirmed}")

@@ -51,7 +51,10 @@ class Index(msgspec.Struct):
 
 
 class SinkAccount(msgspec.Struct):
-    """The sums of one sink, in events: accepted = delivered + dead_lettered + spilled + dropped + in_flight."""
+    """The sums of one sink, in events.
+
+    accepted = delivered + dead_lettered + evicted + spilled + dropped + in_flight
+    """
 
     sink: str
     accepted: int
@@ -59,6 +62,9 @@ class SinkAccount(msgspec.Struct):
     """The part of the accepted ones that an earlier run left in the journal, or that were sent again."""
     delivered: int
     dead_lettered: int
+    """Refused for good, and a dead letter has each."""
+    evicted: int
+    """Refused for good, and the dead letter had to make room for newer ones."""
     spilled: int
     """Kept in the journal for the next start."""
     dropped: dict[str, int]
