@@ -2,13 +2,15 @@
 
 Invariant: a batch is one transaction, on the disk when `write` returns (WAL, ``synchronous=FULL``); only the writer's
 thread touches the connection, one call at a time. A call that has begun runs to its end, bounded by the lock timeout,
-so a cancelled write has either happened whole or not at all. sqlite3 is imported nowhere else among the sinks.
+so a cancelled write has either happened whole or not at all. An id that is stored already counts as stored; an event
+that anything else keeps out (an index, a check or a trigger of the operator's) is rejected with SQLite's reason.
+sqlite3 is imported nowhere else among the sinks.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
@@ -39,7 +41,13 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
-_INSERT = "INSERT OR IGNORE INTO events (id, user_id, type, ts, payload, received_at) VALUES (?, ?, ?, ?, ?, ?)"
+# Not OR IGNORE: that would also pass over an event that violates another index, a NOT NULL or a check.
+_INSERT = """
+INSERT INTO events (id, user_id, type, ts, payload, received_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+"""
+# What SQLite says of a row, whatever else is in the table. Source: https://www.sqlite.org/rescode.html
+_ROW_CODES = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
+_PRIMARY_CODE = 0xFF  # of an extended code, such as SQLITE_CONSTRAINT_UNIQUE
 
 Row: TypeAlias = tuple[str, str, str, int, str, float]
 ResultT = TypeVar("ResultT")
@@ -65,31 +73,60 @@ class SqliteSink:
         """Insert the batch and commit; ids that are stored already stay as they are.
 
         Raises `hermes.SinkUnavailable` (disk full, locked, or damaged) and `hermes.BatchRejected` (text that is no
-        Unicode).
+        Unicode, or a constraint that the operator has added).
         """
+        places: Sequence[int] | None = None  # of the rows in the batch, where some of its events have none
+        refused: dict[int, str] = {}
         try:
-            await self._run(self._insert, await _rows(batch))
+            rows = await _rows(batch)
+            faults = await self._run(self._insert, rows)
         except UnicodeError:
-            good, bad = await _sort_out(batch)
-            await self._run(self._insert, good)
-            raise BatchRejected(bad) from None
+            rows, refused = await _sort_out(batch)
+            places = [index for index in range(len(batch)) if index not in refused]
+            faults = await self._run(self._insert, rows)
+        for place, reason in faults.items():
+            refused[places[place] if places else place] = reason
+        if refused:
+            raise BatchRejected(dict(sorted(refused.items())))
 
     async def aclose(self) -> None:
         """Close the file; its write-ahead log is folded in."""
         with trio.CancelScope(shield=True):
             await self._run(lambda _rows: self._connection.close(), [])
 
-    async def _run(self, function: Callable[[list[Row]], None], rows: list[Row]) -> None:
+    async def _run(self, function: Callable[[list[Row]], ResultT], rows: list[Row]) -> ResultT:
         try:
-            await trio.to_thread.run_sync(function, rows, limiter=self._writer)
+            return await trio.to_thread.run_sync(function, rows, limiter=self._writer)
         except sqlite3.ProgrammingError:
             raise  # ours to mend
         except sqlite3.DatabaseError as error:
             raise SinkUnavailable(f"SQLite: {error}") from error
 
-    def _insert(self, rows: list[Row]) -> None:
+    def _insert(self, rows: list[Row]) -> dict[int, str]:
+        """Insert the rows in one transaction; return why those that are not stored were refused, by index."""
+        try:
+            with transaction(self._connection):
+                self._connection.executemany(_INSERT, rows)
+        except sqlite3.DatabaseError as error:
+            if not _blames_row(error):
+                raise
+        else:
+            return {}
+        refused = {}
         with transaction(self._connection):
-            self._connection.executemany(_INSERT, rows)
+            for index, row in enumerate(rows):
+                try:
+                    self._connection.execute(_INSERT, row)
+                except sqlite3.DatabaseError as error:
+                    # A trigger that says RAISE(ROLLBACK) has undone the rows before this one: the table is at fault.
+                    if not _blames_row(error) or not self._connection.in_transaction:
+                        raise
+                    refused[index] = f"SQLite: {error}"
+        return refused
+
+
+def _blames_row(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _ROW_CODES
 
 
 async def _rows(batch: Batch) -> list[Row]:

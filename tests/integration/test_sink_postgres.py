@@ -192,12 +192,35 @@ async def test_a_constraint_of_the_operators_names_the_row(postgres_dsn: str) ->
     assert len(ids(postgres_dsn)) == 54
 
 
-async def test_a_unique_index_of_the_operators_in_an_append_only_table_names_the_row(postgres_dsn: str) -> None:
-    async with opened(postgres_dsn, dedup=False) as sink:
-        await sink.write(make_batch(make_events(5)))
-        execute(postgres_dsn, "CREATE UNIQUE INDEX ON events (id)")
-        assert list(await refused(sink, [make_event("new"), make_event("event-3")])) == [1]
-    assert len(ids(postgres_dsn)) == 6
+@pytest.mark.parametrize(
+    ("settings", "constraint"),
+    [
+        ({}, "UNIQUE (user_id, ts)"),
+        ({"dedup": False}, "UNIQUE (user_id, ts)"),
+        ({"partition": "day"}, "UNIQUE (user_id, ts)"),
+        ({}, "UNIQUE (user_id, ts) DEFERRABLE INITIALLY DEFERRED"),
+        ({"dedup": False}, "UNIQUE (user_id, ts) DEFERRABLE INITIALLY DEFERRED"),
+        ({}, "EXCLUDE USING btree (user_id WITH =, ts WITH =)"),
+        ({}, "CHECK (user_id <> 'taken' OR id = 'first')"),
+    ],
+)
+async def test_an_event_that_another_constraint_keeps_out_is_named_and_never_passed_over(
+    postgres_dsn: str, settings: dict[str, object], constraint: str
+) -> None:
+    """ON CONFLICT DO NOTHING without a target passed over it, and it counted as delivered."""
+    now = int(time.time())
+    first = make_event("first", user_id="taken", timestamp=now)
+    async with opened(postgres_dsn, **settings) as sink:
+        await sink.write(make_batch([first]))
+        execute(postgres_dsn, f"ALTER TABLE events ADD CONSTRAINT theirs {constraint}")
+        again = [first] if settings.get("dedup", True) else []
+        good = [make_event(f"good-{n}", user_id=f"user-{n}", timestamp=now) for n in range(20)]
+        events = [*good[:10], *again, make_event("second", user_id="taken", timestamp=now), *good[10:]]
+        reasons = await refused(sink, events)
+    assert list(reasons) == [10 + len(again)]
+    # In a partition the constraint has a name of the server's own.
+    assert any(name in reasons[10 + len(again)] for name in ("theirs", "user_id_ts_key"))
+    assert ids(postgres_dsn) == sorted(["first", *(event.id for event in good)])
 
 
 async def test_writers_with_overlapping_ids_in_opposite_order_all_succeed(postgres_dsn: str) -> None:
@@ -317,6 +340,13 @@ async def test_a_table_that_is_dropped_is_made_again(postgres_dsn: str) -> None:
         ("CREATE TABLE events (id text PRIMARY KEY)", {}, "has no column user_id"),
         ("CREATE TABLE events (LIKE good); ALTER TABLE events ALTER ts TYPE text", {}, "column ts is text"),
         ("CREATE TABLE events (LIKE good)", {}, "SINK_POSTGRES_DEDUP=false"),
+        ("CREATE TABLE events (LIKE good, UNIQUE (id, ts))", {}, "SINK_POSTGRES_DEDUP=false"),
+        ("CREATE TABLE events (LIKE good, UNIQUE (id) DEFERRABLE)", {}, "SINK_POSTGRES_DEDUP=false"),
+        (
+            "CREATE TABLE events (LIKE good); CREATE UNIQUE INDEX ON events (id) WHERE id <> ''",
+            {},
+            "no unique key on id",
+        ),
         ("CREATE TABLE events (LIKE good INCLUDING ALL)", {"partition": "day"}, "is not partitioned"),
         (
             "CREATE TABLE events (LIKE good INCLUDING ALL); COMMENT ON TABLE events IS 'Hermes events, schema 99'",
@@ -340,7 +370,7 @@ async def test_a_table_of_the_operators_that_will_do_is_used(postgres_dsn: str) 
     execute(
         postgres_dsn,
         "CREATE TABLE events (n bigserial, received_at timestamptz, payload json, ts timestamptz, type varchar(80),"
-        " user_id text, id text UNIQUE)",
+        " user_id text, id text, UNIQUE (id) INCLUDE (ts))",
     )
     async with opened(postgres_dsn) as sink:
         await sink.write(make_batch(3))

@@ -82,6 +82,45 @@ async def test_text_that_is_no_unicode_is_rejected_by_its_index(tmp_path: Path) 
     assert rows(tmp_path / "events.db", "SELECT count(*) FROM events") == [(2498,)]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE UNIQUE INDEX theirs ON events (user_id, ts)",
+        "ALTER TABLE events ADD COLUMN theirs TEXT CHECK (user_id <> 'taken' OR id = 'first')",
+        "CREATE TRIGGER theirs BEFORE INSERT ON events WHEN new.id = 'second' BEGIN SELECT RAISE(ABORT, 'no'); END",
+        "CREATE TRIGGER theirs BEFORE INSERT ON events WHEN new.id = 'second' BEGIN SELECT RAISE(FAIL, 'no'); END",
+    ],
+)
+async def test_an_event_that_another_constraint_keeps_out_is_named_and_never_passed_over(
+    tmp_path: Path, change: str
+) -> None:
+    """INSERT OR IGNORE passed over it, and it counted as delivered."""
+    first = make_event("first", user_id="taken")
+    events = [make_event("half \ud800"), *make_events(5), first, make_event("second", user_id="taken")]
+    for event in events[1:6]:
+        event.user_id = event.id
+    async with opened(tmp_path) as sink:
+        await sink.write(make_batch([first]))
+        rows(tmp_path / "events.db", change)
+        with pytest.raises(BatchRejected) as raised:
+            await sink.write(make_batch(events, chunk=3))
+    assert list(raised.value.reasons) == [0, 7]
+    assert any(word in raised.value.reasons[7] for word in ("UNIQUE constraint", "CHECK constraint", "SQLite: no"))
+    assert len(rows(tmp_path / "events.db")) == 6
+
+
+async def test_a_trigger_that_rolls_back_leaves_nothing_of_the_batch(tmp_path: Path) -> None:
+    async with opened(tmp_path) as sink:
+        rows(
+            tmp_path / "events.db",
+            "CREATE TRIGGER theirs BEFORE INSERT ON events WHEN new.id = 'event-3' "
+            "BEGIN SELECT RAISE(ROLLBACK, 'all or none'); END",
+        )
+        with pytest.raises(SinkUnavailable, match="all or none"):
+            await sink.write(make_batch(5))
+    assert not rows(tmp_path / "events.db")
+
+
 async def test_a_locked_file_is_unavailable_and_works_again_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

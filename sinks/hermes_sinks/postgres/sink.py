@@ -3,10 +3,12 @@
     COPY into the table ── done
       │ duplicate or conflict          │ a row refused
       ▼                                ▼
-    one transaction: staging table, merged with ON CONFLICT DO NOTHING; refused ranges cut until the bad rows are known
+    one transaction: staging table, merged with ON CONFLICT (key) DO NOTHING; refused ranges cut until the bad rows
+    are known
 
 Invariants: a write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each
-event id (by day partitions: each id and timestamp) is stored once. A server that is down is found out by the first
+event id (by day partitions: each id and timestamp) is stored once, and a row that another constraint of the table
+keeps out is named. A server that is down is found out by the first
 write, not at start. Called by the engine.
 """
 
@@ -46,6 +48,7 @@ class PostgresSink:
         self._partitions = DayPartitions(parts, settings.partition_days) if self._table.by_day else None
         self._preparing = trio.Lock()
         self._prepared = False
+        self._key: Sequence[str] = ()
 
     async def write(self, batch: Batch) -> None:
         """Store the batch, committed. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
@@ -67,7 +70,7 @@ class PostgresSink:
     async def _prepare(self, connection: Connection, batch: Batch) -> None:
         async with self._preparing:
             if not self._prepared:
-                await self._table.prepare(connection)
+                self._key = await self._table.prepare(connection)
                 if self._partitions is not None:
                     self._partitions.forget()
                 self._prepared = True
@@ -113,6 +116,8 @@ class PostgresSink:
             return None
 
         async with connection.transaction():
+            # Of a deferred constraint only COMMIT would speak, for all rows and naming none.
+            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             if self._table.dedup:
                 await connection.execute(self._table.make_staging_statement)
             await connection.execute("SAVEPOINT part")
@@ -123,7 +128,7 @@ class PostgresSink:
             await connection.copy_in(self._table.copy_statement, block)
             return
         await connection.copy_in(self._table.copy_staging_statement, block)
-        await connection.execute(self._table.merge_statement)
+        await connection.execute(self._table.merge_statement(self._key))
         await connection.execute(self._table.clear_staging_statement)
 
 

@@ -1,12 +1,15 @@
 """The table behind the postgres sink: the statements for it, making it, and checking one that is there already.
 
-Invariant: nothing is changed in a table that exists, and nothing is written into one that could not hold the events or,
-with deduplication on, could not tell that it holds one already. Called by the postgres sink, once a connection works.
+Invariants: nothing is changed in a table that exists, and nothing is written into one that could not hold the events
+or, with deduplication on, could not tell that it holds one already. Only a row whose key is stored already is passed
+over; one that any other constraint keeps out is an error of the statement. Called by the postgres sink, once a
+connection works.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,11 +40,13 @@ _FIND_COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
 WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
 """
-# The columns of each unique index that holds for every row, as ON CONFLICT would use it.
+# The columns of each unique index that holds for every row, as ON CONFLICT would use it: of no use to it are deferred
+# keys; columns that an index only carries along (INCLUDE) are no part of its key.
 _FIND_KEYS = """
 SELECT array_agg(a.attname::text ORDER BY a.attname)
-FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+FROM pg_index i JOIN pg_attribute a
+    ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indexrelid
 """
 _VERSION = re.compile(r"Hermes events, schema (\d+)")
@@ -80,18 +85,17 @@ class Table:
 
     clear_staging_statement = sql.SQL("TRUNCATE pg_temp.hermes_staging")
 
-    @cached_property
-    def merge_statement(self) -> sql.Composed:
+    def merge_statement(self, key: Sequence[str]) -> sql.Composed:
         """From staging into the table: of the same key the one that came first, and nothing for one that is stored.
 
         Every writer merges in the order of the key, so that two with the same ids wait for each other only one way.
         """
         return sql.SQL(
-            "INSERT INTO {} ({}) SELECT {} FROM pg_temp.hermes_staging ORDER BY id, ctid ON CONFLICT DO NOTHING"
-        ).format(self.name, _columns(), _columns())
+            "INSERT INTO {} ({}) SELECT {} FROM pg_temp.hermes_staging ORDER BY id, ctid ON CONFLICT ({}) DO NOTHING"
+        ).format(self.name, _columns(), _columns(), sql.SQL(", ").join(map(sql.Identifier, key)))
 
-    async def prepare(self, connection: Connection) -> None:
-        """Make the table, or see whether the one that exists will do.
+    async def prepare(self, connection: Connection) -> Sequence[str]:
+        """Make the table, or see whether the one that exists will do. Return the columns that tell events apart.
 
         Raises `hermes.SinkUnavailable`, which says what to do, and psycopg's errors.
         """
@@ -100,32 +104,34 @@ class Table:
             found = await (await connection.execute(_FIND, [self.name.as_string()])).fetchone()
             if found is None:
                 await connection.execute(self.make_statement())
-            else:
-                oid, kind, comment = found
-                self._check_version(comment)
-                await self._check_columns(connection, oid)
-                if self.by_day and kind != _PARTITIONED:
-                    raise self._unfit("is not partitioned: set SINK_POSTGRES_PARTITION=none, or name a new table")
-                if self.dedup:
-                    await self._check_key(connection, oid)
+                return self._own_key
+            oid, kind, comment = found
+            self._check_version(comment)
+            await self._check_columns(connection, oid)
+            if self.by_day and kind != _PARTITIONED:
+                raise self._unfit("is not partitioned: set SINK_POSTGRES_PARTITION=none, or name a new table")
+            return await self._find_key(connection, oid, partitioned=kind == _PARTITIONED) if self.dedup else ()
 
     def _copy_into(self, table: sql.Identifier) -> sql.Composed:
         return sql.SQL("COPY {} ({}) FROM STDIN WITH ({})").format(table, _columns(), sql.SQL(COPY_OPTIONS))
 
     def make_statement(self) -> sql.Composed:
         """The table as Hermes makes it, its version in its comment."""
-        # The key of a partitioned table has to hold the column that it is partitioned by.
-        key = sql.SQL(", PRIMARY KEY (id, ts)" if self.by_day else ", PRIMARY KEY (id)")
         return sql.SQL(
             "CREATE TABLE {name} (id text NOT NULL, user_id text NOT NULL, type text NOT NULL,"
             " ts timestamptz NOT NULL, payload jsonb NOT NULL, received_at timestamptz NOT NULL{key}){partitions};"
             "COMMENT ON TABLE {name} IS {comment}"
         ).format(
             name=self.name,
-            key=key if self.dedup else sql.SQL(""),
+            key=sql.SQL(f", PRIMARY KEY ({', '.join(self._own_key)})" if self.dedup else ""),
             partitions=sql.SQL(" PARTITION BY RANGE (ts)" if self.by_day else ""),
             comment=sql.Literal(f"Hermes events, schema {SCHEMA_VERSION}"),
         )
+
+    @property
+    def _own_key(self) -> Sequence[str]:
+        # The key of a partitioned table has to hold the column that it is partitioned by.
+        return () if not self.dedup else ("id", "ts") if self.by_day else ("id",)
 
     def _check_version(self, comment: str) -> None:
         version = _VERSION.search(comment)  # none: the operator's own table, which the other checks judge
@@ -139,12 +145,15 @@ class Table:
                 there = f"column {column} is {columns[column]}" if column in columns else f"has no column {column}"
                 raise self._unfit(f"{there}; Hermes needs it to be {types[0]}")
 
-    async def _check_key(self, connection: Connection, oid: int) -> None:
+    async def _find_key(self, connection: Connection, oid: int, *, partitioned: bool) -> Sequence[str]:
         keys = [set(columns) for (columns,) in await (await connection.execute(_FIND_KEYS, [oid])).fetchall()]
-        if {"id"} not in keys and {"id", "ts"} not in keys:
-            raise self._unfit(
-                "has no unique key on id, so events could be stored twice: add one, or set SINK_POSTGRES_DEDUP=false"
-            )
+        if {"id"} in keys:
+            return ("id",)
+        if partitioned and {"id", "ts"} in keys:
+            return ("id", "ts")
+        raise self._unfit(
+            "has no unique key on id, so events could be stored twice: add one, or set SINK_POSTGRES_DEDUP=false"
+        )
 
     def _unfit(self, why: str) -> SinkUnavailable:
         return SinkUnavailable(f"table {self.name.as_string()} {why}")
