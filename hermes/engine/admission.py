@@ -123,7 +123,7 @@ class Admission:
     def dismiss_waiters(self) -> None:
         """Tell those who wait that they wait in vain."""
         while self._waiters:
-            self._dismiss(next(iter(self._waiters))).settle(False)
+            self._dismiss(next(iter(self._waiters)))(False)
 
     def retry_after(self, now: float) -> int:
         """Whole seconds until there may be room, 1 to 30, by how fast events have left lately."""
@@ -147,20 +147,25 @@ class Admission:
                 waiter = next(iter(self._waiters))
                 if not self._has_room(waiter.count, waiter.size):
                     break
-                self._dismiss(waiter)
+                settle = self._dismiss(waiter)
                 self.events += waiter.count
                 self.bytes += waiter.size
                 self.accepted += waiter.count
-                waiter.settle(True)
+                settle(True)
         finally:
             self._admitting = False
 
     def _call_off(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
-            self._dismiss(waiter).settle(False)
+            self._dismiss(waiter)(False)
             self._admit_waiters()
 
-    def _dismiss(self, waiter: _Waiter) -> _Waiter:
+    def _dismiss(self, waiter: _Waiter) -> Callable[[bool], None]:
+        """Take a waiter out of the queue; returns how it is told."""
         del self._waiters[waiter]
         self._waiting_bytes -= waiter.size
-        return waiter
+        settle = waiter.settle
+        # What is told holds the function that calls the wait off, and that holds the waiter: with this the three would
+        # keep each other, and the events, until the garbage collector runs.
+        del waiter.settle
+        return settle

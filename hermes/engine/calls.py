@@ -187,6 +187,7 @@ class SinkCalls:
             now = trio.current_time()
             self._metrics.flush_seconds.observe(now - began)
             self._report(report, now, failure)
+            failure = None  # it holds this frame, which would hold it and the batch until the garbage collector runs
 
     def _report(self, report: Callable[[float], None], now: float, failure: SinkUnavailable | None) -> None:
         before = self._breaker.state

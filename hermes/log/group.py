@@ -68,9 +68,16 @@ class GroupCommit:
             self._led = True
         if not append.settled:
             await self._lead()
-        if isinstance(append.outcome, int):
-            return append.outcome
-        raise append.outcome.with_traceback(None)  # others raise the same one
+        outcome = append.outcome
+        if isinstance(outcome, int):
+            return outcome
+        del append.outcome
+        try:
+            raise outcome.with_traceback(None)  # others raise the same one
+        finally:
+            # The error holds this frame by its traceback. If the frame held the error too, the records of a refused
+            # append would stay in memory until the garbage collector runs, which it rarely does.
+            del outcome
 
     async def _wait_turn(self, append: _Append) -> None:
         try:

@@ -81,7 +81,7 @@ class OtlpLogs:
                 held += _PER_EVENT  # of a record that is rejected, too: the limit bounds the time as well
                 try:
                     if isinstance(record, ValidationError):
-                        raise record
+                        raise ValidationError(str(record))  # raised itself, it would hold this frame, which holds it
                     record.resource, record.scope = resource, scope
                     event = self._convert(ids(index), record, user, now)
                 except ValidationError as error:

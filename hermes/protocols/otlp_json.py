@@ -149,7 +149,7 @@ def _read_record(record: _LogRecord) -> Record | ValidationError:
             (record.span_id or "").lower(),
         )
     except ValidationError as error:
-        return error
+        return error.with_traceback(None)  # by it the error would hold the frame of the caller, which holds the error
 
 
 def _object(pairs: list[_KeyValue] | None, levels: int = MAX_LEVELS) -> dict[str, Any]:
