@@ -14,7 +14,14 @@ class HermesError(Exception):
 
 
 class ConfigError(HermesError):
-    """A setting is wrong. The operator acts: the message is one line that names the variable and what is accepted."""
+    """Settings are wrong. The operator acts.
+
+    Each of the ``mistakes`` is one line that names the variable and what is accepted.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 class PluginError(HermesError):

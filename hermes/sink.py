@@ -7,7 +7,7 @@ declared by somebody or is an error. Called by the app and by ``hermes sinks``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from hermes.config import Duration, Settings, about, describe, read
+from hermes.config import Duration, Mistakes, Settings, Variable, about, describe, try_read
 from hermes.errors import ConfigError, PluginError
 from hermes.event import Batch
+from hermes.spelling import close_words, misspelt
 
 ENTRY_POINT_GROUP = "hermes.sinks"
 
@@ -149,43 +150,67 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
 
 
 def configure_sinks(names: Iterable[str], environ: Mapping[str, str]) -> list[ConfiguredSink]:
-    """The sinks of these names with their settings. Raises `ConfigError` or `PluginError`."""
-    installed = installed_sinks()
-    configured = []
-    for name in names:
-        if name not in installed:
-            raise ConfigError(f"SINKS={name!r}: no such sink is installed; there are {', '.join(sorted(installed))}")
-        plugin, prefix = load_plugin(installed[name]), variable_prefix(name)
-        configured.append(
-            ConfiguredSink(
-                name,
-                plugin,
-                read(plugin.settings, environ, prefix),
-                read(DeliverySettings, environ, prefix, plugin.delivery),
-            )
-        )
-    _refuse_unknown_variables(configured, installed, environ)
+    """The sinks of these names with their settings. Raises `ConfigError` for all that is wrong with them."""
+    mistakes = Mistakes()
+    sinks = collect_sinks(names, environ, mistakes)
+    mistakes.raise_any()
+    return sinks
+
+
+def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mistakes) -> list[ConfiguredSink]:
+    """The same, with ``mistakes`` collected: a sink that cannot be configured is left out."""
+    configured: list[ConfiguredSink] = []
+    plugins: dict[str, SinkPlugin] = {}
+    try:
+        installed = installed_sinks()
+    except PluginError as error:
+        mistakes.add(error)
+        return configured
+    for name in dict.fromkeys(names):
+        with mistakes.collect():
+            if name not in installed:
+                raise ConfigError(f"SINKS={name!r}: no such sink is installed; {_suggest(name, installed)}")
+            plugins[name] = plugin = load_plugin(installed[name])
+            prefix = variable_prefix(name)
+            own = try_read(plugin.settings, environ, mistakes, prefix)
+            delivery = try_read(DeliverySettings, environ, mistakes, prefix, plugin.delivery)
+            if own is not None and delivery is not None:
+                configured.append(ConfiguredSink(name, plugin, own, delivery))
+    for mistake in _find_unknown_variables(plugins, installed, environ):
+        with mistakes.collect():
+            raise ConfigError(mistake)
     return configured
 
 
-def _refuse_unknown_variables(
-    configured: Iterable[ConfiguredSink], installed: Iterable[str], environ: Mapping[str, str]
-) -> None:
+def describe_sink(name: str, plugin: SinkPlugin) -> Iterator[Variable]:
+    """Every variable of the sink of this name: its own, then those that the engine has for every sink."""
+    prefix = variable_prefix(name)
+    yield from describe(plugin.settings, prefix)
+    yield from describe(DeliverySettings, prefix, plugin.delivery)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = close_words(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
+
+
+def _find_unknown_variables(
+    in_use: Mapping[str, SinkPlugin], installed: Iterable[str], environ: Mapping[str, str]
+) -> Iterator[str]:
     """A variable of a sink that nobody declares is a misspelling: say so, rather than run without it."""
-    declared: set[str] = set()
-    for sink in configured:
-        prefix = variable_prefix(sink.name)
-        for group in (sink.plugin.settings, DeliverySettings):
-            declared.update(variable.name for variable in describe(group, prefix))
-    in_use = {variable_prefix(sink.name) for sink in configured}
-    prefixes = in_use | {variable_prefix(name) for name in installed}
+    declared = {variable_prefix(name): {each.name for each in describe_sink(name, in_use[name])} for name in in_use}
+    prefixes = {*declared, *map(variable_prefix, installed)}
+    every = set().union(*declared.values())
     for name in sorted(environ):
-        if not name.startswith("SINK_") or name in declared or name.removesuffix("_FILE") in declared:
+        if not name.startswith("SINK_") or name in every or name.removesuffix("_FILE") in every:
             continue
         # Of the sinks `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
         owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
-        if owner is None or owner in in_use:
-            raise ConfigError(f"{name}: no sink declares this variable; there are {', '.join(sorted(declared))}")
+        if owner is None or owner in declared:
+            known = every if owner is None else declared[owner]
+            meant = misspelt(name, every)
+            mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"
+            yield f"{name}: no sink declares this variable; {mend}"
         # An installed sink that is not in use may keep its variables: switching SINKS needs no other change.
 
 

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 
 from hermes import __version__
 from hermes.cli import main
-from hermes.cli.spelling import misspelt
 from hermes.config import Settings, describe
 from hermes.sink import DeliverySettings
+from hermes.spelling import misspelt
 from tests.config.distributions import install
 from tests.config.test_sinks import PLUGIN
 

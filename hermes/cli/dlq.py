@@ -20,12 +20,12 @@ from typing import Any
 import click
 import msgspec
 import trio
-from rich.table import Column
 
 from hermes.cli.dlq_names import check_sink, find_missing, tell_missing
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
 from hermes.cli.manual import Manual, ManualGroup
-from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
+from hermes.cli.operator import configure, tells_the_operator
+from hermes.cli.tables import Column, print_table
 from hermes.cli.values import WholeNumber, complete_sinks, complete_types
 from hermes.config import Settings, read_settings
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
@@ -154,12 +154,7 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
     if not rows:
         click.echo(f"{_NONE}.", err=True)
         return
-    table = make_table(
-        "number", "rejected at", "sink", "type", Column("event id", overflow="fold"), Column("reason", ratio=1)
-    )
-    for row in rows:
-        table.add_row(*row)
-    print_table(table)
+    print_table(("number", "rejected at", "sink", "type", "event id", Column("reason", least=30)), rows)
     if more:
         click.echo(f"\n{len(rows)} of {total} dead letters; for the next: --after {rows[-1][0]}", err=True)
 
@@ -196,7 +191,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     if as_json:
         click.echo(encode_line(letter))
         return
-    for name, text in (
+    facts = (
         ("number", str(letter.number)),
         ("sink", letter.sink),
         ("reason", letter.reason),
@@ -208,8 +203,8 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
         ("type", event.type),
         ("timestamp", f"{event.timestamp} ({format_time(event.timestamp)})"),
         ("payload", f"{len(event.payload)} bytes"),
-    ):
-        click.echo(f"{name:12} {printable(text)}")
+    )
+    print_table((Column(""), Column("", least=20)), [(name, printable(text)) for name, text in facts])
     click.echo(b"\n" + bytes(event.payload))
 
 

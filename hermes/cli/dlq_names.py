@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import click
 
-from hermes.cli.spelling import close_words
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.sink import installed_sinks
+from hermes.spelling import close_words
 
 _SHOWN = 10  # numbers that are named one by one
 

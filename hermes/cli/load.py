@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.operator import open_console
 from hermes.cli.program import INTERRUPTED
+from hermes.cli.tables import open_console
 from hermes.cli.values import WholeNumber, complete_types
 from hermes.config.notation import parse_duration
 from hermes.load.options import DEFAULT_DURATION, DEFAULT_URL, LoadError, Options, parse_header

@@ -18,7 +18,8 @@ import click
 import msgspec
 
 from hermes.cli.manual import Manual, ManualGroup
-from hermes.cli.operator import make_table, print_table, tells_the_operator
+from hermes.cli.operator import tells_the_operator
+from hermes.cli.tables import Column, print_table
 from hermes.cli.values import WholeNumber, setting
 from hermes.engine.journal import JournalState
 from hermes.engine.journal_record import decode_head
@@ -109,10 +110,9 @@ def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, 
         for row in rows:
             click.echo(msgspec.json.encode(row))
         return
-    table = make_table("index", "bytes", "events", "first event", "received at")
-    for row in rows:
-        table.add_row(*(str(row.get(name, "")) for name in ("index", "bytes", "events", "first_event", "received_at")))
-    print_table(table)
+    fields = ("index", "bytes", "events", "first_event", "received_at")
+    columns = [field.replace("_", " ") for field in fields]
+    print_table(columns, [[str(row.get(field, "")) for field in fields] for row in rows])
 
 
 @log_commands.command(
@@ -216,17 +216,26 @@ def _print_overview(folder: Path, as_json: bool) -> None:
         click.echo(msgspec.json.encode(data))
         return
     count = found.next - found.first
-    table = make_table("", "")
-    table.add_row("folder", str(folder))
-    table.add_row("records", f"{count}: {found.first} to {found.next - 1}" if count else "0")
-    table.add_row("next", str(found.next))
-    table.add_row("bytes", f"{found.bytes} in {found.rows} rows")
-    table.add_row("files", f"{DATABASE} {found.database_bytes}, its write-ahead log {found.wal_bytes}")
-    table.add_row("snapshot", f"at {snapshot.index}, {len(snapshot.state)} bytes" if snapshot else "none")
+    facts = [
+        ("folder", str(folder)),
+        ("records", f"{count}: {found.first} to {found.next - 1}" if count else "0"),
+        ("next", str(found.next)),
+        ("bytes", f"{found.bytes} in {found.rows} rows"),
+        ("files", f"{DATABASE} {found.database_bytes}, its write-ahead file {found.wal_bytes}"),
+        ("snapshot", f"at {snapshot.index}, {len(snapshot.state)} bytes" if snapshot else "none"),
+    ]
     for sink, state in sinks.items():
         behind = found.next - state.cursor - sum(stop - start for start, stop, _ in state.done)
-        table.add_row(f"sink {sink}", f"has all below {state.cursor}; {behind} records to go")
-    print_table(table)
+        facts.append((f"sink {sink}", _describe_progress(state.cursor, behind)))
+    print_table((Column(""), Column("", least=20)), facts)
+
+
+def _describe_progress(cursor: int, behind: int) -> str:
+    """How far a sink has come: ``cursor`` is the first record that it lacks, ``behind`` how many it lacks."""
+    if not behind:
+        return "has every record"
+    done = f"has every record before {cursor}" if cursor else "has no record yet"
+    return f"{done}; {behind} record{'s' * (behind != 1)} to go"
 
 
 def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:

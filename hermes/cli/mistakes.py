@@ -12,7 +12,7 @@ import click
 
 from hermes.cli.manual import ManualCommand
 from hermes.cli.operator import one_line
-from hermes.cli.spelling import close_words
+from hermes.spelling import close_words
 
 
 def explain(error: click.ClickException) -> str:

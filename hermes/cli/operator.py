@@ -1,4 +1,4 @@
-"""What the commands share: the settings of the environment, mistakes in one line, tables. Called by every command.
+"""What the commands share: the settings of the environment, each mistake in one line. Called by every command.
 
 What takes long to import is imported where it is used: help and completion need none of it.
 """
@@ -9,22 +9,17 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from hermes.config import Settings, read_settings
+from hermes.config import Mistakes, Settings, collect_settings
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
-from hermes.sink import ConfiguredSink, configure_sinks
+from hermes.sink import ConfiguredSink, collect_sinks
 from hermes.words import printable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Column, Table
-
-
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what the operator can mend into one line: exit code 2 for a mistake, 1 for storage that does not work."""
+    """Turn what the operator can mend into a line each: exit code 2 for a mistake, 1 for storage that does not work."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -35,7 +30,8 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
             mistake = group
         while isinstance(mistake, BaseExceptionGroup):
             mistake = mistake.exceptions[0]
-        click.echo(f"hermes: {one_line(str(mistake))}", err=True)
+        for each in mistake.mistakes if isinstance(mistake, ConfigError) else (str(mistake),):
+            click.echo(f"hermes: {one_line(each)}", err=True)
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
         sys.exit(1 if isinstance(mistake, LogUnavailable | StaleWriter) else 2)
 
@@ -45,49 +41,27 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
 def configure() -> tuple[Settings, list[ConfiguredSink]]:
     """What the environment says, checked as far as can be without opening a socket or a sink.
 
-    Raises `ConfigError` or `PluginError`.
+    Raises `ConfigError` with all that is wrong.
     """
     from hermes.http.listen import open_tls_context
     from hermes.traces import check_traces
     from hermes.world import check_world
 
-    settings = read_settings(os.environ)
-    sinks = configure_sinks(settings.sink_names(), os.environ)
+    mistakes = Mistakes()
+    settings = collect_settings(os.environ, mistakes)
+    sinks = collect_sinks(settings.sink_names(), os.environ, mistakes)
     for sink in sinks:
         if sink.plugin.check is not None:
-            sink.plugin.check(sink.settings, settings)
-    check_world(settings)
-    check_traces(settings)
-    if settings.tls_cert:
-        open_tls_context(settings.tls_cert, settings.tls_key)
+            with mistakes.collect():
+                sink.plugin.check(sink.settings, settings)
+    for check in (check_world, check_traces):
+        with mistakes.collect():
+            check(settings)
+    if settings.tls_cert and settings.tls_key:
+        with mistakes.collect():
+            open_tls_context(settings.tls_cert, settings.tls_key)
+    mistakes.raise_any()
     return settings, sinks
-
-
-def make_table(*columns: Column | str) -> Table:
-    """A table without lines. A column given by name alone is what one copies, so it is never cut."""
-    from rich.table import Column, Table
-
-    return Table(
-        *(Column(column, no_wrap=True) if isinstance(column, str) else column for column in columns),
-        box=None,
-        header_style="bold",
-    )
-
-
-def print_table(table: Table) -> None:
-    """Print it as it is: brackets in a value or in the name of an extra are no markup."""
-    open_console(markup=False, highlight=False).print(table)
-
-
-def open_console(**options: Any) -> Console:
-    """A console of rich that leaves a reader that went away to ``program``, which ends every run alike."""
-    from rich.console import Console
-
-    class LoudConsole(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    return LoudConsole(**options)
 
 
 def one_line(text: str) -> str:

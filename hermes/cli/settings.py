@@ -9,13 +9,14 @@ import click
 import msgspec
 
 from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
-from hermes.cli.operator import configure, make_table, print_table, tells_the_operator
-from hermes.cli.spelling import close_words, misspelt
+from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.strays import find_strays
+from hermes.cli.tables import Column, print_table
 from hermes.cli.values import complete_settings
 from hermes.config import Settings, Variable, describe
 from hermes.errors import PluginError
 from hermes.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
+from hermes.spelling import close_words, misspelt
 
 
 @click.command(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from hermes.cli.spelling import misspelt
+from hermes.spelling import misspelt
 from hermes.config import Settings, Variable, describe
 from hermes.errors import ConfigError
 from hermes.sink import ConfiguredSink, DeliverySettings, installed_sinks, variable_prefix

@@ -4,7 +4,8 @@ The one declaration has many readers: `read` makes the values, `describe` feeds 
 ``hermes config check``. Nothing is read at import time.
 """
 
-from hermes.config.declaration import Variable, describe, lookup, read
+from hermes.config.declaration import Variable, describe, lookup, read, try_read
+from hermes.config.mistakes import Mistakes
 from hermes.config.notation import (
     Address,
     Duration,
@@ -17,17 +18,19 @@ from hermes.config.notation import (
     parse_duration,
     parse_size,
 )
-from hermes.config.settings import Settings, read_settings
+from hermes.config.settings import Settings, collect_settings, read_settings
 
 __all__ = [
     "Address",
     "Duration",
+    "Mistakes",
     "Names",
     "Secret",
     "Settings",
     "Size",
     "Variable",
     "about",
+    "collect_settings",
     "describe",
     "format_duration",
     "format_size",
@@ -36,4 +39,5 @@ __all__ = [
     "parse_size",
     "read",
     "read_settings",
+    "try_read",
 ]

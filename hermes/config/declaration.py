@@ -1,8 +1,8 @@
 """One declaration, many readers: what a group of settings declares, read from an environment or described.
 
 A group of settings is a frozen msgspec ``Struct`` whose fields carry ``Meta``: the description, the bounds, and for the
-types of `hermes.config.notation` how the text is read. Invariant: a bad value is a `ConfigError` of one line that names
-the variable, the value and what is accepted. Called for the service's settings, and for those that each sink declares.
+types of `hermes.config.notation` how the text is read. Invariant: a bad value is a mistake of one line that names the
+variable, the value and what is accepted. Called for the service's settings, and for those that each sink declares.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from hermes.config.mistakes import Mistakes
 from hermes.config.notation import Address, Notation, parse_bool
 from hermes.errors import ConfigError
 
@@ -186,15 +187,34 @@ def _read_file(name: str, path: str) -> str:
 
 
 def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defaults: GroupT | None = None) -> GroupT:
-    """The values of a group of settings from an environment. Raises `ConfigError` for the first bad or missing one.
+    """The values of a group of settings from an environment. Raises `ConfigError` for all that are bad or missing.
 
     ``defaults`` are as in `describe`.
     """
+    mistakes = Mistakes()
+    values = try_read(group, environ, mistakes, prefix, defaults)
+    mistakes.raise_any()
+    if values is None:
+        raise AssertionError(f"{group.__name__} lacks a value, and no mistake says which")
+    return values
+
+
+def try_read(
+    group: type[GroupT],
+    environ: Mapping[str, str],
+    mistakes: Mistakes,
+    prefix: str = "",
+    defaults: GroupT | None = None,
+) -> GroupT | None:
+    """The same, with ``mistakes`` collected: the default stands for a bad value; None where a required one lacks."""
     values = {} if defaults is None else msgspec.structs.asdict(defaults)
+    complete = True
     for variable in describe(group, prefix, defaults):
-        text = variable.look_up(environ)
-        if text is not None:
-            values[variable.field] = variable.read(text)
-        elif variable.required:
-            raise ConfigError(f"{variable.name} is not set: expected {variable.accepts}")
-    return group(**values)
+        with mistakes.collect(variable.name):
+            text = variable.look_up(environ)
+            if text is not None:
+                values[variable.field] = variable.read(text)
+            elif variable.required:
+                raise ConfigError(f"{variable.name} is not set: expected {variable.accepts}")
+        complete = complete and not (variable.required and variable.field not in values)
+    return group(**values) if complete else None

@@ -6,13 +6,14 @@ Those of a sink (``SINK_<NAME>_*``) are declared by the sink. Read once, at star
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from hermes.config.declaration import read
+from hermes.config.declaration import try_read
+from hermes.config.mistakes import Mistakes
 from hermes.config.notation import (
     Address,
     Duration,
@@ -127,21 +128,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of the service, those that depend on each other checked together. Raises `ConfigError`."""
-    settings = read(Settings, environ)
+    """The settings of the service, checked together. Raises `ConfigError` for all that is wrong with them."""
+    mistakes = Mistakes()
+    settings = collect_settings(environ, mistakes)
+    mistakes.raise_any()
+    return settings
+
+
+def collect_settings(environ: Mapping[str, str], mistakes: Mistakes) -> Settings:
+    """The same, with ``mistakes`` collected: the default stands for a bad value."""
+    settings = try_read(Settings, environ, mistakes)
+    if settings is None:
+        raise AssertionError("a setting of the service has no default")
+    for mistake in _find_mistakes(settings):
+        with mistakes.collect():
+            raise ConfigError(mistake)
+    with mistakes.collect():
+        endpoint, headers = find_endpoint(environ, settings.traces_endpoint, settings.traces_headers)
+        return msgspec.structs.replace(settings, traces_endpoint=endpoint, traces_headers=headers)
+    return settings
+
+
+def _find_mistakes(settings: Settings) -> Iterator[str]:
+    """What is wrong with settings that depend on each other, a line each, which names every variable concerned."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise ConfigError("TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither")
+        yield "TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"
     admin = settings.admin_addr
     if admin is not None and not admin.is_loopback and not settings.admin_keys:
-        raise ConfigError(f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1")
+        yield f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1"
     if settings.durability == "postgres" and not settings.db_dsn:
-        raise ConfigError("DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory")
+        yield "DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory"
     if settings.durability != "memory" and settings.max_body_bytes > MOST_JOURNALED_BODY:
-        raise ConfigError(
+        yield (
             f"MAX_BODY_BYTES={settings.max_body_bytes}: a request is one record of the journal, so at most "
             f"{MOST_JOURNALED_BODY} (128MiB) can be taken with DURABILITY={settings.durability}"
         )
     if len(set(settings.sinks)) != len(settings.sinks):
-        raise ConfigError(f"SINKS={','.join(settings.sinks)!r}: a sink is named twice")
-    endpoint, headers = find_endpoint(environ, settings.traces_endpoint, settings.traces_headers)
-    return msgspec.structs.replace(settings, traces_endpoint=endpoint, traces_headers=headers)
+        yield f"SINKS={','.join(settings.sinks)!r}: a sink is named twice"
