@@ -169,7 +169,7 @@ def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mi
     for name in dict.fromkeys(names):
         with mistakes.collect():
             if name not in installed:
-                raise ConfigError(f"SINKS={name!r}: no such sink is installed; {_suggest(name, installed)}")
+                raise ConfigError(f"SINKS={name!r}: no such sink is installed; {suggest(name, installed)}")
             plugins[name] = plugin = load_plugin(installed[name])
             prefix = variable_prefix(name)
             own = try_read(plugin.settings, environ, mistakes, prefix)
@@ -189,7 +189,8 @@ def describe_sink(name: str, plugin: SinkPlugin) -> Iterator[Variable]:
     yield from describe(DeliverySettings, prefix, plugin.delivery)
 
 
-def _suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What one who typed this unknown name may have meant, or else the names that exist."""
     close = close_words(name, known)
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
 

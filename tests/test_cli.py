@@ -94,6 +94,10 @@ MISTAKES = [
     ("tap --limit 0", "tap: --limit: '0': expected a whole number, at least 1"),
     ("config explain QUEUE_SIZ", "config explain: there is no setting QUEUE_SIZ: did you mean QUEUE_SIZE?"),
     ("config explain QUEUE", "config explain: there is no setting QUEUE: did you mean QUEUE_BYTES or QUEUE_SIZE?"),
+    ("config explain SINK_SQLITE_PAHT", "config explain: there is no setting SINK_SQLITE_PAHT: did you mean SINK_SQLI"),
+    ("config explain SINK_XYZ", "config explain: there is no setting SINK_XYZ: `hermes sinks` has those of the sinks"),
+    ("sinks sqlit", "sinks: no sink 'sqlit' is installed: did you mean sqlite?"),
+    ("sinks pulsar", "sinks: no sink 'pulsar' is installed: there are "),
     ("config explain XYZ", "config explain: there is no setting XYZ: `hermes config explain` has all of them"),
 ]
 
@@ -233,6 +237,10 @@ def test_sinks_as_json(run: Run) -> None:
     assert all(rows[name]["usable"] and rows[name]["summary"] for name in ("null", "postgres", "sqlite", "stdout"))
 
 
+def test_sinks_may_be_asked_for_some(run: Run) -> None:
+    assert [row["name"] for row in json.loads(run("sinks", "stdout", "null", "--json").stdout)] == ["null", "stdout"]
+
+
 def test_sinks_tells_which_cannot_be_used_and_what_to_install(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +253,7 @@ def test_sinks_tells_which_cannot_be_used_and_what_to_install(
 
 
 def test_names_are_whole_in_a_narrow_terminal(run: Run) -> None:
-    for command in (["sinks"], ["config", "check"]):
+    for command in (["sinks"], ["config", "check", "--all"]):
         output = run(*command, columns=60, SINKS="postgres", DB_DSN="postgresql:///x").output
         assert "SINK_POSTGRES_PARTITION_DAYS" in output
 
@@ -260,13 +268,64 @@ def checked(run: Run, **environ: str) -> dict[str, Any]:
 
 
 def test_config_check_prints_every_variable_with_its_value(run: Run) -> None:
-    result = run("config", "check", QUEUE_SIZE="12", HTTP_ADDR="127.0.0.1:9", SINKS="stdout")
+    given = {"QUEUE_SIZE": "12", "HTTP_ADDR": "127.0.0.1:9", "SINKS": "stdout", "BATCH_SIZE": "1000"}
+    result = run("config", "check", "--all", **given)
     assert result.exit_code == 0
-    rows = [line.split() for line in result.output.splitlines()]
-    values = {row[0]: row[1] for row in rows if len(row) > 1}
-    assert values["QUEUE_SIZE"] == "12"
-    assert values["SINK_STDOUT_TIMEOUT"] == "30s"
-    assert "The settings are valid. Hermes would listen on 127.0.0.1:9 and deliver to stdout." in result.output
+    rows = [line.split() for line in result.output.splitlines()[1:]]
+    assert {row[1]: row[2] for row in rows if row[:1] == ["*"]} == given
+    assert [row[0] for row in rows[:5]] == ["*"] * 4 + ["ADMIN_ADDR"], "what is set comes first"
+    assert ["SINK_STDOUT_TIMEOUT", "30s"] in rows
+    assert "Hermes would listen on 127.0.0.1:9 and deliver to stdout." in " ".join(result.output.split())
+
+
+def test_config_check_alone_prints_what_is_set_and_how_much_is_not(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("hunter2")
+    result = run("config", "check", QUEUE_SIZE="12", SINK_NULL_TIMEOUT="1s", API_KEYS_FILE=str(path))
+    rows = [line.split() for line in result.output.partition("\n\n")[0].splitlines()[1:]]
+    assert rows == [
+        ["*", "QUEUE_SIZE", "12", "100000"],
+        ["*", "API_KEYS", "(hidden)", "from", "API_KEYS_FILE"],
+        ["*", "SINK_NULL_TIMEOUT", "1s", "30s"],
+    ]
+    unset = len(checked(run)) - 3
+    assert f"{unset} settings are not set and have their default: --all shows them." in " ".join(result.output.split())
+
+
+ALL_WRONG = {
+    "QUEUE_SIZE": "x",
+    "BATCH_SIZE": "0",
+    "TLS_CERT": "x",
+    "SINKS": "sqlit,stdout,postgres",
+    "SINK_STDOUT_TIMEOUT": "never",
+    "SINK_STDOUT_RETRYS": "3",
+    "DB_DSN_FILE": "/no/dsn",
+    "DURABILITY": "postgres",
+    "TRACES_ENDPOINT": "nowhere",
+    "API_KEY": "hunter2",
+}
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["serve"], ["dlq", "replay"]], ids=" ".join)
+def test_all_mistakes_are_told_at_once_a_line_each_and_none_that_follows_from_another(
+    run: Run, command: list[str]
+) -> None:
+    result = run(*command, **ALL_WRONG)
+    assert (result.exit_code, result.stdout) == (2, "")
+    told = [line.removeprefix("hermes: ") for line in result.stderr.splitlines()]
+    assert [line[:38] for line in told] == [
+        "QUEUE_SIZE='x': expected a whole numbe",
+        "BATCH_SIZE='0': expected a whole numbe",
+        "DB_DSN_FILE='/no/dsn': cannot be read:",
+        "TLS_CERT and TLS_KEY: set both to serv",
+        "TRACES_ENDPOINT='nowhere': expected a ",
+        "SINKS='sqlit': no such sink is install",
+        "SINK_STDOUT_TIMEOUT='never': expected ",
+        "SINK_STDOUT_RETRYS: no sink declares t",
+        "API_KEY is no setting, and API_KEYS is",
+    ], "and not that DURABILITY and the postgres sink want a DB_DSN, for it is given"
+    assert told[5].endswith("did you mean sqlite?")
+    assert told[7].endswith("did you mean SINK_STDOUT_RETRIES?")
 
 
 def test_config_check_as_json_has_every_variable_of_the_service_and_its_sinks(run: Run) -> None:
@@ -470,6 +529,15 @@ def test_explain_says_what_a_setting_means_and_takes(run: Run) -> None:
         "  takes    a whole number, at least 1 and at most 4096\n"
         "  default  CPUs × 4\n"
     )
+
+
+def test_explain_knows_the_settings_of_every_installed_sink(run: Run) -> None:
+    names = {name for row in json.loads(run("sinks", "--json").stdout) for name in row["variables"]}
+    assert {"SINK_POSTGRES_TABLE", "SINK_KAFKA_TOPIC"} <= names
+    result = run("config", "explain", *sorted(names), "SINK_FILE_TIMEOUT", "SINK_POSTGRES_TABLE_FILE", columns=60)
+    assert result.exit_code == 0
+    assert {line for line in result.stdout.splitlines() if line[:1].isupper()} == names | {"SINK_FILE_TIMEOUT"}
+    assert max(map(len, result.stdout.splitlines())) <= 60
 
 
 def test_explain_without_a_name_has_every_setting(run: Run) -> None:

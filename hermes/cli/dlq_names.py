@@ -12,8 +12,7 @@ import click
 
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
-from hermes.sink import installed_sinks
-from hermes.spelling import close_words
+from hermes.sink import installed_sinks, suggest
 
 _SHOWN = 10  # numbers that are named one by one
 
@@ -48,6 +47,4 @@ async def check_sink(store: DeadLetters, settings: Settings, name: str | None) -
     if name in known or await store.count(Selection(sink=name)):
         return
     known.update(await store.count(Selection()))
-    close = close_words(name, known)
-    mend = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
-    raise click.UsageError(f"--sink: there is no sink {name!r}: {mend}")
+    raise click.UsageError(f"--sink: there is no sink {name!r}: {suggest(name, known)}")

@@ -13,10 +13,12 @@ from typing import Any
 
 import click
 
+from hermes.cli.strays import find_strays
 from hermes.config import Mistakes, Settings, collect_settings
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
 from hermes.sink import ConfiguredSink, collect_sinks
 from hermes.words import printable
+
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
     """Turn what the operator can mend into a line each: exit code 2 for a mistake, 1 for storage that does not work."""
@@ -60,6 +62,8 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
     if settings.tls_cert and settings.tls_key:
         with mistakes.collect():
             open_tls_context(settings.tls_cert, settings.tls_key)
+    with mistakes.collect():
+        find_strays(os.environ, sinks)
     mistakes.raise_any()
     return settings, sinks
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -12,10 +15,10 @@ from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.strays import find_strays
 from hermes.cli.tables import Column, print_table
-from hermes.cli.values import complete_settings
+from hermes.cli.values import complete_settings, complete_sinks, sink_variables
 from hermes.config import Settings, Variable, describe
 from hermes.errors import PluginError
-from hermes.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
+from hermes.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
 from hermes.spelling import close_words, misspelt
 
 
@@ -26,23 +29,31 @@ from hermes.spelling import close_words, misspelt
         examples=(
             ("What is there:", "hermes sinks"),
             ("Which of them lack a driver:", "hermes sinks --json | jq '.[] | select(.usable | not) | .summary'"),
+            ("One of them:", "hermes sinks postgres"),
             ("Use two of them:", "SINKS=sqlite,stdout hermes serve"),
         ),
-        exits={0: "Done.", 2: "Two installed packages provide a sink of the same name."},
+        exits={0: "Done.", 2: "No sink of that name is installed, or two packages provide one."},
         environment={"SINKS": "The sinks to use, whatever is installed."},
         see_also=("hermes config check", "hermes serve"),
     ),
 )
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_sinks)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 @tells_the_operator
-def list_sinks(as_json: bool) -> None:
+def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
     """List the sinks that are installed, with their variables.
 
-    A sink that cannot be used says what to install. Sinks of other packages are found by their entry points, in the
-    group hermes.sinks.
+    NAME is that of a sink; without one: all of them. A sink that cannot be used says what to install. Sinks of other
+    packages are found by their entry points, in the group hermes.sinks.
     """
     rows = []
-    for name, point in sorted(installed_sinks().items()):
+    installed = installed_sinks()
+    for name in names:
+        if name not in installed:
+            raise click.UsageError(f"no sink {name!r} is installed: {suggest(name, installed)}")
+    for name, point in sorted(installed.items()):
+        if names and name not in names:
+            continue
         row: dict[str, Any] = {"name": name, "package": point.dist.name if point.dist else "", "usable": True}
         try:
             plugin = load_plugin(point)
@@ -55,14 +66,12 @@ def list_sinks(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(rows))
         return
-    from rich.table import Column
-
-    table = make_table("sink", "package", Column("what it does", ratio=1), "its settings")
-    for row in rows:
-        table.add_row(row["name"], row["package"], row["summary"], "\n".join(row["variables"]))
-    print_table(table)
+    columns = "sink", "package", Column("what it does", least=40), Column("settings", below=True)
+    shown = [(row["name"], row["package"], row["summary"], " ".join(row["variables"])) for row in rows]
+    print_table(columns, shown)
     common = ", ".join(variable.name for variable in describe(DeliverySettings, "SINK_<NAME>_"))
-    click.echo(f"\nEvery sink also takes {common}.")
+    last = "`hermes config explain NAME` says what each means."
+    click.echo("\n" + _wrap_text(f"Every sink also takes {common}. {last}"))
 
 
 @click.group(
@@ -72,7 +81,7 @@ def list_sinks(as_json: bool) -> None:
             ("Is the environment all right, and what would run?", "hermes config check"),
             ("What is this setting?", "hermes config explain BACKPRESSURE_MODE"),
         ),
-        exits={0: "Done.", 2: "A setting is wrong, or there is none of that name. One line on stderr says which."},
+        exits={0: "Done.", 2: "A setting is wrong, or there is none of that name. stderr says which."},
         see_also=("hermes serve", "hermes sinks"),
     ),
 )
@@ -89,23 +98,24 @@ def config() -> None:
     manual=Manual(
         examples=(
             ("Before a start:", "hermes config check"),
+            ("With all that is not set:", "hermes config check --all"),
             ("With other settings than those of this shell:", "SINKS=sqlite QUEUE_SIZE=5000 hermes config check"),
             ("One value, for a script:", "hermes config check --json | jq -r .HTTP_ADDR"),
         ),
-        exits={0: "`hermes serve` would begin to start.", 2: "It would not. One line on stderr says what to mend."},
+        exits={0: "`hermes serve` would begin to start.", 2: "It would not. A line on stderr for each mistake."},
         see_also=("hermes config explain", "hermes serve"),
     ),
 )
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+@click.option("--all", "everything", is_flag=True, help="Show the settings that have their default too.")
+@click.option("--json", "as_json", is_flag=True, help="All settings, machine-readable, on stdout.")
 @tells_the_operator
-def check_config(as_json: bool) -> None:
+def check_config(everything: bool, as_json: bool) -> None:
     """Validate the environment and print what `hermes serve` would run.
 
-    Neither the address nor what a sink connects to is tried. A variable without effect that looks like a setting is a
-    warning on stderr, and a mistake where a secret was meant. Secrets are hidden.
+    What is set is shown. Every mistake is a line on stderr. Neither the address nor what a sink connects to is tried. A
+    variable without effect that looks like a setting is a warning on stderr, and a mistake where a secret was meant.
+    Secrets are hidden.
     """
-    from rich.table import Column
-
     settings, sinks = configure()
     rows = _values(Settings, settings, "")
     for sink in sinks:
@@ -115,14 +125,16 @@ def check_config(as_json: bool) -> None:
     for stray in find_strays(os.environ, sinks):
         click.echo(f"hermes: {stray.name} has no effect: {stray.why}", err=True)
     if as_json:
-        click.echo(msgspec.json.encode({variable.name: shown for variable, shown, _ in rows}))
+        click.echo(msgspec.json.encode({row.variable.name: row.shown for row in rows}))
         return
-    table = make_table("variable", Column("value", overflow="fold"), Column("meaning", ratio=1))
-    for variable, shown, changed in rows:
-        table.add_row(variable.name, shown, variable.description, style="" if changed else "dim")
-    print_table(table)
-    click.echo(f"\nThe settings are valid. Hermes would listen on {settings.http_addr}", nl=False)
-    click.echo(f" and deliver to {', '.join(settings.sink_names())}.")
+    shown = sorted((row for row in rows if row.source or everything), key=lambda row: not row.source)
+    columns = "", "variable", "value", Column("default", least=12)
+    print_table(columns, [_show_row(row) for row in shown])
+    unset = len(rows) - len(shown)
+    told = f"{unset} settings are not set and have their default: --all shows them." if unset else ""
+    valid = "The settings are valid." + ("  * marks what is set." if everything else "")
+    would = f"Hermes would listen on {settings.http_addr} and deliver to {', '.join(settings.sink_names())}."
+    click.echo(("\n" if shown else "") + _wrap_text(" ".join(filter(None, (told, valid, would)))))
 
 
 @config.command(
@@ -131,7 +143,8 @@ def check_config(as_json: bool) -> None:
         examples=(
             ("One setting:", "hermes config explain DURABILITY"),
             ("Those that have to do with the journal:", "hermes config explain DURABILITY JOURNAL_MAX_BYTES"),
-            ("All of them:", "hermes config explain | less"),
+            ("Those of a sink:", "hermes config explain SINK_SQLITE_PATH SINK_SQLITE_TIMEOUT"),
+            ("All of the service:", "hermes config explain | less"),
         ),
         exits={0: "Done.", 2: "There is no setting of that name."},
         see_also=("hermes config check", "hermes sinks"),
@@ -142,32 +155,72 @@ def check_config(as_json: bool) -> None:
 def explain_settings(names: tuple[str, ...]) -> None:
     """Say what a setting means, what it takes, and its default.
 
-    NAME is that of the variable. Without one: all of them. Those of a sink are in the documentation of the sink;
-    `hermes sinks` has their names.
+    NAME is that of the variable, of the service or of a sink that is installed, such as SINK_SQLITE_PATH. Without one:
+    all those of the service.
     """
     variables = {variable.name: variable for variable in describe(Settings)}
-    for name in names:
-        if name.upper() not in variables:
-            meant = misspelt(name, variables)
-            close = [meant] if meant else close_words(name, variables)
-            mend = f"did you mean {' or '.join(close)}?" if close else "`hermes config explain` has all of them"
-            raise click.UsageError(f"there is no setting {name}: {mend}", None)
-    shown = [variables[name.upper()] for name in names] or list(variables.values())
+    if any(name.upper().startswith("SINK_") for name in names):
+        variables |= {variable.name: variable for variable in sink_variables()}
+    shown = [_find_variable(name, variables) for name in names] or list(variables.values())
     for number, variable in enumerate(shown):
         default = variable.default_words or variable.default_text or "empty"
+        if variable.required:
+            default = "none: it must be set"
         click.echo("\n" * bool(number) + click.style(variable.name, bold=True))
         for label, text in (("means", variable.description), ("takes", variable.accepts), ("default", default)):
-            wrapped = click.formatting.wrap_text(text.replace("`", ""), WIDTH, f"  {label:8} ", " " * 11)
-            click.echo(wrapped)
+            click.echo(_wrap_text(text.replace("`", ""), f"  {label:8} ", " " * 11))
+
+
+def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
+    """The variable of this name, or whose value the file of this name holds. Raises `click.UsageError`."""
+    wanted = name.upper()
+    found = variables.get(wanted) or variables.get(wanted.removesuffix("_FILE"))
+    if found is None:
+        meant = misspelt(name, variables)
+        close = [meant] if meant else close_words(name, variables)
+        mend = "`hermes config explain` has all of them"
+        if wanted.startswith("SINK_"):
+            mend = "`hermes sinks` has those of the sinks"
+        if close:
+            mend = f"did you mean {' or '.join(close)}?"
+        raise click.UsageError(f"there is no setting {name}: {mend}")
+    return found
+
+
+def _wrap_text(text: str, first: str = "", others: str = "") -> str:
+    """The text for the terminal, at most `WIDTH` columns wide."""
+    width = min(WIDTH, shutil.get_terminal_size().columns)
+    return click.formatting.wrap_text(text, width, first, others)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A variable with its value as text (secrets hidden). ``source``: the variable that it comes from, or empty."""
+
+    variable: Variable
+    shown: str
+    source: str
+
+
+def _show_row(row: _Row) -> tuple[str, ...]:
+    name = row.variable.name
+    if not row.source:
+        return "", name, row.shown, ""
+    default = row.variable.default_words or row.variable.default_text
+    origin = "" if row.source == name else f" from {row.source}"
+    return "*", name, row.shown + origin, default.replace("`", "")
 
 
 def _values(
     group: type[msgspec.Struct], values: msgspec.Struct, prefix: str, defaults: msgspec.Struct | None = None
-) -> list[tuple[Variable, str, bool]]:
-    """Each variable of a group with its value as text (secrets hidden), and whether it differs from the default."""
+) -> list[_Row]:
+    """Each variable of a group with its value and where it comes from."""
     rows = []
     for variable in describe(group, prefix, defaults):
         value = getattr(values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
-        rows.append((variable, shown, value != variable.default))
+        given = [name for name in (variable.name, f"{variable.name}_FILE") if os.environ.get(name, "").strip()]
+        # A value that no variable of ours gives is one of OpenTelemetry's, which the export of traces reads too.
+        source = given[0] if given else "OTEL_…" if value != variable.default else ""
+        rows.append(_Row(variable, shown, source))
     return rows

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from hermes.spelling import misspelt
 from hermes.config import Settings, Variable, describe
 from hermes.errors import ConfigError
 from hermes.sink import ConfiguredSink, DeliverySettings, installed_sinks, variable_prefix
+from hermes.spelling import misspelt
 
 _OF_COMMANDS = ("HERMES_ADMIN_KEY",)
 """Variables that only commands read, so they are no settings of the service."""
@@ -31,7 +31,8 @@ def find_strays(environ: Mapping[str, str], sinks: Sequence[ConfiguredSink]) -> 
     declared = _declared(sinks)
     # SINK_ variables that nobody declares were refused when the sinks were configured: the others are declared.
     idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
-    strays = [Stray(name, f"SINKS does not name {_owner(name)}") for name in idle]
+    owners = ((name, _owner(name)) for name in idle)
+    strays = [Stray(name, f"SINKS does not name {owner}") for name, owner in owners if owner]
     for name in sorted(set(environ).difference(declared, idle, _OF_COMMANDS)):
         if (meant := misspelt(name, declared)) is None:
             continue
@@ -56,4 +57,4 @@ def _declared(sinks: Iterable[ConfiguredSink]) -> dict[str, Variable]:
 def _owner(name: str) -> str:
     """The installed sink that a variable belongs to: the longest prefix names it, as when sinks are configured."""
     prefixes = {variable_prefix(sink): sink for sink in installed_sinks()}
-    return prefixes[max((prefix for prefix in prefixes if name.startswith(prefix)), key=len)]
+    return prefixes.get(max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=""), "")

@@ -1,4 +1,4 @@
-"""Tables for the terminal that are whole at every width: nothing is cut off, and nothing wraps in the middle of a row.
+"""Tables for the terminal that are whole at every width: nothing is cut off, and no row wraps at the terminal's edge.
 
 Where a terminal is too narrow for a row, the columns that do not fit become labelled lines under it:
 
@@ -7,27 +7,28 @@ Where a terminal is too narrow for a row, the columns that do not fit become lab
             event id  0189c1f8-7c1e-7a5e-9d5c-4f1d2b3a4c5d
             reason    22003: value overflows numeric format
 
-Invariant: a value that people copy stands on one line, unless it is longer than the terminal is wide. Values are shown
-as they are: brackets are no markup. The layout is a pure function of the rows and the width.
+Invariants: a value that people copy stands on one line, unless it is longer than the terminal is wide; brackets in a
+value are no markup. The layout is a pure function of the rows and the width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.text import Text
 
 _GAP = 2
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column. ``least``: the width from which its text may wrap within the row; 0: it never does, one copies it.
+    """A column. ``least``: the width from which its text may wrap within the row; 0: it never does, for one copies it.
 
-    ``below``: always a labelled line under the row. ``right``: numbers, which end in one line.
+    ``below``: always a labelled line under the row. ``right``: flush right, as numbers are.
     """
 
     name: str
@@ -40,37 +41,39 @@ def print_table(columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) 
     """Print rows of text under these columns; a column given by name alone is one that people copy from."""
     console = open_console(markup=False, highlight=False)
     given = [Column(column) if isinstance(column, str) else column for column in columns]
-    console.print(lay_out(given, rows, console.width))
+    for line in lay_out(given, rows, console.width):
+        console.print(line, soft_wrap=True)
 
 
-def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
-    """The table for a terminal of this width."""
-    from rich.console import Group
-
+def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Text]:
+    """The lines of the table on a terminal of this width."""
     inside = [place for place, column in enumerate(columns) if not column.below]
-    widths = [_width(columns[place], [row[place] for row in rows]) for place in inside]
-    while len(inside) > 1 and sum(widths) + _GAP * (len(inside) - 1) > width:
+    widths = [_least_width(columns[place], [row[place] for row in rows]) for place in inside]
+    while len(inside) > 1 and _sum(widths) > width:
         inside.pop()
         widths.pop()
-    under = [place for place in range(len(columns)) if place not in inside]
+    for n, place in enumerate(inside):  # the first column of text that may wrap gets the room that is left
+        if columns[place].least:
+            longest = _least_width(Column(columns[place].name), [row[place] for row in rows])
+            widths[n] = min(longest, widths[n] + max(0, width - _sum(widths)))
     head = [columns[place] for place in inside]
-    if not under:
-        return _grid(head, rows, header=True)
-    parts: list[RenderableType] = []
-    # Every row is a grid of its own between the lines under it, so the widths are given.
-    fixed = [Column(column.name, least=0, right=column.right) for column in head]
+    under = [place for place in range(len(columns)) if place not in inside]
+    label = max((len(columns[place].name) for place in under), default=0)
+    indent = widths[0] + _GAP if widths[0] + _GAP + label <= width // 3 else _GAP
+    lines = []
     if any(column.name for column in head):
-        parts.append(_grid(fixed, [], header=True, widths=widths))
-    indent = widths[0] + _GAP if widths[0] + _GAP <= width // 4 else _GAP
+        lines += _row([column.name for column in head], head, widths, width, style="bold")
     for row in rows:
-        parts.append(_grid(fixed, [[row[place] for place in inside]], widths=widths))
-        lines = [(columns[place].name, row[place]) for place in under if row[place]]
-        if lines:
-            parts.append(_labelled(lines, indent))
-    return Group(*parts)
+        lines += _row([row[place] for place in inside], head, widths, width)
+        for place in under:
+            if row[place]:
+                cells = "", columns[place].name, row[place]
+                rest = max(1, width - indent - label - _GAP)
+                lines += _row(cells, [Column("")] * 3, [indent - _GAP, label, rest], width)
+    return lines
 
 
-def _width(column: Column, values: Sequence[str]) -> int:
+def _least_width(column: Column, values: Iterable[str]) -> int:
     """The least width at which the column can stand beside the others."""
     from rich.cells import cell_len
 
@@ -78,42 +81,46 @@ def _width(column: Column, values: Sequence[str]) -> int:
     return max(cell_len(column.name), min(longest, column.least) if column.least else longest)
 
 
-def _grid(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, header: bool = False, widths: Sequence[int] = ()
-) -> RenderableType:
-    from rich import table
-
-    made = [
-        table.Column(
-            column.name,
-            justify="right" if column.right else "left",
-            ratio=1 if column.least else None,
-            min_width=widths[place] if widths else None,
-            overflow="fold",
-        )
-        for place, column in enumerate(columns)
-    ]
-    grid = table.Table(*made, box=None, show_header=header, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False)
-    for row in rows:
-        grid.add_row(*map(_text, row))
-    return grid
+def _sum(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
-def _labelled(lines: Sequence[tuple[str, str]], indent: int) -> RenderableType:
-    from rich.padding import Padding
-    from rich.table import Column as RichColumn
-    from rich.table import Table
-
-    grid = Table.grid(RichColumn(style="dim", no_wrap=True), RichColumn(overflow="fold"), padding=(0, _GAP, 0, 0))
-    for name, value in lines:
-        grid.add_row(_text(name), _text(value))
-    return Padding(grid, (0, 0, 0, indent))
-
-
-def _text(value: str) -> Any:
+def _row(
+    cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], most: int, style: str = ""
+) -> list[Text]:
+    """The lines of one row: each cell wrapped within its width, and none beyond ``most``."""
+    from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    return Text(value, overflow="fold")
+    wrapped = [_wrap(cell, min(width, most)) for cell, width in zip(cells, widths, strict=True)]
+    lines = []
+    for n in range(max(map(len, wrapped))):
+        parts = []
+        for column, cell, width in zip(columns, wrapped, widths, strict=True):
+            part = cell[n] if n < len(cell) else ""
+            parts.append(" " * (width - cell_len(part)) + part if column.right else set_cell_size(part, width))
+        lines.append(Text((" " * _GAP).join(parts).rstrip(), style))
+    return lines
+
+
+def _wrap(value: str, width: int) -> list[str]:
+    """The lines of a text: broken between words, or within one that is longer than a line."""
+    from rich.cells import cell_len, chop_cells
+
+    lines = []
+    for given in value.split("\n"):
+        line = ""
+        for word in given.split(" "):
+            longer = f"{line} {word}" if line else word
+            if cell_len(longer) <= width:
+                line = longer
+                continue
+            if line:
+                lines.append(line)
+            *full, line = chop_cells(word, max(1, width)) or [""]
+            lines += full
+        lines.append(line)
+    return lines
 
 
 def open_console(**options: Any) -> Console:

@@ -7,15 +7,16 @@ and never connects anywhere: what the environment cannot tell is not offered. Sh
 from __future__ import annotations
 
 import os
-from importlib.metadata import entry_points
+from contextlib import suppress
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from hermes.config import Settings, Variable, describe
-from hermes.errors import ConfigError
-from hermes.sink import ENTRY_POINT_GROUP
+from hermes.errors import ConfigError, PluginError
+from hermes.sink import ENTRY_POINT_GROUP, describe_sink, load_plugin
 
 
 class WholeNumber(click.ParamType[int]):
@@ -47,7 +48,7 @@ def setting(field: str) -> Any:
 
 def complete_sinks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The names of the sinks that SINKS names or that are installed."""
-    installed = dict.fromkeys((point.name for point in entry_points(group=ENTRY_POINT_GROUP)), "")
+    installed = dict.fromkeys(_installed(), "")
     return _matching(installed | dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), incomplete)
 
 
@@ -57,8 +58,25 @@ def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete:
 
 
 def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The variables of the service, in any case."""
-    return _matching({variable.name: _brief(variable) for variable in describe(Settings)}, incomplete.upper())
+    """The variables of the service, and where one of a sink is begun those of the sinks, in any case."""
+    variables = [*describe(Settings)]
+    if incomplete.upper().startswith("SINK"):
+        variables += sink_variables()
+    return _matching({variable.name: _brief(variable) for variable in variables}, incomplete.upper())
+
+
+def sink_variables() -> list[Variable]:
+    """The variables of every installed sink that can be used."""
+    found: list[Variable] = []
+    for name, point in sorted(_installed().items()):
+        with suppress(PluginError):
+            found += describe_sink(name, load_plugin(point))
+    return found
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """The installed sinks; of two of one name the first."""
+    return {point.name: point for point in reversed([*entry_points(group=ENTRY_POINT_GROUP)])}
 
 
 def _brief(variable: Variable) -> str:

@@ -48,7 +48,7 @@ class Mistakes:
 
 @dataclass(frozen=True, slots=True)
 class _Collecting:
-    """One block whose mistake is collected. A class of its own, so that type checkers know that it may end the block."""
+    """One block whose mistake is collected; a class, so that a type checker knows that the block may end early."""
 
     mistakes: Mistakes
     variable: str

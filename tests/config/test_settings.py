@@ -315,7 +315,7 @@ def test_a_bad_secret_is_not_shown(text: str) -> None:
         read(Guarded, {"PIN": text})
     assert str(refusal.value) == "PIN=(hidden): expected a whole number, at least 1000"
     assert refusal.value.__cause__ is None
-    assert refusal.value.__suppress_context__
+    assert refusal.value.__context__ is None
 
 
 def test_a_journal_in_postgres_wants_a_database() -> None:

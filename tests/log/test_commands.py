@@ -107,8 +107,8 @@ async def test_inspect_tells_how_far_each_sink_has_come(run: Run, tmp_path: Path
         await log.append([b"x"] * 9)
         await log.take_snapshot(3, json.dumps(state).encode())
     assert lines(run("inspect"))[-2:] == [
-        "sink main has all below 3; 4 records to go",
-        "sink other has all below 9; 0 records to go",
+        "sink main has every record before 3; 4 records to go",
+        "sink other has every record",
     ]
     assert json.loads(run("inspect", "--json").stdout)["sinks"]["main"]["done"] == [[5, 7, 2]]
 
