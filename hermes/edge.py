@@ -55,7 +55,8 @@ class Edge:
         )
         if tracer is not None:
             routes = trace_routes(routes, tracer, books.intake, metrics.rejected, lambda: lane.request_id())
-        budget = BodyBudget(max(settings.queue_bytes, settings.max_body_bytes))
+        largest = settings.max_body_bytes
+        budget = BodyBudget(max(settings.queue_bytes, largest), largest)
         self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
         self._lane = lane = Lane(heads, budget, metrics.observe_request, time.perf_counter)

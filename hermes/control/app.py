@@ -154,6 +154,8 @@ async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> R
     """The body, within its bounds, and the route's answer to it."""
     parts: list[bytes] = []
     reserved = 0
+    if head.admit is not None:
+        budget = budget.strangers
     try:
         async for part in request.body:
             if not budget.reserve(len(part)):

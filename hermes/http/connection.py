@@ -22,10 +22,15 @@ from hermes.http.response import CONTINUE, Response, problem
 MAX_SLOTS = 64
 """Requests of one connection that may wait for their responses at once; more are left unread."""
 
-MAX_UNSENT = 256 * 2**10
+MAX_UNSENT = 64 * 2**10
 """Bytes of responses that a client may leave unread before its requests are left unread too."""
 
+FREE_BYTES = 4 * 2**10
+"""What a connection may hold of heads, of requests left unread and of unsent responses outside of the body budget."""
+
 _MAX_SKIPPED = 64 * 2**10  # a refused request's body up to this is read past; after a longer one the connection ends
+_CROWDED = problem(503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"}, close=True)
+_TOO_MUCH_HELD = "the connection was ended: too much is held for clients that send slowly or do not read"
 _END_OF_HEAD = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HAS_BARE_LF = problem(400, "the request is malformed: a line ends in a bare LF", close=True)
@@ -61,10 +66,12 @@ class Connection:
 
     __slots__ = (
         "_body",
+        "_budget",
         "_buffer",
         "_chunked",
         "_client",
         "_head",
+        "_held",
         "_known",
         "_known_head",
         "_lane",
@@ -94,7 +101,9 @@ class Connection:
         self._body = bytearray()
         self._missing = 0
         self._chunked: ChunkedDecoder | None = None
+        self._budget = lane.body_budget  # of the present request
         self._reserved = 0
+        self._held = 0  # bytes of the strangers' budget, for all but bodies
         self._skip = False
         self.waiting: deque[Slot] = deque()  # from the first response that is not ready on
 
@@ -143,6 +152,27 @@ class Connection:
         self.call_off()
         self.waiting.clear()
         self.out.clear()
+        self._buffer = b""
+        self.unsent = 0
+        self.hold()
+
+    def hold(self) -> bool:
+        """Bring the budget in line with what the connection holds. False: there is no room, and it has to end.
+
+        Called by the owner of the socket once it has sent what the client takes.
+        """
+        held = len(self._buffer) + self.unsent
+        if len(self.waiting) > 1:  # responses that are ready wait behind one that is not
+            held += sum([len(slot.data) for slot in self.waiting if slot.data is not None])
+        change = max(0, held - FREE_BYTES) - self._held
+        strangers = self._lane.body_budget.strangers
+        if change < 0:
+            strangers.release(-change)
+        elif change and not strangers.reserve(change):
+            self._lane.refusals.tell(_UNREADABLE.route_name, 503, _TOO_MUCH_HELD, b"", self._client)
+            return False
+        self._held += change
+        return True
 
     @property
     def answered(self) -> bool:
@@ -162,6 +192,7 @@ class Connection:
     def take_handover(self) -> bytes:
         """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
         data, self._buffer = self._buffer, b""
+        self.hold()
         return data
 
     def resume(self) -> None:
@@ -254,6 +285,8 @@ class Connection:
             return
         self.phase = _HEAD
         self._scanned = max(0, len(kept) - 3)
+        if len(kept) > FREE_BYTES and not self.hold():
+            self._refuse(_CROWDED)
 
     # --- bodies ------------------------------------------------------------------------------------------------
 
@@ -267,6 +300,8 @@ class Connection:
             return b""
         self._skip = refusal is not None
         self._head = head
+        # A client whose key is in the body may be anyone until the body is read.
+        self._budget = self._lane.body_budget if head.admit is None else self._lane.body_budget.strangers
         if head.expect_continue and not data:
             self._push(CONTINUE)
         self._lane.inflight += 1
@@ -326,22 +361,17 @@ class Connection:
                 self._answer(head, result)
 
     def _reserve(self, size: int) -> bool:
-        if self._lane.body_budget.reserve(size):
+        if self._budget.reserve(size):
             self._reserved += size
             return True
-        self._refuse(
-            problem(
-                503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"}, close=True
-            ),
-            self._head,
-        )
+        self._refuse(_CROWDED, self._head)
         return False
 
     def _abandon_request(self) -> None:
         """Forget the request in progress and give back what it held."""
         if self._head is not None and self.phase in {_BODY, _CHUNKED}:
             self._lane.inflight -= 1
-        self._lane.body_budget.release(self._reserved)
+        self._budget.release(self._reserved)
         self._reserved = 0
         self._head = None
         self._body = bytearray()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from sys import getsizeof
 from urllib.parse import urlsplit
 
 import httptools
@@ -21,8 +22,12 @@ from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
 MAX_HEAD_BYTES = 64 * 2**10
-_REMEMBERED = 4096
-_REMEMBERED_BYTES = 2048  # a longer head is parsed each time, which bounds the memory to 8 MiB
+MAX_REMEMBERED_BYTES = 8 * 2**20
+"""The most memory of all heads that are remembered, as they are kept: with the objects that were made of them."""
+
+# Bytes of one head as it is kept; a larger one is parsed each time. A connection keeps the last head that it had, so
+# this is also in what a connection takes. A browser's head with a dozen headers takes 4 KiB.
+_MOST_KEPT = 6 * 2**10
 
 KEEP_ALIVE = b"\r\nconnection: keep-alive"
 """The last of a head's ``response_lines``, where the client asked to hear it."""
@@ -153,6 +158,7 @@ class Heads:
     def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
         self._routes = routes
         self._known: dict[bytes, Head] = {}
+        self._kept = 0
         self.recall: Callable[[bytes], Head | None] = self._known.get
 
     def parse(self, data: bytes) -> Head:
@@ -160,9 +166,11 @@ class Heads:
         head = self._parse(data)
         own = head.request_id or head.expect_continue or head.refusal or head.unique
         usual = not own and head.content_length >= 0
-        if head.route is not None and usual and len(data) <= _REMEMBERED_BYTES:
-            if len(self._known) >= _REMEMBERED:
+        if head.route is not None and usual and (kept := _kept_bytes(data, head)) <= _MOST_KEPT:
+            self._kept += kept
+            if self._kept > MAX_REMEMBERED_BYTES:
                 self._known.clear()
+                self._kept = kept
             self._known[data] = head
         return head
 
@@ -223,6 +231,14 @@ class Heads:
         if head.content_length > route.max_body_bytes:
             return too_large(route.max_body_bytes)
         return None
+
+
+def _kept_bytes(data: bytes, head: Head) -> int:
+    """What it takes to remember a head: a short header costs ten times its own bytes."""
+    headers = head.headers
+    texts = sum([getsizeof(name) + getsizeof(value) for name, value in headers.items()])
+    own = getsizeof(head) + getsizeof(head.path) + getsizeof(head.method) + getsizeof(head.media_type)
+    return getsizeof(data) + own + getsizeof(head.coding) + getsizeof(headers) + texts + len(head.response_lines)
 
 
 def too_large(limit: int) -> Response:

@@ -16,6 +16,8 @@ from os import urandom
 from hermes.http.head import Heads
 from hermes.http.refusals import Refusals
 
+_STRANGERS_SHARE = 8  # 32 of 256 MiB: three bodies of the largest size, or heads of 500 connections
+
 
 class Timeouts:
     """How long a client may take, in seconds, for each thing it does."""
@@ -30,17 +32,30 @@ class Timeouts:
 
 
 class BodyBudget:
-    """The bound on request bodies that have begun to arrive and are not complete, over all connections, in bytes."""
+    """The bound on what all connections together make the service hold for requests in progress, in bytes.
 
-    __slots__ = ("_limit", "_used")
+    It counts bodies that have begun to arrive, large bodies that are being decoded, and, of a connection that holds
+    more than a little of it, an unfinished head, requests left unread and responses that the client does not read.
+    ``strangers`` is the part of it that is for clients that have shown no key yet: what they hold cannot keep those out
+    that have one. It is an eighth, or the ``largest`` body where that is more.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_limit", "_used", "_whole", "strangers")
+
+    def __init__(self, limit: int, largest: int = 0, whole: BodyBudget | None = None) -> None:
         self._limit = limit
         self._used = 0
+        self._whole = whole
+        self.strangers = self if whole else BodyBudget(max(limit // _STRANGERS_SHARE, largest), whole=self)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are taken."""
+        return self._used
 
     def reserve(self, size: int) -> bool:
         """Take ``size`` bytes; False, and nothing taken, where there is no room."""
-        if self._used + size > self._limit:
+        if self._used + size > self._limit or (self._whole is not None and not self._whole.reserve(size)):
             return False
         self._used += size
         return True
@@ -48,6 +63,8 @@ class BodyBudget:
     def release(self, size: int) -> None:
         """Give bytes back."""
         self._used -= size
+        if self._whole is not None:
+            self._whole.release(size)
 
 
 class Lane:

@@ -246,6 +246,9 @@ class Reactor:
                 return
             peer.phase = None  # a request was answered: what the connection does now has time of its own
             connection.resume()
+        if not connection.hold():
+            self._close(peer)
+            return
         phase = connection.phase
         if phase is Phase.IDLE and not connection.waiting:
             if peer.phase is Phase.IDLE and peer.interest == _READ:
@@ -306,6 +309,9 @@ class Reactor:
             return True
         out[:] = [data[sent:]]
         connection.unsent = len(data) - sent
+        if not connection.hold():
+            self._close(peer)
+            return False
         peer.phase = None if sent else peer.phase  # progress: the deadline for writing begins anew
         self._update(peer)
         return False

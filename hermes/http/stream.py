@@ -235,6 +235,8 @@ class _Driver:
                     # Its own unsent responses hold it back. The writer has a deadline of its own for them.
                     await trio.sleep(_HELD_BACK_SECONDS)
                     connection.resume()
+                if not connection.hold():
+                    connection.drop()
                 if connection.phase is not phase or phase is Phase.IDLE or connection.out:
                     phase, deadline = (
                         connection.phase,

@@ -120,7 +120,7 @@ class Wire:
         self.rejected: Counter[str] = Counter()
         self.seconds = 0.0
         self.observed: list[tuple[str, int, float, int]] = []
-        self.budget = BodyBudget(budget)
+        self.budget = BodyBudget(budget, 1000)
         self.routes = make_routes(
             self.intake,
             self.rejected,
@@ -173,7 +173,7 @@ class Wire:
 
     def used(self) -> int:
         """Bytes of the body budget in use."""
-        return self.budget._used
+        return self.budget.used
 
 
 def event(name: str = "1", **changes: Any) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.ack import Outcome
-from hermes.http.connection import MAX_SLOTS, MAX_UNSENT, Connection, Phase
+from hermes.http.connection import FREE_BYTES, MAX_SLOTS, MAX_UNSENT, Connection, Phase
 from hermes.http.head import MAX_HEAD_BYTES, Heads, Route
 from hermes.http.lane import BodyBudget, Lane
 from hermes.http.response import Response
@@ -456,6 +456,54 @@ def test_a_chunked_body_counts_against_the_budget() -> None:
     wire = Wire(budget=100)
     assert [answer.status for answer in wire.feed(head(b"Transfer-Encoding: chunked") + chunked(b" " * 101))] == [503]
     assert wire.used() == 0
+
+
+def test_what_clients_without_a_key_hold_keeps_nobody_out_who_has_one() -> None:
+    wire = Wire(budget=80_000, keys=["secret"], max_body_bytes=10_000)
+    unfinished = head(b"Content-Length: 9000", first=b"POST /v1/batch HTTP/1.1") + b" " * 8_999
+    strangers = [Wire(lane=wire.lane) for _ in range(26)]
+    answers = [stranger.feed(unfinished) for stranger in strangers]
+    assert [len(answer) for answer in answers] == [0] + 25 * [1]
+    assert {(answer.status, answer.headers["retry-after"]) for (answer,) in answers[1:]} == {(503, "1")}
+    keyed = [Wire(lane=wire.lane) for _ in range(7)]
+    for each in keyed:
+        assert not each.feed(head(b"X-API-Key: secret", b"Content-Length: 9500") + b" " * 9_400)
+    assert [answer.status for each in keyed for answer in each.feed(b" " * 100)] == 7 * [400]  # read, and empty
+    for stranger in strangers:
+        stranger.connection.drop()
+    assert wire.used() == 0
+
+
+UNREAD = b"POST /events HTTP/1.1\r\nHost:\r\nContent-Length:0\r\n\r\n" * 5_000
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"POST /events HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 50_000, id="an unfinished head"),
+        pytest.param(UNREAD, id="responses that are left unread, and requests behind them"),
+        pytest.param(post(event("first")) + 40 * post(b"[" + 900 * b"{}," + b"{}]"), id="responses behind a wait"),
+    ],
+)
+def test_what_a_connection_holds_is_in_the_budget_but_for_a_little(request_bytes: bytes) -> None:
+    wire = Wire(FakeIntake(room=0, blocking=True), budget=10**9)
+    lane = wire.lane
+    wire.connection.receive(request_bytes)
+    assert wire.connection.hold()
+    held = len(wire.connection._buffer) + wire.connection.unsent
+    held += sum(len(slot.data) for slot in wire.connection.waiting if slot.data)
+    assert held > 2 * FREE_BYTES
+    assert wire.used() == held - FREE_BYTES
+    wire.connection.drop()
+    assert wire.used() == 0
+    lane.body_budget.strangers.reserve(lane.body_budget.strangers._limit - FREE_BYTES)
+    crowded = Wire(FakeIntake(room=0, blocking=True), lane=lane)
+    answers = crowded.feed(request_bytes) if crowded.connection.phase is Phase.IDLE and b"X-A" in request_bytes else []
+    assert [answer.status for answer in answers] == [503] * len(answers)
+    if not answers:
+        crowded.connection.receive(request_bytes)
+        assert not crowded.connection.hold()
+    crowded.connection.drop()
 
 
 def test_a_body_in_very_many_pieces_is_kept_in_the_space_of_its_bytes() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
-from hermes.http.head import BadHead, Head, Heads, Route
+from hermes.http.head import MAX_REMEMBERED_BYTES, BadHead, Head, Heads, Route
 from hermes.http.response import Response, problem
 from tests.http.kit import head
 
@@ -112,7 +115,7 @@ def test_a_request_id_is_taken_if_it_can_be_echoed(given: bytes, taken: bytes) -
         [b"Content-Length: 1001"],
         [b"Transfer-Encoding: chunked"],
         [],
-        [b"Content-Length: 2", b"X-Long: " + b"x" * 3000],
+        [b"Content-Length: 2", b"X-Long: " + b"x" * 6000],
     ],
     ids=["request-id", "expectation", "refusal", "chunked", "no-length", "long"],
 )
@@ -136,12 +139,24 @@ def test_a_usual_head_is_remembered_by_its_exact_bytes() -> None:
     assert found.recall(head(b"content-length: 2")) is None
 
 
-def test_what_is_remembered_is_bounded() -> None:
+@pytest.mark.parametrize(
+    "more",
+    [b"", b"x-longer: " + b"y" * 1500, b"\r\n".join(b"%x:" % n for n in range(30))],
+    ids=["usual", "long", "many"],
+)
+def test_what_is_remembered_is_bounded_by_the_memory_that_it_takes(more: bytes) -> None:
     found = heads()
-    for n in range(10_000):
-        found.parse(head(b"Content-Length: 2", b"X-N: %d" % n))
-    assert len(found._known) <= 4096
-    assert found.recall(head(b"Content-Length: 2", b"X-N: 9999")) is not None
+    lines = [b"Content-Length: 2", *([more] if more else [])]
+    tracemalloc.start()
+    try:
+        for n in range(8_000):
+            found.parse(head(*lines, b"X-N: %d" % n))
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.25 * MAX_REMEMBERED_BYTES
+    assert found.recall(head(*lines, b"X-N: 7999")) is not None
 
 
 def test_a_bad_head_says_what_is_wrong() -> None:
