@@ -2,7 +2,8 @@
 
 Invariants: nothing here is served on the address where events come in. A request passes only with one of the admin keys
 or, where there are none, from this machine and under a name of this machine, so that no web page that the operator
-visits can reach it: neither by a form (its Origin is another) nor by a name that it lets point here (DNS rebinding).
+visits can reach it: neither by a form or an image (its origin is another) nor by a name that it lets point here (DNS
+rebinding).
 The admin edge lends what is shown.
 """
 
@@ -25,6 +26,7 @@ from hermes.control.frame import Frame, make_frame
 from hermes.control.live import Live, add_live
 from hermes.control.openapi.pages import OPEN_PATHS as DOCS
 from hermes.control.openapi.pages import add_docs
+from hermes.control.origin import refuse_foreign
 from hermes.control.reply import join_headers, to_quart
 from hermes.control.tap import TapDesk, add_tap
 from hermes.http.keys import UNAUTHORIZED, Keys
@@ -32,8 +34,6 @@ from hermes.http.response import Response, problem
 
 OPEN_PATHS = frozenset({"/health", *PAGES, *DOCS})
 """What needs no key: it tells nothing."""
-
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def make_admin_app(views: AdminViews) -> QuartTrio:
 
     @app.before_request
     async def judge() -> QuartResponse | None:
-        refusal = _refuse(views.keys, request.method, request.path, join_headers())
+        refusal = _refuse(views.keys, request.path, join_headers())
         return None if refusal is None else to_quart(refusal)
 
     @app.get("/health")
@@ -83,17 +83,17 @@ def _describe(app: QuartTrio, views: AdminViews) -> bytes:
     return describe_admin(app, views.version, views.status, keyed=views.keys is not None)
 
 
-def _refuse(keys: Keys | None, method: str, path: str, headers: Mapping[str, str]) -> Response | None:
+def _refuse(keys: Keys | None, path: str, headers: Mapping[str, str]) -> Response | None:
     """The answer to a request that must not pass."""
-    host = headers.get("host", "")
-    if keys is None and not _names_this_machine(host):
+    if keys is None and not _names_this_machine(headers.get("host", "")):
         return problem(
             421,
             "the admin address answers to localhost or to an IP address: use one, or set ADMIN_KEYS for other names",
         )
-    if method not in _SAFE and _is_foreign(headers, host):
-        return problem(403, "a page of another origin may not do this")
-    if keys is not None and path not in OPEN_PATHS and not keys.admit(headers):
+    is_open = path in OPEN_PATHS
+    if (refusal := refuse_foreign(headers, page=is_open)) is not None:
+        return refusal
+    if keys is not None and not is_open and not keys.admit(headers):
         return UNAUTHORIZED
     return None
 
@@ -110,11 +110,3 @@ def _names_this_machine(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_foreign(headers: Mapping[str, str], host: str) -> bool:
-    """Whether a browser says that another site's page sends this (Fetch standard §3.1, Fetch Metadata)."""
-    origin = headers.get("origin")
-    if origin is not None:
-        return origin.partition("://")[2].lower() != host.lower()
-    return headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}

@@ -20,6 +20,7 @@ from hermes.control.files import HTML, serve
 from hermes.control.frame import Frame, make_frame
 from hermes.control.openapi.landing import render_landing
 from hermes.control.openapi.pages import PAGE, add_docs
+from hermes.control.origin import refuse_foreign
 from hermes.control.reply import join_headers, keep_connection, to_quart
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
@@ -92,6 +93,11 @@ def make_app(views: Views) -> QuartTrio:
     async def metrics() -> QuartResponse:
         body, content_type = views.metrics(request.headers.get("Accept", ""))
         return QuartResponse(body, content_type=content_type)
+
+    @app.before_request
+    async def judge_debugging() -> QuartResponse | None:
+        refusal = refuse_foreign(join_headers(), page=False) if request.path.startswith("/debug/") else None
+        return None if refusal is None else to_quart(refusal)
 
     for route in views.routes:
         _add_data_route(app, route, views.body_budget)

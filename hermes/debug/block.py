@@ -23,7 +23,7 @@ import trio
 
 from hermes.debug import pprof
 from hermes.debug.aside import run_aside
-from hermes.debug.exclusive import Exclusive
+from hermes.debug.exclusive import PROFILING
 from hermes.debug.stacks import Frame, RawStack, Sample, StackTable, merge, short_path, synthetic
 from hermes.debug.tasks import Wait, await_stack, waits_at
 
@@ -35,8 +35,6 @@ LISTED = 20  # slow steps in the text
 RING = 1_000  # slow steps kept one by one, the newest
 MAX_STACKS = 5_000  # distinct (task name, stack) whose time is summed
 MAX_SIGHTINGS = 16  # distinct stacks of one step
-
-_exclusive = Exclusive("block profile")
 
 
 class SlowStep(msgspec.Struct, frozen=True):
@@ -121,7 +119,7 @@ async def block_profile(seconds: float, threshold: float = DEFAULT_THRESHOLD) ->
     """
     if not threshold >= MIN_THRESHOLD:
         raise ValueError(f"threshold must be {MIN_THRESHOLD} s or more, not {threshold}")
-    with _exclusive.hold(seconds):
+    with PROFILING.hold("block profile", seconds):
         steps = StepRecorder(threshold)
         trio.lowlevel.add_instrument(steps)
         try:

@@ -1,6 +1,7 @@
-"""One profile of a kind at a time, and the two reasons why a profile cannot start.
+"""One profile at a time, a pause after each, and the two reasons why a profile cannot start.
 
-Invariant: whoever leaves ``hold`` frees it, cancelled or not. Used by ``profile``, ``heap`` and ``block``.
+Invariants: whoever leaves ``hold`` frees it, cancelled or not; profiles slow the service, so that those of all kinds
+together take a bounded part of the time. Used by ``profile``, ``heap`` and ``block``, and for the views by ``routes``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from hermes.errors import HermesError
 
 
 class ProfilerBusy(HermesError):
-    """A profile of this kind is being taken. Ask again after ``retry_after`` seconds."""
+    """No profile can be taken now. Ask again after ``retry_after`` seconds."""
 
-    def __init__(self, kind: str, retry_after: float) -> None:
-        super().__init__(f"a {kind} is already being taken; it ends in {retry_after:.1f} s: ask again then")
+    def __init__(self, words: str, retry_after: float) -> None:
+        super().__init__(f"{words} {retry_after:.1f} s: ask again then")
         self.retry_after = retry_after
 
 
@@ -26,20 +27,33 @@ class ProfilerUnavailable(HermesError):
 
 
 class Exclusive:
-    """What a process has once, such as its profiling timer. ``kind`` names it in the error."""
+    """What a process has once. It is held for at most the part ``most`` of the time: after each use it has a rest."""
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        self._free_at: float | None = None
+    def __init__(self, most: float) -> None:
+        self.rest = 1 / most - 1  # for each second of use
+        self._kind = ""
+        self._ended = self._free_at = 0.0
 
     @contextlib.contextmanager
-    def hold(self, seconds: float) -> Iterator[None]:
-        """Have it for about ``seconds``. Raises ``ProfilerBusy`` at once if somebody else has it."""
-        now = trio.current_time()
-        if self._free_at is not None:
-            raise ProfilerBusy(self._kind, max(0.0, self._free_at - now))
-        self._free_at = now + seconds
+    def hold(self, kind: str, seconds: float) -> Iterator[None]:
+        """Have it for about ``seconds``, for a profile of this kind. Raises ``ProfilerBusy`` at once if it is taken."""
+        began = trio.current_time()
+        left = max(0.0, self._free_at - began)
+        if self._kind:
+            raise ProfilerBusy(f"a {self._kind} is already being taken; it ends in", left)
+        # Each run of Trio has a clock of its own: an end that is still to come was that of another run.
+        if left and began >= self._ended:
+            raise ProfilerBusy("a profile was just taken, and the service has a rest of", left)
+        self._kind, self._free_at = kind, began + seconds
         try:
             yield
         finally:
-            self._free_at = None
+            self._kind, self._ended = "", trio.current_time()
+            self._free_at = self._ended + (self._ended - began) * self.rest
+
+
+PROFILING = Exclusive(0.8)
+"""For profiles, which slow the service for as long as they take."""
+
+VIEWS = Exclusive(0.2)
+"""For views of a moment, which hold it up while they are made."""

@@ -20,15 +20,13 @@ import trio
 
 from hermes.debug import pprof
 from hermes.debug.aside import run_aside
-from hermes.debug.exclusive import Exclusive, ProfilerUnavailable
+from hermes.debug.exclusive import PROFILING, ProfilerUnavailable
 from hermes.debug.stacks import Frame, Sample, short_path
 
 DEFAULT_DEPTH = 1  # frames remembered for each allocation; eight make tracing several times as slow
 MAX_DEPTH = 32
 MAX_TRACE_BYTES = 32 << 20  # of tracemalloc's own memory; a profile that reaches it ends early and says so
 CHECK_INTERVAL = 0.25  # seconds between two looks at that memory
-
-_exclusive = Exclusive("heap profile")
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ async def heap_profile(seconds: float, depth: int = DEFAULT_DEPTH) -> HeapProfil
     """
     if not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth must be 1 to {MAX_DEPTH}, not {depth}")
-    with _exclusive.hold(seconds):
+    with PROFILING.hold("heap profile", seconds):
         started_ns, began = time.time_ns(), time.monotonic_ns()
         with _tracing(depth):
             full = await _sleep_within_bounds(seconds)

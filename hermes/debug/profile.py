@@ -28,7 +28,7 @@ import trio
 
 from hermes.debug import flame, pprof
 from hermes.debug.aside import run_aside
-from hermes.debug.exclusive import Exclusive, ProfilerUnavailable
+from hermes.debug.exclusive import PROFILING, ProfilerUnavailable
 from hermes.debug.stacks import Frame, RawStack, Sample, StackTable, merge, synthetic
 
 DEFAULT_HZ = 100
@@ -39,8 +39,6 @@ WORKING_SHARE = 2  # a thread with half of the CPU since the last tick is taken 
 MAX_OWED_TICKS = 10  # a thread that owes the CPU of so many ticks is charged wherever it is seen
 COST_DIVISOR = 10  # the handler may use one part in this many of the process's CPU
 NANOSECONDS = 1_000_000_000
-
-_exclusive = Exclusive("CPU profile")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ async def cpu_profile(seconds: float, hz: int = DEFAULT_HZ) -> Samples:
     """
     if not 1 <= hz <= MAX_HZ:
         raise ValueError(f"hz must be 1 to {MAX_HZ}, not {hz}")
-    with _exclusive.hold(seconds):
+    with PROFILING.hold("CPU profile", seconds):
         sampler = _Sampler(hz)
         with sampler.armed():
             await trio.sleep(seconds)

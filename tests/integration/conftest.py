@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 
+from hermes.debug.exclusive import PROFILING
 from tests.integration.program import Program, Start
 from tests.needs import lacks
 from tests.servers.postgres import PostgresServer, ServerUnavailableError
@@ -27,6 +28,12 @@ def start_postgres() -> PostgresServer:
         lacks(str(error))
     server.start()
     return server
+
+
+@pytest.fixture
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile may follow another at once."""
+    monkeypatch.setattr(PROFILING, "rest", 0)
 
 
 @pytest.fixture(scope="session")

@@ -63,19 +63,37 @@ async def test_names_of_this_machine_pass(host: str) -> None:
         assert answer.status_code == 200
 
 
-async def test_a_page_of_another_origin_can_purge_nothing() -> None:
-    async with open_service() as service, httpx.AsyncClient(base_url=service.admin_url) as client:
-        for headers in (
-            {"Origin": "http://evil.example"},
-            {"Origin": "null"},
-            {"Origin": "http://127.0.0.1:1"},
-            {"Sec-Fetch-Site": "cross-site"},
-        ):
-            answer = await client.delete("/dead-letters?all=true", headers=headers)
-            assert answer.status_code == 403, headers
+IMAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+PAGES = ("/", "/app.js", "/docs")
+
+
+@pytest.mark.parametrize("keys", [(), ("admin",)], ids=["open", "keyed"])
+async def test_a_page_of_another_origin_reaches_no_route_by_any_method(keys: tuple[str, ...]) -> None:
+    async with open_service(admin_keys=keys) as service, httpx.AsyncClient(base_url=service.admin_url) as client:
+        if keys:
+            client.headers["X-API-Key"] = keys[0]
+        paths = [path.replace("{number}", "1") for path in (await client.get("/openapi.json")).json()["paths"]]
+        assert {"/status", "/live", "/tap", "/dead-letters", "/debug/pprof/heap", "/debug/accounting"} <= {*paths}
+        for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, IMAGE):
+            for path in (*paths, *PAGES):
+                for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS"):
+                    answer = await client.request(method, path, headers=headers)
+                    assert answer.status_code == 403, (method, path, headers)
+        for path in PAGES:
+            assert (await client.get(path, headers=LINK)).status_code == 200
+        for path in ("/status", "/live", "/debug/pprof/profile", "/dead-letters"):
+            assert (await client.get(path, headers=LINK)).status_code == 403
         for headers in ({"Origin": service.admin_url}, {"Sec-Fetch-Site": "same-origin"}, {}):
-            answer = await client.delete("/dead-letters?all=true", headers=headers)
-            assert answer.status_code == 200, headers
+            assert (await client.delete("/dead-letters?all=true", headers=headers)).status_code == 200, headers
+
+
+async def test_a_page_of_another_origin_reaches_no_debugging_on_the_address_of_events() -> None:
+    async with open_service(debug_endpoints=True) as service, httpx.AsyncClient(base_url=service.url) as client:
+        for path in ("/debug/accounting", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile"):
+            for headers in (IMAGE, LINK, {"Origin": "http://evil.example"}, {"Referer": "http://evil.example/"}):
+                assert (await client.get(path, headers=headers)).status_code == 403, (path, headers)
+        assert (await client.get("/health", headers=IMAGE)).status_code == 200
 
 
 def test_an_address_that_others_reach_wants_keys(start: Start) -> None:

@@ -70,7 +70,7 @@ async def test_a_loop_that_is_not_blocked_has_no_slow_steps() -> None:
     assert "0 of " in profile.text()
 
 
-async def test_a_cancelled_watch_ends_soon_and_leaves_no_instrument() -> None:
+async def test_a_cancelled_watch_ends_soon_and_leaves_no_instrument(no_rest: None) -> None:
     began = time.monotonic()
     with trio.move_on_after(0.2) as scope:
         await block_profile(60)
@@ -88,7 +88,7 @@ async def test_a_second_watch_is_refused_while_one_runs() -> None:
             await block_profile(0.1)
 
 
-async def test_the_answer_is_text_or_json_on_request() -> None:
+async def test_the_answer_is_text_or_json_on_request(no_rest: None) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sleep_blocking)
         text = await answer("/debug/pprof/block", {"seconds": "0.5", "debug": "1"})

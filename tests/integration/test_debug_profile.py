@@ -313,7 +313,7 @@ async def test_a_rate_out_of_bounds_is_refused(hz: int) -> None:
         await cpu_profile(1, hz)
 
 
-async def test_all_formats_are_served() -> None:
+async def test_all_formats_are_served(no_rest: None) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(burn_by_turns)
         profile = await answer("/debug/pprof/profile", {"seconds": "0.4"})
@@ -332,7 +332,7 @@ async def test_all_formats_are_served() -> None:
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed: its pprof is the reference reader")
-async def test_go_tool_pprof_reads_every_profile(tmp_path: Path) -> None:
+async def test_go_tool_pprof_reads_every_profile(tmp_path: Path, no_rest: None) -> None:
     kept: list[bytearray] = []
 
     async def grow() -> None:

@@ -16,7 +16,7 @@ from hermes.control.openapi.operation import JSON, RETRY_AFTER, Answer, Content,
 from hermes.debug.block import DEFAULT_THRESHOLD, MIN_THRESHOLD
 from hermes.debug.heap import DEFAULT_DEPTH, MAX_DEPTH
 from hermes.debug.profile import DEFAULT_HZ, MAX_HZ
-from hermes.debug.routes import CPU_SECONDS, MAX_SECONDS, MIN_SECONDS, PREFIX, WATCH_SECONDS
+from hermes.debug.routes import CPU_SECONDS, MAX_HEAP_SECONDS, MAX_SECONDS, MIN_SECONDS, PREFIX, WATCH_SECONDS
 
 TAGS = {
     "Service": "How the service is, for machines.",
@@ -210,7 +210,7 @@ def _profiles() -> Iterator[Operation]:
         "Sample what allocates memory",
         "Watches for that time, and answers then.",
         (
-            _seconds(WATCH_SECONDS),
+            _seconds(WATCH_SECONDS, MAX_HEAP_SECONDS),
             _whole("depth", "Frames of each stack.", DEFAULT_DEPTH, MAX_DEPTH),
             _format("pprof", "text"),
         ),
@@ -245,7 +245,7 @@ def _profile(
     refused = (
         problem(400, "The request is malformed, or a parameter is out of its bounds."),
         problem(501, "This Python, or this platform, cannot make the profile."),
-        problem(503, "Another profile is being made.", RETRY_AFTER),
+        problem(503, "Another profile is being made, or was just made.", RETRY_AFTER),
     )
     return Operation(
         "GET",
@@ -259,8 +259,8 @@ def _profile(
     )
 
 
-def _seconds(default: float) -> Parameter:
-    kind = Annotated[float, Meta(ge=MIN_SECONDS, le=MAX_SECONDS, extra_json_schema={"default": default})]
+def _seconds(default: float, most: float = MAX_SECONDS) -> Parameter:
+    kind = Annotated[float, Meta(ge=MIN_SECONDS, le=most, extra_json_schema={"default": default})]
     return Parameter("seconds", "How long to watch.", kind, example=5)
 
 

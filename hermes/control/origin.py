@@ -1,0 +1,56 @@
+"""Whether a browser says that a page of another origin sends a request. Pure.
+
+Invariant: a foreign page gets at nothing that costs or tells something, by any method, as far as browsers say where a
+request comes from. What it may do is lead a visitor to a page, which then asks for its own parts. A client that is no
+browser sends none of these headers, and passes.
+Source: Fetch standard, "Origin header"; W3C Fetch Metadata Request Headers; RFC 9110 §10.1.3 (Referer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from hermes.http.response import Response, problem
+
+FOREIGN = problem(403, "a page of another origin may not do this: open this address itself, and go on from there")
+
+
+def refuse_foreign(headers: Mapping[str, str], *, page: bool) -> Response | None:
+    """The answer to a request that another origin's page sends; None: it may pass.
+
+    ``headers`` have their names in lower case. ``page``: the request reads a page that costs nothing and tells nothing,
+    so that a link on another site may lead there.
+    """
+    if not _is_foreign(headers) or (page and _leads_there(headers)):
+        return None
+    return FOREIGN
+
+
+def _is_foreign(headers: Mapping[str, str]) -> bool:
+    host = headers.get("host", "").lower()
+    origin = headers.get("origin")
+    if origin is not None:
+        return origin.partition("://")[2].lower() != host
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in {"none", "same-origin"}  # none: typed, or a bookmark
+    # A browser without Fetch Metadata. The pages here send no Referer (Referrer-Policy), so this is another's.
+    referer = headers.get("referer")
+    return referer is not None and _host_of(referer) != host
+
+
+def _leads_there(headers: Mapping[str, str]) -> bool:
+    """Whether the visitor follows a link: the page is then shown on its own, not within the other."""
+    if "origin" in headers:
+        return False
+    return headers.get("sec-fetch-mode", "navigate") == "navigate" and (
+        headers.get("sec-fetch-dest", "document") == "document"
+    )
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""
