@@ -27,6 +27,7 @@ from hermes.postgres.errors import (
     was_refused,
 )
 from hermes.postgres.pool import Pool, PoolStatistics, open_pool
+from hermes.postgres.sqlstate import Fault, fault_of
 from hermes.postgres.transaction import Transaction
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Cursor",
     "DiskFull",
     "Error",
+    "Fault",
     "OperationalError",
     "Pool",
     "PoolClosed",
@@ -45,6 +47,7 @@ __all__ = [
     "ProgrammingError",
     "Transaction",
     "UniqueViolation",
+    "fault_of",
     "open_connection",
     "open_pool",
     "tell",

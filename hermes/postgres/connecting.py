@@ -29,6 +29,8 @@ _DEFAULTS: ConnDict = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+# Of several hosts, or of the addresses of a name, the one that takes writes: after a failover it is another one.
+_WRITABLE: ConnDict = {"target_session_attrs": "read-write"}
 # What we send is UTF-8, and what a database of SQL_ASCII answers would else be bytes.
 _FIXED: ConnDict = {"client_encoding": "utf8"}
 
@@ -36,13 +38,16 @@ _FIXED: ConnDict = {"client_encoding": "utf8"}
 def connection_parameters(dsn: str) -> ConnDict:
     """Return the parameters of a connection string (a URL, or libpq's `key=value` pairs) over the driver's defaults.
 
-    The encoding is UTF-8, whatever it says.
+    The encoding is UTF-8, whatever it says. A server that takes no writes is passed over, unless the string or
+    PGTARGETSESSIONATTRS says which servers will do.
 
     Raises `psycopg.ProgrammingError` when the string makes no sense.
     """
     parameters = {**_DEFAULTS, **conninfo_to_dict(dsn), **_FIXED}
     if "connect_timeout" not in parameters and "PGCONNECT_TIMEOUT" not in os.environ:
         parameters["connect_timeout"] = CONNECT_TIMEOUT
+    if "PGTARGETSESSIONATTRS" not in os.environ and "service" not in parameters:
+        parameters = {**_WRITABLE, **parameters}
     return parameters
 
 

@@ -2,8 +2,9 @@
 
 Invariants: never more than `max_size` connections, and a slot for each in use; slots are given in the order of asking;
 whoever borrows also dials, inside its own deadline, so a cancelled borrower leaves no half-open connection; what
-comes back is idle and outside any transaction, or is closed. Idle connections age out when others are returned.
-Used by the postgres sink, and by whatever else shares a database among tasks.
+comes back is idle and outside any transaction, or is closed. A connection whose session is at fault (see `sqlstate`)
+is closed; where the server is at fault the idle ones are too, so that the next borrower dials anew. Idle connections
+age out when others are returned. Used by the postgres sink, and by whatever else shares a database among tasks.
 
     borrow ── slot (FIFO) ── idle one? ── alive? ──► connection ──► return ── transaction open? ROLLBACK ──► idle
                                 │ none      │ no: the next one              └ still running, lost, too old: close
@@ -20,13 +21,14 @@ from types import TracebackType
 from typing import Self
 
 import trio
-from psycopg import OperationalError, pq
+from psycopg import Error, OperationalError, pq
 
 from hermes.postgres.backoff import BACKOFF_MAX, BACKOFF_MIN, DialBackoff
 from hermes.postgres.connecting import connection_parameters
 from hermes.postgres.connection import CLEANUP_TIMEOUT, PREPARE_THRESHOLD, Connection
-from hermes.postgres.errors import PoolClosed, PoolTimeout
+from hermes.postgres.errors import PoolClosed, PoolTimeout, tell
 from hermes.postgres.idle import IdleStack, Pooled
+from hermes.postgres.sqlstate import Fault, fault_of
 
 MAX_SIZE = 10
 """Connections at most, idle ones included."""
@@ -84,7 +86,8 @@ class PoolStatistics:
     rolled_back: int
     """Connections that came back with an open transaction."""
     discarded: int
-    """Connections that came back lost, with a statement still running, or without autocommit."""
+    """Connections that came back lost, with a statement still running, without autocommit, or with their session or
+    server at fault; and the idle ones to that server."""
     retired: int
     """Connections that were closed for their age, or because nobody used them."""
     timeouts: int
@@ -153,6 +156,9 @@ class Pool:
         pooled = await self._check_out(self._acquire_timeout if timeout is None else timeout)
         try:
             yield pooled.connection
+        except Error as error:
+            await self._drop_faulty(pooled.connection, error)
+            raise
         finally:
             try:
                 await self._check_in(pooled)
@@ -246,6 +252,16 @@ class Pool:
         self._backoff.succeeded()
         lifetime = self._max_lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311
         return Pooled(connection, expires_at=trio.current_time() + lifetime)
+
+    async def _drop_faulty(self, connection: Connection, error: Error) -> None:
+        """Close the connection where its session is at fault, and the idle ones too where the server is."""
+        fault = fault_of(error)
+        if fault in (Fault.SESSION, Fault.SERVER):
+            connection.discard(f"a statement failed: {tell(error)}")
+        if fault is Fault.SERVER:
+            for pooled in self._idle.take_all():
+                self._counts.discarded += 1
+                await pooled.connection.close()
 
     async def _check_in(self, pooled: Pooled[Connection]) -> None:
         connection = pooled.connection

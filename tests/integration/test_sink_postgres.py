@@ -275,6 +275,29 @@ class TestOutages:
             await write_as_the_engine_does(sink, make_events(5000, prefix=f"batch-{written}"))
         assert len(ids(dsn)) == 5000 * (written + 1)
 
+    async def test_a_server_that_takes_no_writes_any_more_is_left_for_the_one_that_does(
+        self, own_postgres_server: PostgresServer, postgres_server: PostgresServer
+    ) -> None:
+        """After a failover the session was kept, read-only, for as long as a connection lives: an hour."""
+        old, new = own_postgres_server, postgres_server
+        name = old.create_database()
+        dsn = make_conninfo(old.dsn(name), host="127.0.0.1,127.0.0.1", port=f"{old.port},{new.port}")
+        writable = make_conninfo(old.dsn(), options="-c default_transaction_read_only=off")
+        execute(new.dsn(), f'CREATE DATABASE "{name}"')
+        try:
+            async with opened(dsn, concurrency=2) as sink:
+                await sink.write(make_batch(make_events(3, prefix="before")))
+                execute(writable, "ALTER SYSTEM SET default_transaction_read_only = on")
+                execute(writable, "SELECT pg_reload_conf()")
+                with trio.fail_after(10):  # until the session has heard of it
+                    while execute(new.dsn(name), "SELECT to_regclass('events')") == [(None,)]:
+                        await sink.write(make_batch(make_events(3, prefix="after")))
+            assert len(ids(new.dsn(name))) == 3
+        finally:
+            execute(writable, "ALTER SYSTEM RESET default_transaction_read_only")
+            execute(writable, "SELECT pg_reload_conf()")
+            execute(new.dsn(), f'DROP DATABASE "{name}" WITH (FORCE)')
+
     async def test_a_server_that_comes_up_after_the_start(
         self, own_postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -329,9 +352,21 @@ async def test_a_table_that_is_dropped_is_made_again(postgres_dsn: str) -> None:
     async with opened(postgres_dsn) as sink:
         await sink.write(make_batch(3))
         execute(postgres_dsn, "DROP TABLE events")
-        assert "42P01" in await unavailable(sink, 3)
         await sink.write(make_batch(3))
     assert len(ids(postgres_dsn)) == 3
+
+
+async def test_a_prepared_statement_that_the_session_does_not_know_costs_no_batch(postgres_dsn: str) -> None:
+    """As behind a pooler, or after somebody's DISCARD: the session is left, and the batch written on a new one."""
+    async with opened(postgres_dsn, concurrency=1) as sink:
+        for _ in range(8):
+            await sink.write(make_batch(3))  # duplicates: the statements of the long way are prepared by now
+        async with sink._pool.connection() as connection:
+            # Hidden from psycopg, which would forget its prepared statements too.
+            await connection.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+        await sink.write(make_batch(4))
+        assert sink._pool.statistics().discarded == 1
+    assert len(ids(postgres_dsn)) == 4
 
 
 @pytest.mark.parametrize(
@@ -449,6 +484,19 @@ class TestPartitions:
             execute(postgres_dsn, f"DROP TABLE {name}")
             await sink.write(make_batch([make_event("two", timestamp=second)]))
         assert self.counts(postgres_dsn) == {"events_default": 1}
+
+    @pytest.mark.parametrize("dedup", [True, False])
+    async def test_a_default_partition_that_the_operator_detaches_is_made_anew(
+        self, postgres_dsn: str, dedup: bool
+    ) -> None:
+        """Every event outside the known days became a dead letter: no partition of the relation found for the row."""
+        async with opened(postgres_dsn, partition="day", dedup=dedup) as sink:
+            for n in range(3):
+                await sink.write(make_batch([make_event(f"old-{n}", timestamp=n), make_event("now", timestamp=n)]))
+                default = "events_default" + (str(n + 1) if n else "")
+                assert self.counts(postgres_dsn) == {default: 2}
+                execute(postgres_dsn, f"ALTER TABLE events DETACH PARTITION {default}")
+                assert execute(postgres_dsn, f"SELECT count(*) FROM {default}") == [(2,)]
 
     async def test_an_append_only_table_by_day(self, postgres_dsn: str) -> None:
         event = make_event("same", timestamp=self.day(0)[0])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 import trio.testing
-from psycopg import OperationalError, pq
+from psycopg import Error, OperationalError, errors, pq
 from trio.testing import MockClock
 
 from hermes.postgres import Pool, PoolClosed, PoolTimeout, open_pool
@@ -21,6 +21,9 @@ class FakeConnection:
         self.has_unread_input = False
         self.autocommit = True
         self.pgconn = SimpleNamespace(transaction_status=pq.TransactionStatus.IDLE)
+
+    def discard(self, reason: str) -> None:
+        self.closed = True
 
     async def close(self) -> None:
         self.closed = True
@@ -210,3 +213,33 @@ async def test_lifetimes_are_spread(
             await trio.sleep(95)
         # The one that was to live for 90 s is closed at its return; the other one goes on to 100 s.
         assert (pool.statistics().idle, pool.statistics().retired) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "dialed_anew"),
+    [
+        (errors.UniqueViolation, 0),
+        (errors.UndefinedTable, 0),
+        (errors.LockNotAvailable, 0),
+        (errors.DiskFull, 0),
+        (errors.InvalidSqlStatementName, 1),  # a prepared statement that the session does not know
+        (OperationalError, 1),
+        (errors.ReadOnlySqlTransaction, 3),  # a standby since a failover: the idle ones lead there too
+        (errors.AdminShutdown, 3),
+    ],
+)
+async def test_connections_that_are_at_fault_are_not_lent_again(
+    server: FakeServer, autojump_clock: MockClock, error: type[Error], dialed_anew: int
+) -> None:
+    async def borrow_three(pool: Pool) -> None:
+        async with pool.connection(), pool.connection(), pool.connection():
+            pass
+
+    async with open_pool("host=db", max_size=3) as pool:
+        await borrow_three(pool)
+        with pytest.raises(error):
+            async with pool.connection():
+                raise error("as the server says")
+        assert pool.statistics().discarded == dialed_anew
+        await borrow_three(pool)
+        assert len(server.dialed_at) == 3 + dialed_anew

@@ -1,8 +1,9 @@
 """The partitions by day of the postgres sink's table, made as events of a new day arrive.
 
 Clients choose their timestamps, so a bound is needed: the days from ``partition_days`` ago to tomorrow get partitions
-of their own, whatever is older or newer goes to ``<table>_default``. Invariant: where a partition cannot be made, for
-rows of its day are in the default one already, they go on going there; an event is never refused for its day.
+of their own, whatever is older or newer goes to ``<table>_default``. Invariants: where a partition cannot be made, for
+rows of its day are in the default one already, they go on going there; where the operator has detached or dropped the
+default one, another is made, under a free name; an event is never refused for its day.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _TAKEN = (
     psycopg.errors.CheckViolation,  # rows of the day are in the default partition, from when it was outside the bound
     psycopg.errors.InvalidObjectDefinition,  # the operator's own partitions cover the day
 )
+_MOST_DEFAULTS = 9  # their names are no longer than those of the days
+_HAS_DEFAULT = "SELECT partdefid <> 0 FROM pg_partitioned_table WHERE partrelid = to_regclass(%s)"
+_IS_TAKEN = "SELECT to_regclass(%s) IS NOT NULL"
 
 
 class DayPartitions:
@@ -52,12 +56,22 @@ class DayPartitions:
     async def _make(self, connection: Connection, days: Iterable[int]) -> None:
         async with connection.transaction():
             await lock_schema(connection)
-            for statement in (self._statement("default", sql.SQL("DEFAULT")), *map(self._day_statement, days)):
+            await self._make_default(connection)
+            for day in days:
                 try:
                     async with connection.transaction():
-                        await connection.execute(statement)
+                        await connection.execute(self._day_statement(day))
                 except _TAKEN:
                     continue
+
+    async def _make_default(self, connection: Connection) -> None:
+        if await _answer(connection, _HAS_DEFAULT, sql.Identifier(*self._parts)):
+            return
+        for number in range(1, _MOST_DEFAULTS + 1):  # a table that was detached keeps its name
+            suffix = f"default{number if number > 1 else ''}"
+            if not await _answer(connection, _IS_TAKEN, self._name(suffix)):
+                await connection.execute(self._statement(suffix, sql.SQL("DEFAULT")))
+                return
 
     def _day_statement(self, day: int) -> sql.Composed:
         begin, end = (time.strftime("%Y-%m-%d 00:00:00+00", time.gmtime(each * DAY)) for each in (day, day + 1))
@@ -65,7 +79,15 @@ class DayPartitions:
         return self._statement(time.strftime("%Y%m%d", time.gmtime(day * DAY)), bounds)
 
     def _statement(self, suffix: str, bounds: sql.Composable) -> sql.Composed:
-        *schema, name = self._parts
         return sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} {}").format(
-            sql.Identifier(*schema, f"{name}_{suffix}"), sql.Identifier(*self._parts), bounds
+            self._name(suffix), sql.Identifier(*self._parts), bounds
         )
+
+    def _name(self, suffix: str) -> sql.Identifier:
+        *schema, name = self._parts
+        return sql.Identifier(*schema, f"{name}_{suffix}")
+
+
+async def _answer(connection: Connection, question: str, table: sql.Identifier) -> bool:
+    row = await (await connection.execute(question.encode(), [table.as_string()])).fetchone()
+    return row is not None and bool(row[0])

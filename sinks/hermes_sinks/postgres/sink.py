@@ -22,10 +22,10 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
-from hermes.postgres import Connection, Pool, open_pool
+from hermes.postgres import Connection, Fault, Pool, open_pool, tell, was_refused
 from hermes.postgres.connecting import connection_parameters
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, split_rows
-from hermes_sinks.postgres.faults import RowFault, Verdict, judge, reason
+from hermes_sinks.postgres.faults import RowFault, judge
 from hermes_sinks.postgres.partitions import DayPartitions
 from hermes_sinks.postgres.salvage import store_the_good
 from hermes_sinks.postgres.settings import PostgresSettings, table_parts
@@ -34,6 +34,9 @@ from hermes_sinks.postgres.table import Table
 SLICE = 2000  # rows encoded between two checkpoints: about 0.7 ms of the loop
 ATTEMPTS = 3  # of a batch that conflicts with another writer's, before the engine's own retries
 ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included; a write may take much longer
+
+# Refused for something that a look at the table, or a new connection, may mend: the batch is tried once more at once.
+_ANEW = (Fault.TABLE, Fault.SESSION, Fault.SERVER)
 
 
 class PostgresSink:
@@ -57,15 +60,28 @@ class PostgresSink:
             return
         block = await _encode(batch)
         try:
-            async with self._pool.connection() as connection:
-                await self._prepare(connection, batch)
-                refused = await self._store(connection, block)
+            refused = await self._write_block(batch, block)
         except psycopg.Error as error:
-            judge(error)
-            self._prepared = False  # the table may be what was missing
-            raise SinkUnavailable(f"Postgres: {reason(error)}") from error
+            # Not where the connection was lost: what became of the batch is unknown, and the server may be down.
+            if judge(error) not in _ANEW or not was_refused(error):
+                raise _unavailable(error) from error
+            try:
+                refused = await self._write_block(batch, block)
+            except psycopg.Error as again:
+                judge(again)
+                raise _unavailable(again) from again
         if refused:
             raise BatchRejected(refused)
+
+    async def _write_block(self, batch: Batch, block: bytes) -> dict[int, str]:
+        """Store the rows of the batch; return why those that are not stored were refused, by index."""
+        try:
+            async with self._pool.connection() as connection:
+                await self._prepare(connection, batch)
+                return await self._store(connection, block)
+        except psycopg.Error:
+            self._prepared = False  # the table may be what was missing
+            raise
 
     async def _prepare(self, connection: Connection, batch: Batch) -> None:
         async with self._preparing:
@@ -83,10 +99,10 @@ class PostgresSink:
         try:
             await connection.copy_in(self._table.copy_statement, block)
         except psycopg.Error as error:
-            verdict = judge(error)
-            if verdict is Verdict.UNAVAILABLE:
+            about = judge(error)
+            if about not in (Fault.ROW, Fault.DUPLICATE, Fault.CONFLICT):
                 raise
-            if verdict is Verdict.ROW:
+            if about is Fault.ROW:
                 fault = RowFault.of(error)
         else:
             return {}
@@ -95,7 +111,7 @@ class PostgresSink:
             try:
                 return await self._store_carefully(connection, rows, fault)
             except psycopg.Error as error:
-                if judge(error) is not Verdict.CONFLICT:
+                if judge(error) is not Fault.CONFLICT:
                     raise
         return await self._store_carefully(connection, rows, fault)
 
@@ -108,7 +124,7 @@ class PostgresSink:
             try:
                 await self._store_part(connection, b"".join(part))
             except psycopg.Error as error:
-                if judge(error) not in (Verdict.ROW, Verdict.DUPLICATE):
+                if judge(error) not in (Fault.ROW, Fault.DUPLICATE):
                     raise
                 await connection.execute("ROLLBACK TO SAVEPOINT part")
                 return RowFault.of(error)
@@ -130,6 +146,10 @@ class PostgresSink:
         await connection.copy_in(self._table.copy_staging_statement, block)
         await connection.execute(self._table.merge_statement(self._key))
         await connection.execute(self._table.clear_staging_statement)
+
+
+def _unavailable(error: psycopg.Error) -> SinkUnavailable:
+    return SinkUnavailable(f"Postgres: {tell(error)}")
 
 
 async def _encode(batch: Batch) -> bytes:
