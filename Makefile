@@ -22,6 +22,7 @@ run: $(VENV)/.run            ## make the environment and start Hermes on :8080, 
 
 test: $(VENV)/.dev           ## make the environment and run every test, real Postgres included
 	@scripts/find-postgres >/dev/null || scripts/install-postgres
+	@scripts/install-clickhouse $(BIN)/python $(VENV)/clickhouse
 	$(BIN)/pytest $(or $(ARGS),--numprocesses=2 --dist=loadgroup)
 
 check: $(VENV)/.dev          ## ruff, mypy strict, import-linter

@@ -16,7 +16,7 @@ from uuid import uuid4
 import trio
 from msgspec import Raw
 
-from hermes.event import Batch, Event
+from hermes.event import MAX_TIMESTAMP, Batch, Event
 from hermes.sink import Sink
 from hermes.testing.events import awkward_events, big_event, make_batch, make_event, make_events
 from hermes.testing.probe import OpenSink, ReadBack, SinkCheckFailed, SinkProbe, fail
@@ -35,6 +35,7 @@ async def check_sink(
     atomic: bool = False,
     exact_payload: bool = True,
     largest_payload: int = 2**20,
+    latest_timestamp: int = MAX_TIMESTAMP,
     timeout: float = 60.0,
 ) -> None:
     """Try everything that the engine relies on. Raises `SinkCheckFailed` for the first thing that does not hold.
@@ -48,10 +49,12 @@ async def check_sink(
     - ``atomic``: of a write that was cancelled, all events are stored or none
     - ``exact_payload``: payloads are read back byte for byte; if not, as equal JSON
 
-    ``largest_payload`` is in bytes. ``timeout`` is how long, in seconds, any single step may take.
+    ``largest_payload`` is in bytes. ``latest_timestamp``, in Unix seconds, is the last that the storage can hold: the
+    sink has to reject events of a later time, never to store another time in its place. ``timeout`` is how long, in
+    seconds, any single step may take.
     """
     probe = SinkProbe(open_sink, read_back, stores_once, keeps_order, exact_payload, timeout)
-    checks = _Checks(probe, atomic, largest_payload, run_id=uuid4().hex[:12])
+    checks = _Checks(probe, atomic, largest_payload, latest_timestamp, run_id=uuid4().hex[:12])
     await checks.run()
 
 
@@ -60,6 +63,7 @@ class _Checks:
     probe: SinkProbe
     atomic: bool
     largest_payload: int
+    latest_timestamp: int
     run_id: str
 
     async def run(self) -> None:
@@ -114,11 +118,17 @@ class _Checks:
 
     async def awkward_events_arrive(self) -> None:
         check = "awkward events"
-        events = awkward_events(prefix=self.run_id)
+        awkward = awkward_events(prefix=self.run_id)
+        events = [event for event in awkward if event.timestamp <= self.latest_timestamp]
         events.append(big_event(self.largest_payload, id=f"{self.run_id}-big"))
         async with self.probe.opened(check) as sink:
             for part in _parts(events, min(7, sink.max_batch)):
                 await self.probe.write(check, sink, make_batch(part, chunk=2))
+            for late in awkward:
+                if late.timestamp > self.latest_timestamp:
+                    _watch, refused = await self.probe.try_write(check, sink, make_batch([late]))
+                    if not refused:
+                        fail(check, f"write() took the time {late.timestamp}", "reject an event that cannot be stored")
         await self.probe.expect(check, events)
 
     async def repeated_events_arrive(self) -> None:

@@ -1,5 +1,7 @@
 """A ClickHouse of the tests' own, on a free loopback port: `tests.servers.clickhouse_engine` in a process.
 
+The newest release comes with the tests' environment, older ones with ``scripts/install-clickhouse``.
+
 Invariant: nothing outlives `ClickHouseServer.remove()`, neither the process nor a file. The methods block for a short
 time.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +23,9 @@ from msgspec import json
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "pass word"
+NEWEST = "newest"
+RELEASES = ("24.8", "25.8", NEWEST)
+"""The least that the sink takes, the long-term release after it, and the engine of the tests' environment."""
 STOP_TIMEOUT = 20.0
 
 
@@ -28,11 +34,15 @@ class ServerUnavailableError(Exception):
 
 
 class ClickHouseServer:
-    """One running server. Raises `ServerUnavailableError` where the engine is not installed."""
+    """One running server. Raises `ServerUnavailableError` where the engine of the release is not installed."""
 
-    def __init__(self) -> None:
-        if importlib.util.find_spec("chdb") is None:
+    def __init__(self, release: str = NEWEST) -> None:
+        engine = Path(sys.prefix, "clickhouse", release)
+        if release == NEWEST and importlib.util.find_spec("chdb") is None:
             raise ServerUnavailableError("there is no ClickHouse: pip install chdb")
+        if release != NEWEST and not engine.is_dir():
+            raise ServerUnavailableError(f"there is no ClickHouse {release}: scripts/install-clickhouse")
+        self.release = release
         self._folder = tempfile.mkdtemp(prefix="hermes-clickhouse-")
         self._tables = itertools.count(1)
         self._client = httpx.Client(headers={"x-clickhouse-key": PASSWORD}, timeout=20, trust_env=False)
@@ -41,6 +51,7 @@ class ClickHouseServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            env=os.environ | ({} if release == NEWEST else {"PYTHONPATH": str(engine)}),
             start_new_session=True,  # a Ctrl-C at the tests is not the server's
         )
         assert self._process.stdout is not None

@@ -1,7 +1,7 @@
 """The sink that stores events in a ClickHouse table, over the server's HTTP interface. Needs no driver.
 
-``rows`` makes the rows, ``sink`` brings them there, ``faults`` says what the server's answer means; finding rows that
-are refused is `hermes_sinks.common.parts`, httpx is `hermes.outgoing`.
+``rows`` makes the rows, ``sink`` sends them, ``table`` says what a table can hold, ``faults`` what the server's answer
+means. `hermes_sinks.common.parts` finds rows that are refused; httpx is `hermes.outgoing`.
 """
 
 from hermes import SinkPlugin

@@ -1,12 +1,15 @@
 """Events as rows of ClickHouse's format JSONEachRow. Pure but for the checkpoints of `encode_rows`.
 
-Invariant: a row is a JSON object in UTF-8; a payload for a column of text is in it as a string of the client's own
-bytes, one for a column of JSON as it is. Called by the clickhouse sink.
+Invariants: a row is a JSON object in UTF-8; a payload for a column of text is in it as a string of the client's own
+bytes, one for a column of JSON as it is. A time is RFC 3339 text in UTC: only that is read alike by every release and
+by a column of any time zone. A time that the column cannot hold refuses its event here, since a server clamps it, or
+wraps it around, without a word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 import trio
@@ -19,50 +22,64 @@ COLUMNS = ("id", "user_id", "type", "ts", "payload", "received_at")
 
 
 class Row(msgspec.Struct, gc=False):
-    """One row; ``ts`` and ``received_at`` are in Unix seconds, the latter in whole milliseconds."""
+    """One row; both times are in UTC, ``ts`` in whole seconds and ``received_at`` in whole milliseconds."""
 
     id: str
     user_id: str
     type: str
-    ts: int
+    ts: datetime
     payload: str | Raw
-    received_at: float
+    received_at: datetime
+
+
+class _OutOfRange(ValueError):
+    """The column cannot hold the event's timestamp."""
 
 
 _encoder = msgspec.json.Encoder()
 
 
-async def encode_rows(batch: Batch, *, as_json: bool) -> tuple[list[bytes], dict[int, str]]:
-    """The row of each event, and why some have none (an empty one), by their index."""
+async def encode_rows(batch: Batch, *, as_json: bool, times: range) -> tuple[list[bytes], dict[int, str]]:
+    """The row of each event; an empty one, and the reason by its index, for an event that has none.
+
+    ``times`` has the timestamps that the column ``ts`` can hold, in Unix seconds.
+    """
     rows: list[bytes] = []
     refused: dict[int, str] = {}
     for chunk in batch.chunks:
-        received_at = int(chunk.received_at * 1000) / 1000
+        received_at = datetime.fromtimestamp(int(chunk.received_at * 1000) / 1000, UTC)
         for start in range(0, len(chunk), SLICE):
             events = chunk.events[start : start + SLICE]
             try:
-                rows += _encode(events, received_at, as_json)
-            except UnicodeError:
-                rows += _encode_the_good(events, received_at, as_json, len(rows), refused)
+                rows += _encode(events, received_at, as_json, times)
+            except (UnicodeError, _OutOfRange):
+                rows += _encode_the_good(events, received_at, as_json, times, len(rows), refused)
             await trio.lowlevel.checkpoint()
     return rows, refused
 
 
-def _encode(events: Sequence[Event], received_at: float, as_json: bool) -> list[bytes]:
+def _encode(events: Sequence[Event], received_at: datetime, as_json: bool, times: range) -> list[bytes]:
     rows = []
     for event in events:
+        if event.timestamp not in times:
+            raise _OutOfRange
         text = str(event.payload, "utf-8")  # also where it goes as it is: to see that it is text
         payload = event.payload if as_json else text
-        rows.append(_encoder.encode(Row(event.id, event.user_id, event.type, event.timestamp, payload, received_at)))
+        ts = datetime.fromtimestamp(event.timestamp, UTC)
+        rows.append(_encoder.encode(Row(event.id, event.user_id, event.type, ts, payload, received_at)))
     return rows
 
 
 def _encode_the_good(
-    events: Sequence[Event], received_at: float, as_json: bool, first: int, refused: dict[int, str]
+    events: Sequence[Event], received_at: datetime, as_json: bool, times: range, first: int, refused: dict[int, str]
 ) -> Iterator[bytes]:
     for index, event in enumerate(events, first):
         try:
-            yield from _encode([event], received_at, as_json)
+            yield from _encode([event], received_at, as_json, times)
         except UnicodeError as error:
             refused[index] = f"no valid Unicode: {error}"
+            yield b""
+        except _OutOfRange:
+            last = datetime.fromtimestamp(times.stop - 1, UTC)
+            refused[index] = f"the column ts holds times up to {last:%Y-%m-%dT%H:%M:%SZ}"
             yield b""

@@ -37,9 +37,11 @@ from hermes.outgoing import (
 from hermes_sinks.clickhouse.faults import UNKNOWN_TABLE, blames_data, error_code, least_pause, reason, suspect
 from hermes_sinks.clickhouse.rows import COLUMNS, encode_rows
 from hermes_sinks.clickhouse.settings import ClickHouseSettings, check_credentials, table_name
+from hermes_sinks.clickhouse.table import Unfit, create_statement, question, read_answer
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
 
 MOST_ANSWER = 64 * 2**10  # bytes; an error quotes the row
+_UNFIT_PAUSE = 10.0  # seconds; an operator has to act
 
 _INSERT_SETTINGS = {
     "async_insert": "0",
@@ -47,8 +49,8 @@ _INSERT_SETTINGS = {
     "wait_end_of_query": "1",  # the status is that of the whole insert
     "input_format_parallel_parsing": "0",  # errors name the right row
     "throw_on_max_partitions_per_insert_block": "0",  # timestamps are the client's: they must not stop the sink
+    "date_time_input_format": "best_effort",  # reads the rows' times as UTC, whatever the column's time zone is
 }
-_PAYLOAD_TYPES = {"string": "String", "json": "JSON"}
 
 
 class ClickHouseSink:
@@ -59,12 +61,15 @@ class ClickHouseSink:
         self.concurrency = settings.concurrency
         self._client = client
         self._settings = settings
+        self._as_json = settings.payload == "json"
         self._table = table_name(settings)
+        self._times: range | None = None  # what the column ts can hold, as long as the last answer was no failure
         self._insert = f"INSERT INTO {self._table} ({', '.join(COLUMNS)}) FORMAT JSONEachRow"
 
     async def write(self, batch: Batch) -> None:
         """Insert the batch. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
-        rows, refused = await encode_rows(batch, as_json=self._settings.payload == "json")
+        times = self._times if self._times is not None else await self._look()
+        rows, refused = await encode_rows(batch, as_json=self._as_json, times=times)
         good = [index for index in range(len(rows)) if index not in refused]
 
         async def send(part: Sequence[int]) -> Refusal | None:
@@ -76,6 +81,17 @@ class ClickHouseSink:
             await trio.lowlevel.checkpoint()
         if refused:
             raise BatchRejected(refused)
+
+    async def _look(self) -> range:
+        """Ask for the server's version and the table's columns. Raises `hermes.SinkUnavailable` if they do not fit."""
+        answer = await self._post(question(self._settings), b"", {})
+        if error_code(answer) is not None:
+            self._judge(answer)
+        try:
+            self._times = read_answer(answer.body.decode(errors="replace"), as_json=self._as_json)
+        except Unfit as error:
+            raise SinkUnavailable(f"{self._client.words}: {error}", retry_after=_UNFIT_PAUSE) from None
+        return self._times
 
     async def _send(self, rows: Sequence[bytes]) -> Refusal | None:
         """One INSERT, the table made if it is missing. Raises `hermes.SinkUnavailable`."""
@@ -109,25 +125,9 @@ class ClickHouseSink:
             return Refusal(words, suspect=suspect(answer))
         if answer.status == 413:  # of a proxy on the way: smaller parts may pass
             return Refusal(words)
+        self._times = None  # who mends the server may change the table too
         pause = retry_after(answer, time.time()) or least_pause(code)
         raise SinkUnavailable(f"{self._client.words}: {words}", retry_after=pause)
-
-
-def create_statement(settings: ClickHouseSettings) -> str:
-    """The table as Hermes makes it.
-
-    Its key is the id alone, so that an id is one row whatever else a client changes; one block in a thousand back, a
-    batch that comes again is not even inserted. Partitions part the merging too: with them, an id is once a month.
-    """
-    partitions = "PARTITION BY toYYYYMM(ts) " if settings.partition == "month" else ""
-    return (
-        f"CREATE TABLE IF NOT EXISTS {table_name(settings)} ("
-        "id String, user_id String, type LowCardinality(String), ts DateTime64(0, 'UTC'), "
-        f"payload {_PAYLOAD_TYPES[settings.payload]} CODEC(ZSTD(1)), received_at DateTime64(3, 'UTC'), "
-        "INDEX ts_range ts TYPE minmax GRANULARITY 1"
-        f") ENGINE = ReplacingMergeTree(received_at) {partitions}ORDER BY id "
-        "SETTINGS non_replicated_deduplication_window = 1000 COMMENT 'Hermes events, schema 1'"
-    )
 
 
 def _target(settings: ClickHouseSettings) -> Target:

@@ -1,0 +1,95 @@
+"""The table as Hermes makes it, and what an existing one and its server can hold.
+
+Invariant: `read_answer` never takes a server or a table for fit that `LEAST` or `HOLDS` forbid. Pure: the sink asks.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hermes_sinks.clickhouse.settings import ClickHouseSettings, table_name
+
+LEAST = (24, 8)
+"""The oldest release that is tested; a long-term one. Older ones lack parts of what an insert needs."""
+
+_LEAST_WITH_JSON = (25, 3)
+"""The first release whose type JSON needs no setting for experiments."""
+
+_WIDE = (26, 9)
+"""The first release that is known to store a DateTime64 after the year 2299; 26.3 still clamps it."""
+
+_END_OF_2299 = 10_413_792_000  # all in Unix seconds, the first that does not fit
+_END_OF_9999 = 253_402_300_800
+_END_OF_NANOSECONDS = 9_223_372_036  # 2262-04-11: 64 bits of nanoseconds end there
+_END_OF_32_BITS = 2**32  # 2106-02-07
+
+HOLDS: tuple[tuple[re.Pattern[str], int, int], ...] = (
+    (re.compile(r"\bDateTime64\(9\b"), _END_OF_NANOSECONDS, _END_OF_NANOSECONDS),
+    (re.compile(r"\bDateTime64\("), _END_OF_2299, _END_OF_9999),
+    (re.compile(r"\bDateTime\b"), _END_OF_32_BITS, _END_OF_32_BITS),
+    (re.compile(r"\bString\b"), _END_OF_9999, _END_OF_9999),
+)
+"""The first timestamp, in Unix seconds, that a column of a type cannot hold: before `_WIDE`, and from it on.
+
+The first pattern that is found in the type decides. Source: what the releases 24.8, 25.5, 25.8, 26.1, 26.3 and 26.9
+stored in a trial.
+"""
+
+_ANSWER = re.compile(r"(\d+)\.(\d+)[^\t\n]*\t([^\t\n]*)\n?")
+
+
+class Unfit(Exception):
+    """The server or its table cannot take events; the message says what the operator can do."""
+
+
+def question(settings: ClickHouseSettings) -> str:
+    """The statement that asks for the server's version and for the type of the table's column ``ts``."""
+    database, table = (name.replace("\\", "\\\\").replace("'", "\\'") for name in (settings.database, settings.table))
+    return (
+        "SELECT version(), (SELECT any(type) FROM system.columns "  # noqa: S608 - both names are quoted
+        f"WHERE database = '{database}' AND table = '{table}' AND name = 'ts') FORMAT TabSeparated"
+    )
+
+
+def read_answer(answer: str, *, as_json: bool) -> range:
+    """The timestamps that the column ``ts`` can hold, from the answer to `question`. Raises `Unfit`.
+
+    ``as_json``: payloads are for a column of the type JSON. An empty type of ``ts`` means that the table is still to be
+    made, or that the user may not look at it. An answer without a version, such as a proxy's, refuses nothing: the
+    insert will tell.
+    """
+    found = _ANSWER.fullmatch(answer)
+    if found is None:
+        return range(_END_OF_2299)
+    version = (int(found[1]), int(found[2]))
+    if version < LEAST:
+        raise Unfit(
+            f"ClickHouse {version[0]}.{version[1]} is older than {LEAST[0]}.{LEAST[1]}, the least that is taken"
+        )
+    if as_json and version < _LEAST_WITH_JSON:
+        raise Unfit("the type JSON needs ClickHouse 25.3: set SINK_CLICKHOUSE_PAYLOAD=string, or upgrade the server")
+    column = found[3] if found[3] not in {"", "\\N"} else "DateTime64(0)"
+    for kind, narrow, wide in HOLDS:
+        if kind.search(column):
+            return range(wide if version >= _WIDE else narrow)
+    raise Unfit(f"the column ts is {column[:100]}: it has to be DateTime64, DateTime or String")
+
+
+def create_statement(settings: ClickHouseSettings) -> str:
+    """The table as Hermes makes it.
+
+    Its key is the id alone, so that an id is one row whatever else a client changes; one block in a thousand back, a
+    batch that comes again is not even inserted. Partitions part the merging too: with them, an id is once a month.
+    """
+    partitions = "PARTITION BY toYYYYMM(ts) " if settings.partition == "month" else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table_name(settings)} ("
+        "id String, user_id String, type LowCardinality(String), ts DateTime64(0, 'UTC'), "
+        f"payload {_PAYLOAD_TYPES[settings.payload]} CODEC(ZSTD(1)), received_at DateTime64(3, 'UTC'), "
+        "INDEX ts_range ts TYPE minmax GRANULARITY 1"
+        f") ENGINE = ReplacingMergeTree(received_at) {partitions}ORDER BY id "
+        "SETTINGS non_replicated_deduplication_window = 1000 COMMENT 'Hermes events, schema 1'"
+    )
+
+
+_PAYLOAD_TYPES = {"string": "String", "json": "JSON"}
