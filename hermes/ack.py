@@ -30,6 +30,7 @@ class Outcome(Enum):
     TAKEN = "they have come as far as was asked for"
     NO_ROOM = "the queue is full"
     NO_SPACE = "the journal has reached JOURNAL_MAX_BYTES"
+    TOO_LARGE = "the journal can never take them in one request"
     FAILED = "the journal's storage fails"
     REFUSED = "a sink has refused some for good"
     DROPPED = "a sink will never get some of them"

@@ -26,6 +26,7 @@ REJECTED = (
     "journal_full",
     "malformed",
     "queue_full",
+    "too_large",
     "too_many",
     "unauthorized",
 )

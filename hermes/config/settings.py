@@ -31,7 +31,7 @@ from hermes.config.traces import find_endpoint
 from hermes.errors import ConfigError
 
 MOST_JOURNALED_BODY = 128 * 2**20
-"""The largest request body that fits into a record of the journal, in bytes."""
+"""The largest request body that the journal takes, in bytes: its record may be twice as large, or more (413 then)."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from hermes.engine.admission import Admission
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
+from hermes.engine.journal_record import fits_record
 from hermes.engine.receipts import Receipts
 from hermes.engine.tap import Tap
 from hermes.errors import LogUnavailable
@@ -109,10 +110,14 @@ class Intake:
         The function returned calls the wait off, as far as that is possible; ``settle`` is called all the same.
         """
         journal = self._journal
-        if journal is not None and size + self.admission.bytes > journal.room:
-            journal.pressed.set()
-            settle(Outcome.NO_SPACE, None)
-            return _nothing_to_call_off
+        if journal is not None:
+            if size > journal.capacity or not fits_record(events, size):
+                settle(Outcome.TOO_LARGE, None)
+                return _nothing_to_call_off
+            if size + self.admission.bytes > journal.room:
+                journal.pressed.set()
+                settle(Outcome.NO_SPACE, None)
+                return _nothing_to_call_off
         if self.admission.admit(len(events), size):
             if ack is _DURABLE:
                 self._join(events, size, settle)

@@ -10,15 +10,19 @@ log's; what is checked here is that a record is one of ours. Called by the journ
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
 from hermes.errors import LogDamaged
 from hermes.event import Chunk, Event
+from hermes.log.rows import MAX_RECORD_BYTES
 
 _HEADER = struct.Struct(">BBIQd")
 _VERSION = 1
 _DERIVED = 1
+_MOST_FIELDS = 8 * 1024  # bytes of an event without its payload: id, user_id and type, each character escaped
+_MEASURED_AT_ONCE = 1000
 
 _encode_events = msgspec.json.Encoder().encode
 _decode_events = msgspec.json.Decoder(list[Event]).decode
@@ -38,6 +42,20 @@ def encode_chunk(chunk: Chunk, first: int) -> bytes:
     flags = _DERIVED if chunk.derived else 0
     header = _HEADER.pack(_VERSION, flags, len(chunk.events), first, chunk.received_at)
     return header + _encode_events(chunk.events)
+
+
+def fits_record(events: Sequence[Event], size: int) -> bool:
+    """Whether one record can hold these events, whose request has ``size`` bytes.
+
+    A record can be much larger than its request: a protocol may take id and user_id from the same text, and a control
+    character that is one byte of a binary protocol has six in JSON.
+    """
+    if len(events) * _MOST_FIELDS + 2 * size <= MAX_RECORD_BYTES:
+        return True
+    record = _HEADER.size
+    for start in range(0, len(events), _MEASURED_AT_ONCE):
+        record += len(_encode_events(events[start : start + _MEASURED_AT_ONCE]))
+    return record <= MAX_RECORD_BYTES
 
 
 def decode_head(data: bytes, index: int) -> Head:

@@ -187,6 +187,14 @@ class Ingest:
         after = self._intake.retry_after()
         if receipt is not None and outcome in _KNOWN_SINCE_TAKEN:
             return _tell_receipt(answers, outcome, count, rejected, receipt, after)
+        if outcome is Outcome.TOO_LARGE:
+            return self._refuse(
+                answers,
+                413,
+                "too_large",
+                "the journal keeps a request as one record, of at most 256 MiB and JOURNAL_MAX_BYTES, and this one is "
+                "larger: send fewer events a request",
+            )
         reason, detail, least = _REFUSALS[outcome]
         self._rejected[reason] += 1
         return answers.refused(

@@ -9,8 +9,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hermes.ack import Ack, Outcome
+from hermes.engine import journal_record
 from hermes.engine import receipts as receipts_module
 from hermes.errors import BatchRejected, LogFull
+from hermes.event import Event
 from hermes.testing import ScriptedSink, make_events
 from tests.engine.durable import (
     MIB,
@@ -251,6 +253,23 @@ async def test_a_full_journal_refuses_and_takes_again_when_a_sink_has_caught_up(
         await trio.sleep(0.1)
         assert asked.outcome is Outcome.TAKEN
     assert engine.account().dropped == {}
+
+
+async def test_what_the_journal_could_never_take_is_refused_for_good_and_the_service_goes_on(
+    autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_record, "MAX_RECORD_BYTES", 2**20)
+    engine = await make_durable_engine(max_bytes=3000)
+    async with durable_engine_running(engine):
+        for ack in Ack:
+            assert engine.ask(ack, size=3001).outcome is Outcome.TOO_LARGE
+            # The same text in id and user_id, each character six times as long in the record as in the event.
+            asked = Asked([])
+            engine.intake.submit([Event("\x01" * 256, "\x01" * 256, "x", 0)] * 1000, 3000, ack, asked.hear)
+            assert asked.outcome is Outcome.TOO_LARGE
+        asked = engine.ask(size=2999)
+        await trio.sleep(0.1)
+        assert asked.outcome is Outcome.TAKEN
 
 
 async def test_what_is_not_committed_yet_counts_against_the_journals_room(autojump_clock: None) -> None:

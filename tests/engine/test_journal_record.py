@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.decode import EventDecoder
-from hermes.engine.journal_record import decode_chunk, decode_head, encode_chunk
+from hermes.engine import journal_record
+from hermes.engine.journal_record import decode_chunk, decode_head, encode_chunk, fits_record
 from hermes.errors import LogDamaged
 from hermes.event import Chunk, Event
 from hermes.testing import awkward_events, event_strategy, make_chunk, make_events
@@ -52,6 +53,19 @@ def test_whatever_the_edge_lets_in_comes_back_byte_for_byte() -> None:
     assert len(decoded.events) == len(bodies)
     again, _ = decode_chunk(encode_chunk(Chunk(decoded.events, 0.0, 1), 0), 0)
     assert [plain(event) for event in again.events] == [plain(event) for event in decoded.events]
+
+
+@given(st.lists(event_strategy(), min_size=1, max_size=9), st.integers(1, 9 * 2**13))
+def test_what_is_said_to_fit_into_a_record_does(events: list[Event], most: int) -> None:
+    size = sum(len(event.payload) for event in events)  # no request has fewer bytes
+    record = len(encode_chunk(Chunk(events, 0.0, size), 0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_record, "MAX_RECORD_BYTES", most)
+        patch.setattr(journal_record, "_MEASURED_AT_ONCE", 2)
+        if fits_record(events, size):
+            assert record <= most
+        else:
+            assert record > most - len(events)  # the measure counts a byte more where it begins anew
 
 
 @given(st.binary(max_size=60))

@@ -112,6 +112,17 @@ def test_a_request_whose_outcome_is_good_is_a_202_with_what_was_taken_and_what_w
     assert [rejected["index"] for rejected in answer.json["rejected"]] == [1]
 
 
+def test_what_the_journal_can_never_take_at_once_is_a_413_which_no_client_repeats_for_ever() -> None:
+    wire = Wire(intake := SlowIntake())
+    wire.feed(asking("durable"))
+    intake.settle(Outcome.TOO_LARGE, None)
+    (answer,) = wire.answers()
+    assert answer.status == 413
+    assert "send fewer events a request" in answer.json["detail"]
+    assert "retry-after" not in answer.headers
+    assert wire.rejected == {"too_large": 1}
+
+
 @pytest.mark.parametrize(
     ("outcome", "reason", "words"),
     [

@@ -113,7 +113,8 @@ CASES = [
     Case("disk full", post(BODY, NDJSON), 503, full_disk=True),
     Case("disk full, delivery awaited", post(BODY, NDJSON, DELIVERED), 503, full_disk=True),
     Case("disk full, the other lane", post(BODY, NDJSON), 503, full_disk=True, first=get(b"/health")),
-    Case("journal full", post(BODY, NDJSON), 503, {"journal_max_bytes": 1}),
+    Case("journal full", post(BODY, NDJSON), 503, {"journal_max_bytes": len(BODY) + 1}, stalled=True),
+    Case("larger than the journal", post(BODY, NDJSON), 413, {"journal_max_bytes": len(BODY) - 1}),
     Case("queue full", post(BODY, NDJSON), 503, FULL, stalled=True),
     Case(
         "queue full, room awaited",

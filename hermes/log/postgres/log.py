@@ -16,12 +16,15 @@ from hermes.errors import LogDamaged
 from hermes.log.contract import LogStatistics, Record, Snapshot
 from hermes.log.group import GroupCommit
 from hermes.log.postgres.session import Session
-from hermes.log.postgres.writer import Standing, Writer, read_standing
-from hermes.log.rows import MISSING, Row, check_records, decode_row, fault, lost_row, size_of_first
+from hermes.log.postgres.writer import SLOWEST, Standing, Writer, read_standing
+from hermes.log.rows import MAX_RECORD_BYTES, MISSING, Row, check_records, decode_row, fault, lost_row, size_of_first
 from hermes.postgres import Connection
 
 STATEMENT_TIMEOUT = 20.0
-"""Seconds for one read, one slice of a trim or one snapshot."""
+"""Seconds for one slice of a trim or one snapshot."""
+
+READ_TIMEOUT = STATEMENT_TIMEOUT + MAX_RECORD_BYTES / SLOWEST
+"""Seconds for one read: with less, a record that could be committed might be too large to be read back."""
 
 TRIM_ROWS = 64
 """Rows that are deleted at once: so many times 256 KiB, about, that is some ten thousand rows of the TOAST table."""
@@ -110,7 +113,7 @@ class PostgresLog:
         records: list[Record] = []
         start = from_index
         while not records and (start := max(start, self.first)) < self.next:
-            async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+            async with self._others.borrowed(READ_TIMEOUT) as connection:
                 rows = await self._fetch(connection, start, min(self.next, start + max_records), max_bytes)
                 if start < self.first:
                     continue  # trimmed meanwhile
