@@ -2,22 +2,25 @@
 
 Pure. The usual body, all valid, costs one pass of msgspec's decoder and a few searches in C; only a body in which
 something is wrong is walked event by event, to say which one and why. Invariant: an event that leaves here keeps every
-rule of specification §1, and no input raises anything but `BadBody`. `EventDecoder` reads Hermes's own events; the
-functions below it are the rules of JSON that the decoders of other protocols keep as well (``hermes.protocols``).
+rule of specification §1, no input raises anything but `BadBody`, and what is wrong inside one event of several is that
+event's alone. `EventDecoder` reads Hermes's own events; the functions below it are the rules of JSON that the decoders
+of other protocols keep as well (``hermes.protocols``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
+from hermes.elements import STRING, split_array
 from hermes.errors import HermesError
-from hermes.event import Event
+from hermes.event import MAX_TIMESTAMP, Event
 
 MAX_REJECTIONS = 1000
 """The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
@@ -26,23 +29,29 @@ MAX_NESTING = 500
 """The deepest that a payload's arrays and objects may be nested. Every Python reads this deep, and so does every
 database; deeper, one would refuse what another takes."""
 
-_SHALLOW = 2 * MAX_NESTING  # shorter JSON cannot be deeper than that, for each level opens and closes
+SHALLOW = 2 * MAX_NESTING
+"""Shorter JSON cannot be deeper than that, for each level opens and closes."""
+
+Text = TypeVar("Text", bytes, Raw)
 
 _WHITESPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_STRING = re.compile(STRING, re.DOTALL)
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-# To explain an array, each element is held by itself, at some 50 bytes. A short body, or one with fewer commas than
-# one in so many bytes, cannot hold so many elements that this would matter.
-_EXPLAINED_BYTES = 2**20
+# Held all at once, each element of an array takes some 50 bytes. In a short body, or in one with fewer commas than one
+# in so many bytes, that does not matter.
+_HELD_BYTES = 2**20
 _BYTES_A_COMMA = 8
 _BACKSLASH = 0x5C  # as an integer, for a search for one byte is six times faster than one for six
 _BRACE = 0x7B
 _NUL_ESCAPE = rb"\u0000"
 # The escape itself, and not a backslash that is escaped followed by the letters u0000.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_INSTEAD = ", or as application/x-ndjson"
+# Half of a surrogate pair: what is left where a string was cut in the middle of an emoji.
+_HALF_PAIR = re.compile(
+    rb"(?<!\\)(?:\\\\)*+(\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2}))"
+)
 _SEPARATE = "; several events? send them as application/x-ndjson, one a line (curl: --data-binary)"
 UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What msgspec raises for bytes that are not the JSON that was asked for."""
@@ -86,10 +95,15 @@ class EventDecoder:
         any_name = tuple(event_types) == ("*",)
         self._hint = "1 to 64 of A-Z a-z 0-9 _ . : -" if any_name else f"one of {', '.join(event_types)}"
         # The set of types is configuration, so the struct that checks it in C is made at start.
+        checked_id = Annotated[str, Meta(min_length=1, max_length=256)]
         checked: Any = msgspec.defstruct("Event", [("type", allowed_types(event_types))], bases=(Event,), gc=False)
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
         self._decode_one = self._one.decode
         self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
+        lenient: list[Any] = [("id", checked_id | UnsetType, UNSET), ("timestamp", int | float)]
+        self._lenient: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+            msgspec.defstruct("Event", lenient, bases=(checked,), gc=False, kw_only=True)
+        )
 
     def decode_one(self, body: bytes) -> Event | None:
         """The event of the most common body, one valid object in ASCII; None: `decode_json` has to look closer."""
@@ -98,35 +112,43 @@ class EventDecoder:
         except UNDECODABLE:
             return None
         if (_BACKSLASH not in body or _NUL_ESCAPE not in body) and body.isascii() and bytes(event.payload)[0] == _BRACE:
-            return event if len(body) < _SHALLOW or not is_deep(event.payload) else None
+            return event if len(body) < SHALLOW or not is_deep(event.payload) else None
         return None
 
-    def decode_json(self, body: bytes) -> Decoded:
-        """The events of a JSON object or of an array of objects. Raises `BadBody`."""
-        single = body[:1] == b"{" or body.lstrip(_WHITESPACE)[:1] == b"{"
-        first = "a string holds U+0000, or a payload is no object"
-        try:
-            events = [self._one.decode(body)] if single else self._list.decode(body)
-            if self._clean(body, events):
-                return Decoded(events)
-        except UnicodeDecodeError as error:
-            raise BadBody(describe_error(error, body)) from None
-        except UNDECODABLE as error:
-            first = describe_error(error, body)
-        return explain([body] if single else split_array(body, first), self._check)
+    def decode_json(self, body: bytes, ids: Callable[[int], str] | None = None) -> Decoded:
+        """The events of a JSON object or of an array of objects. Raises `BadBody`.
 
-    def decode_lines(self, body: bytes) -> Decoded:
-        """The events of newline-delimited JSON, one object a line, empty lines skipped. Raises `BadBody`."""
-        try:
-            events = self._one.decode_lines(body)
-            # The decoder would also read events that are parted by no line break, or lie on several lines.
-            if body.count(b"\n") + (body[-1:] != b"\n") == len(events) and self._clean(body, events):
-                return Decoded(events)
-        except UNDECODABLE:
-            pass
-        _refuse_byte_order_mark(body)
+        ``ids`` gives an id to each event that has none, by its place in the request; None: every event needs its own.
+        """
+        body = without_mark(body)
+        single = body[:1] == b"{" or body.lstrip(_WHITESPACE)[:1] == b"{"
+        if ids is None:
+            try:
+                events = [self._one.decode(body)] if single else self._list.decode(body)
+                if self._clean(body, events):
+                    return Decoded(events)
+            except UNDECODABLE:
+                pass
+        check = partial(self._check, ids)
+        if single:
+            return explain([body], check, alone=True)
+        if body.lstrip(_WHITESPACE)[:1] not in {b"[", b""}:
+            raise BadBody("expected a JSON object, or an array of objects")
+        return explain(map(bytes, find_elements(body)), check)
+
+    def decode_lines(self, body: bytes, ids: Callable[[int], str] | None = None) -> Decoded:
+        """The same of newline-delimited JSON, one object a line, empty lines skipped. Raises `BadBody`."""
+        body = without_mark(body)
+        if ids is None:
+            try:
+                events = self._one.decode_lines(body)
+                # The decoder would also read events that are parted by no line break, or lie on several lines.
+                if body.count(b"\n") + (body[-1:] != b"\n") == len(events) and self._clean(body, events):
+                    return Decoded(events)
+            except UNDECODABLE:
+                pass
         lines = (match[0] for match in _LINE.finditer(body))
-        return explain(lines, self._check, "; send one event a line", alone=False)
+        return explain(lines, partial(self._check, ids), "; send one event a line")
 
     def _clean(self, body: bytes, events: list[Event]) -> bool:
         """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
@@ -139,63 +161,78 @@ class EventDecoder:
             return False
         return not any_deep(payloads)
 
-    def _check(self, text: bytes) -> Event:
+    def _check(self, ids: Callable[[int], str] | None, index: int, text: bytes) -> Event:
         try:
             event = self._one.decode(text)
         except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(self._advise(str(error))) from None
+            event = self._mend(text, ids and ids(index), str(error))
         check_text(text)
         if bytes(event.payload)[:1] != b"{":
             raise msgspec.ValidationError("Expected `object` - at `$.payload`")
-        if len(text) >= _SHALLOW and is_deep(event.payload):
+        if len(text) >= SHALLOW and is_deep(event.payload):
             raise RecursionError
         return event
 
+    def _mend(self, text: bytes, id_: str | None, error: str) -> Event:
+        """An event that lacks an id, if it may, or whose time is written as a float. Raises `msgspec.ValidationError`.
+
+        1700000000.0 is an integer to JSON Schema, and so to the clients that our OpenAPI document is read by.
+        """
+        try:
+            told = self._lenient.decode(text)
+        except msgspec.ValidationError:
+            raise msgspec.ValidationError(self._advise(error)) from None
+        seconds = int(told.timestamp)
+        given = id_ if told.id is UNSET else told.id
+        if given is None or seconds != told.timestamp or not 0 <= seconds <= MAX_TIMESTAMP:
+            raise msgspec.ValidationError(self._advise(error))
+        return Event(given, told.user_id, told.type, seconds, told.payload)
+
     def _advise(self, error: str) -> str:
+        if error.endswith("field `id`"):
+            return f"{error}: give the event one, or the request an Idempotency-Key"
         return f"{error}: expected {self._hint}" if error.endswith("`$.type`") else error
 
 
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
-def split_array(body: bytes, first: str, instead: str = _INSTEAD) -> Iterable[bytes]:
-    """The texts of an array's elements. Raises `BadBody`.
+def find_elements(body: bytes) -> Iterable[Raw]:
+    """The texts of an array's elements, whatever is wrong in one of them. Raises `BadBody`, maybe after some."""
+    if len(body) <= _HELD_BYTES or body.count(b",") * _BYTES_A_COMMA <= len(body):
+        try:
+            return _decode_raws(body)
+        except UNDECODABLE:
+            pass  # the slower way tells in which element
+    return _split(body)
 
-    ``first`` is what was found wrong already, ``instead`` what can be sent but an array.
-    """
-    _refuse_byte_order_mark(body)
-    if len(body) > _EXPLAINED_BYTES and body.count(b",") * _BYTES_A_COMMA > len(body):
-        raise BadBody(
-            f"{first}. Nothing of this request was taken, for the array is too large and dense to tell its valid "
-            f"events from the others: send it in parts of 1 MiB{instead}"
-        )
+
+def _split(body: bytes) -> Iterator[Raw]:
     try:
-        return map(bytes, _decode_raws(body))
-    except msgspec.ValidationError:
-        raise BadBody("expected a JSON object, or an array of objects") from None
-    except UNDECODABLE as error:
+        yield from map(Raw, split_array(body))
+    except msgspec.DecodeError as error:
         raise BadBody(describe_error(error, body)) from None
 
 
 def explain(
-    texts: Iterable[bytes], check: Callable[[bytes], Event], separate: str = _SEPARATE, *, alone: bool = True
+    texts: Iterable[Text], check: Callable[[int, Text], Event], separate: str = _SEPARATE, *, alone: bool = False
 ) -> Decoded:
-    """Each event by itself, as ``check`` reads it. Raises `BadBody`.
+    """Each event by itself, as ``check`` reads it by its place and its text. Raises `BadBody`.
 
     ``check`` raises `msgspec.ValidationError` for an event that breaks a rule, and one of `UNDECODABLE` for broken
-    JSON. ``separate`` is the advice where more than one value is in a text. ``alone``: no line break parts the events,
-    so broken JSON breaks the whole body.
+    JSON. ``separate`` is the advice where more than one value is in a text. ``alone``: the text is the whole body, so
+    where its JSON is broken there is no event to speak of.
     """
     events, rejected = [], []
     for index, text in enumerate(texts):
         try:
-            events.append(check(text))
+            events.append(check(index, text))
         except msgspec.ValidationError as error:
             rejected.append(Rejection(index, str(error)))
         except UNDECODABLE as error:
             if alone:
-                raise BadBody(describe_error(error, text, separate)) from None
-            rejected.append(Rejection(index, describe_error(error, text, separate)))
+                raise BadBody(describe_error(error, bytes(text), separate)) from None
+            rejected.append(Rejection(index, describe_error(error, bytes(text), separate)))
         if len(rejected) > MAX_REJECTIONS:
             raise too_many_rejected(rejected[0])
     return Decoded(events, rejected)
@@ -210,14 +247,17 @@ def too_many_rejected(first: Rejection) -> BadBody:
 
 
 def is_clean(body: bytes) -> bool:
-    """Whether valid JSON has no escaped NUL, as far as a glance tells. Raises `UnicodeDecodeError`.
+    """Whether valid JSON is UTF-8 and has no escaped NUL, as far as a glance tells.
 
     msgspec does not look inside `Raw`, so that is done here, over the whole body at once.
     """
     if _BACKSLASH in body and _NUL_ESCAPE in body:
         return False
     if not body.isascii():
-        body.decode()
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            return False
     return True
 
 
@@ -231,13 +271,13 @@ def check_text(text: bytes) -> None:
 
 def any_deep(payloads: Sequence[Raw]) -> bool:
     """Whether one of these is nested more than `MAX_NESTING` deep."""
-    return max(map(len, payloads), default=0) >= _SHALLOW and any(map(is_deep, payloads))
+    return max(map(len, payloads), default=0) >= SHALLOW and any(map(is_deep, payloads))
 
 
 def is_deep(payload: Raw) -> bool:
     """Whether valid JSON is nested more than `MAX_NESTING` deep."""
     data = bytes(payload)
-    if len(data) < _SHALLOW or len(data.translate(None, _NOT_BRACKETS)) < _SHALLOW:
+    if len(data) < SHALLOW or len(data.translate(None, _NOT_BRACKETS)) < SHALLOW:
         return False
     depth = 0
     for bracket in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
@@ -247,9 +287,9 @@ def is_deep(payload: Raw) -> bool:
     return False
 
 
-def _refuse_byte_order_mark(body: bytes) -> None:
-    if body.startswith(_BYTE_ORDER_MARK):
-        raise BadBody("the body begins with a byte order mark: send UTF-8 without one")
+def without_mark(body: bytes) -> bytes:
+    """A body without the byte order mark that some editors and languages put before UTF-8 (RFC 8259 §8.1)."""
+    return body[len(_BYTE_ORDER_MARK) :] if body.startswith(_BYTE_ORDER_MARK) else body
 
 
 def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> str:
@@ -260,6 +300,10 @@ def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> 
         return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
     if isinstance(error, UnicodeDecodeError):
         return f"JSON is not UTF-8: {error.reason} (byte {error.start})"
+    half = _HALF_PAIR.search(text)
+    if half is not None:
+        escape = half[1].decode()
+        return f"JSON is malformed: {escape} is half of a surrogate pair, and no character (byte {half.start(1)})"
     words = str(error)
     if words == "Input data was truncated":
         return f"JSON is malformed: it ends too early (byte {len(text)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import tracemalloc
 from contextlib import suppress
@@ -129,8 +130,10 @@ def test_every_valid_event_is_read_alike_alone_in_an_array_and_on_a_line(events:
         ({"timestamp": -1}, "Expected `int` >= 0 - at `$.timestamp`"),
         ({"timestamp": 253_402_300_800}, "Expected `int` <= 253402300799 - at `$.timestamp`"),
         ({"timestamp": "1700000000"}, "Expected `int`, got `str` - at `$.timestamp`"),
-        ({"timestamp": b"1700000000.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
-        ({"timestamp": b"17e8"}, "Expected `int`, got `float` - at `$.timestamp`"),
+        ({"timestamp": b"1700000000.5"}, "Expected `int`, got `float` - at `$.timestamp`"),
+        ({"timestamp": b"-1.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
+        ({"timestamp": b"253402300800.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
+        ({"timestamp": b"1e400"}, "`$.timestamp`"),
         ({"timestamp": b"true"}, "Expected `int`, got `bool` - at `$.timestamp`"),
         ({"timestamp": b"9" * 30}, "`$.timestamp`"),
         ({"timestamp": b"-" + b"9" * 5000}, "`$.timestamp`"),
@@ -144,6 +147,14 @@ def test_a_wrong_field_is_named_with_what_was_expected(changes: dict[str, Any], 
     assert words in rejection(text(**changes))
     assert words in rejection(b"[%b]" % text(**changes))
     assert words in DECODER.decode_lines(text(**changes)).rejected[0].error
+
+
+@pytest.mark.parametrize("number", [b"1700000000.0", b"17e8", b"1.7E9", b"0.0", b"253402300799.0"])
+def test_an_integer_may_be_written_as_a_float(number: bytes) -> None:
+    body = text(timestamp=number)
+    for decoded in (decode(body), decode(b"[%b]" % body), DECODER.decode_lines(body)):
+        assert [type(event.timestamp) for event in decoded.events] == [int]
+        assert decoded.events[0].timestamp == float(number)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a\n", "a/b"])
@@ -213,11 +224,10 @@ def test_control_characters_and_odd_spaces_are_refused_with_the_place(payload: b
 
 
 def assert_malformed(payload: bytes) -> None:
-    for body in (text(payload=payload, z=1), b"[%b]" % text(payload=payload, z=1)):
-        with pytest.raises(BadBody, match=r"JSON is malformed: .* \(byte \d+\)"):
-            decode(body)
+    with pytest.raises(BadBody, match=r"JSON is malformed: .* \(byte \d+\)"):
+        decode(text(payload=payload, z=1))
     (only,) = DECODER.decode_lines(text(payload=payload, z=1)).rejected
-    assert "JSON is malformed" in only.error
+    assert re.match(r"JSON is malformed: .* \(byte \d+\)", only.error)
 
 
 @pytest.mark.parametrize("place", ["id", "user_id", "payload", "unknown"])
@@ -225,18 +235,8 @@ def assert_malformed(payload: bytes) -> None:
 def test_bytes_that_are_not_utf_8_are_refused_wherever_they_are(place: str, bad: bytes) -> None:
     value = b'{"a":"%b"}' % bad if place == "payload" else b'"%b"' % bad
     body = text(**{place: value})
-    for whole in (body, b"[%b]" % body):
-        with pytest.raises(BadBody, match=r"(?i)utf-8"):
-            decode(whole)
-    decoded = DECODER.decode_lines(text(id="a") + b"\n" + body)
-    assert [event.id for event in decoded.events] == ["a"]
-    assert "utf-8" in decoded.rejected[0].error.lower()
-
-
-def test_the_place_of_a_byte_that_is_not_utf_8_counts_from_the_beginning_of_the_body() -> None:
-    first = text()
-    with pytest.raises(BadBody, match=rf"byte {len(first) + 2 + text(payload=b'.').index(b'.') + 6}\)"):
-        decode(b"[%b,%b]" % (first, text(payload=b'{"a":"\xff"}')))
+    with pytest.raises(BadBody, match=r"(?i)utf-8"):
+        decode(body)
 
 
 @pytest.mark.parametrize("place", ["id", "user_id", "payload", "key", "unknown"])
@@ -267,15 +267,22 @@ def test_a_backslash_before_the_letters_u0000_is_no_nul(letters: bytes, is_nul: 
 @pytest.mark.parametrize("index", range(len(text(payload=b'{"a":"b"}')) + 1))
 def test_a_nul_byte_is_refused_at_any_place(index: int) -> None:
     body = text(payload=b'{"a":"b"}')
-    with pytest.raises(BadBody, match="malformed"):
+    with pytest.raises(BadBody, match=r"malformed|expected a JSON object"):
         decode(body[:index] + b"\0" + body[index:])
 
 
 @pytest.mark.parametrize("read", [DECODER.decode_json, DECODER.decode_lines])
 @pytest.mark.parametrize("body", [text(), b"[]", b""])
-def test_a_byte_order_mark_is_named(read: Any, body: bytes) -> None:
-    with pytest.raises(BadBody, match="byte order mark"):
-        read(b"\xef\xbb\xbf" + body)
+def test_a_byte_order_mark_makes_no_difference(read: Any, body: bytes) -> None:
+    told = []
+    for sent in (body, b"\xef\xbb\xbf" + body):
+        try:
+            decoded = read(sent)
+        except BadBody as error:
+            told.append(str(error))
+        else:
+            told.append(repr([[event.id for event in decoded.events], decoded.rejected]))
+    assert told[0] == told[1]
 
 
 # --- broken at any byte ----------------------------------------------------------------------------------------------
@@ -371,16 +378,20 @@ def test_a_payload_may_be_nested_as_deep_as_the_limit() -> None:
 @pytest.mark.parametrize("kind", ["arrays", "objects"])
 def test_a_payload_nested_deeper_is_refused_alike_on_every_python(depth: int, kind: str) -> None:
     deep = nested(depth) if kind == "arrays" else b'{"a":' * depth + b"1" + b"}" * depth
-    for body in (text(payload=deep), b"[%b]" % text(payload=deep)):
-        with pytest.raises(BadBody, match=f"nested too deeply: at most {MAX_NESTING} levels"):
-            decode(body)
+    with pytest.raises(BadBody, match=f"nested too deeply: at most {MAX_NESTING} levels"):
+        decode(text(payload=deep))
     decoded = DECODER.decode_lines(text(id="a") + b"\n" + text(payload=deep))
     assert [event.id for event in decoded.events] == ["a"]
     assert "nested too deeply" in decoded.rejected[0].error
 
 
 def test_deep_nesting_is_no_crash_where_it_is_all_there_is() -> None:
-    for body in (b"[" * 5_000_000, b'{"a":' * 1_000_000, b"[" * 1_000_000 + b"]" * 1_000_000):
+    for body in (
+        b"[" * 5_000_000,
+        b'{"a":' * 1_000_000,
+        b"[" * 1_000_000 + b"]" * 1_000_000,
+        b"[[" + b"[[1]]," * 10**6,
+    ):
         with pytest.raises(BadBody, match="nested too deeply"):
             decode(body)
 

@@ -14,6 +14,8 @@ import msgspec
 from hermes.decode import Decoded, EventDecoder
 from hermes.http.format import Format
 from hermes.http.head import JSON_TYPES, Head
+from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
+from hermes.http.ids import RequestIds
 from hermes.http.ingest import ECHOED, ONE_ACCEPTED
 from hermes.http.response import Response, problem
 from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudEventDecoder
@@ -72,6 +74,9 @@ class PostEvents:
         self.decode_one = own.decode_one
         self._json = Format(self.answers, lambda _head, body: own.decode_json(body))
         self._lines = Format(self.answers, lambda _head, body: own.decode_lines(body))
+        # Without a key an event's id is the client's duty: only then is it safe to send again.
+        self._keyed_json = Format(self.answers, lambda head, body: own.decode_json(body, RequestIds(head, clock())))
+        self._keyed_lines = Format(self.answers, lambda head, body: own.decode_lines(body, RequestIds(head, clock())))
         self._structured = Format(self.answers, cloud.decode_structured)
         self._batch = Format(_BatchAnswers(), cloud.decode_batch)
         self._binary = Format(self.answers, cloud.decode_binary)
@@ -86,10 +91,12 @@ class PostEvents:
             head.plain = False
             head.unique = True
             return self._binary
-        elif kind in JSON_TYPES:
-            return self._json
-        elif kind in _LINES:
-            return self._lines
+        elif kind in JSON_TYPES or kind in _LINES:
+            json = kind in JSON_TYPES
+            if IDEMPOTENCY_KEY not in head.headers:
+                return self._json if json else self._lines
+            head.plain = False
+            return self._keyed_json if json else self._keyed_lines
         return Format(
             self.answers,
             self._json.decode,

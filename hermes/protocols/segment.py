@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, ValidationError
 
-from hermes.decode import UNDECODABLE, BadBody, Decoded, describe_error, is_clean
+from hermes.decode import UNDECODABLE, BadBody, Decoded, Rejection, check_text, describe_error, is_deep, without_mark
+from hermes.elements import is_object, split_object
 from hermes.event import Event
 from hermes.http.content import ContentTooLarge
 from hermes.http.format import Format
@@ -25,11 +26,11 @@ from hermes.http.response import Response
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, parse_time
 from hermes.protocols.messages import MessageDecoder
 
-KINDS = ("track", "identify", "page", "screen", "group", "alias")
-"""The calls of the API, each with a path of its own."""
+KINDS = ("track", "identify", "page", "screen", "group", "alias", "merge")
+"""The calls of the API, each with a path of its own; the last is RudderStack's."""
 
 BATCHES = ("/v1/batch", "/v1/import", "/v1/b")
-SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS}
+SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS[:-1]}
 """The paths of one message: the API's own, and the short ones of the browser library."""
 
 LIBRARY_METRICS = "/v1/m"
@@ -42,7 +43,10 @@ _NO_TEXT = Raw()
 
 
 class Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
-    """The members of a message that an event is made from."""
+    """The members of a message that an event is made from.
+
+    ``sent_at`` and ``write_key`` are of any type, for one that cannot be read is no reason to refuse the message.
+    """
 
     type: str = ""
     event: str | None = None
@@ -51,8 +55,11 @@ class Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     anonymous_id: str | int | float | None = None
     timestamp: str | None = None
     original_timestamp: str | None = None
-    sent_at: str | None = None
-    write_key: str | None = None
+    sent_at: Any = None
+    write_key: Any = None
+    merge_properties: Any = None
+    context: Raw = _NO_TEXT
+    integrations: Raw = _NO_TEXT
 
 
 class _OneOfMany(Message, kw_only=True, gc=False):
@@ -65,16 +72,20 @@ class MessageBatch(msgspec.Struct, rename="camel"):
     """A request of several messages, and what it says for all of them."""
 
     batch: Raw
-    sent_at: str | None = None
-    write_key: str | None = None
+    sent_at: Raw = _NO_TEXT
+    write_key: Raw = _NO_TEXT
     context: Raw = _NO_TEXT
     integrations: Raw = _NO_TEXT
 
 
 class _Request:
-    """What all messages of a request share. ``room`` is how many bytes may still be added to their payloads."""
+    """What all messages of a request share. ``room`` is how many bytes may still be added to their payloads.
 
-    __slots__ = ("admit", "ids", "kind", "now", "room", "sent_at", "shared")
+    ``shared`` are the members that a message gets which has none of its own, ready to be written, and ``broken`` says
+    which of them cannot be.
+    """
+
+    __slots__ = ("admit", "broken", "ids", "kind", "now", "room", "sent_at", "shared")
 
     def __init__(self, now: float, kind: str, head: Head, room: int) -> None:
         self.now = now
@@ -82,30 +93,47 @@ class _Request:
         self.kind = kind
         self.admit = head.admit
         self.room = room
-        self.sent_at: str | None = None
-        self.shared: dict[str, Raw] = {}
+        self.sent_at: Any = None
+        self.shared: dict[str, bytes] = {}
+        self.broken: dict[str, str] = {}
 
-    def check_key(self, key: str | None) -> None:
+    def check_key(self, key: Any) -> None:
         """A key in the body, where the head had none. Raises `KeyRefused`."""
-        if self.admit is not None and not self.admit(key or ""):
+        if self.admit is not None and not (isinstance(key, str) and self.admit(key)):
             raise KeyRefused
+
+    def share(self, name: str, value: bytes) -> None:
+        """A member of the batch that is each message's. It is judged once, and not with every message."""
+        if not value or value == b"null":
+            return
+        try:
+            _decode_raw(value)
+            check_text(value)
+            if is_deep(Raw(b"[%b]" % value)):
+                raise RecursionError
+        except UNDECODABLE as error:
+            self.broken[name] = f"{describe_error(error, value, '')} - at `$.{name}` of the batch"
+        else:
+            self.shared[name] = b'"%b":%b' % (name.encode(), value)
 
 
 class SegmentAnswers:
-    """200, the only code that these libraries take for success; errors have the code and message that they show."""
+    """200, the only code that these libraries take for success; errors have the code and message that they show.
+
+    A request with invalid messages is a success too: the messages get no better by being sent again, and a library
+    that hears anything else may repeat them for ever, with the others of its queue behind them.
+    """
 
     def taken(self, decoded: Decoded) -> Response:
-        """200; what was rejected is told beside the success, for a library would send everything again otherwise."""
+        """200; what was rejected is told beside the success."""
         if not decoded.rejected:
             return _SUCCESS
         told = {"success": True, "accepted": len(decoded.events), "rejected": decoded.rejected}
         return Response(200, msgspec.json.encode(told))
 
     def nothing(self, decoded: Decoded) -> Response:
-        """400, which a library does not send again; or 200 for an empty batch."""
-        if not decoded.rejected:
-            return _SUCCESS
-        return self.refused(400, "no message of this request is valid", accepted=0, rejected=decoded.rejected)
+        """The same."""
+        return self.taken(decoded)
 
     def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
         """An error in Segment's own form."""
@@ -141,34 +169,37 @@ class Segment:
     def decode(self, head: Head, body: bytes) -> Decoded:
         """The events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
         request = _Request(self._clock(), SINGLES.get(head.path, ""), head, self._limit)
-        decoded = self._alone.decode_one(body, request) if request.kind else self._decode_batch(body, request)
+        body = without_mark(body)
+        decoded = self._decode_alone(body, request) if request.kind else self._decode_batch(body, request)
         if not decoded.events:
             request.check_key(None)  # no message was good enough to be asked for its own
         return decoded
 
+    def _decode_alone(self, body: bytes, request: _Request) -> Decoded:
+        try:
+            return self._alone.decode_one(body, request)
+        except BadBody as error:
+            if not is_object(body):
+                raise
+            return Decoded([], [Rejection(0, str(error))])  # as in a batch, and the library has not to send it again
+
     def _decode_batch(self, body: bytes, request: _Request) -> Decoded:
         try:
-            batch = _decode_batch(body)
-            clean = is_clean(body)
-        except msgspec.ValidationError as error:
-            raise BadBody(f'{error}: expected {{"batch": [...]}}') from None
+            batch = _read_batch(body)
         except UNDECODABLE as error:
-            raise BadBody(describe_error(error, body, "")) from None
-        if request.admit is not None and batch.write_key is not None:
-            request.check_key(batch.write_key)
+            words = describe_error(error, body, "")
+            raise BadBody(f'{words}: expected {{"batch": [...]}}' if is_object(body) else words) from None
+        key = _read_text(batch.write_key)
+        if request.admit is not None and key is not None:
+            request.check_key(key)
             request.admit = None
-        request.sent_at = batch.sent_at
-        request.shared = {
-            name: value
-            for name, value in (("context", batch.context), ("integrations", batch.integrations))
-            if len(value) and bytes(value) != b"null"
-        }
+        request.sent_at = _read_text(batch.sent_at)
+        request.share("context", bytes(batch.context))
+        request.share("integrations", bytes(batch.integrations))
         messages = bytes(batch.batch)
         if messages[:1] != b"[":
             raise BadBody("Expected `array` - at `$.batch`")
-        if request.shared:
-            return self._batched.decode_each(messages, request, "the messages share a context")
-        return self._batched.decode_list(messages, request, clean=clean)
+        return self._batched.decode_list(messages, request)
 
     def _convert(self, request: _Request, index: int, message: Message, text: Raw) -> Event:
         if request.admit is not None:
@@ -186,10 +217,12 @@ class Segment:
         if user is None or user == "":
             user = message.anonymous_id
             if user is None or user == "":
-                raise ValidationError("a message needs a userId or an anonymousId")
+                user = _find_merged(message.merge_properties) if kind == "merge" else None
+                if user is None:
+                    raise ValidationError("a message needs a userId or an anonymousId")
         timestamp = _correct_time(request, message)
-        if request.shared or message.write_key is not None:
-            text = _complete(request, text)
+        if request.shared or request.broken or message.write_key is not None:
+            text = _complete(request, message, text)
         return Event(
             fit(message.message_id) if message.message_id else request.ids(index),
             fit(user if isinstance(user, str) else str(user)),
@@ -202,6 +235,42 @@ class Segment:
 _OTHER_KINDS = frozenset(KINDS) - {"track"}
 _decode_batch = msgspec.json.Decoder(MessageBatch).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+_decode_any = msgspec.json.Decoder().decode
+_MEMBERS = dict(zip(MessageBatch.__struct_encode_fields__, MessageBatch.__struct_fields__, strict=True))
+
+
+def _read_batch(body: bytes) -> MessageBatch:
+    """The members of a batch, whatever is wrong in one of them. Raises one of `UNDECODABLE`."""
+    try:
+        return _decode_batch(body)
+    except UNDECODABLE:
+        found = {}
+        for quoted, value in split_object(body):
+            name = _MEMBERS.get(quoted[1:-1].decode("latin-1"))
+            if name is not None:
+                found[name] = Raw(value)
+        if "batch" not in found:
+            raise
+        return MessageBatch(**found)
+
+
+def _read_text(value: Raw) -> str | None:
+    """A string, or None for anything else."""
+    try:
+        text = _decode_any(value) if len(value) else None
+    except UNDECODABLE:
+        return None
+    return text if isinstance(text, str) else None
+
+
+def _find_merged(properties: Any) -> str | None:
+    """Whom a ``merge`` is about, which has no user: the first identifier of those that it says are one."""
+    for each in properties if isinstance(properties, list) else ():
+        value = each.get("value") if isinstance(each, dict) else None
+        if value and isinstance(value, str | int) and value is not True:
+            return str(value)
+    return None
 
 
 def _correct_time(request: _Request, message: Message) -> int:
@@ -213,25 +282,39 @@ def _correct_time(request: _Request, message: Message) -> int:
         happened = parse_time(stamp)
     except ValueError:
         raise ValidationError(f"the timestamp {stamp[:ECHOED]!r} cannot be read: {_TIME_FORM}") from None
-    if sent_at := message.sent_at or request.sent_at:
-        try:
-            passed = parse_time(sent_at) - happened
-        except ValueError:
-            raise ValidationError(f"sentAt {sent_at[:ECHOED]!r} cannot be read: {_TIME_FORM}") from None
-        # A message that was sent before it happened tells nothing about the client's clock.
-        happened = request.now - passed if passed >= 0 else happened
-    return check_timestamp(happened)
+    passed = _since(happened, message.sent_at)
+    if passed is None:
+        passed = _since(happened, request.sent_at)
+    # A message that was sent before it happened tells nothing about the client's clock.
+    return check_timestamp(happened if passed is None or passed < 0 else request.now - passed)
 
 
-def _complete(request: _Request, text: Raw) -> Raw:
+def _since(happened: float, sent_at: Any) -> float | None:
+    """The seconds until a message was sent; None where that cannot be read: then the client's clock is believed."""
+    try:
+        return parse_time(sent_at) - happened if sent_at and isinstance(sent_at, str) else None
+    except ValueError:
+        return None
+
+
+def _complete(request: _Request, message: Message, text: Raw) -> Raw:
     """The message with what its request says for all, and without a key."""
-    members = _decode_members(text)
-    members.pop("writeKey", None)
-    completed = msgspec.json.encode(request.shared | members)
-    request.room -= max(0, len(completed) - len(text))
+    added = []
+    for name, own in (("context", message.context), ("integrations", message.integrations)):
+        if len(own):
+            continue
+        if name in request.broken:
+            raise ValidationError(request.broken[name])
+        if name in request.shared:
+            added.append(request.shared[name])
+            request.room -= len(added[-1]) + 1
     if request.room < 0:
         raise ContentTooLarge("the messages, each with the context of its batch, are too large: send fewer a request")
-    return Raw(completed)
+    if message.write_key is not None:
+        members = _decode_members(text)
+        members.pop("writeKey", None)
+        text = Raw(msgspec.json.encode(members))
+    return Raw(b"{%b,%b" % (b",".join(added), bytes(text)[1:])) if added else text
 
 
 def library_metrics_route(response_lines: Callable[[Head], bytes]) -> Route:

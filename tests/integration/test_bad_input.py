@@ -83,7 +83,7 @@ def problem(answer: Answer, status: int) -> Any:
         (event(id="\0"), [], 400),
         (event(timestamp="now"), [], 400),
         (event().replace(b"me", b"\xff"), [], 400),
-        (b"\xef\xbb\xbf" + event(), [], 400),
+        (b"\xff\xfe" + event().decode().encode("utf-16-le"), [], 400),
         (b'{"a":' * 100_000, [], 400),
         (event(timestamp=10**400), [], 400),
         (b"<event/>", [b"Content-Type: text/xml"], 415),

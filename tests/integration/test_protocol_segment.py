@@ -85,9 +85,8 @@ async def test_a_library_tells_its_application_what_is_wrong() -> None:
 
     async with open_service(event_types=("song_played",), api_keys=("the-write-key",)) as service:
         for library in (SegmentClient, RudderClient):
-            refused = await call(service, library, use)
-            assert refused is not None
-            assert (refused.status, refused.code) == (400, "invalid_request")
+            # A message that is not valid is no error of the request, which the library would repeat.
+            assert await call(service, library, use) is None
             refused = await call(service, library, use, write_key="wrong")
             assert refused is not None
             assert (refused.status, refused.code) == (401, "unauthorized")

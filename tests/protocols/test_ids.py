@@ -27,11 +27,17 @@ EQUAL = {  # two equal events, in every way to send some that have no id
     "segment-context": ("/v1/batch", b"application/json", segment.batch(MESSAGE, MESSAGE, context={"a": 1})),
     "segment-one-bad": ("/v1/batch", b"application/json", segment.batch(BAD, MESSAGE, BAD, MESSAGE)),
 }
+OWN = b'{"user_id": "me", "type": "a", "timestamp": 1700000000}'
+KEYED = {  # Hermes's own events may lack an id only in a request with a key
+    "array": ("/events", b"application/json", b"[%b,%b]" % (OWN, OWN)),
+    "array-one-bad": ("/events", b"application/json", b"[7,%b,%b]" % (OWN, OWN)),
+    "lines": ("/events", b"application/x-ndjson", b"%b\n%b" % (OWN, OWN)),
+}
 EVERY_WAY = pytest.mark.parametrize("way", EQUAL)
 
 
 def send(wire: Wire, way: str, key: bytes | None = None) -> int:
-    path, kind, body = EQUAL[way]
+    path, kind, body = (EQUAL | KEYED)[way]
     lines = [b"Content-Type: " + kind] + ([] if key is None else [b"Idempotency-Key: " + key])
     (answer,) = wire.feed(post(body, *lines, path=path.encode()))
     return answer.status
@@ -46,7 +52,7 @@ def test_equal_events_of_different_requests_are_different_events(way: str) -> No
     assert all(UUID7.fullmatch(each) for each in wire.intake.ids)
 
 
-@EVERY_WAY
+@pytest.mark.parametrize("way", EQUAL | KEYED)
 def test_a_request_that_is_sent_again_under_its_key_has_the_same_ids(way: str) -> None:
     wire = Wire(event_types=("*",))
     for key in (b"a", b"a", b"b", b"a"):
@@ -57,11 +63,22 @@ def test_a_request_that_is_sent_again_under_its_key_has_the_same_ids(way: str) -
 
 
 def test_an_id_of_the_clients_own_is_kept_whatever_the_key() -> None:
-    wire = Wire(event_types=("*",))
-    body = segment.batch(segment.message(messageId="mine"), MESSAGE)
-    wire.feed(post(body, b"Idempotency-Key: k", path=b"/v1/batch"))
-    assert wire.intake.ids[0] == "mine"
-    assert wire.intake.ids[1].startswith("sha256:")
+    for path, body in (
+        (b"/v1/batch", segment.batch(segment.message(messageId="mine"), MESSAGE)),
+        (b"/events", b'[{"id":"mine",%b,%b]' % (OWN[1:], OWN)),
+    ):
+        wire = Wire(event_types=("*",))
+        wire.feed(post(body, b"Idempotency-Key: k", path=path))
+        assert wire.intake.ids[0] == "mine"
+        assert wire.intake.ids[1].startswith("sha256:")
+
+
+def test_an_own_event_without_an_id_is_told_of_the_key() -> None:
+    (answer,) = Wire(event_types=("*",)).feed(post(OWN))
+    assert answer.status == 400
+    assert "`id`: give the event one, or the request an Idempotency-Key" in answer.json["rejected"][0]["error"]
+    (answer,) = Wire(event_types=("*",)).feed(post(b'{"id":"",%b' % OWN[1:], b"Idempotency-Key: k"))
+    assert answer.status == 400
 
 
 def test_the_same_key_on_two_paths_is_two_requests() -> None:

@@ -38,8 +38,9 @@ WORDS = "Events come in here: Hermes's own, and CloudEvents 1.0 in all three mod
 _ATTRIBUTES = {"id": str, "source": str, "type": str, "subject": str, "time": datetime}
 
 _EVENT = (
-    "One event. `id` makes it safe to send again, for the sinks store each once. `timestamp` is in Unix seconds. No "
-    "string may hold U+0000; other members are ignored."
+    "One event. `id` makes it safe to send again, for the sinks store each once; only in a request with an "
+    "Idempotency-Key it may be left out. `timestamp` is in Unix seconds. No string may hold U+0000; other members are "
+    "ignored."
 )
 
 

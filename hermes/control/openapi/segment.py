@@ -54,23 +54,25 @@ class SegmentError(data.Told, kw_only=True):
 
 
 class SegmentMessage(Message, rename="camel"):
-    """One message. ``userId`` or ``anonymousId`` is needed.
+    """One message. ``userId`` or ``anonymousId`` is needed, or of a ``merge`` its ``mergeProperties``.
 
-    ``properties``, ``traits``, ``context`` and any other member are kept as they are.
+    ``properties``, ``traits``, ``context`` and any other member are kept as they are; ``sentAt`` and ``writeKey`` are
+    texts, and anything else in their place is ignored.
     """
 
     properties: Any = UNSET
     traits: Any = UNSET
     context: Any = UNSET
+    integrations: Any = UNSET
 
 
 SegmentBatch = restate(
     MessageBatch,
     "SegmentBatch",
-    "Messages, and what they have in common: `context` and `integrations` are kept with each, as they are.",
+    "Messages, and what they have in common: `context` and `integrations` are kept with each, as they are; `sentAt` "
+    "and `writeKey` are texts, and anything else in their place is ignored.",
     batch=(list[SegmentMessage],),
-    context=(Any, UNSET),
-    integrations=(Any, UNSET),
+    **dict.fromkeys(("sent_at", "write_key", "context", "integrations"), (Any, UNSET)),
 )
 
 
@@ -127,8 +129,8 @@ def _operation(path: str, summary: str, words: str, body: Content, main: str) ->
         data.HEADERS,
         (body,),
         answers=(
-            Answer(200, "The messages were taken, all but the rejected ones.", (taken,)),
-            Answer(400, "The request is malformed, or no message of it is valid.", (error, details)),
+            Answer(200, "The messages were taken, all but the rejected ones, which may be all of them.", (taken,)),
+            Answer(400, "The request is malformed.", (error, details)),
             Answer(401, "No key in the head or the body, or a wrong one.", (error,), data.CHALLENGE),
             data.NO_LENGTH,
             Answer(413, data.TOO_LARGE, (error, details)),

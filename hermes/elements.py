@@ -1,0 +1,93 @@
+"""Finds the elements of a JSON array, or the members of an object, without judging what is in them.
+
+A decoder of JSON stops at the first mistake, and cannot say where the element ends that has it. Brackets and quotes
+alone tell that: half of a surrogate pair, a byte that is not UTF-8, a number of a megabyte or a thousand levels spoil
+their own element only. What cannot be told apart is an array in which a quote or a bracket is missing. Invariant: the
+elements of valid JSON are found exactly, one at a time, in memory for one and time linear in the text, of which there
+is a bound: text that is little but brackets is refused. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from msgspec import DecodeError
+
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+"""A regular expression of a JSON string, whatever is in it; for use with `re.DOTALL`."""
+
+_WHITESPACE = b" \t\r\n"
+_QUOTE, _COMMA = b'",'
+_OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
+
+
+# What is skipped in one step. Within an element a comma parts nothing, and an array of plain values is skipped as well.
+_skip_outside = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % STRING, re.DOTALL).match
+_skip_inside = re.compile(rb'[^"\[\]{}]*+(?:(?:%b|\[[^"\[\]{}]*+\])[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
+_FREE_BRACKETS = 100_000
+_BYTES_A_BRACKET = 8
+_match_name = re.compile(rb"\s*+(%b)\s*+:" % STRING, re.DOTALL).match
+
+
+def split_array(text: bytes) -> Iterator[bytes]:
+    """The elements of an array, each as its text. Raises `msgspec.DecodeError`, maybe after some."""
+    return _split(text, b"[", b"]")
+
+
+def split_object(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The members of an object: each name with its quotes and escapes, and the text of the value.
+
+    Raises `msgspec.DecodeError`, maybe after some.
+    """
+    for member in _split(text, b"{", b"}"):
+        name = _match_name(member)
+        if name is None:
+            raise DecodeError("JSON is malformed: a member of an object is no name with a value")
+        yield name[1], member[name.end() :].strip(_WHITESPACE)
+
+
+def is_object(text: bytes) -> bool:
+    """Whether a text begins and ends as one object, whatever is wrong within."""
+    try:
+        return all(True for _ in _split(text, b"{", b"}"))
+    except DecodeError:
+        return False
+
+
+def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
+    position = size = len(text)
+    inner = text.lstrip(_WHITESPACE)
+    if inner[:1] != opening:
+        raise DecodeError(f"Expected `{'array' if opening == b'[' else 'object'}`")
+    begin = position = size - len(inner) + 1
+    depth = count = 0
+    brackets = _FREE_BRACKETS + size // _BYTES_A_BRACKET
+    while True:
+        found = (_skip_inside if depth else _skip_outside)(text, position)
+        position = size if found is None else found.end()
+        if position == size or text[position] == _QUOTE:
+            raise DecodeError("Input data was truncated")
+        mark = text[position]
+        position += 1
+        if mark in _OPENING:
+            depth += 1
+            brackets -= 1
+            if brackets < 0:
+                raise DecodeError("JSON is nested too deeply, or in too many tiny pieces, to find the mistake in it")
+        elif depth and mark in _CLOSING:
+            depth -= 1
+        else:
+            element = text[begin : position - 1].strip(_WHITESPACE)
+            if element:
+                yield element
+            elif count or mark == _COMMA:
+                raise DecodeError(f"JSON is malformed: an element is missing (byte {position - 1})")
+            count += 1
+            begin = position
+            if mark != _COMMA:
+                break
+    if text[position - 1 : position] != closing:
+        raise DecodeError(f"JSON is malformed: expected {closing.decode()} (byte {position - 1})")
+    if text[position:].strip(_WHITESPACE):
+        raise DecodeError(f"JSON is malformed: trailing characters (byte {position})")
