@@ -1,4 +1,4 @@
-"""Log lines: structlog over the standard library, so that Quart's and Hypercorn's lines look like ours.
+"""Log lines: structlog over the standard library, so that the lines of libraries look like ours.
 
 One JSON object a line on stderr, or a console format on a terminal; stdout belongs to the sink of that name. What
 concerns one request has its ``request_id``, and its ``trace_id`` and ``span_id`` where it is traced: bound with
@@ -68,8 +68,6 @@ def configure_logs(level: str, style: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Hypercorn logs at INFO what the exit log says better.
-    logging.getLogger("hypercorn.error").setLevel(logging.ERROR)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -7,6 +7,7 @@ both HTTP lanes; read by ``GET /metrics``.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,8 @@ DROPPED = ("circuit_open", "damaged", "journal_full", "queue_full", "shutdown", 
 
 SPANS_DROPPED = ("buffer_full", "refused", "shutdown", "unreachable")
 """Why a span is not exported."""
+
+_SOUND_PARAMETER = re.compile(r"(?!\s*version\s*=)|\s*version=[0-9]{1,9}(\.[0-9]{1,9}){0,3}\s*$")
 
 
 class Histogram:
@@ -149,7 +152,7 @@ class Metrics(Collector):
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition that an ``Accept`` header asks for (Prometheus text or OpenMetrics), and its content type."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(_readable(accept))
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:
@@ -235,6 +238,11 @@ class Metrics(Collector):
         for name, sink in sinks:
             state.add_metric([name], sink.breaker_state())
         yield state
+
+
+def _readable(accept: str) -> str:
+    """The ranges of an ``Accept`` header without those whose version is no number: prometheus-client fails at one."""
+    return ",".join(each for each in accept.split(",") if all(map(_SOUND_PARAMETER.match, each.split(";")[1:])))
 
 
 def _counter(name: str, text: str, labels: list[str], values: dict[tuple[str, ...], int]) -> CounterMetricFamily:

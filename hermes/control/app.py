@@ -7,7 +7,9 @@ same functions. The edge lends what is shown.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -16,6 +18,7 @@ from quart import g, request
 from quart_trio import QuartTrio
 
 from hermes.config import Address
+from hermes.control.answering import WHEN_CLIENT_ENDS
 from hermes.control.files import HTML, serve
 from hermes.control.frame import Frame, make_frame
 from hermes.control.openapi.landing import render_landing
@@ -178,16 +181,22 @@ async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> R
 
 
 async def _wait_for(pending: Pending) -> Response:
-    """The response to come. It is called off by a client that leaves, who cancels us, and by a drain."""
+    """The response to come. It is called off by a client that leaves, or sends no more, and by a drain."""
     arrived = trio.Event()
     pending.hear = lambda _pending, _response: arrived.set()
+    state: Mapping[str, Any] = request.scope.get("state") or {}
     try:
-        await arrived.wait()
+        with state.get(WHEN_CLIENT_ENDS, nullcontext)(partial(_call_off, pending)):
+            await arrived.wait()
     finally:
-        if pending.response is None and pending.call_off is not None:
-            pending.call_off()
+        _call_off(pending)
     assert pending.response is not None  # noqa: S101 - it has just been heard
     return pending.response
+
+
+def _call_off(pending: Pending) -> None:
+    if pending.response is None and pending.call_off is not None:
+        pending.call_off()
 
 
 def _with_lines(response: QuartResponse, lines: bytes) -> QuartResponse:

@@ -1,7 +1,7 @@
 """What the apps of the control lane have in common: request ids, problem details, what is in flight. Quart stops here.
 
-Invariant: every answer carries a request id and is observed, every error is problem details, and no target reaches
-Quart that it cannot read. Called by the app of each address, which adds its own routes.
+Invariant: every answer carries a request id and is observed, and every error is problem details. The app of each
+address adds its own routes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from quart import g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from hermes.complaints import Complaints
+from hermes.control.guard import guard
 from hermes.control.reply import read_past_body, to_quart
-from hermes.http.head import BAD_TARGET, is_target, too_large
+from hermes.http.head import too_large
 from hermes.http.refusals import Refusals
 from hermes.http.response import Response, problem
 
@@ -42,9 +44,19 @@ class Frame:
     refusals: Refusals = field(default_factory=Refusals)
 
 
+class _App(QuartTrio):
+    """Quart, whose own lines about errors are unlimited and no lines of ours."""
+
+    complaints = Complaints("hermes.http")
+
+    def log_exception(self, exception_info: Any) -> None:
+        route = str(request.url_rule) if request.url_rule is not None else "unmatched"
+        self.complaints.tell_bug("a request failed", exception_info[1], method=request.method, route=route)
+
+
 def make_frame(frame: Frame) -> QuartTrio:
     """An app without routes."""
-    app = QuartTrio("hermes", static_folder=None)
+    app = _App("hermes", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = frame.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
@@ -98,40 +110,9 @@ def make_frame(frame: Frame) -> QuartTrio:
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
         return to_quart(problem(error.code or 500, error.description or "", headers))
 
-    app.asgi_app = _guard(app.asgi_app, frame)  # type: ignore[method-assign]
+    app.asgi_app = guard(app.asgi_app, frame.track, frame.observe, frame.request_id)  # type: ignore[method-assign]
     return app
 
 
 def _client() -> str:
     return (request.remote_addr or "").removeprefix("::ffff:")
-
-
-def _guard(app: Any, frame: Frame) -> Any:
-    """Count what is in flight, up to the last byte of its answer or the client's leaving, and refuse bad targets.
-
-    At one, Quart would fail before it runs any function of ours.
-    """
-    refusal = problem(400, BAD_TARGET)
-
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await app(scope, receive, send)
-        elif is_target(scope.get("method", "GET"), scope["path"]):
-            frame.track(1)
-            try:
-                await app(scope, receive, send)
-            finally:
-                frame.track(-1)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1002})
-        else:
-            headers = [
-                (b"content-type", refusal.content_type.encode()),
-                (b"content-length", b"%d" % len(refusal.body)),
-                (b"x-request-id", frame.request_id()),
-            ]
-            frame.observe("unmatched", refusal.status, 0.0)
-            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-            await send({"type": "http.response.body", "body": refusal.body})
-
-    return guarded

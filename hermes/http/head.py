@@ -149,7 +149,9 @@ def is_target(method: str, target: str) -> bool:
         _ = parts.port  # this, too, raises what it cannot read
     except ValueError:
         return False
-    return bool(parts.hostname and (parts.scheme or method == "CONNECT"))
+    if method == "CONNECT":
+        return bool(parts.hostname) and parts.netloc == target
+    return bool(parts.hostname and parts.scheme)
 
 
 class Heads:

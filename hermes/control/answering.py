@@ -1,0 +1,89 @@
+"""The requests of one connection that are being answered, and the end of what its client sends.
+
+Hypercorn takes the end of what a client sends for its leaving, and calls off what it has asked for. But a client may
+send no more and wait for its answers. Invariant: whoever has sent a whole request is answered, where the answer comes
+soon; a client that has left is not worked for longer than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+
+WHEN_CLIENT_ENDS = "hermes.when_client_ends"
+"""The key in the state of an ASGI scope: `Answering.when_client_ends`, for what waits as long as it takes."""
+
+_ENDED_SECONDS = 1.0
+_REST_OF_BODY_SECONDS = 0.05  # what Hypercorn takes to give the app the last bytes before the end, and more
+
+
+class Answering:
+    """The requests that are being answered. ``changed`` is called whenever one begins, is read whole, or ends."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.requests = 0
+        self.bodies_left = 0
+        self._tell_change = changed
+        self._changed = trio.Event()
+        self._client_ended = False
+        self._hear_end: set[Callable[[], None]] = set()
+
+    async def answer(self, app: ASGIWrapper, scope: Any, receive: Callable[[], Awaitable[Any]], *rest: Any) -> None:
+        """Let the app answer a request."""
+        body_left = True
+
+        async def receive_and_look() -> Any:
+            nonlocal body_left
+            message = await receive()
+            if body_left and not message.get("more_body", False):
+                body_left = False
+                self.bodies_left -= 1
+                self._change()
+            return message
+
+        if scope["type"] != "lifespan":
+            scope["state"][WHEN_CLIENT_ENDS] = self.when_client_ends
+        self.requests += 1
+        self.bodies_left += 1
+        self._change()
+        try:
+            await app(scope, receive_and_look, *rest)
+        finally:
+            self.requests -= 1
+            self.bodies_left -= body_left
+            self._change()
+
+    @contextmanager
+    def when_client_ends(self, call: Callable[[], None]) -> Iterator[None]:
+        """Within, ``call`` is called when the client sends no more, or at once if it already does not."""
+        if self._client_ended:
+            call()
+        self._hear_end.add(call)
+        try:
+            yield
+        finally:
+            self._hear_end.discard(call)
+
+    async def finish(self) -> None:
+        """The client sends no more: wait until what it has asked for is answered, but not for long."""
+        self._client_ended = True
+        for call in tuple(self._hear_end):
+            call()
+        for _ in range(3):  # Hypercorn has but scheduled the task of a request that has just come
+            await trio.lowlevel.checkpoint()
+        with trio.move_on_after(_REST_OF_BODY_SECONDS):
+            while self.bodies_left:
+                await self._changed.wait()
+        if not self.bodies_left:
+            with trio.move_on_after(_ENDED_SECONDS):
+                while self.requests:
+                    await self._changed.wait()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+        self._tell_change()

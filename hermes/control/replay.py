@@ -1,0 +1,144 @@
+"""A connection as Hypercorn sees it, bounded in time: bytes that were read before, then the client's own.
+
+Invariants: whoever owns the stream closes it; a client that says nothing or reads nothing is given up; one that only
+sends no more is answered first, where the answer comes soon.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+from os import urandom
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+
+from hermes.control.answering import Answering
+from hermes.http.head import MAX_HEAD_BYTES
+from hermes.http.response import problem
+from hermes.http.stream import Stream
+
+_IDLE_AT_STOP_SECONDS = 0.1  # what Hypercorn takes from the last byte of a request to its first answer, and more
+_RECV_BYTES = 16 * 2**10  # so that a flood of tiny HTTP/2 frames keeps the loop for milliseconds at a time, no longer
+
+# How Hypercorn itself refuses what it cannot read; an answer of the app to such a request would have a body.
+_REFUSAL = re.compile(rb"HTTP/1\.1 ([45]\d\d) \r\ncontent-length: 0\r\nconnection: close\r\n", re.IGNORECASE)
+_DETAILS = {
+    431: f"the request's headers are larger than {MAX_HEAD_BYTES} bytes",
+    500: "Hermes failed at this request: its log says where",
+}
+
+
+class Replay:
+    """A stream as Hypercorn sees it: it gives back the bytes that were read before; whoever owns the stream closes it.
+
+    ``lifetime`` is what Hypercorn has to run in. It ends when Hypercorn closes the stream (by itself it would wait for
+    its timers), or when the client does not read for ``patience`` seconds (by itself it would try the next response).
+    A client that sends nothing for ``silence`` seconds is given up, but not while it is sent something: by itself
+    Hypercorn would end a response that goes on for long.
+    """
+
+    def __init__(self, stream: Stream, data: bytes, *, patience: float, silence: float) -> None:
+        self._stream = stream
+        self._data = data
+        self._patience = patience
+        self._silence = silence
+        self._sending = trio.CancelScope()
+        self._receiving = trio.CancelScope()
+        self._replayed = self._draining = False
+        self.answering = Answering(self._look_at_the_clock)
+        self.context = WorkerContext(None)
+        self.closed = False
+        self.lifetime = trio.CancelScope()
+        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self.socket: trio.socket.SocketType = transport.socket
+
+    async def receive_some(self, _max_bytes: int | None = None) -> bytes:
+        """Bytes of the client; none: it has had its answers and sends no more. Raises `trio.TooSlowError`."""
+        if not self._data:
+            self._replayed = True
+            if self._draining:
+                await self.context.terminated.set()
+            with trio.fail_at(self._patient_until()) as self._receiving:
+                data = bytes(await self._stream.receive_some(_RECV_BYTES))
+            if not data:
+                await self.answering.finish()
+                await self.context.terminated.set()  # else Hypercorn may wait for its timer of an idle connection
+            return data
+        await trio.lowlevel.checkpoint()
+        data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]
+        return data
+
+    async def send_all(self, data: bytes) -> None:
+        """Send bytes. Raises `trio.BrokenResourceError` for a client that does not read them."""
+        if self.closed:
+            raise trio.ClosedResourceError
+        try:
+            with trio.fail_after(self._patience) as self._sending:  # for Hypercorn shields its sends from cancellation
+                await self._stream.send_all(_put_into_words(data))
+            self._receiving.deadline = self._patient_until()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            self.lifetime.cancel()
+            raise trio.BrokenResourceError from error
+
+    async def drain(self) -> None:
+        """End as soon as the connection is idle, which it is not before what was handed over with it is answered.
+
+        Hypercorn ends it then, unless it has lost the task that would: a request that ends cancels its own tasks, and
+        at times the one that Hypercorn is just about to start for the time after it.
+        """
+        self._draining = True
+        if self._replayed:
+            await self.context.terminated.set()
+            self._receiving.deadline = self._patient_until()
+
+    def _look_at_the_clock(self) -> None:
+        self._receiving.deadline = self._patient_until()
+
+    def _patient_until(self) -> float:
+        """When the client has been silent for too long, from now on."""
+        idle_at_the_end = self._draining and not self.answering.requests
+        return trio.current_time() + (_IDLE_AT_STOP_SECONDS if idle_at_the_end else self._silence)
+
+    async def aclose(self) -> None:
+        """Hypercorn is done with the connection."""
+        # Without a checkpoint: Hypercorn also closes within the task of a request that has just been cancelled.
+        self.closed = True
+        self._sending.cancel()
+        self.lifetime.cancel()
+
+
+class PlainReplay(Replay):
+    """Without TLS."""
+
+    async def send_eof(self) -> None:
+        """Whoever owns the stream does it."""
+
+
+class SecureReplay(Replay):
+    """With TLS, whose handshake is done."""
+
+    @property
+    def transport_stream(self) -> Replay:
+        """What has the socket."""
+        return self
+
+    async def do_handshake(self) -> None:
+        """It is done."""
+        await trio.lowlevel.checkpoint()
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The protocol that client and server have agreed on."""
+        assert isinstance(self._stream, trio.SSLStream)  # noqa: S101 - whoever made it has looked
+        protocol: str | None = self._stream.selected_alpn_protocol()
+        return protocol
+
+
+def _put_into_words(data: bytes) -> bytes:
+    """What is sent: a refusal of Hypercorn's own, which says nothing, becomes problem details."""
+    refusal = _REFUSAL.match(data)
+    if refusal is None:
+        return data
+    status = int(refusal[1])
+    response = problem(status, _DETAILS.get(status, "the request is malformed"), {"Connection": "close"})
+    return response.render(formatdate(usegmt=True).encode(), urandom(8).hex().encode())
