@@ -83,7 +83,7 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
             try:
                 since = parse_since(since, time.time())
             except ValueError as error:
-                raise _Wrong("since", f"since={since[:_ECHOED]!r}: expected {error}") from None
+                raise _Wrong("since", f"since={str(since)[:_ECHOED]!r}: expected {error}") from None
         return Selection(self.sink, self.type, self.reason, since, self.numbers)
 
 
