@@ -2,8 +2,8 @@
 
 Invariants: what a transaction committed is on the disk (WAL, ``synchronous=FULL``); a call that has begun runs to its
 end, so a cancelled caller finds the whole of it done or nothing; no file of another program, or of a newer Hermes, is
-ever written to. sqlite3's own errors pass through, for each user to map them. Used by the sqlite log and the sqlite
-store of dead letters.
+ever written to; a file that somebody has deleted or renamed takes nothing more. sqlite3's own errors pass through, for
+each user to map them.
 """
 
 from __future__ import annotations
@@ -13,20 +13,28 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+import structlog
 import trio
 
 from hermes.errors import ConfigError
+from hermes.in_place import Names
 
 LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
+SIDECARS = ("-wal", "-shm")
+
+_ATTEMPTS = 3
 
 _VERSION_BITS = 16  # of SQLite's user_version are the version of the schema; the others, a mark of `Connection.differ`
 _MARKS = 2**15
 
 ResultT = TypeVar("ResultT")
+
+_log = structlog.get_logger("hermes.sqlite")
 
 
 class NewerFile(ConfigError):
@@ -37,13 +45,14 @@ class NewerFile(ConfigError):
 class Schema:
     """What a file of ours looks like: ``application_id`` says whose it is, ``version`` counts its changes.
 
-    ``pragmas`` are those that have to come before the first table.
+    ``pragmas`` are those that have to come before the first table, ``settings`` those of each connection.
     """
 
     application_id: int
     version: int
     script: str
     pragmas: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 class Connection(sqlite3.Connection):
@@ -69,21 +78,53 @@ class Connection(sqlite3.Connection):
 
 
 class Database:
-    """An open database. Everything happens in functions that `run` calls with the connection, on a thread."""
+    """The open database at ``path``. Everything happens in functions that `run` calls with the connection, on a thread.
 
-    def __init__(self, connection: Connection, path: Path) -> None:
+    ``connect`` opens it, and opens it anew when its file was deleted or renamed by another program.
+    """
+
+    def __init__(self, connection: Connection, path: Path, connect: Callable[[], Connection]) -> None:
         self.path = path
         self._connection = connection
+        self._connect = connect
+        self._names = _names(path)
         self._turn = trio.CapacityLimiter(1)
 
     async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """Call ``function`` on a thread; one at a time, first come first served. sqlite3's errors pass through."""
         return await trio.to_thread.run_sync(function, self._connection, limiter=self._turn)
 
+    async def run_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
+        """As `run`, and what ``function`` has written is in the file that has the name now.
+
+        So it may be called again, with an empty database. Raises sqlite3's OperationalError where none can be made.
+        """
+        return await trio.to_thread.run_sync(self._call_in_place, function, limiter=self._turn)
+
     async def aclose(self) -> None:
         """Close the file; its write-ahead log is folded in."""
         with trio.CancelScope(shield=True):
             await self.run(lambda connection: connection.close())
+
+    def _call_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
+        for _ in range(_ATTEMPTS):
+            if self._names.gone() is not None:
+                _log.error("the file was moved or deleted by another program; a new one is begun", file=str(self.path))
+                self._connection.close()
+                try:
+                    self._connection = self._connect()
+                except ConfigError as error:
+                    raise sqlite3.OperationalError(str(error)) from error
+                self._names = _names(self.path)
+            result = function(self._connection)
+            if self._names.gone() is None:
+                return result
+        raise sqlite3.OperationalError(f"{self.path} is moved or deleted by another program again and again")
+
+
+def _names(path: Path) -> Names:
+    """The names of the files of an open database: without its sidecars what was committed is lost as well."""
+    return Names(path, *(path.with_name(path.name + ending) for ending in SIDECARS))
 
 
 @contextmanager
@@ -142,7 +183,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
         for pragma in schema.pragmas:
             connection.execute(f"PRAGMA {pragma}")
     _switch_to_wal(connection)
-    connection.execute("PRAGMA synchronous = FULL")
+    for pragma in ("synchronous = FULL", *schema.settings):
+        connection.execute(f"PRAGMA {pragma}")
     if made:
         return
     with transaction(connection):
@@ -198,7 +240,7 @@ def _statements(script: str) -> Iterator[str]:
 async def open_database(path: Path, schema: Schema) -> AsyncIterator[Database]:
     """A database, open while the block runs. Raises as `connect` does."""
     connection = await trio.to_thread.run_sync(connect, path, schema)
-    database = Database(connection, path)
+    database = Database(connection, path, partial(connect, path, schema))
     try:
         yield database
     finally:

@@ -2,7 +2,8 @@
 
 Invariants: a call that returns has committed (see `hermes.sqlite`), so its letters survive a crash; the running service
 and ``hermes dlq`` use the file at the same time, each within `hermes.sqlite.LOCK_TIMEOUT`; what is removed in numbers
-gives its space back. A long removal is made of short transactions, so that nobody else waits for all of it.
+gives its space back. A long removal is made of short transactions, so that nobody else waits for all of it. A file that
+another program deletes or renames is begun anew.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SCHEMA = Schema(
         )
     """,
     pragmas=("auto_vacuum = INCREMENTAL",),
+    settings=(f"journal_size_limit = {JOURNAL_BYTES}",),
 )
 
 _ADD = f"""
@@ -151,7 +153,7 @@ class SqliteDeadLetters:
 
     async def _run(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         try:
-            return await self._database.run(function)
+            return await self._database.run_in_place(function)
         except sqlite3.ProgrammingError:
             raise  # ours to mend
         except sqlite3.DatabaseError as error:
@@ -185,7 +187,6 @@ async def open_sqlite_dead_letters(path: Path, max_letters: int) -> AsyncIterato
     async with AsyncExitStack() as stack:
         try:
             database = await stack.enter_async_context(open_database(path, SCHEMA))
-            await database.run(lambda connection: connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}"))
         except sqlite3.OperationalError as error:
             raise ConfigError(f"{path}: cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:

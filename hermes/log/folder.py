@@ -17,6 +17,7 @@ RESERVE_BYTES = 16 * 2**20
 _RESERVE_SHARE = 16  # of a small disk, one part in this many
 
 DATABASE = "log.db"
+LOCK = "lock"
 REPAIRED = "log.db.repaired"
 """The database that a repair has finished, until it has taken the place of the damaged one."""
 
@@ -29,7 +30,7 @@ def lock_folder(folder: Path) -> int:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be used: {error}") from error
     try:

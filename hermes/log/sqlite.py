@@ -38,12 +38,13 @@ import structlog
 import trio
 
 from hermes.errors import LogDamaged, LogFull, LogUnavailable
+from hermes.in_place import Names
 from hermes.log import tables
 from hermes.log.contract import LogStatistics, Record, Snapshot
-from hermes.log.folder import DATABASE, REPAIRED, lock_folder, room, sync_folder
+from hermes.log.folder import DATABASE, LOCK, REPAIRED, lock_folder, room, sync_folder
 from hermes.log.group import GroupCommit
 from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, examine
-from hermes.sqlite import Connection, Database, open_database
+from hermes.sqlite import SIDECARS, Connection, Database, open_database
 
 FOLD_BYTES = 8 * 2**20
 """The write-ahead log is folded into the database when it has grown by this much."""
@@ -68,6 +69,7 @@ class SqliteLog:
         self.cut = opened.cut
         """The damaged end that was found and cut away when the log was opened."""
         self._folder = folder
+        self._names = Names(*(folder / name for name in (DATABASE, *(DATABASE + ending for ending in SIDECARS), LOCK)))
         self._writer = writer
         self._reader = reader
         self._group = GroupCommit(opened.extent.next, self._write)
@@ -176,6 +178,7 @@ class SqliteLog:
         """Run a transaction, whole or not at all; one that is cancelled has not begun."""
 
         def change(connection: Connection) -> ResultT:
+            self._names.check()  # else a commit into a file without a name would succeed, and be gone with the process
             try:
                 return function(connection)
             except sqlite3.OperationalError as error:

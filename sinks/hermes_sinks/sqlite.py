@@ -10,17 +10,18 @@ sqlite3 is imported nowhere else among the sinks.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias
 
 import msgspec
 import trio
 
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
 from hermes.config import Settings, about
-from hermes.sqlite import transaction
+from hermes.sqlite import Connection, Database, transaction
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header: says whose file it is
@@ -50,7 +51,6 @@ _ROW_CODES = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite
 _PRIMARY_CODE = 0xFF  # of an extended code, such as SQLITE_CONSTRAINT_UNIQUE
 
 Row: TypeAlias = tuple[str, str, str, int, str, float]
-ResultT = TypeVar("ResultT")
 
 
 class SqliteSettings(msgspec.Struct, frozen=True):
@@ -60,14 +60,13 @@ class SqliteSettings(msgspec.Struct, frozen=True):
 
 
 class SqliteSink:
-    """A sink over an open database file; ``call`` runs a function on the writer's thread."""
+    """A sink over an open database file. Deleted or renamed by another program, the file is begun anew."""
 
     max_batch = 10_000
     concurrency = 1
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._writer = trio.CapacityLimiter(1)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def write(self, batch: Batch) -> None:
         """Insert the batch and commit; ids that are stored already stay as they are.
@@ -79,11 +78,11 @@ class SqliteSink:
         refused: dict[int, str] = {}
         try:
             rows = await _rows(batch)
-            faults = await self._run(self._insert, rows)
+            faults = await self._insert(rows)
         except UnicodeError:
             rows, refused = await _sort_out(batch)
             places = [index for index in range(len(batch)) if index not in refused]
-            faults = await self._run(self._insert, rows)
+            faults = await self._insert(rows)
         for place, reason in faults.items():
             refused[places[place] if places else place] = reason
         if refused:
@@ -91,38 +90,38 @@ class SqliteSink:
 
     async def aclose(self) -> None:
         """Close the file; its write-ahead log is folded in."""
-        with trio.CancelScope(shield=True):
-            await self._run(lambda _rows: self._connection.close(), [])
+        await self._database.aclose()
 
-    async def _run(self, function: Callable[[list[Row]], ResultT], rows: list[Row]) -> ResultT:
+    async def _insert(self, rows: list[Row]) -> dict[int, str]:
         try:
-            return await trio.to_thread.run_sync(function, rows, limiter=self._writer)
+            return await self._database.run_in_place(partial(_insert, rows))
         except sqlite3.ProgrammingError:
             raise  # ours to mend
         except sqlite3.DatabaseError as error:
             raise SinkUnavailable(f"SQLite: {error}") from error
 
-    def _insert(self, rows: list[Row]) -> dict[int, str]:
-        """Insert the rows in one transaction; return why those that are not stored were refused, by index."""
-        try:
-            with transaction(self._connection):
-                self._connection.executemany(_INSERT, rows)
-        except sqlite3.DatabaseError as error:
-            if not _blames_row(error):
-                raise
-        else:
-            return {}
-        refused = {}
-        with transaction(self._connection):
-            for index, row in enumerate(rows):
-                try:
-                    self._connection.execute(_INSERT, row)
-                except sqlite3.DatabaseError as error:
-                    # A trigger that says RAISE(ROLLBACK) has undone the rows before this one: the table is at fault.
-                    if not _blames_row(error) or not self._connection.in_transaction:
-                        raise
-                    refused[index] = f"SQLite: {error}"
-        return refused
+
+def _insert(rows: list[Row], connection: Connection) -> dict[int, str]:
+    """Insert the rows in one transaction; return why those that are not stored were refused, by index."""
+    try:
+        with transaction(connection):
+            connection.executemany(_INSERT, rows)
+    except sqlite3.DatabaseError as error:
+        if not _blames_row(error):
+            raise
+    else:
+        return {}
+    refused = {}
+    with transaction(connection):
+        for index, row in enumerate(rows):
+            try:
+                connection.execute(_INSERT, row)
+            except sqlite3.DatabaseError as error:
+                # A trigger that says RAISE(ROLLBACK) has undone the rows before this one: the table is at fault.
+                if not _blames_row(error) or not connection.in_transaction:
+                    raise
+                refused[index] = f"SQLite: {error}"
+    return refused
 
 
 def _blames_row(error: sqlite3.DatabaseError) -> bool:
@@ -161,11 +160,13 @@ def _row(event: Event, received_at: float) -> Row:
     return event.id, event.user_id, event.type, event.timestamp, str(event.payload, "utf-8"), received_at
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> Connection:
     """Open or make the database file, and its folder for this user alone. Raises `ConfigError`."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, factory=Connection
+        )
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: cannot be opened: {error}") from error
     try:
@@ -200,8 +201,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 @asynccontextmanager
 async def open_sqlite(settings: SqliteSettings, service: Settings) -> AsyncIterator[SqliteSink]:
     """Open the sink on its file, made if it is missing. Raises `ConfigError` for a file that cannot be used."""
-    connection = await trio.to_thread.run_sync(connect, service.hermes_data_dir / settings.path)
-    sink = SqliteSink(connection)
+    path = service.hermes_data_dir / settings.path
+    connection = await trio.to_thread.run_sync(connect, path)
+    sink = SqliteSink(Database(connection, path, partial(connect, path)))
     try:
         yield sink
     finally:

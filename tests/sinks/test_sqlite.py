@@ -65,8 +65,8 @@ async def test_a_batch_is_durable_when_the_write_returns(tmp_path: Path) -> None
     async with opened(tmp_path) as sink:
         await sink.write(make_batch(1000))
         assert rows(tmp_path / "events.db", "SELECT count(*) FROM events") == [(1000,)]
-        (level,) = sink._connection.execute("PRAGMA synchronous").fetchone()
-        (mode,) = sink._connection.execute("PRAGMA journal_mode").fetchone()
+        (level,) = sink._database._connection.execute("PRAGMA synchronous").fetchone()
+        (mode,) = sink._database._connection.execute("PRAGMA journal_mode").fetchone()
     assert (level, mode) == (2, "wal")
 
 
@@ -138,19 +138,19 @@ async def test_a_locked_file_is_unavailable_and_works_again_afterwards(
 async def test_a_full_disk_is_unavailable_and_leaves_nothing_of_the_batch(tmp_path: Path) -> None:
     async with opened(tmp_path) as sink:
         await sink.write(make_batch(10))
-        (pages,) = sink._connection.execute("PRAGMA page_count").fetchone()
-        sink._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        (pages,) = sink._database._connection.execute("PRAGMA page_count").fetchone()
+        sink._database._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(SinkUnavailable, match="full"):
             await sink.write(make_batch(make_events(5000, prefix="more")))
         assert len(rows(tmp_path / "events.db")) == 10
-        sink._connection.execute("PRAGMA max_page_count = 1000000")
+        sink._database._connection.execute("PRAGMA max_page_count = 1000000")
         await sink.write(make_batch(make_events(5000, prefix="more")))
     assert len(rows(tmp_path / "events.db")) == 5010
 
 
 async def test_a_missing_table_is_unavailable(tmp_path: Path) -> None:
     async with opened(tmp_path) as sink:
-        sink._connection.execute("DROP TABLE events")
+        sink._database._connection.execute("DROP TABLE events")
         with pytest.raises(SinkUnavailable, match="no such table"):
             await sink.write(make_batch(3))
 
@@ -178,7 +178,7 @@ async def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as sink:
-        sink._connection.execute("PRAGMA user_version = 99")
+        sink._database._connection.execute("PRAGMA user_version = 99")
     assert "newer Hermes (schema 99" in await refusal(tmp_path)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from hermes.in_place import is_in_place
 from hermes_sinks.common.disk import make_folder, sync_folder, write_all
 from hermes_sinks.file.names import Names
 from hermes_sinks.file.rotating import Rotation
@@ -41,12 +42,7 @@ class LineFile:
         self._length = 0
         self._began = 0.0  # Unix seconds
         make_folder(folder)
-        self._lock = os.open(folder / self._names.lock, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise
+        self._lock = self._take_name()
 
     def append(self, block: bytes, now: float) -> None:
         """Append whole lines, on the disk when it returns; ``now`` is in Unix seconds.
@@ -58,13 +54,10 @@ class LineFile:
             self._let_go()
             self._rotation.seal(now)
             self._make_ready(now)
-        try:
-            write_all(self._fd, block)
-            os.fdatasync(self._fd)
-        except OSError:
-            with suppress(OSError):  # the next append does it, if this fails as well
-                os.ftruncate(self._fd, self._length)
-            raise
+        self._write(block)
+        while not os.fstat(self._fd).st_nlink:  # deleted meanwhile; renamed, it would have the block
+            self._make_ready(now)
+            self._write(block)
         self._length += len(block)
         self._rotation.grow(block)
 
@@ -78,8 +71,41 @@ class LineFile:
         aged = self._max_age and now - self._began >= self._max_age
         return self._length > 0 and bool(aged or self._length + more > self._max_bytes)
 
+    def _write(self, block: bytes) -> None:
+        try:
+            write_all(self._fd, block)
+            os.fdatasync(self._fd)
+        except OSError:
+            with suppress(OSError):  # the next append does it, if this fails as well
+                os.ftruncate(self._fd, self._length)
+            raise
+
+    def _take_name(self) -> int:
+        """Have the name in the folder until the descriptor that is returned is closed."""
+        lock = os.open(self._folder / self._names.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        return lock
+
+    def _keep_name(self) -> None:
+        """Without the file of its lock the name is anybody's: take it again, or raise OSError."""
+        if is_in_place(self._lock, self._folder / self._names.lock):
+            return
+        self._rotation.forget()
+        self._let_go()
+        try:
+            lock = self._take_name()
+        except BlockingIOError as error:
+            raise OSError(error.errno, "its lock was deleted, and another process writes it now") from error
+        os.close(self._lock)
+        self._lock = lock
+
     def _make_ready(self, now: float) -> None:
         """The file is open, and ends where it should."""
+        self._keep_name()
         if self._fd >= 0 and not self._is_in_place():
             self._rotation.forget()
             self._let_go()
@@ -97,11 +123,7 @@ class LineFile:
 
     def _is_in_place(self) -> bool:
         """Whether the name still stands for the file that is open."""
-        try:
-            named = self.path.stat()
-        except FileNotFoundError:
-            named = None
-        if named is not None and os.path.samestat(named, os.fstat(self._fd)):
+        if is_in_place(self._fd, self.path):
             return True
         _log.warning("the file was moved or deleted by another program; a new one is begun", file=str(self.path))
         return False

@@ -6,7 +6,9 @@ place. Called by the sink, on threads, several at once.
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -15,7 +17,9 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from hermes.log.folder import lock_folder
+from hermes import ConfigError
+from hermes.in_place import is_in_place
+from hermes.log.folder import LOCK, lock_folder
 from hermes_sinks.common.disk import make_folder, sync_folder, write_all
 from hermes_sinks.parquet.settings import Bucket, ParquetSettings
 
@@ -43,6 +47,7 @@ class FolderStore:
         self._root = root
         self._writing = root / ".writing"
         self._numbers = count()
+        self._retaking = threading.Lock()
         make_folder(root)
         self._lock = lock_folder(self._writing)
         for file in self._writing.iterdir():  # what a crash has left
@@ -51,6 +56,7 @@ class FolderStore:
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
         """Write the file, make it durable, and move it to its place, which is made if it is missing."""
+        self._keep_folder()
         place = self._root / folder
         # A number, for the thread of a write that was cancelled may still be at the same file.
         draft = self._writing / f"{name}.{next(self._numbers)}.part"
@@ -72,6 +78,20 @@ class FolderStore:
     def close(self) -> None:
         """Let others have the folder."""
         os.close(self._lock)
+
+    def _keep_folder(self) -> None:
+        """Without the file of its lock the folder is anybody's: take it again, or raise OSError."""
+        with self._retaking:
+            if is_in_place(self._lock, self._writing / LOCK):
+                return
+            if not self._root.is_dir():  # a disk that is not mounted, maybe: it is not made anew
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root))
+            try:
+                lock = lock_folder(self._writing)
+            except ConfigError as error:
+                raise OSError(str(error)) from error
+            os.close(self._lock)
+            self._lock = lock
 
 
 class BucketStore:

@@ -1,0 +1,52 @@
+"""Whether the names of open files still stand for the files that are open.
+
+A file that is deleted or renamed while it is open goes on taking writes and syncs, and nobody ever finds what was
+written. Invariant: a name is compared by device and inode, which no other file gets while this one is open; a name that
+did not exist yet is learnt when it does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class FileGone(OSError):
+    """A file was deleted or renamed while it was open. The message names it and says what to do."""
+
+
+class Names:
+    """Names of files that are open, or will be. Blocking."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._seen: dict[Path, tuple[int, int] | None] = dict.fromkeys(paths)
+        self.gone()
+
+    def gone(self) -> Path | None:
+        """The first name that does not stand for its file any more, or None."""
+        for path, seen in self._seen.items():
+            found = _identify(path)
+            if seen is None:
+                self._seen[path] = found
+            elif found != seen:
+                return path
+        return None
+
+    def check(self) -> None:
+        """Raises `FileGone` if one of the names does not stand for its file any more."""
+        if (path := self.gone()) is not None:
+            raise FileGone(f"{path} was deleted or renamed while in use: put it back, or restart Hermes to begin anew")
+
+
+def is_in_place(descriptor: int, path: Path) -> bool:
+    """Whether the name stands for the open file."""
+    found = os.fstat(descriptor)
+    return _identify(path) == (found.st_dev, found.st_ino)
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # also where the folder may not be searched: nobody could find the file there
+        return None
+    return found.st_dev, found.st_ino
