@@ -27,6 +27,7 @@ from psycopg.waiting import Ready
 
 from hermes.postgres.connecting import connection_parameters, first_to_connect
 from hermes.postgres.cursor import Cursor
+from hermes.postgres.errors import tell
 from hermes.postgres.notifications import NotificationBacklog
 from hermes.postgres.protocol import ping, settle
 from hermes.postgres.transaction import Transaction
@@ -187,7 +188,7 @@ class Connection(AsyncConnection[TupleRow]):
                     await drive(ping(self.pgconn), self._waiter)
                 return True
         except OperationalError as error:
-            self.discard(f"a ping failed: {error}")
+            self.discard(f"a ping failed: {tell(error)}")
         finally:
             if self._active:
                 self.discard(f"a ping was not answered within {timeout:g} s")
@@ -234,7 +235,7 @@ class Connection(AsyncConnection[TupleRow]):
             with scope:
                 return await step()
         except OperationalError as error:
-            self.discard(f"{what}; cleaning up failed: {error}")
+            self.discard(f"{what}; cleaning up failed: {tell(error)}")
         finally:
             if scope.cancelled_caught or self._active:
                 self.discard(f"{what}; cleaning up did not end within {self.cleanup_timeout:g} s")

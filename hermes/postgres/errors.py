@@ -6,6 +6,8 @@ psycopg's own errors are named here again for those who may not import psycopg. 
 
 from __future__ import annotations
 
+import re
+
 from psycopg import Error, OperationalError, ProgrammingError
 from psycopg.errors import DiskFull, UniqueViolation
 
@@ -21,7 +23,12 @@ __all__ = [
     "was_refused",
 ]
 
-_MAX_REASON = 500  # characters: the server quotes data in its errors
+_MAX_REASON = 500  # characters: a server's message has no bound of its own
+
+# In the quotes of the server's language; from the first to the last, for there may be some in a value too.
+_QUOTED = re.compile(r"""["«»„“].*["«»“”]""", re.DOTALL)
+_BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
+_NUMBER = re.compile(r"(?<![\w\"])\d+(?![\w\"])")
 
 
 class PoolTimeout(OperationalError):
@@ -49,8 +56,18 @@ def was_refused(error: Error) -> bool:
 
 
 def tell(error: Error) -> str:
-    """What the server or the driver says, in one line of bounded length, the error's code first."""
-    said = (error.diag.message_primary, error.diag.message_detail)
-    words = ": ".join(part for part in said if part) or str(error)
-    line = " ".join(f"{error.sqlstate or ''} {words}".split())
+    """What the server or the driver says, in one line of bounded length, the error's code first.
+
+    Never what is in a row: not the detail, which quotes it; of a data exception nothing in quotes, of that and of an
+    exceeded limit no numbers. The constraint is named, and the column, where the words do not name them.
+    """
+    code, diag = error.sqlstate or "", error.diag
+    words = diag.message_primary or str(error)
+    if code.startswith("22"):
+        words = _BYTES.sub("0x…", _QUOTED.sub('"…"', words))
+    if code.startswith(("22", "54")):
+        words = _NUMBER.sub("…", words)
+    names = [("constraint", diag.constraint_name), ("column", diag.column_name)]
+    named = ", ".join(f"{what} {name}" for what, name in names if name and name not in words)
+    line = " ".join(f"{code} {words}{f' ({named})' if named else ''}".split())
     return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"

@@ -22,6 +22,7 @@ import trio
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
 from hermes.config import Settings, about
 from hermes.sqlite import Connection, Database, transaction
+from hermes_sinks.common.reasons import hide_values, no_text
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header: says whose file it is
@@ -86,7 +87,7 @@ class SqliteSink:
         for place, reason in faults.items():
             refused[places[place] if places else place] = reason
         if refused:
-            raise BatchRejected(dict(sorted(refused.items())))
+            raise BatchRejected(await hide_values(dict(sorted(refused.items())), batch))
 
     async def aclose(self) -> None:
         """Close the file; its write-ahead log is folded in."""
@@ -148,8 +149,8 @@ async def _sort_out(batch: Batch) -> tuple[list[Row], dict[int, str]]:
                 row = _row(event, chunk.received_at)
                 for text in (event.id, event.user_id, event.type):
                     text.encode()
-            except UnicodeError as error:
-                bad[len(good) + len(bad)] = f"no valid Unicode: {error}"
+            except UnicodeError:
+                bad[len(good) + len(bad)] = no_text(event)
             else:
                 good.append(row)
         await trio.lowlevel.checkpoint()

@@ -129,3 +129,25 @@ def test_the_words_say_what_to_do_and_hold_no_controls() -> None:
         "(the user needs INSERT on the table, and CREATE TABLE where there is none)"
     )
     assert reason(Answer(502, {}, b""), 0) == "it answered 502"
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "words"),
+    [
+        (
+            41,
+            """Code: 41. DB::Exception: Cannot read DateTime: 'SECRET (NOT_A_NAME)': (while reading the value of key ts)
+            : (at row 2)\n: While executing. (CANNOT_PARSE_DATETIME) (version 24.8.1.1)""",
+            "Code: 41 CANNOT_PARSE_DATETIME (column ts)",
+        ),
+        (
+            469,
+            """Code: 469. DB::Exception: Constraint `good` for table d.e is violated at row 17. Expression: (NOT
+            startsWith(id, 'bad')). Column values: id = 'SECRET'. (VIOLATED_CONSTRAINT) (version 25.8)""",
+            "Code: 469 VIOLATED_CONSTRAINT (constraint good)",
+        ),
+        (27, "Code: 27. DB::Exception: Cannot parse input before: 'SECRET name: SECRET'", "Code: 27"),
+    ],
+)
+def test_the_reason_for_a_refused_row_holds_names_and_nothing_of_the_row(code: int, body: str, words: str) -> None:
+    assert reason(Answer(400, {}, body.encode()), code) == words

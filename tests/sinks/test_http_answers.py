@@ -56,7 +56,7 @@ def test_a_refusal_of_the_content_may_name_events(status: int) -> None:
 
 
 def test_a_refusal_of_the_content_is_quoted() -> None:
-    assert told(400, b"what\r\nis \x1b[31mthis?") == Refusal("it answered 400 Bad Request: what is [31mthis?")
+    assert told(400, b"what\r\nis \x1b[31mthis?") == Refusal("it answered 400 Bad Request", quote="what is [31mthis?")
     assert told(413) == Refusal(f"it answered 413 {phrase(413)}")
 
 
@@ -68,8 +68,9 @@ def phrase(status: int) -> str:
 
 @pytest.mark.parametrize("status", [408, 409, 421, 425, 429, 500, 501, 502, 503, 504, 507, 520, 599])
 def test_what_may_pass_is_unavailable(status: int) -> None:
-    with pytest.raises(SinkUnavailable, match=f"it answered {status}"):
-        told(status)
+    with pytest.raises(SinkUnavailable, match=f"it answered {status}") as raised:
+        told(status, b"cannot handle user-1")
+    assert ("user-1" in str(raised.value)) is (status < 500), "a receiver's own fault may quote what was posted"
 
 
 @pytest.mark.parametrize(

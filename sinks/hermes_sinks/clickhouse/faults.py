@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 from hermes.outgoing import Answer
+from hermes_sinks.clickhouse.rows import COLUMNS
 
 UNKNOWN_TABLE = 60
 
@@ -64,6 +65,9 @@ _PAUSES = {
 }
 """The least pause before the next attempt, in seconds, for those that too much work causes."""
 
+_NAME = re.compile(r"\(([A-Z][A-Z0-9_]{3,60})\)")
+_CONSTRAINT = re.compile(r"Constraint `?(\w{1,60})`? for table")
+_COLUMN = re.compile(r"(?:value of key |Column \d{1,3}, +name: )(\w{1,60})\b")
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _CODE = re.compile(r"\bCode: (\d{1,4})\. DB::")
 _ROW = re.compile(r"\bat row (\d{1,9})\b")
@@ -92,10 +96,27 @@ def suspect(answer: Answer) -> int | None:
 
 
 def reason(answer: Answer, code: int) -> str:
-    """The server's words, and what the operator can do."""
+    """What the server says, and what the operator can do.
+
+    Of an error that the data causes only names: of the error, of the constraint, of the column. Its words quote rows.
+    """
+    if blames_data(code):
+        return _names(answer.body.decode(errors="replace"), code)
     words = answer.excerpt or f"it answered {answer.status}"
     mend = _MENDS.get(code)
     return f"{words} ({mend})" if mend else words
+
+
+def _names(text: str, code: int) -> str:
+    # The name of the error comes at the end; whatever is quoted before it may look like one.
+    found = _NAME.findall(text)
+    words = f"Code: {code}" + (f" {found[-1]}" if found else "")
+    # The names of columns and constraints are looked for before anything can be quoted.
+    constraint = _CONSTRAINT.search(text)
+    if constraint is not None:
+        return f"{words} (constraint {constraint[1]})"
+    column = next((name for name in _COLUMN.findall(text) if name in COLUMNS), None)
+    return f"{words} (column {column})" if column else words
 
 
 def least_pause(code: int) -> float | None:

@@ -16,6 +16,7 @@ import trio
 from msgspec import Raw
 
 from hermes import Batch, Event
+from hermes_sinks.common.reasons import no_text
 
 SLICE = 1000  # events encoded between two checkpoints: about 1 ms of the loop
 COLUMNS = ("id", "user_id", "type", "ts", "payload", "received_at")
@@ -76,8 +77,8 @@ def _encode_the_good(
     for index, event in enumerate(events, first):
         try:
             yield from _encode([event], received_at, as_json, times)
-        except UnicodeError as error:
-            refused[index] = f"no valid Unicode: {error}"
+        except UnicodeError:
+            refused[index] = no_text(event)
             yield b""
         except _OutOfRange:
             last = datetime.fromtimestamp(times.stop - 1, UTC)

@@ -10,6 +10,7 @@ import trio
 
 from hermes import Batch
 from hermes_sinks.common.lines import SLICE, encode_lines, encode_the_good
+from hermes_sinks.common.reasons import no_text
 
 
 async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
@@ -26,8 +27,8 @@ async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
             if not line.isascii():  # a payload is the client's own bytes
                 try:
                     line.decode()
-                except UnicodeDecodeError as error:
-                    refused[start + place] = f"no valid Unicode: {error}"
+                except UnicodeDecodeError:
+                    refused[start + place] = no_text(events[place])
                     found[place] = b""
         lines += found
         await trio.lowlevel.checkpoint()

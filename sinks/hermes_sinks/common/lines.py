@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from hermes import Batch, Event
+from hermes_sinks.common.reasons import no_text
 
 SLICE = 1000  # events encoded between two checkpoints: about 0.3 ms of the loop
 
@@ -49,6 +50,6 @@ def encode_the_good(events: Sequence[Event], first: int, refused: dict[int, str]
     for index, event in enumerate(events, first):
         try:
             lines.append(encode_lines([event]))
-        except UnicodeEncodeError as error:
-            refused[index] = f"no valid Unicode: {error}"
+        except UnicodeEncodeError:
+            refused[index] = no_text(event)
     return b"".join(lines)

@@ -21,13 +21,16 @@ class Refusal:
     """An answer that does not take a part as it is.
 
     ``named`` has the events that it refuses by themselves, by their place in the part, and why; ``rest_taken``: it took
-    the others. ``suspect`` is the place that an answer without names points at, as far as it can be trusted.
+    the others. ``suspect`` is the place that an answer without names points at, as far as it can be trusted. ``quote``
+    is what the other side said, which may quote the events: it becomes part of the reason for an event that was refused
+    alone, where it can be freed of what is in that event.
     """
 
     reason: str
     named: Mapping[int, str] = field(default_factory=dict)
     rest_taken: bool = False
     suspect: int | None = None
+    quote: str = ""
 
 
 Send = Callable[[Sequence[int]], Awaitable[Refusal | None]]
@@ -51,9 +54,9 @@ async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int,
         if refusal.rest_taken or not rest:
             continue
         if len(part) == 1:
-            refused[part[0]] = refusal.reason
+            refused[part[0]] = f"{refusal.reason}: {refusal.quote}" if refusal.quote else refusal.reason
         elif refusals >= MOST_REFUSALS:
-            reason = f"one of {len(rest)} events that were refused together: {refusal.reason}"
+            reason = f"one of many events that were refused together: {refusal.reason}"
             refused.update(dict.fromkeys(rest, reason))
         elif len(rest) < len(part):
             waiting.append(rest)

@@ -61,7 +61,9 @@ def judge(answer: Answer, count: int, now: float) -> Refusal | None:
         return Refusal("", named, rest_taken=True) if named else None
     reason = _say(answer)
     if answer.status in _BLAMES_CONTENT:
-        return Refusal(reason, _named(answer.body, count) if answer.status != 413 else {})
+        return Refusal(reason, _named(answer.body, count) if answer.status != 413 else {}, quote=answer.excerpt)
+    if answer.excerpt and answer.status < 500:  # the body of a receiver's own fault may quote what was posted
+        reason += f": {answer.excerpt}"
     raise SinkUnavailable(reason, retry_after=retry_after(answer, now))
 
 
@@ -87,4 +89,4 @@ def _say(answer: Answer) -> str:
         host = host_of(answer.headers.get("location", ""))
         words += f" to {host or 'another path'}; redirects are not followed: set SINK_HTTP_URL to the new place"
     mend = _MENDS.get(answer.status)
-    return words + (f" ({mend})" if mend else "") + (f": {answer.excerpt}" if answer.excerpt else "")
+    return words + (f" ({mend})" if mend else "")

@@ -20,6 +20,7 @@ from hermes.config import Settings
 from hermes.outgoing import HttpClient, NoAnswer, compress, open_client, parse_target, tls_context
 from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
+from hermes_sinks.common.reasons import hide_values
 from hermes_sinks.http.answers import answer_limit, judge
 from hermes_sinks.http.settings import HttpSettings, parse_headers
 from hermes_sinks.http.signature import content_id, parse_keys, sign
@@ -57,7 +58,7 @@ class HttpSink:
         if not lines:
             await trio.lowlevel.checkpoint()
         if refused:
-            raise BatchRejected(refused)
+            raise BatchRejected(await hide_values(refused, batch))
 
     async def _send(self, lines: Sequence[bytes]) -> Refusal | None:
         """One request. Raises `hermes.SinkUnavailable`."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hermes import Event
+from hermes_sinks.common.reasons import no_text
 
 _TEXT = pa.large_string()  # in memory; in the file it is any other string, for the Arrow schema is left out
 _TIME = pa.timestamp("us", tz="UTC")
@@ -55,8 +56,8 @@ def what_is_wrong(event: Event) -> str:
         for text in (event.id, event.user_id, event.type):
             text.encode()
         str(event.payload, "utf-8")
-    except UnicodeError as error:
-        return f"no valid Unicode: {error}"
+    except UnicodeError:
+        return no_text(event)
     return ""
 
 

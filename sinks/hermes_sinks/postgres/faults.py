@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import psycopg
 
 from hermes.postgres import Fault, fault_of, tell
+from hermes_sinks.postgres.copy_rows import COLUMNS
 
-# "COPY events, line 7, column payload: …", in the server's language.
-_COPY_LINE = re.compile(r"^COPY .*?, \S+ (\d+)", re.MULTILINE)
+# "COPY events, line 7, column payload: …", in the server's language; what follows is the value.
+_COPY_LINE = re.compile(r"^COPY .*?, \S+ (\d+)(?:, \S+ (\w+))?", re.MULTILINE)
 
 
 def judge(error: psycopg.Error) -> Fault:
@@ -35,4 +36,5 @@ class RowFault:
     def of(cls, error: psycopg.Error) -> RowFault:
         """The fault that an error with the fault ``ROW`` or ``DUPLICATE`` describes."""
         named = _COPY_LINE.search(error.diag.context or "")
-        return cls(tell(error), int(named[1]) - 1 if named else None)
+        column = f" (column {named[2]})" if named and named[2] in COLUMNS else ""
+        return cls(tell(error) + column, int(named[1]) - 1 if named else None)

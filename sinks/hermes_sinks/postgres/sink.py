@@ -24,6 +24,7 @@ from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
 from hermes.postgres import Connection, Fault, Pool, open_pool, tell, was_refused
 from hermes.postgres.connecting import connection_parameters
+from hermes_sinks.common.reasons import hide_values
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, judge
 from hermes_sinks.postgres.partitions import DayPartitions
@@ -71,7 +72,7 @@ class PostgresSink:
                 judge(again)
                 raise _unavailable(again) from again
         if refused:
-            raise BatchRejected(refused)
+            raise BatchRejected(await hide_values(refused, batch))
 
     async def _write_block(self, batch: Batch, block: bytes) -> dict[int, str]:
         """Store the rows of the batch; return why those that are not stored were refused, by index."""

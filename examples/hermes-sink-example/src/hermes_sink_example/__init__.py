@@ -47,8 +47,9 @@ class JsonlSink:
         for index, event in enumerate(batch):
             try:
                 lines.append(_line(event))
-            except UnicodeEncodeError as error:  # the event's own fault, and it will not get better
-                refused[index] = f"no valid Unicode: {error}"
+            except UnicodeEncodeError:  # the event's own fault, and it will not get better
+                # A reason is shown in logs and counted by its text: no values of the event in it.
+                refused[index] = "no valid Unicode"
         try:
             await trio.to_thread.run_sync(self._append, b"".join(lines), limiter=self._writer)
         except OSError as error:  # may pass: the engine tries again, and opens the circuit breaker if it does not
