@@ -20,6 +20,7 @@ from hermes.control.admin import AdminViews, make_admin_app
 from hermes.control.dead_letters import DeadLetterDesk
 from hermes.control.frame import Frame
 from hermes.control.live import Live
+from hermes.control.rejected import RejectedDesk
 from hermes.control.server import ControlServer
 from hermes.control.tap import TapDesk
 from hermes.dead_letters import DeadLetters
@@ -33,6 +34,7 @@ from hermes.http.head import Heads
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane
 from hermes.http.listen import open_listeners, open_tls_context
+from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
 
@@ -44,8 +46,8 @@ _LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a
 class AdminEdge:
     """Listens from the moment it is made; serves while `serve` and `keep_live` run; ends with `drain`.
 
-    ``routes`` are the data routes, whose requests the status tells of. Beyond loopback it speaks TLS where the other
-    address does. Raises `ConfigError` where it cannot listen.
+    ``routes`` are the data routes, whose requests the status tells of; ``rejected`` has what they did not take. Beyond
+    loopback it speaks TLS where the other address does. Raises `ConfigError` where it cannot listen.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AdminEdge:
         dead_letters: DeadLetters,
         *,
         routes: frozenset[str],
+        rejected: RejectedFeed,
         draining: Callable[[], bool],
     ) -> None:
         timeouts = timeouts_of(settings)
@@ -94,6 +97,7 @@ class AdminEdge:
                 live=self._live,
                 status=ServiceStatus,
                 tap=_make_tap_desk(self._tap),
+                rejected=RejectedDesk(rejected, lambda: self._tap.closed),
             )
         )
         self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES)

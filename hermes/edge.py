@@ -25,6 +25,7 @@ from hermes.http.head import Heads
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import open_listeners, open_tls_context
 from hermes.http.reactor import Reactor
+from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.http.traced import RequestTracer, trace_routes
 from hermes.metrics import Metrics
@@ -94,6 +95,11 @@ class Edge:
                 self._data = StreamServer(lane, sockets, self._control.serve_stream, timeouts, most, tls)
         metrics.connections = lambda: self._data.connections
         metrics.inflight_requests = lambda: lane.inflight
+
+    @property
+    def rejected(self) -> RejectedFeed:
+        """The latest rejected events."""
+        return self._lane.refusals.feed
 
     async def serve_data(self) -> None:
         """Accept every connection, and serve the data routes, until cancelled."""

@@ -92,6 +92,7 @@ async def open_parts(
                 metrics,
                 dead_letters,
                 routes=edge.data_routes,
+                rejected=edge.rejected,
                 draining=draining,
             )
         yield Running(metrics, dead_letters, aggregator, intake, deliveries, journal, books, edge, admin, traces)

@@ -126,7 +126,10 @@ def test_every_valid_event_is_read_alike_alone_in_an_array_and_on_a_line(events:
         ({"id": b"null"}, "Expected `str`, got `null` - at `$.id`"),
         ({"user_id": ["me"]}, "Expected `str`, got `array` - at `$.user_id`"),
         ({"user_id": "é" * 257}, "length <= 256 - at `$.user_id`"),
-        ({"type": "nonsense"}, "expected one of trip_started, song_played, ad_clicked, location_update"),
+        (
+            {"type": "nonsense"},
+            "not in EVENT_TYPES (trip_started, song_played, ad_clicked, location_update): add it there, or ",
+        ),
         ({"type": True}, "Expected `str`, got `bool` - at `$.type`"),
         ({"timestamp": -1}, "Expected `int` >= 0 - at `$.timestamp`"),
         ({"timestamp": 253_402_300_800}, "Expected `int` <= 253402300799 - at `$.timestamp`"),

@@ -104,6 +104,10 @@ class AdminClient:
         """The lines of the tap, until the service stops. Raises `Lost` when the connection breaks."""
         return self._lines("/tap", parameters)
 
+    def rejected(self) -> Iterator[str]:
+        """The lines about rejected events, as `tap` gives those of events."""
+        return self._lines("/rejected/live", {})
+
     def _lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
         begun = False
         try:

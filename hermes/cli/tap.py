@@ -1,15 +1,19 @@
 """``hermes tap``: live events in the terminal, while they go by.
 
 Invariant: nothing that a client of the service has sent reaches the terminal raw; what a terminal might obey is shown
-escaped. Events go to stdout, a line each; everything else to stderr.
+escaped. Events go to stdout, a line each, on a terminal as many as its width asks for; everything else goes to stderr.
 """
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import click
 import msgspec
+from rich.cells import cell_len, chop_cells
 
 from hermes.cli.client import CLIENT_ENVIRONMENT, CLIENT_EXITS, AdminClient, Unreachable, with_client
 from hermes.cli.manual import Manual, ManualCommand
@@ -17,7 +21,10 @@ from hermes.cli.operator import tells_the_operator
 from hermes.cli.values import WholeNumber, complete_types
 from hermes.dead_letters.notation import format_time
 from hermes.event import Event
+from hermes.http.rejected import Rejected
 from hermes.words import printable
+
+_INDENT = "    "  # of the lines after the first of an event
 
 
 class _Notice(msgspec.Struct, frozen=True):
@@ -40,6 +47,7 @@ def _sample(_context: click.Context, _parameter: click.Parameter, sample: float)
             ("Ten events of a type:", "hermes tap --type song_played --limit 10"),
             ("What one user does:", "hermes tap --user user-123 --json | jq .payload"),
             ("One in a thousand, of a busy Hermes:", "hermes tap --sample 0.001 --url http://10.0.0.7:8081"),
+            ("What was not taken, and why:", "hermes tap --rejected"),
         ),
         exits=CLIENT_EXITS,
         environment=CLIENT_ENVIRONMENT,
@@ -58,12 +66,19 @@ def _sample(_context: click.Context, _parameter: click.Parameter, sample: float)
 @click.option(
     "--sample", type=float, default=1.0, callback=_sample, metavar="PART", help="Only this part of them, such as 0.01."
 )
+@click.option("--rejected", is_flag=True, help="Events that were not taken instead, the latest ones first, with why.")
 @click.option("--limit", type=WholeNumber(1), metavar="N", help="End after so many events.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the event was sent.")
 @tells_the_operator
 @with_client
 def tap(
-    client: AdminClient, types: tuple[str, ...], user: str | None, sample: float, limit: int | None, as_json: bool
+    client: AdminClient,
+    types: tuple[str, ...],
+    user: str | None,
+    sample: float,
+    rejected: bool,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Follow live events, from a running Hermes, until Ctrl-C.
 
@@ -71,40 +86,72 @@ def tap(
     smaller one. Events that come faster than they can be shown are skipped, and counted on stderr; the service never
     waits for a tap.
     """
+    if rejected and (types or user or sample < 1):
+        raise click.UsageError("--rejected shows every rejected event: leave out --type, --user and --sample")
     parameters = {"type": ",".join(types), "user": user or "", "sample": f"{sample:.17g}"}
+    lines = client.rejected() if rejected else client.tap({name: text for name, text in parameters.items() if text})
     with suppress(KeyboardInterrupt):
-        _follow(client, {name: text for name, text in parameters.items() if text}, limit, as_json)
+        _follow(lines, Rejected if rejected else Event, limit, as_json)
 
 
-def _follow(client: AdminClient, parameters: dict[str, str], limit: int | None, as_json: bool) -> None:
+def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | None, as_json: bool) -> None:
     shown = 0
-    for line in client.tap(parameters):
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines:
         if not line.strip():
             continue  # the service says that it is there
-        event = _read(line)
-        if isinstance(event, int):
-            click.echo(f"hermes: {event} events were too many to show; see --type, --user and --sample", err=True)
+        found = _read(line, kind)
+        if isinstance(found, int):
+            mend = "" if kind is Rejected else "; see --type, --user and --sample"
+            click.echo(f"hermes: {found} events were too many to show{mend}", err=True)
             continue
-        click.echo(escape_json(line) if as_json else describe(event))
+        click.echo(escape_json(line) if as_json else fill(describe(found), width))
         shown += 1
         if shown == limit:
             return
     click.echo("hermes: the service has been stopped", err=True)
 
 
-def _read(line: str) -> Event | int:
-    """The event of a line, or how many were skipped. Raises `Unreachable`."""
+def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
+    """What a line is about, or how many were skipped. Raises `Unreachable`."""
     try:
         skipped = msgspec.json.decode(line, type=_Notice).skipped
-        return skipped or msgspec.json.decode(line, type=Event)
+        return skipped or msgspec.json.decode(line, type=kind)
     except msgspec.DecodeError as error:
         raise Unreachable(f"that is no tap of a Hermes: {error}") from None
 
 
-def describe(event: Event) -> str:
-    """An event in a line for people: its time, type, user and id, and its payload as it was sent."""
-    facts = (format_time(event.timestamp), event.type, event.user_id, event.id)
-    return "  ".join([*map(printable, facts), escape_json(bytes(event.payload).decode())])
+def describe(found: Event | Rejected) -> list[str]:
+    """What a person sees of an event: its time, type, user and id, and its payload as it was sent.
+
+    Of a rejected one: when and where it came in, the status of the answer, its place in the request, and the reason.
+    """
+    if isinstance(found, Event):
+        facts = [format_time(found.timestamp), found.type, found.user_id, found.id]
+        return [*map(printable, facts), escape_json(bytes(found.payload).decode())]
+    place = "whole request" if found.index is None else f"index {found.index}"
+    origin = f"{found.client}, request {found.request_id}" if found.client else f"request {found.request_id}"
+    facts = [format_time(found.at), found.route, str(found.status), place, found.reason, f"({origin})"]
+    return [*map(printable, facts)]
+
+
+def fill(parts: Sequence[str], width: int | None) -> str:
+    """The parts on one line, or for a terminal on as many lines as they need, broken between parts where that can be.
+
+    The last part that does not fit into ``width`` is broken within, so that the terminal never is what breaks it.
+    """
+    whole = "  ".join(parts)
+    if width is None or cell_len(whole) <= width:
+        return whole
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}  {part}" if lines[-1] else part
+        if cell_len(longer) <= width:
+            lines[-1] = longer
+            continue
+        indented = chop_cells(part, max(1, width - len(_INDENT)))
+        lines += [_INDENT + each for each in indented]
+    return "\n".join(filter(None, lines))
 
 
 def escape_json(text: str) -> str:

@@ -27,6 +27,7 @@ from hermes.control.live import Live, add_live
 from hermes.control.openapi.pages import OPEN_PATHS as DOCS
 from hermes.control.openapi.pages import add_docs
 from hermes.control.origin import refuse_foreign
+from hermes.control.rejected import RejectedDesk, add_rejected
 from hermes.control.reply import join_headers, to_quart
 from hermes.control.tap import TapDesk, add_tap
 from hermes.http.keys import UNAUTHORIZED, Keys
@@ -52,6 +53,7 @@ class AdminViews:
     live: Live
     status: type[msgspec.Struct]
     tap: TapDesk
+    rejected: RejectedDesk
 
 
 def make_admin_app(views: AdminViews) -> QuartTrio:
@@ -72,6 +74,7 @@ def make_admin_app(views: AdminViews) -> QuartTrio:
     add_dead_letters(app, views.dead_letters)
     add_live(app, views.live)
     add_tap(app, views.tap)
+    add_rejected(app, views.rejected)
     add_dashboard(app)
     add_docs(app, lambda: _describe(app, views))
     return app

@@ -81,15 +81,10 @@ def make_frame(frame: Frame) -> QuartTrio:
         seconds = time.perf_counter() - g.began
         frame.observe(route, response.status_code, seconds)
         told: Response | None = g.get("told")
-        if response.status_code >= 400:
-            frame.refusals.tell(
-                route,
-                response.status_code,
-                told.detail if told is not None else "",
-                g.request_id.encode("latin-1"),
-                _client,
-                told.traced if told is not None else None,
-            )
+        if told is None and response.status_code >= 400:
+            told = Response(response.status_code)
+        if told is not None and (told.rejected or told.status >= 400):
+            frame.refusals.tell(route, told, g.request_id.encode("latin-1"), _client)
         _log.debug(
             "request",
             method=request.method,

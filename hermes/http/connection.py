@@ -169,7 +169,7 @@ class Connection:
         if change < 0:
             strangers.release(-change)
         elif change and not strangers.reserve(change):
-            self._lane.refusals.tell(_UNREADABLE.route_name, 503, _TOO_MUCH_HELD, b"", self._client)
+            self._lane.refusals.tell(_UNREADABLE.route_name, Response(503, detail=_TOO_MUCH_HELD), b"", self._client)
             return False
         self._held += change
         return True
@@ -421,8 +421,7 @@ class Connection:
             traced = response.traced
             if traced is not None:
                 request_id = traced.request_id
-            if response.status >= 400:
-                lane.refusals.tell(head.route_name, response.status, response.detail, request_id, self._client, traced)
+            lane.refusals.tell(head.route_name, response, request_id, self._client)
         return response.render(lane.date, request_id, lines)
 
     def _refuse(self, response: Response, head: Head | None = None) -> None:

@@ -162,7 +162,7 @@ class Ingest:
             self._rejected["invalid"] += len(decoded.rejected)
         events = decoded.events
         if not events:
-            return answers.nothing(decoded)
+            return answers.nothing(decoded).about(decoded.rejected)
         if len(events) > self._intake.capacity:
             return self._refuse(
                 answers,
@@ -172,9 +172,9 @@ class Ingest:
             )
         size = decoded.size or len(body)
         if self._at_once and head.ack is None and self._offer(events, size):
-            return answers.taken(decoded)
+            return answers.taken(decoded).about(decoded.rejected)
         explain = partial(self._explain, answers, len(events), decoded.rejected)
-        return self._submit(events, size, head.ack, Pending(answers.taken(decoded), explain))
+        return self._submit(events, size, head.ack, Pending(answers.taken(decoded).about(decoded.rejected), explain))
 
     def _submit(self, events: list[Event], size: int, ack: Ack | None, pending: Pending) -> Response | Pending:
         pending.call_off = self._intake.submit(events, size, self._ack if ack is None else ack, pending)

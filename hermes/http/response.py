@@ -7,13 +7,14 @@ checked to be printable, so no header can be injected. Made by routes and by the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from hermes.decode import Rejection
 from hermes.traced import TracedRequest
 
 _JSON = "application/json"
@@ -24,7 +25,8 @@ class Response:
 
     ``close`` ends the connection after it, for a request whose rest cannot be told from the next one's beginning.
     ``detail`` is the words of an error, for the log. ``traced`` is the one request that it answers, if that is traced;
-    then it is sent under that one's id. ``usual``: nothing about it needs attention, and it may be sent right away.
+    then it is sent under that one's id. ``rejected`` are the events of its request that were not taken, for the log.
+    ``usual``: nothing about it needs attention, and it may be sent right away.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Response:
         "content_type",
         "detail",
         "headers",
+        "rejected",
         "status",
         "traced",
         "usual",
@@ -58,6 +61,7 @@ class Response:
         self.headers = dict(headers or {})
         self.close = close
         self.detail = detail
+        self.rejected: Sequence[Rejection] = ()
         self.traced: TracedRequest | None = None
         self.usual = status < 400 and not close
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
@@ -68,6 +72,15 @@ class Response:
         self._tail = b"\r\n\r\n" + body
         self._dated = b""
         self._date = b""
+
+    def about(self, rejected: Sequence[Rejection]) -> Response:
+        """The same response, which leaves these events of its request out."""
+        if not rejected:
+            return self
+        own = copy(self)
+        own.rejected = rejected
+        own.usual = False
+        return own
 
     def of(self, request: TracedRequest) -> Response:
         """The same response, for this one request."""

@@ -9,10 +9,12 @@ from hermes.control.admin import AdminViews
 from hermes.control.dead_letters import DeadLetterDesk
 from hermes.control.frame import Frame
 from hermes.control.live import Live
+from hermes.control.rejected import RejectedDesk
 from hermes.control.tap import TapDesk
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.status import ServiceStatus
 from hermes.engine.tap import Tap, Wanted
+from hermes.http.rejected import RejectedFeed
 
 BASE = "http://127.0.0.1"
 
@@ -37,5 +39,6 @@ def admin_views(**given: Any) -> AdminViews:
         "live": Live(lambda: None, lambda: b"{}"),
         "status": ServiceStatus,
         "tap": tap_desk(Tap()),
+        "rejected": RejectedDesk(RejectedFeed(), lambda: False),
     }
     return AdminViews(**(plain | given))

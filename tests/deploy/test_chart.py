@@ -313,6 +313,7 @@ def test_the_notes_say_what_a_202_means_and_what_is_open(helm: Helm) -> None:
     assert "port-forward statefulset/demo-hermes 8081" in notes
     assert "the sink null runs, which keeps nothing" in notes
     assert "whoever reaches the port may post" in notes
+    assert "Events of these types are taken, and others rejected: trip_started,song_played," in notes
     closed = helm.render(cases()["recipe autoscaled"]).notes
     assert "https://events.example.com/events" in closed
     assert "NOTE" not in closed

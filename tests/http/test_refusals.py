@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import structlog
 
+from hermes.decode import Rejection
 from hermes.http.connection import Connection
 from hermes.http.refusals import Refusals
+from hermes.http.rejected import MOST_OF_A_KIND, MOST_WORDS, RejectedFeed
+from hermes.http.response import Response
 from tests.http.kit import FakeIntake, Wire, event, head, post
 
 
@@ -28,7 +32,7 @@ class Clock:
 
 
 def refuse(refusals: Refusals, route: str = "/events", status: int = 401, client: Callable[[], str] = str) -> None:
-    refusals.tell(route, status, "no key", b"r", client)
+    refusals.tell(route, Response(status, detail="no key"), b"r", client)
 
 
 def test_one_line_of_a_kind_every_few_seconds_says_how_many_had_none(lines: Any) -> None:
@@ -114,6 +118,85 @@ def test_a_full_queue_is_a_warning_though_the_answer_comes_later(lines: Any) -> 
     (line,) = lines
     assert (line["log_level"], line["status"]) == ("warning", 503)
     assert line["request_id"] == answer.headers["x-request-id"]
+
+
+LISTED = ("song_played",)
+_TRACK = {"type": "track", "userId": "ann", "event": "song_played"}
+_RECORD = {"eventName": "song_played", "body": {"stringValue": "x"}}
+_CLOUD = {"specversion": "1.0", "id": "1", "source": "s", "type": "song_played"}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+PARTLY_VALID = {
+    "an array": post(_json([json.loads(event("a")), json.loads(event("b")) | {"type": "unlisted"}])),
+    "lines": post(
+        event("a") + b"\n" + event("b").replace(b"song_played", b"unlisted"), b"Content-Type: application/x-ndjson"
+    ),
+    "Segment": post(_json({"batch": [_TRACK, _TRACK | {"event": "unlisted"}]}), path=b"/v1/batch"),
+    "CloudEvents": post(
+        _json([_CLOUD, _CLOUD | {"type": "unlisted"}]), b"Content-Type: application/cloudevents-batch+json"
+    ),
+    "OTLP": post(
+        _json({"resourceLogs": [{"scopeLogs": [{"logRecords": [_RECORD, _RECORD | {"eventName": "unlisted"}]}]}]}),
+        b"Content-Type: application/json",
+        path=b"/v1/logs",
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", PARTLY_VALID)
+def test_an_event_that_is_rejected_beside_others_has_its_line_its_place_in_the_feed_and_the_mend(
+    protocol: str, lines: Any
+) -> None:
+    wire = Wire(event_types=LISTED)
+    wire.connection = Connection(wire.lane, lambda: None, lambda: "192.0.2.7")
+    (answer,) = wire.feed(PARTLY_VALID[protocol])
+    assert answer.status in {200, 202}
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["events"], line["index"]) == ("events rejected", "warning", 1, 1)
+    assert (line["client"], line["request_id"]) == ("192.0.2.7", answer.headers["x-request-id"])
+    (entry,) = wire.lane.refusals.feed.since(0)
+    assert (entry.index, entry.events, entry.status, entry.reason) == (1, 1, answer.status, line["example"])
+    assert "EVENT_TYPES" in entry.reason
+    assert "set EVENT_TYPES=* to take any" in entry.reason
+
+
+def test_a_request_of_which_nothing_is_valid_has_one_line_with_an_example(lines: Any) -> None:
+    wire = Wire(event_types=LISTED)
+    bad = event("a").replace(b"song_played", b"unlisted")
+    wire.feed(post(b"[" + bad + b"," + bad + b"]"))
+    (line,) = lines
+    assert (line["event"], line["status"], line["index"]) == ("request refused", 400, 0)
+    assert "EVENT_TYPES" in line["example"]
+    assert [entry.index for entry in wire.lane.refusals.feed.since(0)] == [0, 1]
+
+
+def test_lines_about_events_count_those_that_had_none(lines: Any) -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    answer = Response(202).about([Rejection(0, "a"), Rejection(7, "b")])
+    for _ in range(100):
+        refusals.tell("/events", answer, b"r", str)
+    clock.now = 5.0
+    refusals.tell("/events", answer, b"r", str)
+    assert [(line["events"], line.get("more"), line["example"]) for line in lines] == [(2, None, "a"), (2, 198, "a")]
+
+
+def test_the_feed_is_bounded_by_kind_and_counts_all() -> None:
+    feed = RejectedFeed()
+    feed.add("/events", 400, (), "r", "", "a lone one")
+    for _ in range(10):
+        feed.add("/v1/batch", 200, [Rejection(n, "x" * 10_000 + "\x1b\n") for n in range(1000)], "r", "")
+    assert feed.total == 10_001
+    kept = feed.since(0)
+    assert len(kept) == 1 + MOST_OF_A_KIND
+    assert (kept[0].reason, kept[0].index, kept[0].events) == ("a lone one", None, None)
+    assert [entry.index for entry in kept[1:]] == list(range(MOST_OF_A_KIND)), "the first of the last request"
+    assert {(len(entry.reason), entry.reason.isprintable()) for entry in kept[1:]} == {(MOST_WORDS, True)}
+    assert feed.since(kept[-2].number) == kept[-1:]
 
 
 def test_what_is_taken_has_no_line(lines: Any) -> None:

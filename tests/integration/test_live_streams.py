@@ -81,6 +81,23 @@ def test_hermes_tap_follows_what_is_posted_and_top_shows_it(start: Start) -> Non
     assert (odd.returncode, complaints) == (0, "")
 
 
+def test_hermes_tap_shows_what_was_rejected_and_why(start: Start) -> None:
+    program = start(SINKS="null", DURABILITY="memory")
+    found = [*events(1, "good"), *events(1, "bad", type="un\x1blisted")]
+    httpx.post(f"{program.url}/events", json=found)
+    httpx.post(f"{program.url}/events", content=b"{")
+    seen = tap(program, "--rejected", "--limit", "2")
+    text, complaints = seen.communicate(timeout=20)
+    assert (seen.returncode, complaints) == (0, "")
+    first, second = text.splitlines()
+    assert "/events  202  index 1  " in first
+    assert "not in EVENT_TYPES" in first
+    assert "\x1b" not in text
+    assert "/events  400  whole request  JSON is malformed" in second
+    (line,) = (line for line in program.lines if line["event"] == "events rejected")
+    assert (line["route"], line["events"], line["index"]) == ("/events", 1, 1)
+
+
 async def test_a_stream_outlives_the_time_that_a_silent_client_is_given() -> None:
     async with open_service(idle_timeout=1.5, body_timeout=1.5) as service:
         address = service.running.admin_addresses[0]

@@ -27,6 +27,7 @@ from hermes.control.openapi.operation import (
 )
 from hermes.control.openapi.schemas import restate
 from hermes.control.openapi.service import HTML, declare_debug, declare_health
+from hermes.control.rejected import MOST_FOLLOWERS, RejectedList
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.notation import SINCE
 from hermes.event import Event
@@ -156,6 +157,30 @@ def declare_admin(status: type[msgspec.Struct]) -> Iterator[Operation]:
             Answer(200, "The events.", (Content("application/x-ndjson", str),)),
             problem(400, "The request is malformed, or a parameter is wrong.", kind=WrongParameter),
             problem(503, "As many as can follow the events already.", RETRY_AFTER),
+        ),
+        secured=True,
+        endless=True,
+    )
+    yield Operation(
+        "GET",
+        "/rejected",
+        "Status",
+        "List the latest rejected events",
+        "Those that were not taken, with the reason that their client was told: single events of a request, or a "
+        "request as a whole.",
+        answers=(Answer(200, "The rejected events.", (Content(JSON, RejectedList),)),),
+        secured=True,
+    )
+    yield Operation(
+        "GET",
+        "/rejected/live",
+        "Status",
+        "Follow rejected events",
+        'A line of JSON for each, those that are kept first. `{"skipped": n}` stands where n were more than are kept, '
+        "an empty line where nothing came for a while.",
+        answers=(
+            Answer(200, "The rejected events.", (Content("application/x-ndjson", str),)),
+            problem(503, f"{MOST_FOLLOWERS} follow already.", RETRY_AFTER),
         ),
         secured=True,
         endless=True,
