@@ -17,7 +17,7 @@ from rich.console import Console
 from hermes.cli import client as client_module
 from hermes.cli import main
 from hermes.cli.client import AdminClient, Lost
-from hermes.cli.tap import describe, escape_json
+from hermes.cli.tap import describe, escape_json, fill
 from hermes.cli.top import draw, short_duration, short_size, spark
 from hermes.engine.status import (
     AggregateStatus,
@@ -237,12 +237,12 @@ def test_a_service_that_is_gone_is_waited_for_with_its_last_numbers_on_the_scree
 
 def test_an_event_is_a_line() -> None:
     event = make_event("1", user_id="me", payload='{"title": "Alive"}')
-    assert describe(event) == '2023-11-14 22:13:20Z  song_played  me  1  {"title": "Alive"}'
+    assert fill(describe(event), None) == '2023-11-14 22:13:20Z  song_played  me  1  {"title": "Alive"}'
 
 
 def test_no_id_and_no_payload_reaches_the_terminal_raw() -> None:
     payload = '{"a":\t"\x9b31m\x7f",\n "b": "\u202e\U000e0001é"}'
-    line = describe(make_event("1\x1b[2J\r\n2", user_id="\x9b0m", type="\u2028", payload=payload))
+    line = fill(describe(make_event("1\x1b[2J\r\n2", user_id="\x9b0m", type="\u2028", payload=payload)), None)
     assert line.isprintable()
     assert "1\\x1b[2J\\r\\n2" in line
     assert json.loads(escape_json(payload)) == json.loads(payload)
