@@ -30,13 +30,6 @@ from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
 
-_PREFLIGHT = {
-    "Access-Control-Allow-Methods": "POST",
-    # All, for the attributes of a CloudEvent are headers of any name; * does not mean Authorization (Fetch §3.2.2).
-    "Access-Control-Allow-Headers": "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id, *",
-    "Access-Control-Max-Age": "86400",
-}
-
 DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes, Mapping[str, str]]]]
 
 
@@ -153,10 +146,7 @@ def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
     @app.route(route.name, methods=["OPTIONS"], endpoint=f"OPTIONS {route.name}", provide_automatic_options=False)
     async def preflight() -> QuartResponse:
         response = QuartResponse("", 204, headers={"Allow": "POST, OPTIONS"})
-        lines = route.response_lines(Head("OPTIONS", route.name, join_headers()))
-        if b"access-control-allow-origin" in lines:
-            response.headers.update(_PREFLIGHT)
-        return _with_lines(response, lines)
+        return _with_lines(response, route.response_lines(Head("OPTIONS", route.name, join_headers())))
 
 
 async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:

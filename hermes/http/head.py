@@ -32,8 +32,11 @@ _MOST_KEPT = 6 * 2**10
 KEEP_ALIVE = b"\r\nconnection: keep-alive"
 """The last of a head's ``response_lines``, where the client asked to hear it."""
 
-JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded"})
-"""Media types that are read as JSON: its own, none, and the label that ``curl -d`` sends by itself."""
+JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
+"""Media types that are read as JSON: its own, none, and the labels that ``curl -d`` and browsers give by themselves.
+
+A browser labels a string so in ``fetch`` and in ``sendBeacon``, and asks no permission for it beforehand.
+"""
 
 _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/\d\.\d\r\n")
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")

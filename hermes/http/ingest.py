@@ -17,6 +17,7 @@ from hermes.ack import HEADER, Ack, Outcome, Receipt, Settle
 from hermes.decode import BadBody, Rejection
 from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
+from hermes.http.cors import Origins
 from hermes.http.format import Answers, DataProtocol
 from hermes.http.head import Head, Route, too_large_detail
 from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
@@ -67,7 +68,7 @@ class Ingest:
         self._rejected = rejected
         self._max_body_bytes = max_body_bytes
         self._keys = Keys(keys)
-        self._origins = frozenset(origins)
+        self.response_lines = Origins(origins).response_lines
         self._offer = intake.offer
         self._ack = intake.ack
         self._at_once = intake.ack is Ack.ACCEPTED
@@ -78,19 +79,6 @@ class Ingest:
             handle = self._handle_one
         self.routes = tuple(
             Route(path, self.check, handle, self.response_lines, max_body_bytes) for path in protocol.paths
-        )
-
-    def response_lines(self, head: Head) -> bytes:
-        """The CORS header lines of a response (Fetch standard §3.2.3); never an origin that is not configured."""
-        if not self._origins:
-            return b""
-        origin, vary = ("*", b"") if "*" in self._origins else (head.headers.get("origin", ""), b"\r\nvary: origin")
-        if origin not in self._origins:
-            return vary
-        return b"\r\naccess-control-allow-origin: %b\r\naccess-control-expose-headers: %b%b" % (
-            origin.encode("latin-1"),
-            b"x-request-id, retry-after",
-            vary,
         )
 
     def check(self, head: Head) -> Response | None:

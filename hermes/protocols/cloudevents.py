@@ -122,7 +122,7 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     kind = head.media_type
-    unlabelled = kind in JSON_TYPES and kind != "application/json"
+    unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
     if unlabelled or kind.endswith(("/json", "+json")):
         try:
             data = _decode_raw(body)

@@ -200,7 +200,7 @@ def test_while_draining_every_answer_says_that_the_connection_closes() -> None:
         (head(b"Content-Length: 50"), "body"),
         (head(b"Content-Length: 50") + b"{", "body"),
         (head(b"Transfer-Encoding: chunked") + b"5\r\nab", "body"),
-        (head(b"Content-Length: 5", b"Content-Type: text/plain") + b"a", "body"),
+        (head(b"Content-Length: 5", b"Content-Type: text/html") + b"a", "body"),
     ],
 )
 def test_a_request_that_comes_too_slowly_is_answered_408(part: bytes, words: str) -> None:
@@ -270,7 +270,7 @@ def test_a_refused_request_that_waits_to_be_asked_for_its_body_is_answered_at_on
 
 def test_a_refused_request_with_a_small_body_leaves_the_connection_usable() -> None:
     wire = Wire()
-    for request in (post(event(), b"Content-Type: text/plain"), post(b"", b"Content-Type: text/plain")):
+    for request in (post(event(), b"Content-Type: text/html"), post(b"", b"Content-Type: text/html")):
         for pieces in ([request + ONE], [request[:-1], request[-1:] + ONE] if request[-1:] == b"}" else [request, ONE]):
             answers = wire.feed(*pieces)
             assert [answer.status for answer in answers] == [415, 202]
@@ -279,7 +279,7 @@ def test_a_refused_request_with_a_small_body_leaves_the_connection_usable() -> N
 
 def test_a_refused_request_with_a_large_body_ends_the_connection_before_the_body_comes() -> None:
     wire = Wire(max_body_bytes=10**6)
-    (answer,) = wire.feed(head(b"Content-Length: 65537", b"Content-Type: text/plain"))
+    (answer,) = wire.feed(head(b"Content-Length: 65537", b"Content-Type: text/html"))
     assert (answer.status, answer.headers["connection"]) == (415, "close")
     assert wire.feed(b"x" * 65537 + ONE) == []
 
@@ -581,8 +581,8 @@ WHOLE = [
     post_chunked(event()[:10], event()[10:]),
     post(event(), b"X-Request-Id: mine"),
     post(event(), b"Expect: 100-continue"),
-    post(event(), b"Expect: 100-continue", b"Content-Type: text/plain"),
-    post(event(), b"Content-Type: text/plain"),
+    post(event(), b"Expect: 100-continue", b"Content-Type: text/html"),
+    post(event(), b"Content-Type: text/html"),
     post(b"[%b,%b,{}]" % (event("a"), event("b"))),
     post(b"{}"),
     post(event(), b"Content-Encoding: gzip"),

@@ -88,7 +88,7 @@ def test_none_valid_is_400_with_each_of_them() -> None:
         (b"junk", [b"Content-Encoding: gzip"], 400, "encoding", "not valid gzip"),
         (gzip.compress(bytes(20_000), mtime=0), [b"Content-Encoding: gzip"], 413, None, "MAX_BODY_BYTES, 10000"),
         (b"[%b]" % b",".join([event()] * 6), [], 413, "too_many", "QUEUE_SIZE, 5"),
-        (event(), [b"Content-Type: text/plain"], 415, None, "application/x-ndjson"),
+        (event(), [b"Content-Type: text/html"], 415, None, "application/x-ndjson"),
         (event(), [b"Content-Encoding: br"], 415, None, "zstd"),
         (event(), [b"Content-Type: " + b"x" * 1000], 415, None, "'" + "x" * 100 + "'"),
     ],
@@ -157,7 +157,7 @@ def test_a_key_is_wanted_where_keys_are_configured(lines: list[bytes], status: i
 
 
 def test_a_key_is_judged_before_the_media_type() -> None:
-    assert ask(Wire(keys=["one"]), event(), b"Content-Type: text/plain").status == 401
+    assert ask(Wire(keys=["one"]), event(), b"Content-Type: text/html").status == 401
 
 
 # --- CORS ------------------------------------------------------------------------------------------------------------
@@ -174,6 +174,8 @@ def test_a_key_is_judged_before_the_media_type() -> None:
         (["http://a"], "null", None, "origin"),
         (["http://a"], None, None, "origin"),
         (["*"], "http://anything", "*", None),
+        (["*", "http://a"], "http://a", "http://a", "origin"),
+        (["*", "http://a"], "http://b", "*", "origin"),
         (["*"], "http://a\xff", "*", None),
     ],
 )
@@ -186,3 +188,5 @@ def test_an_origin_is_allowed_if_it_is_configured(
     assert answer.headers.get("access-control-allow-origin") == allowed
     assert answer.headers.get("vary") == vary
     assert ("access-control-expose-headers" in answer.headers) is (allowed is not None)
+    # Browsers take no credentials for an answer to *, so that is never said of it (Fetch standard §3.2.5).
+    assert (answer.headers.get("access-control-allow-credentials") == "true") is (allowed not in {None, "*"})

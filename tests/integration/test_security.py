@@ -103,7 +103,8 @@ def test_no_key_right_or_wrong_is_ever_logged(program: Program, client: httpx.Cl
             expected = 202 if key == KEY else 401
             with httpx.Client(headers=headers, timeout=20) as other:
                 assert other.post(f"{program.url}/events", json=events(1, "key")[0]).status_code == expected
-                assert other.post(f"{program.url}/v1/track", json={}).status_code in {400, 401}
+                # A library of Segment's would repeat a 400 for ever: 200 names what was rejected.
+                assert other.post(f"{program.url}/v1/track", json={}).status_code in {200, 401}
                 expected = 200 if key == ADMIN_KEY else 401
                 assert other.get(f"{program.admin_url}/dead-letters").status_code == expected
     for key in (KEY, ADMIN_KEY, WRONG):
@@ -127,7 +128,7 @@ def test_what_a_client_sends_is_in_no_header_unless_it_is_one_printable_word(pro
 def test_no_client_writes_lines_or_colours_into_the_log(program: Program, client: httpx.Client) -> None:
     evil = f"x\n{FORGED}\r\x1b[2J\u2028"
     client.post("/events", json=[{"id": evil, "user_id": evil, "type": evil, "timestamp": evil}])
-    client.post("/events", content=evil.encode(), headers={"Content-Type": "text/plain; x=\x1b[2J"})
+    client.post("/events", content=evil.encode(), headers={"Content-Type": "text/html; x=\x1b[2J"})
     client.get("/no/" + "%0a" + FORGED.replace(" ", "%20") + "%1b[2J")
     httpx.get(f"{program.admin_url}/dead-letters?{FORGED}%0A%1b[2J", headers={"X-API-Key": WRONG})
     ask_raw(program.url, b"POST /events HTTP/1.1\r\nHost: \x1b[2J\r\nUser-Agent: \x1b[2J\r\nContent-Length: 0\r\n\r\n")
@@ -165,7 +166,9 @@ def test_a_bomb_of_gzip_stops_at_the_limit(client: httpx.Client) -> None:
 def test_json_without_end_is_refused(client: httpx.Client, opening: str) -> None:
     for path in ("/events", "/v1/track", "/v1/logs"):
         answer = client.post(path, content=opening * 50_000, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 400, path
+        # One message of Segment's is rejected in a 200: its libraries would repeat a 400 for ever.
+        rejected = answer.status_code == 200 and path == "/v1/track" and answer.json()["rejected"]
+        assert rejected or answer.status_code == 400, path
 
 
 # Who may ask
@@ -176,7 +179,7 @@ def test_only_configured_origins_hear_that_they_may(program: Program, client: ht
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         for answer in (client.options("/events", headers=headers), client.post("/events", headers=headers, json={})):
             assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
-            assert "Access-Control-Allow-Credentials" not in answer.headers
+            assert (answer.headers.get("Access-Control-Allow-Credentials") == "true") is allowed
         admin = httpx.options(f"{program.admin_url}/dead-letters", headers=headers)
         assert not any(name.startswith("access-control") for name in admin.headers)
 

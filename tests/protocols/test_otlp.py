@@ -377,7 +377,7 @@ def test_no_room_and_no_key_are_statuses_too() -> None:
 
 
 def test_other_media_types_are_not_taken() -> None:
-    answer = ask(Wire(), b"{}", b"Content-Type: text/plain")
+    answer = ask(Wire(), b"{}", b"Content-Type: text/html")
     assert (answer.status, answer.json["code"]) == (415, 3)
     assert "application/x-protobuf" in answer.json["message"]
 
