@@ -1,6 +1,6 @@
 """The store of dead letters in a Postgres table that all instances share, for DURABILITY=postgres.
 
-Invariants: a call that returns has committed; what changes the table takes its turn (an advisory lock), so that no two
+Invariants: a call that returns has committed, on the server's disk; what changes the table takes its turn (an advisory lock), so that no two
 instances evict too much or wait for each other in a circle; every call ends within `CALL_TIMEOUT`. Nothing is dialed
 before the first call, and a server that is down is what that call says. Needs the extra ``postgres``.
 """
@@ -231,7 +231,7 @@ async def open_postgres_dead_letters(dsn: str, max_letters: int) -> AsyncIterato
     Raises `hermes.ConfigError` for a ``dsn`` that makes no sense.
     """
     try:
-        opening = open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT)
+        opening = open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT, synchronous_commit="on")
     except Error:
         # What psycopg says may quote the password.
         raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None

@@ -52,6 +52,12 @@ tells whether the server has hung up."""
 CHECK_TIMEOUT = 2.0
 """Seconds for that round trip."""
 
+# As strict as asked; stricter, where the server waits for its standbys to apply, stays.
+_SET_COMMIT = b"""
+SELECT set_config('synchronous_commit', %(wanted)s, false)
+WHERE %(wanted)s <> 'on' OR current_setting('synchronous_commit') <> 'remote_apply'
+"""
+
 _IN_TRANSACTION = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
 
@@ -98,7 +104,8 @@ class Pool:
     """See the module. Opened with `async with open_pool(dsn, max_size=...) as pool`.
 
     All durations are in seconds; what each argument bounds is said where its default is. Borrowers leave no session
-    state behind (SET, LISTEN, temporary tables): only transactions are cleaned up after them. Raises
+    state behind (SET, LISTEN, temporary tables): only transactions are cleaned up after them. ``synchronous_commit`` is
+    set on each new connection; None: it stays as the server, the database or the role has it. Raises
     `psycopg.ProgrammingError` at once when the connection string makes no sense; nothing is dialed before the first
     `connection()`.
     """
@@ -117,6 +124,7 @@ class Pool:
         backoff_max: float = BACKOFF_MAX,
         cleanup_timeout: float = CLEANUP_TIMEOUT,
         prepare_threshold: int | None = PREPARE_THRESHOLD,
+        synchronous_commit: str | None = None,
     ) -> None:
         connection_parameters(dsn)
         self._dsn = dsn
@@ -127,6 +135,7 @@ class Pool:
         self._check_timeout = check_timeout
         self._cleanup_timeout = cleanup_timeout
         self._prepare_threshold = prepare_threshold
+        self._synchronous_commit = synchronous_commit
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: IdleStack[Connection] = IdleStack(max_idle)
         self._backoff = DialBackoff(backoff_min, backoff_max)
@@ -242,6 +251,7 @@ class Pool:
             connection = await Connection.connect(
                 self._dsn, cleanup_timeout=self._cleanup_timeout, prepare_threshold=self._prepare_threshold
             )
+            await self._begin(connection)
         except OperationalError as error:
             self._counts.failed_dials += 1
             self._last_error = error.with_traceback(None)
@@ -252,6 +262,16 @@ class Pool:
         self._backoff.succeeded()
         lifetime = self._max_lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311
         return Pooled(connection, expires_at=trio.current_time() + lifetime)
+
+    async def _begin(self, connection: Connection) -> None:
+        """Give a new connection its settings; where that fails, close it."""
+        if self._synchronous_commit is None:
+            return
+        try:
+            await connection.execute(_SET_COMMIT, {"wanted": self._synchronous_commit})
+        except BaseException:
+            await connection.close()
+            raise
 
     async def _drop_faulty(self, connection: Connection, error: Error) -> None:
         """Close the connection where its session is at fault, and the idle ones too where the server is."""

@@ -14,7 +14,7 @@ from hermes_sinks.postgres import PostgresSettings, PostgresSink, open_postgres
 from hermes_sinks.postgres.settings import table_parts
 from msgspec import Raw
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hermes import BatchRejected, Event, SinkUnavailable
 from hermes.config import read_settings
@@ -256,6 +256,36 @@ async def test_equal_faults_have_equal_reasons_that_hold_nothing_of_the_rows(pos
     assert set(reasons) == {0, 1}
     assert len(set(reasons.values())) == 1
     assert not any(value in reasons[0] for value in ("ann", "card", "person", "user-1"))
+
+
+@pytest.mark.parametrize(
+    ("server", "settings", "expected"),
+    [
+        ("off", {}, "on"),
+        ("local", {}, "on"),
+        ("remote_apply", {}, "remote_apply"),  # stricter
+        ("off", {"synchronous_commit": "server"}, "off"),
+        ("on", {"synchronous_commit": "remote_write"}, "remote_write"),
+    ],
+)
+async def test_a_commit_is_synchronous_unless_a_setting_says_otherwise(
+    postgres_dsn: str, server: str, settings: dict[str, object], expected: str
+) -> None:
+    """Whatever the server, the database or the role has: what counts as delivered is on the disk."""
+    execute(
+        postgres_dsn,
+        f"""
+        ALTER DATABASE "{conninfo_to_dict(postgres_dsn)["dbname"]}" SET synchronous_commit = {server};
+        CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.user_id := current_setting('synchronous_commit'); RETURN NEW; END $$;
+        """,
+    )
+    async with opened(postgres_dsn, **settings) as sink:
+        await sink.write(make_batch(1))
+        execute(postgres_dsn, "CREATE TRIGGER t BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION f()")
+        await sink.write(make_batch([make_event("directly")]))
+        await sink.write(make_batch([make_event("directly"), make_event("by staging")]))
+    assert {event.user_id for event in stored(postgres_dsn) if event.id.split()[0] in ("directly", "by")} == {expected}
 
 
 async def test_writers_with_overlapping_ids_in_opposite_order_all_succeed(postgres_dsn: str) -> None:

@@ -44,9 +44,10 @@ def test_its_variables_are_declared() -> None:
         "SINK_POSTGRES_PARTITION_DAYS": "7",
         "SINK_POSTGRES_CONCURRENCY": "3",
         "SINK_POSTGRES_MAX_BATCH": "500",
+        "SINK_POSTGRES_SYNCHRONOUS_COMMIT": "server",
     }
     (found,) = configure_sinks(["postgres"], environ)
-    assert found.settings == PostgresSettings("s.t", False, "day", 7, 3, 500)
+    assert found.settings == PostgresSettings("s.t", False, "day", 7, 3, 500, "server")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,13 @@ class PostgresSettings(msgspec.Struct, frozen=True):
     ] = 30
     concurrency: Annotated[int, about("batches written at once; MAX_OPEN_CONNS may allow fewer", ge=1, le=64)] = 4
     max_batch: Annotated[int, about("most events in one COPY", ge=1, le=1_000_000)] = 5000
+    synchronous_commit: Annotated[
+        Literal["on", "off", "local", "remote_write", "remote_apply", "server"],
+        about(
+            "what a commit waits for, as PostgreSQL names it; with `off` a crash of the server loses what was delivered "
+            "just before; `server`: as the server, the database or the role has it"
+        ),
+    ] = "on"
 
 
 def table_parts(text: str) -> tuple[str, ...]:

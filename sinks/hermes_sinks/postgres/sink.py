@@ -6,7 +6,8 @@
     one transaction: staging table, merged with ON CONFLICT (key) DO NOTHING; refused ranges cut until the bad rows
     are known
 
-Invariants: a write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each
+Invariants: a write that returns has committed, and the commit is on the server's disk unless a setting says otherwise.
+A write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each
 event id (by day partitions: each id and timestamp) is stored once, and a row that another constraint of the table
 keeps out is named. A server that is down is found out by the first
 write, not at start. Called by the engine.
@@ -179,5 +180,10 @@ async def open_postgres(settings: PostgresSettings, service: Settings) -> AsyncI
     """Open the sink on DB_DSN; nothing is dialed yet. Raises `ConfigError` as `check_postgres` does."""
     check_postgres(settings, service)
     concurrency = min(settings.concurrency, service.max_open_conns)
-    async with open_pool(service.db_dsn, max_size=concurrency, acquire_timeout=ACQUIRE_TIMEOUT) as pool:
+    async with open_pool(
+        service.db_dsn,
+        max_size=concurrency,
+        acquire_timeout=ACQUIRE_TIMEOUT,
+        synchronous_commit=None if settings.synchronous_commit == "server" else settings.synchronous_commit,
+    ) as pool:
         yield PostgresSink(pool, settings, concurrency=concurrency)
