@@ -1,8 +1,9 @@
 """The store of dead letters in a Postgres table that all instances share, for DURABILITY=postgres.
 
-Invariants: a call that returns has committed, on the server's disk; what changes the table takes its turn (an advisory lock), so that no two
-instances evict too much or wait for each other in a circle; every call ends within `CALL_TIMEOUT`. Nothing is dialed
-before the first call, and a server that is down is what that call says. Needs the extra ``postgres``.
+Invariants: a call that returns has committed, on the server's disk; what changes the table takes its turn (an advisory
+lock), so that no two instances evict too much or wait for each other in a circle; every call ends within
+`CALL_TIMEOUT`. Nothing is dialed before the first call, and a server that is down is what that call says. Needs the
+extra ``postgres``.
 """
 
 from __future__ import annotations

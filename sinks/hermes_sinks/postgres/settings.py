@@ -32,8 +32,8 @@ class PostgresSettings(msgspec.Struct, frozen=True):
     synchronous_commit: Annotated[
         Literal["on", "off", "local", "remote_write", "remote_apply", "server"],
         about(
-            "what a commit waits for, as PostgreSQL names it; with `off` a crash of the server loses what was delivered "
-            "just before; `server`: as the server, the database or the role has it"
+            "what a commit waits for, as PostgreSQL names it; with `off` a crash of the server loses what was "
+            "delivered just before; `server`: as the server, the database or the role has it"
         ),
     ] = "on"
 
