@@ -74,12 +74,14 @@ class Rejection:
 class Decoded:
     """The valid events of a request, in its order, and the others.
 
-    ``size`` is the number of bytes that the events keep alive, where it is not that of the body.
+    ``size`` is the number of bytes that the events keep alive, where it is not that of the body; ``note`` is what the
+    client should hear though its events were taken.
     """
 
     events: list[Event]
     rejected: Sequence[Rejection] = ()
     size: int = 0
+    note: str = ""
 
 
 def allowed_types(event_types: Sequence[str]) -> Any:

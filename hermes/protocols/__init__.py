@@ -7,8 +7,10 @@
 | ``cloudevents``    | CloudEvents 1.0 in the binary, structured and batch modes of the HTTP binding |
 | ``segment``        | Segment's HTTP API, as its libraries and RudderStack's speak it |
 | ``otlp``           | OpenTelemetry logs: the route, and a record as an event |
-| ``otlp_json``      | their JSON encoding |
+| ``otlp_json``      | their JSON encoding: the groups of records |
+| ``otlp_json_record`` | a record in it, in every form that protobuf's JSON mapping allows |
 | ``otlp_protobuf``  | their protobuf encoding; the only file that imports OpenTelemetry |
+| ``otlp_json_usual``  | the same for the form that exporters usually send, faster |
 | ``otlp_answers``   | their responses and errors, in either encoding |
 | ``otlp_record``    | a log record between them and the payload of an event |
 | ``messages``       | JSON messages to events: the fast way over a whole body, the slow one that explains |

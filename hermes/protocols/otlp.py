@@ -9,6 +9,7 @@ the events of a request hold is bounded, though every one of them carries its re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from hermes.http.ingest import ECHOED
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit
 from hermes.protocols.otlp_answers import JsonAnswers, ProtobufAnswers
 from hermes.protocols.otlp_json import read_json
+from hermes.protocols.otlp_json_record import Notes
 from hermes.protocols.otlp_protobuf import MISSING, read_protobuf
 from hermes.protocols.otlp_record import NOTHING, Group, Record
 
@@ -51,7 +53,7 @@ class OtlpLogs:
         self._clock = clock
         self.answers = JsonAnswers()
         protobuf = ProtobufAnswers()
-        self._json = Format(self.answers, lambda head, body: self.gather(head, read_json(body), len(body)))
+        self._json = Format(self.answers, self._decode_json)
         self._protobuf = Format(protobuf, lambda head, body: self.gather(head, read_protobuf(body), len(body)), MISSING)
 
     def choose(self, head: Head) -> Format:
@@ -66,6 +68,11 @@ class OtlpLogs:
             self._json.decode,
             f"Content-Type {kind[:ECHOED]!r} is not taken: send application/x-protobuf or application/json",
         )
+
+    def _decode_json(self, head: Head, body: bytes) -> Decoded:
+        notes = Notes()
+        decoded = self.gather(head, read_json(body, notes), len(body))
+        return replace(decoded, note=str(notes))
 
     def gather(self, head: Head, groups: Iterable[Group], size: int) -> Decoded:
         """The events of groups of records that came in ``size`` bytes. Raises `BadBody` or `ContentTooLarge`."""

@@ -24,12 +24,14 @@ class _Answers:
     """What both encodings share. Exporters send again after 503 and 504 alone, and then after Retry-After."""
 
     def taken(self, decoded: Decoded) -> Response:
-        """200, with how many records were rejected and why, if any were."""
-        return self._partial(len(decoded.rejected), _sum_up(decoded)) if decoded.rejected else self._success
+        """200, with how many records were rejected and why, if any were, and with what else there is to tell."""
+        if decoded.rejected or decoded.note:
+            return self._partial(len(decoded.rejected), _sum_up(decoded))
+        return self._success
 
     def nothing(self, decoded: Decoded) -> Response:
         """400 where all records were rejected, which exporters show to people; 200 for a request without any."""
-        return self.refused(400, _sum_up(decoded)) if decoded.rejected else self._success
+        return self.refused(400, _sum_up(decoded)) if decoded.rejected else self.taken(decoded)
 
     def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **_members: Any) -> Response:
         """An error as a ``Status``."""
@@ -72,10 +74,13 @@ class ProtobufAnswers(_Answers):
 
 
 def _sum_up(decoded: Decoded) -> str:
-    """One sentence about what was rejected; there is room for no list."""
+    """One sentence about what was rejected, for there is room for no list, and the note."""
+    if not decoded.rejected:
+        return decoded.note
     first = decoded.rejected[0]
     count = len(decoded.rejected)
-    return f"{count} log record{'s were' if count > 1 else ' was'} rejected; record {first.index}: {first.error}"
+    told = f"{count} log record{'s were' if count > 1 else ' was'} rejected; record {first.index}: {first.error}"
+    return f"{told}; {decoded.note}" if decoded.note else told
 
 
 def _bytes_field(number: int, data: bytes) -> bytes:

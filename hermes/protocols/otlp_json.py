@@ -1,197 +1,158 @@
-"""The JSON encoding of OTLP logs. Pure.
+"""The JSON encoding of OTLP logs: from a body to the groups of its records. Pure.
 
-It is protobuf's JSON mapping with hexadecimal ids: names in lowerCamelCase, 64-bit numbers as strings or numbers, enums
-as numbers, unknown members ignored, null for a default. Invariant: no input raises anything but `BadBody`, and a body
-whose objects are too small to be log records is not decoded. Called by `hermes.protocols.otlp`.
+The three outer levels are read here, each by its own members, and a record only when it is asked for: what is wrong in
+a record is that record's, in a resource or scope that of its records. Names may also be those of the .proto file, or of
+releases before 1.0, with a note for the client. Invariant: no input raises anything but `BadBody`, and a body whose
+objects are too small to be log records is not decoded. Called by `hermes.protocols.otlp`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import ValidationError
+from msgspec import Raw, ValidationError
 
-from hermes.decode import UNDECODABLE, BadBody, describe_error
-from hermes.protocols.otlp_record import Group, Record, number, present
+from hermes.decode import UNDECODABLE, BadBody, describe_error, find_elements, without_mark
+from hermes.elements import split_object
+from hermes.protocols.otlp_json_record import Notes, read_described, read_record, read_schema_url
+from hermes.protocols.otlp_json_usual import read_usual
+from hermes.protocols.otlp_record import Group, Record, present
 
-MAX_LEVELS = 100
-"""The deepest that the values of a record may be nested, on every Python; protobuf's own decoder takes half of that."""
-
-_WHOLE = re.compile(r"-?[0-9]{1,20}")
-_NANOSECONDS = re.compile(r"[0-9]{1,20}")
 _FREE_BYTES = 2**20
 _BYTES_AN_OBJECT = 8
-_NOT_NUMBERS = {"NaN", "Infinity", "-Infinity"}
-
-_T = TypeVar("_T")
-
-
-class _Shape(msgspec.Struct, rename="camel", gc=False):
-    """A message of the encoding."""
+_ABSENT = Raw()
+_OUTER = "the resource or scope of this record: "
 
 
-class _Value(_Shape):
-    string_value: str | None = None
-    bool_value: bool | None = None
-    int_value: int | str | None = None
-    double_value: float | str | None = None
-    bytes_value: str | None = None
-    array_value: _Array | None = None
-    kvlist_value: _Attributes | None = None
+class _Level(msgspec.Struct, rename="camel", gc=False, forbid_unknown_fields=True):
+    """An outer message, its members unread. Names that it does not know are looked at one by one."""
 
 
-class _Array(_Shape):
-    values: list[_Value] | None = None
+class _Request(_Level):
+    resource_logs: Raw = _ABSENT
 
 
-class _KeyValue(_Shape):
-    key: str = ""
-    value: _Value | None = None
+class _ResourceLogs(_Level):
+    scope_logs: Raw = _ABSENT
+    resource: Raw = _ABSENT
+    schema_url: Raw = _ABSENT
 
 
-class _Attributes(_Shape):
-    values: list[_KeyValue] | None = None
+class _ScopeLogs(_Level):
+    log_records: Raw = _ABSENT
+    scope: Raw = _ABSENT
+    schema_url: Raw = _ABSENT
 
 
-class _Resource(_Shape):
-    attributes: list[_KeyValue] | None = None
-    dropped_attributes_count: int | None = None
+# The names before OTLP 1.0, and those of the .proto file.
+_OTHER_NAMES = {
+    "instrumentationLibraryLogs": "scope_logs",
+    "instrumentation_library_logs": "scope_logs",
+    "instrumentationLibrary": "scope",
+    "instrumentation_library": "scope",
+    "logs": "log_records",
+}
+
+_L = TypeVar("_L", bound=_Level)
 
 
-class _Scope(_Shape):
-    name: str | None = None
-    version: str | None = None
-    attributes: list[_KeyValue] | None = None
-    dropped_attributes_count: int | None = None
+def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
+    decode = msgspec.json.Decoder(level).decode
+    fields = level.__struct_fields__
+    names = dict(zip(level.__struct_encode_fields__, fields, strict=True))
+    others = {name: name for name in fields if "_" in name} | {
+        name: field for name, field in _OTHER_NAMES.items() if field in fields
+    }
+
+    def read(text: Raw | bytes, notes: Notes) -> _L:
+        """Raises one of `UNDECODABLE` where the text is no object."""
+        try:
+            return decode(text)
+        except UNDECODABLE:
+            pass
+        found: dict[str, Raw] = {}
+        unknown = ""
+        for quoted, value in split_object(bytes(text)):
+            name = quoted[1:-1].decode("latin-1")
+            field = names.get(name) or others.get(name)
+            if field is None:
+                unknown = unknown or name[:64]
+                continue
+            found[field] = Raw(value)
+            if name in others:
+                notes.old = notes.old or name
+        if fields[0] not in found:
+            notes.unread = notes.unread or unknown
+        return level(**found)
+
+    return read
 
 
-class _LogRecord(_Shape):
-    time_unix_nano: int | str | None = None
-    observed_time_unix_nano: int | str | None = None
-    severity_number: int | None = None
-    severity_text: str | None = None
-    event_name: str | None = None
-    body: _Value | None = None
-    attributes: list[_KeyValue] | None = None
-    dropped_attributes_count: int | None = None
-    flags: int | None = None
-    trace_id: str | None = None
-    span_id: str | None = None
+_read_request, _read_resource_logs, _read_scope_logs = _reader(_Request), _reader(_ResourceLogs), _reader(_ScopeLogs)
 
 
-class _ScopeLogs(_Shape):
-    scope: _Scope | None = None
-    log_records: list[_LogRecord] | None = None
-    schema_url: str | None = None
-
-
-class _ResourceLogs(_Shape):
-    resource: _Resource | None = None
-    scope_logs: list[_ScopeLogs] | None = None
-    schema_url: str | None = None
-
-
-class ExportRequest(_Shape):
-    """What is read of an ``ExportLogsServiceRequest``."""
-
-    resource_logs: list[_ResourceLogs] | None = None
-
-
-_decode = msgspec.json.Decoder(ExportRequest).decode
-_NO_RESOURCE, _NO_SCOPE = _Resource(), _Scope()
-
-
-def read_json(body: bytes) -> Iterator[Group]:
+def read_json(body: bytes, notes: Notes) -> Iterator[Group]:
     """The groups of records in an ``ExportLogsServiceRequest``. Raises `BadBody`, maybe when a group is asked for."""
     if len(body) > _FREE_BYTES and body.count(b"{") * _BYTES_AN_OBJECT > len(body):
         raise BadBody("the body has too many tiny objects for log records: send it in parts of 1 MiB")
+    body = without_mark(body)
     try:
-        request = _decode(body)
-        if not body.isascii():
-            body.decode()
-        for resource_logs in request.resource_logs or ():
-            resource = resource_logs.resource or _NO_RESOURCE
-            told = present(
-                attributes=_object(resource.attributes),
-                droppedAttributesCount=resource.dropped_attributes_count,
-                schemaUrl=resource_logs.schema_url,
-            )
-            for scope_logs in resource_logs.scope_logs or ():
-                scope = scope_logs.scope or _NO_SCOPE
-                told_scope = present(
-                    name=scope.name,
-                    version=scope.version,
-                    attributes=_object(scope.attributes),
-                    droppedAttributesCount=scope.dropped_attributes_count,
-                    schemaUrl=scope_logs.schema_url,
-                )
-                yield Group(told, told_scope, map(_read_record, scope_logs.log_records or ()))
+        request = _read_request(body, notes)
+        if notes.unread:
+            body.decode()  # a body that is no text at all is no request with other members
+        for each in _elements(request.resource_logs, "resourceLogs"):
+            yield from _read_groups(each, notes)
     except UNDECODABLE as error:
         raise BadBody(describe_error(error, body, "")) from None
 
 
-def _read_record(record: _LogRecord) -> Record | ValidationError:
+def _read_groups(text: Raw, notes: Notes) -> Iterator[Group]:
+    """The groups of one resource. One that is no such thing is told as one wrong record."""
     try:
-        return Record(
-            _nanoseconds(record.time_unix_nano),
-            _nanoseconds(record.observed_time_unix_nano),
-            record.severity_number or 0,
-            record.severity_text or "",
-            record.event_name or "",
-            None if record.body is None else _plain(record.body),
-            _object(record.attributes),
-            record.dropped_attributes_count or 0,
-            record.flags or 0,
-            (record.trace_id or "").lower(),
-            (record.span_id or "").lower(),
-        )
-    except ValidationError as error:
-        return error.with_traceback(None)  # by it the error would hold the frame of the caller, which holds the error
+        level = _read_resource_logs(text, notes)
+        resource, wrong = _describe(level.resource, level.schema_url, notes)
+        for each in _elements(level.scope_logs, "scopeLogs"):
+            inner = _read_scope_logs(each, notes)
+            scope, wrong_scope = _describe(inner.scope, inner.schema_url, notes)
+            yield Group(resource, scope, _read_records(inner.log_records, wrong or wrong_scope, notes))
+    except (BadBody, *UNDECODABLE) as error:
+        yield Group({}, {}, (_as_rejection(error, text),))
 
 
-def _object(pairs: list[_KeyValue] | None, levels: int = MAX_LEVELS) -> dict[str, Any]:
-    if not pairs:
-        return {}
-    return {pair.key: None if pair.value is None else _plain(pair.value, levels) for pair in pairs}
-
-
-def _plain(value: _Value, levels: int = MAX_LEVELS) -> Any:
-    """An ``AnyValue`` as plain JSON, which may have so many ``levels`` of arrays and objects."""
-    if value.string_value is not None:
-        return value.string_value
-    if value.int_value is not None:
-        return value.int_value if isinstance(value.int_value, int) else int(_match(_WHOLE, value.int_value, "intValue"))
-    if value.bool_value is not None:
-        return value.bool_value
-    if value.double_value is not None:
-        return _double(value.double_value)
-    if value.array_value is None and value.kvlist_value is None:
-        return value.bytes_value
-    if not levels:
-        raise ValidationError(f"a value is nested too deeply: at most {MAX_LEVELS} levels are taken")
-    if value.array_value is not None:
-        return [_plain(each, levels - 1) for each in value.array_value.values or ()]
-    return None if value.kvlist_value is None else _object(value.kvlist_value.values, levels - 1)
-
-
-def _double(value: float | str) -> float | str:
-    if isinstance(value, float) or value in _NOT_NUMBERS:
-        return value
+def _describe(text: Raw, schema_url: Raw, notes: Notes) -> tuple[dict[str, Any], ValidationError | None]:
+    """What a resource or a scope says, and what is wrong with it."""
     try:
-        return number(float(value))
-    except ValueError:
-        raise ValidationError("doubleValue is no number") from None
+        return present(**read_described(text, notes), schemaUrl=read_schema_url(schema_url)), None
+    except UNDECODABLE as error:
+        return {}, _as_rejection(error, text, _OUTER)
 
 
-def _nanoseconds(value: int | str | None) -> str:
-    text = str(value or "")
-    return "" if text.strip("0") == "" else _match(_NANOSECONDS, text, "a time in nanoseconds")
+def _read_records(texts: Raw, wrong: ValidationError | None, notes: Notes) -> Iterator[Record | ValidationError]:
+    try:
+        for text in _elements(texts, "logRecords"):
+            yield wrong or _read_record(text, notes)
+    except (BadBody, ValidationError) as error:
+        yield _as_rejection(error, texts)
 
 
-def _match(form: re.Pattern[str], text: str, what: str) -> str:
-    if form.fullmatch(text) is None:
-        raise ValidationError(f"{what} is no whole number of 64 bits")
-    return text
+def _read_record(text: Raw, notes: Notes) -> Record | ValidationError:
+    try:
+        return read_usual(text) or read_record(text, notes)
+    except UNDECODABLE as error:
+        return _as_rejection(error, text)
+
+
+def _as_rejection(error: Exception, text: Raw, where: str = "") -> ValidationError:
+    words = str(error) if isinstance(error, BadBody | ValidationError) else describe_error(error, bytes(text), "")
+    return ValidationError(where + words)
+
+
+def _elements(text: Raw, name: str) -> Iterable[Raw]:
+    data = bytes(text)
+    if not data or data == b"null":
+        return ()
+    if data[:1] != b"[":
+        raise ValidationError(f"Expected `array` - at `$.{name}`")
+    return find_elements(data)

@@ -1,14 +1,15 @@
 """The protobuf encoding of OTLP logs. The only file that imports OpenTelemetry's messages; they come with an extra.
 
 The three outer levels are walked here, and each record is decoded by itself: a body of millions of empty records is
-refused before it fills the memory, and one bad record does not spoil the others. Invariant: no input raises anything
-but `BadBody`. Called by `hermes.protocols.otlp`. Source: protobuf's wire format, and opentelemetry-proto's logs.proto.
+refused before it fills the memory, one bad record does not spoil the others, and a bad resource spoils its own alone.
+Invariant: no input raises anything but `BadBody`. Called by `hermes.protocols.otlp`. Source: protobuf's wire format,
+and opentelemetry-proto's logs.proto.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -66,28 +67,44 @@ def _load() -> _Messages:
 def read_protobuf(body: bytes) -> Iterator[Group]:
     """The groups of records in an ``ExportLogsServiceRequest``. Raises `BadBody`, maybe when a group is asked for."""
     messages, walk = _load(), _Walk(body)
+    for resource_logs in walk.fields(body).get(1, ()):
+        outer = walk.fields(resource_logs)
+        resource, wrong = _describe(messages, messages.resource, outer)
+        if wrong and 2 not in outer:
+            raise BadBody(str(wrong))  # there is no record to tell it of
+        for scope_logs in outer.get(2, ()):
+            inner = walk.fields(scope_logs)
+            scope, wrong_scope = _describe(messages, messages.scope, inner)
+            yield Group(resource, scope, _read_records(messages, inner.get(2, ()), wrong or wrong_scope))
+
+
+def _describe(
+    messages: _Messages, kind: Any, fields: dict[int, list[bytes]]
+) -> tuple[dict[str, Any], ValidationError | None]:
+    """What a resource or a scope says, and what is wrong with it, which is the error of its records."""
     try:
-        for resource_logs in walk.fields(body).get(1, ()):
-            outer = walk.fields(resource_logs)
-            resource = messages.resource.FromString(_part(outer, 1))
-            told = present(
-                attributes=_object(resource.attributes),
-                droppedAttributesCount=resource.dropped_attributes_count,
-                schemaUrl=_text(outer, 3),
-            )
-            for scope_logs in outer.get(2, ()):
-                inner = walk.fields(scope_logs)
-                scope = messages.scope.FromString(_part(inner, 1))
-                told_scope = present(
-                    name=scope.name,
-                    version=scope.version,
-                    attributes=_object(scope.attributes),
-                    droppedAttributesCount=scope.dropped_attributes_count,
-                    schemaUrl=_text(inner, 3),
-                )
-                yield Group(told, told_scope, (_read_record(messages, each) for each in inner.get(2, ())))
-    except messages.error as error:
-        raise BadBody(f"the body is no protobuf of OTLP logs: {error}") from None
+        data = _part(fields, 1)
+        if len(data) > MAX_PART:
+            return {}, ValidationError(f"the resource or scope of this record is larger than {MAX_PART} bytes")
+        said = kind.FromString(data)
+        schema_url = fields[3][-1].decode() if 3 in fields else ""
+    except (messages.error, UnicodeDecodeError) as error:
+        return {}, ValidationError(f"the resource or scope of this record is no protobuf of OTLP logs: {error}")
+    named = kind is messages.scope
+    return present(
+        name=said.name if named else "",
+        version=said.version if named else "",
+        attributes=_object(said.attributes),
+        droppedAttributesCount=said.dropped_attributes_count,
+        schemaUrl=schema_url,
+    ), None
+
+
+def _read_records(
+    messages: _Messages, records: Iterable[bytes], wrong: ValidationError | None
+) -> Iterator[Record | ValidationError]:
+    for each in records:
+        yield wrong or _read_record(messages, each)
 
 
 class _Walk:
@@ -139,17 +156,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 def _part(fields: dict[int, list[bytes]], key: int) -> bytes:
     """A message that is there once; in several pieces they are one after the other, as the wire format has it."""
-    data = b"".join(fields.get(key, ()))
-    if len(data) > MAX_PART:
-        raise BadBody(f"a resource or a scope is larger than {MAX_PART} bytes")
-    return data
-
-
-def _text(fields: dict[int, list[bytes]], key: int) -> str:
-    try:
-        return fields[key][-1].decode() if key in fields else ""
-    except UnicodeDecodeError:
-        raise BadBody("the body is no protobuf of OTLP logs: a schema URL is not UTF-8") from None
+    return b"".join(fields.get(key, ()))
 
 
 def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:

@@ -24,20 +24,107 @@ from hermes.control.openapi.operation import (
 )
 from hermes.protocols.otlp import PATH
 from hermes.protocols.otlp_answers import PROTOBUF
-from hermes.protocols.otlp_json import ExportRequest
 
 TAG = "OpenTelemetry"
 WORDS = "OpenTelemetry logs over OTLP/HTTP: set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT to `/v1/logs` at this address."
 
 
-class ExportLogsServiceRequest(ExportRequest, rename="camel"):
+Whole = int | float | str | None
+"""A whole number, which protobuf's JSON mapping lets be written as a string, or with a point or an exponent."""
+
+
+class AnyValue(msgspec.Struct, rename="camel"):
+    """A value: one of these members."""
+
+    string_value: str | None = None
+    bool_value: bool | None = None
+    int_value: Whole = None
+    double_value: Whole = None
+    """A number, or NaN, Infinity or -Infinity as a string."""
+    bytes_value: str | None = None
+    """In base64."""
+    array_value: ArrayValue | None = None
+    kvlist_value: KeyValueList | None = None
+
+
+class ArrayValue(msgspec.Struct):
+    """Values in their order."""
+
+    values: list[AnyValue] | None = None
+
+
+class KeyValue(msgspec.Struct):
+    """An attribute."""
+
+    key: str | None = None
+    value: AnyValue | None = None
+
+
+class KeyValueList(msgspec.Struct):
+    """Values by name."""
+
+    values: list[KeyValue] | None = None
+
+
+class LogRecord(msgspec.Struct, rename="camel"):
+    """One event. A wrong record is rejected, and the others are taken."""
+
+    time_unix_nano: Whole = None
+    observed_time_unix_nano: Whole = None
+    severity_number: Whole = None
+    """A number, or a name such as SEVERITY_NUMBER_INFO."""
+    severity_text: str | None = None
+    event_name: str | None = None
+    body: AnyValue | None = None
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: Whole = None
+    flags: Whole = None
+    trace_id: str | None = None
+    """In hexadecimal, or in base64."""
+    span_id: str | None = None
+
+
+class Resource(msgspec.Struct, rename="camel"):
+    """What the records are of."""
+
+    attributes: list[KeyValue] | None = None
+    dropped_attributes_count: Whole = None
+
+
+class InstrumentationScope(Resource, rename="camel"):
+    """What made the records."""
+
+    name: str | None = None
+    version: str | None = None
+
+
+class ScopeLogs(msgspec.Struct, rename="camel"):
+    """Records of one scope."""
+
+    scope: InstrumentationScope | None = None
+    log_records: list[LogRecord] | None = None
+    schema_url: str | None = None
+
+
+class ResourceLogs(msgspec.Struct, rename="camel"):
+    """Records of one resource."""
+
+    resource: Resource | None = None
+    scope_logs: list[ScopeLogs] | None = None
+    schema_url: str | None = None
+
+
+class ExportLogsServiceRequest(msgspec.Struct, rename="camel"):
     """Log records by resource and scope, in OTLP's JSON encoding."""
+
+    resource_logs: list[ResourceLogs] | None = None
 
 
 class LogsPartialSuccess(msgspec.Struct, rename="camel"):
-    """What was rejected of a request that was taken."""
+    """What was rejected of a request that was taken, or what its client should know about it."""
 
     rejected_log_records: str
+    """How many; "0" for a request that was taken as a whole, though its members have names that OTLP's JSON has not."""
     error_message: str
 
 

@@ -107,4 +107,7 @@ def _read_words(kind: type) -> dict[str, str]:
             match member, after:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
                     words[name] = text
+    if issubclass(kind, msgspec.Struct):
+        in_json = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+        return {in_json[name]: text for name, text in words.items()}
     return words

@@ -1,0 +1,271 @@
+"""One log record, resource or scope in the JSON encoding of OTLP, as protobuf's JSON mapping lets it be written. Pure.
+
+Names may be in lowerCamelCase or as in the .proto file; whole numbers may be numbers or strings, with a point or an
+exponent; enums may be names or numbers; bytes may be in either base64, with padding or without; null is a default. Ids
+are in hexadecimal, as OTLP wants it. Invariant: no input raises anything but `msgspec.ValidationError` and what
+`hermes.decode.UNDECODABLE` names. Source: protobuf's "ProtoJSON Format", and OTLP 1.5, "JSON Protobuf Encoding".
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Raw, ValidationError
+
+from hermes.http.ingest import ECHOED
+from hermes.protocols.otlp_record import Record, number
+
+MAX_LEVELS = 100
+"""The deepest that the values of a record may be nested, on every Python; protobuf's own decoder takes half of that."""
+
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
+_DOUBLE = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?")
+_NOT_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
+_DIGITS = 20  # of the largest number of 64 bits
+_LEAST, _MOST = -(2**63), 2**64 - 1
+_TO_STANDARD = str.maketrans("-_", "+/")
+_LEVELS_OF_SEVERITY = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+_SEVERITIES = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
+    f"SEVERITY_NUMBER_{name}{nth if nth > 1 else ''}": 4 * level + nth
+    for level, name in enumerate(_LEVELS_OF_SEVERITY)
+    for nth in (1, 2, 3, 4)
+}
+
+_decode_any = msgspec.json.Decoder().decode
+
+
+class Notes:
+    """What a client should hear about its request though nothing of it was rejected.
+
+    ``old`` is the first name that is not of OTLP's JSON and was read all the same; ``unread`` the first member where
+    log records were looked for and none were found.
+    """
+
+    __slots__ = ("old", "unread")
+
+    def __init__(self) -> None:
+        self.old = ""
+        self.unread = ""
+
+    def __str__(self) -> str:
+        told = []
+        if self.old:
+            told.append(f"{self.old!r} is no name of OTLP's JSON and was read all the same: write lowerCamelCase names")
+        if self.unread:
+            told.append(f"nothing was read of {self.unread!r}: log records are in resourceLogs, scopeLogs, logRecords")
+        return "; ".join(told)
+
+
+def read_record(text: Raw, notes: Notes) -> Record:
+    """A log record."""
+    return Record(**_read(text, _RECORD, notes))
+
+
+def read_described(text: Raw, notes: Notes) -> dict[str, Any]:
+    """The members of a resource or a scope that say something, by their names in JSON."""
+    return _read(text, _DESCRIBED, notes) if len(text) else {}
+
+
+def read_schema_url(text: Raw) -> str:
+    """A schema URL, or none."""
+    return "" if not len(text) or bytes(text) == b"null" else _text(_decode_any(text), "schemaUrl")
+
+
+_Convert = Callable[[Any, str], Any]
+_Members = dict[str, tuple[str, _Convert]]
+
+
+def _read(text: Raw, members: _Members, notes: Notes) -> dict[str, Any]:
+    given = _decode_any(text)
+    if type(given) is not dict:
+        if given is None and members is _DESCRIBED:
+            return {}
+        raise ValidationError(f"Expected `object`, got {_kind(given)}")
+    told = {}
+    for name, value in given.items():
+        found = members.get(name)
+        if found is not None and value is not None:
+            told[found[0]] = found[1](value, name)
+            if "_" in name and not notes.old:
+                notes.old = name
+    return told
+
+
+def _text(value: Any, name: str) -> str:
+    if type(value) is str:
+        return value
+    raise ValidationError(f"Expected `str`, got {_kind(value)} - at `{name}`")
+
+
+def _flag(value: Any, name: str) -> bool:
+    if type(value) is bool:
+        return value
+    raise ValidationError(f"Expected `bool`, got {_kind(value)} - at `{name}`")
+
+
+def _whole(value: Any, name: str) -> int:
+    if type(value) is int and _LEAST <= value <= _MOST:
+        return value
+    found = None
+    if type(value) is float:
+        found = int(value) if value.is_integer() else None
+    elif type(value) is str:
+        if _WHOLE.fullmatch(value):
+            found = int(value)
+        elif _DECIMAL.fullmatch(value) and (exact := Decimal(value)) == exact.to_integral_value():
+            found = int(exact)
+    if found is None or not _LEAST <= found <= _MOST:
+        raise ValidationError(f"{name} is no whole number of 64 bits")
+    return found
+
+
+def _nanoseconds(value: Any, name: str) -> str:
+    if type(value) is str and len(value) < _DIGITS and value.isdecimal() and value.isascii() and value[0] != "0":
+        return value  # as nearly all send it
+    found = _whole(value, f"{name} in nanoseconds")
+    if found < 0:
+        raise ValidationError(f"{name} in nanoseconds is no whole number from 0")
+    return str(found) if found else ""
+
+
+def _severity(value: Any, name: str) -> int:
+    found = _SEVERITIES.get(value) if type(value) is str else None
+    return _whole(value, name) if found is None else found
+
+
+def _identifier(value: Any, name: str) -> str:
+    """An id in hexadecimal; a text that is none is kept, for a wrong id is no reason to lose a record."""
+    text = _text(value, name)
+    size = 8 if name[:4] == "span" else 16
+    if text and len(text) != 2 * size:
+        raw = _from_base64(text)
+        if raw is not None and len(raw) == size:
+            return raw.hex()
+    return text.lower()
+
+
+def _double(value: Any, name: str) -> float | str:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return float(value)
+    if type(value) is str:
+        if value in _NOT_NUMBERS:
+            return value
+        if _DOUBLE.fullmatch(value):
+            return number(float(value))
+    raise ValidationError(f"{name} is no number")
+
+
+def _bytes(value: Any, name: str) -> str:
+    raw = _from_base64(_text(value, name))
+    if raw is None:
+        raise ValidationError(f"{name} is not in base64")
+    return b64encode(raw).decode()
+
+
+def _from_base64(text: str) -> bytes | None:
+    text = text.translate(_TO_STANDARD).rstrip("=")
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (Base64Error, ValueError):
+        return None
+
+
+def _value(value: Any, name: str, levels: int = MAX_LEVELS) -> Any:
+    """An ``AnyValue`` as plain JSON, which may have so many ``levels`` of arrays and objects."""
+    if type(value) is not dict:
+        raise ValidationError(
+            f'Expected a value such as {{"stringValue": "..."}}, got {_kind(value)} - at `{name[:ECHOED]}`'
+        )
+    for kind, held in value.items():
+        if type(held) is str and kind == "stringValue":
+            return held  # as most are
+        if held is None:
+            continue
+        convert = _VALUES.get(kind)
+        if convert is not None:
+            return convert(held, kind)
+        if kind not in _NESTED:
+            continue
+        if not levels:
+            raise ValidationError(f"a value is nested too deeply: at most {MAX_LEVELS} levels are taken")
+        values = held.get("values") if type(held) is dict else held
+        if kind in _OBJECTS:
+            return _object(values, kind, levels - 1)
+        return [_value(each, kind, levels - 1) for each in _list(values, kind)]
+    return None
+
+
+def _object(pairs: Any, name: str, levels: int = MAX_LEVELS) -> dict[str, Any]:
+    found = {}
+    for pair in _list(pairs, name):
+        if type(pair) is not dict:
+            raise ValidationError(f"Expected objects with `key` and `value`, got {_kind(pair)} - at `{name}`")
+        key = pair.get("key")
+        if type(key) is not str:
+            key = "" if key is None else _text(key, "key")
+        held = pair.get("value")
+        found[key] = None if held is None else _value(held, key, levels)
+    return found
+
+
+def _list(values: Any, name: str) -> list[Any]:
+    if values is None:
+        return []
+    if type(values) is list:
+        return values
+    raise ValidationError(f"Expected `array`, got {_kind(values)} - at `{name}`")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", list: "array", type(None): "null"}
+    return f"`{names.get(type(value), type(value).__name__)}`"
+
+
+def _by_both_names(members: _Members) -> _Members:
+    """The same, by the names of the .proto file as well."""
+    return members | {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name): to for name, to in members.items()}
+
+
+_VALUES: dict[str, _Convert] = {
+    "stringValue": _text,
+    "boolValue": _flag,
+    "intValue": _whole,
+    "doubleValue": _double,
+    "bytesValue": _bytes,
+}
+_VALUES |= {name.replace("Value", "_value"): convert for name, convert in _VALUES.items()}
+_OBJECTS = frozenset({"kvlistValue", "kvlist_value"})
+_NESTED = _OBJECTS | {"arrayValue", "array_value"}
+
+_RECORD = _by_both_names(
+    {
+        "timeUnixNano": ("time_unix_nano", _nanoseconds),
+        "observedTimeUnixNano": ("observed_time_unix_nano", _nanoseconds),
+        "severityNumber": ("severity_number", _severity),
+        "severityText": ("severity_text", _text),
+        "eventName": ("event_name", _text),
+        "body": ("body", _value),
+        "attributes": ("attributes", _object),
+        "droppedAttributesCount": ("dropped_attributes_count", _whole),
+        "flags": ("flags", _whole),
+        "traceId": ("trace_id", _identifier),
+        "spanId": ("span_id", _identifier),
+    }
+)
+_DESCRIBED = _by_both_names(
+    {
+        "name": ("name", _text),
+        "version": ("version", _text),
+        "attributes": ("attributes", _object),
+        "droppedAttributesCount": ("droppedAttributesCount", _whole),
+    }
+)
