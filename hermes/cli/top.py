@@ -1,7 +1,8 @@
 """``hermes top``: what the dashboard shows, in the terminal.
 
-Invariant: the drawing is a function of a status; names and words that come from elsewhere are escaped, and are never
-markup. Follows ``/live``, and looks for it again when it is lost.
+Invariants: the drawing is a function of a status and of the terminal's width, and no number is cut off at any width;
+names and words that come from elsewhere are escaped, and are never markup. Follows ``/live``, and looks for it again
+when it is lost.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
@@ -26,12 +28,15 @@ from hermes.cli.client import (
 )
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import tells_the_operator
-from hermes.engine.status import ServiceStatus, SinkStatus
+from hermes.engine.status import MINUTES, ServiceStatus, SinkStatus
 from hermes.words import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SPARK = 60  # seconds, a column each
 _MINUTES = 45  # likewise
+_FEWEST_MINUTES = 15
+_LABELS = 14  # columns that the labels of the events take, with the room around them
+_NUMBERS = ("delivered", "per s", "backlog", "lag", "dead", "dropped", "retries")
 _RETRY_SECONDS = 1.0
 _LATE = 10.0  # seconds of lag that are worth a look
 _BREAKERS = {"closed": ("●", "green"), "half_open": ("◐", "yellow"), "open": ("■", "red")}
@@ -93,15 +98,31 @@ def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
 
 def draw(status: ServiceStatus, url: str, trouble: str = "") -> RenderableType:
     """The whole screen. ``trouble`` says why it is not of now."""
-    parts: list[RenderableType] = [_heading(status, url), Text(), _events(status), Text(), _sinks(status)]
-    notes = [note for sink in status.sinks for note in _notes(sink, status.now)]
-    if notes:
-        parts += [Text(), *notes]
-    if status.aggregates.types:
-        parts += [Text(), _aggregates(status)]
-    if trouble:
-        parts += [Text(), Text(f"Not of now: {printable(trouble)}. Trying again …", style="red")]
-    return Group(*parts)
+    return _Screen(status, url, trouble)
+
+
+@dataclass(frozen=True)
+class _Screen:
+    """The screen of a status, drawn for the width of the console that it is printed on."""
+
+    status: ServiceStatus
+    url: str
+    trouble: str
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        status, width = self.status, options.max_width
+        yield _heading(status, self.url)
+        yield Text()
+        yield _events(status, width)
+        yield Text()
+        yield _sinks(status, width)
+        notes = [note for sink in status.sinks for note in _notes(sink, status.now)]
+        if notes:
+            yield from (Text(), *notes)
+        if status.aggregates.types:
+            yield from (Text(), _aggregates(status, width))
+        if self.trouble:
+            yield from (Text(), Text(f"Not of now: {printable(self.trouble)}. Trying again …", style="red"))
 
 
 def spark(values: Sequence[float], width: int) -> str:
@@ -147,11 +168,12 @@ def _heading(status: ServiceStatus, url: str) -> Text:
     return heading
 
 
-def _events(status: ServiceStatus) -> Table:
-    grid = Table.grid(padding=(0, 2))
+def _events(status: ServiceStatus, width: int) -> Table:
+    grid = Table.grid(Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     rejected = sum(status.rejected.values())
     rate = Text(f"{status.rate:,.0f}/s", style="bold")
-    grid.add_row("events", rate, Text(spark(status.history, _SPARK), style="blue"))
+    room = min(_SPARK, width - _LABELS - max(len(rate), len(f"{status.received:,}")))
+    grid.add_row("events", rate, Text(spark(status.history, max(1, room)), style="blue"))
     refused = Text(f"{rejected:,} refused", style="red" if rejected else "dim")
     reasons = " · ".join(f"{printable(reason)} {count:,}" for reason, count in status.rejected.items() if count)
     grid.add_row("received", f"{status.received:,}", refused.append(f"  {reasons}", style="dim"))
@@ -178,30 +200,63 @@ def _gauge(share: float, width: int = 20) -> Text:
     return Text(blocks, style=style).append("░" * (width - len(blocks)), style="dim")
 
 
-def _sinks(status: ServiceStatus) -> Table:
-    names = ("delivered", "per s", "backlog", "lag", "dead", "dropped", "retries")
-    numbers = [Column(name, justify="right", no_wrap=True) for name in names]
-    breaker = Column("breaker", min_width=12)
-    table = Table(Column("sink", no_wrap=True), breaker, *numbers, box=None, header_style="dim", pad_edge=False)
-    for sink in status.sinks:
-        mark, colour = _BREAKERS.get(sink.breaker, ("?", "red"))
-        state = sink.breaker.replace("_", "-")
-        if sink.opens_in:
-            state += f", {short_duration(sink.opens_in)}"
-        dropped = sum(sink.dropped.values())
-        lag = "?" if sink.lag is None else short_duration(sink.lag)
-        table.add_row(
-            Text(printable(sink.name), style="bold"),
-            Text(f"{mark} ", style=colour).append(printable(state), style="default"),
-            f"{sink.delivered:,}",
-            f"{sink.rate:,.0f}",
-            f"{sink.in_flight:,}",
-            Text(lag, style="yellow" if sink.lag is None or sink.lag > _LATE else ""),
-            Text(f"{sink.dead_lettered:,}", style="red" if sink.dead_lettered else ""),
-            Text(f"{dropped:,}", style="red" if dropped else ""),
-            f"{sink.retries:,}",
+def _sinks(status: ServiceStatus, width: int) -> RenderableType:
+    """A row each; or, where a row is wider than the terminal, a line with its name and its numbers under it."""
+    rows = [_cells(sink) for sink in status.sinks]
+    titles = ("sink", "breaker", *_NUMBERS)
+    longest = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    if sum(longest) + 2 * (len(titles) - 1) <= width:
+        numbers = [Column(name, justify="right", no_wrap=True) for name in _NUMBERS]
+        table = Table(
+            Column("sink", no_wrap=True),
+            Column("breaker", no_wrap=True),
+            *numbers,
+            box=None,
+            header_style="dim",
+            padding=(0, 2, 0, 0),
+            pad_edge=False,
         )
-    return table
+        for row in rows:
+            table.add_row(*row)
+        return table
+    lines = []
+    for name, breaker, *counts in rows:
+        lines.append(Text.assemble(name, "  ", breaker))
+        parts = zip(_NUMBERS, counts, strict=True)
+        lines += wrap_parts([Text.assemble((f"{title} ", "dim"), count) for title, count in parts], width)
+    return Group(*lines)
+
+
+def _cells(sink: SinkStatus) -> list[Text]:
+    """The cells of a sink's row: its name, its breaker, and its numbers in the order of ``_NUMBERS``."""
+    mark, colour = _BREAKERS.get(sink.breaker, ("?", "red"))
+    state = printable(sink.breaker.replace("_", "-"))
+    if sink.opens_in:
+        state += f", {short_duration(sink.opens_in)}"
+    dropped = sum(sink.dropped.values())
+    late = sink.lag is None or sink.lag > _LATE
+    return [
+        Text(printable(sink.name), style="bold"),
+        Text.assemble((f"{mark} ", colour), state),
+        Text(f"{sink.delivered:,}"),
+        Text(f"{sink.rate:,.0f}"),
+        Text(f"{sink.in_flight:,}"),
+        Text("?" if sink.lag is None else short_duration(sink.lag), style="yellow" if late else ""),
+        Text(f"{sink.dead_lettered:,}", style="red" if sink.dead_lettered else ""),
+        Text(f"{dropped:,}", style="red" if dropped else ""),
+        Text(f"{sink.retries:,}"),
+    ]
+
+
+def wrap_parts(parts: Sequence[Text], width: int) -> list[Text]:
+    """Short parts on as few lines as they need, each whole, with a dot between those of one line."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1].append(" · ", "dim").append_text(part)
+        else:
+            lines.append(Text("  ").append_text(part))
+    return lines
 
 
 def _notes(sink: SinkStatus, now: float) -> list[Text]:
@@ -220,15 +275,33 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
     if refused:
         lines.append("refused for good: " + " · ".join(f"{reason} ({count:,})" for reason, count in refused))
     style = "red" if sink.breaker == "open" else "dim"
-    return [Text(f"{printable(sink.name)}: {printable(line)}", style=style, overflow="ellipsis") for line in lines]
+    return [Text(f"{printable(sink.name)}: {printable(line)}", style=style, overflow="fold") for line in lines]
 
 
-def _aggregates(status: ServiceStatus) -> Table:
+def _aggregates(status: ServiceStatus, width: int) -> RenderableType:
+    """The counts of the last minutes by type; of fewer minutes where the terminal is narrow."""
     shown = status.aggregates
-    title = f"the last {_MINUTES} minutes" if shown.current else f"none this hour; {_MINUTES} minutes to the last event"
-    columns = Column("type", no_wrap=True), Column(title, no_wrap=True), Column("events", justify="right")
-    table = Table(*columns, box=None, header_style="dim", pad_edge=False)
-    for kind, counts in zip(shown.types, shown.counts, strict=True):
-        counts = counts[-_MINUTES:]
-        table.add_row(Text(printable(kind)), Text(spark(counts, _MINUTES), style="blue"), f"{sum(counts):,}")
+    names = [printable(kind) for kind in shown.types]
+    longest = max(map(len, ("type", *names)))
+    totals = max(len(f"{sum(counts):,}") for counts in shown.counts)
+    room = width - longest - max(totals, len("events")) - 4
+    below = room < _FEWEST_MINUTES  # the names are too long to stand beside the bars
+    minutes = min(_MINUTES, width - max(totals, len("events")) - 4 if below else room)
+    title = f"the last {minutes} min"
+    if not shown.current:
+        title = f"up to {time.strftime('%Y-%m-%d %H:%M', time.gmtime((shown.first + MINUTES) * 60))}Z"
+    if below:
+        parts = [Text(title, style="dim")]
+        for name, counts in zip(names, shown.counts, strict=True):
+            line = Text(spark(counts[-minutes:], minutes), style="blue")
+            parts += [Text(name, overflow="fold"), line.append(f"  {sum(counts[-minutes:]):,}", style="default")]
+        return Group(*parts)
+    bars = Column(title, width=minutes, overflow="fold")
+    events = Column("events", justify="right", no_wrap=True)
+    table = Table(
+        Column("type", no_wrap=True), bars, events, box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False
+    )
+    for name, counts in zip(names, shown.counts, strict=True):
+        bar = Text(spark(counts[-minutes:], minutes), style="blue")
+        table.add_row(Text(name), bar, f"{sum(counts[-minutes:]):,}")
     return table

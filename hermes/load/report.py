@@ -53,8 +53,8 @@ class ProgressDisplay:
         lines = Table.grid()
         lines.add_row(_title(self._options))
         lines.add_row(ProgressBar(total=duration, completed=done, width=40))
-        lines.add_row(Text(pace, no_wrap=True))
-        lines.add_row(Text(outcome, no_wrap=True))
+        lines.add_row(Text(pace, overflow="fold"))
+        lines.add_row(Text(outcome, overflow="fold"))
         self._live.update(lines, refresh=True)
 
 
