@@ -47,15 +47,28 @@ class Answering:
 
         if scope["type"] != "lifespan":
             scope["state"][WHEN_CLIENT_ENDS] = self.when_client_ends
+        cancelled: trio.Cancelled | None = None
         self.requests += 1
         self.bodies_left += 1
         self._change()
         try:
             await app(scope, receive_and_look, *rest)
+        except BaseExceptionGroup as group:
+            cancelled = _only_cancelled(group)
+            if cancelled is None:
+                raise
         finally:
             self.requests -= 1
             self.bodies_left -= body_left
             self._change()
+
+        if cancelled is not None:
+            # Hypercorn's task keeps a group in a variable of the frame that the group came through: a reference cycle
+            # that holds all the request had. It keeps no bare error; nor do we, and the group is none's context here.
+            try:
+                raise cancelled
+            finally:
+                del cancelled
 
     @contextmanager
     def when_client_ends(self, call: Callable[[], None]) -> Iterator[None]:
@@ -83,7 +96,25 @@ class Answering:
                 while self.requests:
                     await self._changed.wait()
 
+    def release(self) -> None:
+        """The connection is over: tell nobody anything more."""
+        self._tell_change = _tell_nobody
+
     def _change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
         self._tell_change()
+
+
+def _tell_nobody() -> None:
+    pass
+
+
+def _only_cancelled(group: BaseExceptionGroup[BaseException]) -> trio.Cancelled | None:
+    """One of the group's errors, if all of them are that the request was cancelled."""
+    if group.split(trio.Cancelled)[1] is not None:
+        return None
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, trio.Cancelled) else None

@@ -74,6 +74,7 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     @app.after_request
     async def finish(response: QuartResponse) -> QuartResponse:
+        request.routing_exception = None  # its traceback has the request: a reference cycle
         response.headers["X-Request-Id"] = g.request_id
         if not await read_past_body():
             response.headers["Connection"] = "close"

@@ -155,6 +155,7 @@ class Connection:
         self._buffer = b""
         self.unsent = 0
         self.hold()
+        self._let_go_of_owner()
 
     def hold(self) -> bool:
         """Bring the budget in line with what the connection holds. False: there is no room, and it has to end.
@@ -193,7 +194,13 @@ class Connection:
         """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
         data, self._buffer = self._buffer, b""
         self.hold()
+        self._let_go_of_owner()
         return data
+
+    def _let_go_of_owner(self) -> None:
+        """Break the reference cycle with the owner of the socket, for the collector looks seldom."""
+        self._on_ready = _tell_nobody
+        self._client = _nobody
 
     def resume(self) -> None:
         """There is room for responses again: go on with what was left unread."""
@@ -438,3 +445,11 @@ class Connection:
 
 
 _UNREADABLE = Head("", "", {}, keep_alive=False)
+
+
+def _tell_nobody() -> None:
+    pass
+
+
+def _nobody() -> str:
+    return ""
