@@ -526,12 +526,73 @@ class TestPartitions:
             await sink.write(make_batch(events))
         assert self.counts(postgres_dsn) == {**dict.fromkeys(names, 1), "events_default": 3}
 
-    async def test_an_event_is_stored_once_within_its_timestamp(self, postgres_dsn: str) -> None:
-        event, later = make_event("same", timestamp=self.day(0)[0]), make_event("same", timestamp=self.day(-1)[0])
+    @pytest.mark.parametrize("days", [0, -1, 1, -20, -9000])
+    async def test_an_id_is_stored_once_whatever_its_timestamp(self, postgres_dsn: str, days: int) -> None:
+        """A retry whose time is Hermes's own has another one, and was stored again."""
+        now = self.day(0)[0]
+        first, again = make_event("same", timestamp=now), make_event("same", timestamp=self.day(days)[0] + 1)
+        new = [make_event(f"new-{n}", timestamp=now) for n in range(4)]
         async with opened(postgres_dsn, partition="day") as sink:
-            for events in ([event], [event], [event, later], [later, later]):
-                await sink.write(make_batch(events))
-        assert sum(self.counts(postgres_dsn).values()) == 2
+            await sink.write(make_batch([new[0], first, again, new[1]]))
+            await sink.write(make_batch([new[2], again]))
+            await sink.write(make_batch([again, new[3], first, new[0]]))
+        assert ids(postgres_dsn) == ["new-0", "new-1", "new-2", "new-3", "same"]
+        assert [event.timestamp for event in stored(postgres_dsn) if event.id == "same"] == [now]
+
+    async def test_writers_at_once_store_an_id_once_whatever_its_timestamps(self, postgres_dsn: str) -> None:
+        async with (
+            opened(postgres_dsn, partition="day") as one,
+            opened(postgres_dsn, partition="day") as other,
+            trio.open_nursery() as nursery,
+        ):
+            for days, sink in ((0, one), (-1, other), (-2, one), (-3, other)):
+                events = [make_event(f"e-{n}", timestamp=self.day(days)[0]) for n in range(500)]
+                nursery.start_soon(sink.write, make_batch(events if days % 2 else events[::-1]))
+        assert len(ids(postgres_dsn)) == 500
+
+    async def test_poison_leaves_no_id_behind(self, postgres_dsn: str) -> None:
+        bad, now = make_event("bad", payload=NUL), self.day(0)[0]
+        async with opened(postgres_dsn, partition="day") as sink:
+            assert list(await refused(sink, [make_event("a"), bad, make_event("b")])) == [1]
+            await sink.write(make_batch([make_event("bad", timestamp=now)]))
+        assert ids(postgres_dsn) == ["a", "b", "bad"]
+
+    async def test_a_table_of_an_earlier_version_gets_its_table_of_ids(self, postgres_dsn: str) -> None:
+        old = make_event("old", timestamp=self.day(0)[0])
+        async with opened(postgres_dsn, partition="day") as sink:
+            await sink.write(make_batch([old]))
+        execute(postgres_dsn, "DROP TABLE events_ids")
+        async with opened(postgres_dsn, partition="day") as sink:
+            await sink.write(make_batch([old, make_event("new")]))
+            await sink.write(make_batch([make_event("new", timestamp=2)]))
+        assert ids(postgres_dsn) == ["new", "old"]
+
+    async def test_a_table_of_ids_that_cannot_be_had_is_asked_for(self, postgres_dsn: str) -> None:
+        async with opened(postgres_dsn, partition="day") as sink:
+            await sink.write(make_batch(1))
+        execute(postgres_dsn, "DROP TABLE events_ids; CREATE TABLE events_ids (n int)")
+        async with opened(postgres_dsn, partition="day") as sink:
+            assert 'table "events_ids" is there, and is no table of ids' in await unavailable(sink)
+        execute(postgres_dsn, "DROP TABLE events_ids; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        execute(postgres_dsn, "CREATE ROLE inserter LOGIN; GRANT USAGE ON SCHEMA public TO inserter")
+        execute(postgres_dsn, "GRANT SELECT, INSERT ON events TO inserter")
+        try:
+            async with opened(make_conninfo(postgres_dsn, user="inserter"), partition="day") as sink:
+                assert 'CREATE TABLE "events_ids" (id text PRIMARY KEY' in await unavailable(sink)
+        finally:
+            execute(postgres_dsn, "DROP OWNED BY inserter; DROP ROLE inserter")
+
+    async def test_a_partitioned_table_of_the_operators_keeps_each_id_once(self, postgres_dsn: str) -> None:
+        execute(
+            postgres_dsn,
+            "CREATE TABLE events (id text, user_id text, type text, ts timestamptz, received_at timestamptz,"
+            " payload jsonb, PRIMARY KEY (id, ts)) PARTITION BY RANGE (ts);"
+            "CREATE TABLE everything PARTITION OF events DEFAULT",
+        )
+        async with opened(postgres_dsn) as sink:
+            for second in (1, 2, 1):
+                await sink.write(make_batch([make_event("same", timestamp=second)]))
+        assert ids(postgres_dsn) == ["same"]
 
     async def test_a_day_whose_events_came_too_early_stays_in_the_default_partition(self, postgres_dsn: str) -> None:
         second, name = self.day(-2)
@@ -557,7 +618,7 @@ class TestPartitions:
         """Every event outside the known days became a dead letter: no partition of the relation found for the row."""
         async with opened(postgres_dsn, partition="day", dedup=dedup) as sink:
             for n in range(3):
-                await sink.write(make_batch([make_event(f"old-{n}", timestamp=n), make_event("now", timestamp=n)]))
+                await sink.write(make_batch([make_event(f"old-{n}", timestamp=n), make_event(f"new-{n}", timestamp=n)]))
                 default = "events_default" + (str(n + 1) if n else "")
                 assert self.counts(postgres_dsn) == {default: 2}
                 execute(postgres_dsn, f"ALTER TABLE events DETACH PARTITION {default}")

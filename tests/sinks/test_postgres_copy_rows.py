@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from hermes_sinks.postgres import copy_rows
-from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, split_rows
+from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -74,6 +74,7 @@ def test_the_server_reads_what_the_events_hold(events: list[Event]) -> None:
     assert read_copy_text(block) == [expected(event) for event in events]
     assert len(split_rows(block)) == len(events)
     assert b"".join(split_rows(block)) == block
+    assert read_copy_text(key_rows(split_rows(block))) == [[row[0], row[3]] for row in map(expected, events)]
 
 
 @given(st.lists(event_strategy() | hostile_events, min_size=1, max_size=6))

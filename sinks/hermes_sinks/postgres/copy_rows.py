@@ -20,6 +20,7 @@ from hermes import Batch, Event
 COLUMNS = ("id", "user_id", "type", "ts", "received_at", "payload")
 COPY_OPTIONS = r"DELIMITER E'\x01', ENCODING 'UTF8'"
 
+_ID, _TS = COLUMNS.index("id"), COLUMNS.index("ts")
 _DELIMITERS_A_ROW = len(COLUMNS) - 1
 _MAX_CACHED_SECONDS = 16_384  # clients choose their timestamps, so the cache needs a bound
 
@@ -57,6 +58,12 @@ def encode_rows(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
 def split_rows(block: bytes) -> list[bytes]:
     """The rows of a block, each with its line break."""
     return block.splitlines(keepends=True)
+
+
+def key_rows(rows: Sequence[bytes]) -> bytes:
+    """Of each row its id and its timestamp, as one block of rows."""
+    fields = [row.split(b"\x01") for row in rows]
+    return b"".join([each[_ID] + b"\x01" + each[_TS] + b"\n" for each in fields])
 
 
 def _encode_at_once(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:

@@ -6,11 +6,12 @@
     one transaction: staging table, merged with ON CONFLICT (key) DO NOTHING; refused ranges cut until the bad rows
     are known
 
+Beside a partitioned table the ids go into one of their own, in the same transaction: see `ids`.
+
 Invariants: a write that returns has committed, and the commit is on the server's disk unless a setting says otherwise.
-A write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each
-event id (by day partitions: each id and timestamp) is stored once, and a row that another constraint of the table
-keeps out is named. A server that is down is found out by the first
-write, not at start. Called by the engine.
+A write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each event id is
+stored once, and a row that another constraint of the table keeps out is named. A server that is down is found out by
+the first write, not at start. Called by the engine.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from hermes.config import Settings
 from hermes.postgres import Connection, Fault, Pool, open_pool, tell, was_refused
 from hermes.postgres.connecting import connection_parameters
 from hermes_sinks.common.reasons import hide_values
-from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, split_rows
+from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, judge
+from hermes_sinks.postgres.ids import Ids
 from hermes_sinks.postgres.partitions import DayPartitions
 from hermes_sinks.postgres.salvage import store_the_good
 from hermes_sinks.postgres.settings import PostgresSettings, table_parts
@@ -49,11 +51,13 @@ class PostgresSink:
         self.concurrency = concurrency
         parts = table_parts(settings.table)
         self._pool = pool
+        self._parts = parts
         self._table = Table(parts, settings.dedup, settings.partition == "day")
         self._partitions = DayPartitions(parts, settings.partition_days) if self._table.by_day else None
         self._preparing = trio.Lock()
         self._prepared = False
         self._key: Sequence[str] = ()
+        self._ids: Ids | None = None  # where the key of the table cannot be the id alone
 
     async def write(self, batch: Batch) -> None:
         """Store the batch, committed. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
@@ -89,6 +93,9 @@ class PostgresSink:
         async with self._preparing:
             if not self._prepared:
                 self._key = await self._table.prepare(connection)
+                self._ids = Ids(self._parts) if "ts" in self._key else None
+                if self._ids is not None:
+                    await self._ids.prepare(connection)
                 if self._partitions is not None:
                     self._partitions.forget()
                 self._prepared = True
@@ -99,7 +106,7 @@ class PostgresSink:
         """Store the rows of the block; return why those that are not stored were refused, by index."""
         fault = None
         try:
-            await connection.copy_in(self._table.copy_statement, block)
+            await self._copy(connection, block)
         except psycopg.Error as error:
             about = judge(error)
             if about not in (Fault.ROW, Fault.DUPLICATE, Fault.CONFLICT):
@@ -116,6 +123,15 @@ class PostgresSink:
                 if judge(error) is not Fault.CONFLICT:
                     raise
         return await self._store_carefully(connection, rows, fault)
+
+    async def _copy(self, connection: Connection, block: bytes) -> None:
+        if self._ids is None:
+            await connection.copy_in(self._table.copy_statement, block)
+            return
+        keys = await _keys(split_rows(block))
+        async with connection.transaction():
+            await connection.copy_in(self._ids.copy_statement, keys)
+            await connection.copy_in(self._table.copy_statement, block)
 
     async def _store_carefully(
         self, connection: Connection, rows: Sequence[bytes], fault: RowFault | None
@@ -146,6 +162,9 @@ class PostgresSink:
             await connection.copy_in(self._table.copy_statement, block)
             return
         await connection.copy_in(self._table.copy_staging_statement, block)
+        if self._ids is not None:
+            await connection.execute(self._ids.merge_statement)
+            await connection.execute(self._ids.drop_known_statement)
         await connection.execute(self._table.merge_statement(self._key))
         await connection.execute(self._table.clear_staging_statement)
 
@@ -159,6 +178,14 @@ async def _encode(batch: Batch) -> bytes:
     blocks = []
     for start in range(0, len(events), SLICE):
         blocks.append(encode_rows(events[start : start + SLICE], arrivals[start : start + SLICE]))
+        await trio.lowlevel.checkpoint()
+    return b"".join(blocks)
+
+
+async def _keys(rows: Sequence[bytes]) -> bytes:
+    blocks = []
+    for start in range(0, len(rows), SLICE):
+        blocks.append(key_rows(rows[start : start + SLICE]))
         await trio.lowlevel.checkpoint()
     return b"".join(blocks)
 

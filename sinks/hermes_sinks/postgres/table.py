@@ -54,6 +54,15 @@ _PARTITIONED = "p"
 
 
 @dataclass(frozen=True)
+class Found:
+    """A table that exists."""
+
+    oid: int
+    partitioned: bool
+    comment: str
+
+
+@dataclass(frozen=True)
 class Table:
     """The table named ``parts``: with a key (``dedup``) or append-only, partitioned by day or whole."""
 
@@ -101,16 +110,15 @@ class Table:
         """
         async with connection.transaction():
             await lock_schema(connection)
-            found = await (await connection.execute(_FIND, [self.name.as_string()])).fetchone()
+            found = await find_table(connection, self.name)
             if found is None:
                 await connection.execute(self.make_statement())
                 return self._own_key
-            oid, kind, comment = found
-            self._check_version(comment)
-            await self._check_columns(connection, oid)
-            if self.by_day and kind != _PARTITIONED:
+            self._check_version(found.comment)
+            await self._check_columns(connection, found.oid)
+            if self.by_day and not found.partitioned:
                 raise self._unfit("is not partitioned: set SINK_POSTGRES_PARTITION=none, or name a new table")
-            return await self._find_key(connection, oid, partitioned=kind == _PARTITIONED) if self.dedup else ()
+            return await self._find_key(connection, found) if self.dedup else ()
 
     def _copy_into(self, table: sql.Identifier) -> sql.Composed:
         return sql.SQL("COPY {} ({}) FROM STDIN WITH ({})").format(table, _columns(), sql.SQL(COPY_OPTIONS))
@@ -139,17 +147,17 @@ class Table:
             raise self._unfit(f"was made by a newer Hermes (schema {version[1]}): upgrade, or name a new table")
 
     async def _check_columns(self, connection: Connection, oid: int) -> None:
-        columns: dict[str, str] = dict(await (await connection.execute(_FIND_COLUMNS, [oid])).fetchall())
+        columns = await find_columns(connection, oid)
         for column, types in _TYPES.items():
             if columns.get(column, "") not in types:
                 there = f"column {column} is {columns[column]}" if column in columns else f"has no column {column}"
                 raise self._unfit(f"{there}; Hermes needs it to be {types[0]}")
 
-    async def _find_key(self, connection: Connection, oid: int, *, partitioned: bool) -> Sequence[str]:
-        keys = [set(columns) for (columns,) in await (await connection.execute(_FIND_KEYS, [oid])).fetchall()]
+    async def _find_key(self, connection: Connection, found: Found) -> Sequence[str]:
+        keys = await find_keys(connection, found.oid)
         if {"id"} in keys:
             return ("id",)
-        if partitioned and {"id", "ts"} in keys:
+        if found.partitioned and {"id", "ts"} in keys:
             return ("id", "ts")
         raise self._unfit(
             "has no unique key on id, so events could be stored twice: add one, or set SINK_POSTGRES_DEDUP=false"
@@ -157,6 +165,25 @@ class Table:
 
     def _unfit(self, why: str) -> SinkUnavailable:
         return SinkUnavailable(f"table {self.name.as_string()} {why}")
+
+
+async def find_table(connection: Connection, name: sql.Identifier) -> Found | None:
+    """The table of this name, if there is one."""
+    found = await (await connection.execute(_FIND, [name.as_string()])).fetchone()
+    if found is None:
+        return None
+    oid, kind, comment = found
+    return Found(oid, kind == _PARTITIONED, comment)
+
+
+async def find_columns(connection: Connection, oid: int) -> dict[str, str]:
+    """The columns of a table with their types."""
+    return dict(await (await connection.execute(_FIND_COLUMNS, [oid])).fetchall())
+
+
+async def find_keys(connection: Connection, oid: int) -> list[set[str]]:
+    """The columns of each unique key of a table that ON CONFLICT can use."""
+    return [set(columns) for (columns,) in await (await connection.execute(_FIND_KEYS, [oid])).fetchall()]
 
 
 async def lock_schema(connection: Connection) -> None:
