@@ -6,7 +6,8 @@ same functions. The edge lends what is shown.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +26,13 @@ from hermes.control.openapi.landing import render_landing
 from hermes.control.openapi.pages import PAGE, add_docs
 from hermes.control.origin import refuse_foreign
 from hermes.control.reply import join_headers, keep_connection, to_quart
+from hermes.control.segment import add_segment
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
+
+_SLASHES = re.compile("/{2,}")
 
 DebugAnswer = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, str, bytes, Mapping[str, str]]]]
 
@@ -97,6 +101,8 @@ def make_app(views: Views) -> QuartTrio:
 
     for route in views.routes:
         _add_data_route(app, route, views.body_budget)
+    add_segment(app, {route.name: route for route in views.routes}, _handle, _with_lines)
+    app.asgi_app = _tidy_paths(app.asgi_app, {route.name for route in views.routes})  # type: ignore[method-assign]
     if views.accounting is not None:
         add_accounting(app, views.accounting)
     if views.debug is not None:
@@ -137,7 +143,8 @@ def add_debug(app: QuartTrio, answer: DebugAnswer) -> None:
 def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
     @app.post(route.name, endpoint=f"POST {route.name}", provide_automatic_options=False)
     async def post() -> QuartResponse:
-        head = Head(request.method, request.path, join_headers())
+        head = Head(request.method, route.name, join_headers())
+        head.query = request.query_string.decode("latin-1")
         head.request_id = g.request_id.encode("latin-1")
         refusal = route.check(head)
         response = refusal if refusal is not None else await _receive_and_handle(head, route, budget)
@@ -147,6 +154,20 @@ def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
     async def preflight() -> QuartResponse:
         response = QuartResponse("", 204, headers={"Allow": "POST, OPTIONS"})
         return _with_lines(response, route.response_lines(Head("OPTIONS", route.name, join_headers())))
+
+
+def _tidy_paths(asgi_app: Any, names: Collection[str]) -> Any:
+    """The same app, which finds a data route though its path has slashes too many.
+
+    Configured by hand, an address is often joined of two parts, ``http://host:8080/`` and ``/events``, or ends in one.
+    """
+
+    async def tidied(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and (path := _SLASHES.sub("/", scope["path"]).rstrip("/")) in names:
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await asgi_app(scope, receive, send)
+
+    return tidied
 
 
 async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:
@@ -168,6 +189,11 @@ async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> R
         # collector finds long after: it is told to look seldom, for events are in no cycles.
         parts.clear()
         budget.release(reserved)
+    return result if isinstance(result, Response) else await _wait_for(result)
+
+
+async def _handle(head: Head, route: Route, body: bytes) -> Response:
+    result = route.handle(head, body)
     return result if isinstance(result, Response) else await _wait_for(result)
 
 

@@ -54,10 +54,10 @@ class Head:
     """A request's head. Header names are lower case; a repeated header is joined with commas.
 
     ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
-    control lane. ``plain``: the body is JSON without a coding. Set by the route's ``check``: ``format``, how the body
-    is written; ``ack``, what the client wants to be sure of (None: what the service promises by itself); ``admit``,
-    what judges a key in the body (None: the head had one, or none is wanted); ``unique``: no other request has this
-    head.
+    control lane. ``query`` is what follows the path after a question mark. ``plain``: the body is JSON
+    without a coding. Set by the route's ``check``: ``format``, how the body is written; ``ack``, what the client wants
+    to be sure of (None: what the service promises by itself); ``admit``, what judges a key in the body (None: the head
+    had one, or none is wanted); ``unique``: no other request has this head.
     ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
     """
 
@@ -76,6 +76,7 @@ class Head:
         "method",
         "path",
         "plain",
+        "query",
         "refusal",
         "request_id",
         "response_lines",
@@ -89,6 +90,7 @@ class Head:
     def __init__(self, method: str, path: str, headers: Mapping[str, str], *, keep_alive: bool = True) -> None:
         self.method = method
         self.path = path
+        self.query = ""
         self.headers = headers
         self.keep_alive = keep_alive
         self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -196,10 +198,12 @@ class Heads:
         method = parser.get_method().decode("latin-1")
         if not is_target(method, target):
             raise BadHead(400, BAD_TARGET)
-        head = Head(method, target.partition("?")[0], headers, keep_alive=parser.should_keep_alive())
+        path, _, query = target.partition("?")
+        head = Head(method, path, headers, keep_alive=parser.should_keep_alive())
+        head.query = query
         if upgrade or parser.should_upgrade() or parser.get_http_version() not in {"1.0", "1.1"}:
             return head
-        route = self._routes.get((method, head.path))
+        route = self._routes.get((method, path))
         if route is None:
             return head
         if collected.hosts != 1 and (collected.hosts or parser.get_http_version() == "1.1"):

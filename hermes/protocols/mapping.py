@@ -8,6 +8,7 @@ package.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,6 +24,7 @@ _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NOT_OF_A_TYPE = re.compile(r"[^A-Za-z0-9_.:-]+")
 _MAX_TYPE = 64
 _REMEMBERED = 4096
+_TO_STANDARD = str.maketrans("-_", "+/")
 
 
 class TypeNames:
@@ -61,6 +63,15 @@ def fit(identifier: str) -> str:
 def digest(*parts: bytes) -> str:
     """``sha256:`` and 64 hexadecimal digits, of the parts, each with its length."""
     return f"sha256:{sha256(b''.join([b'%d:%b' % (len(part), part) for part in parts])).hexdigest()}"
+
+
+def from_base64(text: str) -> bytes | None:
+    """The bytes of base64 in either alphabet, with padding or without; None for what is neither."""
+    text = text.translate(_TO_STANDARD).rstrip("=")
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return None
 
 
 def parse_time(text: str) -> float:

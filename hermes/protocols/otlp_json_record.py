@@ -9,8 +9,7 @@ are in hexadecimal, as OTLP wants it. Invariant: no input raises anything but `m
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Raw, ValidationError
 
 from hermes.http.ingest import ECHOED
+from hermes.protocols.mapping import from_base64
 from hermes.protocols.otlp_record import Record, number
 
 MAX_LEVELS = 100
@@ -30,7 +30,6 @@ _DOUBLE = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?
 _NOT_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
 _DIGITS = 20  # of the largest number of 64 bits
 _LEAST, _MOST = -(2**63), 2**64 - 1
-_TO_STANDARD = str.maketrans("-_", "+/")
 _LEVELS_OF_SEVERITY = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _SEVERITIES = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
     f"SEVERITY_NUMBER_{name}{nth if nth > 1 else ''}": 4 * level + nth
@@ -145,7 +144,7 @@ def _identifier(value: Any, name: str) -> str:
     text = _text(value, name)
     size = 8 if name[:4] == "span" else 16
     if text and len(text) != 2 * size:
-        raw = _from_base64(text)
+        raw = from_base64(text)
         if raw is not None and len(raw) == size:
             return raw.hex()
     return text.lower()
@@ -165,18 +164,10 @@ def _double(value: Any, name: str) -> float | str:
 
 
 def _bytes(value: Any, name: str) -> str:
-    raw = _from_base64(_text(value, name))
+    raw = from_base64(_text(value, name))
     if raw is None:
         raise ValidationError(f"{name} is not in base64")
     return b64encode(raw).decode()
-
-
-def _from_base64(text: str) -> bytes | None:
-    text = text.translate(_TO_STANDARD).rstrip("=")
-    try:
-        return b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (Base64Error, ValueError):
-        return None
 
 
 def _value(value: Any, name: str, levels: int = MAX_LEVELS) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Raw, ValidationError
@@ -29,9 +30,27 @@ from hermes.protocols.messages import MessageDecoder
 KINDS = ("track", "identify", "page", "screen", "group", "alias", "merge")
 """The calls of the API, each with a path of its own; the last is RudderStack's."""
 
-BATCHES = ("/v1/batch", "/v1/import", "/v1/b")
+BEACON = "/beacon/v1/batch"
+"""RudderStack's path of what a page sends as it closes, with the key in the query."""
+
+BATCHES = ("/v1/batch", "/v1/import", "/v1/b", BEACON)
 SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS[:-1]}
 """The paths of one message: the API's own, and the short ones of the browser library."""
+
+SOURCE_CONFIG = msgspec.json.encode(
+    {
+        "source": {
+            "id": "hermes",
+            "name": "hermes",
+            "enabled": True,
+            "config": {"statsCollection": {"errors": {"enabled": False}, "metrics": {"enabled": False}}},
+            "destinations": [],
+            "connections": [],
+            "dataplanes": {},
+        }
+    }
+)
+"""What RudderStack's libraries ask for before they send: an enabled source without destinations of its own."""
 
 LIBRARY_METRICS = "/v1/m"
 """Where the browser library sends numbers about itself."""
@@ -85,13 +104,15 @@ class _Request:
     which of them cannot be.
     """
 
-    __slots__ = ("admit", "broken", "ids", "kind", "now", "room", "sent_at", "shared")
+    __slots__ = ("admit", "broken", "ids", "key", "kind", "known", "now", "room", "sent_at", "shared")
 
     def __init__(self, now: float, kind: str, head: Head, room: int) -> None:
         self.now = now
         self.ids = RequestIds(head, now)
         self.kind = kind
         self.admit = head.admit
+        self.known = False
+        self.key = parse_qs(head.query).get("writeKey", [None])[0] if head.query and head.admit else None
         self.room = room
         self.sent_at: Any = None
         self.shared: dict[str, bytes] = {}
@@ -99,8 +120,11 @@ class _Request:
 
     def check_key(self, key: Any) -> None:
         """A key in the body, where the head had none. Raises `KeyRefused`."""
-        if self.admit is not None and not (isinstance(key, str) and self.admit(key)):
+        if self.admit is None:
+            return
+        if not (isinstance(key, str) and self.admit(key)):
             raise KeyRefused
+        self.known = True
 
     def share(self, name: str, value: bytes) -> None:
         """A member of the batch that is each message's. It is judged once, and not with every message."""
@@ -169,9 +193,12 @@ class Segment:
     def decode(self, head: Head, body: bytes) -> Decoded:
         """The events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
         request = _Request(self._clock(), SINGLES.get(head.path, ""), head, self._limit)
+        if request.key is not None:
+            request.check_key(request.key)
+            request.admit = None
         body = without_mark(body)
         decoded = self._decode_alone(body, request) if request.kind else self._decode_batch(body, request)
-        if not decoded.events:
+        if not decoded.events and not request.known:
             request.check_key(None)  # no message was good enough to be asked for its own
         return decoded
 

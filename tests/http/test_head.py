@@ -53,7 +53,9 @@ def test_names_are_lower_case_and_repeated_headers_are_joined() -> None:
 
 @pytest.mark.parametrize("target", [b"/events", b"/events?", b"/events?a=b&c"])
 def test_a_query_does_not_change_the_route(target: bytes) -> None:
-    assert parse(b"Content-Length: 2", first=b"POST %b HTTP/1.1" % target).route is not None
+    found = parse(b"Content-Length: 2", first=b"POST %b HTTP/1.1" % target)
+    assert found.route is not None
+    assert found.query == target.partition(b"?")[2].decode()
 
 
 @pytest.mark.parametrize("target", [b"/", b"/Events", b"/events/", b"//events", b"/%65vents", b"*", b"http://a/events"])

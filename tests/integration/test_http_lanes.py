@@ -461,3 +461,13 @@ async def test_after_an_answer_that_needed_no_body_the_connection_is_whole_or_sa
         answer = await client.post(path, content=b"x" * size, headers=headers)
         assert (answer.status_code, answer.headers.get("Connection")) == (status, None if size == 1000 else "close")
         assert (await client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize("path", [b"/events/", b"//events", b"///events//?a=/b/"])
+async def test_a_path_with_slashes_too_many_is_the_data_route(path: bytes) -> None:
+    async with unharmed() as ground, connect(ground.service) as client:
+        body = event(path.decode())
+        answer = await client.ask(post(body, path=path))
+        assert (answer.status, answer.json) == (202, {"accepted": 1})
+        assert (await client.ask(post(body, path=b"/event/s"))).status == 404
+        ground.taken = [path.decode()]

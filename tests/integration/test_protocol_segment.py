@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import trio
 from rudderstack.analytics.client import Client as RudderClient
 from segment.analytics.client import Client as SegmentClient
 
+from tests.http_client import connect, get
 from tests.integration.test_http_lanes import connect2
 from tests.service import Service, open_service
 
@@ -104,6 +106,37 @@ async def test_a_library_hears_when_to_come_again() -> None:
         service.sink.resume()
 
 
+async def test_a_pixel_is_a_message_and_settings_are_served() -> None:
+    message = b'{"event":"a?>b","messageId":"1","userId":"ann","writeKey":"the-write-key"}'
+    data = b64encode(message)
+    async with open_service(**ANY, cors_origins=("https://shop.example",)) as service, connect(service) as client:
+        origin = b"Origin: https://shop.example"
+        for kind, sent, status in (
+            (b"track", data, 200),
+            (b"track.gif", data.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"="), 200),
+            (b"track", b64encode(b'{"writeKey":"the-write-key"}'), 200),
+            (b"track", b64encode(message.replace(b"the-", b"a-")), 401),
+            (b"track", b"%3F", 400),
+            (b"other", data, 404),
+        ):
+            answer = await client.ask(get(b"/v1/pixel/%b?data=%b" % (kind, sent), origin))
+            assert answer.status == status, answer.body
+            if status == 200:
+                assert (answer.headers["content-type"], answer.body[:6]) == ("image/gif", b"GIF89a")
+                assert answer.headers["cache-control"] == "no-store"
+                assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        await service.sink.wait_stored(2)
+        assert [each.id for each in service.sink.stored] == ["1", "1"]
+        assert all(b"the-write-key" not in bytes(each.payload) for each in service.sink.stored)
+        for path in (b"/sourceConfig?writeKey=x", b"/sourceConfig/?p=web"):
+            answer = await client.ask(get(path, origin))
+            assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+            source = answer.json["source"]  # what `isValidSourceConfig` of RudderStack's browser library looks at
+            assert (source["enabled"], source["destinations"]) == (True, [])
+            assert source["id"]
+            assert isinstance(source["config"], dict)
+
+
 async def test_every_path_answers_over_http_2_as_well() -> None:
     message = {"event": "a", "userId": "ann", "writeKey": "the-write-key"}
     async with open_service(**ANY) as service, connect2(service) as client:
@@ -111,8 +144,8 @@ async def test_every_path_answers_over_http_2_as_well() -> None:
             body = json.dumps(message | {"messageId": str(number)}).encode()
             answer = await client.ask("POST", f"/v1/{path}", body, content_type="text/plain")
             assert (answer.status, answer.json) == (200, {"success": True})
-        for path in ("batch", "import", "b", "m"):
-            answer = await client.ask("POST", f"/v1/{path}", b'{"batch":[],"writeKey":"the-write-key"}')
+        for path in ("/v1/batch", "/v1/import", "/v1/b", "/v1/m", "/beacon/v1/batch", "//v1//batch/"):
+            answer = await client.ask("POST", path, b'{"batch":[],"writeKey":"the-write-key"}')
             assert (answer.status, answer.json) == (200, {"success": True})
         assert (await client.ask("POST", "/v1/batch", b'{"batch":[]}')).status == 401
         assert (await client.ask("POST", "/v1/other", b"{}")).status == 404

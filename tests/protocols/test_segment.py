@@ -80,7 +80,7 @@ def test_a_path_of_one_message_says_its_type(paths: list[str], type_: str) -> No
         assert [(each.id, each.user_id, each.type) for each in wire.intake.taken] == [("7", "ann", type_)]
 
 
-@pytest.mark.parametrize("path", ["/v1/batch", "/v1/import", "/v1/b"])
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/import", "/v1/b", "/beacon/v1/batch"])
 def test_a_batch_has_messages_of_every_type(path: str) -> None:
     kinds = ["track", "identify", "page", "screen", "group", "alias"]
     wire = Wire(event_types=("*",))
@@ -389,6 +389,22 @@ def test_the_messages_of_a_batch_may_each_have_the_key_but_all_must() -> None:
     assert ask(wire, "/v1/b", batch()).status == 401
     assert ask(wire, "/v1/b", batch(b"7")).status == 401
     assert len(wire.intake.taken) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("?writeKey=one%2B", 200), ("?writeKey=two", 401), ("?x=1", 401), ("", 401)]
+)
+def test_a_beacon_has_its_key_in_the_query(query: str, status: int) -> None:
+    wire = Wire(keys=["one+"])
+    assert ask(wire, f"/beacon/v1/batch{query}", batch(message()), b"Content-Type: text/plain").status == status
+    assert ask(wire, f"/v1/track{query}", message()).status == status
+    assert len(wire.intake.taken) == (2 if status == 200 else 0)
+
+
+def test_a_message_that_is_not_valid_and_has_the_key_is_told_why() -> None:
+    wire = Wire(keys=["one"])
+    answer = ask(wire, "/v1/track", message(event=None, writeKey="one"))
+    assert (answer.status, len(answer.json["rejected"])) == (200, 1)
 
 
 def test_a_key_is_never_stored_nor_told() -> None:

@@ -21,12 +21,14 @@ from hermes.control.openapi.operation import (
     Content,
     Example,
     Operation,
+    Parameter,
     Problem,
     problem,
 )
 from hermes.control.openapi.schemas import restate
+from hermes.control.segment import PIXEL, SETTINGS
 from hermes.decode import Rejection
-from hermes.protocols.segment import BATCHES, LIBRARY_METRICS, SINGLES, Message, MessageBatch
+from hermes.protocols.segment import BATCHES, BEACON, KINDS, LIBRARY_METRICS, SINGLES, Message, MessageBatch
 
 TAG = "Segment"
 WORDS = (
@@ -34,6 +36,7 @@ WORDS = (
     "of API_KEYS."
 )
 
+_BATCHES = {"/v1/batch": "", "/v1/import": ", as for an import", BEACON: ", as a page closes"}
 _SHORT = ", by the short path of the browser library"
 
 
@@ -95,11 +98,20 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
     for path in BATCHES:
         yield _operation(
             path,
-            "Send messages" + {"/v1/batch": "", "/v1/import": ", as for an import"}.get(path, _SHORT),
+            "Send messages" + _BATCHES.get(path, _SHORT),
             "Each message names its kind in `type`.",
             Content(JSON, SegmentBatch, (Example("Messages", batch),)),
             "/v1/batch",
         )
+    yield _declare_pixel()
+    yield Operation(
+        "GET",
+        SETTINGS,
+        TAG,
+        "What RudderStack's libraries ask for before they send",
+        "Always the same: an enabled source without destinations.",
+        answers=(Answer(200, "The settings.", (Content(JSON, dict[str, Any]),)),),
+    )
     yield Operation(
         "POST",
         LIBRARY_METRICS,
@@ -114,6 +126,34 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
             problem(413, "The body is larger than 64 KiB."),
             problem(503, "Too many large requests are arriving at once.", RETRY_AFTER),
         ),
+    )
+
+
+def _declare_pixel() -> Operation:
+    error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
+    return Operation(
+        "GET",
+        PIXEL.replace("<", "{").replace(">", "}"),
+        TAG,
+        "Send a message as an image",
+        "For mails and pages without scripts. The answer to a message that was taken, or is not valid, is one "
+        "transparent pixel.",
+        (
+            Parameter("kind", "What the message is.", Literal[KINDS], "path", required=True),
+            Parameter("data", "The message, as JSON in base64 of either alphabet.", str, example="eyJldmVudCI6ImEifQ"),
+            *data.HEADERS[1:],
+        ),
+        answers=(
+            Answer(200, "One pixel.", (Content("image/gif"),)),
+            Answer(400, "The data is no JSON in base64, or a header is wrong.", (error, details)),
+            Answer(401, "No key in the head or the message, or a wrong one.", (error,), data.CHALLENGE),
+            Answer(404, "There is no such kind of message.", (details,)),
+            Answer(413, data.TOO_LARGE, (error, details)),
+            Answer(422, data.REFUSED, (error,)),
+            Answer(503, data.NO_ROOM, (error, details), RETRY_AFTER),
+            Answer(504, data.TOO_LATE, (error,)),
+        ),
+        secured=True,
     )
 
 
