@@ -87,6 +87,7 @@ class JournalMetrics:
     def __init__(self, size: Callable[[], int], capacity: int) -> None:
         self.commit_seconds = Histogram(SECONDS)
         self.failed_commits = 0
+        self.lost_records = 0
         self._size = size
         self._capacity = capacity
 
@@ -97,6 +98,11 @@ class JournalMetrics:
         yield _histogram("hermes_journal_commit_seconds", "One commit", [], {(): self.commit_seconds})
         yield CounterMetricFamily(
             "hermes_journal_failed_commits", "Commits that the storage refused", self.failed_commits
+        )
+        yield CounterMetricFamily(
+            "hermes_journal_lost_records",
+            "Records that had been acknowledged, and were gone at the start",
+            self.lost_records,
         )
 
 

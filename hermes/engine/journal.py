@@ -57,6 +57,7 @@ class EventJournal:
         self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
         self.capacity = max_bytes
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
+        self.metrics.lost_records = log.statistics().lost
         self._log = log
         self._saved = dict(saved)
         self._strangers = strangers

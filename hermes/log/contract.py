@@ -49,6 +49,8 @@ class LogStatistics:
     commits: int
     """Appends share them, so this is at most ``appends`` for appends that succeeded."""
     failed_commits: int
+    lost: int = 0
+    """Records that had been acknowledged, and were gone when the log was opened."""
 
 
 class Log(Protocol):

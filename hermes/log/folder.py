@@ -1,6 +1,7 @@
-"""The folder of a log: its files, its lock, and how much room is left beside it.
+"""The folder of a log: its files, its lock, how far records were acknowledged, and how much room is left beside it.
 
-Invariants: one process at a time has the folder; nobody but its user can read it. The lock is a file of its own, held
+Invariants: one process at a time has the folder; nobody but its user can read it; the watermark, in the file of the
+lock, is never ahead of what was durable, for it is written after that. The lock is a file of its own, held
 with flock: SQLite's are POSIX locks on the database, which end when any descriptor of that file is closed. Blocking.
 Used by the sqlite log and its offline tools.
 """
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 from hermes.errors import ConfigError
 
@@ -41,6 +44,27 @@ def lock_folder(folder: Path) -> int:
             raise ConfigError(f"{folder}: another Hermes uses it; stop that one, or name another folder") from None
         raise ConfigError(f"{folder}: cannot be locked: {error}") from error
     return descriptor
+
+
+class Watermark(NamedTuple):
+    """Records from ``first`` to before ``next`` were acknowledged, and not yet trimmed."""
+
+    first: int
+    next: int
+
+
+def write_watermark(lock: int, mark: Watermark) -> None:
+    """Note the watermark. It is not synced: it outlives the process, and the machine within half a minute or so."""
+    text = b"%020d %020d" % mark
+    os.pwrite(lock, b"%b %08x\n" % (text, zlib.crc32(text)), 0)
+
+
+def read_watermark(lock: int) -> Watermark:
+    """The watermark; (0, 0) where there is none that can be read."""
+    text, _, checksum = os.pread(lock, 100, 0).rpartition(b" ")
+    if checksum != b"%08x\n" % zlib.crc32(text):
+        return Watermark(0, 0)
+    return Watermark(*map(int, text.split()))
 
 
 def sync_folder(folder: Path) -> None:

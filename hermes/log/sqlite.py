@@ -18,6 +18,10 @@ What a failed fsync means: Linux reports it once and then takes the pages for cl
   log only after a sync of the database that succeeded.
 - A new process folds what it finds before the first append: that writes and syncs everything once more.
 
+SQLite ends its write-ahead log at the first frame that does not fit, and takes a missing one for empty: what was
+acknowledged is gone without a word. So a watermark beside it says how far records were acknowledged. What is missing at
+a start is reported, and its indexes do not come again.
+
 Used by the event journal, with DURABILITY=disk.
 """
 
@@ -41,9 +45,19 @@ from hermes.errors import LogDamaged, LogFull, LogUnavailable
 from hermes.in_place import Names
 from hermes.log import tables
 from hermes.log.contract import LogStatistics, Record, Snapshot
-from hermes.log.folder import DATABASE, LOCK, REPAIRED, lock_folder, room, sync_folder
+from hermes.log.folder import (
+    DATABASE,
+    LOCK,
+    REPAIRED,
+    Watermark,
+    lock_folder,
+    read_watermark,
+    room,
+    sync_folder,
+    write_watermark,
+)
 from hermes.log.group import GroupCommit
-from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, examine
+from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, examine, lost_row
 from hermes.sqlite import SIDECARS, Connection, Database, open_database
 
 FOLD_BYTES = 8 * 2**20
@@ -63,12 +77,14 @@ _log = structlog.get_logger("hermes.log")
 class SqliteLog:
     """An open log in ``folder``. Made by `open_sqlite_log`."""
 
-    def __init__(self, folder: Path, writer: Database, reader: Database, opened: _Opened) -> None:
+    def __init__(self, folder: Path, lock: int, writer: Database, reader: Database, opened: _Opened) -> None:
         self.first = opened.extent.first
         self.snapshot = opened.snapshot
         self.cut = opened.cut
         """The damaged end that was found and cut away when the log was opened."""
         self._folder = folder
+        self._lock = lock
+        self._lost = opened.lost
         self._names = Names(*(folder / name for name in (DATABASE, *(DATABASE + ending for ending in SIDECARS), LOCK)))
         self._writer = writer
         self._reader = reader
@@ -111,6 +127,7 @@ class SqliteLog:
         to_index = max(self.first, min(to_index, self.next))
         moved = await self._change(partial(tables.move_trim_point, to_index=to_index, name=self._name))
         self.first, self._first_offset = max((self.first, self._first_offset), moved)
+        self._note(Watermark(self.first, self.next))
         while await self._change(partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)):
             self._unfolded += tables.DELETE_PAGES * tables.PAGE_BYTES
             await self._fold_if_due()
@@ -131,6 +148,7 @@ class SqliteLog:
             self._group.appends,
             self._group.commits,
             self._group.failed_commits,
+            self._lost,
         )
 
     @property
@@ -150,6 +168,7 @@ class SqliteLog:
             if room(self._folder) < 2 * will_write + self._unfolded:
                 raise LogFull(f"{self._name}: the disk is full")
             tables.insert(connection, encode_rows(index, offset, records))
+            self._note(Watermark(self.first, index + len(records)))
 
         try:
             await self._change(write)
@@ -161,6 +180,10 @@ class SqliteLog:
             await self._change(write)
         self._next_offset += size
         self._unfolded += will_write
+
+    def _note(self, mark: Watermark) -> None:
+        with suppress(OSError):  # the records are durable without it
+            write_watermark(self._lock, mark)
 
     async def _shrink(self) -> None:
         """Give free pages of the database back, if it is worth it. What moves pages needs room itself."""
@@ -223,6 +246,7 @@ class _Opened:
     extent: tables.Extent
     snapshot: Snapshot | None
     cut: Cut | None
+    lost: int
     folded: bool
 
 
@@ -243,13 +267,13 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
             with storage_errors(str(database)):
                 writer = await stack.enter_async_context(open_database(database, tables.SCHEMA))
                 reader = await stack.enter_async_context(open_database(database, tables.SCHEMA))
-                opened = await writer.run(partial(_prepare, folder))
-            yield SqliteLog(folder, writer, reader, opened)
+                opened = await writer.run(partial(_prepare, folder, descriptor))
+            yield SqliteLog(folder, descriptor, writer, reader, opened)
     finally:
         os.close(descriptor)
 
 
-def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
+def _prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> _Opened:
     name = str(folder / DATABASE)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {FOLD_BYTES}")
@@ -269,9 +293,28 @@ def _prepare(folder: Path, connection: sqlite3.Connection) -> _Opened:
         _log.warning(
             "a damaged end was cut away", log=name, first=cut.lost.index, records=cut.lost.count, saved=str(saved)
         )
+    lost = _account_for_the_lost(connection, name, cut, read_watermark(lock))
     sync_folder(folder)
     sync_folder(folder.parent)
-    return _Opened(tables.extent(connection, name), tables.snapshot(connection, name), cut, folded)
+    return _Opened(tables.extent(connection, name), tables.snapshot(connection, name), cut, lost, folded)
+
+
+def _account_for_the_lost(connection: sqlite3.Connection, name: str, cut: Cut | None, mark: Watermark) -> int:
+    """Say how many records were acknowledged and are gone, and keep their indexes from coming again."""
+    extent = tables.extent(connection, name)
+    if mark.next > extent.next:
+        tables.insert(connection, [lost_row(extent.next, mark.next - extent.next, extent.next_offset)])
+    begin = max(cut.lost.index if cut is not None else extent.next, mark.first)
+    lost = max(0, mark.next - begin)
+    if lost:
+        _log.error(
+            "records that were acknowledged are gone",
+            log=name,
+            first=begin,
+            records=lost,
+            reason="the database or its write-ahead file was damaged, emptied, removed or replaced by an older one",
+        )
+    return lost
 
 
 def _save(cut: Cut, folder: Path) -> Path:

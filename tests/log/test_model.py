@@ -76,13 +76,14 @@ class LogMachine(RuleBasedStateMachine):
         trio.from_thread.run(self.stack.aclose)
         self.stack = AsyncExitStack()
 
-    def copy(self, wal: bytes | None = None) -> None:
-        """Go on with the files as they are, and with this write-ahead log."""
+    def copy(self, wal: bytes | None = None, watermark: bytes = b"") -> None:
+        """Go on with the files as they are, and with this write-ahead log and watermark."""
         old = self.place
         self.lives += 1
         shutil.copytree(old, self.place)
         if wal is not None:
             (self.place / "log.db-wal").write_bytes(wal)
+            (self.place / "lock").write_bytes(watermark)
         self.close()
         shutil.rmtree(old)
         self.open()
@@ -178,6 +179,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(batch=batches, seed=st.integers(0, 2**16), in_order=st.booleans())
     def lose_power_during_an_append(self, batch: list[bytes], seed: int, in_order: bool) -> None:
         database, before = self.files()
+        watermark = (self.place / "lock").read_bytes()
         trio.from_thread.run(self.log.append, batch)
         database_after, after = self.files()
         if database != database_after or before == after:  # it was folded meanwhile, so it had been acknowledged
@@ -193,7 +195,7 @@ class LogMachine(RuleBasedStateMachine):
             sectors = [(after if not at or chance.random() < 0.5 else before)[at:][:SECTOR] for at in _sectors(after)]
             torn = b"".join(sectors)
         self.unsettled = batch
-        self.copy(torn)
+        self.copy(torn, watermark)
 
     # What holds
 

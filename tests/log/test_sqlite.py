@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -308,7 +311,15 @@ async def test_a_damaged_end_is_cut_saved_and_reported(tmp_path: Path) -> None:
             "first": 18,
             "records": 2,
             "saved": str(saved),
-        }
+        },
+        {
+            "event": "records that were acknowledged are gone",
+            "log_level": "error",
+            "log": str(tmp_path / "log.db"),
+            "first": 18,
+            "records": 2,
+            "reason": "the database or its write-ahead file was damaged, emptied, removed or replaced by an older one",
+        },
     ]
     async with open_sqlite_log(tmp_path) as log:
         assert log.cut is None
@@ -419,3 +430,68 @@ async def test_a_mark_of_failures_is_no_newer_schema(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == marked
         connection.close()
     assert (marked >> 16, marked & 0xFFFF) == (3, SCHEMA.version)
+
+
+# What was acknowledged and is gone
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def change_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [DATABASE, f"{DATABASE}-wal"])
+@pytest.mark.parametrize("harm", [remove, empty, halve, change_a_byte])
+async def test_records_that_were_acknowledged_and_are_gone_are_counted_and_their_indexes_do_not_come_again(
+    tmp_path: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    killed = tmp_path / "killed"
+    async with open_sqlite_log(tmp_path / "log") as log:
+        for number in range(40):
+            await log.append([b"%d" % number, bytes(5000)])
+        await log.trim(10)
+        shutil.copytree(tmp_path / "log", killed)  # as a process that is killed leaves it
+    harm(killed / name)
+    with capture_logs() as lines:
+        try:
+            async with open_sqlite_log(killed) as log:
+                kept = await log.read(0, max_records=100)
+                assert log.next == 80
+                lost = log.statistics().lost
+                assert lost == 70 - len([record for record in kept if record.index >= 10])
+                assert await log.append([b"new"]) == 80
+        except LogDamaged:  # the database itself: SQLite or a checksum has found it
+            assert name == DATABASE
+            return
+    told = [line for line in lines if line["event"] == "records that were acknowledged are gone"]
+    assert [line["records"] for line in told] == ([lost] if lost else [])
+    assert lost or name == DATABASE  # which had nothing yet that is not in the write-ahead file as well
+    async with open_sqlite_log(killed) as log:
+        assert log.statistics().lost == 0  # said once
+
+
+async def test_what_was_trimmed_is_not_missed_and_an_old_folder_has_no_watermark(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path) as log:
+        await log.append([b"a", b"b"])
+        await log.trim(2)
+    (tmp_path / DATABASE).unlink()
+    async with open_sqlite_log(tmp_path) as log:
+        assert (log.statistics().lost, log.next) == (0, 2)
+        await log.append([b"c"])
+    (tmp_path / "lock").write_bytes(b"")
+    (tmp_path / DATABASE).unlink()
+    async with open_sqlite_log(tmp_path) as log:
+        assert (log.statistics().lost, log.next) == (0, 0)

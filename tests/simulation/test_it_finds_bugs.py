@@ -98,8 +98,8 @@ def a_failed_write_taken_for_a_success() -> AbstractContextManager[Any]:
 
 
 def dead_letters_that_are_thrown_away() -> AbstractContextManager[Any]:
-    async def add(_self: SimulatedDeadLetters, _letters: object) -> None:
-        pass
+    async def add(_self: SimulatedDeadLetters, _letters: object) -> int:
+        return 0
 
     return mock.patch.object(SimulatedDeadLetters, "add", add)
 
