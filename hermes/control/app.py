@@ -27,10 +27,12 @@ from hermes.control.openapi.pages import PAGE, add_docs
 from hermes.control.origin import refuse_foreign
 from hermes.control.reply import join_headers, keep_connection, to_quart
 from hermes.control.segment import add_segment
+from hermes.control.webhook import agree_to_webhook
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
+from hermes.protocols.events import PATH as EVENTS
 
 _SLASHES = re.compile("/{2,}")
 
@@ -153,6 +155,8 @@ def _add_data_route(app: QuartTrio, route: Route, budget: BodyBudget) -> None:
     @app.route(route.name, methods=["OPTIONS"], endpoint=f"OPTIONS {route.name}", provide_automatic_options=False)
     async def preflight() -> QuartResponse:
         response = QuartResponse("", 204, headers={"Allow": "POST, OPTIONS"})
+        if route.name == EVENTS and (sender := request.headers.get("WebHook-Request-Origin")):
+            response = agree_to_webhook(sender)
         return _with_lines(response, route.response_lines(Head("OPTIONS", route.name, join_headers())))
 
 

@@ -34,6 +34,7 @@ MARK = "ce-specversion"
 
 _PREFIX = "ce-"
 _DATA = frozenset({"data", "data_base64", "datacontenttype"})  # members that no header can give
+_BEGIN_OF_JSON = frozenset(bytes([each]) for each in b'{["-0123456789')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}"
 
@@ -122,18 +123,20 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     kind = head.media_type
+    label = {"datacontenttype": given} if (given := head.headers.get("content-type", "")) else {}
     unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
-    if unlabelled or kind.endswith(("/json", "+json")):
+    json = unlabelled or kind.endswith(("/json", "+json"))
+    if json:
         try:
             data = _decode_raw(body)
             check_text(bytes(data))
         except UNDECODABLE:
-            if not unlabelled:
+            # The JavaScript SDK labels a text as JSON and sends it as it is: what cannot be meant as JSON is a text.
+            if not unlabelled and body.lstrip()[:1] in _BEGIN_OF_JSON:
                 raise
         else:
-            return {"data": data} if unlabelled else {"datacontenttype": head.headers["content-type"], "data": data}
-    label = {"datacontenttype": given} if (given := head.headers.get("content-type", "")) else {}
-    if kind.startswith("text/") or kind.endswith(("/xml", "+xml")):
+            return {"data": data} if unlabelled else label | {"data": data}
+    if (json and not unlabelled) or kind.startswith("text/") or kind.endswith(("/xml", "+xml")):
         try:
             return label | {"data": body.decode()}
         except UnicodeDecodeError:

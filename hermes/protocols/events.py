@@ -22,7 +22,13 @@ from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudE
 
 PATH = "/events"
 
-_LINES = frozenset({"application/x-ndjson", "application/jsonl", "application/ndjson", "application/x-jsonlines"})
+# What newline-delimited JSON is called; none of the names is registered.
+_LINES = frozenset(
+    f"{family}/{prefix}{name}"
+    for family in ("application", "text")
+    for prefix in ("", "x-")
+    for name in ("ndjson", "jsonl", "jsonlines", "json-lines", "ldjson", "json-stream", "jsonstream")
+) | {"application/stream+json"}
 _MOST_REMEMBERED = 1024
 
 

@@ -34,6 +34,19 @@ def problem(answer: Answer, status: int) -> Any:
         (event("a"), [b"Content-Type: application/x-www-form-urlencoded"], 1),
         (event("a") + b"\n\n" + event("b") + b"\n", [b"Content-Type: application/x-ndjson"], 2),
         (event("a") + b"\r\n" + event("b"), [b"Content-Type: application/jsonl"], 2),
+        *[
+            (b"\xef\xbb\xbf" + event("a") + b"\n" + event("b"), [b"Content-Type: " + kind], 2)
+            for kind in (
+                b"application/jsonlines",
+                b"application/x-jsonlines; charset=utf-8",
+                b"application/json-lines",
+                b"application/x-jsonl",
+                b"application/ndjson",
+                b"application/x-ldjson",
+                b"application/stream+json",
+                b"Text/X-NDJSON",
+            )
+        ],
         (gzip.compress(event("a"), mtime=0), [b"Content-Encoding: gzip"], 1),
         (gzip.compress(event("a"), mtime=0), [b"Content-Encoding: X-GZIP"], 1),
         (zlib.compress(event("a")), [b"Content-Encoding: deflate"], 1),

@@ -108,3 +108,20 @@ async def test_a_full_queue_is_503_with_a_time_to_come_again() -> None:
         assert answers[-1].status_code == 503
         assert int(answers[-1].headers["retry-after"]) >= 1
         service.sink.resume()
+
+
+@pytest.mark.parametrize(
+    ("sender", "allowed"),
+    [(b"eventgrid.azure.net", "eventgrid.azure.net"), (b"[::1]:80", "[::1]:80"), (b"a b; c", "*")],
+)
+async def test_a_service_that_asks_whether_it_may_deliver_hears_yes(sender: bytes, allowed: str) -> None:
+    async with open_service(**ANY, api_keys=("one",)) as service, connect(service) as client:
+        head = b"OPTIONS %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
+        asked = b"WebHook-Request-Origin: %b\r\nWebHook-Request-Rate: 120\r\n" % sender
+        answer = await client.ask(head % (b"/events", asked))
+        assert (answer.status, answer.headers["webhook-allowed-origin"]) == (200, allowed)
+        assert (answer.headers["webhook-allowed-rate"], answer.headers["allow"]) == ("*", "POST, OPTIONS")
+        for target, lines in ((b"/events", b""), (b"/v1/batch", asked)):
+            answer = await client.ask(head % (target, lines))
+            assert answer.status == 204
+            assert "webhook-allowed-origin" not in answer.headers

@@ -23,6 +23,7 @@ NOW = 1_800_000_000.7
 DECODER = CloudEventDecoder(("*",), lambda: NOW)
 STRUCTURED = b"Content-Type: application/cloudevents+json; charset=utf-8"
 BATCH = b"Content-Type: application/cloudevents-batch+json"
+JS = b"application/json; charset=utf-8"
 BINARY = (b"ce-specversion: 1.0", b"ce-id: 7", b"ce-source: /shop", b"ce-type: order.created")
 
 
@@ -155,6 +156,13 @@ def test_binary_mode_gives_the_json_format_with_the_bodys_own_bytes() -> None:
         (b"application/json", b"", {}),
         (b"application/json", b"[1]", {"datacontenttype": "application/json", "data": [1]}),
         (b"application/vnd.x+json", b"1", {"datacontenttype": "application/vnd.x+json", "data": 1}),
+        # What the JavaScript SDK (cloudevents 10) sends for a string or bytes without a content type of their own.
+        (JS, b"hello world", {"datacontenttype": JS.decode(), "data": "hello world"}),
+        (JS, "grüße 😀".encode(), {"datacontenttype": JS.decode(), "data": "grüße 😀"}),
+        (JS, b"not found", {"datacontenttype": JS.decode(), "data": "not found"}),
+        (JS, b'{"a":1}', {"datacontenttype": JS.decode(), "data": {"a": 1}}),
+        (JS, b"null", {"datacontenttype": JS.decode(), "data": None}),
+        (JS, b"\0\xff", {"datacontenttype": JS.decode(), "data_base64": "AP8="}),
         (b"text/plain", "grüße".encode(), {"datacontenttype": "text/plain", "data": "grüße"}),
         (b"application/xml", b"<a/>", {"datacontenttype": "application/xml", "data": "<a/>"}),
         (b"text/plain", b"\xff", {"datacontenttype": "text/plain", "data_base64": "/w=="}),
@@ -203,6 +211,8 @@ def test_a_header_is_unquoted_and_percent_decoded_once(value: bytes, text: str) 
         ((*BINARY, b"ce-data: 1"), b"", "ce-data is no attribute"),
         ((*BINARY, b"Content-Type: application/json"), b"{", "JSON is malformed"),
         ((*BINARY, b"Content-Type: application/json"), b"1 2", "one value"),
+        ((*BINARY, b"Content-Type: application/json"), b"[draft] x", "JSON is malformed"),
+        ((*BINARY, b"Content-Type: application/json"), b"x\0y", "U+0000"),
         ((*BINARY, b"Content-Type: application/json"), b'"\xff"', "UTF-8"),
         ((*BINARY, b"Content-Type: application/json"), rb'"\u0000"', "U+0000"),
         ((*BINARY, b"Content-Type: application/json"), b"[" * MAX_NESTING + b"]" * MAX_NESTING, "nested too deeply"),

@@ -1,0 +1,21 @@
+"""The handshake by which a service that delivers CloudEvents asks whether it may.
+
+It asks by OPTIONS before the first event, and again from time to time. Invariant: whoever may ask may deliver, at any
+rate; keys and room are judged with each event. Called for ``OPTIONS /events``. Source: CloudEvents' "HTTP 1.1 Web Hooks
+for Event Delivery" §4.
+"""
+
+from __future__ import annotations
+
+import re
+
+from quart import Response as QuartResponse
+
+_ORIGIN = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+
+
+def agree_to_webhook(sender: str) -> QuartResponse:
+    """The answer to a ``WebHook-Request-Origin``: yes, to that one; to any, where it is no name of a host."""
+    allowed = sender if _ORIGIN.fullmatch(sender) else "*"
+    headers = {"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": allowed, "WebHook-Allowed-Rate": "*"}
+    return QuartResponse("", 200, headers=headers)
