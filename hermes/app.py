@@ -16,11 +16,13 @@ Called by ``hermes serve``; tests run it in their own nursery.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Sequence
 
 import structlog
 import trio
 
+from hermes.cleanup import end_by
 from hermes.config import Settings
 from hermes.engine.aggregate_flush import flush_aggregates
 from hermes.engine.ledger import Account
@@ -33,6 +35,9 @@ from hermes.world import REAL, World
 _log = structlog.get_logger("hermes")
 
 _EDGE_SHARE = 0.5  # of SHUTDOWN_TIMEOUT, for what is in flight at the edge; the rest is for the sinks
+_CLEAN_UP_SHARE = 0.25  # of SHUTDOWN_TIMEOUT, for what has to be cleaned up when the sinks' time is up
+_MOST_CLEAN_UP_SECONDS = 2.5
+_LEAST_SAVE_SECONDS = 0.5  # for the saved place, also where the clean-up before it has taken all its time
 _LAG_SECONDS = 0.25
 _LAST_SPANS_SECONDS = 5.0  # a receiver of traces that is slow does not keep a stop for longer
 
@@ -50,6 +55,7 @@ async def serve(
     many events were not delivered, for each sink.
     """
     deadline = trio.CancelScope()
+    end = math.inf
     with deadline:
         async with open_parts(settings, sinks, stop.is_set, world) as running:
             intake, edge, admin = running.intake, running.edge, running.admin
@@ -79,7 +85,10 @@ async def serve(
                                 task_status.started(running)
                                 await stop.wait()
 
-                                deadline.deadline = trio.current_time() + settings.shutdown_timeout
+                                end = trio.current_time() + settings.shutdown_timeout
+                                spare = min(settings.shutdown_timeout * _CLEAN_UP_SHARE, _MOST_CLEAN_UP_SECONDS)
+                                deadline.deadline = end - spare
+                                end_by(end - spare / 2)
                                 _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
                                 within = settings.shutdown_timeout * _EDGE_SHARE
                                 serving.start_soon(intake.receipts.expire_after, within / 4)
@@ -87,7 +96,9 @@ async def serve(
                                 serving.cancel_scope.cancel()
                             intake.close()
                 finally:
-                    accounts = await _close_books(running)
+                    if trio.current_effective_deadline() == -math.inf and not deadline.cancel_called:
+                        end = -math.inf  # cancelled from outside: a second signal has come
+                    accounts = await _close_books(running, end)
                     if running.traces is not None:
                         left = deadline.deadline - trio.current_time()
                         running.traces.close(min(_LAST_SPANS_SECONDS, left / 2))
@@ -103,10 +114,14 @@ async def _drain_edge(running: Running, within: float) -> None:
             await running.admin.drain()
 
 
-async def _close_books(running: Running) -> Sequence[Account]:
-    """All tasks have ended: every accepted event gets its outcome, and the journal keeps how far the sinks came."""
+async def _close_books(running: Running, end: float) -> Sequence[Account]:
+    """All tasks have ended: every accepted event gets its outcome, and the journal keeps how far the sinks came.
+
+    What is left to clean up ends with the stop, at ``end``.
+    """
     running.intake.receipts.expire_all()
     accounts = running.books.close()
+    end_by(max(end, trio.current_time() + _LEAST_SAVE_SECONDS))
     if running.journal is not None:
         await save_at_the_end(running.journal)
     return accounts

@@ -1,13 +1,14 @@
 """One SQLite database of ours: opened strictly, used on a thread by one caller at a time.
 
 Invariants: what a transaction committed is on the disk (WAL, ``synchronous=FULL``); a call that has begun runs to its
-end, so a cancelled caller finds the whole of it done or nothing; no file of another program, or of a newer Hermes, is
-ever written to; a file that somebody has deleted or renamed takes nothing more. sqlite3's own errors pass through, for
-each user to map them.
+end, so a cancelled caller finds the whole of it done or nothing, unless the disk hangs at the end of a stop; no file of
+another program, or of a newer Hermes, is ever written to; a file that somebody has deleted or renamed takes nothing
+more. sqlite3's own errors pass through, for each user to map them.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +22,7 @@ from urllib.parse import quote
 import structlog
 import trio
 
+from hermes.cleanup import clean_up, run_to_end
 from hermes.errors import ConfigError
 from hermes.in_place import Names
 
@@ -92,18 +94,18 @@ class Database:
 
     async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """Call ``function`` on a thread; one at a time, first come first served. sqlite3's errors pass through."""
-        return await trio.to_thread.run_sync(function, self._connection, limiter=self._turn)
+        return await run_to_end(function, self._connection, limiter=self._turn)
 
     async def run_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """As `run`, and what ``function`` has written is in the file that has the name now.
 
         So it may be called again, with an empty database. Raises sqlite3's OperationalError where none can be made.
         """
-        return await trio.to_thread.run_sync(self._call_in_place, function, limiter=self._turn)
+        return await run_to_end(self._call_in_place, function, limiter=self._turn)
 
     async def aclose(self) -> None:
-        """Close the file; its write-ahead log is folded in."""
-        with trio.CancelScope(shield=True):
+        """Close the file; its write-ahead log is folded in, unless the disk hangs until a stop has to end."""
+        with clean_up(math.inf):
             await self.run(lambda connection: connection.close())
 
     def _call_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:

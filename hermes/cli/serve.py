@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import structlog
 import trio
 
 from hermes import __version__
+from hermes.cleanup import end_by, left_behind
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.strays import find_strays
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from hermes.parts import Running
 
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
+_AT_ONCE_SECONDS = 0.5  # for what has to be cleaned up when a second signal has come
+_LAST_SAVE_SECONDS = 1.0
 _STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it
 
 
@@ -70,10 +73,13 @@ def serve_command() -> None:
     configure_logs(settings.log_level, settings.log_format)
     for stray in strays:
         structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
-    sys.exit(0 if trio.run(_serve_until_signalled, settings, sinks) else 1)
+    clean, hanging = trio.run(_serve_until_signalled, settings, sinks)
+    if hanging or not clean:
+        _leave(0 if clean else 1)
 
 
-async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> bool:
+async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> tuple[bool, int]:
+    """Whether every event has its outcome, and how many threads were left behind in calls that hang."""
     from hermes.app import serve  # the whole service, which the help of this command does without
 
     stop = trio.Event()
@@ -91,9 +97,31 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
             _greet(settings, running)
             await stop.wait()
             await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
-            # Still here: the accounts cannot be closed, for something does not let itself be cancelled.
-            structlog.get_logger("hermes").error("stuck after the deadline", undelivered=running.books.undelivered())
-    return clean
+            await _end_without(running)
+    return clean, left_behind()
+
+
+async def _end_without(running: Running) -> None:
+    """End the process although a task does not let itself be cancelled: a sink's call on a thread hangs, for example.
+
+    What is known is told and saved before: the accounts as they stand, where the thread is, and how far the sinks came.
+    """
+    from hermes.engine.upkeep import save_at_the_end
+
+    structlog.get_logger("hermes").error("stuck after the deadline", undelivered=running.books.undelivered())
+    running.books.tell()
+    faulthandler.dump_traceback()
+    if running.journal is not None:
+        end_by(trio.current_time() + _LAST_SAVE_SECONDS)
+        await save_at_the_end(running.journal)
+    _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without waiting for a thread that was left behind, as the interpreter's own end may do."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelScope, timeout: float) -> None:
@@ -102,6 +130,7 @@ async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelS
         if stop.is_set():
             structlog.get_logger("hermes").error("stopping at once", signal=signal.Signals(number).name)
             everything.cancel()
+            end_by(trio.current_time() + _AT_ONCE_SECONDS)
             timeout = 0.0
         stop.set()
         # A blocking call on a thread cannot be cancelled: this names it on stderr and exits with 1.

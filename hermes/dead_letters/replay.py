@@ -18,6 +18,7 @@ from itertools import groupby
 
 import trio
 
+from hermes.cleanup import clean_up
 from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch, Chunk
@@ -154,12 +155,11 @@ class _Run:
                     f"sink {self.selection.sink!r} rejected index {strangers[0]} of {len(batch)} events"
                 ) from error
             reasons = error.reasons
-        try:
-            # Shielded: what is written now would be written again, and not every sink can tell.
-            with trio.fail_after(SETTLE_SECONDS, shield=True):
-                await self._settle(letters, reasons)
-        except trio.TooSlowError as error:
-            raise LogUnavailable(f"the store of dead letters did not answer within {SETTLE_SECONDS:g} s") from error
+        # Shielded: what is written now would be written again, and not every sink can tell.
+        with clean_up(SETTLE_SECONDS) as scope:
+            await self._settle(letters, reasons)
+        if scope.cancelled_caught:
+            raise LogUnavailable(f"the store of dead letters did not answer within {SETTLE_SECONDS:g} s")
         return len(reasons)
 
     async def _settle(self, letters: Sequence[DeadLetter], reasons: Mapping[int, str]) -> None:

@@ -50,6 +50,12 @@ class Books:
             for account in accounts
         }
 
+    def tell(self) -> None:
+        """Write the accounts to the log as they stand, for a stop that cannot wait for the tasks that hold events."""
+        undelivered = self.undelivered()
+        for delivery in self.deliveries:
+            _log.error("account", **delivery.account().to_dict(), undelivered=undelivered[delivery.name])
+
     def close(self) -> list[Account]:
         """All tasks have ended: give every accepted event its outcome, and write the accounts to the log."""
         return [self._close(delivery) for delivery in self.deliveries]

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from hermes.breaker import Breaker, BreakerState
+from hermes.cleanup import clean_up
 from hermes.complaints import Complaints
 from hermes.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.ledger import Ledger
@@ -217,7 +218,7 @@ class SinkCalls:
             letters.append(DeadLetter(event, self._name, reason, attempts, now, arrivals[index]))
         try:
             # The sink has stored the others already: the account is to say so, also when a stop comes just now.
-            with trio.move_on_after(_BURY_SECONDS, shield=True) as scope:
+            with clean_up(_BURY_SECONDS) as scope:
                 evicted = await self._dead_letters.add(letters)
         except LogUnavailable as error:
             raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error

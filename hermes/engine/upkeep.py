@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
+from hermes.cleanup import clean_up
 from hermes.complaints import Complaints
 from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
@@ -39,7 +40,7 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
 
 async def save_at_the_end(journal: EventJournal) -> None:
     """The last save, so that a start after this stop delivers nothing twice. Bounded in time."""
-    with trio.move_on_after(_LAST_SAVE_SECONDS, shield=True):
+    with clean_up(_LAST_SAVE_SECONDS):
         await journal.save()
 
 

@@ -25,6 +25,7 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready
 
+from hermes.cleanup import clean_up
 from hermes.postgres.connecting import connection_parameters, first_to_connect
 from hermes.postgres.cursor import Cursor
 from hermes.postgres.errors import tell
@@ -230,15 +231,16 @@ class Connection(AsyncConnection[TupleRow]):
 
     async def _bounded(self, step: Callable[[], Awaitable[RV]], what: str) -> RV | None:
         """Run a step of cleaning up, shielded and within `cleanup_timeout`; where it fails, discard the connection."""
-        scope = trio.CancelScope(shield=True, deadline=trio.current_time() + self.cleanup_timeout)
+        late = False
         try:
-            with scope:
+            with clean_up(self.cleanup_timeout) as scope:
                 return await step()
+            late = scope.cancelled_caught
         except OperationalError as error:
             self.discard(f"{what}; cleaning up failed: {tell(error)}")
         finally:
-            if scope.cancelled_caught or self._active:
-                self.discard(f"{what}; cleaning up did not end within {self.cleanup_timeout:g} s")
+            if late or self._active:
+                self.discard(f"{what}; cleaning up did not end in time")
         return None
 
     def _finish(self) -> None:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
+from hermes.cleanup import clean_up
 from hermes.config import Settings
 from hermes.sink import NoSettings
 from hermes_sinks.common.lines import encode_batch
@@ -53,7 +54,7 @@ class StdoutSink:
 
     async def aclose(self) -> None:
         """Give a thread that still writes a moment; a reader that has stalled for good is left behind."""
-        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        with clean_up(CLOSE_TIMEOUT):
             async with self._writer:
                 pass
 

@@ -33,6 +33,19 @@ def failing_syncs(pid: int, folder: Path) -> Iterator[None]:
 
     What was written before is still in the page cache, as it would be. ``folder`` gets strace's own output.
     """
+    with _syncs(pid, folder, "error=EIO"):
+        yield
+
+
+@contextmanager
+def hanging_syncs(pid: int, folder: Path) -> Iterator[None]:
+    """While the block runs, no fsync and no fdatasync of the process ends, as on a network disk that is away."""
+    with _syncs(pid, folder, "delay_enter=600s"):
+        yield
+
+
+@contextmanager
+def _syncs(pid: int, folder: Path, fault: str) -> Iterator[None]:
     strace = needs("strace", "strace")
     trace = folder / "strace"
     calls = "fsync,fdatasync"
@@ -46,7 +59,7 @@ def failing_syncs(pid: int, folder: Path) -> Iterator[None]:
         "-e",
         f"trace={calls}",
         "-e",
-        f"inject={calls}:error=EIO",
+        f"inject={calls}:{fault}",
     ]
     with (folder / "strace-log").open("w+b") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

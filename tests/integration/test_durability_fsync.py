@@ -34,8 +34,8 @@ def ready(program: Program) -> int:
 async def test_failed_syncs_are_503_and_neither_lose_what_was_acknowledged_nor_keep_what_was_refused(
     start: Start, tmp_path: Path, request: pytest.FixtureRequest, random: Random, sink: str, dies: bool
 ) -> None:
-    dsn = request.getfixturevalue("postgres_dsn") if sink == "postgres" else ""
-    environ = {"SINKS": sink, "DB_DSN": dsn}
+    database = {"DB_DSN": request.getfixturevalue("postgres_dsn")} if sink == "postgres" else {}
+    environ = {"SINKS": sink, **database}
     environ[f"SINK_{sink.upper()}_BREAKER_OPEN"] = "200ms"
     owed = Owed(random)
     crowd = Crowd(owed, sizes=(1, 20), pause=0.005, again=0.3)
@@ -62,6 +62,6 @@ async def test_failed_syncs_are_503_and_neither_lose_what_was_acknowledged_nor_k
                 assert await trio.to_thread.run_sync(ready, program) == 200
             nursery.cancel_scope.cancel()
     await trio.to_thread.run_sync(settle, program, tmp_path / "hermes-data")
-    stored = postgres_events(dsn) if dsn else sqlite_events(tmp_path / "hermes-data" / "events.db")
-    owed.check(stored, parsed=bool(dsn))
+    stored = postgres_events(database["DB_DSN"]) if database else sqlite_events(tmp_path / "hermes-data" / "events.db")
+    owed.check(stored, parsed=bool(database))
     assert "Traceback" not in program.log

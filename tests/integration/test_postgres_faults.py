@@ -149,7 +149,7 @@ async def test_a_stalled_peer_holds_a_caller_for_its_deadline_and_the_clean_up_o
         assert DEADLINE + CLEANUP <= trio.current_time() - began < DEADLINE + CLEANUP + SLACK
         assert connection.closed
         assert [entry["reason"] for entry in logs] == [
-            "a statement was interrupted by Cancelled; cleaning up did not end within 0.4 s"
+            "a statement was interrupted by Cancelled; cleaning up did not end in time"
         ]
 
 

@@ -139,8 +139,8 @@ def test_a_port_in_use_is_exit_code_2_and_one_line(start: Start) -> None:
 async def test_a_stop_under_load_leaves_every_202_in_the_sink(
     start: Start, tmp_path: Path, request: pytest.FixtureRequest, sink: str, durability: str, number: signal.Signals
 ) -> None:
-    dsn = request.getfixturevalue("postgres_dsn") if sink == "postgres" else ""
-    program = start(SINKS=sink, DB_DSN=dsn, DURABILITY=durability)
+    database = {"DB_DSN": request.getfixturevalue("postgres_dsn")} if sink == "postgres" else {}
+    program = start(SINKS=sink, DURABILITY=durability, **database)
     load = Load(program.url)
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: load.run(clients=8, task_status=task_status))
@@ -148,7 +148,7 @@ async def test_a_stop_under_load_leaves_every_202_in_the_sink(
         program.send_signal(number)
         with trio.fail_after(STOP_SECONDS):
             assert await trio.to_thread.run_sync(program.wait) == 0, program.log
-    stored = postgres_ids(dsn) if dsn else sqlite_ids(tmp_path)
+    stored = postgres_ids(database["DB_DSN"]) if database else sqlite_ids(tmp_path)
     assert len(load.taken) > 200
     assert set(load.taken) <= set(stored)
     assert len(stored) == len(set(stored))
@@ -218,7 +218,7 @@ def test_a_sink_that_hangs_ends_at_the_deadline_with_the_undelivered_count(
     assert send(program, events(7, "lost")).status_code == 202
     began = time.monotonic()
     assert program.stop() == 1
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.7 < time.monotonic() - began < 4
     account = program.account()
     assert (account["sink"], account["accepted"], account["undelivered"]) == ("hanging", 7, 7)
     assert account["level"] == level
@@ -276,12 +276,13 @@ def test_a_sink_that_blocks_a_thread_for_ever_cannot_keep_the_program(start: Sta
     program = start(SINKS="blocking", PYTHONPATH=stuck_sinks, SHUTDOWN_TIMEOUT="500ms")
     assert send(program, events(7, "lost")).status_code == 202
     program.wait_until(lambda: metric(program, "hermes_batch_size_count") == 1)  # four of seven are on the thread
-    began = time.monotonic()
     assert program.stop() == 1
-    assert 5 < time.monotonic() - began < 9
     (stuck,) = [line for line in program.lines if line["event"] == "stuck after the deadline"]
     assert stuck["undelivered"] == {"blocking": 7}
-    assert "Timeout (0:00:05.500000)!\nThread 0x" in program.log
+    account = program.account()
+    assert (account["accepted"], account["delivered"], account["undelivered"]) == (7, 0, 7)
+    assert "Thread 0x" in program.log, "which call hangs"
+    assert "Timeout (" not in program.log, "it does not take the last resort"
 
 
 # Postgres

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from itertools import chain, count
 
 import structlog
-import trio
 
+from hermes.cleanup import clean_up
 from hermes.errors import LogDamaged, LogUnavailable, StaleWriter
 from hermes.log.contract import Snapshot
 from hermes.log.postgres.log import PostgresLog, snapshot_checksum
@@ -107,7 +107,7 @@ async def _take_over(connection: Connection, name: str) -> tuple[Standing, Snaps
 
 
 async def _settle_at_last(writer: Writer, name: str) -> None:
-    with trio.move_on_after(CLOSE_TIMEOUT, shield=True) as scope:
+    with clean_up(CLOSE_TIMEOUT) as scope:
         try:
             await writer.settle()
         except (LogUnavailable, LogDamaged, StaleWriter) as error:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import trio
 
+from hermes.cleanup import clean_up
 from hermes.errors import LogDamaged, LogUnavailable, StaleWriter
 from hermes.log.postgres.session import Session, unavailable
 from hermes.log.rows import Row, encode_rows
@@ -114,7 +115,7 @@ class Writer:
             raise StaleWriter(index, self._deposed)
         await self._session.connected()  # nothing has begun: may be cancelled
         timeout = COMMIT_TIMEOUT + sum(map(len, records)) / SLOWEST
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
+        with clean_up(timeout):
             rows = []
             for row in encode_rows(index, self.next_offset, records):
                 rows.append(row)

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
+from hermes.cleanup import clean_up, run_to_end
 from hermes.config import Settings
 from hermes_sinks.common.lines import encode_batch
 from hermes_sinks.file.appending import LineFile
@@ -53,8 +54,8 @@ class FileSink:
 
     async def aclose(self) -> None:
         """Close the file, unless a disk hangs: what a thread still writes to is left to the end of the process."""
-        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            await trio.to_thread.run_sync(self._file.close, limiter=self._writer)
+        with clean_up(CLOSE_TIMEOUT):
+            await run_to_end(self._file.close, limiter=self._writer)
 
 
 def check_file(settings: FileSettings, _service: Settings) -> None:

@@ -19,6 +19,7 @@ import trio
 from confluent_kafka import KafkaError, KafkaException
 
 from hermes import ConfigError, SinkUnavailable
+from hermes.cleanup import clean_up, time_on_threads
 from hermes.words import clean
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
 
@@ -50,6 +51,7 @@ class Producer:
         self._thread = trio.CapacityLimiter(1)
         self._handle: Any = None
         self._last_error: Fault | None = None
+        self._time_left = time_on_threads()
 
     async def open(self) -> None:
         """Make the producer now, to find out whether the options are right. Raises `ConfigError`."""
@@ -67,7 +69,7 @@ class Producer:
 
     async def aclose(self) -> None:
         """Close the producer; what takes longer than `CLOSE_TIMEOUT` is left behind."""
-        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        with clean_up(CLOSE_TIMEOUT):
             await trio.to_thread.run_sync(self._discard, limiter=self._thread, abandon_on_cancel=True)
 
     # What follows runs on the thread.
@@ -139,7 +141,7 @@ class Producer:
         if handle is None:
             return
         handle.purge(in_queue=True, in_flight=True, blocking=False)
-        deadline = time.monotonic() + EMPTY_TIMEOUT
+        deadline = time.monotonic() + self._time_left(EMPTY_TIMEOUT)
         while reports is not None and reports.missing and time.monotonic() < deadline:
             handle.poll(POLL)
         handle.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable
+from hermes.cleanup import clean_up
 from hermes.config import Settings
 from hermes_sinks.parquet.columns import Rows, encode, make_rows, what_is_wrong
 from hermes_sinks.parquet.layout import Days, Partition, file_name, limit, sort_by_partition
@@ -77,7 +78,7 @@ class ParquetSink:
 
     async def aclose(self) -> None:
         """Close the store, unless a disk or a server hangs: its threads are left to the end of the process."""
-        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        with clean_up(CLOSE_TIMEOUT):
             for _ in range(self.concurrency):
                 await self._threads.acquire_on_behalf_of(object())
             self._store.close()
