@@ -3,7 +3,8 @@
 `Dispatcher.enqueue` is synchronous and never blocks: an item is accepted, or refused by name. Any number of tasks
 iterate over the dispatcher, and each batch goes to exactly one of them. Invariants, at every moment:
 
-- enqueued = taken + buffered + abandoned, in items and in bytes; items leave in the order in which they came;
+- enqueued = taken + buffered + abandoned, in items and in bytes; items leave in the order in which they came,
+  but by `Dispatcher.take_newest_nowait`;
 - no batch is above `max_batch_items` or `max_batch_bytes`, the buffer never above `max_buffered_*`;
 - the k-th consumer in line waits for the k-th batch: a consumer is woken when a batch is due for it and not before,
   first come first served, and one that is cancelled leaves its batch to the next.
@@ -286,6 +287,15 @@ class Dispatcher(Generic[T]):
         if self._closed and not self._full:
             self._stop()
         return batch
+
+    def take_newest_nowait(self) -> list[T] | None:
+        """Take the batch that was begun last, due or not. None: nothing is buffered, or a consumer waits for it."""
+        if self._line or not (self._full or self._batch):
+            return None
+        if self._batch:
+            self._fill()
+        self._full.rotate(1)
+        return self._take()
 
     def __aiter__(self) -> Self:
         return self

@@ -79,6 +79,7 @@ class SinkMetrics:
         self.flush_seconds = Histogram(SECONDS)
         self.breaker_state: Callable[[], int] = int
         self.backlog: Callable[[], int] = int
+        self.held: Callable[[], int] = int
 
 
 class JournalMetrics:
@@ -240,6 +241,10 @@ class Metrics(Collector):
         for name, sink in sinks:
             backlog.add_metric([name], sink.backlog())
         yield backlog
+        held = GaugeMetricFamily("hermes_sink_held_events", "Held, for the sink refuses everything", labels=["sink"])
+        for name, sink in sinks:
+            held.add_metric([name], sink.held())
+        yield held
         state = GaugeMetricFamily("hermes_db_circuit_state", "0 closed, 1 half-open, 2 open", labels=["sink"])
         for name, sink in sinks:
             state.add_metric([name], sink.breaker_state())

@@ -67,6 +67,16 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff: Annotated[Duration, about("longest pause between attempts", gt=0)] = 5.0
     breaker_failures: Annotated[int, about("consecutive failed writes that open the circuit breaker", ge=1)] = 3
     breaker_open: Annotated[Duration, about("how long the breaker stays open before one trial", gt=0)] = 30.0
+    refusal_rows: Annotated[
+        int,
+        about(
+            "events refused in a row, nearly all of each write and for one reason, that make it the sink's fault", ge=1
+        ),
+    ] = 100
+    refusal_hold: Annotated[
+        Duration,
+        about("longest that events are held for such a fault before they become dead letters; 0: not at all", ge=0),
+    ] = 3600.0
     catch_up: Annotated[
         float, about("how fast a backlog is read from the journal, as a multiple of the rate of arrival", ge=1)
     ] = 1.5

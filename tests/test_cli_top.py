@@ -48,6 +48,7 @@ def make_sink(**values: Any) -> SinkStatus:
         "retries": 0,
         "dead_lettered": 0,
         "evicted": 0,
+        "held": 0,
         "refusals": {},
         "dropped": {},
     }

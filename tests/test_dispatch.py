@@ -409,6 +409,27 @@ async def test_consumers_of_a_busy_dispatcher_take_turns() -> None:
     assert all(95 <= share <= 105 for share in shares.values())
 
 
+async def test_the_newest_batch_can_be_taken_first_but_never_from_under_a_waiting_consumer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    dispatcher = Dispatcher[bytes](interval=9, max_batch_items=2, max_buffered_items=5)
+    assert dispatcher.take_newest_nowait() is None
+    for item in (b"a", b"b", b"c", b"d", b"e"):
+        dispatcher.enqueue(item)
+    assert [dispatcher.take_newest_nowait() for _ in range(2)] == [[b"e"], [b"c", b"d"]]
+    dispatcher.enqueue(b"f")
+    taken: Taken = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_all, dispatcher, taken)
+        await trio.testing.wait_all_tasks_blocked()
+        assert dispatcher.take_newest_nowait() is None
+        await trio.sleep(10)
+        assert taken == [(0, [b"a", b"b"]), (9, [b"f"])]
+        dispatcher.close()
+    statistics = dispatcher.statistics()
+    assert (statistics.enqueued_items, statistics.taken_items, statistics.buffered_items) == (6, 6, 0)
+
+
 async def test_a_consumer_cancelled_while_it_waits_hands_the_timer_to_the_next(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -63,8 +63,8 @@ class DeadLetters(Protocol):
     evictions: Evictions
     """Letters that made room for newer ones, since the store was opened."""
 
-    async def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Keep letters; the oldest make room. Returns how many left for it."""
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters; the oldest make room."""
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

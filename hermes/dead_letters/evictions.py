@@ -23,22 +23,20 @@ class Evictions:
         """All that were evicted since the store was opened."""
         return self.by_sink.total()
 
-    def add(self, after: int, up_to: int, evicted: Iterable[tuple[int, str]]) -> int:
+    def add(self, after: int, up_to: int, evicted: Iterable[tuple[int, str]]) -> None:
         """Letters were added that got numbers above ``after`` and up to ``up_to``, and then others were evicted.
 
-        ``evicted`` has the number and the sink of each. Returns how many there are.
+        ``evicted`` has the number and the sink of each.
         """
         if up_to > after:
             if self._added and self._added[-1][1] >= after:
                 self._added[-1] = (self._added[-1][0], up_to)
             else:
                 self._added.append((after, up_to))
-        count = newest = 0
+        newest = 0
         for number, sink in evicted:
-            count += 1
             newest = max(newest, number)
             self.by_sink[sink] += 1
             self.own[sink] += any(first < number <= last for first, last in self._added)
         # The oldest leave first, so nothing at or below the newest of them is left to be evicted.
         self._added = [(first, last) for first, last in self._added if last > newest]
-        return count

@@ -25,7 +25,7 @@ class MemoryDeadLetters:
         self._letters: dict[int, DeadLetter] = {}  # by number, oldest first
         self._numbers: dict[tuple[str, bytes], int] = {}  # by sink and identity of the event
 
-    async def add(self, letters: Sequence[DeadLetter]) -> int:
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters; the oldest make room."""
         await trio.lowlevel.checkpoint()
         last = self._next - 1
@@ -44,7 +44,7 @@ class MemoryDeadLetters:
             letter = next(iter(self._letters.values()))
             self._forget(letter.number)
             evicted.append((letter.number, letter.sink))
-        return self.evictions.add(last, self._next - 1, evicted)
+        self.evictions.add(last, self._next - 1, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

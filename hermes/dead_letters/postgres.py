@@ -83,7 +83,7 @@ class PostgresDeadLetters:
         self._preparing = trio.Lock()
         self._prepared = False
 
-    async def add(self, letters: Sequence[DeadLetter]) -> int:
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, committed; the oldest make room."""
         rows = await _make_rows(letters)
         evicted: list[tuple[int, str]] = []
@@ -94,7 +94,7 @@ class PostgresDeadLetters:
             (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
             if may_be_full:
                 evicted = await (await connection.execute(_EVICT, [self._max_letters])).fetchall()
-        return self.evictions.add(before, after, evicted)
+        self.evictions.add(before, after, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

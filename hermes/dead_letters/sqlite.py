@@ -73,7 +73,7 @@ class SqliteDeadLetters:
         self._database = database
         self._max_letters = max_letters
 
-    async def add(self, letters: Sequence[DeadLetter]) -> int:
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, on the disk; the oldest make room."""
 
         def add(connection: sqlite3.Connection) -> tuple[int, int, list[tuple[int, str]]]:
@@ -85,7 +85,7 @@ class SqliteDeadLetters:
                 return before, after, connection.execute(_EVICT, [self._max_letters]).fetchall()
 
         before, after, evicted = await self._run(add)
-        return self.evictions.add(before, after, evicted)
+        self.evictions.add(before, after, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

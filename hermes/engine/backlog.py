@@ -125,18 +125,29 @@ class Backlog:
                 return
         self._leave(chunk)
 
-    def release(self, chunks: Sequence[Chunk], *, settled: bool) -> int:
-        """Chunks have left memory, settled or not. Returns how many of their events are not in the journal."""
+    def spend(self, chunk: Chunk, count: int) -> int:
+        """So many events of a chunk have their outcome, others have not. Returns how many are not in the journal."""
+        held = self._held.get(chunk.index)
+        if held is None:
+            return count
+        held.left -= count
+        return 0 if held.kept else count
+
+    def release(self, chunks: Sequence[Chunk], unspent: Sequence[int], *, settled: bool) -> int:
+        """Chunks have left memory, settled or not; ``unspent`` of their events `spend` was not told of.
+
+        Returns how many of these are not in the journal.
+        """
         unkept = 0
-        for chunk in chunks:
-            index, count = chunk.index, len(chunk.events)
+        for chunk, count in zip(chunks, unspent, strict=True):
+            index = chunk.index
             held = self._held.get(index)
             if held is None:
                 unkept += count
                 continue
             held.left -= count
             if held.fed:
-                self._fed_events -= count
+                self._fed_events -= len(chunk.events)
                 self._fed_bytes -= chunk.size
             if not held.kept:
                 unkept += count

@@ -1,8 +1,9 @@
 """Calls of one sink: never while its breaker is open, never longer than its time-out, their failures told.
 
 Invariants: each call that the breaker allows is reported to it exactly once; what a sink refuses for good is in the
-dead letters before anybody counts it; no more calls are under way than the sink wants. Called by the delivery's
-workers, and by the replay of dead letters.
+dead letters before anybody counts it; a sink that refuses nearly everything for one reason has failed, and nothing of
+that becomes a dead letter while it is held (see `hermes.engine.suspicion`); no more calls are under way than the sink
+wants. Called by the delivery's workers, and by the replay of dead letters.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from hermes.cleanup import clean_up
 from hermes.complaints import Complaints
 from hermes.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.ledger import Ledger
+from hermes.engine.suspicion import Suspicion
+from hermes.engine.workable import WorkableSize
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.metrics import SinkMetrics
@@ -34,6 +37,15 @@ _MOST_REASONS = 20  # that are counted each by itself
 _MOST_WORDS = 300  # characters of a reason, or of a failure, that are kept for people to see
 
 OTHER_REASONS = "(other reasons)"
+
+
+class RefusesEverything(SinkUnavailable):
+    """The sink refuses nearly everything for one reason. What ``reasons`` does not name is written and counted."""
+
+    def __init__(self, rejected: BatchRejected, total: int) -> None:
+        first = next(iter(rejected.reasons.values()))[:_MOST_WORDS]
+        super().__init__(f"refuses {len(rejected.reasons)} of {total} events for one reason, so they are held: {first}")
+        self.reasons = rejected.reasons
 
 
 class SinkCalls:
@@ -64,10 +76,12 @@ class SinkCalls:
         self._tracing = tracing
         self._room = trio.CapacityLimiter(most)
         self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
+        self._suspicion = Suspicion(settings.refusal_rows, settings.refusal_hold)
+        self._workable = WorkableSize(sink.max_batch, settings.timeout)
         self._breaker_moved = trio.Event()
         self._hurry = trio.Event()
         self._last_failed = False
-        self._evicted_unsaid = 0
+        self._evicted_said = 0
         metrics.breaker_state = lambda: self._breaker.state.value
 
     def allowed(self) -> bool:
@@ -94,6 +108,21 @@ class SinkCalls:
         """Whether there is a hurry and the last call failed: the next would only take the stop's time."""
         return self.hurrying and self._last_failed
 
+    @property
+    def holding(self) -> bool:
+        """Whether the sink refuses everything, and its events are held for that."""
+        return self._suspicion.holding
+
+    @property
+    def witnesses(self) -> int:
+        """Writes that have stored something."""
+        return self._suspicion.witnesses
+
+    @property
+    def workable(self) -> int:
+        """The most events of one `write` that are expected to be written in time."""
+        return self._workable.limit
+
     def hurry(self) -> None:
         """End every pause, now and from now on."""
         self._hurry.set()
@@ -118,11 +147,20 @@ class SinkCalls:
     async def write(self, batch: Batch, attempt: int) -> Mapping[int, str]:
         """One allowed call; the outcome of every event is in the ledger when it returns. Returns what was refused.
 
-        Raises `hermes.SinkUnavailable`: nothing is counted, and the batch may be written again.
+        Raises `hermes.SinkUnavailable`: nothing is counted, and the batch may be written again; with
+        `RefusesEverything` the written ones are counted, and the others may be written again, by `write_held`.
         """
+        return await self.write_held(batch, attempt, None)
+
+    async def write_held(self, batch: Batch, attempt: int, held_at: int | None) -> Mapping[int, str]:
+        """As `write`, with events that were held for the first time when `witnesses` was ``held_at``."""
         with self._tracing.write(self._name, batch, attempt) as work:
             try:
-                await self._call(batch)
+                await self._call(batch, lambda error: self._accuse(error, len(batch), held_at))
+            except RefusesEverything as error:
+                self.complaints.tell("write failed", attempt=attempt, events=len(batch), reason=str(error))
+                self._ledger.deliver(len(batch) - len(error.reasons))
+                raise
             except BatchRejected as error:
                 if error.reasons:
                     await self._bury(batch, error.reasons, attempt)
@@ -132,7 +170,7 @@ class SinkCalls:
                 self._ledger.deliver(len(batch) - len(error.reasons))
                 return error.reasons
             except SinkUnavailable as error:
-                self.complaints.tell("write failed", attempt=attempt, reason=str(error))
+                self.complaints.tell("write failed", attempt=attempt, events=len(batch), reason=str(error))
                 raise
             self._ledger.deliver(len(batch))
             return {}
@@ -145,7 +183,9 @@ class SinkCalls:
         if not self.allowed():
             raise SinkUnavailable("the circuit breaker is open", retry_after=self.open_for)
         try:
-            await self._call(batch)
+            await self._call(batch, lambda error: self._suspicion.holding and len(error.reasons) == len(batch))
+        except RefusesEverything as error:
+            raise BatchRejected(error.reasons) from error
         except BatchRejected as error:
             self._count_redelivered(len(batch) - len(error.reasons))
             raise
@@ -160,8 +200,34 @@ class SinkCalls:
         self._ledger.accept(count, again=True)
         self._ledger.deliver(count)
 
-    async def _call(self, batch: Batch) -> None:
-        """One call, reported to the breaker. A refusal of single events is a success of the sink."""
+    def _accuse(self, rejected: BatchRejected, total: int, held_at: int | None) -> bool:
+        """Whether a refusal is a fault of the sink; a change of mind is logged."""
+        suspicion = self._suspicion
+        before, released = suspicion.since, suspicion.released
+        accused = suspicion.accuse(rejected.reasons, total, trio.current_time(), held_at)
+        facts = {"sink": self._name, "reason": suspicion.reason}
+        if suspicion.released and not released:
+            _log.error("the sink still refuses everything: events become dead letters", **facts)
+        elif suspicion.since is not None and before is None:
+            _log.error("the sink refuses everything: events are held", **facts, seconds=self._settings.refusal_hold)
+        elif suspicion.since is None and before is not None:
+            self._say_that_it_writes(before)
+        return accused
+
+    def _wrote(self) -> None:
+        before = self._suspicion.since
+        self._suspicion.wrote()
+        if before is not None:
+            self._say_that_it_writes(before)
+
+    def _say_that_it_writes(self, since: float) -> None:
+        _log.warning("the sink takes events again", sink=self._name, after=round(trio.current_time() - since, 1))
+
+    async def _call(self, batch: Batch, accuse: Callable[[BatchRejected], bool]) -> None:
+        """One call, reported to the breaker. A refusal of single events is a success of the sink.
+
+        Where ``accuse`` says that a refusal is the sink's fault, it is a failure, and raised as `RefusesEverything`.
+        """
         breaker, report = self._breaker, self._breaker.abandoned
         failure: SinkUnavailable | None = None
         began = trio.current_time()
@@ -171,14 +237,24 @@ class SinkCalls:
                 with trio.move_on_after(self._settings.timeout) as scope:
                     await self._sink.write(batch)
             if scope.cancelled_caught:
+                self._workable.timed_out(len(batch))
                 raise SinkUnavailable(f"no answer within {variable_prefix(self._name)}TIMEOUT")
             report = breaker.succeeded
+            self._workable.wrote(len(batch), trio.current_time() - began)
+            self._wrote()
         except SinkUnavailable as error:
             report, failure = breaker.failed, error
             raise
         except BatchRejected as error:
             report = breaker.succeeded
             self._refuse_strangers(error, len(batch))
+            self._workable.wrote(len(batch), trio.current_time() - began)
+            if not error.reasons:
+                self._wrote()
+            elif accuse(error):
+                failure = RefusesEverything(error, len(batch))
+                report = breaker.failed
+                raise failure from error
             raise
         except Exception as error:
             # The one place that knows whose bug it is: the traceback follows when it has come to the top.
@@ -219,13 +295,13 @@ class SinkCalls:
         try:
             # The sink has stored the others already: the account is to say so, also when a stop comes just now.
             with clean_up(_BURY_SECONDS) as scope:
-                evicted = await self._dead_letters.add(letters)
+                await self._dead_letters.add(letters)
         except LogUnavailable as error:
             raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error
         if scope.cancelled_caught:
             raise SinkUnavailable("its dead letters could not be kept in time")
-        self._evicted_unsaid += evicted
-        if self._evicted_unsaid and self.complaints.tell("dead letters evicted", events=self._evicted_unsaid):
-            self._evicted_unsaid = 0
+        evicted = self._dead_letters.evictions.total
+        if evicted > self._evicted_said and self.complaints.tell("dead letters evicted", events=evicted):
+            self._evicted_said = evicted
         first = letters[0]
         self.complaints.tell("events rejected", events=len(letters), first=first.event.id, reason=first.reason)

@@ -4,7 +4,8 @@
        └── no room: stays in the journal ──┘                            └── pause and again ──┘
 
 With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and what
-finds no room is read back later. Without one a batch is given up after its retries, or when the breaker is open.
+finds no room is read back later. Without one a batch is given up after its retries, or when the breaker is open. A
+batch that times out is written in smaller portions; one that is refused as a whole may be held, while others are tried.
 Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled to
 the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write; the buffer is within
 the bounds of the queue, with a journal together with what the workers have in hand, for there admission holds nothing
@@ -13,10 +14,10 @@ back. The intake offers; the app runs `run`, which ends when the intake has clos
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
 
 import trio
 
@@ -25,7 +26,8 @@ from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
 from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.engine.backlog import Backlog
-from hermes.engine.calls import SinkCalls
+from hermes.engine.calls import RefusesEverything, SinkCalls
+from hermes.engine.job import Job
 from hermes.engine.journal import EventJournal
 from hermes.engine.ledger import Account, Ledger
 from hermes.errors import PluginError, SinkUnavailable
@@ -35,16 +37,7 @@ from hermes.sink import DeliverySettings, Sink
 from hermes.traces.work import NO_TRACING, Tracing
 
 _MOST_NOTES_AT_ONCE = 500  # answers to requests before others get the loop: some 5 ms
-
-
-class _Fate(NamedTuple):
-    """What has become of a batch: delivered but for what was ``refused``, or dropped."""
-
-    refused: Mapping[int, str]
-    dropped: bool = False
-
-
-_DROPPED = _Fate({}, dropped=True)
+_MOST_WITNESSES = 20  # batches that a worker tries beside one that is held, to see whether the sink takes those
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +48,8 @@ class DeliveryStatistics:
     """When the oldest event without an outcome arrived, in Unix seconds; None: there is none, or nobody has looked."""
     on_disk: int
     """Events that are owed and in the journal alone."""
+    held: int
+    """Events in memory that the sink has refused together with nearly everything else."""
     breaker: BreakerState
     open_for: float
     """Seconds until an open breaker may allow a trial."""
@@ -105,7 +100,7 @@ class Delivery:
         self._unkept = 0  # events in memory that no journal has
         self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
         self._max_events = max(service.queue_size, sink.max_batch)
-        self._hands: set[Batch] = set()  # what the workers have taken out of the buffer
+        self._hands: set[Job] = set()  # what the workers have taken out of the buffer
         self._hands_events = self._hands_bytes = 0
         self._buffer: Dispatcher[Chunk] = Dispatcher(
             interval=delivery.flush_interval or service.flush_interval,
@@ -121,6 +116,7 @@ class Delivery:
         )
         self._backlog = self._open_backlog(journal) if journal is not None else None
         self._metrics.evicted = lambda: dead_letters.evictions.own[name]
+        self._metrics.held = self._count_held
         self._metrics.backlog = lambda: self._ledger.account().in_flight
 
     @property
@@ -163,7 +159,7 @@ class Delivery:
     def statistics(self) -> DeliveryStatistics:
         """How the sink is served now. The work is in proportion to the batches in hand."""
         calls, backlog = self._calls, self._backlog
-        arrivals = [batch.chunks[0].received_at for batch in self._hands]
+        arrivals = [job.batch.chunks[0].received_at for job in self._hands]
         if (first := self._buffer.peek()) is not None:
             arrivals.append(first.received_at)
         if backlog is not None and backlog.oldest is not None:
@@ -171,6 +167,7 @@ class Delivery:
         return DeliveryStatistics(
             oldest=min(arrivals, default=None),
             on_disk=backlog.events if backlog is not None else 0,
+            held=self._count_held(),
             breaker=calls.breaker,
             open_for=calls.open_for,
             failure=calls.failure,
@@ -218,7 +215,8 @@ class Delivery:
 
     def _take(self, pieces: Sequence[Chunk]) -> bool:
         """Put all pieces of a record into the buffer, or none (False)."""
-        if self._backlog is not None and (self._hands_events or len(pieces) > 1):
+        bounded = self._backlog is not None or self._calls.holding  # where admission holds back too little
+        if bounded and (self._hands_events or len(pieces) > 1):
             count = self._hands_events + sum(map(len, pieces))
             size = self._hands_bytes + sum(piece.size for piece in pieces)
             if not self._buffer.has_room(count, size):
@@ -245,81 +243,109 @@ class Delivery:
 
     async def _work(self) -> None:
         async for chunks in self._buffer:
-            batch = Batch(chunks)
-            count, size = len(batch), sum(chunk.size for chunk in chunks)
-            self._hands.add(batch)
-            self._hands_events += count
-            self._hands_bytes += size
-            fate = None
-            try:
-                fate = await self._deliver(batch)
-            finally:
-                self._hands.discard(batch)
-                self._hands_events -= count
-                self._hands_bytes -= size
-                self._let_go(chunks, settled=fate is not None)
-            if self.awaited and fate is not None:
-                await self._note(chunks, fate)
+            await self._handle(chunks)
 
-    async def _deliver(self, batch: Batch) -> _Fate | None:
-        """Write a batch until its outcome is in the ledger; None: it is left to the journal."""
-        calls, keeps = self._calls, self._backlog is not None
-        self._all_metrics.batch_size.observe(len(batch))
-        attempt = 0
-        while not (keeps and calls.hopeless):
+    async def _handle(self, chunks: Sequence[Chunk], depth: int = 0) -> None:
+        """Deliver chunks as one batch; ``depth`` counts the batches that this worker holds beside them."""
+        job = Job(Batch(chunks))
+        count, size = job.left, sum(chunk.size for chunk in chunks)
+        self._hands.add(job)
+        self._hands_events += count
+        self._hands_bytes += size
+        try:
+            await self._deliver(job, depth)
+        finally:
+            self._hands.discard(job)
+            self._hands_events -= count
+            self._hands_bytes -= size
+            self._let_go(job)
+        if self.awaited and not job.left:
+            await self._note(job)
+
+    async def _deliver(self, job: Job, depth: int) -> None:
+        """Write a batch until its outcome is in the ledger; with a stop, what is left of it is left to the journal."""
+        calls = self._calls
+        self._all_metrics.batch_size.observe(job.left)
+        while job.left:
+            if job.held_at is not None and depth < _MOST_WITNESSES and (others := self._buffer.take_newest_nowait()):
+                await self._handle(others, depth + 1)
+            keeps = self._backlog is not None or calls.holding
+            if keeps and calls.hopeless:
+                return
             if not calls.allowed():
                 self._metrics.open_rejects += 1
                 if not keeps:
-                    self._tracing.drop(self.name, batch, "circuit_open")
-                    self._count_drop(len(batch), "circuit_open", "the circuit breaker is open")
-                    return _DROPPED
+                    self._give_up(job, "circuit_open", "the circuit breaker is open")
+                    return
                 await calls.wait_for_breaker()
-            else:
-                attempt += 1
-                try:
-                    return _Fate(await calls.write(batch, attempt))
-                except SinkUnavailable as failure:
-                    if not keeps and attempt > self._settings.retries:
-                        self._tracing.drop(self.name, batch, "unavailable")
-                        self._count_drop(len(batch), "unavailable", str(failure))
-                        return _DROPPED
-                    if not calls.open_for:
-                        self._metrics.retries += 1
-                        await calls.rest(attempt, failure)
-            if calls.hurrying:
-                break
-        return None
+            elif not await self._write(job):
+                return
+            if job.left and calls.hurrying:
+                return
 
-    def _let_go(self, chunks: Sequence[Chunk], *, settled: bool) -> None:
-        """A worker is done with chunks: they have their outcome in the ledger, or it is a stop and they have not."""
-        count = sum(map(len, chunks))
-        unkept = count if self._backlog is None else self._backlog.release(chunks, settled=settled)
+    async def _write(self, job: Job) -> bool:
+        """Write what comes next of a batch; after a failure, pause. False: there are no tries left."""
+        calls = self._calls
+        portion = job.next(calls.workable)
+        job.attempt += 1
+        try:
+            if job.held_at is None:
+                refused = await calls.write(portion.batch, job.attempt)
+            else:
+                refused = await calls.write_held(portion.batch, job.attempt, job.held_at)
+            self._spend(job.done(portion, refused))
+        except SinkUnavailable as failure:
+            if isinstance(failure, RefusesEverything):
+                self._spend(job.hold(portion, failure.reasons, calls.witnesses))
+            keeps = self._backlog is not None or calls.holding
+            if not keeps and job.attempt > self._settings.retries:
+                self._give_up(job, "unavailable", str(failure))
+                return False
+            if not calls.open_for:
+                self._metrics.retries += 1
+                await calls.rest(job.attempt, failure)
+        return True
+
+    def _spend(self, spent: Sequence[tuple[Chunk, int]]) -> None:
+        """Events have their outcome while others of their batch are still to be written."""
+        for chunk, count in spent:
+            self._unkept -= count if self._backlog is None else self._backlog.spend(chunk, count)
+
+    def _give_up(self, job: Job, reason: str, why: str) -> None:
+        self._tracing.drop(self.name, job.batch, reason)
+        self._count_drop(job.drop(), reason, why)
+
+    def _let_go(self, job: Job) -> None:
+        """A worker is done with a batch: all of it has its outcome in the ledger, or it is a stop and some has not."""
+        chunks, unspent = job.batch.chunks, job.unspent()
+        settled = not job.left
+        count = sum(unspent)
+        unkept = count if self._backlog is None else self._backlog.release(chunks, unspent, settled=settled)
         if not settled:
             self._ledger.drop(unkept, "shutdown")
             self._ledger.spill(count - unkept)
         self._unkept -= unkept
         self.on_settled(chunks)
 
-    async def _note(self, chunks: Sequence[Chunk], fate: _Fate) -> None:
+    async def _note(self, job: Job) -> None:
         """Tell the requests that wait for delivery what has become of their events. Cancelled, they hear it is late."""
-        refused = sorted(fate.refused, reverse=True)
-        stop = noted = 0
-        for chunk in chunks:
+        refused, dropped = sorted(job.refused), job.dropped
+        start = noted = 0
+        for chunk in job.batch.chunks:
             count = len(chunk.events)
-            stop += count
-            dead = 0
-            while refused and refused[-1] < stop:
-                refused.pop()
-                dead += 1
+            stop = start + count
+            dead = bisect_left(refused, stop) - bisect_left(refused, start)
+            gone = bisect_left(dropped, stop) - bisect_left(dropped, start)
+            start = stop
             if chunk.receipt is None:
                 continue
-            if fate.dropped:
-                chunk.receipt.note(self.name, 0, 0, count)
-            else:
-                chunk.receipt.note(self.name, count - dead, dead)
+            chunk.receipt.note(self.name, count - dead - gone, dead, gone)
             noted += 1
             if noted % _MOST_NOTES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _count_held(self) -> int:
+        return sum(job.left for job in self._hands if job.held_at is not None)
 
     def _count_drop(self, count: int, reason: str, why: str) -> None:
         if not count:

@@ -53,6 +53,8 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """Accepted, and no outcome yet."""
     on_disk: int
     """The part of these that is in the journal alone, for the sink is behind."""
+    held: int
+    """The part of these that is held in memory, for the sink refuses nearly everything for one reason."""
     lag: float | None
     """Seconds since the oldest event without an outcome arrived; 0 if there is none, None while it is not known."""
     breaker: str
@@ -216,6 +218,7 @@ class Status:
             rate=_rate(before.delivered[name], latest.delivered[name], latest.at - before.at),
             in_flight=account.in_flight,
             on_disk=now.on_disk,
+            held=now.held,
             lag=lag if account.in_flight else 0.0,
             breaker=now.breaker.name.lower(),
             opens_in=now.open_for,

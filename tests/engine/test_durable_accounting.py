@@ -91,11 +91,11 @@ class RandomDeadLetters(MemoryDeadLetters):
     trouble = 0.0
     dice = random.Random()
 
-    async def add(self, letters: Sequence[DeadLetter]) -> int:
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
         await trio.lowlevel.checkpoint()
         if self.dice.random() < self.trouble:
             raise LogUnavailable("no letters now")
-        return await super().add(letters)
+        await super().add(letters)
 
 
 @dataclass

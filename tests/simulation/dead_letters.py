@@ -47,9 +47,9 @@ class SimulatedDeadLetters:
         self._mount = mount
         self._turn = trio.Lock()
 
-    async def add(self, letters: Sequence[DeadLetter]) -> int:
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
         plain = [replace(letter, event=_plain(letter.event)) for letter in letters]
-        return await self._change(lambda draft: draft.add(plain))
+        await self._change(lambda draft: draft.add(plain))
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
         await self._change(lambda draft: draft.amend(letters))

@@ -1,0 +1,97 @@
+"""Decides whether a refusal is the fault of the refused events, or of the sink that refuses nearly everything. Pure.
+
+A column that became NOT NULL, a trigger that fails, or a changed format refuses every event for one and the same
+reason. To make dead letters of all of them would empty the journal into a bounded store. So:
+
+- a write of which `NEARLY` all is refused for one reason adds to a row of refusals; any other write that stores
+  something ends the row;
+- once the row has ``rows`` events, the sink is under suspicion: such refusals are a failure of the sink, and their
+  events are held;
+- a write that stores something while events are held is a witness: the sink works, so what was refused before it and
+  is refused again after it is refused for its own fault. The next row for that reason has to be longer, `_HARDER`
+  times each time;
+- after ``hold`` seconds without a witness the events are released: refusals make dead letters until a write succeeds.
+
+Invariant: whatever the sink does, a refused event is held for ``hold`` seconds at most, from the beginning of the
+suspicion on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+NEARLY = 0.95
+"""The share of a write that has to be refused for one reason."""
+
+_HARDER = 10
+_HARDEST = 100
+_MOST_KINDS = 20
+_MOST_WORDS = 300  # characters of a reason that make its kind
+_VALUE = re.compile(r""""[^"]*"|'[^']*'|\d+""")
+
+
+class Suspicion:
+    """Watches the refusals of one sink. A ``hold`` of 0 holds nothing."""
+
+    def __init__(self, rows: int, hold: float) -> None:
+        self.witnesses = 0
+        """Writes that have stored something."""
+        self.reason = ""
+        """The words of the refusals in the present row, without the values of any event."""
+        self.since: float | None = None
+        """When the suspicion began; None: there is none."""
+        self.released = False
+        """Whether the suspicion has lasted too long, so that nothing is held any more."""
+        self._rows = rows
+        self._hold = hold
+        self._row = 0
+        self._harder: dict[str, int] = {}
+
+    @property
+    def holding(self) -> bool:
+        """Whether events are held now."""
+        return self.since is not None and not self.released
+
+    def wrote(self) -> None:
+        """A write has stored something."""
+        self.witnesses += 1
+        self._row = 0
+        if self.since is not None:
+            while len(self._harder) >= _MOST_KINDS:
+                del self._harder[next(iter(self._harder))]
+            self._harder[self.reason] = min(_HARDEST, self._harder.pop(self.reason, 1) * _HARDER)
+        self.since, self.released = None, False
+
+    def accuse(self, reasons: Mapping[int, str], total: int, now: float, held_at: int | None) -> bool:
+        """Of ``total`` events some were refused for ``reasons``: whether that is the sink's fault.
+
+        ``held_at`` is the number of `witnesses` when these events were first held, None if they were not. ``now`` is in
+        seconds, of any clock.
+        """
+        kind, count = _most_common(reasons)
+        if count < NEARLY * total:
+            if len(reasons) < total:
+                self.wrote()
+            return False
+        if not self._hold or (held_at is not None and self.witnesses > held_at):
+            return False
+        if kind != self.reason:
+            self.reason, self._row = kind, 0
+        if held_at is None:
+            self._row += count
+        if self.since is None:
+            if self._row < self._rows * self._harder.get(kind, 1):
+                return False
+            self.since = now
+        self.released = self.released or now - self.since >= self._hold
+        return not self.released
+
+
+def _most_common(reasons: Mapping[int, str]) -> tuple[str, int]:
+    """The most common reason, without the values of single events, and how many have it."""
+    kinds: Counter[str] = Counter()
+    for words, count in Counter(reason[:_MOST_WORDS] for reason in reasons.values()).items():
+        kinds[_VALUE.sub("…", words)] += count
+    return kinds.most_common(1)[0] if kinds else ("", 0)
