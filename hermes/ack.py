@@ -53,12 +53,23 @@ Settle = Callable[[Outcome, "Receipt | None"], None]
 
 
 class Receipt:
-    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all are known, or when it expires."""
+    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all are known, or when it expires.
 
-    __slots__ = ("_settle", "_unknown", "durable", "sinks")
+    ``on_note`` is told of each sink that has settled some, and of how many, also after the receipt is settled.
+    """
 
-    def __init__(self, events: int, sinks: tuple[str, ...], settle: Settle) -> None:
+    __slots__ = ("_on_note", "_settle", "_unknown", "durable", "events", "sinks")
+
+    def __init__(
+        self,
+        events: int,
+        sinks: tuple[str, ...],
+        settle: Settle,
+        on_note: Callable[[str, int], None] = lambda _sink, _events: None,
+    ) -> None:
         self.durable = False
+        self.events = events
+        self._on_note = on_note
         self.sinks = {name: SinkReceipt() for name in sinks}
         self._unknown = events * len(sinks)
         self._settle: Settle | None = settle
@@ -75,6 +86,7 @@ class Receipt:
         noted.dead_lettered += dead_lettered
         noted.dropped += dropped
         self._unknown -= delivered + dead_lettered + dropped
+        self._on_note(sink, delivered + dead_lettered + dropped)
         if not self._unknown:
             every = self.sinks.values()
             dropped_any = any(each.dropped for each in every)

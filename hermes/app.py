@@ -51,8 +51,8 @@ async def serve(
 ) -> bool:
     """Run the service until ``stop`` is set, then drain. True: every accepted event has its outcome in every sink.
 
-    To stay in the journal, because a sink is down, is an outcome. False: SHUTDOWN_TIMEOUT came first; the log says how
-    many events were not delivered, for each sink.
+    To stay in the journal, because a sink is down, is an outcome. False: SHUTDOWN_TIMEOUT came first, and the log says
+    how many events were not delivered, for each sink; or the books do not balance.
     """
     deadline = trio.CancelScope()
     end = math.inf
@@ -102,7 +102,8 @@ async def serve(
                     if running.traces is not None:
                         left = deadline.deadline - trio.current_time()
                         running.traces.close(min(_LAST_SPANS_SECONDS, left / 2))
-    return not deadline.cancelled_caught and not any(account.dropped.get("shutdown") for account in accounts)
+    lost = any(account.dropped.get("shutdown") for account in accounts)
+    return not deadline.cancelled_caught and not lost and running.books.audit()
 
 
 async def _drain_edge(running: Running, within: float) -> None:

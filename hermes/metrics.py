@@ -80,6 +80,7 @@ class SinkMetrics:
         self.breaker_state: Callable[[], int] = int
         self.backlog: Callable[[], int] = int
         self.held: Callable[[], int] = int
+        self.missing: Callable[[], int] = int
 
 
 class JournalMetrics:
@@ -245,6 +246,12 @@ class Metrics(Collector):
         for name, sink in sinks:
             held.add_metric([name], sink.held())
         yield held
+        missing = GaugeMetricFamily(
+            "hermes_sink_missing_events", "Accepted and nowhere, or counted twice: a bug unless 0", labels=["sink"]
+        )
+        for name, sink in sinks:
+            missing.add_metric([name], sink.missing())
+        yield missing
         state = GaugeMetricFamily("hermes_db_circuit_state", "0 closed, 1 half-open, 2 open", labels=["sink"])
         for name, sink in sinks:
             state.add_metric([name], sink.breaker_state())

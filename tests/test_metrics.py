@@ -33,6 +33,7 @@ SPECIFIED = {
     "hermes_events_dead_lettered_total": ({"sink"}, "counter"),
     "hermes_events_evicted_total": ({"sink"}, "counter"),
     "hermes_sink_held_events": ({"sink"}, "gauge"),
+    "hermes_sink_missing_events": ({"sink"}, "gauge"),
     "hermes_db_circuit_state": ({"sink"}, "gauge"),
     "hermes_db_circuit_open_rejects_total": ({"sink"}, "counter"),
     "hermes_http_request_duration_seconds": ({"route", "code"}, "histogram"),

@@ -2,8 +2,10 @@
 
     accepted = delivered + dead-lettered + evicted + spilled + dropped + in flight      for every sink, at every moment
 
-Invariant: after a drain nothing is in flight. Shown by ``GET /debug/accounting`` and, sink by sink, by the log at the
-end of a run. Asked by the app and by the edge.
+Invariant: after a drain nothing is in flight. Each part is counted by itself, where its events are, and `Books.audit`
+says whether they add up: the equation of every sink, what the journal owes against what was spilled, what it keeps
+against what somebody needs, and the requests that wait for a delivery against the deliveries. Shown by
+``GET /debug/accounting`` and, sink by sink, by the log at the end of a run. Asked by the app and by the edge.
 """
 
 from __future__ import annotations
@@ -60,11 +62,31 @@ class Books:
         """All tasks have ended: give every accepted event its outcome, and write the accounts to the log."""
         return [self._close(delivery) for delivery in self.deliveries]
 
+    def audit(self) -> bool:
+        """After `close` and the last save: whether everything adds up. What does not is a bug, and is in the log."""
+        sound = True
+        for delivery in self.deliveries:
+            account = delivery.account()
+            if account.in_flight or not account.balanced:
+                sound = False
+                facts = account.to_dict() | {"missing": account.missing, "owed": account.owed}
+                _log.critical("the books do not balance, which is a bug of Hermes", **facts)
+            # Events that the request was never told of, though they have an outcome that is told.
+            untold = account.spilled + sum(account.dropped.values()) + delivery.unnoted
+            if self.journal is not None:
+                untold += self.intake.admission.events  # a commit was cancelled: they were never accepted
+            if self.intake.receipts.unanswered[delivery.name] > untold:
+                sound = False
+                events = self.intake.receipts.unanswered[delivery.name] - untold
+                _log.critical("requests were not told of a delivery: a bug of Hermes", sink=account.sink, events=events)
+        if self.journal is not None and (records := self.journal.untrimmed()):
+            sound = False
+            _log.critical("the journal keeps what no sink needs: a bug of Hermes", records=records)
+        return sound
+
     def _close(self, delivery: Delivery) -> Account:
         delivery.abandon(self.intake.accepted, self.intake.unkept)
         account = delivery.account()
-        if account.in_flight or not account.balanced:
-            _log.critical("the books do not balance, which is a bug of Hermes", **account.to_dict())
         lost = account.dropped.get("shutdown", 0)
         worth_a_look = any(account.dropped.values()) or account.dead_lettered or account.evicted or account.spilled
         write = _log.error if lost else _log.warning if worth_a_look else _log.info

@@ -38,10 +38,11 @@ Order = Literal["oldest", "interleaved"]
 class _Held:
     """A record in memory. ``left`` of its ``events``, in ``pieces``, are there yet; ``fed``: it was read back.
 
-    ``kept`` is false when the journal has forgotten it, so that memory is all that has it.
+    ``spilled`` were there when a worker stopped. ``kept`` is false when the journal has forgotten it, so that memory is
+    all that has it.
     """
 
-    __slots__ = ("events", "fed", "kept", "left", "pieces", "received_at")
+    __slots__ = ("events", "fed", "kept", "left", "pieces", "received_at", "spilled")
 
     def __init__(self, pieces: int, chunk: Chunk, *, fed: bool) -> None:
         self.pieces = pieces
@@ -49,6 +50,7 @@ class _Held:
         self.received_at = chunk.received_at
         self.fed = fed
         self.kept = True
+        self.spilled = 0
 
 
 class Backlog:
@@ -89,6 +91,8 @@ class Backlog:
         self._on_disk_since: float | None = None  # see `oldest`
         self._fed_events = self._fed_bytes = 0  # of what was read back and is in memory
         self._feeding = False
+        self.on_its_way = 0
+        """Events that were read back and wait for room in memory."""
         self._arrivals = DrainRate()
         self._debt = 0.0  # events that were read ahead of the pace, as of `_reckoned_at`
         self._reckoned_at = 0.0
@@ -157,8 +161,18 @@ class Backlog:
                     del self._held[index]
                     if held.kept:
                         self._progress.settle(index, index + 1, held.events)
+            elif held.kept:
+                held.spilled += count
         self._news.set()
         return unkept
+
+    def owed(self) -> int:
+        """All tasks have ended: the events that the journal says are not settled, without those that have an outcome.
+
+        A record is delivered again as a whole when only a part of it was settled.
+        """
+        again = sum(held.events - held.left - held.spilled for held in self._held.values() if held.kept)
+        return self._journal.events - self._progress.settled - again
 
     async def give_up_below(self, stop: int) -> tuple[int, int]:
         """Let the journal forget what is below ``stop``.
@@ -221,9 +235,11 @@ class Backlog:
         self._held[index] = _Held(len(pieces), chunk, fed=True)
         self._on_disk_since = chunk.received_at
         self._feeding = True
+        self.on_its_way = count
         for piece in pieces:
             while not (self._has_share(piece) and self._take((piece,))):
                 await self._wait_for_news()
+            self.on_its_way -= len(piece.events)
             self._fed_events += len(piece.events)
             self._fed_bytes += piece.size
         self._feeding = False

@@ -87,6 +87,8 @@ class Delivery:
         self.required = delivery.required
         self.awaited = delivery.required
         self.max_batch = sink.max_batch
+        self.unnoted = 0
+        """Events with an outcome of which a request that waits is not told yet; what a cancelled stop leaves stays."""
         self.on_settled: Callable[[Sequence[Chunk]], None] = lambda _chunks: None
         self._settings = delivery
         self._workers = min(service.worker_count, sink.concurrency)
@@ -98,6 +100,8 @@ class Delivery:
         self.redeliver = self._calls.redeliver
         self._dropped_unsaid = 0
         self._unkept = 0  # events in memory that no journal has
+        self._abandoned = False
+        self._owed: int | None = None
         self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
         self._max_events = max(service.queue_size, sink.max_batch)
         self._hands: set[Job] = set()  # what the workers have taken out of the buffer
@@ -117,7 +121,8 @@ class Delivery:
         self._backlog = self._open_backlog(journal) if journal is not None else None
         self._metrics.evicted = lambda: dead_letters.evictions.own[name]
         self._metrics.held = self._count_held
-        self._metrics.backlog = lambda: self._ledger.account().in_flight
+        self._metrics.backlog = self._count_in_flight
+        self._metrics.missing = lambda: self.account().missing
 
     @property
     def cursor(self) -> int:
@@ -153,8 +158,8 @@ class Delivery:
             nursery.cancel_scope.cancel()
 
     def account(self) -> Account:
-        """What became of the events that were offered."""
-        return self._ledger.account()
+        """What became of the events that were offered. The work is in proportion to the batches in hand."""
+        return self._ledger.account(self._count_in_flight(), self._owed)
 
     def statistics(self) -> DeliveryStatistics:
         """How the sink is served now. The work is in proportion to the batches in hand."""
@@ -176,17 +181,19 @@ class Delivery:
         )
 
     def abandon(self, accepted: int, unkept: int = 0) -> None:
-        """All tasks have ended: of ``accepted`` events, what has no outcome, here or on its way, stays or is lost.
+        """All tasks have ended: of ``accepted`` events, what has no outcome stays in the journal or is lost.
 
-        ``unkept`` of them are on their way to a journal that never got them.
+        ``unkept`` of them were not offered yet, and no journal has them.
         """
-        missing = accepted - (self._ledger.accepted - self._ledger.replayed)
-        self._ledger.accept(missing)
-        left = self._ledger.account().in_flight
+        left = self._count_in_flight() + unkept
         lost = left if self._backlog is None else self._unkept + unkept
+        self._ledger.accept(accepted - (self._ledger.accepted - self._ledger.replayed))
         self._ledger.drop(lost, "shutdown")
         self._ledger.spill(left - lost)
         self._unkept = 0
+        self._abandoned = True
+        if self._backlog is not None:
+            self._owed = self._backlog.owed()
 
     async def give_up_below(self, index: int) -> None:
         """The journal is crowded, and forgets what is below ``index``; what of it is not in memory is dropped.
@@ -331,6 +338,7 @@ class Delivery:
         """Tell the requests that wait for delivery what has become of their events. Cancelled, they hear it is late."""
         refused, dropped = sorted(job.refused), job.dropped
         start = noted = 0
+        self.unnoted += sum(len(chunk.events) for chunk in job.batch.chunks if chunk.receipt is not None)
         for chunk in job.batch.chunks:
             count = len(chunk.events)
             stop = start + count
@@ -340,9 +348,17 @@ class Delivery:
             if chunk.receipt is None:
                 continue
             chunk.receipt.note(self.name, count - dead - gone, dead, gone)
+            self.unnoted -= count
             noted += 1
             if noted % _MOST_NOTES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _count_in_flight(self) -> int:
+        """Events without an outcome, where they are: in the buffer, in the workers' hands, on disk and on its way."""
+        if self._abandoned:
+            return 0
+        on_disk = 0 if self._backlog is None else self._backlog.events + self._backlog.on_its_way
+        return self._buffer.statistics().buffered_items + sum(job.left for job in self._hands) + on_disk
 
     def _count_held(self) -> int:
         return sum(job.left for job in self._hands if job.held_at is not None)

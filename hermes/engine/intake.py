@@ -75,7 +75,7 @@ class Intake:
         self.traced: TracedRequest | None = None
         """The request whose events are being offered, while that is one that is traced."""
         self.unkept = 0
-        """Events that were taken for good, on the way to a journal that does not have them yet."""
+        """Events that were taken for good and are in the channel: neither a sink nor a journal has them yet."""
         required = [delivery for delivery in deliveries if delivery.required]
         self._needed = len(required) or 1  # where none is required, the first to settle frees the room
         if journal is None:
@@ -133,8 +133,7 @@ class Intake:
         if len(events) > self._max_chunk or not self.admission.admit(len(events), size):
             return False
         self._send_chunk(Chunk(events, time.time(), size, derived=True))
-        if self._journal is not None:
-            self.unkept += len(events)
+        self.unkept += len(events)
         return True
 
     def retry_after(self) -> int:
@@ -152,6 +151,7 @@ class Intake:
                         # What comes during the commit comes in the next one: that is pause enough.
                         await self._commit_and_hand_on(self._journal, chunks)
                         continue
+                    self.unkept -= count
                     self._hand_on(chunks)
                     if count < _MOST_AT_ONCE:
                         # Under load each wake-up would bring a request or two. What comes in this pause comes at once.
@@ -212,6 +212,8 @@ class Intake:
         for piece in self._cut(self._new_chunk(events, size)):
             piece.receipt = receipt
             self._send_chunk(piece)
+        if self._journal is None:
+            self.unkept += len(events)
         return lambda: receipt.settle(Outcome.LATE)
 
     def _join(self, events: list[Event], size: int, settle: Settle | None) -> None:
@@ -237,7 +239,7 @@ class Intake:
                 self._send_chunk(piece)
         if settle is not None:
             chunk.waiting.append(settle)
-        elif self._journal is not None:
+        if settle is None or self._journal is None:
             self.unkept += len(events)
 
     def _new_chunk(self, events: list[Event], size: int) -> Chunk:

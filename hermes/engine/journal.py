@@ -168,6 +168,12 @@ class EventJournal:
         if trio.current_time() >= self._recovers_at:
             self._recover()
 
+    def untrimmed(self) -> int:
+        """Records that the last save should have trimmed and that are still there. Anything but 0 is a bug."""
+        if self._last_saved is None or self.failing is not None:
+            return 0
+        return max(0, min(saved.cursor for saved in self._last_saved.sinks.values()) - self.first)
+
     def statistics(self) -> dict[str, object]:
         """What the journal holds, for people."""
         log = self._log.statistics()

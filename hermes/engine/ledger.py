@@ -1,8 +1,10 @@
 """The ledger: for each sink, what became of every event that was accepted.
 
 Invariant, at every moment: ``accepted = delivered + dead-lettered + evicted + spilled + dropped + in flight``, and
-after a drain nothing is in flight. An imbalance is a bug of Hermes, never a fact about a sink. Pure. Written by the
-delivery of the sink; read by the metrics and the exit log.
+after a drain nothing is in flight. None of these is what the others leave over: each is counted where its events are,
+so an event that is lost or counted twice shows as ``missing``. After a stop what was spilled is what the journal owes.
+An imbalance is a bug of Hermes, never a fact about a sink. Pure. Written by the delivery of the sink; read by the
+metrics and the exit log.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ class Account:
     ``dead_lettered`` were refused for good and got a letter that is kept; ``evicted`` got one that had to make room for
     newer ones, so they are nowhere. ``spilled`` are kept in the journal for the next start, which DURABILITY=memory
     never does. ``replayed`` is the part of ``accepted`` that was not accepted in this run: left in the journal by an
-    earlier one, or letters sent again.
+    earlier one, or letters sent again. ``in_flight`` are in memory or on disk, without an outcome. ``owed`` is what the
+    journal will deliver at the next start and this run has no outcome for but that it is spilled; None before the end
+    of the run, and without a journal.
     """
 
     sink: str
@@ -30,22 +34,27 @@ class Account:
     evicted: int
     spilled: int
     dropped: dict[str, int] = field(default_factory=dict)
+    in_flight: int = 0
+    owed: int | None = None
 
     @property
-    def in_flight(self) -> int:
-        """Events whose outcome is not known yet."""
+    def missing(self) -> int:
+        """Accepted events that are nowhere; below zero: some are in two places. Anything but 0 is a bug."""
         refused = self.dead_lettered + self.evicted
-        return self.accepted - self.delivered - refused - self.spilled - sum(self.dropped.values())
+        settled = self.delivered + refused + self.spilled + sum(self.dropped.values())
+        return self.accepted - settled - self.in_flight
 
     @property
     def balanced(self) -> bool:
-        """Whether the equation can hold: nothing was counted twice, so that no part of it is below zero."""
+        """Whether the equation holds, no part of it is below zero, and the journal owes what was spilled."""
         parts = (self.replayed, self.delivered, self.dead_lettered, self.evicted, self.spilled, self.in_flight)
-        return min(*parts, *self.dropped.values()) >= 0
+        return not self.missing and min(*parts, *self.dropped.values()) >= 0 and self.owed in (None, self.spilled)
 
     def to_dict(self) -> dict[str, object]:
         """The sums as plain values, for a log line or JSON."""
-        return asdict(self) | {"in_flight": self.in_flight}
+        sums = asdict(self)
+        del sums["owed"]
+        return sums
 
 
 class Ledger:
@@ -81,8 +90,8 @@ class Ledger:
         """Events stay in the journal at a stop; the next start delivers them."""
         self.spilled += count
 
-    def account(self) -> Account:
-        """The sums as of now."""
+    def account(self, in_flight: int, owed: int | None = None) -> Account:
+        """The sums as of now; ``in_flight`` and ``owed`` are counted where these events are."""
         metrics = self._metrics
         evicted = metrics.evicted()
         return Account(
@@ -94,4 +103,6 @@ class Ledger:
             evicted,
             self.spilled,
             dict(metrics.dropped),
+            in_flight,
+            owed,
         )

@@ -1,13 +1,14 @@
 """The requests that wait for the delivery of their events (``Hermes-Ack: delivered``), and their deadline.
 
 All wait equally long, so they expire in the order in which they came, and one task with one timer does for all.
-Invariant: at most `MAX_OPEN` wait, each until it is settled, expires or is called off. Filled by the intake; the app
-runs `run`.
+Invariants: at most `MAX_OPEN` wait, each until it is settled, expires or is called off; ``unanswered`` counts, for each
+sink, the events of which it has noted no outcome, whether their request waits for that or has given up. Filled by the
+intake; the app runs `run`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import trio
 
@@ -27,6 +28,7 @@ class Receipts:
         self._open: OrderedDict[Receipt, float] = OrderedDict()
         self._first = trio.Event()
         self._ended = False
+        self.unanswered: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -38,12 +40,22 @@ class Receipts:
 
         def close(outcome: Outcome, closed: Receipt | None) -> None:
             del self._open[receipt]
+            if outcome is Outcome.FAILED:  # nothing of it was taken, so no sink will ever note anything
+                self._expect(-events)
             settle(outcome, closed)
 
-        receipt = Receipt(events, self._sinks, close)
+        receipt = Receipt(events, self._sinks, close, self._noted)
+        self._expect(events)
         self._open[receipt] = trio.current_time() + self._timeout
         self._first.set()
         return receipt
+
+    def _expect(self, events: int) -> None:
+        for sink in self._sinks:
+            self.unanswered[sink] += events
+
+    def _noted(self, sink: str, events: int) -> None:
+        self.unanswered[sink] -= events
 
     async def expire_after(self, seconds: float) -> None:
         """A stop has begun: nobody waits longer than this for a delivery."""

@@ -168,6 +168,7 @@ class Durable:
             delivery.abandon(self.offered)
             account = delivery.account()
             assert account.in_flight == 0
+            assert account.balanced, account
             assert account.accepted == self.offered + account.replayed
         await self.journal.save()
 
@@ -178,6 +179,7 @@ def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     kept = {index: held for index, held in backlog._held.items() if held.kept}
     in_memory = sum(held.left for held in kept.values()) + delivery._unkept
     assert account.in_flight == backlog.events + in_memory, account
+    assert account.balanced, account
     assert min(account.in_flight, backlog.events, delivery._unkept) >= 0
 
     progress = backlog._progress
@@ -344,7 +346,9 @@ async def durable_engine_running(engine: DurableEngine) -> AsyncIterator[Durable
                     intake.close()
     finally:
         intake.receipts.expire_all()
-        for account in Books(intake, deliveries, durable.journal).close():
+        books = Books(intake, deliveries, durable.journal)
+        for account in books.close():
             assert account.in_flight == 0
             assert account.accepted == intake.accepted + account.replayed
         await save_at_the_end(durable.journal)
+        assert books.audit()

@@ -77,6 +77,7 @@ class Bench:
         partly = sum(len(job.batch) - job.left for job in self.delivery._hands)  # chunks are settled as a whole
         assert account.in_flight == self.unsettled - partly, account
         assert account.accepted == settled + account.in_flight
+        assert account.balanced
 
     def _settle(self, chunks: Sequence[Chunk]) -> None:
         self.settled += chunks

@@ -117,6 +117,7 @@ class Run:
         assert admission.accepted == len(self.taken)
         for delivery, sink in zip(self.deliveries, self.sinks, strict=True):
             account = delivery.account()
+            assert account.balanced, account
             # What the sink has refused is counted, with the rest of its batch, once the dead letters have it.
             uncounted = len(sink.stored) + len(sink.refused) - account.delivered - account.dead_lettered
             assert 0 <= uncounted <= 3 * sink.max_batch
@@ -171,8 +172,9 @@ def test_the_books_balance_at_every_step_and_at_the_end(plan: Plan) -> None:
             assert delivery.account().in_flight == 0
             assert delivery.account().accepted == accepted
             assert "shutdown" not in delivery.account().dropped
-        delivery.abandon(accepted)
+        delivery.abandon(accepted, run.intake.unkept)
         account = delivery.account()
+        assert account.balanced, account
         assert account.in_flight == 0
         assert account.accepted == accepted == len(run.taken)
         assert len(sink.stored) + len(sink.refused) + sum(account.dropped.values()) == accepted

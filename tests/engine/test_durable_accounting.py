@@ -247,7 +247,13 @@ class Life:
                     store, world.log, frozenset(world.log.saved[store.name]), world.dice, max_batch, concurrency, health
                 ),
                 DeliverySettings(
-                    required=world.plan.required[n], timeout=2, max_backoff=1, breaker_open=3, catch_up_order=order
+                    required=world.plan.required[n],
+                    timeout=2,
+                    max_backoff=1,
+                    breaker_open=3,
+                    catch_up_order=order,
+                    refusal_rows=2,  # so that some are held now and then
+                    refusal_hold=20,
                 ),
                 service,
                 metrics,
@@ -275,8 +281,10 @@ class Life:
                     await self.run(scope)
             finally:
                 self.intake.receipts.expire_all()
-                self.balance(Books(self.intake, self.deliveries, self.journal).close())
+                books = Books(self.intake, self.deliveries, self.journal)
+                self.balance(books.close())
                 await save_at_the_end(self.journal)
+                assert books.audit()
         world.crashes += self.crashed
 
     def balance(self, accounts: list) -> None:

@@ -1,4 +1,4 @@
-"""The ledger: the equation holds whatever is written, and an account is a value of its moment."""
+"""The ledger: what is missing shows whatever is written, and an account is a value of its moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTCOMES = st.one_of(
 
 
 @given(st.lists(OUTCOMES))
-def test_accepted_is_the_sum_of_all_outcomes_and_what_is_in_flight(outcomes: list[tuple[str, int]]) -> None:
+def test_what_has_no_outcome_and_is_not_in_flight_is_missing(outcomes: list[tuple[str, int]]) -> None:
     ledger = Ledger("fake", SinkMetrics())
     accepted = sum(count for _, count in outcomes)
     ledger.accept(accepted)
@@ -27,18 +27,21 @@ def test_accepted_is_the_sum_of_all_outcomes_and_what_is_in_flight(outcomes: lis
         else:
             ledger.drop(count, kind)
         left -= count
-        account = ledger.account()
-        assert account.in_flight == left
+        account = ledger.account(left)
+        assert account.balanced
         assert account.accepted == accepted
+        for wrong in (left - 1, left + 1):
+            assert ledger.account(wrong).missing == left - wrong
+            assert not ledger.account(wrong).balanced
         assert account.delivered + account.dead_lettered + sum(account.dropped.values()) == accepted - left
-    assert ledger.account().in_flight == 0
+    assert ledger.account(0).balanced
 
 
 def test_an_account_does_not_change_afterwards() -> None:
     ledger = Ledger("fake", SinkMetrics())
     ledger.accept(5)
     ledger.drop(1, "queue_full")
-    before = ledger.account()
+    before = ledger.account(4)
     ledger.drop(1, "queue_full")
     ledger.deliver(3)
     assert (before.dropped, before.delivered, before.in_flight) == ({"queue_full": 1}, 0, 4)
@@ -50,7 +53,7 @@ def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
     ledger.deliver(4)
     ledger.dead_letter(1)
     ledger.drop(2, "unavailable")
-    assert ledger.account().to_dict() == {
+    assert ledger.account(2).to_dict() == {
         "sink": "fake",
         "accepted": 9,
         "replayed": 0,
@@ -67,6 +70,13 @@ def test_an_account_that_counts_an_event_twice_is_not_balanced() -> None:
     ledger = Ledger("fake", SinkMetrics())
     ledger.accept(2)
     ledger.deliver(2)
-    assert ledger.account().balanced
+    assert ledger.account(0).balanced
     ledger.drop(1, "shutdown")
-    assert not ledger.account().balanced
+    assert not ledger.account(0).balanced
+
+
+def test_an_account_that_spilled_what_the_journal_does_not_owe_is_not_balanced() -> None:
+    ledger = Ledger("fake", SinkMetrics())
+    ledger.accept(2)
+    ledger.spill(2)
+    assert [ledger.account(0, owed).balanced for owed in (None, 2, 1, 3, 0)] == [True, True, False, False, False]

@@ -45,13 +45,16 @@ class LifeRecord:
 class Oracle:
     """Judges one run. ``problems`` are sentences; a run without any has passed."""
 
-    def __init__(self, sinks: Sequence[SimulatedSink], awaited: Iterable[str], *, durable: bool) -> None:
+    def __init__(
+        self, sinks: Sequence[SimulatedSink], awaited: Iterable[str], *, durable: bool, smallest_journal: int
+    ) -> None:
         self.problems: list[str] = []
         self.lives: list[LifeRecord] = []
         self.answers: Counter[int] = Counter()
         self._sinks = sinks
         self._awaited = frozenset(awaited)
         self._durable = durable
+        self._smallest_journal = smallest_journal  # bytes; a larger request is never taken
         self._fates: dict[str, _Fate] = {}
 
     # --- what the clients tell -------------------------------------------------------------------------------------
@@ -80,7 +83,9 @@ class Oracle:
         if answer.status == 422:
             self._take_refusal(request, answer, fates)
             return True
-        if answer.status == 400 and request.ack == "durable" and not self._durable:
+        without_journal = answer.status == 400 and request.ack == "durable" and not self._durable
+        too_large = answer.status == 413 and len(request.data) > self._smallest_journal
+        if without_journal or too_large:
             self._close(fates)
             return True
         if answer.status == 413 and b"JOURNAL_MAX_BYTES" in answer.body and self._durable:

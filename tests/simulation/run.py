@@ -111,14 +111,14 @@ async def _run(world: World) -> None:
 
 
 async def _audit(world: World) -> None:
-    """Look at the service while it works: what it counts is never negative, and its bounds hold."""
+    """Look at the service while it works: its account adds up at any time, and its bounds hold."""
     while True:
         await trio.sleep(_LOOK_SECONDS)
         life = world.life
         if life is None or (running := life.running) is None:
             continue
-        if any(account.in_flight < 0 for account in _accounts(running)):
-            world.oracle.find(f"more outcomes than events: {_accounts(running)}")
+        if not all(account.balanced for account in _accounts(running)):
+            world.oracle.find(f"the account does not add up: {_accounts(running)}")
         if not 0 <= running.intake.admission.events <= life.settings.queue_size:
             world.oracle.find(f"{running.intake.admission.events} events in a queue of {life.settings.queue_size}")
         if running.journal is not None and running.journal.bytes > _largest_journal(life.settings):

@@ -190,7 +190,12 @@ class World:
         self.network = Network(plan.random("network"), trace)
         self.sinks = [SimulatedSink(sink, plan.random(f"sink {sink.name}"), trace) for sink in plan.sinks]
         awaited = [sink.name for sink in plan.sinks if sink.delivery.required] or [plan.sinks[0].name]
-        self.oracle = Oracle(self.sinks, awaited, durable=plan.settings[0].durability == "disk")
+        self.oracle = Oracle(
+            self.sinks,
+            awaited,
+            durable=plan.settings[0].durability == "disk",
+            smallest_journal=min(settings.journal_max_bytes for settings in plan.settings),
+        )
         self.life: Life | None = None
         self._lives = 0
         self._down = 0.0

@@ -70,6 +70,7 @@ class SinkAccount(msgspec.Struct):
     dropped: dict[str, int]
     """By reason."""
     in_flight: int
+    """In memory or on disk, without an outcome."""
 
 
 class JournalAccount(msgspec.Struct):
