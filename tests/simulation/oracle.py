@@ -84,7 +84,7 @@ class Oracle:
             self._take_refusal(request, answer, fates)
             return True
         without_journal = answer.status == 400 and request.ack == "durable" and not self._durable
-        too_large = answer.status == 413 and len(request.data) > self._smallest_journal
+        too_large = answer.status == 413 and request.size > self._smallest_journal
         if without_journal or too_large:
             self._close(fates)
             return True

@@ -53,13 +53,14 @@ class Sent:
 
 @dataclass
 class Request:
-    """One request: ``data`` is all its bytes. ``invalid`` are the indexes of what is no event in its body."""
+    """One request: ``data`` is all its bytes, ``size`` those of its plain body. ``invalid`` are the indexes of what is no event in its body."""
 
     name: str
     ack: str | None
     events: Sequence[Sent]
     invalid: Sequence[int]
     data: bytes
+    size: int
     attempts: int = 0
 
 
@@ -87,7 +88,8 @@ def make_request(chance: Random, name: str, events: Sequence[Sent], ack: str | N
     if not plain:
         lines.append(f"X-Request-Id: {name}")
     invalid = [index for index, (_, valid) in enumerate(texts) if not valid]
-    return Request(name, ack, events, invalid, _frame(lines, body.encode()) if plain else _encode(chance, lines, body))
+    data = _frame(lines, body.encode()) if plain else _encode(chance, lines, body)
+    return Request(name, ack, events, invalid, data, len(body.encode()))
 
 
 def _encode(chance: Random, lines: list[str], text: str) -> bytes:
