@@ -47,29 +47,24 @@ class SinkReceipt:
         self.dead_lettered = 0
         self.dropped = 0
 
+    @property
+    def known(self) -> int:
+        """Events whose outcome was noted."""
+        return self.delivered + self.dead_lettered + self.dropped
+
 
 Settle = Callable[[Outcome, "Receipt | None"], None]
 """Is told how the events of a request have fared, once; the receipt is there if the request asked for delivery."""
 
 
 class Receipt:
-    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all are known, or when it expires.
+    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all are known, or when it expires."""
 
-    ``on_note`` is told of each sink that has settled some, and of how many, also after the receipt is settled.
-    """
+    __slots__ = ("_settle", "_unknown", "durable", "events", "sinks")
 
-    __slots__ = ("_on_note", "_settle", "_unknown", "durable", "events", "sinks")
-
-    def __init__(
-        self,
-        events: int,
-        sinks: tuple[str, ...],
-        settle: Settle,
-        on_note: Callable[[str, int], None] = lambda _sink, _events: None,
-    ) -> None:
+    def __init__(self, events: int, sinks: tuple[str, ...], settle: Settle) -> None:
         self.durable = False
         self.events = events
-        self._on_note = on_note
         self.sinks = {name: SinkReceipt() for name in sinks}
         self._unknown = events * len(sinks)
         self._settle: Settle | None = settle
@@ -86,7 +81,6 @@ class Receipt:
         noted.dead_lettered += dead_lettered
         noted.dropped += dropped
         self._unknown -= delivered + dead_lettered + dropped
-        self._on_note(sink, delivered + dead_lettered + dropped)
         if not self._unknown:
             every = self.sinks.values()
             dropped_any = any(each.dropped for each in every)

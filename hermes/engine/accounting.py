@@ -71,13 +71,8 @@ class Books:
                 sound = False
                 facts = account.to_dict() | {"missing": account.missing, "owed": account.owed}
                 _log.critical("the books do not balance, which is a bug of Hermes", **facts)
-            # Events that the request was never told of, though they have an outcome that is told.
-            untold = account.spilled + sum(account.dropped.values()) + delivery.unnoted
-            if self.journal is not None:
-                untold += self.intake.admission.events  # a commit was cancelled: they were never accepted
-            if self.intake.receipts.unanswered[delivery.name] > untold:
+            if events := self.intake.receipts.untold[delivery.name]:
                 sound = False
-                events = self.intake.receipts.unanswered[delivery.name] - untold
                 _log.critical("requests were not told of a delivery: a bug of Hermes", sink=account.sink, events=events)
         if self.journal is not None and (records := self.journal.untrimmed()):
             sound = False

@@ -87,8 +87,6 @@ class Delivery:
         self.required = delivery.required
         self.awaited = delivery.required
         self.max_batch = sink.max_batch
-        self.unnoted = 0
-        """Events with an outcome of which a request that waits is not told yet; what a cancelled stop leaves stays."""
         self.on_settled: Callable[[Sequence[Chunk]], None] = lambda _chunks: None
         self._settings = delivery
         self._workers = min(service.worker_count, sink.concurrency)
@@ -100,6 +98,7 @@ class Delivery:
         self.redeliver = self._calls.redeliver
         self._dropped_unsaid = 0
         self._unkept = 0  # events in memory that no journal has
+        self._unnoted = 0  # events with an outcome that no request is told, or not yet
         self._abandoned = False
         self._owed: int | None = None
         self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
@@ -160,6 +159,13 @@ class Delivery:
     def account(self) -> Account:
         """What became of the events that were offered. The work is in proportion to the batches in hand."""
         return self._ledger.account(self._count_in_flight(), self._owed)
+
+    @property
+    def untold(self) -> int:
+        """The most events that may have no outcome in the receipt of their request."""
+        account = self.account()
+        partly = sum(len(job.batch) - job.left for job in self._hands)  # noted when the whole batch is done
+        return account.in_flight + partly + account.spilled + sum(account.dropped.values()) + self._unnoted
 
     def statistics(self) -> DeliveryStatistics:
         """How the sink is served now. The work is in proportion to the batches in hand."""
@@ -331,6 +337,8 @@ class Delivery:
         if not settled:
             self._ledger.drop(unkept, "shutdown")
             self._ledger.spill(count - unkept)
+            followed = [(chunk, left) for chunk, left in zip(chunks, unspent, strict=True) if chunk.receipt is not None]
+            self._unnoted += sum(len(chunk.events) - left for chunk, left in followed)
         self._unkept -= unkept
         self.on_settled(chunks)
 
@@ -338,7 +346,7 @@ class Delivery:
         """Tell the requests that wait for delivery what has become of their events. Cancelled, they hear it is late."""
         refused, dropped = sorted(job.refused), job.dropped
         start = noted = 0
-        self.unnoted += sum(len(chunk.events) for chunk in job.batch.chunks if chunk.receipt is not None)
+        self._unnoted += sum(len(chunk.events) for chunk in job.batch.chunks if chunk.receipt is not None)
         for chunk in job.batch.chunks:
             count = len(chunk.events)
             stop = start + count
@@ -348,7 +356,7 @@ class Delivery:
             if chunk.receipt is None:
                 continue
             chunk.receipt.note(self.name, count - dead - gone, dead, gone)
-            self.unnoted -= count
+            self._unnoted -= count
             noted += 1
             if noted % _MOST_NOTES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()

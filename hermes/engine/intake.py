@@ -84,7 +84,10 @@ class Intake:
         awaited = required or [deliveries[0]]
         for delivery in awaited:
             delivery.awaited = True
-        self.receipts = Receipts(tuple(delivery.name for delivery in awaited), ack_timeout)
+        by_name = {delivery.name: delivery for delivery in awaited}
+        self.receipts = Receipts(
+            tuple(by_name), ack_timeout, lambda name: by_name[name].untold + self.unkept + self.admission.events
+        )
         self.ack = Ack.ACCEPTED if journal is None else Ack.DURABLE
         self.capacity = queue_size
         self.blocking = blocking

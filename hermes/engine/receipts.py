@@ -1,14 +1,16 @@
 """The requests that wait for the delivery of their events (``Hermes-Ack: delivered``), and their deadline.
 
 All wait equally long, so they expire in the order in which they came, and one task with one timer does for all.
-Invariants: at most `MAX_OPEN` wait, each until it is settled, expires or is called off; ``unanswered`` counts, for each
-sink, the events of which it has noted no outcome, whether their request waits for that or has given up. Filled by the
+Invariants: at most `MAX_OPEN` wait, each until it is settled, expires or is called off. A request that is told that its
+delivery is late has events without an outcome; where it has none, that is a bug, counted in ``untold``. Filled by the
 intake; the app runs `run`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 
 import trio
 
@@ -19,16 +21,23 @@ _MOST_AT_ONCE = 500  # answers before others get the loop: some 5 ms
 
 
 class Receipts:
-    """Receipts over ``sinks``, each of which expires ``timeout`` seconds after it was opened."""
+    """Receipts over ``sinks``, each of which expires ``timeout`` seconds after it was opened.
 
-    def __init__(self, sinks: tuple[str, ...], timeout: float) -> None:
+    ``most_untold(sink)`` is the most events of a sink that may have been noted by no receipt.
+    """
+
+    def __init__(
+        self, sinks: tuple[str, ...], timeout: float, most_untold: Callable[[str], int] = lambda _sink: sys.maxsize
+    ) -> None:
+        self.untold: Counter[str] = Counter()
+        """Events, by sink, that a receipt waited for in vain although all events there had their outcome."""
         self._sinks = sinks
+        self._most_untold = most_untold
         self._timeout = timeout
         # By age, with the moment of expiry. Ordered, for a plain dict finds its first slowly when many before it left.
         self._open: OrderedDict[Receipt, float] = OrderedDict()
         self._first = trio.Event()
         self._ended = False
-        self.unanswered: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -40,22 +49,20 @@ class Receipts:
 
         def close(outcome: Outcome, closed: Receipt | None) -> None:
             del self._open[receipt]
-            if outcome is Outcome.FAILED:  # nothing of it was taken, so no sink will ever note anything
-                self._expect(-events)
+            if outcome is Outcome.LATE:
+                self._look_for_untold(receipt)
             settle(outcome, closed)
 
-        receipt = Receipt(events, self._sinks, close, self._noted)
-        self._expect(events)
+        receipt = Receipt(events, self._sinks, close)
         self._open[receipt] = trio.current_time() + self._timeout
         self._first.set()
         return receipt
 
-    def _expect(self, events: int) -> None:
-        for sink in self._sinks:
-            self.unanswered[sink] += events
-
-    def _noted(self, sink: str, events: int) -> None:
-        self.unanswered[sink] -= events
+    def _look_for_untold(self, receipt: Receipt) -> None:
+        for name, sink in receipt.sinks.items():
+            unknown = receipt.events - sink.known
+            if unknown > (most := self._most_untold(name)):
+                self.untold[name] += unknown - most
 
     async def expire_after(self, seconds: float) -> None:
         """A stop has begun: nobody waits longer than this for a delivery."""

@@ -53,7 +53,10 @@ class Sent:
 
 @dataclass
 class Request:
-    """One request: ``data`` is all its bytes, ``size`` those of its plain body. ``invalid`` are the indexes of what is no event in its body."""
+    """One request: ``data`` is all its bytes, ``size`` the number of those of its plain body.
+
+    ``invalid`` are the indexes of what is no event in its body.
+    """
 
     name: str
     ack: str | None
