@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -92,9 +93,13 @@ def allowed_types(event_types: Sequence[str]) -> Any:
 
 
 class EventDecoder:
-    """Reads events whose type is one of ``event_types`` (``("*",)``: any name of 1 to 64 of ``[A-Za-z0-9_.:-]``)."""
+    """Reads events whose type is one of ``event_types`` (``("*",)``: any name of 1 to 64 of ``[A-Za-z0-9_.:-]``).
 
-    def __init__(self, event_types: Sequence[str]) -> None:
+    ``any_times``: a timestamp may also be in milliseconds, with a fraction, or RFC 3339 text.
+    """
+
+    def __init__(self, event_types: Sequence[str], *, any_times: bool = False) -> None:
+        self._any_times = any_times
         self._named = ", ".join(event_types[:_MOST_NAMED]) + (", …" if len(event_types) > _MOST_NAMED else "")
         # The set of types is configuration, so the struct that checks it in C is made at start.
         checked_id = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -102,7 +107,8 @@ class EventDecoder:
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
         self._decode_one = self._one.decode
         self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
-        lenient: list[Any] = [("id", checked_id | UnsetType, UNSET), ("timestamp", int | float)]
+        time: Any = int | float | Annotated[datetime, Meta(tz=True)] if any_times else int | float
+        lenient: list[Any] = [("id", checked_id | UnsetType, UNSET), ("timestamp", time)]
         self._lenient: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
             msgspec.defstruct("Event", lenient, bases=(checked,), gc=False, kw_only=True)
         )
@@ -176,7 +182,7 @@ class EventDecoder:
         return event
 
     def _mend(self, text: bytes, id_: str | None, error: str) -> Event:
-        """An event that lacks an id, if it may, or whose time is written as a float. Raises `msgspec.ValidationError`.
+        """An event that lacks an id, if it may, or whose time has another form. Raises `msgspec.ValidationError`.
 
         1700000000.0 is an integer to JSON Schema, and so to the clients that our OpenAPI document is read by.
         """
@@ -184,9 +190,10 @@ class EventDecoder:
             told = self._lenient.decode(text)
         except msgspec.ValidationError:
             raise msgspec.ValidationError(self._advise(error)) from None
-        seconds = int(told.timestamp)
+        seconds = _whole_seconds(told.timestamp) if self._any_times else int(told.timestamp)
         given = id_ if told.id is UNSET else told.id
-        if given is None or seconds != told.timestamp or not 0 <= seconds <= MAX_TIMESTAMP:
+        whole = self._any_times or seconds == told.timestamp
+        if given is None or not whole or not 0 <= seconds <= MAX_TIMESTAMP:
             raise msgspec.ValidationError(self._advise(error))
         return Event(given, told.user_id, told.type, seconds, told.payload)
 
@@ -198,6 +205,13 @@ class EventDecoder:
         if error.startswith("Invalid enum value"):
             return f"{error}: not in EVENT_TYPES ({self._named}): add it there, or set EVENT_TYPES=* to take any"
         return f"{error}: expected 1 to 64 of A-Z a-z 0-9 _ . : -"
+
+
+def _whole_seconds(time: float | datetime) -> int:
+    """The Unix seconds of a time, which is in milliseconds if it would be after the year 9999 otherwise."""
+    if isinstance(time, datetime):
+        time = time.timestamp()
+    return int(time // 1000 if time >= MAX_TIMESTAMP + 1 else time // 1)
 
 
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode

@@ -51,6 +51,7 @@ class Edge:
             metrics.rejected,
             event_types=settings.event_types,
             max_body_bytes=settings.max_body_bytes,
+            any_times=settings.event_times == "any",
             keys=settings.api_keys,
             origins=settings.cors_origins,
         )
@@ -73,6 +74,7 @@ class Edge:
                 routes=routes,
                 body_budget=budget,
                 event_types=settings.event_types,
+                any_times=settings.event_times == "any",
                 keyed=bool(settings.api_keys),
                 admin=settings.admin_addr,
                 debug=debug_answer if settings.debug_endpoints else None,

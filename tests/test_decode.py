@@ -161,6 +161,38 @@ def test_an_integer_may_be_written_as_a_float(number: bytes) -> None:
         assert decoded.events[0].timestamp == float(number)
 
 
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        (b"1700000000", 1_700_000_000),
+        (b"1700000000.999", 1_700_000_000),
+        (b"1700000000999", 1_700_000_000),
+        (b"1700000000999.9", 1_700_000_000),
+        (b"253402300799", 253_402_300_799),
+        (b"253402300799.9", 253_402_300_799),
+        (b"253402300800", 253_402_300),
+        (b"253402300799999", 253_402_300_799),
+        (b'"2023-11-14T22:13:20.999Z"', 1_700_000_000),
+        (b'"2023-11-14T23:13:20+01:00"', 1_700_000_000),
+        (b"253402300800000", None),
+        (b"1700000000000000", None),
+        (b"-1", None),
+        (b"-0.5", None),
+        (b'"2023-11-14T22:13:20"', None),
+        (b'"1969-12-31T23:59:59Z"', None),
+        (b'"yesterday"', None),
+        (b'"1700000000"', None),
+        (b"null", None),
+    ],
+)
+def test_times_of_any_form_are_read_where_that_is_set(time: bytes, seconds: int | None) -> None:
+    decoder = EventDecoder(("*",), any_times=True)
+    body = text(timestamp=time)
+    for decoded in (decoder.decode_json(body), decoder.decode_json(b"[%b]" % body), decoder.decode_lines(body)):
+        assert [event.timestamp for event in decoded.events] == ([] if seconds is None else [seconds])
+        assert all("`$.timestamp`" in each.error for each in decoded.rejected)
+
+
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a\n", "a/b"])
 def test_any_type_still_has_a_form(name: str) -> None:
     (only,) = ANY_TYPE.decode_json(text(type=name)).rejected

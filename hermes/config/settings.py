@@ -85,6 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_types: Annotated[
         EventTypes, about("event types that are taken; `*` = any name of 1 to 64 of `[A-Za-z0-9_.:-]`")
     ] = ("trip_started", "song_played", "ad_clicked", "location_update")
+    event_times: Annotated[
+        Literal["seconds", "any"],
+        about(
+            "how an event's `timestamp` may be written: whole Unix `seconds`; `any`: also Unix milliseconds (a number "
+            "above 253402300799), numbers with a fraction, and RFC 3339 text, each rounded down to seconds"
+        ),
+    ] = "seconds"
     max_body_bytes: Annotated[Size, about("largest request body, counted before and after decompression", ge=1)] = (
         10 * 2**20
     )

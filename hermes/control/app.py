@@ -44,8 +44,9 @@ class Views:
     """What the control lane shows, each a callable of whoever owns it. ``ready`` says why not, if so.
 
     ``routes`` are the data routes, for what does not come through the fast lane; ``keyed`` says that they want a key,
-    and ``event_types`` which events they take. ``admin`` is where operators are answered, for the page of this address
-    to lead there. ``debug`` and ``accounting`` None: debugging answers 404.
+    ``event_types`` which events they take, and ``any_times`` that times are read in any form. ``admin`` is where
+    operators are answered, for the page of this address to lead there. ``debug`` and ``accounting`` None: debugging
+    answers 404.
     """
 
     version: str
@@ -56,6 +57,7 @@ class Views:
     routes: Sequence[Route]
     body_budget: BodyBudget
     event_types: Sequence[str]
+    any_times: bool = False
     keyed: bool = False
     admin: Address | None = None
     debug: DebugAnswer | None = None
@@ -116,7 +118,7 @@ def make_app(views: Views) -> QuartTrio:
 def _describe(app: QuartTrio, views: Views) -> bytes:
     from hermes.control.openapi.addresses import describe_ingest
 
-    return describe_ingest(app, views.version, views.event_types, keyed=views.keyed)
+    return describe_ingest(app, views.version, views.event_types, keyed=views.keyed, any_times=views.any_times)
 
 
 def _render_landing(views: Views) -> bytes:

@@ -69,13 +69,16 @@ class _BatchAnswers(OwnAnswers):
 
 
 class PostEvents:
-    """The protocol of ``POST /events``. ``clock`` gives the time of arrival, in Unix seconds."""
+    """The protocol of ``POST /events``. ``clock`` gives the time of arrival, in Unix seconds.
+
+    ``any_times`` is that of `EventDecoder`.
+    """
 
     paths = (PATH,)
     key_in_body = False
 
-    def __init__(self, event_types: Sequence[str], clock: Callable[[], float]) -> None:
-        own, cloud = EventDecoder(event_types), CloudEventDecoder(event_types, clock)
+    def __init__(self, event_types: Sequence[str], clock: Callable[[], float], *, any_times: bool = False) -> None:
+        own, cloud = EventDecoder(event_types, any_times=any_times), CloudEventDecoder(event_types, clock)
         self.answers = OwnAnswers()
         self.decode_one = own.decode_one
         self._json = Format(self.answers, lambda _head, body: own.decode_json(body))

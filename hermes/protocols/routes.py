@@ -24,12 +24,13 @@ def make_routes(
     *,
     event_types: Sequence[str],
     max_body_bytes: int,
+    any_times: bool = False,
     keys: Sequence[str] = (),
     origins: Sequence[str] = (),
 ) -> tuple[Route, ...]:
     """Every protocol's routes, all with the same keys, limits and origins."""
     protocols: tuple[DataProtocol, ...] = (
-        PostEvents(event_types, time.time),
+        PostEvents(event_types, time.time, any_times=any_times),
         Segment(event_types, max_body_bytes, time.time),
         OtlpLogs(event_types, min(_GROWTH * max_body_bytes, max(_MOST_GROWN, max_body_bytes)), time.time),
     )

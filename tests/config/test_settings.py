@@ -36,6 +36,7 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "JOURNAL_MAX_BYTES": ("1GiB", 2**30, ["0", "-1", "much"]),
     "ACK_TIMEOUT": ("5s", 5.0, ["0s", "5", "soon"]),
     "EVENT_TYPES": ("a,b", ("a", "b"), ["a b", "*,a", ","]),
+    "EVENT_TIMES": ("any", "any", ["ANY", "milliseconds"]),
     "MAX_BODY_BYTES": ("64KiB", 2**16, ["0", "big"]),
     "MAX_CONNECTIONS": ("100", 100, ["0", "x"]),
     "HEADER_TIMEOUT": ("1s", 1.0, ["0", "x"]),

@@ -22,10 +22,10 @@ _SHARED = (
 )
 
 
-def declare_ingest(event_types: Sequence[str]) -> list[Operation]:
+def declare_ingest(event_types: Sequence[str], *, any_times: bool = False) -> list[Operation]:
     """Every operation that the address of events can serve."""
     return [
-        events.declare_events(event_types),
+        events.declare_events(event_types, any_times=any_times),
         *segment.declare_segment(event_types),
         otlp.declare_otlp(event_types),
         *service.declare_service(),
@@ -38,7 +38,9 @@ def declare_admin(status: type[msgspec.Struct]) -> list[Operation]:
     return [*operations.declare_admin(status), *service.declare_documentation()]
 
 
-def describe_ingest(app: QuartTrio, version: str, event_types: Sequence[str], *, keyed: bool) -> bytes:
+def describe_ingest(
+    app: QuartTrio, version: str, event_types: Sequence[str], *, keyed: bool, any_times: bool = False
+) -> bytes:
     """The document of the address where events come in, as JSON."""
     address = Address(
         title="Hermes API",
@@ -47,7 +49,7 @@ def describe_ingest(app: QuartTrio, version: str, event_types: Sequence[str], *,
         keyed=keyed,
         tags={each.TAG: each.WORDS for each in (events, segment, otlp)} | service.TAGS,
     )
-    return _describe(address, app, declare_ingest(event_types))
+    return _describe(address, app, declare_ingest(event_types, any_times=any_times))
 
 
 def describe_admin(app: QuartTrio, version: str, status: type[msgspec.Struct], *, keyed: bool) -> bytes:

@@ -70,10 +70,15 @@ class StructuredCloudEvent(ContextAttributes):
     """Bytes in base64, where the data is no JSON; kept as it is."""
 
 
-def declare_events(event_types: Sequence[str]) -> Operation:
-    """The operation; ``event_types`` is what EVENT_TYPES allows."""
+def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Operation:
+    """The operation; ``event_types`` is what EVENT_TYPES allows, and ``any_times`` says that EVENT_TIMES=any."""
     payload = Annotated[dict[str, Any], Meta(description="Any JSON object, kept byte for byte.")]
-    event: Any = restate(Event, "Event", _EVENT, type=(allowed_types(event_types),), payload=(payload, {}))
+    members: dict[str, Any] = {"type": (allowed_types(event_types),), "payload": (payload, {})}
+    words = _EVENT
+    if any_times:
+        members = {"timestamp": (Annotated[float, Meta(ge=0)] | Annotated[datetime, Meta(tz=True)],), **members}
+        words = _EVENT.replace("in Unix seconds", "in Unix seconds or milliseconds, or RFC 3339 text")
+    event: Any = restate(Event, "Event", words, **members)
     not_stored = (Content(PROBLEM, NotStored),)
     kind = example_type(event_types)
     first = example_event(event_types)
@@ -111,7 +116,12 @@ def declare_events(event_types: Sequence[str]) -> Operation:
                 event | Annotated[list[event], Meta(min_length=1)],
                 (Example("One event", first), Example("Several events", [first, second])),
             ),
-            Content("application/x-ndjson", str, (Example("An event a line", lines),), "An event as JSON a line."),
+            Content(
+                "application/x-ndjson",
+                str,
+                (Example("An event a line", lines),),
+                "An event as JSON a line. Other names of this media type, such as application/jsonl, are known.",
+            ),
             Content(STRUCTURED, StructuredCloudEvent, (Example("A CloudEvent", cloud),)),
             Content(BATCH, list[StructuredCloudEvent], (Example("A batch of CloudEvents", [cloud]),)),
         ),
