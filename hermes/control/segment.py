@@ -57,7 +57,7 @@ def add_segment(app: QuartTrio, routes: Mapping[str, Route], handle: Handle, wit
         answer.headers["Cache-Control"] = "no-store"
         return with_lines(answer, route.response_lines(head))
 
-    @app.get(SETTINGS, strict_slashes=False)
+    @app.get(SETTINGS, strict_slashes=False, provide_automatic_options=False)
     async def settings() -> QuartResponse:
         lines = singles["track"].response_lines(Head("GET", SETTINGS, join_headers()))
         return with_lines(QuartResponse(SOURCE_CONFIG, 200, content_type="application/json"), lines)

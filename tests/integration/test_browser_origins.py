@@ -108,6 +108,8 @@ def test_a_page_of_a_named_origin_sends_by_each_way(browser: Browser, service: P
     while (missing := set(WAYS) - received(service)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not missing
+    settings = "async url => (await (await fetch(url, {headers: {Authorization: 'Basic azo='}})).json()).source.enabled"
+    assert page.evaluate(settings, f"{service.url}/sourceConfig/?p=npm")  # what RudderStack's browser file asks first
     page.context.close()
 
 
