@@ -39,6 +39,7 @@ from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
 
 _MOST_CONNECTIONS = 256
+_MOST_NEWCOMERS = 16  # of them, for connections that have asked for nothing yet
 _MAX_BODY_BYTES = 2**20
 _LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a stop would wait for it
 
@@ -100,7 +101,7 @@ class AdminEdge:
                 rejected=RejectedDesk(rejected, lambda: self._tap.closed),
             )
         )
-        self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES)
+        self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, _MOST_CONNECTIONS - _MOST_NEWCOMERS)
         tls = None
         if settings.tls_cert and not address.is_loopback:
             tls = open_tls_context(settings.tls_cert, settings.tls_key)

@@ -96,6 +96,8 @@ class Edge:
             else:
                 self._data = StreamServer(lane, sockets, self._control.serve_stream, timeouts, most, tls)
         metrics.connections = lambda: self._data.connections
+        metrics.connections_evicted = lambda: self._data.evicted + self._control.places.evicted
+        metrics.connections_refused = lambda: self._control.places.refused
         metrics.inflight_requests = lambda: lane.inflight
 
     @property

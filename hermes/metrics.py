@@ -143,6 +143,8 @@ class Metrics(Collector):
         self.queue_capacity: Callable[[], int] = int
         self.inflight_requests: Callable[[], int] = int
         self.connections: Callable[[], int] = int
+        self.connections_evicted: Callable[[], int] = int
+        self.connections_refused: Callable[[], int] = int
         self.aggregates_dropped: Callable[[], int] = int
         self.dead_letters_evicted: Callable[[], int] = int
         self.journal: JournalMetrics | None = None
@@ -186,6 +188,14 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily("hermes_inflight_requests", "Requests begun and not answered", self.inflight_requests())
         yield GaugeMetricFamily("hermes_connections", "Open connections of the fast lane", self.connections())
+        yield CounterMetricFamily(
+            "hermes_connections_evicted", "Idle connections that made room for newer ones", self.connections_evicted()
+        )
+        yield CounterMetricFamily(
+            "hermes_connections_refused",
+            "Connections that found every place of the control lane busy",
+            self.connections_refused(),
+        )
         yield GaugeMetricFamily("hermes_loop_lag_seconds", "Latest delay of a timer of the run loop", self.loop_lag)
         yield CounterMetricFamily(
             "hermes_aggregates_dropped", "Events that left /aggregates, or never fitted", self.aggregates_dropped()

@@ -95,7 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[Size, about("largest request body, counted before and after decompression", ge=1)] = (
         10 * 2**20
     )
-    max_connections: Annotated[int, about("connections held at once; more wait in the listen backlog", ge=1)] = 10_000
+    max_connections: Annotated[
+        int, about("connections held at once; beyond, one that rests gives way, or the new one waits", ge=1)
+    ] = 10_000
     header_timeout: Annotated[Duration, about("longest a request's headers may take", gt=0)] = 10.0
     body_timeout: Annotated[Duration, about("longest a request's body may take", gt=0)] = 30.0
     idle_timeout: Annotated[Duration, about("longest a connection may rest between requests", gt=0)] = 75.0

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from email.utils import formatdate
 from os import urandom
+from typing import NamedTuple
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from hermes.control.answering import Answering
+from hermes.control.places import Places, Use
 from hermes.http.head import MAX_HEAD_BYTES
 from hermes.http.response import problem
 from hermes.http.stream import Stream
@@ -29,24 +31,31 @@ _DETAILS = {
 }
 
 
+class Patience(NamedTuple):
+    """Seconds that a client may read nothing of what it is sent, and send nothing."""
+
+    write: float
+    silence: float
+
+
 class Replay:
     """A stream as Hypercorn sees it: it gives back the bytes that were read before; whoever owns the stream closes it.
 
     ``lifetime`` is what Hypercorn has to run in. It ends when Hypercorn closes the stream (by itself it would wait for
-    its timers), or when the client does not read for ``patience`` seconds (by itself it would try the next response).
-    A client that sends nothing for ``silence`` seconds is given up, but not while it is sent something: by itself
-    Hypercorn would end a response that goes on for long.
+    its timers), or when the client reads nothing for too long (by itself it would try the next response). A client that
+    sends nothing for too long is given up, but not while it is sent something: by itself Hypercorn would end a response
+    that goes on for long. ``places`` hear what the connection does.
     """
 
-    def __init__(self, stream: Stream, data: bytes, *, patience: float, silence: float) -> None:
+    def __init__(self, stream: Stream, data: bytes, places: Places, patience: Patience) -> None:
         self._stream = stream
         self._data = data
+        self._places = places
         self._patience = patience
-        self._silence = silence
         self._sending = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._replayed = self._draining = False
-        self.answering = Answering(self._look_at_the_clock)
+        self.answering = Answering(self._change)
         self.context = WorkerContext(None)
         self.closed = False
         self.lifetime = trio.CancelScope()
@@ -74,9 +83,12 @@ class Replay:
         if self.closed:
             raise trio.ClosedResourceError
         try:
-            with trio.fail_after(self._patience) as self._sending:  # for Hypercorn shields its sends from cancellation
+            self._places.note(self, Use.WAITING)
+            with trio.fail_after(
+                self._patience.write
+            ) as self._sending:  # for Hypercorn shields its sends from cancellation
                 await self._stream.send_all(_put_into_words(data))
-            self._receiving.deadline = self._patient_until()
+            self._change()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             self.lifetime.cancel()
             raise trio.BrokenResourceError from error
@@ -92,13 +104,21 @@ class Replay:
             await self.context.terminated.set()
             self._receiving.deadline = self._patient_until()
 
-    def _look_at_the_clock(self) -> None:
+    def give_way(self) -> None:
+        """End now, without a word: the place is another's."""
+        self.lifetime.cancel()
+        self.socket.close()
+
+    def _change(self) -> None:
         self._receiving.deadline = self._patient_until()
+        answering = self.answering
+        use = Use.BUSY if answering.requests > answering.bodies_left else Use.WAITING
+        self._places.note(self, use if answering.requests else Use.IDLE)
 
     def _patient_until(self) -> float:
         """When the client has been silent for too long, from now on."""
         idle_at_the_end = self._draining and not self.answering.requests
-        return trio.current_time() + (_IDLE_AT_STOP_SECONDS if idle_at_the_end else self._silence)
+        return trio.current_time() + (_IDLE_AT_STOP_SECONDS if idle_at_the_end else self._patience.silence)
 
     async def aclose(self) -> None:
         """Hypercorn is done with the connection."""

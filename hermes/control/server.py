@@ -11,7 +11,10 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import suppress
+from email.utils import formatdate
 from functools import partial
+from math import inf
+from os import urandom
 from typing import Any
 
 import trio
@@ -22,12 +25,18 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ConnectionState
 
 from hermes.complaints import Complaints
-from hermes.control.replay import PlainReplay, Replay, SecureReplay
+from hermes.control.places import Places, Use
+from hermes.control.replay import Patience, PlainReplay, Replay, SecureReplay
 from hermes.http.head import MAX_HEAD_BYTES
 from hermes.http.lane import Timeouts
+from hermes.http.response import Response, problem
 from hermes.http.stream import Stream, close_gently
 
 MAX_CONNECTIONS = 1000
+_CROWDED = problem(
+    503, "too many requests are being answered: send it again", {"Retry-After": "1", "Connection": "close"}
+)
+_CROWDED_SECONDS = 1.0
 _LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
 
 
@@ -41,9 +50,10 @@ class _HypercornLog(Logger):
 
 
 class ControlServer:
-    """Serves an ASGI app on connections that others accepted."""
+    """Serves an ASGI app on connections that others accepted, at most ``most`` at once."""
 
-    def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int) -> None:
+    def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int, most: int = MAX_CONNECTIONS) -> None:
+        self.places = Places(most)
         self._app = ASGIWrapper(app)
         self._config = Config()
         self._config.logger_class = _HypercornLog
@@ -55,38 +65,40 @@ class ControlServer:
         self._config.keep_alive_max_requests = 10**9  # a client that posts events over HTTP/2 goes on and on
         self._config.wsgi_max_body_size = max_body_bytes
         self._config.read_timeout = None  # `Replay` has it
-        self._silence = max(timeouts.idle, timeouts.body)
-        self._patience = timeouts.write
+        self._patience = Patience(timeouts.write, max(timeouts.idle, timeouts.body))
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
         self._complaints = Complaints("hermes.control")
         self._streams: set[Replay] = set()
-        self._send, self._receive = trio.open_memory_channel[tuple[socket.socket, bytes]](MAX_CONNECTIONS)
+        # Without a bound of its own: there are as many as have a place, and those that gave way since the last turn.
+        self._send, self._receive = trio.open_memory_channel[tuple[trio.SocketStream, Replay]](inf)
 
     def hand_over(self, sock: socket.socket, data: bytes) -> None:
-        """Take a connection with the bytes that were read from it; close it where there are too many, or at the end."""
+        """Take a connection with the bytes that were read from it; the idlest gives way to it, if need be."""
         if self._draining:
             sock.close()
             return
-        if self._connections >= MAX_CONNECTIONS:
-            self._complaints.tell("a control connection was closed: there are too many", limit=MAX_CONNECTIONS)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        replay = PlainReplay(stream, data, self.places, self._patience)
+        if not self._take_place(replay):
+            with suppress(OSError):  # one that does not take it at once goes without it
+                sock.send(_render(_CROWDED))
             sock.close()
             return
         self._connections += 1
-        self._send.send_nowait((sock, data))
+        self._send.send_nowait((stream, replay))
 
     async def serve(self) -> None:
         """Serve what is handed over until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                async for sock, data in self._receive:
-                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-                    nursery.start_soon(self._serve_socket, stream, data)
+                async for stream, replay in self._receive:
+                    nursery.start_soon(self._serve_socket, stream, replay)
         finally:
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 while True:
-                    self._receive.receive_nowait()[0].close()
+                    self._receive.receive_nowait()[1].give_way()
 
     async def drain(self) -> None:
         """End idle connections, and return once those in the middle of a request have had their answer."""
@@ -99,21 +111,33 @@ class ControlServer:
 
     async def serve_stream(self, stream: Stream, data: bytes) -> None:
         """Serve a connection that a task of the fast lane owns and closes, its TLS handshake done."""
+        kind = SecureReplay if isinstance(stream, trio.SSLStream) else PlainReplay
+        replay = kind(stream, data, self.places, self._patience)
+        if not self._take_place(replay):
+            with trio.move_on_after(_CROWDED_SECONDS):
+                await stream.send_all(_render(_CROWDED))
+            return
         self._connections += 1
         try:
-            if isinstance(stream, trio.SSLStream):
-                await self._contain(SecureReplay(stream, data, patience=self._patience, silence=self._silence))
-            else:
-                await self._contain(PlainReplay(stream, data, patience=self._patience, silence=self._silence))
+            await self._contain(replay)
         finally:
+            self.places.leave(replay)
             self._forget_connection()
 
-    async def _serve_socket(self, stream: trio.SocketStream, data: bytes) -> None:
+    async def _serve_socket(self, stream: trio.SocketStream, replay: Replay) -> None:
         try:
-            await self._contain(PlainReplay(stream, data, patience=self._patience, silence=self._silence))
+            await self._contain(replay)
         finally:
             self._forget_connection()
+            self.places.note(replay, Use.IDLE)
             await (close_gently(stream, _LINGER_AT_STOP_SECONDS) if self._draining else close_gently(stream))
+            self.places.leave(replay)
+
+    def _take_place(self, replay: Replay) -> bool:
+        taken = self.places.take(replay)
+        if not taken:
+            self._complaints.tell("a control connection was refused: all are busy", limit=self.places.most)
+        return taken
 
     def _forget_connection(self) -> None:
         self._connections -= 1
@@ -137,6 +161,10 @@ class ControlServer:
             self._streams.discard(stream)
             stream.answering.release()
             _take_apart(server)
+
+
+def _render(response: Response) -> bytes:
+    return response.render(formatdate(usegmt=True).encode(), urandom(8).hex().encode())
 
 
 def _take_apart(server: Any) -> None:

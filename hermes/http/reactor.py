@@ -36,6 +36,7 @@ _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
 _LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
 _ACCEPT_PAUSE = 0.1
+_LEAST_IDLE_SECONDS = 1.0  # before a connection may give way to another
 _LOST_IN_A_ROW = 16  # connections that were lost before accept(2), after which it may go on like that: pause
 
 
@@ -86,6 +87,7 @@ class Reactor:
         self._now = 0.0
         self._idle_deadline = 0.0
         self._emptied: trio.Event | None = None
+        self.evicted = 0
         self._complaints = Complaints("hermes.http")
 
     @property
@@ -390,6 +392,20 @@ class Reactor:
             self._peers[peer.fd] = peer
         self._accept(False)
 
+    def _make_room(self) -> None:
+        """Let the idlest connections give way where there is no room and somebody waits to be accepted."""
+        waiting = select.poll()
+        for fd in self._listeners:
+            waiting.register(fd, select.POLLIN)
+        if not waiting.poll(0):
+            return
+        idle_until = self._now + self._timeouts.idle - _LEAST_IDLE_SECONDS
+        idle = [peer for peer in self._peers.values() if peer.calm and peer.deadline <= idle_until]
+        idle.sort(key=lambda peer: peer.deadline)
+        for peer in idle[: max(1, self._max_connections // 10)]:
+            self.evicted += 1
+            self._close(peer)
+
     def _pause_accepting(self, error: OSError) -> None:
         self._complaints.tell("cannot accept for a moment", error=str(error), connections=len(self._peers))
         self._accept_again = self._now + _ACCEPT_PAUSE
@@ -441,6 +457,8 @@ class Reactor:
             if self._accept_again and now >= self._accept_again and not self.lane.draining:
                 self._accept_again = 0.0
                 self._accept(True)
+            if len(self._peers) >= self._max_connections:
+                self._make_room()
             for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:
                 if peer.lingering or peer.connection.out:
                     self._close(peer)

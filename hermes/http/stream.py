@@ -31,6 +31,8 @@ _RECV_BYTES = 64 * 2**10
 _CLOSE_SECONDS = 2.0
 _HELD_BACK_SECONDS = 0.01
 _ACCEPT_PAUSE = 0.1
+_MAKE_ROOM_SECONDS = 0.1  # between two looks for a connection that may give way
+_LEAST_IDLE_SECONDS = 1.0  # before a connection may give way to another
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
@@ -63,6 +65,7 @@ class StreamServer:
         self._accepting = trio.CancelScope()
         self._drivers: dict[_Driver, None] = {}  # in the order they came: a set's order changes from run to run
         self._emptied: trio.Event | None = None
+        self.evicted = 0
 
     @property
     def connections(self) -> int:
@@ -71,7 +74,7 @@ class StreamServer:
 
     async def serve(self) -> None:
         """Serve until cancelled."""
-        listeners = [_BoundedListener(_accepting(place), self._room) for place in self._listeners]
+        listeners = [_BoundedListener(_accepting(place), self._room, self._make_room) for place in self._listeners]
         async with trio.open_nursery() as connections:
             with self._accepting:
                 await trio.serve_listeners(self._serve, listeners, handler_nursery=connections)
@@ -90,11 +93,12 @@ class StreamServer:
         stream: AnyStream = accepted
         if self._tls is not None:
             stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
-        driver = _Driver(self._lane, stream, self._timeouts)
+        driver = _Driver(self._lane, stream, self._timeouts, self._note_activity)
         self._drivers[driver] = None
         try:
-            if not await driver.agrees_on_http2():
-                await driver.run()
+            with driver.lifetime:
+                if not await driver.agrees_on_http2():
+                    await driver.run()
             if driver.connection.phase is Phase.HANDOVER:
                 self._forget(driver)
                 await self._hand_over(stream, driver.connection.take_handover())
@@ -104,9 +108,24 @@ class StreamServer:
             driver.connection.drop()
             self._forget(driver)
             try:
-                await close_gently(stream, self._linger)
+                await close_gently(stream, 0.0 if driver.lifetime.cancel_called else self._linger)
             finally:
                 self._room.release()
+
+    def _note_activity(self, driver: _Driver) -> None:
+        """Something has come: of the idle connections, this one is now the last to give way."""
+        if driver in self._drivers:
+            del self._drivers[driver]
+            self._drivers[driver] = None
+
+    def _make_room(self) -> None:
+        """There is no room for the next connection: the idlest gives way to it, if one is idle."""
+        for driver in self._drivers:
+            if driver.idle:
+                self.evicted += 1
+                self._forget(driver)
+                driver.lifetime.cancel()
+                return
 
     def _forget(self, driver: _Driver) -> None:
         self._drivers.pop(driver, None)
@@ -138,29 +157,43 @@ def _accepting(place: Place) -> trio.abc.Listener[Any]:
 
 
 class _BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
-    """Accepts only while there is room for a connection; whoever serves it gives the room back."""
+    """Accepts only while there is room for a connection; whoever serves it gives the room back.
 
-    def __init__(self, listener: trio.abc.Listener[Any], room: trio.Semaphore) -> None:
+    Where there is none, ``make_room`` is called once somebody waits to be accepted.
+    """
+
+    def __init__(self, listener: trio.abc.Listener[Any], room: trio.Semaphore, make_room: Callable[[], None]) -> None:
         self._listener = listener
         self._room = room
+        self._make_room = make_room
         self._complaints = Complaints("hermes.http")
 
     async def accept(self) -> trio.abc.HalfCloseableStream:
-        await self._room.acquire()
-        try:
-            while True:
+        while True:
+            try:
+                await self._acquire_room()
                 try:
                     accepted: trio.abc.HalfCloseableStream = await self._listener.accept()
-                except OSError as error:
-                    if whose_fault(error) is Fault.OURS:
-                        raise
-                    self._complaints.tell("cannot accept for a moment", error=str(error))
-                    await trio.sleep(_ACCEPT_PAUSE)
-                else:
-                    return accepted
-        except BaseException:
-            self._room.release()
-            raise
+                except BaseException:
+                    self._room.release()
+                    raise
+            except OSError as error:
+                if whose_fault(error) is Fault.OURS:
+                    raise
+                self._complaints.tell("cannot accept for a moment", error=str(error))
+                await trio.sleep(_ACCEPT_PAUSE)
+            else:
+                return accepted
+
+    async def _acquire_room(self) -> None:
+        # Who waits to be accepted is known of a socket alone; the listener of a simulated network waits for room.
+        while self._room.value == 0 and isinstance(self._listener, trio.SocketListener):
+            await trio.lowlevel.wait_readable(self._listener.socket)
+            self._make_room()
+            with trio.move_on_after(_MAKE_ROOM_SECONDS):
+                await self._room.acquire()
+                return
+        await self._room.acquire()
 
     async def aclose(self) -> None:
         await self._listener.aclose()
@@ -169,7 +202,10 @@ class _BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 class _Driver:
     """One stream and its connection."""
 
-    def __init__(self, lane: Lane, stream: AnyStream, timeouts: Timeouts) -> None:
+    def __init__(
+        self, lane: Lane, stream: AnyStream, timeouts: Timeouts, note_activity: Callable[[_Driver], None]
+    ) -> None:
+        self.lifetime = trio.CancelScope()
         self.connection = Connection(lane, self._stop_waiting, self._address)
         self._stream = stream
         self._lane = lane
@@ -178,6 +214,15 @@ class _Driver:
         self._reading = trio.CancelScope()
         self._patience = trio.CancelScope()
         self._client_ended = False
+        self._note_activity = note_activity
+        self._active = trio.current_time()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the client has asked for nothing for a while, and is owed nothing."""
+        connection = self.connection
+        calm = connection.phase is Phase.IDLE and connection.answered and not connection.out
+        return calm and self._active + _LEAST_IDLE_SECONDS <= trio.current_time()
 
     async def agrees_on_http2(self) -> bool:
         """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""
@@ -249,6 +294,8 @@ class _Driver:
             self._client_ended = True
             self.connection.receive_eof()
             return
+        self._active = trio.current_time()
+        self._note_activity(self)
         lane = self._lane
         lane.begin_turn()
         began = lane.clock()

@@ -549,14 +549,15 @@ async def test_beyond_max_connections_a_client_waits_until_another_leaves() -> N
         async with AsyncExitStack() as held:
             clients = [await held.enter_async_context(connect(ground.service)) for _ in range(19)]
             for client in clients:
-                assert (await client.ask(post(event("held")))).status == 202
+                await client.send(post(event("held"))[:-1])  # none of them is idle
             async with connect(ground.service, patience=0.3) as late:
                 with pytest.raises(trio.TooSlowError):
                     await late.ask(post(event("late")))
                 late.patience = 5
+                assert (await clients[0].ask(b"}")).status == 202
                 await clients[0].stream.aclose()
                 assert (await late.answer()).status == 202
-        ground.taken = ["held"] * 19 + ["late"]
+        ground.taken = ["held", "late"]
 
 
 async def test_without_free_descriptors_connections_wait_and_are_served_later(tmp_path: Path) -> None:

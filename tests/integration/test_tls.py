@@ -235,15 +235,17 @@ async def test_beyond_max_connections_a_tls_client_waits_until_another_leaves(ce
     async with open_service(max_connections=2, **certificate) as service:
         async with connect(service) as one:
             async with connect(service) as two:
-                assert (await one.ask(post(event("a")))).status == 202
-                assert (await two.ask(get(b"/health"))).status == 200
+                await one.send(post(event("a"))[:-1])
+                await two.send(post(event("b"))[:-1])
                 late = await trio.open_tcp_stream(service.host, service.port)
                 with trio.move_on_after(0.3):
                     await late.receive_some(1)
                 await late.aclose()
+                assert (await two.ask(b"}")).status == 202
+            assert (await one.ask(b"}")).status == 202
             async with connect(service) as three:
-                assert (await three.ask(post(event("b")))).status == 202
-        await service.sink.wait_stored(2)
+                assert (await three.ask(post(event("c")))).status == 202
+        await service.sink.wait_stored(3)
 
 
 @pytest.mark.parametrize("name", ["priority", "rapid-reset", "continuation", "settings", "nonsense", "huge-frame"])

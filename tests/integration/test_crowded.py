@@ -1,0 +1,141 @@
+"""Clients that hold all connections there are, in whatever way: others are served all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+import h2.connection
+import pytest
+import trio
+
+from tests.http_client import Client, event, get, post
+from tests.http_client import connect as connect_plainly
+from tests.integration import test_tls
+from tests.integration.test_bad_input import until
+from tests.integration.test_http_lanes import Client2
+from tests.integration.test_tls import certificate
+from tests.service import Service, open_service
+
+__all__ = ["certificate"]  # a fixture
+
+PLACES = 4
+
+Hold = Callable[[Client], Awaitable[Any]]
+
+
+async def keep_alive(client: Client) -> None:
+    assert (await client.ask(get(b"/health"))).status == 200
+
+
+async def stop_in_a_body(client: Client) -> None:
+    await client.send(post(event(), path=b"http://test/events")[:-1])
+
+
+async def end_in_a_request(client: Client) -> None:
+    await keep_alive(client)
+    await client.send(b"GET /heal")
+
+
+async def read_nothing(client: Client) -> None:
+    with trio.move_on_after(0.3):
+        await client.send(get(b"/metrics") * 2000)
+
+
+async def greet_in_http_2(client: Client) -> None:
+    protocol = h2.connection.H2Connection()
+    protocol.initiate_connection()
+    await client.send(protocol.data_to_send())
+
+
+HOLDS = [keep_alive, stop_in_a_body, end_in_a_request, read_nothing, greet_in_http_2]
+
+
+async def probe(connect: Callable[..., AbstractAsyncContextManager[Client]], service: Service) -> None:
+    for path in (b"/health", b"/ready", b"/metrics"):
+        async with connect(service) as client:
+            assert (await client.ask(get(path))).status == 200
+    async with connect(service) as client:
+        assert (await Client2(client.stream).ask("POST", "/events", event("over HTTP/2"))).status == 202
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_clients_that_hold_all_places_of_the_control_lane_keep_no_probe_out(hold: Hold) -> None:
+    async with open_service() as service, AsyncExitStack() as held:
+        places = service.running.edge._control.places
+        places.most = PLACES
+        for _ in range(PLACES + 2):
+            await hold(await held.enter_async_context(connect_plainly(service)))
+        await until(lambda: len(places) == PLACES)
+        await probe(connect_plainly, service)
+        assert len(places) <= PLACES
+        assert places.evicted > 2
+        assert not places.refused
+
+
+@pytest.mark.parametrize("hold", [keep_alive, stop_in_a_body])
+async def test_clients_that_hold_all_places_over_tls_keep_no_probe_out(hold: Hold, certificate: dict[str, str]) -> None:
+    async with open_service(**certificate) as service, AsyncExitStack() as held:
+        service.running.edge._control.places.most = PLACES
+        for _ in range(PLACES + 2):
+            await hold(await held.enter_async_context(test_tls.connect(service)))
+        await probe(test_tls.connect, service)
+        assert len(service.running.edge._control.places) <= PLACES
+
+
+async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> None:
+    async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
+        service.sink.stall()
+        service.running.edge._control.places.most = PLACES
+        waiters = service.running.intake.admission._waiters
+        async with AsyncExitStack() as held:
+            clients = [await held.enter_async_context(connect_plainly(service)) for _ in range(PLACES + 1)]
+            assert (await clients.pop().ask(post(event("first")))).status == 202
+            for client in clients:
+                await client.send(post(event("waits"), path=b"http://test/events"))
+            await until(lambda: len(waiters) == PLACES)
+            async with connect_plainly(service) as newcomer:
+                answer = await newcomer.ask(get(b"/health"))
+                assert (answer.status, answer.headers["connection"]) == (503, "close")
+                assert answer.headers["retry-after"]
+            service.sink.resume()
+            for client in clients:
+                assert (await client.answer()).status == 202
+
+
+async def silence(_client: Client) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def post_one(client: Client) -> None:
+    assert (await client.ask(post(event("held")))).status == 202
+
+
+@pytest.mark.parametrize("hold", [silence, post_one])
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_beyond_max_connections_the_longest_idle_give_way(
+    hold: Hold, secure: bool, certificate: dict[str, str]
+) -> None:
+    connect: Any = test_tls.connect if secure else connect_plainly
+    async with open_service(max_connections=5, **(certificate if secure else {})) as service, AsyncExitStack() as held:
+        clients = [await held.enter_async_context(connect(service)) for _ in range(5)]
+        for client in clients:
+            await hold(client)
+        for _ in range(2):
+            async with connect(service) as newcomer:
+                assert (await newcomer.ask(post(event("new")))).status == 202
+        assert service.running.metrics.connections() <= 5
+        assert service.running.metrics.connections_evicted() == 2
+
+
+async def test_silent_connections_keep_no_operator_from_the_admin_address() -> None:
+    async with open_service() as service, AsyncExitStack() as held:
+        address = service.running.admin_addresses[0]
+        for number in range(300):
+            stream = await held.enter_async_context(await trio.open_tcp_stream(*address))
+            if number % 2:
+                await stream.send_all(get(b"/health"))
+        async with await trio.open_tcp_stream(*address) as stream:
+            asked = Client(stream, patience=20).ask(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await asked).status == 200
