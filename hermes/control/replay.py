@@ -57,7 +57,7 @@ class Replay:
         self._replayed = self._draining = False
         self.answering = Answering(self._change)
         self.context = WorkerContext(None)
-        self.closed = False
+        self.closed = self.gave_way = False
         self.lifetime = trio.CancelScope()
         transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self.socket: trio.socket.SocketType = transport.socket
@@ -106,6 +106,7 @@ class Replay:
 
     def give_way(self) -> None:
         """End now, without a word: the place is another's."""
+        self.gave_way = True
         self.lifetime.cancel()
         self.socket.close()
 

@@ -156,7 +156,8 @@ class ControlServer:
                     nursery.start_soon(_break_when_cancelled, stream)
                     await server
         except* Exception as group:  # noqa: BLE001 - whatever a client provokes in Hypercorn concerns that client alone
-            self._complaints.tell("a control connection broke", errors=[repr(error) for error in _leaves(group)])
+            if not stream.gave_way:
+                self._complaints.tell("a control connection broke", errors=[repr(error) for error in _leaves(group)])
         finally:
             self._streams.discard(stream)
             stream.answering.release()

@@ -10,6 +10,7 @@ import h2.connection
 import pytest
 import trio
 
+from hermes.control.places import Use
 from tests.http_client import Client, event, get, post
 from tests.http_client import connect as connect_plainly
 from tests.integration import test_tls
@@ -67,7 +68,7 @@ async def test_clients_that_hold_all_places_of_the_control_lane_keep_no_probe_ou
         places.most = PLACES
         for _ in range(PLACES + 2):
             await hold(await held.enter_async_context(connect_plainly(service)))
-        await until(lambda: len(places) == PLACES)
+        await until(lambda: len(places) == PLACES and not places._by_use[Use.BUSY])
         await probe(connect_plainly, service)
         assert len(places) <= PLACES
         assert places.evicted > 2
@@ -126,7 +127,7 @@ async def test_beyond_max_connections_the_longest_idle_give_way(
             async with connect(service) as newcomer:
                 assert (await newcomer.ask(post(event("new")))).status == 202
         assert service.running.metrics.connections() <= 5
-        assert service.running.metrics.connections_evicted() == 2
+        assert service.running.metrics.connections_evicted() in {1, 2}  # the first newcomer has left
 
 
 async def test_silent_connections_keep_no_operator_from_the_admin_address() -> None:
