@@ -44,6 +44,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # in so many bytes, that does not matter.
 _HELD_BYTES = 2**20
 _BYTES_A_COMMA = 8
+_MOST_ECHOED = 120  # characters of a message with a client's value in it
 _MOST_NAMED = 10  # types of EVENT_TYPES that an answer names, for each of its rejected events
 _BACKSLASH = 0x5C  # as an integer, for a search for one byte is six times faster than one for six
 _BRACE = 0x7B
@@ -203,7 +204,9 @@ class EventDecoder:
         if not error.endswith("`$.type`"):
             return error
         if error.startswith("Invalid enum value"):
-            return f"{error}: not in EVENT_TYPES ({self._named}): add it there, or set EVENT_TYPES=* to take any"
+            if len(error) > _MOST_ECHOED:  # the value is as long as a client likes
+                error = f"{error[:_MOST_ECHOED]}…' - at `$.type`"
+            return f"{error}: not in EVENT_TYPES: add it there, or set EVENT_TYPES=* to take any (it has {self._named})"
         return f"{error}: expected 1 to 64 of A-Z a-z 0-9 _ . : -"
 
 

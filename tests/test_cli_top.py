@@ -71,7 +71,7 @@ def make_status(*sinks: SinkStatus, **values: Any) -> ServiceStatus:
         "journal": JournalStatus(2048, 4096, None),
         "sinks": list(sinks or [make_sink()]),
         "evicted": 0,
-        "aggregates": AggregateStatus(28_333_273, True, ["song_played"], [[0] * 58 + [39, 1200]]),
+        "aggregates": AggregateStatus(28_333_273, ["song_played"], [[0] * 58 + [39, 1200]], 0),
         "requests": RequestStatus(60, 0.001, 0.02),
         "connections": 3,
         "loop_lag": 0.001,
@@ -95,7 +95,7 @@ def test_the_screen_tells_what_the_status_does() -> None:
         "Hermes 1.2.3 · http://127.0.0.1:8081 · up 1 min 40 s · disk",
         "12/s",
         "1,239",
-        "0 refused",
+        "0 rejected",
         "██████████░░░░░░░░░░ of 100",
         "2.0 KiB",
         "median 1.0 ms, 99th 20 ms",
@@ -151,7 +151,7 @@ def test_no_word_of_others_is_obeyed_by_the_terminal_or_taken_as_markup() -> Non
         durability=EVIL,
         rejected={EVIL: 1},
         journal=JournalStatus(1, 2, EVIL),
-        aggregates=AggregateStatus(0, False, [EVIL], [[1] * 60]),
+        aggregates=AggregateStatus(0, [EVIL], [[1] * 60], 0),
     )
     text = drawn(status, EVIL)
     assert "\x1b" not in text
@@ -164,12 +164,14 @@ def test_no_word_of_others_is_obeyed_by_the_terminal_or_taken_as_markup() -> Non
 def test_a_service_without_journal_and_without_events_is_drawn() -> None:
     status = make_status(
         journal=None,
-        aggregates=AggregateStatus(0, True, [], []),
+        aggregates=AggregateStatus(0, [], [], 1),
         requests=RequestStatus(0, None, None),
         history=[],
         memory=None,
     )
-    assert "journal" not in drawn(status)
+    text = drawn(status)
+    assert "journal" not in text
+    assert "1 event with a timestamp outside the last hour" in text
 
 
 def test_a_spark_is_as_high_as_its_values_and_shows_the_smallest() -> None:

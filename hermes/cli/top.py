@@ -28,7 +28,7 @@ from hermes.cli.client import (
 )
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import tells_the_operator
-from hermes.engine.status import MINUTES, ServiceStatus, SinkStatus
+from hermes.engine.status import ServiceStatus, SinkStatus
 from hermes.words import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -121,6 +121,9 @@ class _Screen:
             yield from (Text(), *notes)
         if status.aggregates.types:
             yield from (Text(), _aggregates(status, width))
+        if elsewhere := status.aggregates.elsewhere:
+            words = f"{elsewhere:,} event{'s' * (elsewhere != 1)} with a timestamp outside the last hour"
+            yield from (Text(), Text(words, style="dim"))
         if self.trouble:
             yield from (Text(), Text(f"Not of now: {printable(self.trouble)}. Trying again …", style="red"))
 
@@ -174,9 +177,9 @@ def _events(status: ServiceStatus, width: int) -> Table:
     rate = Text(f"{status.rate:,.0f}/s", style="bold")
     room = min(_SPARK, width - _LABELS - max(len(rate), len(f"{status.received:,}")))
     grid.add_row("events", rate, Text(spark(status.history, max(1, room)), style="blue"))
-    refused = Text(f"{rejected:,} refused", style="red" if rejected else "dim")
+    shown = Text(f"{rejected:,} rejected", style="red" if rejected else "dim")
     reasons = " · ".join(f"{printable(reason)} {count:,}" for reason, count in status.rejected.items() if count)
-    grid.add_row("received", f"{status.received:,}", refused.append(f"  {reasons}", style="dim"))
+    grid.add_row("received", f"{status.received:,}", shown.append(f"  {reasons}", style="dim"))
     queue, requests = status.queue, status.requests
     share = max(queue.events / queue.capacity, queue.bytes / queue.capacity_bytes)
     grid.add_row("queue", f"{queue.events:,}", _gauge(share).append(f" of {queue.capacity:,}"))
@@ -288,8 +291,6 @@ def _aggregates(status: ServiceStatus, width: int) -> RenderableType:
     below = room < _FEWEST_MINUTES  # the names are too long to stand beside the bars
     minutes = min(_MINUTES, width - max(totals, len("events")) - 4 if below else room)
     title = f"the last {minutes} min"
-    if not shown.current:
-        title = f"up to {time.strftime('%Y-%m-%d %H:%M', time.gmtime((shown.first + MINUTES) * 60))}Z"
     if below:
         parts = [Text(title, style="dim")]
         for name, counts in zip(names, shown.counts, strict=True):

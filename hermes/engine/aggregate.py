@@ -62,11 +62,6 @@ class Aggregator:
             self._cells += kind not in bucket
         bucket[kind] += count
 
-    @property
-    def newest(self) -> int | None:
-        """The latest minute that any event named."""
-        return max(self._minutes, default=None)
-
     def window(self, first: int, last: int) -> dict[int, Mapping[str, int]]:
         """The counts of the minutes from ``first`` to ``last``, both included; minutes without any are left out."""
         return {minute: counts for minute in range(first, last + 1) if (counts := self._minutes.get(minute))}

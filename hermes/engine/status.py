@@ -99,17 +99,17 @@ class RequestStatus(msgspec.Struct, frozen=True):
 
 
 class AggregateStatus(msgspec.Struct, frozen=True):
-    """Counts by type and minute, for `MINUTES` minutes from ``first`` (Unix time // 60) on.
+    """Counts by type and minute, for the last `MINUTES` minutes, from ``first`` (Unix time // 60) on.
 
     ``counts`` has a list for each type, in the order of ``types``. Where there are more than `MOST_TYPES`, the last,
-    "(other)", has the sums of those that are not named. ``current``: the window ends now; else nothing came lately,
-    and it ends with the last that did.
+    "(other)", has the sums of those that are not named. ``elsewhere`` is how many events have another time by their own
+    timestamps: no client's clock moves the window.
     """
 
     first: int
-    current: bool
     types: list[str]
     counts: list[list[int]]
+    elsewhere: int
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
@@ -283,14 +283,9 @@ def _largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
 
 def _aggregates(aggregator: Aggregator, minute: int) -> AggregateStatus:
     """The types are ranked by what was received of them since the start: that is cheap, and their order is steady."""
-    last = minute
-    found = aggregator.window(last - MINUTES + 1, last)
-    newest = aggregator.newest
-    if not found and newest is not None:
-        last = newest
-        found = aggregator.window(last - MINUTES + 1, last)
-    first = last - MINUTES + 1
-    minutes = [found.get(minute, {}) for minute in range(first, last + 1)]
+    first = minute - MINUTES + 1
+    found = aggregator.window(first, minute)
+    minutes = [found.get(each, {}) for each in range(first, minute + 1)]
     ranked = sorted(aggregator.received.items(), key=lambda item: (-item[1], item[0]))
     present = (kind for kind, _ in ranked if kind != OTHER and any(kind in counts for counts in found.values()))
     types = list(islice(present, MOST_TYPES + 1))
@@ -301,4 +296,5 @@ def _aggregates(aggregator: Aggregator, minute: int) -> AggregateStatus:
     if any(others):
         types.append(OTHER)
         rows.append(others)
-    return AggregateStatus(first, last == minute, types, rows)
+    elsewhere = aggregator.received.total() - sum(map(sum, rows))
+    return AggregateStatus(first, types, rows, elsewhere)

@@ -174,7 +174,7 @@ class Ingest:
         """The answer to a request whose ``count`` valid events have not come as far as it asked for."""
         after = self._intake.retry_after()
         if receipt is not None and outcome in _KNOWN_SINCE_TAKEN:
-            return _tell_receipt(answers, outcome, count, rejected, receipt, after)
+            return _tell_receipt(answers, outcome, count, rejected, receipt, after).about(rejected)
         if outcome is Outcome.TOO_LARGE:
             return self._refuse(
                 answers,

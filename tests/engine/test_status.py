@@ -14,7 +14,7 @@ from hermes.engine.accounting import Books
 from hermes.engine.aggregate import OTHER
 from hermes.engine.calls import OTHER_REASONS
 from hermes.engine.status import HISTORY, MINUTES, MOST_TYPES, ServiceStatus, Sources, Status, quantile
-from hermes.event import Chunk
+from hermes.event import MAX_TIMESTAMP, Chunk
 from hermes.metrics import Metrics
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 from tests.engine.durable import Durable, durable_running, make_durable
@@ -206,16 +206,21 @@ async def test_the_window_ends_now_while_events_are_of_now() -> None:
         event = make_event(timestamp=(minute - back) * 60)
         watched.engine.aggregator.add([make_chunk([event] * count)])
     shown = watched.snapshot().aggregates
-    assert (shown.first, shown.current, shown.types) == (minute - MINUTES + 1, True, ["song_played"])
+    assert (shown.first, shown.types) == (minute - MINUTES + 1, ["song_played"])
     assert shown.counts == [[1, *[0] * (MINUTES - 3), 2, 3]]
+    assert shown.elsewhere == 7
 
 
-async def test_without_events_of_this_hour_the_window_ends_with_the_last_there_were() -> None:
+@pytest.mark.parametrize("timestamp", [0, 60_000, int(WALL) + 86_400, MAX_TIMESTAMP], ids=str)
+async def test_no_clock_of_a_client_moves_the_window(timestamp: int) -> None:
     watched = Watched(make_engine({"fake": ScriptedSink()}))
-    watched.engine.aggregator.add([make_chunk([make_event(timestamp=60 * 1000)])])
+    for count in (0, 1):
+        watched.engine.aggregator.add([make_chunk([make_event(timestamp=timestamp)])])
+        shown = watched.snapshot().aggregates
+        assert (shown.first, shown.types, shown.elsewhere) == (int(WALL) // 60 - MINUTES + 1, [], count + 1)
+    watched.engine.aggregator.add([make_chunk([make_event(timestamp=int(WALL))])])
     shown = watched.snapshot().aggregates
-    assert (shown.first, shown.current) == (1001 - MINUTES, False)
-    assert shown.counts[0][-1] == 1
+    assert (shown.counts[0][-1], shown.elsewhere) == (1, 2)
 
 
 @pytest.mark.parametrize("types", [1, MOST_TYPES - 1, MOST_TYPES])

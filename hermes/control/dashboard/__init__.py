@@ -18,6 +18,7 @@ PAGES = {
     "/dom.js": ("dom.js", JAVASCRIPT),
     "/feed.js": ("feed.js", JAVASCRIPT),
     "/format.js": ("format.js", JAVASCRIPT),
+    "/rejections.js": ("rejections.js", JAVASCRIPT),
     "/sinks.js": ("sinks.js", JAVASCRIPT),
     "/favicon.svg": ("favicon.svg", SVG),
 }

@@ -5,6 +5,7 @@ import { beginDeadLetters, list, nameSinks } from "./dead_letters.js";
 import { fillList, find, say } from "./dom.js";
 import { watch } from "./feed.js";
 import * as format from "./format.js";
+import { showRejections } from "./rejections.js";
 import { showSinks } from "./sinks.js";
 
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
@@ -19,8 +20,9 @@ function show(status) {
   const now = `${status.started} ${status.evicted} ${sum(status.sinks.map((sink) => sink.dead_lettered))}`;
   if (now !== letters) {
     letters = now;
-    list();
+    list(sum(status.sinks.map((sink) => sink.dead_lettered)));
   }
+  showRejections(sum(Object.values(status.rejected)));
   document.title = `${format.rate(status.rate)}/s · Hermes`;
 }
 

@@ -30,10 +30,14 @@ export function drawBars(aggregates) {
   const total = sum(aggregates.counts.map(sum));
   find("aggregates-shown").hidden = !total;
   find("aggregates-empty").hidden = total > 0;
+  const { elsewhere } = aggregates;
+  say(find("aggregates-empty"), elsewhere ? "No event has a timestamp of the last hour." : "No event has come yet. The first will show here a second later.");
+  find("aggregates-elsewhere").hidden = !elsewhere;
+  say(find("aggregates-elsewhere"), elsewhere ? `${format.plural(elsewhere, "event")} with a timestamp outside the last hour: not in this picture.` : "");
   const moved = shown === null ? 0 : aggregates.first - shown.aggregates.first;
   if (chosen !== null) chosen = chosen - moved >= 0 && chosen - moved < width(aggregates) ? chosen - moved : null;
   shown = { text, aggregates };
-  say(find("aggregates-span"), span(aggregates, total));
+  say(find("aggregates-span"), total ? "the last hour, by the events’ own timestamps" : "");
   if (!total) return;
   drawLegend(aggregates);
   drawStacks(aggregates);
@@ -46,13 +50,6 @@ const width = (aggregates) => aggregates.counts[0]?.length ?? 0;
 const totals = (aggregates) => aggregates.counts[0].map((_, n) => sum(aggregates.counts.map((row) => row[n])));
 const colour = (aggregates, n) => (aggregates.types[n] === "(other)" ? "other" : `c${n}`);
 const at = (aggregates, n) => (aggregates.first + n) * 60;
-
-function span(aggregates, total) {
-  if (!total) return "";
-  if (aggregates.current) return "the last hour, by the events’ own timestamps";
-  const last = at(aggregates, width(aggregates) - 1);
-  return `none in the last hour; shown is the hour to ${format.date(last)}, ${format.minute(last)}`;
-}
 
 function drawLegend(aggregates) {
   const items = aggregates.types.map((type, n) => {
@@ -95,7 +92,7 @@ function niceTop(largest) {
 
 function drawTable(aggregates) {
   const sums = totals(aggregates);
-  const head = make("tr", {}, make("th", { scope: "col" }, "Minute"), ...aggregates.types.map((type) => make("th", { scope: "col", class: "number" }, type)), make("th", { scope: "col", class: "number" }, "All"));
+  const head = make("tr", {}, make("th", { scope: "col" }, "Minute"), ...aggregates.types.map((type) => make("th", { scope: "col", class: "number type" }, type)), make("th", { scope: "col", class: "number" }, "All"));
   const rows = sums.map((total, n) => [total, n]).filter(([total]) => total).reverse();
   const body = rows.map(([total, n]) => make("tr", {}, make("th", { scope: "row" }, format.minute(at(aggregates, n))), ...aggregates.counts.map((row) => make("td", { class: "number" }, format.count(row[n]))), make("td", { class: "number" }, format.count(total))));
   find("bars-table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));

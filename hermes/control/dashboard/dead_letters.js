@@ -12,6 +12,7 @@ let next = null; // the number after which there are more
 let wanted = PAGE; // how many the operator has asked to see
 let turn = 0; // of the newest listing; the answers to older ones come too late
 let busy = false;
+let past = 0; // how many there have been since the start
 
 /** Wire the section up. */
 export function beginDeadLetters() {
@@ -48,8 +49,9 @@ function again() {
   list();
 }
 
-/** Ask for the letters and show them. */
-export async function list() {
+/** Ask for the letters and show them. `count` is how many there have been since the start, where that is news. */
+export async function list(count = past) {
+  past = count;
   const mine = ++turn;
   const query = new URLSearchParams({ limit: Math.min(wanted, 1000) });
   if (find("letters-sink").value) query.set("sink", find("letters-sink").value);
@@ -82,7 +84,9 @@ function show({ letters, next: after, total }, filtered) {
   empty.hidden = letters.length > 0;
   find("letters-filter").hidden = !total && !filtered;
   find("letters-more").hidden = next === null;
-  say(empty, filtered ? "No dead letter matches." : "No dead letters. Good.");
+  const gone = past === 1 ? "the one since the start was" : `the ${format.count(past)} since the start were`;
+  const none = past ? `No dead letter is left: ${gone} replayed or purged.` : "No dead letters. Good.";
+  say(empty, filtered ? "No dead letter matches." : none);
   say(find("letters-total"), total ? `${letters.length < total ? `${format.count(letters.length)} of ` : ""}${format.count(total)}, the oldest first` : "");
   const badge = find("nav-letters");
   if (!filtered) {

@@ -9,7 +9,7 @@ const COLUMNS = [
   ["A second", "number"],
   ["Backlog", "number"],
   ["Lag", "number"],
-  ["Dead letters", "number"],
+  ["Dead-lettered", "number"],
   ["Dropped", "number"],
   ["Retries", "number"],
 ];

@@ -1,0 +1,44 @@
+// The latest rejected events: single ones of a request, or a whole request, with the reason that the client was told.
+
+import { find, make, say } from "./dom.js";
+import { ask, Refused } from "./feed.js";
+import * as format from "./format.js";
+
+const MOST = 50; // rows that are shown, the newest first
+let known = null; // how many events had been rejected when they were listed last
+
+/** List them anew if there are others than at the last call; `rejected` is how many there were. */
+export async function showRejections(rejected) {
+  if (rejected === known) return;
+  known = rejected;
+  try {
+    show(await (await ask("/rejected")).json());
+  } catch (error) {
+    known = null; // the next second asks again
+    if (error instanceof Refused) say(find("rejections-empty"), error.message);
+  }
+}
+
+function show({ rejected, total }) {
+  const latest = rejected.slice(-MOST).reverse();
+  const table = find("rejections-table");
+  table.hidden = !latest.length;
+  find("rejections-empty").hidden = latest.length > 0;
+  say(find("rejections-empty"), "No event was rejected for good since the start. Good.");
+  say(find("rejections-total"), latest.length ? `the latest ${format.count(latest.length)} of ${format.count(total)}, the newest first` : "");
+  for (const body of [...table.tBodies]) body.remove();
+  table.append(...latest.map(row));
+}
+
+function row(entry) {
+  const cell = (label, kind, ...words) => make("td", { role: "cell", class: kind || undefined, "data-label": label }, ...words);
+  const cells = [
+    cell("When", "when", format.moment(entry.at)),
+    cell("Path", "id", entry.route),
+    cell("Status", "number", String(entry.status)),
+    cell("Place", "", entry.index === null ? "the whole request" : `event ${format.count(entry.index + 1)} of its request`),
+    cell("Reason", "reason", entry.reason),
+    cell("Client, request", "id", [entry.client, entry.request_id].filter(Boolean).join(", ")),
+  ];
+  return make("tbody", { role: "rowgroup" }, make("tr", { role: "row" }, ...cells));
+}
