@@ -1,7 +1,8 @@
-"""How fast the postgres sink stores events, by itself, against ``psql``'s ``\\copy`` of the same rows.
+"""How fast the postgres sink stores events, by itself: random ids (UUID v4) against ``psql``'s ``\\copy`` of the same
+rows in the same order, and against ids that ascend (UUID v7).
 
-Both fill a table of the same kind (text primary key, random ids), in turns, after a checkpoint each, so that a noisy
-machine treats them alike: read the ratio. Run by `make bench`, or alone: ``python -m tests.perf.postgres_sink``.
+All fill a table of the same kind (text primary key), in turns, after a checkpoint each, so that a noisy machine treats
+them alike: read the ratios. Run by `make bench`, or alone: ``python -m tests.perf.postgres_sink``.
 """
 
 from __future__ import annotations
@@ -32,14 +33,27 @@ _LINE = (
 )
 
 
-def make_chunks(count: int) -> list[Chunk]:
-    """As many events with random ids, decoded from NDJSON as the service does, in chunks of `CHUNK`."""
+def random_ids(count: int) -> list[str]:
+    """UUIDs version 4."""
+    return [uuid.uuid4().hex for _ in range(count)]
+
+
+def ascending_ids(count: int) -> list[str]:
+    """UUIDs version 7, a hundred to the millisecond: random within it."""
+    first = time.time_ns() // 1_000_000
+    random = [uuid.uuid4().hex[12:] for _ in range(count)]
+    return [f"{first + n // 100:012x}7{end[1:]}" for n, end in enumerate(random)]
+
+
+def make_chunks(ids: Sequence[str]) -> list[Chunk]:
+    """Events with these ids, decoded from NDJSON as the service does, in chunks of `CHUNK`."""
+    count = len(ids)
     decoder = msgspec.json.Decoder(Event)
     now = int(time.time())
     chunks = []
     for start in range(0, count, CHUNK):
         numbers = range(start, min(start + CHUNK, count))
-        lines = [_LINE % (uuid.uuid4().hex, n % 5000, now + n % 60, n, n * 37 % 600_000) for n in numbers]
+        lines = [_LINE % (ids[n], n % 5000, now + n % 60, n, n * 37 % 600_000) for n in numbers]
         body = "\n".join(lines).encode()
         chunks.append(Chunk(decoder.decode_lines(body), time.time(), len(body)))
     return chunks
@@ -48,7 +62,7 @@ def make_chunks(count: int) -> list[Chunk]:
 def measure(
     dsn: str, *, rows: int = 200_000, rounds: int = 3, concurrency: int | None = None, max_batch: int | None = None
 ) -> dict[str, float]:
-    """Store ``rows`` both ways, ``rounds`` times in turn; the median rows a second of each, and their ratio.
+    """Store ``rows`` all ways, ``rounds`` times in turn; the median rows a second of each, and their ratios.
 
     ``encoded_per_second`` is the making of the rows alone. None: the sink's own default. Tables ``bench_*`` of the
     database are dropped and made.
@@ -56,10 +70,13 @@ def measure(
     settings = PostgresSettings(table="bench_sink")
     concurrency, max_batch = concurrency or settings.concurrency, max_batch or settings.max_batch
     settings = msgspec.structs.replace(settings, concurrency=concurrency, max_batch=max_batch)
-    by_sink, by_copy, encoded = [], [], []
+    by_sink, by_copy, ascending, encoded = [], [], [], []
     with tempfile.NamedTemporaryFile(suffix=".copy") as file:
         for _ in range(rounds):
-            chunks = make_chunks(rows)
+            _prepare(dsn, "bench_sink")
+            ascending.append(rows / trio.run(_store, dsn, make_chunks(ascending_ids(rows)), settings))
+            _expect(dsn, rows)
+            chunks = make_chunks(random_ids(rows))
             began = time.perf_counter()
             block = _encode(chunks)
             encoded.append(rows / (time.perf_counter() - began))
@@ -71,8 +88,10 @@ def measure(
             _expect(dsn, rows)
     return {
         "sink_rows_per_second": statistics.median(by_sink),
+        "ascending_rows_per_second": statistics.median(ascending),
         "copy_rows_per_second": statistics.median(by_copy),
         "ratio": statistics.median(sink / copy for sink, copy in zip(by_sink, by_copy, strict=True)),
+        "random_to_ascending": statistics.median(a / b for a, b in zip(by_sink, ascending, strict=True)),
         "encoded_per_second": statistics.median(encoded),
     }
 
@@ -105,13 +124,13 @@ def _copy(dsn: str, path: str) -> float:
 async def _store(dsn: str, chunks: Sequence[Chunk], settings: PostgresSettings) -> float:
     """Write all chunks in batches as large as the sink likes; seconds from the first connection to the last commit."""
     step = max(1, settings.max_batch // CHUNK)
-    batches = [Batch(chunks[start : start + step]) for start in range(0, len(chunks), step)]
+    batches = (Batch(chunks[start : start + step]) for start in range(0, len(chunks), step))  # shared, in order
     async with open_postgres(settings, read_settings({"DB_DSN": dsn})) as sink:
         began = time.perf_counter()
 
         async def work() -> None:
-            while batches:
-                await sink.write(batches.pop())
+            for batch in batches:
+                await sink.write(batch)
 
         async with trio.open_nursery() as nursery:
             for _ in range(sink.concurrency):

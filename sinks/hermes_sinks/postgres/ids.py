@@ -40,7 +40,8 @@ class Ids:
     def make_statement(self) -> sql.Composed:
         """The table as Hermes makes it."""
         return sql.SQL(
-            "CREATE TABLE {name} (id text PRIMARY KEY, ts timestamptz NOT NULL); COMMENT ON TABLE {name} IS {comment}"
+            'CREATE TABLE {name} (id text COLLATE "C" PRIMARY KEY, ts timestamptz NOT NULL);'
+            " COMMENT ON TABLE {name} IS {comment}"
         ).format(name=self.name, comment=sql.Literal(f"Hermes ids, schema {SCHEMA_VERSION}"))
 
     @cached_property
@@ -61,7 +62,7 @@ class Ids:
         """Take from staging each event that is stored already, under another timestamp. After the merge."""
         return sql.SQL(
             "DELETE FROM pg_temp.hermes_staging AS staged USING {} AS known"
-            " WHERE known.id = staged.id AND known.ts <> staged.ts"
+            ' WHERE known.id = staged.id COLLATE "C" AND known.ts <> staged.ts'
         ).format(self.name)
 
     async def prepare(self, connection: Connection) -> None:

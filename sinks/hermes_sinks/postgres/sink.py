@@ -36,6 +36,7 @@ from hermes_sinks.postgres.settings import PostgresSettings, table_parts
 from hermes_sinks.postgres.table import Table
 
 SLICE = 2000  # rows encoded between two checkpoints: about 0.7 ms of the loop
+RUN = 5000  # rows sorted between two checkpoints: about 2 ms of the loop
 ATTEMPTS = 3  # of a batch that conflicts with another writer's, before the engine's own retries
 ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included; a write may take much longer
 
@@ -64,7 +65,9 @@ class PostgresSink:
         if not len(batch):
             await trio.lowlevel.checkpoint()
             return
-        block = await _encode(batch)
+        # Rows in the order of the key meet each page of its index once: random ids cost a fifth less.
+        order = await _by_id(batch) if self._table.dedup else range(len(batch))
+        block = await _encode(batch, order)
         try:
             refused = await self._write_block(batch, block)
         except psycopg.Error as error:
@@ -77,10 +80,11 @@ class PostgresSink:
                 judge(again)
                 raise _unavailable(again) from again
         if refused:
-            raise BatchRejected(await hide_values(refused, batch))
+            by_index = {order[place]: reason for place, reason in refused.items()}
+            raise BatchRejected(await hide_values(dict(sorted(by_index.items())), batch))
 
     async def _write_block(self, batch: Batch, block: bytes) -> dict[int, str]:
-        """Store the rows of the batch; return why those that are not stored were refused, by index."""
+        """Store the rows of the batch; return why those that are not stored were refused, by their place."""
         try:
             async with self._pool.connection() as connection:
                 await self._prepare(connection, batch)
@@ -103,7 +107,7 @@ class PostgresSink:
                 await self._partitions.prepare(connection, batch)
 
     async def _store(self, connection: Connection, block: bytes) -> dict[int, str]:
-        """Store the rows of the block; return why those that are not stored were refused, by index."""
+        """Store the rows of the block; return why those that are not stored were refused, by their place."""
         fault = None
         try:
             await self._copy(connection, block)
@@ -173,8 +177,20 @@ def _unavailable(error: psycopg.Error) -> SinkUnavailable:
     return SinkUnavailable(f"Postgres: {tell(error)}")
 
 
-async def _encode(batch: Batch) -> bytes:
+async def _by_id(batch: Batch) -> Sequence[int]:
+    """The indexes of the batch in the order of the ids, run by run; equal ids stay in the order of arrival."""
+    ids = [event.id for event in batch.events]
+    order: list[int] = []
+    for start in range(0, len(ids), RUN):
+        order += sorted(range(start, min(start + RUN, len(ids))), key=ids.__getitem__)
+        await trio.lowlevel.checkpoint()
+    return order
+
+
+async def _encode(batch: Batch, order: Sequence[int]) -> bytes:
+    """The rows of the batch in this order."""
     events, arrivals = batch.events, arrival_texts(batch)
+    events, arrivals = [events[index] for index in order], [arrivals[index] for index in order]
     blocks = []
     for start in range(0, len(events), SLICE):
         blocks.append(encode_rows(events[start : start + SLICE], arrivals[start : start + SLICE]))

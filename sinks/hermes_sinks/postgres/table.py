@@ -124,9 +124,12 @@ class Table:
         return sql.SQL("COPY {} ({}) FROM STDIN WITH ({})").format(table, _columns(), sql.SQL(COPY_OPTIONS))
 
     def make_statement(self) -> sql.Composed:
-        """The table as Hermes makes it, its version in its comment."""
+        """The table as Hermes makes it, its version in its comment.
+
+        The order of ids is that of their bytes: to compare them by a language's rules costs a sixth of a COPY and more.
+        """
         return sql.SQL(
-            "CREATE TABLE {name} (id text NOT NULL, user_id text NOT NULL, type text NOT NULL,"
+            'CREATE TABLE {name} (id text COLLATE "C" NOT NULL, user_id text NOT NULL, type text NOT NULL,'
             " ts timestamptz NOT NULL, payload jsonb NOT NULL, received_at timestamptz NOT NULL{key}){partitions};"
             "COMMENT ON TABLE {name} IS {comment}"
         ).format(
