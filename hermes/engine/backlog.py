@@ -99,6 +99,7 @@ class Backlog:
         self._news = trio.Event()
         self._complaints = Complaints("hermes.backlog", sink=sink)
         self._said_behind = False
+        self._last_fed = -1  # index of the newest record that was read back
 
     @property
     def cursor(self) -> int:
@@ -163,6 +164,8 @@ class Backlog:
                         self._progress.settle(index, index + 1, held.events)
             elif held.kept:
                 held.spilled += count
+        if self._said_behind:
+            self._look_whether_behind()
         self._news.set()
         return unkept
 
@@ -233,6 +236,7 @@ class Backlog:
         self._advance(index + 1, count)
         pieces = self._cut(chunk)
         self._held[index] = _Held(len(pieces), chunk, fed=True)
+        self._last_fed = index
         self._on_disk_since = chunk.received_at
         self._feeding = True
         self.on_its_way = count
@@ -323,7 +327,8 @@ class Backlog:
         return disowned
 
     def _look_whether_behind(self) -> None:
-        if not self._ranges and self._said_behind:
+        """A sink has caught up when it has had what was on disk, not when memory has it: the sink may be away."""
+        if self._said_behind and not self._ranges and self.cursor > self._last_fed:
             self._said_behind = False
             _log.info("caught up", sink=self._sink)
 

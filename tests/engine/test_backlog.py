@@ -101,6 +101,29 @@ async def test_falling_behind_and_catching_up_are_said_once_and_not_at_every_tur
     assert said.count("caught up") == said.count("behind: the backlog stays on disk") - 1
 
 
+@pytest.mark.parametrize("order", ["oldest", "interleaved"])
+async def test_a_backlog_that_is_read_into_memory_while_the_sink_is_away_is_not_caught_up(
+    autojump_clock: None, order: str
+) -> None:
+    first = await behind()
+    async with durable_running(first):
+        await first.put_events(2, 2, 2)
+        first.deliveries["fake"].close()
+    sink = ScriptedSink(max_batch=5)
+    with structlog.testing.capture_logs() as lines:
+        sink.fail()
+        again = await make_durable(first.log, sink, service=SMALL, catch_up_order=order, breaker_open=1.0)
+        async with durable_running(again):
+            await trio.sleep(10)
+            assert backlog_of(again.delivery).events == 0  # all of it is in memory
+            assert not sink.stored
+            assert "caught up" not in [line["event"] for line in lines]
+            sink.resume()
+            await sink.wait_stored(6)
+            await trio.sleep(1)
+            assert [line["event"] for line in lines].count("caught up") == 1
+
+
 async def test_no_wake_up_is_lost_between_reading_and_new_arrivals(autojump_clock: None) -> None:
     """Room and news come at every possible moment of the feeder: it never sleeps while there is something to do."""
     durable = await behind()
