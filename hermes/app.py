@@ -70,6 +70,7 @@ async def serve(
                             engine.start_soon(intake.run)
                             async with trio.open_nursery() as serving:
                                 serving.start_soon(edge.serve_data)
+                                serving.start_soon(edge.decode_large)
                                 serving.start_soon(edge.serve_control)
                                 if admin is not None:
                                     serving.start_soon(admin.serve)

@@ -28,12 +28,13 @@ from hermes.http.reactor import Reactor
 from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.http.traced import RequestTracer, trace_routes
+from hermes.http.work import Workshop
 from hermes.metrics import Metrics
 from hermes.protocols.routes import make_routes
 
 
 class Edge:
-    """Listens from the moment it is made; serves while `serve_data` and `serve_control` run; ends with `drain`."""
+    """Listens from the moment it is made; serves while its three tasks run; ends with `drain`."""
 
     def __init__(
         self,
@@ -45,10 +46,14 @@ class Edge:
         tracer: RequestTracer | None = None,
     ) -> None:
         timeouts = timeouts_of(settings)
-
+        largest = settings.max_body_bytes
+        budget = BodyBudget(max(settings.queue_bytes, largest), largest)
+        self._large_came = trio.Event()
+        self._workshop = Workshop(budget, lambda: self._large_came.set())
         routes = make_routes(
             books.intake,
             metrics.rejected,
+            workshop=self._workshop,
             event_types=settings.event_types,
             max_body_bytes=settings.max_body_bytes,
             any_times=settings.event_times == "any",
@@ -57,8 +62,6 @@ class Edge:
         )
         if tracer is not None:
             routes = trace_routes(routes, tracer, books.intake, metrics.rejected, lambda: lane.request_id())
-        largest = settings.max_body_bytes
-        budget = BodyBudget(max(settings.queue_bytes, largest), largest)
         self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
         self._lane = lane = Lane(heads, budget, metrics.observe_request, time.perf_counter)
@@ -108,6 +111,15 @@ class Edge:
     async def serve_data(self) -> None:
         """Accept every connection, and serve the data routes, until cancelled."""
         await self._data.serve()
+
+    async def decode_large(self) -> None:
+        """Decode the large requests of both lanes, a piece at a time, until cancelled."""
+        while True:
+            if self._workshop.turn():
+                await trio.lowlevel.checkpoint()  # the loop looks at every socket and timer before the next turn
+            else:
+                self._large_came = trio.Event()
+                await self._large_came.wait()
 
     async def serve_control(self) -> None:
         """Serve what is handed over, until cancelled."""

@@ -44,10 +44,22 @@ class Chunk:
     ``derived`` marks what Hermes made of other events, which is not counted again. ``index`` is its place in the
     journal, -1 while it has none; ``waiting`` are the requests that are answered when it has one. ``receipt`` follows
     its events where a request waits for their delivery. ``traced`` are the traced requests that it has events of, None
-    for none; what is read back from a journal has lost them.
+    for none; what is read back from a journal has lost them. ``continues``: the next chunk has more of the same
+    request, and shares its commit.
     """
 
-    __slots__ = ("derived", "events", "index", "receipt", "received_at", "size", "traced", "unsettled", "waiting")
+    __slots__ = (
+        "continues",
+        "derived",
+        "events",
+        "index",
+        "receipt",
+        "received_at",
+        "size",
+        "traced",
+        "unsettled",
+        "waiting",
+    )
 
     def __init__(self, events: list[Event], received_at: float, size: int, *, derived: bool = False) -> None:
         self.events = events
@@ -55,6 +67,7 @@ class Chunk:
         self.size = size
         self.unsettled = 0
         self.derived = derived
+        self.continues = False
         self.index = -1
         self.waiting: list[Settle] = []
         self.receipt: Receipt | None = None

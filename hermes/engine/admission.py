@@ -79,7 +79,7 @@ class Admission:
         """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""
         events, total = self.events + count, self.bytes + size
         if (events > self._max_events or total > self._max_bytes or self._waiters or self._closed) and (
-            self._waiters or not self._has_room(count, size)
+            self._waiters or not self.has_room(count, size)
         ):
             return False
         self.events = events
@@ -132,7 +132,8 @@ class Admission:
             return LONGEST_RETRY if self.events else SHORTEST_RETRY
         return max(SHORTEST_RETRY, min(LONGEST_RETRY, ceil(self.events / rate)))
 
-    def _has_room(self, count: int, size: int) -> bool:
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether so many events of so many bytes would be let in now."""
         if self._closed or self.events + count > self._max_events:
             return False
         # A body larger than all the room for bytes is taken when the house is empty: else it never could be.
@@ -145,7 +146,7 @@ class Admission:
         try:
             while self._waiters:
                 waiter = next(iter(self._waiters))
-                if not self._has_room(waiter.count, waiter.size):
+                if not self.has_room(waiter.count, waiter.size):
                     break
                 settle = self._dismiss(waiter)
                 self.events += waiter.count

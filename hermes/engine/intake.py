@@ -17,7 +17,7 @@ from itertools import chain
 
 import trio
 
-from hermes.ack import Ack, Outcome, Settle
+from hermes.ack import Ack, Outcome, Receipt, Settle
 from hermes.engine.admission import Admission
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
@@ -33,6 +33,7 @@ from hermes.traces.work import NO_TRACING, Tracing
 _DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while
 _GATHER_SECONDS = 0.005
 _MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
+_MOST_IN_A_RECORD = 5_000  # events; encoding them takes 2 ms
 _MOST_ANSWERS_AT_ONCE = 500  # some 5 ms
 _MOST_JOINED_BYTES = 2**20  # a request that is larger travels alone, so that a record of many stays small
 _MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
@@ -107,6 +108,14 @@ class Intake:
         self._join(events, size, None)
         return True
 
+    def find_refusal(self, size: int) -> Outcome | None:
+        """Why a request of ``size`` bytes would find no room, as far as is known before its events are; None: go on."""
+        journal = self._journal
+        if journal is not None and size + self.admission.bytes > journal.room:
+            journal.pressed.set()
+            return Outcome.NO_SPACE
+        return None if self.blocking or self.admission.has_room(1, size) else Outcome.NO_ROOM
+
     def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
         """Take all the events or none, and call ``settle`` once it is known how they fared, maybe at once.
 
@@ -154,8 +163,7 @@ class Intake:
                         # What comes during the commit comes in the next one: that is pause enough.
                         await self._commit_and_hand_on(self._journal, chunks)
                         continue
-                    self.unkept -= count
-                    self._hand_on(chunks)
+                    await self._hand_on(chunks)
                     if count < _MOST_AT_ONCE:
                         # Under load each wake-up would bring a request or two. What comes in this pause comes at once.
                         await trio.sleep(_GATHER_SECONDS)
@@ -238,7 +246,15 @@ class Intake:
                     self._open_unacked = chunk
                 else:
                     self._open = chunk
-            for piece in self._cut(chunk):
+            pieces = self._cut(chunk)
+            if self._journal is not None and len(pieces) > 1:
+                for piece in pieces[:-1]:
+                    piece.continues = True
+                    if settle is not None:
+                        piece.waiting.append(_hear_nothing)  # the request hears of its last piece
+                self._open = self._open_unacked = None
+                chunk = pieces[-1]
+            for piece in pieces:
                 self._send_chunk(piece)
         if settle is not None:
             chunk.waiting.append(settle)
@@ -252,8 +268,8 @@ class Intake:
         return chunk
 
     def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
-        """The chunk as the sinks can take it. A record of the journal is never cut, for it is committed as a whole."""
-        return chunk.split(self._max_chunk) if self._journal is None else (chunk,)
+        """The chunk as the sinks can take it, or as it is encoded in a short time: the records of one commit."""
+        return chunk.split(self._max_chunk if self._journal is None else _MOST_IN_A_RECORD)
 
     def _send_chunk(self, chunk: Chunk) -> None:
         chunk.unsettled = self._needed
@@ -266,7 +282,7 @@ class Intake:
         self._open = self._open_unacked = None
         chunks, count, size = [chunk], len(chunk), chunk.size
         try:
-            while count < _MOST_AT_ONCE and size < _MOST_BYTES_AT_ONCE:
+            while (count < _MOST_AT_ONCE and size < _MOST_BYTES_AT_ONCE) or chunk.continues:
                 chunk = self._receive.receive_nowait()
                 chunks.append(chunk)
                 count += len(chunk)
@@ -288,15 +304,30 @@ class Intake:
             chunks = promised
             for traced in chain.from_iterable(chunk.traced or () for chunk in refused):
                 traced.accepted = 0
-        self.unkept -= sum(map(len, promised))
         now = trio.current_time()
         self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
-        self.admission.leave(sum(map(len, chunks)), sum(chunk.size for chunk in chunks), now)
-        self._hand_on(chunks)
+        await self._hand_on(chunks)
         await _answer(chunks, Outcome.TAKEN)
         await _answer(refused, Outcome.FAILED)
 
-    def _hand_on(self, chunks: Sequence[Chunk]) -> None:
+    async def _hand_on(self, chunks: Sequence[Chunk]) -> None:
+        """Count chunks and give them to the sinks, as many at a time as the loop can spare the time for."""
+        begun = count = 0
+        for place, chunk in enumerate(chunks, 1):
+            count += len(chunk)
+            if count >= _MOST_AT_ONCE or place == len(chunks):
+                self._hand_on_now(chunks[begun:place], count)
+                begun, count = place, 0
+                if place < len(chunks):
+                    # Shielded: what is committed, or taken, goes to every sink, or the accounts would not balance.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _hand_on_now(self, chunks: Sequence[Chunk], count: int) -> None:
+        if self._journal is None:
+            self.unkept -= count
+        else:
+            self.unkept -= sum([len(chunk) for chunk in chunks if not chunk.waiting and chunk.receipt is None])
+            self.admission.leave(count, sum([chunk.size for chunk in chunks]), trio.current_time())
         self._aggregator.add(chunks)
         if self.tap.listening:
             self.tap.show(chunks)
@@ -312,6 +343,10 @@ class Intake:
                 size += chunk.size
         if count:
             self.admission.leave(count, size, trio.current_time())
+
+
+def _hear_nothing(_outcome: Outcome, _receipt: Receipt | None) -> None:
+    """What settles a piece of a request that hears of another."""
 
 
 def _trace(chunk: Chunk, request: TracedRequest, count: int) -> None:

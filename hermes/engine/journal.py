@@ -106,6 +106,8 @@ class EventJournal:
         for chunk in chunks:
             records.append(encode_chunk(chunk, events))
             events += len(chunk.events)
+            if chunk.continues:
+                await trio.lowlevel.checkpoint()  # of a large request: each record takes some milliseconds
         began = trio.current_time()
         try:
             index = await self._log.append(records, expected_index=self.next)

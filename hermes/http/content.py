@@ -8,7 +8,7 @@ route.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import zstandard
@@ -21,9 +21,12 @@ _ZLIB_WINDOW = 15
 _RAW_WINDOW = -15
 _ZSTD_MAX_WINDOW = 8 * 2**20  # what RFC 8878 asks every decoder to take
 
-# A byte of deflate grows to 1032 at most, and four bytes of zstd to a block of 128 KiB.
-_ZLIB_PIECE = 4096
-_ZSTD_PIECE = 256
+# A byte of deflate grows to 1032 at most, so a part is bounded; four bytes of zstd grow to a block of 128 KiB.
+_ZLIB_PIECE = 64 * 2**10
+_MOST_OF_A_PART = 256 * 2**10
+_ZSTD_PIECE = 128
+
+Parts = Iterator[bytes]
 
 
 class ContentError(Exception):
@@ -41,48 +44,72 @@ class _Decoder(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
     def decompress(self, data: memoryview, /) -> bytes: ...
 
 
-def _decode(body: bytes, begin: Callable[[], _Decoder], piece: int, limit: int, most: int = MAX_MEMBERS) -> bytes:
+class _Inflater:
+    """zlib's decoder, of which each call gives a bounded part."""
+
+    def __init__(self, window: int) -> None:
+        self._decoder = zlib.decompressobj(window)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    @property
+    def unconsumed_tail(self) -> bytes:
+        return self._decoder.unconsumed_tail
+
+    def decompress(self, data: memoryview, /) -> bytes:
+        return self._decoder.decompress(data, _MOST_OF_A_PART)
+
+
+def _decode(body: bytes, begin: Callable[[], _Decoder], piece: int, limit: int, most: int = MAX_MEMBERS) -> Parts:
     """One to ``most`` members in a row (RFC 1952 and RFC 8878 allow it), each decoded by what ``begin`` makes."""
-    view, parts = memoryview(body), list[bytes]()
+    view = memoryview(body)
     position = size = 0
     for _ in range(most):
         decoder = begin()
         while not decoder.eof:
-            if position == len(body):
+            data = view[position : position + piece]
+            part = decoder.decompress(data)
+            if not data and not part and not decoder.eof:
                 raise ContentError("it ends too early")
-            part = decoder.decompress(view[position : position + piece])
-            position = min(position + piece, len(body))
+            position += len(data) - len(decoder.unconsumed_tail)
             size += len(part)
             if size > limit:
                 raise ContentTooLarge
-            if part:
-                parts.append(part)
+            yield part
         position -= len(decoder.unused_data)
         if position == len(body):
-            return b"".join(parts)
+            return
     raise ContentError("there are bytes after its end" if most == 1 else f"it has more than {most} members")
 
 
-def _gunzip(body: bytes, limit: int) -> bytes:
-    return _decode(body, lambda: zlib.decompressobj(_GZIP_WINDOW), _ZLIB_PIECE, limit)
+def _gunzip(body: bytes, limit: int) -> Parts:
+    return _decode(body, lambda: _Inflater(_GZIP_WINDOW), _ZLIB_PIECE, limit)
 
 
-def _undeflate(body: bytes, limit: int) -> bytes:
+def _undeflate(body: bytes, limit: int) -> Parts:
     # "deflate" means zlib's wrapper (RFC 9110 §8.4.1.2), but clients that send it bare are common enough to be read.
     wrapped = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
     window = _ZLIB_WINDOW if wrapped else _RAW_WINDOW
-    return _decode(body, lambda: zlib.decompressobj(window), _ZLIB_PIECE, limit, most=1)
+    return _decode(body, lambda: _Inflater(window), _ZLIB_PIECE, limit, most=1)
 
 
-def _unzstd(body: bytes, limit: int) -> bytes:
+def _unzstd(body: bytes, limit: int) -> Parts:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW)
     return _decode(body, decompressor.decompressobj, _ZSTD_PIECE, limit)
 
 
-_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
+_DECODERS: dict[str, Callable[[bytes, int], Parts]] = {
     "gzip": _gunzip,
     "x-gzip": _gunzip,
     "deflate": _undeflate,
@@ -93,12 +120,21 @@ CODINGS = frozenset({"", "identity", *_DECODERS})
 """What Content-Encoding may say."""
 
 
-def decode_content(coding: str, body: bytes, limit: int) -> bytes:
-    """The body without its coding, of at most ``limit`` bytes. Raises `ContentError` or `ContentTooLarge`."""
+def decode_parts(coding: str, body: bytes, limit: int) -> Parts:
+    """The body without its coding, of at most ``limit`` bytes, in parts each of which takes some milliseconds at most.
+
+    Raises `ContentError` or `ContentTooLarge`, maybe after some.
+    """
     decode = _DECODERS.get(coding)
     if decode is None:
-        return body
+        yield body
+        return
     try:
-        return decode(body, limit)
+        yield from decode(body, limit)
     except (zlib.error, zstandard.ZstdError) as error:
         raise ContentError(str(error)) from None
+
+
+def decode_content(coding: str, body: bytes, limit: int) -> bytes:
+    """The body without its coding, of at most ``limit`` bytes. Raises `ContentError` or `ContentTooLarge`."""
+    return b"".join(decode_parts(coding, body, limit))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hermes.cut import AT_ONCE, Pieces
 from hermes.decode import Decoded
 from hermes.event import Event
 
@@ -38,11 +39,19 @@ class Format:
     ``decode(head, body)`` raises `hermes.decode.BadBody`, `hermes.http.content.ContentTooLarge` for events that grow
     past the limit, or `hermes.http.keys.KeyRefused` where it reads the key. ``untaken`` says, where it is not empty,
     why bodies of this kind are not taken: the words of a 415.
+
+    A body of more than ``at_once`` bytes is decoded in pieces: ``cut(head, body)`` cuts it into bodies of the same
+    form, each decoded in a few milliseconds. ``most`` is how many bytes the events of all pieces may hold, 0 for no
+    bound but the body's. ``partial``: the answer tells how many events were rejected, and not each of them.
     """
 
     answers: Answers
     decode: Callable[[Head, bytes], Decoded]
     untaken: str = ""
+    cut: Callable[[Head, bytes], Pieces] = lambda _head, body: iter((body,))
+    at_once: int = AT_ONCE
+    most: int = 0
+    partial: bool = False
 
 
 class DataProtocol(Protocol):

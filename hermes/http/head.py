@@ -58,6 +58,7 @@ class Head:
     without a coding. Set by the route's ``check``: ``format``, how the body is written; ``ack``, what the client wants
     to be sure of (None: what the service promises by itself); ``admit``, what judges a key in the body (None: the head
     had one, or none is wanted); ``unique``: no other request has this head.
+    ``first`` is the place in its request of the first event of the body, where that is a piece of a larger one.
     ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
     """
 
@@ -68,6 +69,7 @@ class Head:
         "coding",
         "content_length",
         "expect_continue",
+        "first",
         "format",
         "handle",
         "headers",
@@ -98,6 +100,7 @@ class Head:
         self.ack: Ack | None = None
         self.admit: Callable[[str], bool] | None = None
         self.unique = False
+        self.first = 0
         self.plain = not self.coding and self.media_type in JSON_TYPES
         self.content_length = -1
         self.chunked = False

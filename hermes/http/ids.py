@@ -38,17 +38,18 @@ class RequestIds:
     request ascend, which suits the index of a database. With a key it is the digest of the path, the key and the place.
     """
 
-    __slots__ = ("_first", "_key", "_now", "_prefix")
+    __slots__ = ("_begin_at", "_first", "_key", "_now", "_prefix")
 
     def __init__(self, head: Head, now: float) -> None:
         self._key = f"{head.path}\n{head.headers[HEADER]}\n" if HEADER in head.headers else ""
+        self._begin_at = head.first
         self._now = now
         self._prefix = ""
 
     def __call__(self, index: int) -> str:
         """The id of the event at this place."""
         if self._key:
-            return f"sha256:{sha256(f'{self._key}{index}'.encode()).hexdigest()}"
+            return f"sha256:{sha256(f'{self._key}{self._begin_at + index}'.encode()).hexdigest()}"
         if not self._prefix:
             self._begin()
         low = f"{self._first + index:x}"

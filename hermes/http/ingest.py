@@ -9,26 +9,31 @@ module knows no engine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from hermes.ack import HEADER, Ack, Outcome, Receipt, Settle
-from hermes.decode import BadBody, Rejection
+from hermes.decode import Decoded, Rejection
 from hermes.event import Event
-from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_content
+from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_parts
 from hermes.http.cors import Origins
-from hermes.http.format import Answers, DataProtocol
+from hermes.http.format import Answers, DataProtocol, Format
 from hermes.http.head import Head, Route, too_large_detail
 from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
 from hermes.http.ids import WANTED as KEY_FORM
 from hermes.http.ids import is_key
 from hermes.http.keys import CHALLENGE, WANTED, KeyRefused, Keys, offers_key
 from hermes.http.pending import Pending
+from hermes.http.pieces import UNREADABLE, TooManyEvents, decode_pieces
 from hermes.http.response import Response
+from hermes.http.work import CROWDED, Job, Steps, Workshop
+from hermes.traced import TracedRequest
 
 ECHOED = 100
 """Characters of what a client sent that it is shown again."""
+
+_PARTS_AT_ONCE = 8  # of a body with a coding: a few milliseconds, whatever they give
 
 
 class Intake(Protocol):
@@ -36,6 +41,10 @@ class Intake(Protocol):
 
     capacity: int
     ack: Ack
+    traced: TracedRequest | None
+
+    def find_refusal(self, size: int) -> Outcome | None:
+        """Why a request of ``size`` bytes would find no room, as far as is known before its events are; None: go on."""
 
     def offer(self, events: list[Event], size: int) -> bool:
         """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
@@ -50,7 +59,7 @@ class Intake(Protocol):
 class Ingest:
     """The routes of one protocol and what they are configured with.
 
-    ``keys`` empty: open to all; ``origins`` may be ``("*",)``.
+    ``workshop`` decodes large bodies. ``keys`` empty: open to all; ``origins`` may be ``("*",)``.
     """
 
     def __init__(
@@ -59,11 +68,13 @@ class Ingest:
         protocol: DataProtocol,
         rejected: Counter[str],
         *,
+        workshop: Workshop,
         max_body_bytes: int,
         keys: Sequence[str] = (),
         origins: Sequence[str] = (),
     ) -> None:
         self._intake = intake
+        self._workshop = workshop
         self._protocol = protocol
         self._rejected = rejected
         self._max_body_bytes = max_body_bytes
@@ -133,36 +144,80 @@ class Ingest:
 
     def _handle_any(self, head: Head, body: bytes) -> Response | Pending:
         """Decode the body and offer its events to the intake."""
-        coding, answers = head.coding, head.format.answers
+        if head.coding or len(body) > head.format.at_once:
+            return self._handle_large(head, body)
         try:
-            if coding:
-                body = decode_content(coding, body, self._max_body_bytes)
             decoded = head.format.decode(head, body)
-        except ContentTooLarge as error:
-            return answers.refused(413, str(error) or too_large_detail(self._max_body_bytes))
-        except ContentError as error:
-            return self._refuse(answers, 400, "encoding", f"the body is not valid {coding}: {error}")
-        except BadBody as error:
-            return self._refuse(answers, 400, "malformed", str(error))
-        except KeyRefused:
-            return self._refuse_key(answers)
+        except UNREADABLE as error:
+            return self._refuse_unreadable(head, error)
+        return self._take(head, decoded, len(body))
+
+    def _handle_large(self, head: Head, body: bytes) -> Response | Pending:
+        """A body that is large, or may be once it has no coding: it is decoded later, a piece at a time."""
+        chosen = head.format
+        refusal = self._intake.find_refusal(len(body))
+        if refusal is not None:
+            return self._explain(chosen.answers, 0, (), refusal, None)
+        parts = decode_parts(head.coding, body, self._max_body_bytes)
+        begun: list[bytes] = []
+        size = 0
+        try:
+            for part in parts:
+                begun.append(part)
+                size += len(part)
+                if size > chosen.at_once or len(begun) > _PARTS_AT_ONCE:
+                    break
+            else:
+                body = b"".join(begun)
+                return self._take(head, chosen.decode(head, body), len(body))
+        except UNREADABLE as error:
+            return self._refuse_unreadable(head, error)
+        ticket = Pending()
+
+        def refuse(reason: str) -> None:
+            ticket.answer(self._refuse_crowded(chosen, reason))
+
+        job = Job(self._work(head, begun, parts, ticket), refuse, stranger=head.admit is not None)
+        ticket.call_off = job.call_off
+        if not self._workshop.take(job, len(body) + (size if head.coding else 0)):
+            return self._refuse_crowded(chosen, CROWDED)
+        return ticket
+
+    def _work(self, head: Head, begun: list[bytes], parts: Iterator[bytes], ticket: Pending) -> Steps:
+        """Decode a large body piece by piece, and offer its events to the intake."""
+        traced = self._intake.traced
+        try:
+            decoded = yield from decode_pieces(head, begun, parts, self._intake.capacity)
+        except UNREADABLE as error:
+            ticket.answer(self._refuse_unreadable(head, error))
+            return
+        ticket.rejected = len(decoded.rejected)
+        present, self._intake.traced = self._intake.traced, traced
+        try:
+            result = self._take(head, decoded, 0, ticket)
+        finally:
+            self._intake.traced = present
+        if isinstance(result, Response) and ticket.response is None:
+            ticket.answer(result)
+
+    def _take(self, head: Head, decoded: Decoded, size: int, pending: Pending | None = None) -> Response | Pending:
+        """Offer the events of a request that came in ``size`` bytes. ``pending``: the client waits for that already."""
+        answers = head.format.answers
         if decoded.rejected:
             self._rejected["invalid"] += len(decoded.rejected)
         events = decoded.events
         if not events:
             return answers.nothing(decoded).about(decoded.rejected)
         if len(events) > self._intake.capacity:
-            return self._refuse(
-                answers,
-                413,
-                "too_many",
-                f"{len(events)} events are more than QUEUE_SIZE, {self._intake.capacity}: send fewer a request",
-            )
-        size = decoded.size or len(body)
+            return self._refuse_unreadable(head, TooManyEvents(len(events), self._intake.capacity))
+        size = decoded.size or size
         if self._at_once and head.ack is None and self._offer(events, size):
             return answers.taken(decoded).about(decoded.rejected)
         explain = partial(self._explain, answers, len(events), decoded.rejected)
-        return self._submit(events, size, head.ack, Pending(answers.taken(decoded).about(decoded.rejected), explain))
+        if pending is None:
+            pending = Pending()
+        pending.expect(answers.taken(decoded).about(decoded.rejected), explain)
+        return self._submit(events, size, head.ack, pending)
 
     def _submit(self, events: list[Event], size: int, ack: Ack | None, pending: Pending) -> Response | Pending:
         pending.call_off = self._intake.submit(events, size, self._ack if ack is None else ack, pending)
@@ -194,6 +249,25 @@ class Ingest:
     def _refuse(self, answers: Answers, status: int, reason: str, detail: str) -> Response:
         self._rejected[reason] += 1
         return answers.refused(status, detail)
+
+    def _refuse_unreadable(self, head: Head, error: Exception) -> Response:
+        """The answer to a body that cannot be decoded, or holds too much: one of `UNREADABLE`."""
+        answers = head.format.answers
+        if isinstance(error, ContentTooLarge):
+            return answers.refused(413, str(error) or too_large_detail(self._max_body_bytes))
+        if isinstance(error, TooManyEvents):
+            return self._refuse(answers, 413, "too_many", str(error))
+        if isinstance(error, ContentError):
+            return self._refuse(answers, 400, "encoding", f"the body is not valid {head.coding}: {error}")
+        if isinstance(error, KeyRefused):
+            return self._refuse_key(answers)
+        return self._refuse(answers, 400, "malformed", str(error))
+
+    def _refuse_crowded(self, chosen: Format, reason: str) -> Response:
+        self._rejected["crowded"] += 1
+        return chosen.answers.refused(
+            503, f"{reason}. Nothing of this request was taken: send it again", {"Retry-After": "1"}
+        )
 
     def _refuse_key(self, answers: Answers) -> Response:
         self._rejected["unauthorized"] += 1

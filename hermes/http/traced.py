@@ -111,7 +111,7 @@ class _TracedRoute:
         rejected = self._rejected["invalid"] - before
         if isinstance(result, Response):
             return _end(span, result, rejected)
-        result.stamp = lambda response: _end(span, response, rejected)
+        result.stamp = lambda response: _end(span, response, rejected + result.rejected)
         return result
 
     def _begin(self, context: object | None, head: Head, size: int) -> OpenSpan | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hermes.cut import Pieces, cut_json, cut_lines
 from hermes.decode import Decoded, EventDecoder
 from hermes.http.format import Format
 from hermes.http.head import JSON_TYPES, Head
@@ -30,6 +31,7 @@ _LINES = frozenset(
     for name in ("ndjson", "jsonl", "jsonlines", "json-lines", "ldjson", "json-stream", "jsonstream")
 ) | {"application/stream+json"}
 _MOST_REMEMBERED = 1024
+_PIECE = 32 * 2**10  # bytes, decoded in 2 ms
 
 
 class OwnAnswers:
@@ -81,13 +83,18 @@ class PostEvents:
         own, cloud = EventDecoder(event_types, any_times=any_times), CloudEventDecoder(event_types, clock)
         self.answers = OwnAnswers()
         self.decode_one = own.decode_one
-        self._json = Format(self.answers, lambda _head, body: own.decode_json(body))
-        self._lines = Format(self.answers, lambda _head, body: own.decode_lines(body))
+        json, lines = own.decode_json, own.decode_lines
+        self._json = Format(self.answers, lambda _head, body: json(body), cut=_cut_json)
+        self._lines = Format(self.answers, lambda _head, body: lines(body), cut=_cut_lines)
         # Without a key an event's id is the client's duty: only then is it safe to send again.
-        self._keyed_json = Format(self.answers, lambda head, body: own.decode_json(body, RequestIds(head, clock())))
-        self._keyed_lines = Format(self.answers, lambda head, body: own.decode_lines(body, RequestIds(head, clock())))
-        self._structured = Format(self.answers, cloud.decode_structured)
-        self._batch = Format(_BatchAnswers(), cloud.decode_batch)
+        self._keyed_json = Format(
+            self.answers, lambda head, body: json(body, RequestIds(head, clock())), cut=_cut_json, at_once=_PIECE
+        )
+        self._keyed_lines = Format(
+            self.answers, lambda head, body: lines(body, RequestIds(head, clock())), cut=_cut_lines, at_once=_PIECE
+        )
+        self._structured = Format(self.answers, cloud.decode_structured, cut=_cut_json)
+        self._batch = Format(_BatchAnswers(), cloud.decode_batch, cut=_cut_json, at_once=_PIECE)
         self._binary = Format(self.answers, cloud.decode_binary)
 
     def choose(self, head: Head) -> Format:
@@ -112,3 +119,11 @@ class PostEvents:
             f"Content-Type {kind[:ECHOED]!r} is not taken: send application/json or application/x-ndjson, or "
             f"CloudEvents as {STRUCTURED}, {BATCH}, or with a {MARK} header",
         )
+
+
+def _cut_json(_head: Head, body: bytes) -> Pieces:
+    return cut_json(body, _PIECE)
+
+
+def _cut_lines(_head: Head, body: bytes) -> Pieces:
+    return cut_lines(body, _PIECE)

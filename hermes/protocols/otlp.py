@@ -24,14 +24,18 @@ from hermes.http.ids import RequestIds
 from hermes.http.ingest import ECHOED
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit
 from hermes.protocols.otlp_answers import JsonAnswers, ProtobufAnswers
-from hermes.protocols.otlp_json import read_json
+from hermes.protocols.otlp_json import cut_requests, read_json
 from hermes.protocols.otlp_json_record import Notes
+from hermes.protocols.otlp_pieces import cut_messages
 from hermes.protocols.otlp_protobuf import MISSING, read_protobuf
 from hermes.protocols.otlp_record import NOTHING, Group, Record
 
 PATH = "/v1/logs"
 
 PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
+
+PIECE = 16 * 2**10
+"""Bytes of a piece of a large body, which is decoded in 5 ms."""
 
 _SECOND = 10**9
 _USERS = ("enduser.id", "user.id")
@@ -53,8 +57,23 @@ class OtlpLogs:
         self._clock = clock
         self.answers = JsonAnswers()
         protobuf = ProtobufAnswers()
-        self._json = Format(self.answers, self._decode_json)
-        self._protobuf = Format(protobuf, lambda head, body: self.gather(head, read_protobuf(body), len(body)), MISSING)
+        self._json = Format(
+            self.answers,
+            self._decode_json,
+            cut=lambda _head, body: cut_requests(body, PIECE),
+            at_once=PIECE,
+            most=limit,
+            partial=True,
+        )
+        self._protobuf = Format(
+            protobuf,
+            lambda head, body: self.gather(head, read_protobuf(body), len(body)),
+            MISSING,
+            cut=lambda _head, body: cut_messages(body, PIECE),
+            at_once=PIECE,
+            most=limit,
+            partial=True,
+        )
 
     def choose(self, head: Head) -> Format:
         """The encoding that the media type names."""

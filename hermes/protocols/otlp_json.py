@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, ValidationError
 
+from hermes.cut import Cutter, Pieces
 from hermes.decode import UNDECODABLE, BadBody, describe_error, find_elements, without_mark
 from hermes.elements import split_object
 from hermes.protocols.otlp_json_record import Notes, read_described, read_record, read_schema_url
 from hermes.protocols.otlp_json_usual import read_usual
-from hermes.protocols.otlp_record import Group, Record, present
+from hermes.protocols.otlp_record import MAX_PART, MAX_VALUES, Group, Record, present
 
 _FREE_BYTES = 2**20
 _BYTES_AN_OBJECT = 8
@@ -106,6 +107,20 @@ def read_json(body: bytes, notes: Notes) -> Iterator[Group]:
             yield from _read_groups(each, notes)
     except UNDECODABLE as error:
         raise BadBody(describe_error(error, body, "")) from None
+
+
+_PATH = (
+    ("resourceLogs", "resource_logs"),
+    ("scopeLogs", "scope_logs", "instrumentationLibraryLogs", "instrumentation_library_logs"),
+    ("logRecords", "log_records", "logs"),
+)
+_MOST_SHARED = 64 * 2**10  # bytes that each piece of a large request has: the resource and the scope
+
+
+def cut_requests(body: bytes, size: int) -> Pieces:
+    """Cut a large request into requests of about ``size`` bytes, each with its resource and scope. Raises `BadBody`."""
+    cutter = Cutter(size, most_shared=_MOST_SHARED, most_element=MAX_PART, most_objects=MAX_VALUES)
+    return cutter.cut_along(body, _PATH)
 
 
 def _read_groups(text: Raw, notes: Notes) -> Iterator[Group]:

@@ -17,10 +17,7 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError
 
 from hermes.decode import BadBody
-from hermes.protocols.otlp_record import Group, Record, number, present
-
-MAX_PART = 2**20
-"""The most bytes of one record, of a resource or of a scope; decoded, tiny values take fifty times as much."""
+from hermes.protocols.otlp_record import MAX_PART, MAX_VALUES, Group, Record, number, present
 
 _FREE_FIELDS = 20_000
 _BYTES_A_FIELD = 16
@@ -66,7 +63,7 @@ def _load() -> _Messages:
 
 def read_protobuf(body: bytes) -> Iterator[Group]:
     """The groups of records in an ``ExportLogsServiceRequest``. Raises `BadBody`, maybe when a group is asked for."""
-    messages, walk = _load(), _Walk(body)
+    messages, walk = _load(), Walk(body)
     for resource_logs in walk.fields(body).get(1, ()):
         outer = walk.fields(resource_logs)
         resource, wrong = _describe(messages, messages.resource, outer)
@@ -87,14 +84,15 @@ def _describe(
         if len(data) > MAX_PART:
             return {}, ValidationError(f"the resource or scope of this record is larger than {MAX_PART} bytes")
         said = kind.FromString(data)
+        attributes = _Values().object(said.attributes)
         schema_url = fields[3][-1].decode() if 3 in fields else ""
-    except (messages.error, UnicodeDecodeError) as error:
+    except (messages.error, UnicodeDecodeError, ValidationError) as error:
         return {}, ValidationError(f"the resource or scope of this record is no protobuf of OTLP logs: {error}")
     named = kind is messages.scope
     return present(
         name=said.name if named else "",
         version=said.version if named else "",
-        attributes=_object(said.attributes),
+        attributes=attributes,
         droppedAttributesCount=said.dropped_attributes_count,
         schemaUrl=schema_url,
     ), None
@@ -107,40 +105,49 @@ def _read_records(
         yield wrong or _read_record(messages, each)
 
 
-class _Walk:
-    """Finds the fields of messages that are made of nothing but messages and text."""
+class Walk:
+    """Finds the fields of messages that are made of nothing but messages and text, as many as are likely in a body."""
 
     def __init__(self, body: bytes) -> None:
         self._left = _FREE_FIELDS + len(body) // _BYTES_A_FIELD
 
+    def field(self, message: bytes | memoryview, position: int) -> tuple[int, int, int, int]:
+        """The field at ``position``: where it begins, its number, where its value begins, and where it ends.
+
+        The value's place is -1 where the field is not length-delimited. Raises `BadBody`.
+        """
+        begin, end = position, len(message)
+        self._left -= 1
+        if self._left < 0:
+            raise BadBody("the body has too many tiny fields for log records: send it in parts of 1 MiB")
+        tag, position = _varint(message, position)
+        kind = tag & 7
+        value = -1
+        if kind == _LENGTH:
+            size, value = _varint(message, position)
+            position = value + size
+        elif kind == _VARINT:
+            _, position = _varint(message, position)
+        elif kind in {_FIXED64, _FIXED32}:
+            position += 8 if kind == _FIXED64 else 4
+        else:
+            raise BadBody("the body is no protobuf of OTLP logs: it has a field of an unknown kind")
+        if position > end:
+            raise BadBody("the body is no protobuf of OTLP logs: it ends too early")
+        return begin, tag >> 3, value, position
+
     def fields(self, message: bytes) -> dict[int, list[bytes]]:
         """The length-delimited fields by their numbers. Raises `BadBody`."""
         found: dict[int, list[bytes]] = {}
-        position, end = 0, len(message)
-        while position < end:
-            self._left -= 1
-            if self._left < 0:
-                raise BadBody("the body has too many tiny fields for log records: send it in parts of 1 MiB")
-            tag, position = _varint(message, position)
-            kind = tag & 7
-            if kind == _LENGTH:
-                size, position = _varint(message, position)
-                if position + size > end:
-                    raise BadBody("the body is no protobuf of OTLP logs: it ends too early")
-                found.setdefault(tag >> 3, []).append(message[position : position + size])
-                position += size
-            elif kind == _VARINT:
-                _, position = _varint(message, position)
-            elif kind in {_FIXED64, _FIXED32}:
-                position += 8 if kind == _FIXED64 else 4
-            else:
-                raise BadBody("the body is no protobuf of OTLP logs: it has a field of an unknown kind")
-        if position > end:
-            raise BadBody("the body is no protobuf of OTLP logs: it ends too early")
+        position = 0
+        while position < len(message):
+            _, key, value, position = self.field(message, position)
+            if value >= 0:
+                found.setdefault(key, []).append(message[value:position])
         return found
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number at ``position``, and where it ends."""
     if position < len(data) and data[position] < 0x80:
         return data[position], position + 1
@@ -166,14 +173,19 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
         record = messages.record.FromString(data)
     except messages.error as error:
         return ValidationError(f"the record is no protobuf of an OTLP log record: {error}")
+    values = _Values()
+    try:
+        body, attributes = values.plain(record.body), values.object(record.attributes)
+    except ValidationError as error:
+        return error
     return Record(
         str(record.time_unix_nano or ""),
         str(record.observed_time_unix_nano or ""),
         record.severity_number,
         record.severity_text,
         record.event_name,
-        _plain(record.body),
-        _object(record.attributes),
+        body,
+        attributes,
         record.dropped_attributes_count,
         record.flags,
         record.trace_id.hex(),
@@ -181,22 +193,33 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
     )
 
 
-def _object(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _plain(pair.value) for pair in pairs}
+class _Values:
+    """Reads the values of one record, resource or scope, of which there is a bound."""
 
+    __slots__ = ("_left",)
 
-def _plain(value: Any) -> Any:
-    """An ``AnyValue`` as plain JSON."""
-    if text := value.string_value:  # what most are; the others are asked for their kind
-        return text
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    held = getattr(value, kind)
-    if kind == "double_value":
-        return number(held)
-    if kind == "bytes_value":
-        return b64encode(held).decode()
-    if kind == "array_value":
-        return [_plain(each) for each in held.values]
-    return _object(held.values) if kind == "kvlist_value" else held
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def object(self, pairs: Any) -> dict[str, Any]:
+        """Attributes as a plain object. Raises `ValidationError` for too many."""
+        return {pair.key: self.plain(pair.value) for pair in pairs}
+
+    def plain(self, value: Any) -> Any:
+        """An ``AnyValue`` as plain JSON. Raises `ValidationError` for too many."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValidationError(f"it has more than {MAX_VALUES} values")
+        if text := value.string_value:  # what most are; the others are asked for their kind
+            return text
+        kind = value.WhichOneof("value")
+        if kind is None:
+            return None
+        held = getattr(value, kind)
+        if kind == "double_value":
+            return number(held)
+        if kind == "bytes_value":
+            return b64encode(held).decode()
+        if kind == "array_value":
+            return [self.plain(each) for each in held.values]
+        return self.object(held.values) if kind == "kvlist_value" else held

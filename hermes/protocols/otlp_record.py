@@ -14,6 +14,12 @@ from msgspec import Raw, ValidationError
 
 NOTHING = Raw(b"{}")
 
+MAX_PART = 2**20
+"""The most bytes of one record, of a resource or of a scope; decoded, tiny values take fifty times as much."""
+
+MAX_VALUES = 8192
+"""The most values in one of these where it is larger than a piece: some 10 ms."""
+
 
 class Record(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     """A log record. Times are decimal nanoseconds since 1970, for JSON's numbers are too short; ids are hexadecimal."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from hermes.http.format import DataProtocol
 from hermes.http.head import Route
 from hermes.http.ingest import Ingest, Intake
+from hermes.http.work import Workshop
 from hermes.protocols.events import PostEvents
 from hermes.protocols.otlp import OtlpLogs
 from hermes.protocols.segment import Segment, library_metrics_route
@@ -22,20 +23,21 @@ def make_routes(
     intake: Intake,
     rejected: Counter[str],
     *,
+    workshop: Workshop,
     event_types: Sequence[str],
     max_body_bytes: int,
     any_times: bool = False,
     keys: Sequence[str] = (),
     origins: Sequence[str] = (),
 ) -> tuple[Route, ...]:
-    """Every protocol's routes, all with the same keys, limits and origins."""
+    """Every protocol's routes, all with the same keys, limits and origins, and one ``workshop`` for large bodies."""
     protocols: tuple[DataProtocol, ...] = (
         PostEvents(event_types, time.time, any_times=any_times),
         Segment(event_types, max_body_bytes, time.time),
         OtlpLogs(event_types, min(_GROWTH * max_body_bytes, max(_MOST_GROWN, max_body_bytes)), time.time),
     )
     ingests = [
-        Ingest(intake, protocol, rejected, max_body_bytes=max_body_bytes, keys=keys, origins=origins)
+        Ingest(intake, protocol, rejected, workshop=workshop, max_body_bytes=max_body_bytes, keys=keys, origins=origins)
         for protocol in protocols
     ]
     routes = [route for ingest in ingests for route in ingest.routes]

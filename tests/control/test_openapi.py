@@ -26,6 +26,7 @@ from hermes.control.openapi.schemas import make_schemas
 from hermes.engine.status import ServiceStatus
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
+from hermes.http.work import Workshop
 from hermes.protocols.routes import make_routes
 from tests.control.kit import BASE, admin_views, no_debug
 from tests.http.kit import FakeIntake
@@ -36,7 +37,14 @@ PARTS = set(ASSETS) | (set(PAGES) - {"/"})
 
 
 def ingest_app(*, debug: bool = True, keys: tuple[str, ...] = (), event_types: tuple[str, ...] = TYPES) -> QuartTrio:
-    routes = make_routes(FakeIntake(), Counter(), event_types=event_types, max_body_bytes=2**20, keys=keys)
+    routes = make_routes(
+        FakeIntake(),
+        Counter(),
+        workshop=Workshop(BodyBudget(2**20)),
+        event_types=event_types,
+        max_body_bytes=2**20,
+        keys=keys,
+    )
     return make_app(
         Views(
             version="1.2.3",

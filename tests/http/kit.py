@@ -13,7 +13,9 @@ from hermes.event import Event
 from hermes.http.connection import Connection
 from hermes.http.head import Heads
 from hermes.http.lane import BodyBudget, Lane
+from hermes.http.work import Workshop
 from hermes.protocols.routes import make_routes
+from hermes.traced import TracedRequest
 
 EVENT_TYPES = ("trip_started", "song_played", "ad_clicked", "location_update")
 
@@ -29,6 +31,7 @@ class FakeIntake:
     sizes: list[int] = field(default_factory=list)
     waiting: list[tuple[list[Event], Settle]] = field(default_factory=list)
     ack: Ack = Ack.ACCEPTED
+    traced: TracedRequest | None = None
     asked: list[Ack] = field(default_factory=list)
 
     @property
@@ -42,6 +45,9 @@ class FakeIntake:
         self.taken += events
         self.sizes.append(size)
         return True
+
+    def find_refusal(self, size: int) -> Outcome | None:
+        return None if self.blocking or self.room > 0 else Outcome.NO_ROOM
 
     def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
         self.asked.append(ack)
@@ -121,9 +127,11 @@ class Wire:
         self.seconds = 0.0
         self.observed: list[tuple[str, int, float, int]] = []
         self.budget = BodyBudget(budget, 1000)
+        self.workshop = Workshop(self.budget)
         self.routes = make_routes(
             self.intake,
             self.rejected,
+            workshop=self.workshop,
             event_types=event_types,
             max_body_bytes=max_body_bytes,
             keys=keys,
@@ -154,6 +162,8 @@ class Wire:
         sent = b""
         for piece in pieces:
             self.connection.receive(piece)
+            while self.workshop.turn():
+                pass
             sent += self.take()
         return sent
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import trio
 
 from hermes.event import Event
+from hermes.http.lane import BodyBudget
+from hermes.http.work import Workshop
 from hermes.protocols.routes import make_routes
 from tests.http.kit import FakeIntake
 from tests.service import open_service
@@ -61,5 +63,7 @@ def assert_is(stored: Event, told: Any) -> None:
 
 def test_the_page_names_every_path() -> None:
     page = PAGE.read_text()
-    routes = make_routes(FakeIntake(), Counter(), event_types=("*",), max_body_bytes=1000)
+    routes = make_routes(
+        FakeIntake(), Counter(), workshop=Workshop(BodyBudget(2**20)), event_types=("*",), max_body_bytes=1000
+    )
     assert not [route.name for route in routes if f"`{route.name}`" not in page and f"POST {route.name}" not in page]

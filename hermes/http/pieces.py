@@ -1,0 +1,116 @@
+"""Decodes a large body piece by piece, as a generator that the workshop gives its turns.
+
+Invariant: the events, their places and what is said of the rejected ones are those of the whole body. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from copy import copy
+
+from hermes.cut import Refused
+from hermes.decode import MAX_REJECTIONS, BadBody, Decoded, Rejection, too_many_rejected
+from hermes.errors import HermesError
+from hermes.event import Event
+from hermes.http.content import ContentError, ContentTooLarge
+from hermes.http.head import Head
+from hermes.http.keys import KeyRefused
+
+_FREED_AT_ONCE = 5000
+_PLACE = re.compile(r" \(byte \d+\)")
+
+
+class TooManyEvents(HermesError):
+    """A request has more events than the queue could ever hold."""
+
+    def __init__(self, count: int, capacity: int) -> None:
+        super().__init__(f"{count} events are more than QUEUE_SIZE, {capacity}: send fewer a request")
+
+
+UNREADABLE = (ContentTooLarge, ContentError, BadBody, KeyRefused, TooManyEvents)
+"""What decoding a body raises. Each has an answer of its own."""
+
+
+def decode_pieces(
+    head: Head, begun: list[bytes], parts: Iterator[bytes], capacity: int
+) -> Generator[int, None, Decoded]:
+    """The events of a body whose first ``parts`` are ``begun``, at most ``capacity``. Yields bytes held more.
+
+    Raises one of `UNREADABLE`.
+    """
+    for part in parts:
+        begun.append(part)
+        yield len(part)
+    body = b"".join(begun)
+    begun.clear()
+    yield 0
+    gathered = _Gathered(head, capacity)
+    try:
+        for piece in head.format.cut(head, body):
+            if piece is None:
+                yield 0
+            elif isinstance(piece, Refused):
+                gathered.refuse(piece.error)
+            else:
+                gathered.add(piece, alone=piece is body)
+                yield 0 if piece is body else len(piece)
+    except UNREADABLE:
+        # To free a hundred thousand events takes some time, too.
+        while gathered.events:
+            del gathered.events[-_FREED_AT_ONCE:]
+            yield 0
+        raise
+    return gathered.decoded()
+
+
+class _Gathered:
+    """What the pieces held so far."""
+
+    def __init__(self, head: Head, capacity: int) -> None:
+        self._head = copy(head)
+        self._capacity = capacity
+        self.events: list[Event] = []
+        self._rejected: list[Rejection] = []
+        self._size = 0
+        self._note = ""
+
+    def add(self, piece: bytes, *, alone: bool) -> None:
+        head, rejected = self._head, self._rejected
+        first = head.first
+        try:
+            decoded = head.format.decode(head, piece)
+        except BadBody as error:
+            if alone:
+                raise
+            # A place in the piece says nothing to the client.
+            raise BadBody(f"{_PLACE.sub('', str(error))} (in the event of index {first}, or soon after it)") from None
+        self.events += decoded.events
+        self._size += decoded.size or len(piece)
+        self._note = self._note or decoded.note
+        head.first += len(decoded.events) + len(decoded.rejected)
+        if not self._head.format.partial or len(rejected) < MAX_REJECTIONS:
+            rejected += [Rejection(first + each.index, each.error) for each in decoded.rejected]
+        else:  # they are only counted, so one stands for all
+            rejected += rejected[:1] * len(decoded.rejected)
+        self._check()
+
+    def refuse(self, error: str) -> None:
+        self._rejected.append(Rejection(self._head.first, error))
+        self._head.first += 1
+        self._check()
+
+    def _check(self) -> None:
+        chosen = self._head.format
+        if len(self.events) > self._capacity:
+            raise TooManyEvents(len(self.events), self._capacity)
+        if len(self._rejected) > MAX_REJECTIONS and not chosen.partial:
+            raise too_many_rejected(self._rejected[0])
+        if chosen.most and self._size > chosen.most:
+            raise ContentTooLarge(
+                f"the events of this request, each with what they share, hold more than {chosen.most} bytes: send "
+                "fewer a request"
+            )
+
+    def decoded(self) -> Decoded:
+        return Decoded(self.events, self._rejected, self._size, self._note)

@@ -1,0 +1,114 @@
+"""The bodies that take the longest, one of each kind: what a neighbour may have to wait for.
+
+Invariant: each is as large as MAX_BODY_BYTES allows by default, before or after its coding. Used by the test of
+fairness and by the benchmark.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import zstandard
+
+MOST = 10 * 2**20
+EVENT = b'{"id":"%d","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive and well"}}'
+ALONE = b'{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"n":'
+CLOUD_ALONE = b'{"specversion":"1.0","id":"1","source":"/s","type":"song_played","subject":"me","data":{"n":'
+MESSAGE = b'{"type":"track","event":"song_played","userId":"u"}'
+CLOUD = b'{"specversion":"1.0","id":"%d","source":"/s","type":"song_played","subject":"me","data":{"a":1}}'
+RECORD = (
+    b'{"timeUnixNano":"1700000000000000000","body":{"stringValue":"hi"},'
+    b'"attributes":[{"key":"a","value":{"intValue":1}}]}'
+)
+OTLP = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}],"resource":{"attributes":[]}}]}'
+
+JSON = "application/json"
+LINES = "application/x-ndjson"
+
+
+class Request(NamedTuple):
+    """A request to send: its path, Content-Type, Content-Encoding, and body."""
+
+    path: str
+    kind: str
+    body: bytes
+    coding: str = ""
+
+
+def fill(element: bytes, between: bytes = b",", most: int = MOST - 200) -> bytes:
+    """As many elements as fit; ``%d`` in one is its number."""
+    if b"%d" not in element:
+        return between.join([element] * (most // (len(element) + len(between))))
+    return between.join([element % n for n in range(most // (len(element) + len(between) + 4))])
+
+
+def record(data: bytes) -> bytes:
+    """A field of protobuf with the number 2, as a log record and what is around it have it."""
+    return b"\x12" + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def protobuf() -> bytes:
+    """Records of protobuf: a body and an attribute each."""
+    data = b"\x09" + b"\x00" * 7 + b"\x17" + b"\x2a\x04\x0a\x02hi" + b"\x32\x08\x0a\x01a\x12\x03\x0a\x01b"
+    inner = record(record(data) * ((MOST - 200) // len(record(data))))
+    return b"\x0a" + _varint(len(inner)) + inner
+
+
+def many_values() -> bytes:
+    """One record of protobuf that has a great many tiny values."""
+    data = b"\x32\x02\x12\x00" * (2**20 // 4 - 10)
+    inner = record(record(data) * 9)
+    return b"\x0a" + _varint(len(inner)) + inner
+
+
+def gzipped(path: str, kind: str, body: bytes) -> Request:
+    return Request(path, kind, gzip.compress(body, 6), "gzip")
+
+
+REQUESTS: dict[str, Callable[[], Request]] = {
+    "lines": lambda: Request("/events", LINES, fill(EVENT, b"\n")),
+    "lines, invalid": lambda: Request("/events", LINES, fill(b'{"id":""}', b"\n")),
+    "array": lambda: Request("/events", JSON, b"[" + fill(EVENT) + b"]"),
+    "array of zeros": lambda: gzipped("/events", JSON, b"[" + fill(b"0") + b"]"),
+    "array, broken in its last event": lambda: Request("/events", JSON, b"[" + fill(EVENT) + b',{"id":"\\ud800"}]'),
+    "one event of strings": lambda: gzipped("/events", JSON, ALONE + b'["' + b"a" * (MOST - 300) + b'"]}}'),
+    "one event of tiny values": lambda: gzipped("/events", JSON, ALONE + b"[" + fill(b'""') + b"]}}"),
+    "one event of brackets": lambda: gzipped("/events", JSON, ALONE + b"[" + fill(b"[]") + b"]}}"),
+    "nested too deeply": lambda: gzipped("/events", JSON, b"[" * (MOST - 10)),
+    "gzip of white space": lambda: gzipped("/events", JSON, b" " * MOST),
+    "zstd": lambda: Request("/events", LINES, zstandard.compress(fill(EVENT, b"\n")), "zstd"),
+    "deflate": lambda: Request("/events", LINES, zlib.compress(fill(EVENT, b"\n")), "deflate"),
+    "CloudEvents": lambda: Request("/events", "application/cloudevents-batch+json", b"[" + fill(CLOUD) + b"]"),
+    "one CloudEvent": lambda: gzipped(
+        "/events", "application/cloudevents+json", CLOUD_ALONE + b"[" + fill(b'""') + b"]}}"
+    ),
+    "Segment": lambda: Request("/v1/batch", JSON, b'{"batch":[' + fill(MESSAGE) + b"]}"),
+    "Segment, shared context": lambda: gzipped(
+        "/v1/batch", JSON, b'{"context":{"a":1},"batch":[' + fill(MESSAGE) + b"]}"
+    ),
+    "Segment, large shared context": lambda: gzipped(
+        "/v1/batch",
+        JSON,
+        b'{"context":["' + b"a" * (MOST // 2) + b'"],"batch":[' + fill(MESSAGE, most=MOST // 2 - 300) + b"]}",
+    ),
+    "one message": lambda: gzipped("/v1/track", JSON, MESSAGE[:-1] + b',"properties":[' + fill(b'""') + b"]}"),
+    "OTLP JSON": lambda: Request("/v1/logs", JSON, OTLP % fill(RECORD)),
+    "OTLP JSON, one record of many values": lambda: gzipped(
+        "/v1/logs", JSON, OTLP % (b'{"attributes":[' + fill(b'{"key":"a","value":{}}') + b"]}")
+    ),
+    "OTLP protobuf": lambda: Request("/v1/logs", "application/x-protobuf", protobuf()),
+    "OTLP protobuf, records of many values": lambda: Request("/v1/logs", "application/x-protobuf", many_values()),
+}
+"""What each is, and what makes it."""
