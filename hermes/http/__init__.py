@@ -5,6 +5,7 @@
 | ``head``       | what one request's head says, parsed strictly by httptools, remembered for the next like it |
 | ``chunked``    | the chunked transfer coding, sans-IO |
 | ``content``    | gzip, deflate and zstd bodies, never larger than the limit |
+| ``content_error``, ``extra_codings`` | its errors; br, lz4 and snappy, where their libraries are installed |
 | ``response``   | responses as ready bytes; problem details |
 | ``pending``    | a response that a commit, room, or a delivery gives later |
 | ``lane``       | what all connections share |

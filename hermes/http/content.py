@@ -1,4 +1,4 @@
-"""Content codings of a request body: gzip, deflate and zstd, decoded without ever passing the limit.
+"""Content codings of a request body: gzip, deflate, zstd and those of an extra, decoded without ever passing the limit.
 
 A body is decoded a piece at a time, so small that it grows to a few megabytes at most: a bomb stops there. Invariant:
 time and memory are bounded by the body's length and the limit, whatever the bytes are. Pure. Called by the ingest
@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import zstandard
+
+from hermes.http.content_error import ContentError as ContentError
+from hermes.http.content_error import ContentTooLarge as ContentTooLarge
+from hermes.http.extra_codings import EXTRA_DECODERS
 
 MAX_MEMBERS = 4096
 """The most gzip members or zstd frames in a row that a body may be made of."""
@@ -27,14 +31,6 @@ _MOST_OF_A_PART = 256 * 2**10
 _ZSTD_PIECE = 128
 
 Parts = Iterator[bytes]
-
-
-class ContentError(Exception):
-    """The body is not what its Content-Encoding says."""
-
-
-class ContentTooLarge(Exception):
-    """The decoded body passes the limit, or what is made of it; then the message says so."""
 
 
 class _Decoder(Protocol):
@@ -113,7 +109,9 @@ _DECODERS: dict[str, Callable[[bytes, int], Parts]] = {
     "gzip": _gunzip,
     "x-gzip": _gunzip,
     "deflate": _undeflate,
+    "zlib": _undeflate,
     "zstd": _unzstd,
+    **EXTRA_DECODERS,
 }
 
 CODINGS = frozenset({"", "identity", *_DECODERS})

@@ -18,6 +18,7 @@ from hermes.decode import Decoded, Rejection
 from hermes.event import Event
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_parts
 from hermes.http.cors import Origins
+from hermes.http.extra_codings import MISSING_CODINGS
 from hermes.http.format import Answers, DataProtocol, Format
 from hermes.http.head import Head, Route, too_large_detail
 from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
@@ -106,7 +107,8 @@ class Ingest:
         if coding not in CODINGS:
             return refused(
                 415,
-                f"Content-Encoding {coding[:ECHOED]!r} is not taken: send gzip, deflate, zstd or none",
+                f"Content-Encoding {coding[:ECHOED]!r} is not taken: "
+                f"{_HOW if coding in MISSING_CODINGS else ''}send gzip, deflate, zstd or none",
                 {"Accept-Encoding": "gzip, deflate, zstd"},
             )
         if IDEMPOTENCY_KEY in head.headers:
@@ -303,6 +305,7 @@ def _tell_receipt(
 ONE_ACCEPTED = Response(202, b'{"accepted":1}')
 """The answer to one event of Hermes's own format."""
 
+_HOW = "the service lacks an extra: install 'hermes-events[codings]' there, or "
 _ACKS = {ack.name.lower(): ack for ack in Ack}
 _KNOWN_SINCE_TAKEN = {Outcome.REFUSED, Outcome.DROPPED, Outcome.LATE}
 _REFUSALS = {  # reason in the metrics, words, and the least Retry-After in seconds
