@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import trio
-from msgspec import Raw
 
 from hermes.event import MAX_TIMESTAMP, Batch, Event
 from hermes.sink import Sink
-from hermes.testing.events import awkward_events, big_event, make_batch, make_event, make_events
+from hermes.testing.cancelled_writes import CancelledWrites
+from hermes.testing.events import awkward_events, bad_events, big_event, make_batch, make_events
 from hermes.testing.probe import OpenSink, ReadBack, SinkCheckFailed, SinkProbe, fail
 
 MOST_EVENTS = 20_000  # of a batch, for a sink that would take more
-MOST_PAUSES = 200  # of one write that are cancelled, each in turn
-CANCEL_DELAYS = (0.0, 0.002)  # at the await itself, and while what it waits for is under way
 
 
 async def check_sink(
@@ -67,14 +65,16 @@ class _Checks:
     run_id: str
 
     async def run(self) -> None:
+        cancelled = CancelledWrites(self.probe, self.atomic, self.run_id)
         # The big ones last: `read_back` reads everything each time.
         await self.attributes_are_sane()
         await self.closing_is_safe()
         await self.small_batches_arrive()
         await self.awkward_events_arrive()
         await self.repeated_events_arrive()
-        await self.cancelled_writes_leave_nothing_half_done()
+        await cancelled.leave_nothing_half_done()
         await self.bad_events_cost_only_themselves()
+        await cancelled.leave_no_answer_behind()
         await self.concurrent_writes_arrive()
         await self.the_largest_batch_arrives()
 
@@ -144,52 +144,10 @@ class _Checks:
                 await self.probe.write(check, sink, make_batch(part))
         await self.probe.expect(check, events, repeated=True)
 
-    async def cancelled_writes_leave_nothing_half_done(self) -> None:
-        check = "cancellation"
-        async with self.probe.opened(check) as sink:
-            for delay in CANCEL_DELAYS:
-                for pause in range(MOST_PAUSES):
-                    events = self._events(f"{check}-{delay}-{pause}", min(12, sink.max_batch))
-                    if not await self._cancel_one(check, sink, events, pause, delay):
-                        break
-
-    async def _cancel_one(self, check: str, sink: Sink, events: list[Event], pause: int, delay: float) -> bool:
-        """Cancel a write ``delay`` seconds after its pause of this number; return whether it got that far."""
-        batch = make_batch(events, chunk=5)
-        reached = False
-
-        def before_pause(number: int) -> None:
-            nonlocal reached
-            if number == pause:
-                reached = True
-                scope.deadline = trio.current_time() + delay
-                if not delay:
-                    scope.cancel()
-
-        with trio.CancelScope() as scope:
-            await self.probe.write(check, sink, batch, before_pause=before_pause)
-        when = f"after a write was cancelled at its await number {pause + 1}"
-        if self.atomic and scope.cancelled_caught and self.probe.read_back is not None:
-            stored = len(await self.probe.stored(events))
-            if stored not in (0, len(events)):
-                advice = "put the whole batch into one transaction, or do not claim `atomic`"
-                fail(check, f"{when}, {stored} of its {len(events)} events were stored", advice)
-        try:
-            await self.probe.write(check, sink, batch)
-            await self.probe.expect(check, events, repeated=True)
-        except SinkCheckFailed as failure:
-            failure.add_note(f"This happened {when}: clean up in `finally`, in a shielded scope with a deadline.")
-            raise
-        return reached
-
     async def bad_events_cost_only_themselves(self) -> None:
         check = "bad events"
         good = self._events(check, 4)
-        bad = [
-            make_event(f"{self.run_id}-nul\0"),
-            Event(f"{self.run_id}-utf8", "user", "song_played", 1, Raw(b'{"not UTF-8": "\xff"}')),
-            Event(f"{self.run_id}-surrogate\udc80", "user", "song_played", 1),
-        ]
+        bad = bad_events(f"{self.run_id}-{check.replace(' ', '-')}")
         mixed = [good[0], bad[0], good[1], bad[1], good[2], bad[2], good[3]]
         async with self.probe.opened(check) as sink:
             for part in _parts(mixed, min(len(mixed), sink.max_batch)):

@@ -134,3 +134,12 @@ def event_strategy() -> SearchStrategy[Event]:
 def _write_json(value: dict[str, Any], escaped: bool, spread: bool) -> Raw:
     separators = (" ,\r\n", "\t:\n ") if spread else (",", ":")
     return Raw(json.dumps(value, ensure_ascii=escaped, separators=separators).encode())
+
+
+def bad_events(prefix: str) -> list[Event]:
+    """Events that no client can have sent, and that a sink may refuse."""
+    return [
+        make_event(f"{prefix}-nul\0"),
+        Event(f"{prefix}-utf8", "user", "song_played", 1, Raw(b'{"not UTF-8": "\xff"}')),
+        Event(f"{prefix}-surrogate\udc80", "user", "song_played", 1),
+    ]

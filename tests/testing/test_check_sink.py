@@ -205,6 +205,101 @@ async def test_a_broken_sink_is_told_what_to_do(
     assert str(raised.value).endswith(".")
 
 
+class Connection:
+    """A server that answers each request in its turn, however long nobody waits for the answer.
+
+    One that ``refuses`` some events has stored the others before anybody can look, so that its answers alone tell.
+    """
+
+    def __init__(self, stored: dict[str, Event], refuses: bool) -> None:
+        self.stored = stored
+        self.refuses = refuses
+        self._requests, self._received = trio.open_memory_channel[Batch](1000)
+        self._sent, self.answers = trio.open_memory_channel[dict[int, str]](1000)
+
+    async def send(self, batch: Batch) -> None:
+        if self.refuses:
+            self._store(batch)
+        await self._requests.send(batch)
+
+    async def serve(self) -> None:
+        async for batch in self._received:
+            await trio.sleep(0.001 * len(batch))
+            self._store(batch)
+            await self._sent.send({n: "a NUL" for n, event in enumerate(batch) if self._is_bad(event)})
+
+    def close(self) -> None:
+        self._requests.close()
+
+    def _store(self, batch: Batch) -> None:
+        self.stored.update((event.id, event) for event in batch if not self._is_bad(event))
+
+    def _is_bad(self, event: Event) -> bool:
+        return self.refuses and "\0" in event.id
+
+
+class KeepsItsConnection(MemorySink):
+    """Reads the answer to a cancelled write as that to the next one, which nothing but the answers can tell."""
+
+    forgets_answers = False
+
+    def __init__(self, stored: dict[str, Event], connection: Connection) -> None:
+        super().__init__(stored)
+        self.connection = connection
+        self.owed = 0
+        self.turn = trio.Lock()
+
+    async def write(self, batch: Batch) -> None:
+        async with self.turn:
+            for _ in range(self.owed if self.forgets_answers else 0):
+                await self.connection.answers.receive()
+                self.owed -= 1
+            await self.connection.send(batch)
+            self.owed += 1
+            refused = await self.connection.answers.receive()
+            self.owed -= 1
+        if refused:
+            raise BatchRejected(refused)
+
+
+class ForgetsLateAnswers(KeepsItsConnection):
+    forgets_answers = True
+
+
+async def check_connected(kind: type[KeepsItsConnection], *, refuses: bool) -> SinkCheckFailed | None:
+    stored: dict[str, Event] = {}
+
+    @asynccontextmanager
+    async def open_sink() -> AsyncIterator[MemorySink]:
+        connection = Connection(stored, refuses)
+        nursery.start_soon(connection.serve)
+        yield kind(stored, connection)
+        connection.close()
+
+    async def read_back() -> list[Event]:
+        return list(stored.values())
+
+    found = None
+    async with trio.open_nursery() as nursery:
+        try:
+            await check_sink(open_sink, read_back, stores_once=True)
+        except SinkCheckFailed as failure:
+            found = failure
+        nursery.cancel_scope.cancel()
+    return found
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["refuses some", "takes all"])
+async def test_a_sink_that_reads_the_answer_to_a_cancelled_write_as_that_to_the_next_is_found(
+    refuses: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    found = await check_connected(KeepsItsConnection, refuses=refuses)
+    assert found is not None
+    told = " ".join([str(found), *getattr(found, "__notes__", [])])
+    assert ("that is the answer to the cancelled write" if refuses else "after a write was cancelled") in told
+    assert await check_connected(ForgetsLateAnswers, refuses=refuses) is None
+
+
 async def test_json_that_was_rewritten_is_fine_where_the_sink_says_so(autojump_clock: trio.testing.MockClock) -> None:
     await check(RewritesJson, exact_payload=False)
 
