@@ -30,10 +30,10 @@ from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.status import ServiceStatus, Sources, Status
 from hermes.engine.tap import Tap, Wanted
+from hermes.http.access import Access
 from hermes.http.head import Heads
-from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane
-from hermes.http.listen import open_listeners, open_tls_context
+from hermes.http.listen import open_listeners
 from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
@@ -59,6 +59,7 @@ class AdminEdge:
         aggregator: Aggregator,
         metrics: Metrics,
         dead_letters: DeadLetters,
+        access: Access,
         *,
         routes: frozenset[str],
         rejected: RejectedFeed,
@@ -91,7 +92,7 @@ class AdminEdge:
             AdminViews(
                 version=__version__,
                 frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals),
-                keys=Keys(settings.admin_keys) if settings.admin_keys else None,
+                keys=access.admin_keys if access.admin_keys.configured else None,
                 debug=debug_answer,
                 accounting=books.show,
                 dead_letters=DeadLetterDesk(dead_letters, targets),
@@ -103,8 +104,8 @@ class AdminEdge:
         )
         self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, _MOST_CONNECTIONS - _MOST_NEWCOMERS)
         tls = None
-        if settings.tls_cert and not address.is_loopback:
-            tls = open_tls_context(settings.tls_cert, settings.tls_key)
+        if access.certificate is not None and not address.is_loopback:
+            tls = access.certificate.context
         sockets = open_listeners(address, "ADMIN_ADDR")
         self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
         self._server = StreamServer(

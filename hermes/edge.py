@@ -21,9 +21,10 @@ from hermes.control.server import ControlServer
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.journal import EventJournal
+from hermes.http.access import Access
 from hermes.http.head import Heads
 from hermes.http.lane import BodyBudget, Lane, Timeouts
-from hermes.http.listen import open_listeners, open_tls_context
+from hermes.http.listen import open_listeners
 from hermes.http.reactor import Reactor
 from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
@@ -42,6 +43,7 @@ class Edge:
         books: Books,
         aggregator: Aggregator,
         metrics: Metrics,
+        access: Access,
         listeners: Sequence[trio.abc.Listener[Any]] | None = None,
         tracer: RequestTracer | None = None,
     ) -> None:
@@ -57,13 +59,14 @@ class Edge:
             event_types=settings.event_types,
             max_body_bytes=settings.max_body_bytes,
             any_times=settings.event_times == "any",
-            keys=settings.api_keys,
+            keys=access.api_keys,
             origins=settings.cors_origins,
         )
         if tracer is not None:
             routes = trace_routes(routes, tracer, books.intake, metrics.rejected, lambda: lane.request_id())
         self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
+        access.on_new_keys = heads.forget
         self._lane = lane = Lane(heads, budget, metrics.observe_request, time.perf_counter)
         app = make_app(
             Views(
@@ -78,14 +81,14 @@ class Edge:
                 body_budget=budget,
                 event_types=settings.event_types,
                 any_times=settings.event_times == "any",
-                keyed=bool(settings.api_keys),
+                keyed=access.api_keys.configured,
                 admin=settings.admin_addr,
                 debug=debug_answer if settings.debug_endpoints else None,
                 accounting=books.show if settings.debug_endpoints else None,
             )
         )
         self._control = ControlServer(app, timeouts, settings.max_body_bytes)
-        tls = open_tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        tls = access.certificate.context if access.certificate is not None else None
         self._data: Reactor | StreamServer
         most = settings.max_connections
         self.addresses: Sequence[tuple[str, int]] = []

@@ -21,6 +21,7 @@ from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal, open_journal
+from hermes.http.access import Access
 from hermes.metrics import Metrics
 from hermes.protocols.events import PATH
 from hermes.sink import ConfiguredSink
@@ -46,6 +47,7 @@ class Running:
     edge: Edge
     admin: AdminEdge | None
     traces: Traces | None
+    access: Access
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -80,8 +82,9 @@ async def open_parts(
             )
         intake = _make_intake(settings, deliveries, aggregator, metrics, journal, tracing)
         books = Books(intake, deliveries, journal)
+        access = Access(settings)
         tracer = traces.spans if traces is not None else None
-        edge = Edge(settings, books, aggregator, metrics, world.listeners, tracer)
+        edge = Edge(settings, books, aggregator, metrics, access, world.listeners, tracer)
         admin = None
         if (address := settings.admin_addr) is not None:
             admin = AdminEdge(
@@ -91,11 +94,14 @@ async def open_parts(
                 aggregator,
                 metrics,
                 dead_letters,
+                access,
                 routes=edge.data_routes,
                 rejected=edge.rejected,
                 draining=draining,
             )
-        yield Running(metrics, dead_letters, aggregator, intake, deliveries, journal, books, edge, admin, traces)
+        yield Running(
+            metrics, dead_letters, aggregator, intake, deliveries, journal, books, edge, admin, traces, access
+        )
 
 
 def _make_intake(

@@ -485,7 +485,7 @@ INNOCENT = (
 def test_a_slip_of_the_finger_is_told_with_what_was_meant_and_stops_the_start_where_that_is_a_secret(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str, meant: str, command: list[str]
 ) -> None:
-    monkeypatch.setattr("trio.run", lambda *_: True)  # the service itself
+    monkeypatch.setattr("trio.run", lambda *_: (True, 0))  # the service itself
     result = run(*command, **{name: "x"}, LOG_FORMAT="json")
     secret = meant.removesuffix("_FILE")
     if secret in ("ADMIN_KEYS", "API_KEYS", "DB_DSN", "TLS_CERT"):

@@ -15,7 +15,7 @@ from hermes.cli.program import INTERRUPTED, NO_READER, Entry, Program
 
 _ENTRIES = {
     "RUN IT": (
-        Entry("serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM or SIGINT."),
+        Entry("serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM, SIGINT or SIGQUIT."),
         Entry("config", "hermes.cli.settings:config", "Check the settings, or have one explained."),
         Entry("sinks", "hermes.cli.settings:list_sinks", "List the sinks that are installed, with their variables."),
     ),

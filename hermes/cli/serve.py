@@ -6,8 +6,8 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import structlog
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from hermes.parts import Running
 
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
+_STDERR = 2
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2)  # by default they would end the process, and there is no use for them
 _AT_ONCE_SECONDS = 0.5  # for what has to be cleaned up when a second signal has come
 _LAST_SAVE_SECONDS = 1.0
 _STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it
@@ -63,11 +66,14 @@ _MANUAL = Manual(
 @click.command("serve", cls=ManualCommand, manual=_MANUAL)
 @tells_the_operator
 def serve_command() -> None:
-    """Run the service until SIGTERM or SIGINT.
+    """Run the service until SIGTERM, SIGINT or SIGQUIT.
 
     Takes events at POST /events and delivers them to every sink in SINKS. The first signal drains: what was accepted is
-    delivered, within SHUTDOWN_TIMEOUT. A second one stops at once. The log goes to stderr.
+    delivered, within SHUTDOWN_TIMEOUT. A second one stops at once. SIGHUP reads the keys and the certificate anew, as
+    does a change of their files. The log goes to stderr.
     """
+    for number in (signal.SIGHUP, *_HARMLESS):  # which would end a service that is about to start
+        signal.signal(number, signal.SIG_IGN)
     settings, sinks = configure()
     strays = find_strays(os.environ, sinks)
     configure_logs(settings.log_level, settings.log_format)
@@ -80,8 +86,6 @@ def serve_command() -> None:
 
 async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> tuple[bool, int]:
     """Whether every event has its outcome, and how many threads were left behind in calls that hang."""
-    from hermes.app import serve  # the whole service, which the help of this command does without
-
     stop = trio.Event()
     clean = False
 
@@ -90,15 +94,61 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
         clean = await serve(settings, sinks, stop, task_status)
         nursery.cancel_scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*_STOPPING, signal.SIGHUP, *_HARMLESS) as signals:
+        from hermes.app import serve  # the whole service, which the help of this command does without
+        from hermes.cli.reload import Reloader
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey_signals, signals, stop, nursery.cancel_scope, settings.shutdown_timeout)
+            obeying = _Signals(stop, nursery.cancel_scope, settings.shutdown_timeout)
+            nursery.start_soon(obeying.obey, signals)
             running: Running = await nursery.start(run)
+            reloader = Reloader(settings, sinks, running.access)
+            obeying.reload = reloader.ask
+            nursery.start_soon(reloader.run)
             _greet(settings, running)
             await stop.wait()
             await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
             await _end_without(running)
     return clean, left_behind()
+
+
+class _Signals:
+    """What each signal asks for: a graceful stop within ``timeout`` seconds, its end at once, a reload, or nothing."""
+
+    def __init__(self, stop: trio.Event, everything: trio.CancelScope, timeout: float) -> None:
+        self.reload: Callable[[], None] = lambda: None
+        """What SIGHUP calls; nothing until the service runs, for all was read just now."""
+        self._stop = stop
+        self._everything = everything
+        self._timeout = timeout
+        self._on_terminal = os.isatty(_STDERR)
+
+    async def obey(self, signals: AsyncIterator[int]) -> None:
+        """Obey every signal, until cancelled."""
+        log = structlog.get_logger("hermes")
+        async for number in signals:
+            name = signal.Signals(number).name
+            # A terminal that is closed sends SIGHUP too; nobody would stop the service that was started there.
+            if number in _STOPPING or (number == signal.SIGHUP and self._lost_terminal()):
+                self._end(name)
+            elif number != signal.SIGHUP:
+                log.info("a signal without effect", signal=name)
+            elif not self._stop.is_set():
+                self.reload()
+
+    def _end(self, name: str) -> None:
+        timeout = self._timeout
+        if self._stop.is_set():
+            structlog.get_logger("hermes").error("stopping at once", signal=name)
+            self._everything.cancel()
+            end_by(trio.current_time() + _AT_ONCE_SECONDS)
+            timeout = 0.0
+        self._stop.set()
+        # A loop that hangs cannot end anything: this names the call on stderr and exits with 1.
+        faulthandler.dump_traceback_later(timeout + _STUCK_SECONDS, exit=True)
+
+    def _lost_terminal(self) -> bool:
+        return self._on_terminal and not os.isatty(_STDERR)
 
 
 async def _end_without(running: Running) -> None:
@@ -122,19 +172,6 @@ def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-async def _obey_signals(signals: Any, stop: trio.Event, everything: trio.CancelScope, timeout: float) -> None:
-    """The first signal asks for a graceful stop within ``timeout`` seconds, the second ends it."""
-    async for number in signals:
-        if stop.is_set():
-            structlog.get_logger("hermes").error("stopping at once", signal=signal.Signals(number).name)
-            everything.cancel()
-            end_by(trio.current_time() + _AT_ONCE_SECONDS)
-            timeout = 0.0
-        stop.set()
-        # A blocking call on a thread cannot be cancelled: this names it on stderr and exits with 1.
-        faulthandler.dump_traceback_later(timeout + _STUCK_SECONDS, exit=True)
 
 
 def _greet(settings: Settings, running: Running) -> None:

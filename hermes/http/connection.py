@@ -74,6 +74,7 @@ class Connection:
         "_held",
         "_known",
         "_known_head",
+        "_known_since",
         "_lane",
         "_missing",
         "_on_ready",
@@ -98,6 +99,7 @@ class Connection:
         self._head: Head | None = None
         self._known_head: Head | None = None  # of the last usual request; a client tends to send the same again
         self._known = b""
+        self._known_since = lane.heads.forgotten
         self._body = bytearray()
         self._missing = 0
         self._chunked: ChunkedDecoder | None = None
@@ -217,6 +219,8 @@ class Connection:
         """
         lane, position, size = self._lane, 0, len(data)
         recall = lane.recall
+        if self._known_since != lane.heads.forgotten:  # the keys have changed
+            self._known_since, self._known_head = lane.heads.forgotten, None
         while position < size:
             if self.unsent >= MAX_UNSENT or len(self.waiting) >= MAX_SLOTS:
                 self._keep(data, position)

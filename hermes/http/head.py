@@ -169,6 +169,8 @@ class Heads:
         self._routes = routes
         self._known: dict[bytes, Head] = {}
         self._kept = 0
+        self.forgotten = 0
+        """How many times all was forgotten: what others have kept of before holds no longer."""
         self.recall: Callable[[bytes], Head | None] = self._known.get
 
     def parse(self, data: bytes) -> Head:
@@ -183,6 +185,12 @@ class Heads:
                 self._kept = kept
             self._known[data] = head
         return head
+
+    def forget(self) -> None:
+        """What the keys have decided about a head may be decided otherwise now: parse each again."""
+        self.forgotten += 1
+        self._known.clear()
+        self._kept = 0
 
     def _parse(self, data: bytes) -> Head:
         if not _REQUEST_LINE.match(data):

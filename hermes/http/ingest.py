@@ -60,7 +60,7 @@ class Intake(Protocol):
 class Ingest:
     """The routes of one protocol and what they are configured with.
 
-    ``workshop`` decodes large bodies. ``keys`` empty: open to all; ``origins`` may be ``("*",)``.
+    ``workshop`` decodes large bodies. ``keys`` without one: open to all; ``origins`` may be ``("*",)``.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Ingest:
         *,
         workshop: Workshop,
         max_body_bytes: int,
-        keys: Sequence[str] = (),
+        keys: Keys,
         origins: Sequence[str] = (),
     ) -> None:
         self._intake = intake
@@ -79,7 +79,7 @@ class Ingest:
         self._protocol = protocol
         self._rejected = rejected
         self._max_body_bytes = max_body_bytes
-        self._keys = Keys(keys)
+        self._keys = keys
         self.response_lines = Origins(origins).response_lines
         self._offer = intake.offer
         self._ack = intake.ack

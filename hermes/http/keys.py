@@ -28,7 +28,11 @@ class KeyRefused(HermesError):
 class Keys:
     """The configured keys; none: open to all."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[str]) -> None:
+        """From now on these are the keys."""
         self._keys = [key.encode() for key in keys]
 
     @property

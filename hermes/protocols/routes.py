@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from hermes.http.format import DataProtocol
 from hermes.http.head import Route
 from hermes.http.ingest import Ingest, Intake
+from hermes.http.keys import Keys
 from hermes.http.work import Workshop
 from hermes.protocols.events import PostEvents
 from hermes.protocols.otlp import OtlpLogs
@@ -27,10 +28,14 @@ def make_routes(
     event_types: Sequence[str],
     max_body_bytes: int,
     any_times: bool = False,
-    keys: Sequence[str] = (),
+    keys: Keys | None = None,
     origins: Sequence[str] = (),
 ) -> tuple[Route, ...]:
-    """Every protocol's routes, all with the same keys, limits and origins, and one ``workshop`` for large bodies."""
+    """Every protocol's routes, all with the same keys, limits and origins, and one ``workshop`` for large bodies.
+
+    ``keys`` None: open to all.
+    """
+    keys = Keys() if keys is None else keys
     protocols: tuple[DataProtocol, ...] = (
         PostEvents(event_types, time.time, any_times=any_times),
         Segment(event_types, max_body_bytes, time.time),

@@ -43,7 +43,7 @@ def ingest_app(*, debug: bool = True, keys: tuple[str, ...] = (), event_types: t
         workshop=Workshop(BodyBudget(2**20)),
         event_types=event_types,
         max_body_bytes=2**20,
-        keys=keys,
+        keys=Keys(keys),
     )
     return make_app(
         Views(

@@ -12,6 +12,7 @@ from hermes.ack import Ack, Outcome, Settle
 from hermes.event import Event
 from hermes.http.connection import Connection
 from hermes.http.head import Heads
+from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane
 from hermes.http.work import Workshop
 from hermes.protocols.routes import make_routes
@@ -134,7 +135,7 @@ class Wire:
             workshop=self.workshop,
             event_types=event_types,
             max_body_bytes=max_body_bytes,
-            keys=keys,
+            keys=Keys(keys),
             origins=origins,
         )
         heads = Heads({("POST", route.name): route for route in self.routes})

@@ -1,0 +1,139 @@
+"""What can change without a restart: the keys and the certificate are read anew, for SIGHUP or because a file changed.
+
+Invariant: a reload changes all that it can or nothing, and takes no connection. Settings that are wrong, or files that
+do not fit each other because only one of them is there yet, leave everything as it is, and are looked at again. What
+has changed and cannot be changed while the service runs is told by the names of its variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from hermes.cli.operator import configure, one_line
+from hermes.config import Settings, describe
+from hermes.errors import ConfigError, PluginError
+from hermes.http.access import Access
+from hermes.sink import ConfiguredSink, DeliverySettings, variable_prefix
+
+LOOK_SECONDS = 5.0
+"""How often the files are looked at."""
+
+_KEYS = ("api_keys", "admin_keys")
+
+_log = structlog.get_logger("hermes")
+
+_Seen = Sequence[tuple[int, int, int, int] | None]
+
+
+@dataclass(frozen=True)
+class _Configured:
+    settings: Settings
+    sinks: Sequence[ConfiguredSink]
+
+
+class Reloader:
+    """Reloads for a running service, whose settings and sinks these are."""
+
+    def __init__(self, settings: Settings, sinks: Sequence[ConfiguredSink], access: Access) -> None:
+        self._now = _Configured(settings, sinks)
+        self._access = access
+        self._asked = trio.Event()
+        self._files = _files_of(settings, sinks, os.environ)
+        self._seen: _Seen = _look_at(self._files)
+        self._failure = ""
+
+    def ask(self) -> None:
+        """Reload now, whether a file has changed or not."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Reload whenever somebody asks or a file changes, until cancelled."""
+        while True:
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._asked.wait()
+            asked, self._asked = self._asked.is_set(), trio.Event()
+            await self.look(asked=asked)
+
+    async def look(self, *, asked: bool = False) -> None:
+        """Reload if a file has changed since it was last read, or if somebody asked."""
+        # A folder of secrets may be on a disk that hangs: a stop does not wait for it.
+        seen = await trio.to_thread.run_sync(_look_at, self._files, abandon_on_cancel=True)
+        if not asked and seen == self._seen:
+            return
+        try:
+            await self._reload()
+        except (ConfigError, PluginError) as error:
+            reason = one_line(str(error))
+            if asked or reason != self._failure:
+                _log.error("nothing was reloaded", reason=reason)
+            self._failure = reason
+        else:
+            self._seen, self._failure = seen, ""
+
+    async def _reload(self) -> None:
+        settings, sinks = await trio.to_thread.run_sync(configure, abandon_on_cancel=True)
+        certificate = self._access.certificate
+        if certificate is not None:
+            await trio.to_thread.run_sync(certificate.renew, abandon_on_cancel=True)
+        before, after = self._now, _Configured(settings, sinks)
+        # Whether a key is wanted at all was decided at the start, for the documents and the pages say so.
+        keys = {
+            name: getattr(settings, name)
+            for name in _KEYS
+            if bool(getattr(settings, name)) == bool(getattr(before.settings, name))
+        }
+        now = msgspec.structs.replace(before.settings, **keys)
+        self._now = _Configured(now, before.sinks)
+        changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings, name)]
+        self._access.change_keys(now.api_keys, now.admin_keys)
+        _log.info("reloaded", keys=changed, certificate=certificate is not None)
+        if waiting := sorted(_differences(self._now, after)):
+            _log.warning("a changed setting waits for the next start", variables=waiting)
+
+
+def _files_of(settings: Settings, sinks: Sequence[ConfiguredSink], environ: Mapping[str, str]) -> list[str]:
+    """The files that the settings were read from, and those of the certificate."""
+    groups: list[tuple[type[msgspec.Struct], str]] = [(Settings, "")]
+    for sink in sinks:
+        prefix = variable_prefix(sink.name)
+        groups += [(type(sink.settings), prefix), (DeliverySettings, prefix)]
+    names = [f"{variable.name}_FILE" for group, prefix in groups for variable in describe(group, prefix)]
+    files = [path for name in names if (path := environ.get(name))]
+    return files + [path for path in (settings.tls_cert, settings.tls_key) if path]
+
+
+def _look_at(files: Sequence[str]) -> _Seen:
+    """What tells one version of each file from another; links are followed, for a mounted secret is a link."""
+    seen: list[tuple[int, int, int, int] | None] = []
+    for path in files:
+        try:
+            found = Path(path).stat()
+        except OSError:
+            seen.append(None)
+        else:
+            seen.append((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))
+    return seen
+
+
+def _differences(before: _Configured, after: _Configured) -> set[str]:
+    """The variables whose values differ."""
+    pairs: list[tuple[str, msgspec.Struct, msgspec.Struct]] = [("", before.settings, after.settings)]
+    now = {sink.name: sink for sink in after.sinks}
+    for sink in before.sinks:
+        if sink.name in now:
+            prefix = variable_prefix(sink.name)
+            pairs.append((prefix, sink.settings, now[sink.name].settings))
+            pairs.append((prefix, sink.delivery, now[sink.name].delivery))
+    return {
+        (prefix + name).upper()
+        for prefix, one, other in pairs
+        for name in one.__struct_fields__
+        if getattr(one, name) != getattr(other, name)
+    }
