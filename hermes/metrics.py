@@ -91,6 +91,7 @@ class JournalMetrics:
         self.commit_seconds = Histogram(SECONDS)
         self.failed_commits = 0
         self.lost_records = 0
+        self.unowned = 0
         self._size = size
         self._capacity = capacity
 
@@ -106,6 +107,9 @@ class JournalMetrics:
             "hermes_journal_lost_records",
             "Records that had been acknowledged, and were gone at the start",
             self.lost_records,
+        )
+        yield GaugeMetricFamily(
+            "hermes_journals_unowned", "Journals beside this one with events that nobody delivers", self.unowned
         )
 
 

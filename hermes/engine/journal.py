@@ -176,6 +176,16 @@ class EventJournal:
             return 0
         return max(0, min(saved.cursor for saved in self._last_saved.sinks.values()) - self.first)
 
+    async def look_around(self) -> None:
+        """See whether journals beside this one have no owner. A storage that fails now is asked the next time."""
+        try:
+            unowned = await self._log.count_unowned()
+        except LogUnavailable:
+            return
+        if unowned > self.metrics.unowned:
+            _log.warning("journals without an owner keep events that nobody delivers", journals=unowned)
+        self.metrics.unowned = unowned
+
     def statistics(self) -> dict[str, object]:
         """What the journal holds, for people."""
         log = self._log.statistics()

@@ -16,6 +16,7 @@ from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 
+_LOOK_AROUND = 15.0
 _PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
 _LEAST_PERIOD = 0.02
 _SHARE = 16  # a crowded journal forgets this part of its records at a time
@@ -25,12 +26,16 @@ _LAST_SAVE_SECONDS = 5.0
 async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None:
     """Save, trim and make room twice a second, and soon after a request found no room, until cancelled."""
     complaints = Complaints("hermes.journal")
+    look_at = trio.current_time()
     while True:
         with trio.move_on_after(_PERIOD):
             await journal.pressed.wait()
             await trio.sleep(_LEAST_PERIOD)
         pressed, journal.pressed = journal.pressed.is_set(), trio.Event()
         await journal.save()
+        if trio.current_time() >= look_at:
+            look_at = trio.current_time() + _LOOK_AROUND
+            await journal.look_around()
         try:
             while (pressed or journal.crowded) and await _make_room(journal, deliveries):
                 pressed = False

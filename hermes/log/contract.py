@@ -98,5 +98,11 @@ class Log(Protocol):
     async def take_snapshot(self, index: int, state: bytes) -> None:
         """Keep ``state`` durably in the place of the last snapshot. Raises as `trim` does."""
 
+    async def count_unowned(self) -> int:
+        """How many other logs of the same storage keep records that nobody delivers, for they have no owner.
+
+        0 where logs have no owners. Raises `hermes.LogUnavailable`.
+        """
+
     def statistics(self) -> LogStatistics:
         """What the log holds and has done. Cheap."""

@@ -71,6 +71,11 @@ class MemoryLog:
         await trio.lowlevel.checkpoint()
         self.snapshot = Snapshot(index, state)
 
+    async def count_unowned(self) -> int:
+        """None: whoever has the log has all of the storage."""
+        await trio.lowlevel.checkpoint()
+        return 0
+
     def statistics(self) -> LogStatistics:
         """What the log holds and has done."""
         return LogStatistics(self.first, self.next, self._bytes, self._appends, self._appends, self._refused)

@@ -52,6 +52,7 @@ class ScriptedLog(MemoryLog):
         self.reads: list[tuple[int, int]] = []
         """Index and number of the records of each read that found any."""
         self.lost: set[int] = set()
+        self.unowned = 0
         self._stalled: dict[str, trio.Event] = {}
 
     def stall(self, verb: str) -> None:
@@ -92,6 +93,10 @@ class ScriptedLog(MemoryLog):
     async def take_snapshot(self, index: int, state: bytes) -> None:
         await self._begin("snapshot")
         await super().take_snapshot(index, state)
+
+    async def count_unowned(self) -> int:
+        await self._begin("count_unowned")
+        return self.unowned
 
     async def _begin(self, verb: str) -> None:
         self.calls[verb] += 1

@@ -232,3 +232,23 @@ async def test_the_last_save_is_bounded_in_time(autojump_clock: None, verb: str)
         scope.cancel()
         await save_at_the_end(durable.journal)
     assert trio.current_time() - began == 5.0
+
+
+async def test_journals_without_an_owner_are_said_once_and_counted_all_the_while(autojump_clock: None) -> None:
+    durable = await make_durable(service=SMALL)
+    unowned = durable.journal.metrics
+    with structlog.testing.capture_logs() as lines:
+        async with kept_up(durable):
+            await trio.sleep(20)
+            durable.log.unowned = 2
+            await trio.sleep(60)
+            assert unowned.unowned == 2
+            durable.log.fail("count_unowned")
+            await trio.sleep(60)
+            assert unowned.unowned == 2
+            durable.log.mend()
+            durable.log.unowned = 0
+            await trio.sleep(20)
+            assert unowned.unowned == 0
+    said = [line for line in lines if line["event"].startswith("journals without an owner")]
+    assert [line["journals"] for line in said] == [2]

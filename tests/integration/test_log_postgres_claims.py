@@ -8,11 +8,12 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hermes.errors import StaleWriter
+from hermes.errors import ConfigError, StaleWriter
 from hermes.log import Record, Snapshot
 from hermes.log.postgres import open_claimed_postgres_log, open_postgres_log
-from tests.integration.postgres_log import backend, everything, terminate
+from tests.integration.postgres_log import backend, everything, execute, terminate, until_it_works
 from tests.servers.cutter import open_cutter
+from tests.servers.pgbouncer import pgbouncer
 from tests.servers.postgres import PostgresServer
 
 
@@ -112,3 +113,63 @@ async def test_claims_survive_a_restart_of_the_server(own_postgres_server: Postg
             assert await log.append([log.name.encode()]) == 0
         async with open_claimed_postgres_log(dsn) as third:
             assert third.name == "events-2"
+
+
+# What stands between the instance and the server
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+async def test_a_pooler_that_shares_sessions_is_refused_with_words_that_say_what_to_do(
+    postgres_dsn: str, mode: str
+) -> None:
+    with pgbouncer(postgres_dsn, mode) as dsn:
+        for opened in (open_claimed_postgres_log(dsn), open_postgres_log(dsn, "one")):
+            with pytest.raises(ConfigError, match=r"leads to a pooler of transactions.*pool_mode = session"):
+                async with opened:
+                    pass
+
+
+async def test_behind_a_pooler_of_sessions_each_instance_has_a_journal_and_ends_the_backend_that_it_lost(
+    postgres_dsn: str,
+) -> None:
+    with pgbouncer(postgres_dsn, "session") as dsn:
+        async with open_claimed_postgres_log(dsn) as first, open_claimed_postgres_log(dsn) as second:
+            assert (first.name, second.name) == ("events-0", "events-1")
+            await first.append([b"0"])
+            connection = first._writer._session._connection
+            assert connection is not None
+            lost = first._writer._session._backend
+            await connection.close()
+            assert await until_it_works(first, b"1") == 1
+            assert lost is not None
+            assert not await execute(postgres_dsn, "SELECT FROM pg_stat_activity WHERE pid = %s", lost[0])
+
+
+async def test_journals_of_instances_that_are_gone_are_counted_while_they_keep_records(postgres_dsn: str) -> None:
+    async with open_claimed_postgres_log(postgres_dsn) as stays:
+        assert await stays.count_unowned() == 0
+        async with open_claimed_postgres_log(postgres_dsn) as goes, open_claimed_postgres_log(postgres_dsn) as empty:
+            for log in (goes, empty):
+                await log.append([b"0", b"1"])
+            await empty.trim(2)
+            assert await stays.count_unowned() == 0
+        assert await stays.count_unowned() == 1
+        async with open_postgres_log(postgres_dsn, "of another kind") as named:
+            await named.append([b"0"])
+            assert await named.count_unowned() == 0
+        assert await stays.count_unowned() == 1
+        async with open_claimed_postgres_log(postgres_dsn) as heir:
+            assert heir.name == goes.name
+            assert await stays.count_unowned() == 0
+
+
+async def test_a_restart_takes_over_what_nobody_delivers_instead_of_what_it_had_itself(postgres_dsn: str) -> None:
+    async with open_claimed_postgres_log(postgres_dsn) as first:
+        await first.append([b"0"])
+        async with open_claimed_postgres_log(postgres_dsn) as second:
+            await second.append([b"0"])
+    names = []
+    for _ in range(4):
+        async with open_claimed_postgres_log(postgres_dsn) as log:
+            names.append(log.name)
+    assert sorted(names) == ["events-0", "events-0", "events-1", "events-1"]

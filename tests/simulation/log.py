@@ -101,6 +101,11 @@ class SimulatedLog:
         await self._do(self._mount.sync(META))
         self.snapshot = Snapshot(index, state)
 
+    async def count_unowned(self) -> int:
+        """None: whoever has the log has all of the storage."""
+        await trio.lowlevel.checkpoint()
+        return 0
+
     def statistics(self) -> LogStatistics:
         kept = self._end_offset - self._first_offset
         group = self._group

@@ -5,6 +5,7 @@
 | ``opening`` | by name, or the next journal without an owner |
 | ``log``     | the contract: read, trim, snapshot, and appends that share commits |
 | ``writer``  | commits whose outcome is always found out, and fencing |
+| ``pooler``  | refusing a pooler of transactions |
 | ``session`` | a connection that comes back |
 | ``tables``  | the two tables |
 

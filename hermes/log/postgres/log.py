@@ -16,6 +16,7 @@ from hermes.errors import LogDamaged
 from hermes.log.contract import LogStatistics, Record, Snapshot
 from hermes.log.group import GroupCommit
 from hermes.log.postgres.session import Session
+from hermes.log.postgres.tables import HAS_RECORDS
 from hermes.log.postgres.writer import SLOWEST, Standing, Writer, read_standing
 from hermes.log.rows import MAX_RECORD_BYTES, MISSING, Row, check_records, decode_row, fault, lost_row, size_of_first
 from hermes.postgres import Connection
@@ -64,6 +65,16 @@ UPDATE hermes_log_state SET snapshot_index = %(index)s, snapshot_checksum = %(ch
 WHERE log = %(log)s AND openings = coalesce(%(opening)s::bigint, openings)
 RETURNING snapshot_index
 """
+# An owner holds the lock of `writer`; pg_locks has its key in two halves.
+_UNOWNED = f"""
+SELECT count(*) FROM hermes_log_state AS state
+WHERE starts_with(log, %s) AND log <> %s AND {HAS_RECORDS} AND NOT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = hashtextextended(log, 'hermes_log'::regclass::oid::bigint)
+)
+"""  # noqa: S608 - our own text
 _GIVE_UP = (
     'INSERT INTO hermes_log (log, index, count, "offset", checksum, token, data) '
     "VALUES ({log}, {row.index}, {row.count}, {row.offset}, {row.checksum}, 0, '') "
@@ -155,6 +166,15 @@ class PostgresLog:
         async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
             await self._change_state(connection, _SNAPSHOT, values)
         self.snapshot = Snapshot(index, state)
+
+    async def count_unowned(self) -> int:
+        """How many other claimed logs keep records and have no owner. Raises `hermes.LogUnavailable`."""
+        if self._writer.fence is None:
+            return 0
+        prefix = self.name.rpartition("-")[0] + "-"
+        async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+            row = await (await connection.execute(_UNOWNED, [prefix, self.name])).fetchone()
+        return int(row[0]) if row else 0
 
     def statistics(self) -> LogStatistics:
         """What the log holds and has done since it was opened."""

@@ -17,8 +17,9 @@ from hermes.cleanup import clean_up
 from hermes.errors import LogDamaged, LogUnavailable, StaleWriter
 from hermes.log.contract import Snapshot
 from hermes.log.postgres.log import PostgresLog, snapshot_checksum
+from hermes.log.postgres.pooler import refuse_pooler_of_transactions
 from hermes.log.postgres.session import Session
-from hermes.log.postgres.tables import prepare_tables
+from hermes.log.postgres.tables import HAS_RECORDS, prepare_tables
 from hermes.log.postgres.writer import Standing, Writer, read_standing, try_lock
 from hermes.postgres import Connection
 
@@ -33,7 +34,9 @@ INSERT INTO hermes_log_state (log, openings) VALUES (%s, 1)
 ON CONFLICT (log) DO UPDATE SET openings = hermes_log_state.openings + 1
 RETURNING snapshot_index, snapshot_checksum, snapshot
 """
-_NAMES = "SELECT log FROM hermes_log_state WHERE starts_with(log, %s)"
+_NAMES = f"""
+SELECT log, openings, {HAS_RECORDS} FROM hermes_log_state AS state WHERE starts_with(log, %s)
+"""  # noqa: S608 - our own text
 
 _log = structlog.get_logger("hermes.log")
 
@@ -42,9 +45,9 @@ _log = structlog.get_logger("hermes.log")
 async def open_postgres_log(dsn: str, name: str) -> AsyncIterator[PostgresLog]:
     """Open the log called ``name`` in the database ``dsn``, made if it is missing, for the length of the block.
 
-    Several may have it open; as soon as one of them appends, the others can only read. ``dsn`` has to lead to the
-    server itself or to a pooler of sessions. Raises `hermes.ConfigError` for a ``dsn`` that makes no sense,
-    `hermes.LogUnavailable`, and `hermes.LogDamaged` for a damaged snapshot.
+    Several may have it open; as soon as one of them appends, the others can only read. Raises `hermes.ConfigError` for
+    a ``dsn`` that makes no sense or leads to a pooler of transactions, `hermes.LogUnavailable`, and `hermes.LogDamaged`
+    for a damaged snapshot.
     """
 
     async def choose(_connection: Connection) -> str:
@@ -56,18 +59,21 @@ async def open_postgres_log(dsn: str, name: str) -> AsyncIterator[PostgresLog]:
 
 @asynccontextmanager
 async def open_claimed_postgres_log(dsn: str, prefix: str = "events") -> AsyncIterator[PostgresLog]:
-    """Open the first of the logs ``<prefix>-0``, ``<prefix>-1``, … that no living instance has open.
+    """Open one of the logs ``<prefix>-0``, ``<prefix>-1``, … that no living instance has open.
 
-    Where each has its owner the next number is made. The log is this instance's until it closes it, or loses its
+    First those that keep records, of these the one that was opened least often: where there are more logs than
+    instances, a restart takes over what nobody delivers instead of what it had itself. Then the lowest number. Where
+    each has its owner the next number is made. The log is this instance's until it closes it, or loses its
     session at the server and another takes the log first; then everything but `read` raises `hermes.StaleWriter`.
     Otherwise as `open_postgres_log`.
     """
 
     async def choose(connection: Connection) -> str:
         numbered = re.compile(re.escape(prefix) + "-(0|[1-9][0-9]*)")
-        names = await (await connection.execute(_NAMES, [prefix + "-"])).fetchall()
-        numbers = sorted(int(found[1]) for (name,) in names if (found := numbered.fullmatch(name)))
-        for number in chain(numbers, count(numbers[-1] + 1 if numbers else 0)):
+        rows = await (await connection.execute(_NAMES, [prefix + "-"])).fetchall()
+        known = {int(found[1]): row for row in rows if (found := numbered.fullmatch(row[0]))}
+        kept = sorted((openings, number) for number, (_, openings, has_records) in known.items() if has_records)
+        for number in chain((number for _, number in kept), sorted(known), count(max(known, default=-1) + 1)):
             if await try_lock(connection, f"{prefix}-{number}"):
                 break
         return f"{prefix}-{number}"
@@ -82,6 +88,7 @@ async def _open(
 ) -> AsyncIterator[PostgresLog]:
     async with Session(dsn) as commits, Session(dsn) as others:
         async with commits.borrowed(OPEN_TIMEOUT) as connection:
+            await refuse_pooler_of_transactions(connection, others)
             await prepare_tables(connection)
             name = await choose(connection)
             standing, snapshot = await _take_over(connection, name)

@@ -43,7 +43,7 @@ FROM (VALUES ('synchronous_commit', 'on'), ('default_transaction_isolation', 're
 JOIN pg_settings USING (name) WHERE setting <> 'remote_apply'
 """
 _WHO = """
-SELECT backend_start, current_setting('fsync') FROM pg_stat_activity WHERE pid = pg_backend_pid()
+SELECT pid, backend_start, current_setting('fsync') FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
 
@@ -153,10 +153,10 @@ class Session:
             await _end(connection, *self._backend)
         who = await (await connection.execute(_WHO)).fetchone()
         assert who is not None  # noqa: S101 - whoever asks is there
-        started, fsync = who
+        pid, started, fsync = who
         if fsync != "on" and self._backend is None:
             _log.warning("the Postgres server runs with fsync off: a crash of its machine may lose what is in the log")
-        self._backend = (connection.backend_pid, started)
+        self._backend = (pid, started)  # not what the connection says, which a pooler has made up
         if self.greet is not None:
             await self.greet(connection)
 

@@ -22,6 +22,11 @@ TABLES = ("hermes_log", "hermes_log_state")
 # Guards making the tables: IF NOT EXISTS alone loses a race with an error.
 _ADVISORY_LOCK = 0x6865726D65736C  # "hermesl"
 
+HAS_RECORDS = """coalesce((
+    SELECT index + count FROM hermes_log WHERE log = state.log ORDER BY index DESC LIMIT 1
+) > first_index, false)"""
+"""Whether the log of a row of ``hermes_log_state AS state`` keeps any records."""
+
 _COMMENT = re.compile(r"Hermes log, schema (\d+)")
 
 # Not to_regclass, which may remember from before it waited for the lock that there is no table.
