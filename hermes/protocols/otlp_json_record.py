@@ -125,6 +125,13 @@ def _whole(value: Any, name: str) -> int:
     return found
 
 
+def _small(value: Any, name: str) -> int:
+    found = _whole(value, name)
+    if not 0 <= found < 2**32:
+        raise ValidationError(f"{name} is no whole number of 32 bits")
+    return found
+
+
 def _nanoseconds(value: Any, name: str) -> str:
     if type(value) is str and len(value) < _DIGITS and value.isdecimal() and value.isascii() and value[0] != "0":
         return value  # as nearly all send it
@@ -136,7 +143,7 @@ def _nanoseconds(value: Any, name: str) -> str:
 
 def _severity(value: Any, name: str) -> int:
     found = _SEVERITIES.get(value) if type(value) is str else None
-    return _whole(value, name) if found is None else found
+    return _small(value, name) if found is None else found
 
 
 def _identifier(value: Any, name: str) -> str:
@@ -246,8 +253,8 @@ _RECORD = _by_both_names(
         "eventName": ("event_name", _text),
         "body": ("body", _value),
         "attributes": ("attributes", _object),
-        "droppedAttributesCount": ("dropped_attributes_count", _whole),
-        "flags": ("flags", _whole),
+        "droppedAttributesCount": ("dropped_attributes_count", _small),
+        "flags": ("flags", _small),
         "traceId": ("trace_id", _identifier),
         "spanId": ("span_id", _identifier),
     }
@@ -257,6 +264,6 @@ _DESCRIBED = _by_both_names(
         "name": ("name", _text),
         "version": ("version", _text),
         "attributes": ("attributes", _object),
-        "droppedAttributesCount": ("droppedAttributesCount", _whole),
+        "droppedAttributesCount": ("droppedAttributesCount", _small),
     }
 )
