@@ -92,6 +92,20 @@ def test_one_wrong_value_spoils_its_event_only(way: str, wrong: str) -> None:
 
 
 @EVERY_WAY
+def test_wrong_values_spoil_only_their_events_in_a_body_that_is_decoded_in_pieces(way: str) -> None:
+    make = WAYS[way][2]
+    texts = [make(str(n)) for n in range(3000)]
+    wrong = {100 * n + 50: value for n, value in enumerate(WRONG.values())}
+    for at, value in wrong.items():
+        texts[at] = texts[at].replace(MARK.encode(), value, 1)
+    wire = Wire(event_types=("*",), max_body_bytes=10**7)
+    answer = ask(wire, way, texts)
+    assert answer.status in {200, 202}, answer.body
+    assert [each["index"] for each in answer.json["rejected"]] == list(wrong)
+    assert [each.split()[-1] for each in wire.intake.ids] == [str(n) for n in range(3000) if n not in wrong]
+
+
+@EVERY_WAY
 def test_a_number_of_any_length_is_kept_as_it_is(way: str) -> None:
     make = WAYS[way][2]
     wire = Wire(event_types=("*",), max_body_bytes=10**6)

@@ -102,7 +102,8 @@ NUMBERS = st.sampled_from(
         {},
     ]
 )
-# Python's reader of protobuf takes what is empty for any message, and cuts off what an enum has not: its sign, a fraction, more than 32 bits.
+# Python's reader of protobuf takes what is empty for any message, and cuts off what an enum has not: its sign, a
+# fraction, more than 32 bits.
 WHOLE = NUMBERS.filter(lambda number: number in (0, 1, 9, "1", "x", "1e2", "", []))
 VALUES = st.dictionaries(
     st.sampled_from(["stringValue", "intValue", "int_value", "doubleValue", "boolValue", "bytesValue"]),
@@ -183,6 +184,19 @@ def test_one_wrong_record_is_a_partial_success(wrong: bytes) -> None:
     assert partial["errorMessage"].startswith("1 log record was rejected; record 1: ")
     assert len(wire.intake.taken) == 2
     assert wire.rejected == {"invalid": 1}
+
+
+def test_wrong_records_spoil_no_other_in_a_request_that_is_decoded_in_pieces() -> None:
+    records = [json.dumps(record(body=value(str(n)))).encode() for n in range(2000)]
+    wrong = {90 * n + 50: text for n, text in enumerate(WRONG.values())}
+    for at, text in wrong.items():
+        records[at] = b'{"body":{"stringValue":%b}}' % text
+    wire = Wire(event_types=("*",), max_body_bytes=10**7)
+    answer = ask(wire, raw(*records), JSON)
+    assert answer.status == 200
+    assert answer.json["partialSuccess"]["rejectedLogRecords"] == str(len(wrong))
+    told = [json.loads(bytes(each.payload))["body"] for each in wire.intake.taken]
+    assert told == [str(n) for n in range(2000) if n not in wrong]
 
 
 @pytest.mark.parametrize(
