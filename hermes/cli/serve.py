@@ -103,13 +103,14 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
             nursery.start_soon(obeying.obey, signals)
             running: Running = await nursery.start(run)
             reloader = Reloader(settings, sinks, running.access)
-            obeying.reload = reloader.ask
+            obeying.serving, obeying.reload = True, reloader.ask
             nursery.start_soon(reloader.run)
             _greet(settings, running)
             await stop.wait()
             await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
             await _end_without(running)
-    return clean, left_behind()
+    # A stop while the parts are opened finds nothing that was accepted.
+    return clean or not obeying.serving, left_behind()
 
 
 class _Signals:
@@ -118,6 +119,8 @@ class _Signals:
     def __init__(self, stop: trio.Event, everything: trio.CancelScope, timeout: float) -> None:
         self.reload: Callable[[], None] = lambda: None
         """What SIGHUP calls; nothing until the service runs, for all was read just now."""
+        self.serving = False
+        """Whether events may have been accepted. Before, a server that hangs may hold up the start."""
         self._stop = stop
         self._everything = everything
         self._timeout = timeout
@@ -138,8 +141,12 @@ class _Signals:
 
     def _end(self, name: str) -> None:
         timeout = self._timeout
-        if self._stop.is_set():
-            structlog.get_logger("hermes").error("stopping at once", signal=name)
+        if self._stop.is_set() or not self.serving:
+            log = structlog.get_logger("hermes")
+            if self._stop.is_set():
+                log.error("stopping at once", signal=name)
+            else:
+                log.info("stopped before it was started", signal=name)
             self._everything.cancel()
             end_by(trio.current_time() + _AT_ONCE_SECONDS)
             timeout = 0.0

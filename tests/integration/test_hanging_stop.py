@@ -113,6 +113,25 @@ def test_a_stop_ends_by_itself_whatever_driver_hangs(
             assert saved_place(tmp_path / name)["null"] == programs[name].accounts()["null"]["delivered"], name
 
 
+def test_a_stop_ends_a_start_that_hangs(start: Start, own_postgres_server: PostgresServer) -> None:
+    dsn = own_postgres_server.dsn(own_postgres_server.create_database())
+    own_postgres_server.pause()
+    try:
+        program = start(DB_DSN=dsn, DURABILITY="postgres", LOG_FORMAT="json")
+        program.wait_until(partial(obeys, program, signal.SIGTERM))
+        assert program.stop() == 0, program.log
+    finally:
+        own_postgres_server.resume()
+    assert [line["event"] for line in program.lines] == ["stopped before it was started"]
+
+
+def obeys(program: Program, number: signal.Signals) -> bool:
+    """Whether it has a handler for the signal, which would else end it."""
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    (caught,) = (line.partition(":")[2] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) & 1 << number - 1)
+
+
 def has_exited(program: Program) -> bool:
     """Whether its main thread has ended; only its parent does not know yet."""
     return "\nState:\tZ" in Path(f"/proc/{program.pid}/task/{program.pid}/status").read_text()
