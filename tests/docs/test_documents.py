@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hermes.config import Settings
 from hermes.sink import installed_sinks
-from hermes.testing import check_sink
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "k8s/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -82,15 +80,6 @@ def test_the_readme_lists_the_built_in_sinks() -> None:
     listed = set(re.findall(r"^\| `([\w-]+)` \| .* \|$", (ROOT / "README.md").read_text(), re.M))
     ours = {name for name, point in installed_sinks().items() if point.value.startswith("hermes_sinks.")}
     assert listed == ours
-
-
-async def test_the_sink_of_the_how_to_passes_the_conformance_suite(tmp_path: Path) -> None:
-    space: dict[str, object] = {}
-    exec(compile(python_sample("docs/how-to/write-a-sink.md", "SinkPlugin"), "write-a-sink.md", "exec"), space)
-    plugin = space["plugin"]
-    service = Settings(hermes_data_dir=tmp_path)
-    await check_sink(lambda: plugin.open(plugin.settings(), service))  # type: ignore[attr-defined]
-    assert tmp_path.joinpath("payloads").stat().st_size > 0
 
 
 def test_the_sample_of_the_dispatcher_takes_everything() -> None:
