@@ -60,7 +60,7 @@ class Schema:
 class Connection(sqlite3.Connection):
     """A connection whose transactions can be made to differ from one that has failed, until one succeeds.
 
-    A commit whose sync failed has left its frames in the write-ahead log, each with a checksum over all before it. If
+    A commit whose sync failed has left its frames in the write-ahead file, each with a checksum over all before it. If
     the next transaction begins with the same frame, and the machine stops before its second, the old ones fit again,
     and what was refused comes back. So each begins with a number in the first page, which is the first that is written.
     """
@@ -104,7 +104,7 @@ class Database:
         return await run_to_end(self._call_in_place, function, limiter=self._turn)
 
     async def aclose(self) -> None:
-        """Close the file; its write-ahead log is folded in, unless the disk hangs until a stop has to end."""
+        """Close the file; its write-ahead file is folded in, unless the disk hangs until a stop has to end."""
         with clean_up(math.inf):
             await self.run(lambda connection: connection.close())
 

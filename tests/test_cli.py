@@ -88,7 +88,7 @@ MISTAKES = [
     ("dlq list --since soon", "dlq list: --since: 'soon': expected a duration back from now such as 2h"),
     ("sinks --json=1", "sinks: --json: it takes no value"),
     ("log inspect --from x", "log inspect: --from: 'x': expected a whole number, at least 0"),
-    ("log check /nowhere", "/nowhere: there is no log here: name its folder, or set HERMES_DATA_DIR"),
+    ("log check /nowhere", "/nowhere: there is no journal here: name its folder, or set HERMES_DATA_DIR"),
     ("load --rate fast", "load: --rate: 'fast': expected a number of requests a second"),
     ("top --url foo", "--url 'foo': expected one such as http://127.0.0.1:8081"),
     ("tap --limit 0", "tap: --limit: '0': expected a whole number, at least 1"),

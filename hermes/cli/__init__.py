@@ -25,7 +25,9 @@ _ENTRIES = {
     ),
     "MEND IT": (
         Entry("dlq", "hermes.cli.dlq:dlq_commands", "Look at the events that a sink refused; replay or purge them."),
-        Entry("log", "hermes.cli.log:log_commands", "Look at the log on this machine's disk, check it, or repair it."),
+        Entry(
+            "log", "hermes.cli.log:log_commands", "Look at the journal on this machine's disk, check it, or repair it."
+        ),
     ),
     "TRY IT": (Entry("load", "hermes.cli.load:load", "POST generated events and report rate, latency and codes."),),
     "LEARN IT": (

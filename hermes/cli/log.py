@@ -1,4 +1,4 @@
-"""``hermes log``: the durable log's folder looked at, checked, and repaired.
+"""``hermes log``: the journal's folder looked at, checked, and repaired; the same for any log of that kind.
 
 `inspect` only reads, and may do so while the service runs; `check` and `repair` want the folder for themselves.
 Invariant: nothing is changed before it was said what would be lost, and confirmed. Exit code 0: all is well; 1: there
@@ -41,7 +41,7 @@ def _default_folder() -> Path:
     return data_dir / JOURNAL_FOLDER
 
 
-_ENVIRONMENT = {"HERMES_DATA_DIR": "Where the log is, if no FOLDER is named; ./hermes-data unless told."}
+_ENVIRONMENT = {"HERMES_DATA_DIR": "Where the journal is, if no FOLDER is named; ./hermes-data unless told."}
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 
@@ -58,17 +58,17 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readabl
         exits={
             0: "All is well.",
             1: "There are faults, or they were left as they are.",
-            2: "A mistake on the command line, there is no log in that folder, or another Hermes uses it.",
+            2: "A mistake on the command line, there is no journal in that folder, or another Hermes uses it.",
         },
         environment=_ENVIRONMENT,
-        files={"hermes-data/journal/": "The log, with its lock."},
+        files={"hermes-data/journal/": "The journal, with its lock."},
         see_also=("hermes dlq", "hermes serve"),
     ),
 )
 def log_commands() -> None:
-    """Look at the log on this machine's disk, check it, or repair it.
+    """Look at the journal on this machine's disk, check it, or repair it.
 
-    That is the journal of accepted events with DURABILITY=disk. FOLDER is where it is kept; without one: `journal` in
+    It has the accepted events, with DURABILITY=disk. FOLDER is where it is kept; without one: `journal` in
     HERMES_DATA_DIR.
     """
 
@@ -92,7 +92,7 @@ def log_commands() -> None:
 @_as_json
 @tells_the_operator
 def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, as_json: bool) -> None:
-    """Print what a log holds, or some of its records.
+    """Print what the journal holds, or some of its records.
 
     The service may run meanwhile. FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. With --json, records
     come as one JSON object a line.
@@ -125,7 +125,7 @@ def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, 
         exits={
             0: "No fault.",
             1: "There are faults; stdout has them.",
-            2: "There is no log in that folder, another Hermes uses it, or a repair of it was interrupted.",
+            2: "There is no journal in that folder, another Hermes uses it, or a repair of it was interrupted.",
         },
         environment=_ENVIRONMENT,
         see_also=("hermes log repair",),
@@ -135,7 +135,7 @@ def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, 
 @_as_json
 @tells_the_operator
 def check_log(folder: Path | None, as_json: bool) -> None:
-    """Go through everything in a log, and say what is wrong.
+    """Go through everything in the journal, and say what is wrong.
 
     Also says what a repair would do and lose, and changes nothing. FOLDER is `journal` in HERMES_DATA_DIR, unless
     another is named. The service must be stopped.
@@ -162,7 +162,7 @@ def check_log(folder: Path | None, as_json: bool) -> None:
         exits={
             0: "It is whole: repaired, or there was nothing to do.",
             1: "It was left as it is, for the answer was no.",
-            2: "There is no log in that folder, or another Hermes uses it.",
+            2: "There is no journal in that folder, or another Hermes uses it.",
         },
         environment=_ENVIRONMENT,
         files={"hermes-data/journal/": "The damaged database is kept here too; delete it when nothing is missed."},
@@ -173,9 +173,9 @@ def check_log(folder: Path | None, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @tells_the_operator
 def repair_log(folder: Path | None, yes: bool) -> None:
-    """Write a damaged log anew, with everything that can be saved.
+    """Write a damaged journal anew, with everything that can be saved.
 
-    FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged log is kept beside it. The service must
+    FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged one is kept beside it. The service must
     be stopped. Says first what would be lost, and asks. Records that are lost keep their place, so that no sink takes
     others for them.
     """
@@ -197,7 +197,7 @@ def repair_log(folder: Path | None, yes: bool) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no log here: name its folder, or set HERMES_DATA_DIR")
+        raise ConfigError(f"{folder}: there is no journal here: name its folder, or set HERMES_DATA_DIR")
     descriptor = lock_folder(folder)
     try:
         yield
@@ -277,7 +277,8 @@ def _print_faults(found: Survey) -> None:
     if found.lost_before:
         click.echo(f"Lost before: {_sum(found.lost_before)}.")
     if not found.faults:
-        click.echo(f"{found.folder}: no fault in records {found.first} to before {found.next}.")
+        extent = f"records {found.first} to {found.next - 1}" if found.next > found.first else "it holds no record"
+        click.echo(f"{found.folder}: no fault; {extent}.")
     elif found.lost:
         click.echo(f"A repair would lose {_sum(found.lost)}, and keep the rest.")
     else:

@@ -22,7 +22,7 @@ from hermes.errors import ConfigError, LogUnavailable
 from hermes.sqlite import Database, Schema, open_database, transaction
 
 REMOVED_AT_ONCE = 1000  # letters of one transaction
-JOURNAL_BYTES = 16 * 2**20  # what the write-ahead log keeps of the disk after a checkpoint
+JOURNAL_BYTES = 16 * 2**20  # what the write-ahead file keeps of the disk after a checkpoint
 
 SCHEMA = Schema(
     application_id=0x48524D44,  # "HRMD"

@@ -67,6 +67,6 @@ def records(folder: Path, from_index: int, limit: int) -> Iterator[Record]:
 @contextmanager
 def _reading(database: Path) -> Iterator[Connection]:
     if not database.exists():
-        raise ConfigError(f"{database.parent}: there is no log here, for {DATABASE} is missing")
+        raise ConfigError(f"{database.parent}: there is no journal here, for {DATABASE} is missing")
     with storage_errors(str(database)), reading(database, tables.SCHEMA) as connection:
         yield connection

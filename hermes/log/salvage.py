@@ -1,7 +1,7 @@
 """The rows of a log read from the bytes of its file, without SQLite: what is left when SQLite refuses the database.
 
 Of SQLite's file format (https://sqlite.org/fileformat2.html) it knows the pages, all of one size that is ours, the
-leaves of tables, overflow chains and the write-ahead log. It goes through every page instead of down a tree, so a
+leaves of tables, overflow chains and the write-ahead file. It goes through every page instead of down a tree, so a
 damaged page costs its own rows alone. It may find a row twice, or one that was trimmed; what it finds is unchecked.
 Invariant: nothing is written, and no content of a file makes it fail. Used by `hermes.log.survey` and
 `hermes.log.repair`, whose caller holds the folder's lock.
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 
 class Pages:
-    """The pages of a database file, with what its write-ahead log has committed laid over them."""
+    """The pages of a database file, with what its write-ahead file has committed laid over them."""
 
     def __init__(self, database: Path) -> None:
         self._file = database.open("rb")
@@ -105,7 +105,7 @@ class Pages:
         return b"".join(parts)
 
     def _lay_over(self, wal: Path) -> None:
-        """Take the pages that a write-ahead log has committed: all up to its first frame that is wrong."""
+        """Take the pages that a write-ahead file has committed: all up to its first frame that is wrong."""
         with wal.open("rb") as file:
             header = file.read(_WAL_HEADER.size)
             if len(header) < _WAL_HEADER.size:
@@ -131,7 +131,7 @@ class Pages:
 
 
 def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """The running checksum of a write-ahead log."""
+    """The running checksum of a write-ahead file."""
     one, other = sums
     words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
     for even, odd in zip(words, words, strict=True):

@@ -1,24 +1,24 @@
 """The log on one machine's disk, the embedded default: an SQLite database in a folder of its own, group commit.
 
-Invariants beside those of every log: an append has returned: its rows are in the write-ahead log and that is synced. An
-append has raised: they are not, and no crash brings them back. One connection writes, one thread at a time; another
+Invariants beside those of every log: an append has returned: its rows are in the write-ahead file and that is synced.
+An append has raised: they are not, and no crash brings them back. One connection writes, one thread at a time; another
 reads beside it. Whatever could take long is done in slices, between which appends go on.
 
 What a failed fsync means: Linux reports it once and then takes the pages for clean, though the disk does not have them
 ("fsyncgate"). So nothing is trusted that only the page cache may hold:
 
-- SQLite has not moved the end of its write-ahead log, so with the *same connection* the next transaction overwrites
+- SQLite has not moved the end of its write-ahead file, so with the *same connection* the next transaction overwrites
   what the failed one has left there. Until then a crash would bring it back as if it had succeeded: hence
   `count_failure`, a small transaction that overwrites its beginning at once, whether or not that can be synced. And
   until a commit succeeds each begins with another frame than those before (`hermes.sqlite.Connection.differ`), or its
   own first frame could give a failed one its beginning back. For that the pages of a transaction are written in their
   order, at its end (``cache_spill`` is off).
-- Folding the write-ahead log into the database is no part of a commit (``wal_autocheckpoint`` is off: its error would
+- Folding the write-ahead file into the database is no part of a commit (``wal_autocheckpoint`` is off: its error would
   be reported by a COMMIT that has succeeded). If it fails it is done again, whole, for SQLite resets the write-ahead
   log only after a sync of the database that succeeded.
 - A new process folds what it finds before the first append: that writes and syncs everything once more.
 
-SQLite ends its write-ahead log at the first frame that does not fit, and takes a missing one for empty: what was
+SQLite ends its write-ahead file at the first frame that does not fit, and takes a missing one for empty: what was
 acknowledged is gone without a word. So a watermark beside it says how far records were acknowledged. What is missing at
 a start is reported, and its indexes do not come again.
 
@@ -61,7 +61,7 @@ from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, 
 from hermes.sqlite import SIDECARS, Connection, Database, open_database
 
 FOLD_BYTES = 8 * 2**20
-"""The write-ahead log is folded into the database when it has grown by this much."""
+"""The write-ahead file is folded into the database when it has grown by this much."""
 
 MAX_UNFOLDED_BYTES = 64 * 2**20
 """If it cannot be folded, appends are refused from here on."""
@@ -169,7 +169,7 @@ class SqliteLog:
         offset = self._next_offset
 
         def write(connection: sqlite3.Connection) -> None:
-            # What is in the write-ahead log will need as much room again in the database.
+            # What is in the write-ahead file will need as much room again in the database.
             if room(self._folder) < 2 * will_write + self._unfolded:
                 raise LogFull(f"{self._name}: the disk is full")
             tables.insert(connection, encode_rows(index, offset, records))
@@ -224,7 +224,7 @@ class SqliteLog:
             await self._fold_if_due()
         except (LogUnavailable, LogDamaged) as error:
             self._fold_at = self._unfolded + FOLD_BYTES
-            _log.warning("the write-ahead log cannot be folded into the database", log=self._name, reason=str(error))
+            _log.warning("the write-ahead file cannot be folded into the database", log=self._name, reason=str(error))
 
     async def _fold_if_due(self) -> None:
         if self._unfolded < self._fold_at or self._folding:
@@ -289,7 +289,7 @@ def _prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> _Opened
         folded = tables.fold(connection, "TRUNCATE") == 0
     except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed
         folded = False
-        _log.warning("the write-ahead log cannot be folded into the database", log=name, reason=str(error))
+        _log.warning("the write-ahead file cannot be folded into the database", log=name, reason=str(error))
     first, first_offset = tables.trim_point(connection, name)
     cut = examine(tables.newest_first(connection), first, first_offset, name)
     if cut is not None:

@@ -83,7 +83,7 @@ def survey(folder: Path) -> Survey:
     if (folder / REPAIRED).exists():
         raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` again")
     if not database.exists():
-        raise ConfigError(f"{folder}: there is no log here, for {DATABASE} is missing")
+        raise ConfigError(f"{folder}: there is no journal here, for {DATABASE} is missing")
     search = _Search(folder)
     search.ask_sqlite(database)
     found = search.conclude()

@@ -241,7 +241,7 @@ def shrink(connection: sqlite3.Connection, pages: int, at_once: bool) -> bool:
 
 
 def fold(connection: sqlite3.Connection, mode: str) -> int:
-    """Copy the write-ahead log into the database and sync it; return how many of its pages are left to copy.
+    """Copy the write-ahead file into the database and sync it; return how many of its pages are left to copy.
 
     ``mode`` as SQLite names them: ``PASSIVE`` waits for nobody, ``TRUNCATE`` also gives the room back, if it has not to
     wait for readers for long: `hermes log inspect` may be one of them.

@@ -26,7 +26,7 @@ async def check_log(
     ``open_log()`` opens the log, as its plugin would; it is called many times, over the same storage, which may hold
     records already: they are trimmed. What the log claims:
 
-    - ``keeps``: what was appended is there when the log is opened again
+    - ``keeps``: what was appended is there when the journal is opened again
     - ``shares_commits``: appends at the same time need fewer commits than there are of them
 
     ``largest_record`` is in bytes. ``timeout`` is how long, in seconds, any single step may take.

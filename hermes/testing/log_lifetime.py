@@ -53,7 +53,7 @@ async def what_is_trimmed_is_gone(probe: LogProbe) -> None:
 
 
 async def the_last_snapshot_counts(probe: LogProbe) -> None:
-    """A snapshot takes the place of the last, and is there when the log is opened again."""
+    """A snapshot takes the place of the last, and is there when the journal is opened again."""
     check = "snapshots"
     async with probe.opened(check) as log:
         for state in (b"first", bytes(range(256)) * 4096, b"", b"last"):
@@ -67,7 +67,7 @@ async def the_last_snapshot_counts(probe: LogProbe) -> None:
     if probe.keeps:
         async with probe.opened(check) as log:
             if log.snapshot != expected:
-                what = f"snapshot is {_short(log.snapshot)} instead of {expected} when the log is opened again"
+                what = f"snapshot is {_short(log.snapshot)} instead of {expected} when the journal is opened again"
                 fail(check, what, "keep the last snapshot, whatever is appended or trimmed after it")
 
 

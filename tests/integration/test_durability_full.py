@@ -18,7 +18,7 @@ from tests.servers.postgres import PostgresServer
 MEGABYTE = 2**20
 DISK_MEGABYTES = 40
 SPARE = 20 * MEGABYTE
-"""What an empty journal may keep of the disk for what comes next: free pages, and its write-ahead log."""
+"""What an empty journal may keep of the disk for what comes next: free pages, and its write-ahead file."""
 
 
 async def test_on_a_full_disk_requests_are_503_until_the_sink_is_back_and_the_space_is_given_back(

@@ -139,7 +139,7 @@ def test_inspect_of_a_damaged_log_says_what_to_do(run: Run, folder: Path) -> Non
 
 def test_check_finds_nothing_wrong_with_a_good_log(run: Run, folder: Path) -> None:
     result = run("check")
-    assert (result.exit_code, result.output) == (0, f"{folder}: no fault in records 2 to before 10.\n")
+    assert (result.exit_code, result.output) == (0, f"{folder}: no fault; records 2 to 9.\n")
     assert json.loads(run("check", "--json").stdout) == {
         "first": 2,
         "next": 10,
@@ -182,7 +182,7 @@ def test_check_says_when_nothing_would_be_lost(run: Run, folder: Path) -> None:
 def test_repair_of_a_good_log_does_nothing(run: Run, folder: Path) -> None:
     before = (folder / DATABASE).read_bytes()
     result = run("repair")
-    assert (result.exit_code, result.output) == (0, f"{folder}: no fault in records 2 to before 10.\n")
+    assert (result.exit_code, result.output) == (0, f"{folder}: no fault; records 2 to 9.\n")
     assert (folder / DATABASE).read_bytes() == before
 
 
@@ -236,9 +236,9 @@ async def test_a_log_in_use_is_left_alone(command: str, run: Run, tmp_path: Path
 def test_a_folder_without_a_log_is_told_so_and_not_made(command: str, run: Run, tmp_path: Path) -> None:
     result = run(command)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{tmp_path / 'journal'}: there is no log here" in result.stderr
+    assert f"{tmp_path / 'journal'}: there is no journal here" in result.stderr
     assert not (tmp_path / "journal").exists()
     (tmp_path / "empty").mkdir()
     result = run(command, str(tmp_path / "empty"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "there is no log here, for log.db is missing" in result.stderr
+    assert "there is no journal here, for log.db is missing" in result.stderr

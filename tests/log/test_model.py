@@ -1,7 +1,7 @@
 """The sqlite log and a plain list, side by side, through whatever Hypothesis makes of appends, trims and crashes.
 
 A crash leaves the files as they are at that moment (``kill -9``); what goes on is their copy. A loss of power comes in
-the middle of a commit: of what it wrote to the write-ahead log, the disk has any part. What had been acknowledged is
+the middle of a commit: of what it wrote to the write-ahead file, the disk has any part. What had been acknowledged is
 there in every case, what had not is there whole or not at all.
 """
 
@@ -77,7 +77,7 @@ class LogMachine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
 
     def copy(self, wal: bytes | None = None, watermark: bytes = b"") -> None:
-        """Go on with the files as they are, and with this write-ahead log and watermark."""
+        """Go on with the files as they are, and with this write-ahead file and watermark."""
         old = self.place
         self.lives += 1
         shutil.copytree(old, self.place)
@@ -89,7 +89,7 @@ class LogMachine(RuleBasedStateMachine):
         self.open()
 
     def files(self) -> tuple[bytes, bytes]:
-        """The database and the write-ahead log, as the operating system has them.
+        """The database and the write-ahead file, as the operating system has them.
 
         To read them takes SQLite's locks away (POSIX), which nobody misses: the log's lock is another.
         """

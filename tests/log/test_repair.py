@@ -91,7 +91,7 @@ async def test_a_log_that_was_killed_is_surveyed_with_its_write_ahead_log(tmp_pa
         for name in (DATABASE, f"{DATABASE}-wal"):
             (killed / name).write_bytes((tmp_path / "journal" / name).read_bytes())
     assert (survey(killed).faults, survey(killed).next) == ([], 5)
-    # All that the database itself has of the records is in the write-ahead log.
+    # All that the database itself has of the records is in the write-ahead file.
     Damage(killed).write(0, bytes(100))
     _, read = await repaired(killed)
     assert read.keys() == {0, 1, 2, 3, 4}
@@ -261,7 +261,7 @@ async def test_without_its_write_ahead_log_a_killed_log_is_what_was_folded_befor
     killed = tmp_path / "killed"
     await make_log(tmp_path / "journal", RECORDS)
     async with open_sqlite_log(tmp_path / "journal") as log:
-        await log.append([b"only in the write-ahead log"])
+        await log.append([b"only in the write-ahead file"])
         killed.mkdir()
         (killed / DATABASE).write_bytes((tmp_path / "journal" / DATABASE).read_bytes())
     assert not survey(killed).faults
@@ -325,7 +325,7 @@ async def test_a_large_log_is_written_in_parts(folder: Path, monkeypatch: pytest
 
 
 def test_where_there_is_no_log_there_is_nothing_to_check(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no log here, for log\.db is missing"):
+    with pytest.raises(ConfigError, match=r"there is no journal here, for log\.db is missing"):
         survey(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The file's bytes read without SQLite: what its write-ahead log holds, and that no damage stops it."""
+"""The file's bytes read without SQLite: what its write-ahead file holds, and that no damage stops it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDS = [bytes([n]) * size for n, size in enumerate((10, 20_000, 300, 60_000, 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a log whose process was killed: everything is in the write-ahead log."""
+    """The files of a log whose process was killed: everything is in the write-ahead file."""
     folder = tmp_path_factory.mktemp("model")
 
     async def fill() -> dict[str, bytes]:
@@ -76,7 +76,7 @@ def test_a_write_ahead_log_that_is_hardly_there_is_none(length: int, killed: dic
 
 @pytest.mark.parametrize("seed", range(40))
 def test_no_content_of_a_file_makes_it_fail(seed: int, killed: dict[str, bytes], tmp_path: Path) -> None:
-    # The pages of the write-ahead log as a database, so that there is a lot to follow into the wrong place.
+    # The pages of the write-ahead file as a database, so that there is a lot to follow into the wrong place.
     chance = Random(seed)
     frames = killed[WAL][32:]
     database = bytearray(b"".join(frames[at + 24 : at + 24 + 16384] for at in range(0, len(frames), 24 + 16384)))

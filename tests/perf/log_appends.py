@@ -96,7 +96,7 @@ async def _append_one_by_one(folder: Path, seconds: float) -> list[float]:
 
 
 def _write_and_sync(folder: Path, data: bytes, times: int) -> list[float]:
-    """Seconds of each write and fdatasync; the file has its size already, as a write-ahead log that is used again."""
+    """Seconds of each write and fdatasync; the file has its size already, as a write-ahead file that is used again."""
     path = folder / "witness"
     with path.open("wb", buffering=0) as file:
         descriptor = file.fileno()

@@ -118,6 +118,8 @@ async def _settle_at_last(writer: Writer, name: str) -> None:
         try:
             await writer.settle()
         except (LogUnavailable, LogDamaged, StaleWriter) as error:
-            _log.warning("appends that failed may come back when the log is opened again", log=name, reason=str(error))
+            _log.warning(
+                "appends that failed may come back when the journal is opened again", log=name, reason=str(error)
+            )
     if scope.cancelled_caught:
-        _log.warning("appends that failed may come back when the log is opened again", log=name, reason="no answer")
+        _log.warning("appends that failed may come back when the journal is opened again", log=name, reason="no answer")

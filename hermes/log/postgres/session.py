@@ -155,7 +155,9 @@ class Session:
         assert who is not None  # noqa: S101 - whoever asks is there
         pid, started, fsync = who
         if fsync != "on" and self._backend is None:
-            _log.warning("the Postgres server runs with fsync off: a crash of its machine may lose what is in the log")
+            _log.warning(
+                "the Postgres server runs with fsync off: a crash of its machine may lose what is in the journal"
+            )
         self._backend = (pid, started)  # not what the connection says, which a pooler has made up
         if self.greet is not None:
             await self.greet(connection)
