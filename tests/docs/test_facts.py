@@ -31,7 +31,7 @@ NO_SETTINGS = {
     "SASL_SSL",
     "YOUR_KEY",
 }
-OTHERS = ("AWS_", "GF_", "OTEL_")
+OTHERS = ("AWS_", "GF_", "OTEL_", "SINK_LINES_")  # the last are those of the sink that the how-to writes
 
 
 def settings() -> set[str]:
