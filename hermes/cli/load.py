@@ -103,6 +103,7 @@ class _Rate(click.ParamType[float]):
     help="Event type; repeat for more.  [default: all four]",
 )
 @click.option("--unique-ids/--same-id", default=True, show_default=True, help="A new id an event, or one for all.")
+@click.option("--random-ids", is_flag=True, help="Ids as of UUID v4; else they ascend, as those of v7.")
 @click.option("--gzip", is_flag=True, help="Compress bodies (with unique ids: work for this process too).")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'K: V'", help="Header field; repeat for more.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")

@@ -62,6 +62,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     payload_bytes: int = DEFAULT_PAYLOAD_BYTES
     types: tuple[str, ...] = DEFAULT_TYPES
     unique_ids: bool = True
+    random_ids: bool = False
     gzip: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -76,6 +77,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             _within("rate", self.rate, 0.001, MAX_RATE)
         for name, value in self.headers:
             _check_header(name, value)
+        if self.random_ids and not self.unique_ids:
+            raise LoadError("--random-ids and --same-id exclude each other")
         parse_url(self.url)
         try:
             check_body(self.events, self.payload_bytes, self.types)
@@ -95,6 +98,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             payload_bytes=self.payload_bytes,
             types=self.types,
             unique_ids=self.unique_ids,
+            random_ids=self.random_ids,
             gzip_level=GZIP_LEVEL if self.gzip else None,
             frame=lambda body: head % len(body) + body,
         )

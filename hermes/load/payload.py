@@ -1,8 +1,9 @@
 """Request bodies full of events, made so cheaply that a generator spends its time on sending them.
 
 A body is built once as a template in which a marker stands for its serial number; making the next body is one
-``bytes.replace`` of equal length, about 30 µs for 500 events with 500 new ids. Whatever frames a body (the HTTP head)
-is part of the template too, since its length never changes.
+``bytes.replace`` of equal length, about 30 µs for 500 events with 500 new ids; random ids, each put into its own place,
+take three times as long. Whatever frames a body (the HTTP head) is part of the template too, since its length never
+changes.
 
 Invariant: every body of one `Bodies` has the same number of events, and with ``unique_ids`` no id comes twice, in this
 process or (by a random run name of 40 bits) in another one. `hermes load` and the benchmarks use it.
@@ -11,6 +12,7 @@ process or (by a random run name of 40 bits) in another one. `hermes load` and t
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import secrets
 import time
@@ -28,6 +30,8 @@ MAX_BODY_BYTES = 64 << 20
 
 _SERIAL = b"\x00\x00SERIAL\x00\x00\x00\x00"  # NUL occurs in no JSON text and in no HTTP head
 _SERIAL_FORMAT = b"%012d"
+_RANDOM_BYTES = 16  # of an id, as a UUID has
+_RANDOM = b"\x00RANDOM".ljust(2 * _RANDOM_BYTES, b"\x00")
 _TIMESTAMP_SPREAD = 300  # seconds before now, so that several minute buckets are touched
 _POOL_BYTES = 4 << 20
 _POOL_SIZE = 16
@@ -38,7 +42,8 @@ class Bodies(Iterator[bytes]):
     """An endless iterator of request bodies.
 
     ``events``: events a body; one is a single JSON object, more are NDJSON. ``payload_bytes``: bytes of each event's
-    JSON payload, from 2 (``{}``). ``unique_ids=False`` gives every event of every body the same id. ``gzip_level``
+    JSON payload, from 2 (``{}``). ``unique_ids=False`` gives every event of every body the same id; ``random_ids``
+    gives each one of 32 random hexadecimal digits, as UUIDs of version 4 are, instead of ids that ascend. ``gzip_level``
     compresses each body, 1 to 9; with unique ids that is real work for each of them. ``frame`` maps a finished body to
     the bytes to send, its head included; it may look at the length of the body only. ``now`` is in Unix seconds; the
     timestamps are spread over the five minutes before it. ``seed`` makes users, types and payloads repeatable.
@@ -53,6 +58,7 @@ class Bodies(Iterator[bytes]):
         payload_bytes: int = DEFAULT_PAYLOAD_BYTES,
         types: Sequence[str] = DEFAULT_TYPES,
         unique_ids: bool = True,
+        random_ids: bool = False,
         gzip_level: int | None = None,
         frame: Callable[[bytes], bytes] | None = None,
         now: float | None = None,
@@ -70,11 +76,9 @@ class Bodies(Iterator[bytes]):
         width = len(str(events - 1))
 
         def event(index: int) -> bytes:
-            return b'{"id":"%b-%b-%0*d","user_id":"user-%d","type":"%b","timestamp":%d,"payload":%b}' % (
-                run,
-                serial,
-                width,
-                index if unique_ids else 0,
+            name = _RANDOM if random_ids else b"%b-%b-%0*d" % (run, serial, width, index if unique_ids else 0)
+            return b'{"id":"%b","user_id":"user-%d","type":"%b","timestamp":%d,"payload":%b}' % (
+                name,
                 choose.randrange(_USERS),
                 choose.choice(types).encode(),
                 written_at - choose.randrange(_TIMESTAMP_SPREAD),
@@ -88,7 +92,11 @@ class Bodies(Iterator[bytes]):
         self.body_bytes = len(first)
         """Bytes of a body before compression; the bodies differ by a few percent, as the names of types do."""
         templates = [first, *(template() for _ in range(min(_POOL_SIZE, _POOL_BYTES // len(first)) - 1))]
-        self._bodies = _numbered(templates, unique_ids, gzip_level, frame or (lambda body: body))
+        framed = frame or (lambda body: body)
+        if random_ids:
+            self._bodies = _with_random_ids(templates, gzip_level, framed)
+        else:
+            self._bodies = _numbered(templates, unique_ids, gzip_level, framed)
 
     def __next__(self) -> bytes:
         return next(self._bodies)
@@ -116,6 +124,21 @@ def _numbered(
         )
     framed = [frame(body) for body in templates]
     return (body.replace(_SERIAL, serial) for body, serial in zip(cycle(framed), serials, strict=False))
+
+
+def _with_random_ids(
+    templates: list[bytes], gzip_level: int | None, frame: Callable[[bytes], bytes]
+) -> Iterator[bytes]:
+    """The templates in turn, with a new random id in each event."""
+    whole = [template if gzip_level is not None else frame(template) for template in templates]
+    for pieces in cycle([template.split(_RANDOM) for template in whole]):
+        count = len(pieces) - 1
+        digits = os.urandom(_RANDOM_BYTES * count).hex().encode()
+        parts = [b""] * (2 * count + 1)
+        parts[0::2] = pieces
+        parts[1::2] = [digits[start : start + len(_RANDOM)] for start in range(0, len(digits), len(_RANDOM))]
+        body = b"".join(parts)
+        yield body if gzip_level is None else frame(gzip.compress(body, gzip_level, mtime=0))
 
 
 def _payload(size: int, choose: random.Random) -> bytes:

@@ -53,6 +53,18 @@ def test_unique_ids_ascend() -> None:
     assert ids == sorted(ids)
 
 
+@pytest.mark.parametrize("gzip_level", [None, 1])
+def test_random_ids_never_come_twice_and_are_in_no_order(gzip_level: int | None) -> None:
+    bodies = Bodies(50, random_ids=True, gzip_level=gzip_level, frame=lambda body: b"%06d" % len(body) + body)
+    made = list(islice(bodies, 40))
+    assert all(int(body[:6]) == len(body) - 6 for body in made)
+    texts = [gzip.decompress(body[6:]) if gzip_level else body[6:] for body in made]
+    ids = [event.id for text in texts for event in events_of(text)]
+    assert len(set(ids)) == len(ids) == 2000
+    assert all(len(name) == 32 and int(name, 16) >= 0 for name in ids)
+    assert ids != sorted(ids)
+
+
 def test_same_id_gives_every_event_one_id() -> None:
     bodies = islice(Bodies(20, unique_ids=False), 40)
     assert len({event.id for body in bodies for event in events_of(body)}) == 1

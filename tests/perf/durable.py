@@ -6,7 +6,7 @@ Where CPU time is given it is that of the server: what noise changes least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from tests.perf.processes import Server
 from tests.perf.rows import NO_TARGET, Row
 
 MODES = ("memory", "disk")
+RANDOM_IDS = "random ids, "
 _LEAST = 0.8  # of the throughput from memory
 _RATE = 5000
 
@@ -35,13 +36,14 @@ def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
     with many_events.postgres_server() as server:
 
         def measure(mode: str) -> Stored:
-            stored = many_events.store(folder, server, requests, mode)
+            durability = mode.removeprefix(RANDOM_IDS)
+            stored = many_events.store(folder, server, requests, durability, random_ids=mode != durability)
             with psycopg.connect(server.dsn(), autocommit=True) as connection:
                 connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(stored.database)))
                 connection.execute("CHECKPOINT")  # the next one's rows are not written together with these
             return stored
 
-        runs = _in_turns(rounds, measure)
+        runs = _in_turns(rounds, measure, (*MODES, RANDOM_IDS + "disk"))
     rate = {mode: median(rows / stored.seconds for stored in found) for mode, found in runs.items()}
     acked = {mode: median(rows / stored.acknowledged for stored in found) for mode, found in runs.items()}
     cpu = {mode: median(stored.cpu_seconds / rows * 1e6 for stored in found) for mode, found in runs.items()}
@@ -61,7 +63,14 @@ def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
                 ]
                 for mode, found in runs.items()
             },
-        )
+        ),
+        Row(
+            "the same, durable: random ids (UUID v4) against ids that ascend, rows stored",
+            f"{rate[RANDOM_IDS + 'disk'] / rate['disk']:.2f} × ({rate[RANDOM_IDS + 'disk']:,.0f} rows/s to "
+            f"{rate['disk']:,.0f}; {rate[RANDOM_IDS + 'disk'] * 60 / 1e6:.1f} million a minute)",
+            f"≥ {many_events.RANDOM} × of ascending",
+            rate[RANDOM_IDS + "disk"] / rate["disk"] / many_events.RANDOM,
+        ),
     ]
 
 
@@ -137,11 +146,11 @@ def _compare(what: str, runs: dict[str, list[Saturation]], events: int) -> Row:
     )
 
 
-def _in_turns(rounds: int, measure: Callable[[str], FoundT]) -> dict[str, list[FoundT]]:
-    """What ``measure`` finds for each mode, memory and disk by turns."""
-    runs: dict[str, list[FoundT]] = {mode: [] for mode in MODES}
+def _in_turns(rounds: int, measure: Callable[[str], FoundT], modes: Sequence[str] = MODES) -> dict[str, list[FoundT]]:
+    """What ``measure`` finds for each mode, by turns."""
+    runs: dict[str, list[FoundT]] = {mode: [] for mode in modes}
     for _ in range(rounds):
-        for mode in MODES:
+        for mode in modes:
             runs[mode].append(measure(mode))
     return runs
 

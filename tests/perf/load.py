@@ -92,5 +92,7 @@ def start_hermes_load(server: Server, **options: Any) -> subprocess.Popen[str]:
 
 
 def _command(server: Server, options: dict[str, Any]) -> list[str]:
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]
+    values = {name: value for name, value in options.items() if not isinstance(value, bool)}
+    arguments = [*flags, *(f"--{name.replace('_', '-')}={value}" for name, value in values.items())]
     return pinned([sys.executable, "-m", "hermes", "load", "--json", f"--url={server.url}", *arguments], CLIENT_CORE)

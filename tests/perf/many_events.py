@@ -23,7 +23,7 @@ from tests.servers.postgres import PostgresServer
 
 EVENTS = 500  # a POST
 _HEADLINE = 166_667
-_RANDOM = 0.8
+RANDOM = 0.8  # of the rows/s with ids that ascend
 
 
 def null_sink(folder: Path, *, seconds: int) -> list[Row]:
@@ -86,8 +86,8 @@ def sink_alone(_folder: Path, *, rows: int, rounds: int) -> list[Row]:
             "the postgres sink alone, random ids (UUID v4) against ids that ascend (UUID v7)",
             f"{found['random_to_ascending']:.2f} × ({found['sink_rows_per_second']:,.0f} rows/s to "
             f"{found['ascending_rows_per_second']:,.0f})",
-            f"≥ {_RANDOM} × of ascending",
-            found["random_to_ascending"] / _RANDOM,
+            f"≥ {RANDOM} × of ascending",
+            found["random_to_ascending"] / RANDOM,
         ),
     ]
 
@@ -116,13 +116,14 @@ class Stored:
     """Of Hermes, over ``seconds``."""
 
 
-def store(folder: Path, server: PostgresServer, requests: int, durability: str) -> Stored:
-    """Send the events to a Hermes, and wait until a new database has them all."""
+def store(folder: Path, server: PostgresServer, requests: int, durability: str, *, random_ids: bool = False) -> Stored:
+    """Send the events to a Hermes, and wait until a new database has them all. Their ids ascend, or are random."""
     database = server.create_database()
     dsn = server.dsn(database)
     settings = {"SINKS": "postgres", "DB_DSN": dsn, "BACKPRESSURE_MODE": "block", "DURABILITY": durability}
     with processes.hermes(folder, None, settings=settings) as hermes:
-        with load.start_hermes_load(hermes, total=requests, events=EVENTS, connections=16, duration=300) as client:
+        options = {"total": requests, "events": EVENTS, "connections": 16, "duration": 300, "random_ids": random_ids}
+        with load.start_hermes_load(hermes, **options) as client:
             began = _wait_for_first_event(hermes)
             cpu = hermes.cpu_seconds()
             client.wait()
