@@ -43,7 +43,7 @@ class Bodies(Iterator[bytes]):
 
     ``events``: events a body; one is a single JSON object, more are NDJSON. ``payload_bytes``: bytes of each event's
     JSON payload, from 2 (``{}``). ``unique_ids=False`` gives every event of every body the same id; ``random_ids``
-    gives each one of 32 random hexadecimal digits, as UUIDs of version 4 are, instead of ids that ascend. ``gzip_level``
+    gives each one of 32 random digits, as a UUID of version 4 has, instead of ids that ascend. ``gzip_level``
     compresses each body, 1 to 9; with unique ids that is real work for each of them. ``frame`` maps a finished body to
     the bytes to send, its head included; it may look at the length of the body only. ``now`` is in Unix seconds; the
     timestamps are spread over the five minutes before it. ``seed`` makes users, types and payloads repeatable.

@@ -150,7 +150,10 @@ async def test_an_id_is_stored_once_and_the_first_one_wins(postgres_dsn: str) ->
     assert value == {"v": 1}
 
 
-async def test_poison_rows_are_named_with_the_servers_reason_and_all_others_stored(postgres_dsn: str) -> None:
+async def test_poison_rows_are_named_with_the_servers_reason_and_all_others_stored(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hermes_sinks.postgres.sink.RUN", 3000)
     events = make_events(10_000)
     poison = {0: NUL, 17: TOO_LARGE, 18: NUL, 5000: HALF_A_PAIR, 9999: b'{"\xff": 1}'}
     for index, payload in poison.items():

@@ -72,4 +72,4 @@ async def test_a_server_that_is_down_does_not_hinder_the_start() -> None:
         PostgresSettings(concurrency=8), read_settings({"DB_DSN": DSN, "MAX_OPEN_CONNS": "3"})
     ) as sink:
         assert sink.concurrency == 3
-        assert sink.max_batch == 5000
+        assert sink.max_batch == 10_000
