@@ -148,10 +148,10 @@ def find_failure(summary: Summary) -> str | None:
         return f"no event was taken: all {summary.requests:,} answers say that the server is full; see `hermes top`"
     if summary.errors:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.items())
-        return (
-            f"{summary.lost:,} requests got no answer ({kinds}), and {summary.requests:,} did: did the server stop, or "
-            "lose connections, during the run?"
+        lost = (
+            f"{summary.lost:,} request{'s' * (summary.lost != 1)} got no answer ({kinds}), and {summary.requests:,} did"
         )
+        return f"{lost}: did the server stop, or lose connections, during the run?"
     return None
 
 

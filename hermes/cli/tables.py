@@ -92,7 +92,7 @@ def _row(
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    wrapped = [_wrap(cell, min(width, most)) for cell, width in zip(cells, widths, strict=True)]
+    wrapped = [wrap(cell, min(width, most)) for cell, width in zip(cells, widths, strict=True)]
     lines = []
     for n in range(max(map(len, wrapped))):
         parts = []
@@ -103,7 +103,7 @@ def _row(
     return lines
 
 
-def _wrap(value: str, width: int) -> list[str]:
+def wrap(value: str, width: int) -> list[str]:
     """The lines of a text: broken between words, or within one that is longer than a line."""
     from rich.cells import cell_len, chop_cells
 

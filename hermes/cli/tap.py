@@ -13,11 +13,12 @@ from contextlib import suppress
 
 import click
 import msgspec
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 
 from hermes.cli.client import CLIENT_ENVIRONMENT, CLIENT_EXITS, AdminClient, Unreachable, with_client
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import tells_the_operator
+from hermes.cli.tables import wrap
 from hermes.cli.values import WholeNumber, complete_types
 from hermes.dead_letters.notation import format_time
 from hermes.event import Event
@@ -138,7 +139,7 @@ def describe(found: Event | Rejected) -> list[str]:
 def fill(parts: Sequence[str], width: int | None) -> str:
     """The parts on one line, or for a terminal on as many lines as they need, broken between parts where that can be.
 
-    The last part that does not fit into ``width`` is broken within, so that the terminal never is what breaks it.
+    A part that is longer than a line is broken between its words, so that the terminal never is what breaks it.
     """
     whole = "  ".join(parts)
     if width is None or cell_len(whole) <= width:
@@ -149,8 +150,7 @@ def fill(parts: Sequence[str], width: int | None) -> str:
         if cell_len(longer) <= width:
             lines[-1] = longer
             continue
-        indented = chop_cells(part, max(1, width - len(_INDENT)))
-        lines += [_INDENT + each for each in indented]
+        lines += [_INDENT + each for each in wrap(part, max(1, width - len(_INDENT)))]
     return "\n".join(filter(None, lines))
 
 

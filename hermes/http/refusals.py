@@ -45,7 +45,7 @@ class Refusals:
         if rejected and status < 400 and (more := self._is_due(route, status, len(rejected))) is not None:
             self._say(
                 logging.WARNING,
-                "events rejected",
+                "invalid events rejected",
                 response,
                 request_id,
                 more,

@@ -156,7 +156,12 @@ def test_an_event_that_is_rejected_beside_others_has_its_line_its_place_in_the_f
     (answer,) = wire.feed(PARTLY_VALID[protocol])
     assert answer.status in {200, 202}
     (line,) = lines
-    assert (line["event"], line["log_level"], line["events"], line["index"]) == ("events rejected", "warning", 1, 1)
+    assert (line["event"], line["log_level"], line["events"], line["index"]) == (
+        "invalid events rejected",
+        "warning",
+        1,
+        1,
+    )
     assert (line["client"], line["request_id"]) == ("192.0.2.7", answer.headers["x-request-id"])
     (entry,) = wire.lane.refusals.feed.since(0)
     assert (entry.index, entry.events, entry.status, entry.reason) == (1, 1, answer.status, line["example"])

@@ -94,7 +94,7 @@ def test_hermes_tap_shows_what_was_rejected_and_why(start: Start) -> None:
     assert "not in EVENT_TYPES" in first
     assert "\x1b" not in text
     assert "/events  400  whole request  JSON is malformed" in second
-    (line,) = (line for line in program.lines if line["event"] == "events rejected")
+    (line,) = (line for line in program.lines if line["event"] == "invalid events rejected")
     assert (line["route"], line["events"], line["index"]) == ("/events", 1, 1)
 
 

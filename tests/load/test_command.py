@@ -67,7 +67,7 @@ def summary(codes: dict[str, int], errors: dict[str, int] | None = None) -> Summ
         ({"202": 9}, {}, None),
         ({"202": 9, "503": 1}, {}, None),
         ({"202": 1, "429": 9}, {}, None),
-        ({"202": 9}, {"reset": 1}, "1 requests got no answer (1 reset), and 9 did: did the server stop, or lose conn"),
+        ({"202": 9}, {"reset": 1}, "1 request got no answer (1 reset), and 9 did: did the server stop, or lose conn"),
         ({"202": 9, "503": 1}, {"refused": 8}, "0 requests got no answer (8 refused), and 10 did: did the server stop"),
         ({"503": 9}, {}, "no event was taken: all 9 answers say that the server is full"),
         ({"202": 9, "400": 1}, {}, "1 of 10 requests were refused: 1 with 400; are these --type in its EVENT_TYPES?"),
