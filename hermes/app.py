@@ -54,6 +54,7 @@ async def serve(
     To stay in the journal, because a sink is down, is an outcome. False: SHUTDOWN_TIMEOUT came first, and the log says
     how many events were not delivered, for each sink; or the books do not balance.
     """
+    end_by(math.inf)  # the end of a service that this run of Trio had before is over
     deadline = trio.CancelScope()
     end = math.inf
     with deadline:

@@ -7,6 +7,7 @@ callables. Opened by the app.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +45,7 @@ class Edge:
         aggregator: Aggregator,
         metrics: Metrics,
         access: Access,
-        listeners: Sequence[trio.abc.Listener[Any]] | None = None,
+        listeners: Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]] | None = None,
         tracer: RequestTracer | None = None,
     ) -> None:
         timeouts = timeouts_of(settings)
@@ -92,15 +93,14 @@ class Edge:
         self._data: Reactor | StreamServer
         most = settings.max_connections
         self.addresses: Sequence[tuple[str, int]] = []
-        if listeners is not None:
-            self._data = StreamServer(lane, listeners, self._control.serve_stream, timeouts, most, tls)
+        if listeners is None:
+            listeners = open_listeners(settings.http_addr)
+            self.addresses = [sock.getsockname()[:2] for sock in listeners]
+        sockets = [place for place in listeners if isinstance(place, socket.socket)]
+        if sockets and tls is None:
+            self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
         else:
-            sockets = open_listeners(settings.http_addr)
-            self.addresses = [sock.getsockname()[:2] for sock in sockets]
-            if tls is None:
-                self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
-            else:
-                self._data = StreamServer(lane, sockets, self._control.serve_stream, timeouts, most, tls)
+            self._data = StreamServer(lane, listeners, self._control.serve_stream, timeouts, most, tls)
         metrics.connections = lambda: self._data.connections
         metrics.connections_evicted = lambda: self._data.evicted + self._control.places.evicted
         metrics.connections_refused = lambda: self._control.places.refused

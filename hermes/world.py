@@ -6,6 +6,7 @@ everything is in HERMES_DATA_DIR, with ``postgres`` in DB_DSN, with ``memory`` n
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -86,11 +87,15 @@ def _make_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """The outside of the service. ``listeners``: the fast lane's, in the place of HTTP_ADDR."""
+    """The outside of the service.
+
+    ``listeners`` are the fast lane's, in the place of HTTP_ADDR: listening sockets, which get a reactor as those of
+    HTTP_ADDR do, or listeners of streams.
+    """
 
     open_log: Callable[[Settings], AbstractAsyncContextManager[Log | None]] = open_log
     open_dead_letters: Callable[[Settings], AbstractAsyncContextManager[DeadLetters]] = open_dead_letters
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None
+    listeners: Sequence[socket.socket] | Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None
 
 
 REAL = World()

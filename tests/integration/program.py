@@ -144,7 +144,7 @@ Start = Callable[..., Program]
 
 def assert_balanced(account: dict[str, Any]) -> None:
     """Every accepted event has exactly one outcome, or is on its way."""
-    outcomes = [account[name] for name in ("delivered", "dead_lettered", "spilled", "in_flight")]
+    outcomes = [account[name] for name in ("delivered", "dead_lettered", "evicted", "spilled", "in_flight")]
     outcomes += account["dropped"].values()
     assert min(outcomes) >= 0, account
     assert account["accepted"] == sum(outcomes), account

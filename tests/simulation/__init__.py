@@ -6,6 +6,7 @@
 | ``faults``       | the timetable: what strikes when |
 | ``world``        | the outside of the service, and its lives one after the other; the crash at any step |
 | ``network``      | connections in memory: latency, fragments, cuts, clients that vanish |
+| ``door``         | Unix sockets between that network and the reactor, which wants descriptors |
 | ``disk``         | files of which only what was synced survives a loss of power |
 | ``log``          | the contract of `hermes.log` on that disk, with the rows and the group commit of the real one |
 | ``dead_letters`` | the store of dead letters on that disk |

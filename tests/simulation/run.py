@@ -24,6 +24,7 @@ from trio.testing import MockClock
 import hermes.app
 from hermes.config import Settings
 from hermes.engine.ledger import Account
+from hermes.http import reactor
 from hermes.parts import Running
 from tests.http_client import Client
 from tests.simulation.clients import SimulatedClient
@@ -240,6 +241,8 @@ def _everything_seeded(plan: Plan, trace: Trace) -> Iterator[None]:
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
         processors[:] = [note]  # in place, for loggers keep the list that they were made with
         with mock.patch.object(hermes.app, "_settle_garbage_collector"), ExitStack() as bounds:
+            # How long a turn of the reactor may take is real time, which no seed decides.
+            bounds.enter_context(mock.patch.object(reactor, "perf_counter", float))
             for name, value in plan.bounds.items():
                 bounds.enter_context(mock.patch(name, value))
             yield

@@ -8,6 +8,7 @@ timetable strikes it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -25,9 +26,10 @@ from hermes.parts import Running
 from hermes.world import World as Outside
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.disk import Disk, Trouble
+from tests.simulation.door import Door, open_door
 from tests.simulation.faults import Crash
 from tests.simulation.log import SimulatedLog
-from tests.simulation.network import Network
+from tests.simulation.network import Network, SimulatedListener
 from tests.simulation.oracle import LifeRecord, Oracle
 from tests.simulation.plan import Plan
 from tests.simulation.sinks import Mood, SimulatedSink
@@ -57,6 +59,7 @@ class Life:
         self._mount = world.disk.mount()
         self._listener = world.network.listen(number)
         self._visits: list[trio.CancelScope] = []
+        self._door: Door | None = None
 
     @property
     def ending(self) -> bool:
@@ -73,16 +76,17 @@ class Life:
         world, clean = self._world, None
         world.trace.note("start", self.number)
         sinks = [sink.configured(self.number) for sink in world.sinks]
-        outside = Outside(self._open_log, self._open_dead_letters, [self._listener])
-        token = _LIFE.set(self)
-        try:
-            with self._scope:
-                clean = await serve(self.settings, sinks, self.stop, self, outside)
-        except Exception as error:  # noqa: BLE001 - whatever has ended the service is the finding
-            if self.crashed_at is None:
-                self._explain(error)
-        finally:
-            _LIFE.reset(token)
+        async with self._open_listeners() as listeners:
+            outside = Outside(self._open_log, self._open_dead_letters, listeners)
+            token = _LIFE.set(self)
+            try:
+                with self._scope:
+                    clean = await serve(self.settings, sinks, self.stop, self, outside)
+            except Exception as error:  # noqa: BLE001 - whatever has ended the service is the finding
+                if self.crashed_at is None:
+                    self._explain(error)
+            finally:
+                _LIFE.reset(token)
         self._listener.stop()
         self._mount.dead = True
         if self.crashed_at is None:
@@ -139,8 +143,19 @@ class Life:
             visit.cancel()
 
     def _check_end(self) -> None:
-        if left := [stream.number for stream in self._listener.accepted if not stream.closed]:
+        open_streams = [stream.number for stream in self._listener.accepted if not stream.closed]
+        if left := self._door.left_open if self._door is not None else open_streams:
             self._world.oracle.find(f"life {self.number}: left connections open: {left}")
+
+    @asynccontextmanager
+    async def _open_listeners(self) -> AsyncIterator[list[socket.socket] | list[SimulatedListener]]:
+        """The reactor's sockets in the first life and in every other one, else the streams of the lane under TLS."""
+        if self.number % 2:
+            async with open_door(self._listener) as door:
+                self._door = door
+                yield [door.socket]
+        else:
+            yield [self._listener]
 
     @asynccontextmanager
     async def _open_log(self, settings: Settings) -> AsyncIterator[Log | None]:
