@@ -9,7 +9,7 @@
 | ``door``         | Unix sockets between that network and the reactor, which wants descriptors |
 | ``disk``         | files of which only what was synced survives a loss of power |
 | ``log``          | the contract of `hermes.log` on that disk, with the rows and the group commit of the real one |
-| ``dead_letters`` | the store of dead letters on that disk |
+| ``dead_letters`` | the real store of dead letters on SQLite, whose file is on that disk |
 | ``sinks``        | databases on other machines, with moods and dislikes |
 | ``requests``     | events and requests, byte for byte |
 | ``clients``      | who sends them, and sends them again |

@@ -27,7 +27,7 @@ from hermes.http.connection import Connection
 from hermes.http.head import Head
 from hermes.http.pending import Pending
 from hermes.log.rows import encode_rows
-from tests.simulation.dead_letters import SimulatedDeadLetters
+from tests.simulation.dead_letters import SimulatedDatabase, SimulatedDeadLetters
 from tests.simulation.log import SimulatedLog
 from tests.simulation.run import simulate
 from tests.simulation.sinks import SimulatedSink
@@ -98,20 +98,20 @@ def a_failed_write_taken_for_a_success() -> AbstractContextManager[Any]:
 
 
 def dead_letters_that_are_thrown_away() -> AbstractContextManager[Any]:
-    async def add(_self: SimulatedDeadLetters, _letters: object) -> int:
-        return 0
+    async def add(_self: SimulatedDeadLetters, _letters: object) -> None:
+        pass
 
     return mock.patch.object(SimulatedDeadLetters, "add", add)
 
 
 def dead_letters_that_are_not_synced() -> AbstractContextManager[Any]:
-    change = SimulatedDeadLetters._change
+    run = SimulatedDatabase.run
 
-    async def hasty(self: SimulatedDeadLetters, operation: Any) -> Any:
+    async def hasty(self: SimulatedDatabase, function: Any) -> Any:
         with mock.patch.object(self._mount, "sync", mock.AsyncMock()):
-            return await change(self, operation)
+            return await run(self, function)
 
-    return mock.patch.object(SimulatedDeadLetters, "_change", hasty)
+    return mock.patch.multiple(SimulatedDatabase, run=hasty, run_in_place=hasty)
 
 
 def dead_letters_replayed_into_nothing() -> AbstractContextManager[Any]:
