@@ -31,12 +31,14 @@ class PluginError(HermesError):
 class SinkUnavailable(HermesError):
     """A sink could not take a batch now, but may take the same batch later. The engine retries; the breaker counts it.
 
-    ``retry_after`` is the sink's own wish, in seconds, for the pause before the next attempt.
+    ``retry_after`` is the sink's own wish, in seconds, for the pause before the next attempt. ``too_slow`` says that
+    the write took longer than it may, so that a smaller one may succeed: the engine halves the batch.
     """
 
-    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, *, retry_after: float | None = None, too_slow: bool = False) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.too_slow = too_slow
 
 
 class BatchRejected(HermesError):

@@ -237,13 +237,13 @@ class SinkCalls:
                 with trio.move_on_after(self._settings.timeout) as scope:
                     await self._sink.write(batch)
             if scope.cancelled_caught:
-                self._workable.timed_out(len(batch))
-                raise SinkUnavailable(f"no answer within {variable_prefix(self._name)}TIMEOUT")
+                raise SinkUnavailable(f"no answer within {variable_prefix(self._name)}TIMEOUT", too_slow=True)
             report = breaker.succeeded
             self._workable.wrote(len(batch), trio.current_time() - began)
             self._wrote()
         except SinkUnavailable as error:
             report, failure = breaker.failed, error
+            self._workable.failed(len(batch), trio.current_time() - began, too_slow=error.too_slow)
             raise
         except BatchRejected as error:
             report = breaker.succeeded

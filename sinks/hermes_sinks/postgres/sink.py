@@ -175,7 +175,7 @@ class PostgresSink:
 
 
 def _unavailable(error: psycopg.Error) -> SinkUnavailable:
-    return SinkUnavailable(f"Postgres: {tell(error)}")
+    return SinkUnavailable(f"Postgres: {tell(error)}", too_slow=isinstance(error, psycopg.errors.QueryCanceled))
 
 
 async def _encode(batch: Batch) -> bytes:
