@@ -128,6 +128,12 @@ class SinkCalls:
         self._hurry.set()
         self._breaker_moved.set()
 
+    def stop_holding(self) -> None:
+        """A stop has begun and no journal keeps what is held: it becomes dead letters, as far as the breaker allows."""
+        self._suspicion.release()
+        self._breaker_moved.set()
+        self._breaker_moved = trio.Event()
+
     async def wait_for_breaker(self) -> None:
         """Wait until the breaker may think differently: its time is up, or a call has ended that it waited for."""
         with trio.move_on_after(self.open_for or self._settings.max_backoff):

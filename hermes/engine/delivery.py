@@ -144,6 +144,8 @@ class Delivery:
         """No more will be offered: what is buffered is due now, and with a journal it is tried once, if at all."""
         if self._backlog is not None:
             self._calls.hurry()
+        else:
+            self._calls.stop_holding()
         self._buffer.close()
 
     async def run(self) -> None:

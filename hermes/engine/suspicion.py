@@ -64,6 +64,10 @@ class Suspicion:
             self._harder[self.reason] = min(_HARDEST, self._harder.pop(self.reason, 1) * _HARDER)
         self.since, self.released = None, False
 
+    def release(self) -> None:
+        """Hold nothing any more, until a write has stored something."""
+        self.released = True
+
     def accuse(self, reasons: Mapping[int, str], total: int, now: float, held_at: int | None) -> bool:
         """Of ``total`` events some were refused for ``reasons``: whether that is the sink's fault.
 

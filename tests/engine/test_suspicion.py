@@ -203,3 +203,16 @@ async def test_without_a_journal_held_events_are_kept_in_memory_and_not_dropped(
         assert (bench.dropped, bench.delivery.account().in_flight) == ({}, 100)
         sink.refuses = lambda _id: False
         await sink.wait_stored(100)
+
+
+async def test_a_stop_without_a_journal_does_not_wait_for_a_sink_that_refuses_everything(autojump_clock: None) -> None:
+    bench = make_bench(faulty(max_batch=50), service=SERVICE, refusal_rows=1)
+    async with running(bench):
+        bench.offer_events(50)
+        await trio.sleep(1)
+        bench.offer_events(50)
+        await trio.sleep(20)
+        closed_at = trio.current_time()
+    assert trio.current_time() - closed_at < 10
+    account = bench.delivery.account()
+    assert account.dead_lettered + account.dropped.get("circuit_open", 0) == 100
