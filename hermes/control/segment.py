@@ -18,7 +18,8 @@ from hermes.http.head import Head, Route, too_large
 from hermes.http.ingest import ECHOED
 from hermes.http.response import Response, problem
 from hermes.protocols.mapping import from_base64
-from hermes.protocols.segment import KINDS, SOURCE_CONFIG
+from hermes.protocols.segment import KINDS
+from hermes.protocols.segment_answers import SOURCE_CONFIG
 
 PIXEL = "/v1/pixel/<kind>"
 SETTINGS = "/sourceConfig"

@@ -6,6 +6,8 @@
 | ``events``         | ``POST /events``: Hermes's own events, and CloudEvents by their media types |
 | ``cloudevents``    | CloudEvents 1.0 in the binary, structured and batch modes of the HTTP binding |
 | ``segment``        | Segment's HTTP API, as its libraries and RudderStack's speak it |
+| ``segment_request`` | one request of it: what it says for all of its messages, and its key |
+| ``segment_answers`` | its answers, and what its libraries ask for beside sending |
 | ``otlp``           | OpenTelemetry logs: the route, and a record as an event |
 | ``otlp_json``      | their JSON encoding: the groups of records |
 | ``otlp_json_record`` | a record in it, in every form that protobuf's JSON mapping allows |

@@ -13,7 +13,8 @@ from hermes.http.keys import Keys
 from hermes.http.work import Workshop
 from hermes.protocols.events import PostEvents
 from hermes.protocols.otlp import OtlpLogs
-from hermes.protocols.segment import Segment, library_metrics_route
+from hermes.protocols.segment import Segment
+from hermes.protocols.segment_answers import library_metrics_route
 
 _GROWTH = 4
 _MOST_GROWN = 128 * 2**20  # half of what a record of the journal may have

@@ -28,7 +28,9 @@ from hermes.control.openapi.operation import (
 from hermes.control.openapi.schemas import restate
 from hermes.control.segment import PIXEL, SETTINGS
 from hermes.decode import Rejection
-from hermes.protocols.segment import BATCHES, BEACON, KINDS, LIBRARY_METRICS, SINGLES, Message, MessageBatch
+from hermes.protocols.segment import BATCHES, BEACON, KINDS, SINGLES
+from hermes.protocols.segment_answers import LIBRARY_METRICS
+from hermes.protocols.segment_request import Message, MessageBatch
 
 TAG = "Segment"
 WORDS = (
