@@ -1,15 +1,16 @@
 """Counts of events by type and minute, for ``GET /aggregates``.
 
-Bounded by minutes, of which the oldest makes room; by types, of which the late ones count as one; and by cells, a type
+Bounded by minutes, of which the one farthest from now makes room, so that no client whose clock is wrong takes the
+place of the others; by types, of which the late ones count as one; and by cells, a type
 in a minute each, of which the late ones count as one a minute. Invariant: the counts in ``snapshot`` plus ``dropped``
 are all that was added. Pure. Called by the intake, once for all that one wake-up brought.
 """
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from hermes.event import Chunk
 
@@ -23,7 +24,7 @@ OTHER = "(other)"
 
 
 class Aggregator:
-    """Keeps the counts of the ``max_minutes`` latest minutes that any event named, in about ``max_cells`` counters."""
+    """Keeps the counts of the ``max_minutes`` minutes nearest to now that any event named, in ``max_cells`` or so."""
 
     def __init__(self, max_minutes: int, max_cells: int = MAX_CELLS) -> None:
         self.received: Counter[str] = Counter()
@@ -32,30 +33,32 @@ class Aggregator:
         self._max_cells = max_cells
         self._cells = 0
         self._minutes: dict[int, Counter[str]] = {}
-        self._oldest_first: list[int] = []
+        self._order: list[int] = []  # the minutes, the oldest first
 
-    def add(self, chunks: Iterable[Chunk]) -> None:
-        """Count the events of chunks."""
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Count the events of chunks. Now is when the last of them arrived."""
+        now = int(chunks[-1].received_at) // 60 if chunks else 0
         counts = Counter(
             [(event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events]
         )
         for (name, minute), count in counts.items():
             kind = name if name in self.received or len(self.received) < MAX_TYPES else OTHER
             self.received[kind] += count
-            self._add(kind, minute, count)
+            self._add(kind, minute, count, now)
 
-    def _add(self, kind: str, minute: int, count: int) -> None:
+    def _add(self, kind: str, minute: int, count: int, now: int) -> None:
         bucket = self._minutes.get(minute)
         if bucket is None:
             if len(self._minutes) >= self._max_minutes:
-                if minute < self._oldest_first[0]:
+                place = 0 if now - self._order[0] >= self._order[-1] - now else -1
+                if abs(minute - now) > abs(self._order[place] - now):
                     self.dropped += count
                     return
-                oldest = self._minutes.pop(heapq.heappop(self._oldest_first))
-                self.dropped += oldest.total()
-                self._cells -= len(oldest)
+                farthest = self._minutes.pop(self._order.pop(place))
+                self.dropped += farthest.total()
+                self._cells -= len(farthest)
             bucket = self._minutes[minute] = Counter()
-            heapq.heappush(self._oldest_first, minute)
+            insort(self._order, minute)
         if kind not in bucket:
             if self._cells >= self._max_cells:
                 kind = OTHER

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.engine.aggregate import MAX_CELLS, MAX_TYPES, OTHER, Aggregator
-from hermes.event import Chunk
+from hermes.event import MAX_TIMESTAMP, Chunk
 from hermes.testing import make_chunk, make_event
+from hermes.testing.events import RECEIVED_AT
 
 
 def at(minute: int, kind: str = "song_played", second: int = 0) -> Chunk:
@@ -38,6 +39,19 @@ def test_a_minute_older_than_all_that_is_kept_is_dropped_and_counted() -> None:
     assert aggregator.snapshot() == {"song_played:10": 1, "song_played:11": 1}
     assert aggregator.dropped == 2
     assert aggregator.received == {"song_played": 4}
+
+
+def test_a_client_whose_clock_is_wrong_takes_nobodys_place() -> None:
+    aggregator = Aggregator(3)
+    now = int(RECEIVED_AT) // 60
+    aggregator.add([at(minute) for minute in (now - 1, now)])
+    for strange in (*range(MAX_TIMESTAMP // 60 - 50, MAX_TIMESTAMP // 60), *range(50), *range(now + 60, now + 110)):
+        aggregator.add([at(strange)])
+    kept = aggregator.snapshot()
+    assert {f"song_played:{now - 1}", f"song_played:{now}"} <= set(kept)
+    assert sum(kept.values()) + aggregator.dropped == 152
+    aggregator.add([at(now - 2)])
+    assert list(aggregator.snapshot()) == [f"song_played:{minute}" for minute in (now - 2, now - 1, now)]
 
 
 def test_a_late_minute_has_its_place_while_there_is_room() -> None:
