@@ -164,6 +164,8 @@ class Cutter:
                 if end < 0:
                     break
                 end += len(ending) - 1
+                if end == position:
+                    break
                 try:
                     _decode_raw(b"[%b]" % text[position:end])
                 except _INVALID:

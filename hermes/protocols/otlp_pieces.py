@@ -8,7 +8,7 @@ wire format, and opentelemetry-proto's logs.proto.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 from hermes.cut import Pieces, Refused
 from hermes.decode import BadBody
@@ -38,39 +38,60 @@ class _Cutter:
         ``around`` are the messages around it, from the outermost on: the number of the field that leads on, and the
         other fields.
         """
-        inner: list[tuple[int, int, int]] = []  # where a field begins, its value begins, and it ends
+        runs: list[_Run] = []
         others: list[memoryview] = []
         shared = position = 0
         while position < len(message):
             begin, key, value, position = self._walk.field(message, position)
-            if key == path[0] and value >= 0:
-                inner.append((begin, value, position))
-            else:
+            if key != path[0] or value < 0:
                 others.append(message[begin:position])
                 shared += position - begin
+            elif not runs or not runs[-1].extend(begin, position, self._size):
+                runs.append(_Run(begin, value, position))
             self._since += 1
             if self._since % _FIELDS == 0:
                 yield None
         if shared > MAX_PART:
             raise BadBody(f"a resource or a scope is larger than {MAX_PART} bytes")
         around = (*around, (path[0], b"".join(others)))
-        first = 0  # of the fields that are together in the next piece
-        for index, (begin, value, end) in enumerate(inner):
-            if end - begin > self._size and len(path) > 1:
-                if first < index:
-                    yield _wrap(inner[first:index], message, around)
-                yield from self.cut(message[value:end], path[1:], around)
-                first = index + 1
-            elif end - inner[first][0] > self._size and first < index:
-                yield _wrap(inner[first:index], message, around)
-                first = index
-        if first < len(inner) or not inner:
-            yield _wrap(inner[first:], message, around)
+        for run in runs:
+            if run.size > self._size and len(path) > 1:
+                yield from self.cut(message[run.value : run.spans[-1]], path[1:], around)
+            else:
+                yield _wrap([message[begin:end] for begin, end in run.stretches()], around)
+        if not runs:
+            yield _wrap([], around)
 
 
-def _wrap(fields: list[tuple[int, int, int]], message: memoryview, around: tuple[tuple[int, bytes], ...]) -> bytes:
-    """A request that has these fields of a message, in the messages around it."""
-    body = around[-1][1] + b"".join([message[begin:end] for begin, _, end in fields])
+class _Run:
+    """Fields that are together in a piece. ``spans``: where each stretch begins and ends, one after the other."""
+
+    __slots__ = ("size", "spans", "value")
+
+    def __init__(self, begin: int, value: int, end: int) -> None:
+        self.spans = [begin, end]
+        self.value = value
+        self.size = end - begin
+
+    def extend(self, begin: int, end: int, most: int) -> bool:
+        """Take one more field, if it fits."""
+        if self.size + end - begin > most:
+            return False
+        self.size += end - begin
+        if begin == self.spans[-1]:
+            self.spans[-1] = end
+        else:
+            self.spans += (begin, end)
+        return True
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """Where each stretch begins and ends."""
+        return zip(self.spans[::2], self.spans[1::2], strict=True)
+
+
+def _wrap(fields: list[memoryview], around: tuple[tuple[int, bytes], ...]) -> bytes:
+    """A request that has these fields of the innermost message, in the messages around it."""
+    body = around[-1][1] + b"".join(fields)
     for number, others in reversed(around[:-1]):
         body = others + bytes([number << 3 | 2]) + _length(len(body)) + body
     return body

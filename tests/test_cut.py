@@ -1,0 +1,108 @@
+"""Large JSON bodies cut into pieces: nothing is lost, each piece is small, and mistakes are found as in the whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hermes.cut import Cutter, Path, Pieces, Refused, cut_json, cut_lines
+from hermes.decode import BadBody
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=12)
+    | st.sampled_from(['"},{"', "]\\", "\\u0000", "é"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+LAYOUTS = st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}, {"ensure_ascii": False}])
+PATH: Path = (("outer", "old"), ("inner",))
+
+
+def texts(pieces: Pieces) -> list[bytes]:
+    return [piece for piece in pieces if isinstance(piece, bytes)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, max_size=30), LAYOUTS, st.integers(8, 200))
+def test_the_pieces_of_an_array_hold_its_elements_in_their_order(elements: list[Any], layout: Any, size: int) -> None:
+    body = json.dumps(elements, **layout).encode()
+    pieces = texts(cut_json(b" \n" + body + b"\t", size))
+    assert [element for piece in pieces for element in json.loads(piece)] == elements
+    longest = max((len(json.dumps(element, **layout).encode()) for element in elements), default=0)
+    assert all(len(piece) <= 2 + max(size, 2 * longest) for piece in pieces)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(VALUES, max_size=8), max_size=5), VALUES, LAYOUTS, st.integers(20, 200))
+def test_every_piece_along_a_path_has_what_its_elements_share(
+    groups: list[list[Any]], shared: Any, layout: Any, size: int
+) -> None:
+    body = {"before": shared, "old": [{"n": n, "inner": group, "x": shared} for n, group in enumerate(groups)], "a": 1}
+    found: list[list[Any]] = [[] for _ in groups]
+    for piece in texts(Cutter(size).cut_along(json.dumps(body, **layout).encode(), PATH)):
+        cut = json.loads(piece)
+        assert (cut["before"], cut["a"]) == (shared, 1)
+        for group in cut["old"]:
+            assert group["x"] == shared
+            found[group["n"]] += group["inner"]
+    assert found == groups
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))), st.integers(1, 50))
+def test_the_pieces_of_lines_are_whole_lines(lines: list[str], size: int) -> None:
+    body = "\n".join(lines).encode()
+    pieces = texts(cut_lines(body, size))
+    assert b"".join(pieces) == body.removeprefix(b"\xef\xbb\xbf")
+    assert all(piece.endswith(b"\n") for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"a":1},{"a":"x]',
+        b'[{"a":1}',
+        b'[{"a":1},]',
+        b'[,{"a":1}]',
+        b'[{"a":1}] {',
+        b'[{"a":1} {"a":2}]',
+        b"[" + b" " * 2**18 + b"]",
+        b"[" * 2**20,
+        b'[{"a":[' + b"[]," * 2**20 + b"0]}]",
+    ],
+)
+def test_an_array_that_does_not_end_as_one_is_refused(body: bytes) -> None:
+    with pytest.raises(BadBody):
+        list(cut_json(body, 8))
+
+
+def test_a_long_element_that_is_nested_too_deeply_is_refused_alone() -> None:
+    deep = b'{"a":' + b"[" * 600 + b'"' + b"x" * 2**18 + b'"' + b"]" * 600 + b"}"
+    found = [piece for piece in cut_json(b'[{"n":1},' + deep + b',{"n":2}]', 64) if piece is not None]
+    assert [isinstance(piece, Refused) for piece in found] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"outer":[],"old":[]}', b'{"other":"%b"}' % (b"x" * 2**18), b'{"x":"%b","outer":[1]}' % (b"x" * 100)]
+)
+def test_an_object_that_cannot_be_cut_is_refused(body: bytes) -> None:
+    with pytest.raises(BadBody):
+        list(Cutter(32, most_shared=64).cut_along(body, PATH))
+
+
+@pytest.mark.parametrize("text", [b"[]", b'""', b"0", b'{"a":1}', b'"a,}]"'], ids=repr)
+def test_what_happens_between_two_items_is_bounded(text: bytes) -> None:
+    """In bytes of which each piece or pause has its share: never more than a few hundred thousand of them at once."""
+    body = b"[" + b",".join([text] * (2**22 // len(text))) + b"]"
+    items = 0
+    for item in cut_json(body, 2**14):
+        items += 1
+        assert item is None or (isinstance(item, bytes) and len(item) <= 2**14 + 2)
+    assert items >= len(body) // 2**18
