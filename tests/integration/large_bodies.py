@@ -37,6 +37,13 @@ class Request(NamedTuple):
     body: bytes
     coding: str = ""
 
+    @property
+    def raw(self) -> bytes:
+        """Its bytes."""
+        coding = f"Content-Encoding: {self.coding}\r\n" if self.coding else ""
+        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {self.kind}\r\n{coding}"
+        return f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
+
 
 def fill(element: bytes, between: bytes = b",", most: int = MOST - 200) -> bytes:
     """As many elements as fit; ``%d`` in one is its number."""

@@ -1,4 +1,4 @@
-"""The fast lane is one task: a client that keeps it busy must not keep it from the others."""
+"""All clients share one loop: one that keeps it busy must not keep it from the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import pytest
 import trio
 
+from tests.integration.large_bodies import REQUESTS
 from tests.service import open_service
 
 # A process of its own, which always has more to send than a turn of the lane can serve; it ends after 6 s by itself.
@@ -60,3 +62,66 @@ async def test_a_client_that_always_has_more_does_not_keep_its_neighbours_waitin
         worst = await trio.to_thread.run_sync(ask_beside_a_flood, service.port)
     # A turn of the lane takes 2 ms, and a request of invalid lines about as much: seconds mean that nobody is served.
     assert worst < 2
+
+
+class Steps(trio.abc.Instrument):
+    """The longest that a step of any task keeps the loop, in seconds of the processor: other programs do not count."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._began = time.thread_time()
+
+    def before_task_step(self, _task: trio.lowlevel.Task) -> None:
+        self._began = time.thread_time()
+
+    def after_task_step(self, _task: trio.lowlevel.Task) -> None:
+        self.longest = max(self.longest, time.thread_time() - self._began)
+
+
+def post_beside_a_neighbour(port: int, request: bytes, most: int) -> tuple[bytes, int]:
+    """The answer to a large request, and how many events of a neighbour were taken before it came, up to ``most``."""
+    served = 0
+    with socket.create_connection(("127.0.0.1", port), timeout=50) as client:
+        client.sendall(request)
+        client.settimeout(0.0)
+        with socket.create_connection(("127.0.0.1", port), timeout=50) as neighbour:
+            while served < most:
+                neighbour.sendall(REQUEST)
+                assert neighbour.recv(4096).startswith(b"HTTP/1.1 202")
+                served += 1
+                try:
+                    return client.recv(4096), served
+                except BlockingIOError:
+                    time.sleep(0.002)
+        client.settimeout(50)
+        return client.recv(4096), served
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("lines", 202),
+        ("array", 202),
+        ("array, broken in its last event", 202),
+        ("array of zeros", 400),
+        ("one event of tiny values", 202),
+        ("nested too deeply", 400),
+        ("gzip of white space", 400),
+        ("CloudEvents", 413),
+        ("Segment, shared context", 413),
+        ("Segment, large shared context", 400),
+        ("OTLP JSON", 200),
+        ("OTLP protobuf, records of many values", 400),
+    ],
+)
+async def test_a_large_body_of_any_protocol_is_decoded_in_short_steps(name: str, status: int) -> None:
+    request = REQUESTS[name]()
+    async with open_service(event_types=("*",), durability="disk") as service:
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        answer, served = await trio.to_thread.run_sync(post_beside_a_neighbour, service.port, request.raw, 10)
+        trio.lowlevel.remove_instrument(steps)
+    assert answer.startswith(b"HTTP/1.1 %d" % status), answer
+    assert served >= 1
+    # Some 10 ms on a quiet machine, and twice that on a busy one; decoded at once they take from 60 ms to 3 s.
+    assert steps.longest < 0.05

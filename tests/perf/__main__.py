@@ -18,7 +18,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.perf import chart, dispatcher, durable, endurance, fast_lane, log_appends, many_events, replay, start
+from tests.perf import (
+    chart,
+    dispatcher,
+    durable,
+    endurance,
+    fast_lane,
+    log_appends,
+    many_events,
+    neighbours,
+    replay,
+    start,
+)
 from tests.perf.rows import Row
 
 RESULTS = Path("bench-results")
@@ -41,6 +52,7 @@ def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
         "postgres": partial(many_events.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
         "postgres-sink": partial(many_events.sink_alone, rounds=3, rows=200_000),
         "null": partial(many_events.null_sink, seconds=seconds),
+        "neighbours": partial(neighbours.large_bodies, rounds=1 if quick else 3),
         "durable-postgres": partial(durable.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
         "durable-null": partial(durable.null_sink, rounds=rounds, seconds=seconds),
         "durable-single": partial(durable.single, rounds=rounds, seconds=seconds),
