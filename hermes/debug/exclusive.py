@@ -7,7 +7,7 @@ together take a bounded part of the time. Used by ``profile``, ``heap`` and ``bl
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import trio
 
@@ -52,8 +52,32 @@ class Exclusive:
             self._free_at = self._ended + (self._ended - began) * self.rest
 
 
+class Turns:
+    """What is made by one after the other, in at most the part ``most`` of the time; who comes meanwhile waits."""
+
+    def __init__(self, most: float) -> None:
+        self._rest_of = 1 / most - 1
+        self._lock = trio.Lock()
+        self._rest = self._free_at = 0.0
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it."""
+        async with self._lock:
+            left = self._free_at - trio.current_time()
+            if 0 < left <= self._rest:  # more than the rest is an end by the clock of another run of Trio
+                await trio.sleep(left)
+            began = trio.current_time()
+            try:
+                yield
+            finally:
+                ended = trio.current_time()
+                self._rest = (ended - began) * self._rest_of
+                self._free_at = ended + self._rest
+
+
 PROFILING = Exclusive(0.8)
 """For profiles, which slow the service for as long as they take."""
 
-VIEWS = Exclusive(0.2)
-"""For views of a moment, which hold it up while they are made."""
+VIEWS = Turns(0.2)
+"""For views of a moment, which hold the service up while they are made."""

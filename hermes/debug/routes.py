@@ -90,7 +90,7 @@ async def _heap(parameters: Parameters) -> Answer:
 
 async def _tasks(parameters: Parameters) -> Answer:
     form = parameters.format(("pprof", "text", "tree", "json"), ("pprof", "text", "tree"))
-    with VIEWS.hold("view of the tasks", 0):
+    async with VIEWS.turn():
         return await _tasks_as(form)
 
 
@@ -118,7 +118,7 @@ async def _block(parameters: Parameters) -> Answer:
 
 async def _memory(parameters: Parameters) -> Answer:
     form = parameters.format(("text", "json"), ("text", "text"))
-    with VIEWS.hold("view of the memory", 0):
+    async with VIEWS.turn():
         summary = await memory_summary()
     return _ok(JSON, summary.json()) if form == "json" else _ok(TEXT, summary.text())
 

@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from hermes.debug import answer
-from hermes.debug.exclusive import Exclusive, ProfilerBusy
+from hermes.debug.exclusive import Exclusive, ProfilerBusy, Turns
 from hermes.debug.heap import heap_profile
 
 
@@ -46,25 +46,44 @@ async def test_a_cancelled_holder_frees_it_after_a_rest_for_what_it_took(autojum
         assert trio.current_time() == pytest.approx(1.25)
 
 
-async def test_whoever_asks_without_end_gets_no_more_than_its_part_of_the_time(autojump_clock: MockClock) -> None:
-    exclusive = Exclusive(0.2)
-    held = 0.0
-    while trio.current_time() < 1000:
-        try:
-            with exclusive.hold("view", 0):
+async def test_those_who_ask_without_end_get_no_more_than_their_part_of_the_time(autojump_clock: MockClock) -> None:
+    profiles, views = Exclusive(0.8), Turns(0.2)
+    held = {"profiles": 0.0, "views": 0.0}
+
+    async def profile() -> None:
+        while True:
+            try:
+                with profiles.hold("CPU profile", 2):
+                    await trio.sleep(2)
+                    held["profiles"] += 2
+            except ProfilerBusy:
+                await trio.sleep(0.5)
+
+    async def view() -> None:
+        while True:
+            async with views.turn():
                 await trio.sleep(2)
-                held += 2
-        except ProfilerBusy:
-            await trio.sleep(0.5)
-    assert held == pytest.approx(200, abs=4)
+                held["views"] += 2
+
+    with trio.move_on_after(1000):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(profile)
+                nursery.start_soon(view)
+    assert held == {"profiles": pytest.approx(800, abs=4), "views": pytest.approx(200, abs=4)}
 
 
 def test_the_rest_of_an_earlier_run_of_trio_is_over() -> None:
     exclusive = Exclusive(0.5)
 
+    views = Turns(0.5)
+
     async def use() -> None:
         with exclusive.hold("CPU profile", 10):
             await trio.sleep(10)
+        async with views.turn():
+            await trio.sleep(10)
+        assert trio.current_time() == 20
 
     trio.run(use, clock=MockClock(autojump_threshold=0))
     trio.run(use, clock=MockClock(autojump_threshold=0))

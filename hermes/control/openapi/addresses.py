@@ -60,9 +60,11 @@ def describe_admin(app: QuartTrio, version: str, status: type[msgspec.Struct], *
         words="The address where operators see and act.\n\n" + _SHARED,
         keyed=keyed,
         tags=operations.TAGS | service.TAGS,
-        everywhere=() if keyed else (problem(421, "The Host is no name of this machine, and no ADMIN_KEYS are set."),),
+        everywhere=(
+            problem(403, "A page of another origin asks for it."),
+            *(() if keyed else (problem(421, "The Host is no name of this machine, and no ADMIN_KEYS are set."),)),
+        ),
         secured=(problem(401, "No key, or a wrong one.", CHALLENGE),) if keyed else (),
-        changing=(problem(403, "A page of another origin asks for it."),),
     )
     return _describe(address, app, declare_admin(status))
 

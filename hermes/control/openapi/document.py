@@ -50,8 +50,8 @@ _SECURITY = {
 class Address:
     """What an address says about itself. ``keyed``: operations that are secured want a key there.
 
-    Beside `EVERYWHERE`, ``everywhere`` are answers that any request may get, ``secured`` those to an operation that
-    wants a key, and ``changing`` those to one that changes something.
+    Beside `EVERYWHERE`, ``everywhere`` are answers that any request may get, and ``secured`` those to an operation that
+    wants a key.
     """
 
     title: str
@@ -61,18 +61,16 @@ class Address:
     tags: Mapping[str, str]
     everywhere: Sequence[Answer] = ()
     secured: Sequence[Answer] = ()
-    changing: Sequence[Answer] = ()
 
     @property
     def shared(self) -> Sequence[Answer]:
         """All of them."""
-        return (*EVERYWHERE, *self.everywhere, *self.secured, *self.changing)
+        return (*EVERYWHERE, *self.everywhere, *self.secured)
 
     def shared_by(self, operation: Operation) -> Sequence[Answer]:
         """The answers that an operation shares with others."""
         secured = self.secured if operation.secured else ()
-        changing = self.changing if operation.method != "GET" else ()
-        return (*EVERYWHERE, *self.everywhere, *secured, *changing)
+        return (*EVERYWHERE, *self.everywhere, *secured)
 
 
 def served(rules: Iterable[Any]) -> set[tuple[str, str]]:
