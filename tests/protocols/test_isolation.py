@@ -149,6 +149,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=6), st.sampled_from([None, 1]), st.booleans())
 def test_valid_json_is_parted_exactly(values: list[object], indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()
