@@ -25,6 +25,7 @@ from hermes.control.server import ControlServer
 from hermes.control.tap import TapDesk
 from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.replay import Target
+from hermes.descriptors import descriptor_limit, share
 from hermes.edge import debug_answer, timeouts_of
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
@@ -38,8 +39,7 @@ from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
 
-_MOST_CONNECTIONS = 256
-_MOST_NEWCOMERS = 16  # of them, for connections that have asked for nothing yet
+_NEWCOMERS = 16  # one connection of so many is for those that have asked for nothing yet
 _MAX_BODY_BYTES = 2**20
 _LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a stop would wait for it
 
@@ -102,14 +102,15 @@ class AdminEdge:
                 rejected=RejectedDesk(rejected, lambda: self._tap.closed),
             )
         )
-        self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, _MOST_CONNECTIONS - _MOST_NEWCOMERS)
+        most = share(descriptor_limit(), settings.max_connections).admin
+        self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, most - most // _NEWCOMERS)
         tls = None
         if access.certificate is not None and not address.is_loopback:
             tls = access.certificate.context
         sockets = open_listeners(address, "ADMIN_ADDR")
         self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
         self._server = StreamServer(
-            lane, sockets, self._control.serve_stream, timeouts, _MOST_CONNECTIONS, tls, linger=_LINGER_SECONDS
+            lane, sockets, self._control.serve_stream, timeouts, most, tls, linger=_LINGER_SECONDS
         )
 
     async def serve(self) -> None:

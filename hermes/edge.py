@@ -19,6 +19,7 @@ from hermes.config import Settings
 from hermes.control.app import Views, make_app
 from hermes.control.frame import Frame
 from hermes.control.server import ControlServer
+from hermes.descriptors import descriptor_limit, share
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.journal import EventJournal
@@ -88,10 +89,11 @@ class Edge:
                 accounting=books.show if settings.debug_endpoints else None,
             )
         )
-        self._control = ControlServer(app, timeouts, settings.max_body_bytes)
+        shares = share(descriptor_limit(), settings.max_connections)
+        self._control = ControlServer(app, timeouts, settings.max_body_bytes, shares.control)
         tls = access.certificate.context if access.certificate is not None else None
         self._data: Reactor | StreamServer
-        most = settings.max_connections
+        most = shares.data
         self.addresses: Sequence[tuple[str, int]] = []
         if listeners is None:
             listeners = open_listeners(settings.http_addr)

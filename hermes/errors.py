@@ -6,6 +6,7 @@ crashes upward through the nursery tree and ends the process with a traceback, n
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 
@@ -74,3 +75,16 @@ class StaleWriter(HermesError):
 
 class LogDamaged(HermesError):
     """A record of the log is not what was written. The operator acts: the message names the place and what to do."""
+
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that the machine, or this process, lacks descriptors, memory or threads for the moment.
+
+    That is nobody's bug: what met it waits and tries again.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _SHORTAGES
+    return isinstance(error, RuntimeError) and str(error) == "can't start new thread"

@@ -23,7 +23,7 @@ import structlog
 import trio
 
 from hermes.cleanup import clean_up, run_to_end
-from hermes.errors import ConfigError
+from hermes.errors import ConfigError, is_shortage
 from hermes.in_place import Names
 
 LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
@@ -94,14 +94,16 @@ class Database:
 
     async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """Call ``function`` on a thread; one at a time, first come first served. sqlite3's errors pass through."""
-        return await run_to_end(function, self._connection, limiter=self._turn)
+        with _threads_that_lack():
+            return await run_to_end(function, self._connection, limiter=self._turn)
 
     async def run_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """As `run`, and what ``function`` has written is in the file that has the name now.
 
         So it may be called again, with an empty database. Raises sqlite3's OperationalError where none can be made.
         """
-        return await run_to_end(self._call_in_place, function, limiter=self._turn)
+        with _threads_that_lack():
+            return await run_to_end(self._call_in_place, function, limiter=self._turn)
 
     async def aclose(self) -> None:
         """Close the file; its write-ahead file is folded in, unless the disk hangs until a stop has to end."""
@@ -122,6 +124,17 @@ class Database:
             if self._names.gone() is None:
                 return result
         raise sqlite3.OperationalError(f"{self.path} is moved or deleted by another program again and again")
+
+
+@contextmanager
+def _threads_that_lack() -> Iterator[None]:
+    """A machine that has no thread for a call is a storage that does not work for the moment, as a full disk is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
+        raise sqlite3.OperationalError(str(error)) from error
 
 
 def _names(path: Path) -> Names:

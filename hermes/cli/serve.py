@@ -19,6 +19,7 @@ from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.strays import find_strays
 from hermes.config import Address, Settings
+from hermes.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
 from hermes.logs import configure_logs, log_style
 from hermes.sink import ConfiguredSink
 
@@ -79,9 +80,25 @@ def serve_command() -> None:
     configure_logs(settings.log_level, settings.log_format)
     for stray in strays:
         structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
+    raise_descriptor_limit()
+    _compare_with_descriptors(settings.max_connections)
     clean, hanging = trio.run(_serve_until_signalled, settings, sinks)
     if hanging or not clean:
         _leave(0 if clean else 1)
+
+
+def _compare_with_descriptors(max_connections: int) -> None:
+    """Say that there are fewer connections than MAX_CONNECTIONS, if so: not when the first client finds none."""
+    limit = descriptor_limit()
+    shares = share(limit, max_connections)
+    if shares.data < max_connections:
+        wanted = wanted_descriptors(max_connections)
+        structlog.get_logger("hermes").warning(
+            "fewer connections than MAX_CONNECTIONS, for the limit of descriptors is too low",
+            connections=shares.data,
+            descriptors=limit,
+            mend=f"ulimit -n {wanted}, LimitNOFILE={wanted} of systemd, or a lower MAX_CONNECTIONS",
+        )
 
 
 async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> tuple[bool, int]:

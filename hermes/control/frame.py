@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException
 from hermes.complaints import Complaints
 from hermes.control.guard import guard
 from hermes.control.reply import read_past_body, to_quart
+from hermes.errors import is_shortage
 from hermes.http.head import too_large
 from hermes.http.refusals import Refusals
 from hermes.http.response import Response, problem
@@ -105,6 +106,14 @@ def make_frame(frame: Frame) -> QuartTrio:
         if "Allow" in headers:  # which comes in any order
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
         return to_quart(problem(error.code or 500, error.description or "", headers))
+
+    @app.errorhandler(OSError)
+    @app.errorhandler(RuntimeError)
+    async def wait_for_the_machine(error: Exception) -> QuartResponse:
+        if not is_shortage(error):
+            raise error
+        app.complaints.tell("a request found the machine short of something", error=str(error))
+        return to_quart(problem(503, f"the machine lacks something: {error}", {"Retry-After": "1"}))
 
     app.asgi_app = guard(app.asgi_app, frame.track, frame.observe, frame.request_id)  # type: ignore[method-assign]
     return app

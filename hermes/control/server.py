@@ -32,7 +32,6 @@ from hermes.http.lane import Timeouts
 from hermes.http.response import Response, problem
 from hermes.http.stream import Stream, close_gently
 
-MAX_CONNECTIONS = 1000
 _CROWDED = problem(
     503, "too many requests are being answered: send it again", {"Retry-After": "1", "Connection": "close"}
 )
@@ -52,7 +51,7 @@ class _HypercornLog(Logger):
 class ControlServer:
     """Serves an ASGI app on connections that others accepted, at most ``most`` at once."""
 
-    def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int, most: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int, most: int) -> None:
         self.places = Places(most)
         self._app = ASGIWrapper(app)
         self._config = Config()

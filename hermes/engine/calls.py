@@ -24,7 +24,7 @@ from hermes.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.ledger import Ledger
 from hermes.engine.suspicion import Suspicion
 from hermes.engine.workable import WorkableSize
-from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
+from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable, is_shortage
 from hermes.event import Batch
 from hermes.metrics import SinkMetrics
 from hermes.sink import DeliverySettings, Sink, variable_prefix
@@ -241,7 +241,7 @@ class SinkCalls:
             async with self._room:
                 began = trio.current_time()
                 with trio.move_on_after(self._settings.timeout) as scope:
-                    await self._sink.write(batch)
+                    await self._write(batch)
             if scope.cancelled_caught:
                 raise SinkUnavailable(f"no answer within {variable_prefix(self._name)}TIMEOUT", too_slow=True)
             report = breaker.succeeded
@@ -271,6 +271,14 @@ class SinkCalls:
             self._metrics.flush_seconds.observe(now - began)
             self._report(report, now, failure)
             failure = None  # it holds this frame, which would hold it and the batch until the garbage collector runs
+
+    async def _write(self, batch: Batch) -> None:
+        try:
+            await self._sink.write(batch)
+        except (OSError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            raise SinkUnavailable(f"the machine lacks something: {error}") from error
 
     def _report(self, report: Callable[[float], None], now: float, failure: SinkUnavailable | None) -> None:
         before = self._breaker.state

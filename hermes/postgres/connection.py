@@ -93,12 +93,17 @@ class Connection(AsyncConnection[TupleRow]):
         `psycopg.ProgrammingError` when the string makes no sense.
         """
         capabilities.has_cancel_safe(check=True)  # libpq before 17 can only cancel by blocking
-        return cls(
-            await first_to_connect(connection_parameters(dsn)),
-            autocommit=autocommit,
-            prepare_threshold=prepare_threshold,
-            cleanup_timeout=cleanup_timeout,
-        )
+        pgconn = await first_to_connect(connection_parameters(dsn))
+        try:
+            return cls(
+                pgconn,
+                autocommit=autocommit,
+                prepare_threshold=prepare_threshold,
+                cleanup_timeout=cleanup_timeout,
+            )
+        except OSError as error:  # the socket may have got the last descriptor, and to wait for it takes another
+            pgconn.finish()
+            raise OperationalError(f"the connection cannot be waited for: {error}") from error
 
     async def copy_in(self, statement: Query, data: Buffer) -> int:
         """Run a COPY ... FROM STDIN with `data`, one ready block of any size, and return the number of rows."""

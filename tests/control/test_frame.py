@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import structlog.testing
 
 from hermes.control.frame import Frame, make_frame
@@ -31,3 +33,24 @@ async def test_a_bug_is_a_500_with_problem_details_and_one_line_for_each_place_h
         ("a request failed", "/one", "KeyError('one')"),
         ("a request failed", "/two", "KeyError('two')"),
     ]
+
+
+async def test_what_the_machine_lacks_is_a_503_and_no_bug() -> None:
+    app = make_frame(Frame(lambda *_: None, lambda _: None, lambda: b"1", 100))
+
+    @app.get("/file")
+    async def file() -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    @app.get("/thread")
+    async def thread() -> str:
+        raise RuntimeError("can't start new thread")
+
+    @app.get("/bug")
+    async def bug() -> str:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    client = app.test_client()
+    for path, status in (("/file", 503), ("/thread", 503), ("/bug", 500)):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.content_type) == (status, "application/problem+json")

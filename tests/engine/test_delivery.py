@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import weakref
@@ -459,3 +460,22 @@ async def test_the_metrics_of_a_sink_move(autojump_clock: None) -> None:
         + [("10000.0", 3.0), ("25000.0", 3.0), ("50000.0", 3.0), ("+Inf", 3.0)],
         6.0,
     )
+
+
+# What the machine lacks
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [OSError(number, "") for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)]
+    + [RuntimeError("can't start new thread")],
+    ids=repr,
+)
+async def test_what_the_machine_lacks_is_no_bug_of_the_sink_and_the_batch_is_tried_again(
+    autojump_clock: None, shortage: Exception
+) -> None:
+    bench = make_bench(ScriptedSink.following(shortage))
+    async with running(bench):
+        events = bench.offer_events(3)
+        await bench.sink.wait_stored(3)
+        assert bench.sink.stored == events

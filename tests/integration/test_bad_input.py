@@ -560,7 +560,7 @@ async def test_beyond_max_connections_a_client_waits_until_another_leaves() -> N
         ground.taken = ["held", "late"]
 
 
-async def test_without_free_descriptors_connections_wait_and_are_served_later(tmp_path: Path) -> None:
+async def test_clients_never_take_the_last_descriptors_and_those_without_one_are_served_later(tmp_path: Path) -> None:
     command = f"ulimit -n 60; exec {sys.executable} -m hermes serve"
     environ = {**os.environ, "HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "off", "SINKS": "null", "LOG_FORMAT": "json"}
     environ["HERMES_DATA_DIR"] = str(tmp_path)
@@ -572,23 +572,30 @@ async def test_without_free_descriptors_connections_wait_and_are_served_later(tm
         while not (found := re.search(rb'"url": ?"http://[^:]+:(\d+)"', log)):
             log += await process.stderr.receive_some()
         port = int(found[1])
+        assert b"fewer connections than MAX_CONNECTIONS" in log
         nursery.start_soon(discard, process.stderr)
         async with AsyncExitStack() as held:
             clients = []
             for _ in range(100):
                 stream = await held.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
                 clients.append(Client(stream, patience=0.5))
+                await clients[-1].send(post(event())[:-1])  # none of them is idle, and would give way
             first, last = clients[0], clients[-1]
-            assert (await first.ask(post(event()))).status == 202
             with pytest.raises(trio.TooSlowError):
-                await last.ask(post(event()))
-            assert (await first.ask(post(event()))).status == 202
-            for client in clients[1:60]:
+                await last.ask(b"}")
+            assert len(descriptors_of(process.pid)) <= 52
+            first.patience = last.patience = 10
+            assert (await first.ask(b"}")).status == 202
+            for client in clients[:-1]:
                 await client.stream.aclose()
-            last.patience = 10
             assert (await last.answer()).status == 202
         process.terminate()
     assert process.returncode == 0
+
+
+def descriptors_of(pid: int | str = "self") -> set[int]:
+    """The descriptors that a process has open."""
+    return {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 async def discard(stream: trio.abc.ReceiveStream) -> None:
