@@ -94,7 +94,7 @@ def _compare_with_descriptors(max_connections: int) -> None:
     if shares.data < max_connections:
         wanted = wanted_descriptors(max_connections)
         structlog.get_logger("hermes").warning(
-            "fewer connections than MAX_CONNECTIONS, for the limit of descriptors is too low",
+            "fewer connections than MAX_CONNECTIONS",
             connections=shares.data,
             descriptors=limit,
             mend=f"ulimit -n {wanted}, LimitNOFILE={wanted} of systemd, or a lower MAX_CONNECTIONS",
