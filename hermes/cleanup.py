@@ -16,6 +16,8 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
+from hermes.threads import EXPECTED, run_on_thread
+
 ArgsT = TypeVarTuple("ArgsT")
 ResultT = TypeVar("ResultT")
 
@@ -88,19 +90,24 @@ def time_on_threads() -> Callable[[float], float]:
     return lambda seconds: max(0.0, min(seconds, stop.end_on_threads - time.monotonic()))
 
 
-async def run_to_end(function: Callable[[*ArgsT], ResultT], *args: *ArgsT, limiter: trio.CapacityLimiter) -> ResultT:
+async def run_to_end(
+    function: Callable[[*ArgsT], ResultT],
+    *args: *ArgsT,
+    limiter: trio.CapacityLimiter,
+    expected: tuple[type[Exception], ...] = EXPECTED,
+) -> ResultT:
     """Call ``function`` on a thread. Once it has begun it runs to its end, whatever is cancelled meanwhile.
 
     Only at the end of a stop a thread that hangs is left behind; then nobody gets the limiter's token again, for that
-    thread still uses what the token stands for. May be cancelled before it begins.
+    thread still uses what the token stands for. May be cancelled before it begins. ``expected``: see `run_on_thread`.
     """
     await limiter.acquire()
     hangs = False
     try:
         with clean_up(math.inf):
             try:
-                return await trio.to_thread.run_sync(
-                    function, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+                return await run_on_thread(
+                    function, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1), expected=expected
                 )
             except trio.Cancelled:
                 hangs = True

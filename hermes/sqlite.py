@@ -25,11 +25,13 @@ import trio
 from hermes.cleanup import clean_up, run_to_end
 from hermes.errors import ConfigError, is_shortage
 from hermes.in_place import Names
+from hermes.threads import EXPECTED
 
 LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
 SIDECARS = ("-wal", "-shm")
 
 _ATTEMPTS = 3
+_EXPECTED = (sqlite3.Error, *EXPECTED)
 
 _VERSION_BITS = 16  # of SQLite's user_version are the version of the schema; the others, a mark of `Connection.differ`
 _MARKS = 2**15
@@ -95,7 +97,7 @@ class Database:
     async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """Call ``function`` on a thread; one at a time, first come first served. sqlite3's errors pass through."""
         with _threads_that_lack():
-            return await run_to_end(function, self._connection, limiter=self._turn)
+            return await run_to_end(function, self._connection, limiter=self._turn, expected=_EXPECTED)
 
     async def run_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
         """As `run`, and what ``function`` has written is in the file that has the name now.
@@ -103,7 +105,7 @@ class Database:
         So it may be called again, with an empty database. Raises sqlite3's OperationalError where none can be made.
         """
         with _threads_that_lack():
-            return await run_to_end(self._call_in_place, function, limiter=self._turn)
+            return await run_to_end(self._call_in_place, function, limiter=self._turn, expected=_EXPECTED)
 
     async def aclose(self) -> None:
         """Close the file; its write-ahead file is folded in, unless the disk hangs until a stop has to end."""

@@ -18,6 +18,7 @@ from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
 from hermes.cleanup import clean_up
 from hermes.config import Settings
 from hermes.sink import NoSettings
+from hermes.threads import run_on_thread
 from hermes_sinks.common.lines import encode_batch
 
 STDOUT = 1
@@ -46,7 +47,7 @@ class StdoutSink:
         """
         block, refused = await encode_batch(batch)
         try:
-            await trio.to_thread.run_sync(self._write_block, block, abandon_on_cancel=True, limiter=self._writer)
+            await run_on_thread(self._write_block, block, abandon_on_cancel=True, limiter=self._writer)
         except OSError as error:
             raise SinkUnavailable(f"standard output: {error.strerror or error}") from error
         if refused:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -53,7 +54,14 @@ def unavailable(_batch: Batch) -> Exception:
 
 
 def rejected(batch: Batch) -> Exception:
-    return BatchRejected(dict.fromkeys(range(len(batch)), "the test says so"))
+    # Not all of them: that would be a fault of the sink.
+    return BatchRejected(dict.fromkeys(range(0, len(batch), 2), "the test says so"))
+
+
+def fail(*_: object) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    raise error
 
 
 async def ask(request: bytes, _service: Service, client: Client) -> int:
@@ -90,6 +98,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     refuse: Callable[[Batch], Exception] | None = None
     full_disk: bool = False
+    failing_disk: bool = False
     stalled: bool = False
     """The sink takes nothing, and the queue is full."""
     first: bytes = b""
@@ -111,6 +120,7 @@ DELIVERED = b"Hermes-Ack: delivered"
 
 CASES = [
     Case("disk full", post(BODY, NDJSON), 503, full_disk=True),
+    Case("disk failing", post(BODY, NDJSON), 503, failing_disk=True),
     Case("disk full, delivery awaited", post(BODY, NDJSON, DELIVERED), 503, full_disk=True),
     Case("disk full, the other lane", post(BODY, NDJSON), 503, full_disk=True, first=get(b"/health")),
     Case("journal full", post(BODY, NDJSON), 503, {"journal_max_bytes": len(BODY) + 1}, stalled=True),
@@ -157,6 +167,8 @@ async def opened(case: Case, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
     sink.refuse = case.refuse
     delivery = DeliverySettings(backoff=0.001, max_backoff=0.001, retries=1, breaker_failures=10**6)
     async with open_service(sink if not case.stalled else ScriptedSink(), delivery, **case.settings) as service:
+        if case.failing_disk:
+            monkeypatch.setattr("hermes.log.tables.insert", fail)
         if case.full_disk:
             monkeypatch.setattr("hermes.log.sqlite.room", lambda _folder: 0)
         if case.stalled:

@@ -16,6 +16,7 @@ import trio
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.cleanup import clean_up, run_to_end
 from hermes.config import Settings
+from hermes.threads import run_on_thread
 from hermes_sinks.common.lines import encode_batch
 from hermes_sinks.file.appending import LineFile
 from hermes_sinks.file.names import is_name
@@ -44,7 +45,7 @@ class FileSink:
         block, refused = await encode_batch(batch)
         if block:
             try:
-                await trio.to_thread.run_sync(
+                await run_on_thread(
                     self._file.append, block, self._clock(), abandon_on_cancel=True, limiter=self._writer
                 )
             except OSError as error:

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from hermes import ConfigError, SinkUnavailable
 from hermes.cleanup import clean_up, time_on_threads
+from hermes.threads import run_on_thread
 from hermes.words import clean
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
 
@@ -65,7 +66,7 @@ class Producer:
 
         Raises `hermes.SinkUnavailable` where that is not known of all in time.
         """
-        return await trio.to_thread.run_sync(self._send, messages, limiter=self._thread)
+        return await run_on_thread(self._send, messages, limiter=self._thread)
 
     async def aclose(self) -> None:
         """Close the producer; what takes longer than `CLOSE_TIMEOUT` is left behind."""

@@ -17,6 +17,7 @@ import trio
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.cleanup import clean_up
 from hermes.config import Settings
+from hermes.threads import run_on_thread
 from hermes_sinks.parquet.columns import Rows, encode, make_rows, what_is_wrong
 from hermes_sinks.parquet.layout import Days, Partition, file_name, limit, sort_by_partition
 from hermes_sinks.parquet.settings import ParquetSettings, bucket_of, check_settings
@@ -72,7 +73,7 @@ class ParquetSink:
             self._store.put(partition.folder, file_name(first_arrival, content), content)
 
         try:
-            await trio.to_thread.run_sync(put, abandon_on_cancel=True, limiter=self._threads)
+            await run_on_thread(put, abandon_on_cancel=True, limiter=self._threads)
         except OSError as error:
             raise SinkUnavailable(f"{self._settings.url}: {_in_one_line(error)}") from error
 

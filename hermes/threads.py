@@ -1,0 +1,62 @@
+"""Calls on threads whose failures leave nothing in memory.
+
+Trio carries an error out of a thread through frames that hold it, and by its traceback the error holds those frames,
+the call's arguments among them: a cycle, which stays until the garbage collector runs. That is rarely, so a disk that
+fails for a while would keep every batch that it did not take. Invariant: an expected error crosses as a value, without
+its traceback, and is raised again here; any other one is a bug, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from hermes.errors import HermesError
+
+ArgsT = TypeVarTuple("ArgsT")
+ResultT = TypeVar("ResultT")
+
+EXPECTED = (OSError, HermesError)
+"""The errors of calls that read and write files."""
+
+
+class _Failed:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+async def run_on_thread(
+    function: Callable[[*ArgsT], ResultT],
+    *args: *ArgsT,
+    limiter: trio.CapacityLimiter,
+    abandon_on_cancel: bool = False,
+    expected: tuple[type[Exception], ...] = EXPECTED,
+) -> ResultT:
+    """As `trio.to_thread.run_sync`. An error of one of the ``expected`` types comes without its traceback."""
+
+    def call() -> ResultT | _Failed:
+        try:
+            return function(*args)
+        except expected as error:
+            _forget_frames(error)
+            return _Failed(error)
+
+    result = await trio.to_thread.run_sync(call, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+    if not isinstance(result, _Failed):
+        return result
+    error = result.error
+    try:
+        raise error
+    finally:
+        del error, result
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Take the tracebacks away, also those of the errors that led to it."""
+    found = [error]
+    while found:
+        each = found.pop()
+        each.__traceback__ = None
+        found += [other for other in (each.__cause__, each.__context__) if other is not None and other.__traceback__]

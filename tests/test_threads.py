@@ -1,0 +1,59 @@
+"""Calls on threads: what fails leaves nothing behind, and what is a bug keeps its traceback."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+import weakref
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from hermes.cleanup import run_to_end
+from hermes.errors import LogFull
+from hermes.threads import run_on_thread
+
+
+class Load:
+    """Something that can be waited for to be freed."""
+
+
+def fail(_load: Load, kind: type[Exception]) -> None:
+    try:
+        raise KeyError("how it came about")
+    except KeyError as cause:
+        raise kind("it") from cause
+
+
+@pytest.mark.parametrize("run", [run_on_thread, run_to_end])
+@pytest.mark.parametrize("kind", [OSError, LogFull])
+async def test_an_expected_error_holds_nothing_of_the_call(
+    run: Callable[..., Awaitable[object]], kind: type[Exception]
+) -> None:
+    limiter = trio.CapacityLimiter(1)
+
+    async def attempt() -> weakref.ref[Load]:
+        load = Load()
+        cause = None
+        try:
+            await run(fail, load, kind, limiter=limiter)
+        except kind as error:
+            cause = type(error.__cause__)
+        assert cause is KeyError
+        return weakref.ref(load)
+
+    gc.collect()
+    gc.disable()
+    try:
+        held = await attempt()
+        assert await run(len, "another", limiter=limiter) == 7  # the thread of the call holds it until it has another
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        await run_on_thread(fail, Load(), ZeroDivisionError, limiter=trio.CapacityLimiter(1))
+    assert "fail" in [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
