@@ -9,7 +9,7 @@ from hermes_sinks.kafka import KafkaSettings, check_kafka
 from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.settings import parse_options, parse_topic
 
-from hermes import ConfigError, PluginError
+from hermes import ConfigError
 from hermes.config import read, read_settings
 from hermes.sink import configure_sinks
 
@@ -101,5 +101,5 @@ def test_without_its_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     for name in [name for name in sys.modules if name.startswith("hermes_sinks.kafka")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    with pytest.raises(PluginError, match=r"no module 'confluent_kafka'\. .* pip install 'hermes-events\[kafka\]'"):
+    with pytest.raises(ConfigError, match=r"no module 'confluent_kafka'\. .* pip install 'hermes-events\[kafka\]'"):
         configure_sinks(["kafka"], {})

@@ -23,7 +23,7 @@ from hermes_sinks.parquet import sink as module
 from hermes_sinks.parquet.settings import Bucket, bucket_of
 from msgspec import Raw
 
-from hermes import BatchRejected, ConfigError, Event, PluginError, SinkUnavailable
+from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import read_settings
 from hermes.sink import DeliverySettings, configure_sinks
 from hermes.testing import check_sink, make_batch, make_event, make_events
@@ -334,7 +334,7 @@ def test_without_its_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     for name in [name for name in sys.modules if name.startswith("hermes_sinks.parquet")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(PluginError, match=r"no module 'pyarrow'\. .* pip install 'hermes-events\[parquet\]'"):
+    with pytest.raises(ConfigError, match=r"no module 'pyarrow'\. .* pip install 'hermes-events\[parquet\]'"):
         configure_sinks(["parquet"], {})
 
 
