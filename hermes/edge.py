@@ -35,6 +35,9 @@ from hermes.http.work import Workshop
 from hermes.metrics import Metrics
 from hermes.protocols.routes import make_routes
 
+_TIMES_ITS_BODY = 6
+"""What the largest request takes while it is decoded: its body, that without its coding, its pieces, its events."""
+
 
 class Edge:
     """Listens from the moment it is made; serves while its three tasks run; ends with `drain`."""
@@ -50,7 +53,7 @@ class Edge:
         tracer: RequestTracer | None = None,
     ) -> None:
         timeouts = timeouts_of(settings)
-        largest = settings.max_body_bytes
+        largest = _TIMES_ITS_BODY * settings.max_body_bytes
         budget = BodyBudget(max(settings.queue_bytes, largest), largest)
         self._large_came = trio.Event()
         self._workshop = Workshop(budget, lambda: self._large_came.set())

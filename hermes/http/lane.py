@@ -16,7 +16,7 @@ from os import urandom
 from hermes.http.head import Heads
 from hermes.http.refusals import Refusals
 
-_STRANGERS_SHARE = 8  # 32 of 256 MiB: three bodies of the largest size, or heads of 500 connections
+_STRANGERS_SHARE = 8
 
 
 class Timeouts:
@@ -37,7 +37,7 @@ class BodyBudget:
     It counts bodies that have begun to arrive, large bodies that are being decoded, and, of a connection that holds
     more than a little of it, an unfinished head, requests left unread and responses that the client does not read.
     ``strangers`` is the part of it that is for clients that have shown no key yet: what they hold cannot keep those out
-    that have one. It is an eighth, or the ``largest`` body where that is more.
+    that have one. It is an eighth, or what the ``largest`` request takes where that is more.
     """
 
     __slots__ = ("_limit", "_used", "_whole", "strangers")

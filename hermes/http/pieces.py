@@ -18,6 +18,7 @@ from hermes.http.head import Head
 from hermes.http.keys import KeyRefused
 
 _FREED_AT_ONCE = 5000
+_PER_EVENT = 256  # bytes beside its payload
 _PLACE = re.compile(r" \(byte \d+\)")
 
 
@@ -53,8 +54,8 @@ def decode_pieces(
             elif isinstance(piece, Refused):
                 gathered.refuse(piece.error)
             else:
-                gathered.add(piece, alone=piece is body)
-                yield 0 if piece is body else len(piece)
+                count = gathered.add(piece, alone=piece is body)
+                yield count * _PER_EVENT + (0 if piece is body else len(piece))
     except UNREADABLE:
         # To free a hundred thousand events takes some time, too.
         while gathered.events:
@@ -75,7 +76,8 @@ class _Gathered:
         self._size = 0
         self._note = ""
 
-    def add(self, piece: bytes, *, alone: bool) -> None:
+    def add(self, piece: bytes, *, alone: bool) -> int:
+        """Decode a piece, which may be the whole body ``alone``. Returns how many events it has."""
         head, rejected = self._head, self._rejected
         first = head.first
         try:
@@ -94,6 +96,7 @@ class _Gathered:
         else:  # they are only counted, so one stands for all
             rejected += rejected[:1] * len(decoded.rejected)
         self._check()
+        return len(decoded.events)
 
     def refuse(self, error: str) -> None:
         self._rejected.append(Rejection(self._head.first, error))
