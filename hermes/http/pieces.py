@@ -17,6 +17,8 @@ from hermes.http.content import ContentError, ContentTooLarge
 from hermes.http.head import Head
 from hermes.http.keys import KeyRefused
 
+_INFLATED_AT_ONCE = 128 * 2**10  # bytes: a millisecond
+_PARTS_AT_ONCE = 32  # which may give no byte at all
 _FREED_AT_ONCE = 5000
 _PER_EVENT = 256  # bytes beside its payload
 _PLACE = re.compile(r" \(byte \d+\)")
@@ -40,9 +42,14 @@ def decode_pieces(
 
     Raises one of `UNREADABLE`.
     """
-    for part in parts:
+    size = 0
+    for count, part in enumerate(parts, 1):
         begun.append(part)
-        yield len(part)
+        size += len(part)
+        if size >= _INFLATED_AT_ONCE or count % _PARTS_AT_ONCE == 0:
+            yield size
+            size = 0
+    yield size
     body = b"".join(begun)
     begun.clear()
     yield 0
