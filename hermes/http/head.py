@@ -257,7 +257,13 @@ def _kept_bytes(data: bytes, head: Head) -> int:
     """What it takes to remember a head: a short header costs ten times its own bytes."""
     headers = head.headers
     texts = sum([getsizeof(name) + getsizeof(value) for name, value in headers.items()])
-    own = getsizeof(head) + getsizeof(head.path) + getsizeof(head.method) + getsizeof(head.media_type)
+    own = (
+        getsizeof(head)
+        + getsizeof(head.path)
+        + getsizeof(head.query)
+        + getsizeof(head.method)
+        + getsizeof(head.media_type)
+    )
     return getsizeof(data) + own + getsizeof(head.coding) + getsizeof(headers) + texts + len(head.response_lines)
 
 
