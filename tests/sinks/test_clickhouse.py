@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hermes_sinks.clickhouse import ClickHouseSettings, check_clickhouse
 from hermes_sinks.clickhouse.faults import blames_data, error_code, reason, suspect
 from hermes_sinks.clickhouse.rows import encode_rows
 from hermes_sinks.clickhouse.settings import table_name
-from hermes_sinks.clickhouse.sink import create_statement
+from hermes_sinks.clickhouse.table import Unfit, create_statement, read_answer
 from msgspec import Raw, json
 
 from hermes import ConfigError, Event
 from hermes.config import read, read_settings
+from hermes.event import MAX_TIMESTAMP
 from hermes.outgoing import Answer
 from hermes.testing import awkward_events, make_batch, make_event, make_events
+
+ALL = range(MAX_TIMESTAMP + 1)
 
 
 def check(**variables: str) -> ClickHouseSettings:
@@ -25,21 +30,21 @@ def check(**variables: str) -> ClickHouseSettings:
 
 async def test_a_row_has_every_column_and_the_payload_as_the_clients_text() -> None:
     events = awkward_events()
-    rows, refused = await encode_rows(make_batch(events, chunk=4), as_json=False)
+    rows, refused = await encode_rows(make_batch(events, chunk=4), as_json=False, times=ALL)
     assert not refused
     for number, (row, event) in enumerate(zip(rows, events, strict=True)):
         assert json.decode(row) == {
             "id": event.id,
             "user_id": event.user_id,
             "type": event.type,
-            "ts": event.timestamp,
+            "ts": datetime.fromtimestamp(event.timestamp, UTC).isoformat().replace("+00:00", "Z"),
             "payload": bytes(event.payload).decode(),
-            "received_at": 1_700_000_001.25 + number // 4,
+            "received_at": f"2023-11-14T22:13:{21 + number // 4}.250000Z",
         }
 
 
 async def test_a_payload_for_a_column_of_json_is_in_the_row_as_it_is() -> None:
-    rows, _ = await encode_rows(make_batch([make_event("a", payload='{"n": 1.50}')]), as_json=True)
+    rows, _ = await encode_rows(make_batch([make_event("a", payload='{"n": 1.50}')]), as_json=True, times=ALL)
     assert b'"payload":{"n": 1.50},' in rows[0]
 
 
@@ -48,10 +53,44 @@ async def test_what_is_no_text_has_an_empty_row_and_a_reason(as_json: bool) -> N
     events = make_events(2100)
     events[3] = make_event("half \ud800")
     events[1500] = Event("utf8", "user", "song_played", 1, Raw(b'{"v": "\xff"}'))
-    rows, refused = await encode_rows(make_batch(events, chunk=1200), as_json=as_json)
-    assert refused.keys() == {3, 1500}
-    assert [index for index, row in enumerate(rows) if not row] == [3, 1500]
+    events[2000] = make_event("late", timestamp=2**32)
+    rows, refused = await encode_rows(make_batch(events, chunk=1200), as_json=as_json, times=range(2**32))
+    assert refused.keys() == {3, 1500, 2000}
+    assert refused[2000] == "the column ts holds times up to 2106-02-07T06:28:15Z"
+    assert [index for index, row in enumerate(rows) if not row] == [3, 1500, 2000]
     assert len(rows) == 2100
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        ("24.8.4.1\tDateTime64(0, \\'UTC\\')\n", 10_413_792_000),
+        ("26.9.2.1\tDateTime64(0, \\'UTC\\')\n", 253_402_300_800),
+        ("26.10.1.1\tLowCardinality(Nullable(DateTime))\n", 2**32),
+        ("25.8.2.1\tNullable(DateTime64(9))\n", 9_223_372_036),
+        ("25.8.2.1\tString\n", 253_402_300_800),
+        ("25.8.2.1\t\n", 10_413_792_000),  # no table yet
+        ("25.8.2.1\t\\N\n", 10_413_792_000),
+        ("<html>a proxy</html>", 10_413_792_000),
+        ("", 10_413_792_000),
+    ],
+)
+def test_a_column_holds_what_its_type_and_the_release_allow(answer: str, end: int) -> None:
+    assert read_answer(answer, as_json=False) == range(end)
+
+
+@pytest.mark.parametrize(
+    ("answer", "as_json", "words"),
+    [
+        ("24.7.9.1\t\n", False, "ClickHouse 24.7 is older than 24.8"),
+        ("9.12.1.1\t\n", False, "ClickHouse 9.12 is older than 24.8"),
+        ("24.8.4.1\tDateTime64(0)\n", True, "the type JSON needs ClickHouse 25.3"),
+        ("25.8.2.1\tUInt64\n", False, "the column ts is UInt64: it has to be DateTime64, DateTime or String"),
+    ],
+)
+def test_a_server_or_a_table_that_does_not_fit_is_named(answer: str, as_json: bool, words: str) -> None:
+    with pytest.raises(Unfit, match=words):
+        read_answer(answer, as_json=as_json)
 
 
 def test_names_are_quoted_and_nothing_in_them_ends_the_quotes() -> None:
