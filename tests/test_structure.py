@@ -90,6 +90,17 @@ def test_no_sum_is_read_before_an_await_and_written_after_it() -> None:
     assert not found, "await into a name of its own, and add that"
 
 
+def test_one_module_shields_so_that_a_stop_bounds_all_clean_up() -> None:
+    shielding = {
+        name_of(path)
+        for path in SOURCES
+        for node in ast.walk(parsed(path))
+        if (isinstance(node, ast.keyword) and node.arg == "shield")
+        or (isinstance(node, ast.Attribute) and node.attr == "shield" and isinstance(node.ctx, ast.Store))
+    }
+    assert shielding == {"hermes/cleanup.py"}, "use hermes.cleanup.clean_up"
+
+
 def test_nurseries_are_opened_in_the_named_files_and_nowhere_else() -> None:
     opening = {name_of(path) for path in SOURCES if any(call.endswith("open_nursery") for call in calls(path))}
     assert opening == set(NURSERIES)

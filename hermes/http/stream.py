@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 
+from hermes.cleanup import clean_up
 from hermes.complaints import Complaints
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
@@ -135,7 +136,7 @@ class StreamServer:
 
 async def close_gently(stream: AnyStream, linger: float = _CLOSE_SECONDS) -> None:
     """Close our side first, so that the last response is not lost to bytes that the client still sends."""
-    with trio.move_on_after(linger, shield=True), suppress(*_GONE):
+    with clean_up(linger), suppress(*_GONE):
         transport: trio.abc.HalfCloseableStream
         if not isinstance(stream, trio.SSLStream):
             transport = stream
