@@ -299,6 +299,7 @@ def take_pictures(start: Start, folder: Path, pictures: Path, look: Open) -> Non
             page.evaluate("document.activeElement.blur()")
             page.mouse.move(0, 0)
         post_for(6)
+        page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
         page.screenshot(path=pictures / f"dashboard-{name}.png", full_page=viewport is DESKTOP)
 
 

@@ -27,7 +27,7 @@ TITLE = "w" * 500
 REQUEST_ID = "q" * 128
 SINK = "s" * 63
 HOST = "h" * 60 + "." + "h" * 60 + ".localhost"
-WIDTHS = {"320": 320, "360": 360, "desktop": 1280, "print": 794}
+WIDTHS = {"320": 320, "360": 360, "narrowest table": 961, "desktop": 1280, "print": 794}
 
 TOO_WIDE = """() => {
   const page = document.documentElement;
