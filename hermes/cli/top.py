@@ -272,6 +272,8 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
         lines.append(f"behind: {sink.on_disk:,} events are in the journal alone")
     if dropped := " · ".join(f"{reason} {count:,}" for reason, count in sink.dropped.items()):
         lines.append(f"dropped: {dropped}")
+    if sink.held:
+        lines.append(f"held: {sink.held:,} events, for it refuses everything for one reason")
     if sink.evicted:
         lines.append(f"lost: {sink.evicted:,} dead letters had to make room for newer ones")
     refused = sorted(sink.refusals.items(), key=lambda item: -item[1])[:3]

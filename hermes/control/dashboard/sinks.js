@@ -70,6 +70,7 @@ function trouble(sink, now) {
   if (sink.on_disk) lines.push(`Behind: ${format.plural(sink.on_disk, "event")} of its backlog ${sink.on_disk === 1 ? "is" : "are"} in the journal alone.`);
   const dropped = Object.entries(sink.dropped).map(([reason, count]) => `${reason} ${format.count(count)}`);
   if (dropped.length) lines.push(`Dropped: ${dropped.join(" · ")}`);
+  if (sink.held) lines.push(`Held: ${format.plural(sink.held, "event")}, for it refuses everything for one reason.`);
   if (sink.evicted) lines.push(`Lost: ${format.plural(sink.evicted, "dead letter")} had to make room for newer ones.`);
   const refused = Object.entries(sink.refusals).sort(([, a], [, b]) => b - a).slice(0, 5).map(([reason, count]) => `${reason} (${format.count(count)})`);
   if (refused.length) lines.push(`Refused for good: ${refused.join(" · ")}`);
