@@ -118,7 +118,10 @@ async def _carry_out(stream: SimulatedStream, service: trio.SocketStream, over: 
 
 
 def _has_hung_up(service: trio.SocketStream) -> bool:
-    """Whether the other end is closed, and not only done with sending."""
+    """Whether the other end is closed, and not only done with sending; or this one is."""
+    descriptor = service.socket.fileno()
+    if descriptor < 0:
+        return True
     poll = select.poll()
-    poll.register(service.socket.fileno(), 0)
+    poll.register(descriptor, 0)
     return any(events & select.POLLHUP for _, events in poll.poll(0))

@@ -115,8 +115,9 @@ class Oracle:
             self._check_delivered(request)
 
     def _take_refusal(self, request: Request, answer: Answer, fates: Sequence[_Fate]) -> None:
-        poison = [s for s in self._sinks if s.plan.name in self._awaited and any(s.is_poison(f.sent.id) for f in fates)]
-        if request.ack != "delivered" or not poison:
+        awaited = [sink for sink in self._sinks if sink.plan.name in self._awaited]
+        refused = any(sink.may_have_refused(fate.sent.id) for sink in awaited for fate in fates)
+        if request.ack != "delivered" or not refused:
             self.find(f"{request.name}: 422 without reason: {answer.body!r}")
         if answer.json["durable"]:
             self._promise(fates, None)
@@ -180,7 +181,7 @@ class Oracle:
             firm = sum(
                 1
                 for id_, fate in self._fates.items()
-                if fate.firm and id_ not in sink.stored and not sink.is_poison(id_)
+                if fate.firm and id_ not in sink.stored and not sink.may_have_refused(id_)
             )
             owed[name] = max(0, firm - self._given_up(name, accounts))
         return owed
@@ -199,7 +200,7 @@ class Oracle:
                 self.find(f"{name}: stored more than once: {twice}")
             for row in sink.rows:
                 self._check_event(name, row)
-            if wrong := [id_ for id_ in buried[name] if not sink.is_poison(id_)]:
+            if wrong := [id_ for id_ in buried[name] if not sink.may_have_refused(id_)]:
                 self.find(f"{name}: dead letters that it never refused: {wrong}")
             self._check_missing(sink, buried[name])
 
@@ -226,7 +227,9 @@ class Oracle:
         missing = {
             id_: fate
             for id_, fate in self._fates.items()
-            if (fate.firm or fate.loose) and id_ not in sink.stored and not (sink.is_poison(id_) and id_ in buried)
+            if (fate.firm or fate.loose)
+            and id_ not in sink.stored
+            and not (sink.may_have_refused(id_) and id_ in buried)
         }
         firm = [id_ for id_, fate in missing.items() if fate.firm]
         if len(firm) > self._given_up(name):

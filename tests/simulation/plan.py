@@ -172,6 +172,8 @@ def _make_sinks(chance: Random) -> list[SinkPlan]:
                 max_backoff=chance.choice((0.2, 1.0)),
                 breaker_failures=chance.randint(1, 4),
                 breaker_open=chance.choice((0.2, 1.0, 3.0)),
+                refusal_rows=chance.choice((1, 5, 30)),
+                refusal_hold=chance.choice((0.0, 1.0, 10.0)),
                 catch_up=chance.choice((1.0, 1.5, 3.0)),
                 catch_up_floor=chance.choice((50, 1000, 50_000)),
                 catch_up_order=chance.choice(("oldest", "interleaved")),

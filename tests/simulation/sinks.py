@@ -36,6 +36,8 @@ class Mood(Enum):
     """Commits, and then says that it is unavailable."""
     PARTIAL = "partial"
     """Commits a part, and then says that it is unavailable."""
+    REFUSES = "refuses"
+    """Refuses every event, for one reason."""
     FLAKY = "flaky"
     """Any of these, from call to call."""
 
@@ -72,6 +74,7 @@ class SimulatedSink:
     rows: list[Event] = field(default_factory=list)
     stored: dict[str, Event] = field(default_factory=dict)
     repeated: Counter[str] = field(default_factory=Counter)
+    refused: set[str] = field(default_factory=set)
     confirmed: int = 0
     complaints: list[str] = field(default_factory=list)
     cured: bool = False
@@ -85,7 +88,11 @@ class SimulatedSink:
 
     def refuses(self, event_id: str) -> bool:
         """Whether the sink refuses this event now."""
-        return not self.cured and self.is_poison(event_id)
+        return self.mood is Mood.REFUSES or (not self.cured and self.is_poison(event_id))
+
+    def may_have_refused(self, event_id: str) -> bool:
+        """Whether the event may be a dead letter."""
+        return self.is_poison(event_id) or event_id in self.refused
 
     def commit(self, events: list[Event]) -> None:
         """Store what is new."""
@@ -139,6 +146,7 @@ class Session:
         events = list(batch)
         self._check(events)
         refused = {index: "poison" for index, event in enumerate(events) if machine.refuses(event.id)}
+        machine.refused.update(events[index].id for index in refused)
         good = [event for index, event in enumerate(events) if index not in refused]
         mood = machine.mood if machine.mood is not Mood.FLAKY else machine.random.choice(_FLAKY)
         machine.trace.note("sink", machine.plan.name, "write", len(events), mood.value)
