@@ -98,7 +98,7 @@ def test_wrong_values_spoil_only_their_events_in_a_body_that_is_decoded_in_piece
     wrong = {100 * n + 50: value for n, value in enumerate(WRONG.values())}
     for at, value in wrong.items():
         texts[at] = texts[at].replace(MARK.encode(), value, 1)
-    wire = Wire(event_types=("*",), max_body_bytes=10**7)
+    wire = Wire(event_types=("*",), max_body_bytes=10**7, budget=10**8)
     answer = ask(wire, way, texts)
     assert answer.status in {200, 202}, answer.body
     assert [each["index"] for each in answer.json["rejected"]] == list(wrong)

@@ -192,7 +192,7 @@ def test_wrong_records_spoil_no_other_in_a_request_that_is_decoded_in_pieces() -
     wrong = {90 * n + 50: text for n, text in enumerate(WRONG.values())}
     for at, text in wrong.items():
         records[at] = b'{"body":{"stringValue":%b}}' % text
-    wire = Wire(event_types=("*",), max_body_bytes=10**7)
+    wire = Wire(event_types=("*",), max_body_bytes=10**7, budget=10**8)
     answer = ask(wire, raw(*records), JSON)
     assert answer.status == 200
     assert answer.json["partialSuccess"]["rejectedLogRecords"] == str(len(wrong))
