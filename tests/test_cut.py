@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from hermes.cut import Cutter, Path, Pieces, Refused, cut_json, cut_lines
 from hermes.decode import BadBody
+from hermes.protocols.otlp_pieces import cut_messages
+from tests.protocols.kit import mutations
 
 VALUES = st.recursive(
     st.none()
@@ -106,3 +109,25 @@ def test_what_happens_between_two_items_is_bounded(text: bytes) -> None:
         items += 1
         assert item is None or (isinstance(item, bytes) and len(item) <= 2**14 + 2)
     assert items >= len(body) // 2**18
+
+
+TEXT = json.dumps(
+    {
+        "n": [1],
+        "old": [{"x": {"y": 1}, "inner": [{"a": '"},{"'}, [], "b", 1.5, None]}, {"inner": []}, {"inner": [{}] * 9}],
+    }
+).encode()
+
+
+@settings(max_examples=300, deadline=None)
+@given(mutations(TEXT), st.integers(4, 80))
+def test_no_bytes_raise_anything_else(body: bytes, size: int) -> None:
+    for pieces in (
+        cut_lines(body, size),
+        cut_json(body, size),
+        cut_json(b"[" + body + b"]", size),
+        Cutter(size, most_shared=40, most_element=30, most_objects=4).cut_along(body, PATH),
+        cut_messages(body, size),
+    ):
+        with suppress(BadBody):
+            assert all(piece is None or isinstance(piece, bytes | Refused) for piece in pieces)

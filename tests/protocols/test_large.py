@@ -1,0 +1,128 @@
+"""Large requests of every protocol: cut into pieces they give the events, and the rejections, of the whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from hermes.decode import Decoded
+from hermes.http.format import DataProtocol
+from hermes.http.head import Head
+from hermes.http.pieces import decode_pieces
+from hermes.protocols.events import PostEvents
+from hermes.protocols.otlp import OtlpLogs
+from hermes.protocols.segment import Segment
+
+MANY = 1_500
+EVENTS = PostEvents(("*",), lambda: 1_700_000_000.0)
+SEGMENT = Segment(("*",), 10**8, lambda: 1_700_000_000.0)
+OTLP = OtlpLogs(("*",), 10**9, lambda: 1_700_000_000.0)
+
+
+def run(steps: Generator[int, None, Decoded]) -> tuple[Decoded, int]:
+    """What the steps return, and how many there were."""
+    count = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value, count
+        count += 1
+
+
+def event(n: int) -> dict[str, Any]:
+    made: dict[str, Any] = {"user_id": f"u{n}", "type": "x", "timestamp": n, "payload": {"a": [{"b": n}, "},{"]}}
+    return made if n % 400 == 7 else {"id": str(n)} | made
+
+
+def cloud_event(n: int) -> dict[str, Any]:
+    made = {"specversion": "1.0", "id": str(n), "source": "/s", "type": "x", "data": {"n": [{}, {"m": n}]}}
+    return made | ({"source": "a b"} if n % 400 == 7 else {})
+
+
+def message(n: int) -> dict[str, Any]:
+    made = {"type": "track", "event": "e", "userId": f"u{n}", "messageId": str(n), "properties": {"n": [n, {"a": "é"}]}}
+    return made | ({"event": ""} if n % 400 == 7 else {}) | ({"context": {"own": n}} if n % 3 else {})
+
+
+def batch() -> bytes:
+    outer = {"context": {"library": "l"}, "batch": [message(n) for n in range(MANY)], "sentAt": "2024-05-05T10:11:12Z"}
+    return json.dumps(outer).encode()
+
+
+def otlp() -> dict[str, Any]:
+    """Resources of many records, of few, and of none, with what they share before and behind them."""
+
+    def attributes(name: str) -> list[dict[str, Any]]:
+        return [{"key": "service.name", "value": {"stringValue": name}}]
+
+    def records(count: int) -> list[dict[str, Any]]:
+        made = [{"timeUnixNano": str(10**18 + n), "body": {"stringValue": f"b{n}"}} for n in range(count)]
+        return [each | {"attributes": attributes(f"a{n}")} for n, each in enumerate(made)]
+
+    def scopes(*counts: int) -> list[dict[str, Any]]:
+        return [{"scope": {"name": f"s{count}"}, "logRecords": records(count), "schemaUrl": "u"} for count in counts]
+
+    groups = [scopes(3), scopes(700, 0, 5), scopes(), *[scopes(1)] * 300, scopes(2, 900)]
+    return {
+        "resourceLogs": [
+            {"scopeLogs": group, "resource": {"attributes": attributes(f"r{n}")}} for n, group in enumerate(groups)
+        ]
+    }
+
+
+def otlp_protobuf() -> bytes:
+    from google.protobuf.json_format import ParseDict
+
+    return ParseDict(otlp(), ExportLogsServiceRequest()).SerializeToString()
+
+
+CASES: dict[str, tuple[DataProtocol, str, str, Callable[[], bytes]]] = {
+    "array": (EVENTS, "/events", "application/json", lambda: json.dumps([event(n) for n in range(MANY)]).encode()),
+    "lines": (
+        EVENTS,
+        "/events",
+        "application/x-ndjson",
+        lambda: b"\n".join(json.dumps(event(n)).encode() for n in range(MANY)),
+    ),
+    "CloudEvents": (
+        EVENTS,
+        "/events",
+        "application/cloudevents-batch+json",
+        lambda: json.dumps([cloud_event(n) for n in range(MANY)]).encode(),
+    ),
+    "Segment": (SEGMENT, "/v1/batch", "application/json", batch),
+    "OTLP JSON": (OTLP, "/v1/logs", "application/json", lambda: json.dumps(otlp()).encode()),
+    "OTLP JSON, old names": (
+        OTLP,
+        "/v1/logs",
+        "application/json",
+        lambda: json.dumps(otlp()).replace("scopeLogs", "scope_logs").replace("logRecords", "logs").encode(),
+    ),
+    "OTLP protobuf": (OTLP, "/v1/logs", "application/x-protobuf", otlp_protobuf),
+}
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["", "keyed"])
+@pytest.mark.parametrize("name", CASES)
+def test_pieces_give_what_the_whole_gives(name: str, keyed: bool) -> None:
+    protocol, path, kind, make = CASES[name]
+    headers = {"content-type": kind} | ({"idempotency-key": "k"} if keyed else {})
+    head, body = Head("POST", path, headers), make()
+    head.format = protocol.choose(head)
+    whole = head.format.decode(head, body)
+    cut, steps = run(decode_pieces(head, [body], iter(()), 10**6))
+    assert steps > 5
+    # Without a key, an event that has no id of its own gets another each time.
+    assert [each.id for each in cut.events] == [each.id for each in whole.events] or (protocol is OTLP and not keyed)
+    assert [(each.user_id, each.type, each.timestamp, bytes(each.payload)) for each in cut.events] == [
+        (each.user_id, each.type, each.timestamp, bytes(each.payload)) for each in whole.events
+    ]
+    assert list(cut.rejected) == list(whole.rejected)
+    assert cut.note == whole.note
+    assert cut.events
+    assert len({each.id for each in cut.events}) == len(cut.events)
