@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -41,6 +42,13 @@ def distinct_heads(count: int) -> bytes:
     return b"".join(post(event(), KEYED, *many[: 30 if n % 2 else 350], b"n: %d" % n) for n in range(count))
 
 
+def growing() -> bytes:
+    """A small body of the largest size, once it is inflated, whose messages share what each event has."""
+    message = b'{"type":"track","event":"song_played","userId":"u"}'
+    batch = b'{"context":{"a":"%b"},"batch":[' % (b"a" * 10_000) + b",".join([message] * (LARGEST // 53)) + b"]}"
+    return post(gzip.compress(batch), KEYED, b"Content-Encoding: gzip", path=b"/v1/batch")
+
+
 ATTACKS = {
     "unfinished heads": (600, head(KEYED)[:-2] + b"x: " + b"a" * 60_000),
     "bodies without a key that stop short": (
@@ -49,6 +57,7 @@ ATTACKS = {
     ),
     "responses that nobody reads": (20, post(b"{}", KEYED) * 20_000),
     "distinct heads": (20, distinct_heads(300)),
+    "bodies with a key that grow": (6, growing()),
     "bodies with a key that stop short": (9, head(KEYED, b"Content-Length: %d" % LARGEST) + b" " * (LARGEST - 1)),
 }
 
@@ -70,7 +79,7 @@ def test_the_formula_of_the_documents_holds_under_attack_and_those_with_a_key_ar
                     attacker.shutdown(socket.SHUT_WR)
                     while attacker.recv(MEBI):
                         pass
-            large = event(payload={"a": "" if name == "bodies with a key that stop short" else "a" * (LARGEST // 2)})
+            large = event(payload={"a": "" if "with a key" in name else "a" * (LARGEST // 2)})
             for body in (event(), large):
                 neighbour.sendall(post(body, KEYED))
                 answer = neighbour.recv(4096)
