@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from heapq import merge
 
 import msgspec
+from msgspec.structs import replace
 
 from hermes.decode import Rejection
 from hermes.words import clean
@@ -62,13 +63,15 @@ class RejectedFeed:
         for place in range(max(1, min(len(rejected), MOST_OF_A_KIND))):
             index, reason = (rejected[place].index, rejected[place].error) if rejected else (None, words)
             self.total += 1
-            kept.append(
-                Rejected(self.total, at, route, status, index, events, clean(reason, MOST_WORDS), request_id, client)
-            )
+            kept.append(Rejected(self.total, at, route, status, index, events, reason[:MOST_WORDS], request_id, client))
 
     def since(self, number: int) -> list[Rejected]:
-        """The entries with a number above this one that are still kept, in their order."""
-        return [entry for entry in merge(*self._kept.values(), key=_number) if entry.number > number]
+        """The entries with a number above this one that are still kept, in their order, their words made printable."""
+        return [
+            replace(entry, reason=clean(entry.reason, MOST_WORDS))  # here, for a flood is written and not read
+            for entry in merge(*self._kept.values(), key=_number)
+            if entry.number > number
+        ]
 
 
 def _number(entry: Rejected) -> int:
