@@ -46,7 +46,7 @@ _MANUAL = Manual(
     exits={
         0: "Everything that was accepted has its outcome in every sink; to stay in the journal is one.",
         1: "Not so: the time was up, or a second signal came. The log says how many events, for each sink. Or the "
-        "journal's storage does not work.",
+        "journal's storage does not work, or the account does not add up.",
         2: "A setting is wrong, or the journal is damaged. One line on stderr says which, and what to do.",
     },
     environment={
