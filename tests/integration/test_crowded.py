@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from hermes.control.places import Use
+from hermes.http import reactor, stream
 from tests.http_client import Client, event, get, post
 from tests.http_client import connect as connect_plainly
 from tests.integration import test_tls
@@ -116,8 +117,11 @@ async def post_one(client: Client) -> None:
 @pytest.mark.parametrize("hold", [silence, post_one])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 async def test_beyond_max_connections_the_longest_idle_give_way(
-    hold: Hold, secure: bool, certificate: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, hold: Hold, secure: bool, certificate: dict[str, str]
 ) -> None:
+    for module in (reactor, stream):
+        monkeypatch.setattr(module, "_LEAST_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(reactor, "_SWEEP_SECONDS", 0.1)
     connect: Any = test_tls.connect if secure else connect_plainly
     async with open_service(max_connections=5, **(certificate if secure else {})) as service, AsyncExitStack() as held:
         clients = [await held.enter_async_context(connect(service)) for _ in range(5)]
@@ -134,9 +138,9 @@ async def test_silent_connections_keep_no_operator_from_the_admin_address() -> N
     async with open_service() as service, AsyncExitStack() as held:
         address = service.running.admin_addresses[0]
         for number in range(300):
-            stream = await held.enter_async_context(await trio.open_tcp_stream(*address))
+            other = await held.enter_async_context(await trio.open_tcp_stream(*address))
             if number % 2:
-                await stream.send_all(get(b"/health"))
-        async with await trio.open_tcp_stream(*address) as stream:
-            asked = Client(stream, patience=20).ask(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await other.send_all(get(b"/health"))
+        async with await trio.open_tcp_stream(*address) as operator:
+            asked = Client(operator, patience=20).ask(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await asked).status == 200

@@ -100,8 +100,9 @@ async def both_addresses() -> AsyncIterator[list[Address]]:
 
 def heads(place: int) -> Iterator[tuple[bytes, bool]]:
     """Requests, and whether an answer ends as usual and another request may follow on the connection."""
-    for path, name, value in product(PATHS[place], HEADERS, VALUES):
-        if path == PATHS[place][0] or name in READ_EVERYWHERE:
+    for path, name, (number, value) in product(PATHS[place], HEADERS, enumerate(VALUES)):
+        # The rarer a header is read, the fewer values it gets: each address takes half of them.
+        if name in READ_EVERYWHERE or (path == PATHS[place][0] and number % 2 == place):
             host = b"" if name == b"Host" else b"Host: localhost\r\n"
             yield b"GET %b HTTP/1.1\r\n%b%b: %b\r\n\r\n" % (path, host, name, value), name not in FRAMING
     for method, target in product(METHODS, TARGETS):
