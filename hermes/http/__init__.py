@@ -13,6 +13,8 @@
 | ``reactor``    | the one task that owns the sockets |
 | ``stream``     | the same connection object under TLS, a task each |
 | ``ingest``     | the data routes: keys, codings, room and answers, the same for every protocol |
+| ``pieces``     | a large body decoded piece by piece, as a generator |
+| ``work``       | the turns that large requests take |
 | ``format``     | what a protocol says of itself to them |
 | ``keys``       | the keys that a client has to know one of |
 | ``ids``        | ids for events that come without one, new or from an ``Idempotency-Key`` |

@@ -13,6 +13,7 @@
 | ``otlp_json_record`` | a record in it, in every form that protobuf's JSON mapping allows |
 | ``otlp_protobuf``  | their protobuf encoding; the only file that imports OpenTelemetry |
 | ``otlp_json_usual``  | the same for the form that exporters usually send, faster |
+| ``otlp_pieces``    | a large request in protobuf, cut into small ones |
 | ``otlp_answers``   | their responses and errors, in either encoding |
 | ``otlp_record``    | a log record between them and the payload of an event |
 | ``messages``       | JSON messages to events: the fast way over a whole body, the slow one that explains |

@@ -43,9 +43,9 @@ def distinct_heads(count: int) -> bytes:
 
 
 def growing() -> bytes:
-    """A small body of the largest size, once it is inflated, whose messages share what each event has."""
+    """A small body that inflates to a megabyte, and whose messages share what each event has."""
     message = b'{"type":"track","event":"song_played","userId":"u"}'
-    batch = b'{"context":{"a":"%b"},"batch":[' % (b"a" * 10_000) + b",".join([message] * (LARGEST // 53)) + b"]}"
+    batch = b'{"context":{"a":"%b"},"batch":[' % (b"a" * 10_000) + b",".join([message] * (LARGEST // 200)) + b"]}"
     return post(gzip.compress(batch), KEYED, b"Content-Encoding: gzip", path=b"/v1/batch")
 
 
