@@ -12,6 +12,7 @@
 | ``connection`` | one connection, sans-IO: bytes in, slots out, in order |
 | ``reactor``    | the one task that owns the sockets |
 | ``stream``     | the same connection object under TLS, a task each |
+| ``accepting``  | streams are accepted while there is room, whatever accept(2) says |
 | ``ingest``     | the data routes: keys, codings, room and answers, the same for every protocol |
 | ``pieces``     | a large body decoded piece by piece, as a generator |
 | ``work``       | the turns that large requests take |

@@ -8,7 +8,6 @@ control lane is given to ``hand_over`` and served in the same task.
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -18,21 +17,18 @@ from typing import Any
 import trio
 
 from hermes.cleanup import clean_up
-from hermes.complaints import Complaints
+from hermes.http.accepting import BoundedListener, Place, listener_of
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
-from hermes.http.listen import Fault, address_of, whose_fault
+from hermes.http.listen import address_of
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 AnyStream = trio.abc.HalfCloseableStream | trio.SSLStream[Any]
-Place = socket.socket | trio.abc.Listener[Any]
 Handover = Callable[[Any, bytes], Awaitable[None]]
 
 _RECV_BYTES = 64 * 2**10
 _CLOSE_SECONDS = 2.0
 _HELD_BACK_SECONDS = 0.01
-_ACCEPT_PAUSE = 0.1
-_MAKE_ROOM_SECONDS = 0.1  # between two looks for a connection that may give way
 _LEAST_IDLE_SECONDS = 1.0  # before a connection may give way to another
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
@@ -75,7 +71,7 @@ class StreamServer:
 
     async def serve(self) -> None:
         """Serve until cancelled."""
-        listeners = [_BoundedListener(_accepting(place), self._room, self._make_room) for place in self._listeners]
+        listeners = [BoundedListener(listener_of(place), self._room, self._make_room) for place in self._listeners]
         async with trio.open_nursery() as connections:
             with self._accepting:
                 await trio.serve_listeners(self._serve, listeners, handler_nursery=connections)
@@ -149,55 +145,6 @@ async def close_gently(stream: AnyStream, linger: float = _CLOSE_SECONDS) -> Non
         while await transport.receive_some(_RECV_BYTES):
             pass
     await trio.aclose_forcefully(stream)
-
-
-def _accepting(place: Place) -> trio.abc.Listener[Any]:
-    if isinstance(place, socket.socket):
-        return trio.SocketListener(trio.socket.from_stdlib_socket(place))
-    return place
-
-
-class _BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
-    """Accepts only while there is room for a connection; whoever serves it gives the room back.
-
-    Where there is none, ``make_room`` is called once somebody waits to be accepted.
-    """
-
-    def __init__(self, listener: trio.abc.Listener[Any], room: trio.Semaphore, make_room: Callable[[], None]) -> None:
-        self._listener = listener
-        self._room = room
-        self._make_room = make_room
-        self._complaints = Complaints("hermes.http")
-
-    async def accept(self) -> trio.abc.HalfCloseableStream:
-        while True:
-            try:
-                await self._acquire_room()
-                try:
-                    accepted: trio.abc.HalfCloseableStream = await self._listener.accept()
-                except BaseException:
-                    self._room.release()
-                    raise
-            except OSError as error:
-                if whose_fault(error) is Fault.OURS:
-                    raise
-                self._complaints.tell("cannot accept for a moment", error=str(error))
-                await trio.sleep(_ACCEPT_PAUSE)
-            else:
-                return accepted
-
-    async def _acquire_room(self) -> None:
-        # Who waits to be accepted is known of a socket alone; the listener of a simulated network waits for room.
-        while self._room.value == 0 and isinstance(self._listener, trio.SocketListener):
-            await trio.lowlevel.wait_readable(self._listener.socket)
-            self._make_room()
-            with trio.move_on_after(_MAKE_ROOM_SECONDS):
-                await self._room.acquire()
-                return
-        await self._room.acquire()
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()
 
 
 class _Driver:

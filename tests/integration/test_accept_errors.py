@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from hermes.http import reactor, stream
+from hermes.http import accepting, reactor
 from hermes.http.head import Head, Heads, Route
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.reactor import Reactor
@@ -28,7 +28,7 @@ TIMEOUTS = Timeouts(header=5, body=5, idle=5, write=5)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((reactor, "_ACCEPT_PAUSE"), (reactor, "_SWEEP_SECONDS"), (stream, "_ACCEPT_PAUSE")):
+    for module, name in ((reactor, "_ACCEPT_PAUSE"), (reactor, "_SWEEP_SECONDS"), (accepting, "_ACCEPT_PAUSE")):
         monkeypatch.setattr(module, name, 0.001)
 
 
