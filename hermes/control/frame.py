@@ -48,7 +48,9 @@ class Frame:
 class _App(QuartTrio):
     """Quart, whose own lines about errors are unlimited and no lines of ours."""
 
-    complaints = Complaints("hermes.http")
+    def __init__(self) -> None:
+        super().__init__("hermes", static_folder=None)
+        self.complaints = Complaints("hermes.http")
 
     def log_exception(self, exception_info: Any) -> None:
         route = str(request.url_rule) if request.url_rule is not None else "unmatched"
@@ -57,7 +59,7 @@ class _App(QuartTrio):
 
 def make_frame(frame: Frame) -> QuartTrio:
     """An app without routes."""
-    app = _App("hermes", static_folder=None)
+    app = _App()
     app.config["MAX_CONTENT_LENGTH"] = frame.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
 

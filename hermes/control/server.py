@@ -42,7 +42,9 @@ _LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it
 class _HypercornLog(Logger):
     """Hypercorn's log, whose own lines are unlimited and no lines of ours."""
 
-    complaints = Complaints("hermes.control")
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.complaints = Complaints("hermes.control")
 
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Hypercorn's
         self.complaints.tell_bug("a request failed in the framework", sys.exception())
