@@ -39,8 +39,9 @@ class MessageDecoder(Generic[Message, Context]):
 
     def decode_one(self, body: bytes, context: Context) -> Decoded:
         """The event of one message. Raises `BadBody`."""
-        text = Raw(without_mark(body).strip())
-        return _with_size(explain([text], partial(self._check, context, False), self._several, alone=True), len(body))
+        text = without_mark(body).strip()
+        check = partial(self._check, context, is_clean(text))
+        return _with_size(explain([Raw(text)], check, self._several, alone=True), len(body))
 
     def decode_list(self, body: bytes, context: Context) -> Decoded:
         """The events of an array of messages. Raises `BadBody`."""
