@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-_TIMES = 4  # the larger size over the smaller one
-_MOST = 8.0  # linear work takes 4 times as long, quadratic work 16 times
+_TIMES = 8  # the larger size over the smaller one
+_MOST = 24.0  # linear work takes 8 times as long, more where a cache is too small for it; quadratic work 64 times
 _RUNS = 3
 _NOTHING = 0.002  # seconds; less is lost in the clock
 
-
-def assert_linear(work: Callable[[int], object], size: int) -> None:
-    """Assert that ``work(4 * size)`` takes about 4 times as long as ``work(size)`` at most."""
-    work(size)
-    small, large = _least(work, size), _least(work, _TIMES * size)
-    assert large < _MOST * max(small, _NOTHING), f"{size}: {small:.4f} s, {_TIMES * size}: {large:.4f} s"
+T = TypeVar("T")
 
 
-def _least(work: Callable[[int], object], size: int) -> float:
-    return min(_seconds(work, size) for _ in range(_RUNS))
+def assert_linear(work: Callable[[T], object], make: Callable[[int], T], size: int) -> None:
+    """Assert that ``work(make(size))`` takes about 8 times as long as for an eighth of ``size``, at most."""
+    small, large = make(size // _TIMES), make(size // _TIMES * _TIMES)
+    work(small)
+    less, more = _least(work, small), _least(work, large)
+    assert more < _MOST * max(less, _NOTHING), f"{size // _TIMES}: {less:.4f} s, {size}: {more:.4f} s"
 
 
-def _seconds(work: Callable[[int], object], size: int) -> float:
+def _least(work: Callable[[T], object], subject: T) -> float:
+    return min(_seconds(work, subject) for _ in range(_RUNS))
+
+
+def _seconds(work: Callable[[T], object], subject: T) -> float:
     began = time.process_time()
-    work(size)
+    work(subject)
     return time.process_time() - began

@@ -91,8 +91,8 @@ def test_a_wrong_environment_disturbs_no_completion(environ: dict[str, str]) -> 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_each_shell_is_answered_in_its_own_protocol(shell: str) -> None:
-    expected = {"bash": ["plain,serve"], "fish": ["plain,serve\tRun the service until SIGTERM or SIGINT."]}
-    expected["zsh"] = ["plain", "serve", "Run the service until SIGTERM or SIGINT."]
+    expected = {"bash": ["plain,serve"], "fish": ["plain,serve\tRun the service until SIGTERM, SIGINT or SIGQUIT."]}
+    expected["zsh"] = ["plain", "serve", "Run the service until SIGTERM, SIGINT or SIGQUIT."]
     assert ask(shell, "hermes serv") == expected[shell]
 
 
