@@ -62,6 +62,7 @@ _MANUAL = Manual(
     environment={
         "HTTP_ADDR": "Where it listens for events; :8080 unless told.",
         "ADMIN_ADDR": "Where operators are answered; 127.0.0.1:8081 unless told.",
+        "EVENT_TYPES": "Comma list of the types of events that are taken, or * for any; four samples unless told.",
         "SINKS": "Comma list of sinks that get every event; `hermes sinks` lists them.",
         "DB_DSN": "Postgres; with it the default sink is postgres.",
         "DURABILITY": "What a 202 promises: disk (unless told), postgres or memory.",
