@@ -241,19 +241,18 @@ class Intake:
                 _trace(chunk, self.traced, len(events))
         else:
             chunk = self._new_chunk(events, size)
-            if len(events) <= self._max_chunk:
-                if settle is None:
-                    self._open_unacked = chunk
-                else:
-                    self._open = chunk
             pieces = self._cut(chunk)
-            if self._journal is not None and len(pieces) > 1:
+            if len(pieces) > 1:
+                self._open = self._open_unacked = None
                 for piece in pieces[:-1]:
-                    piece.continues = True
+                    piece.continues = self._journal is not None
                     if settle is not None:
                         piece.waiting.append(_hear_nothing)  # the request hears of its last piece
-                self._open = self._open_unacked = None
                 chunk = pieces[-1]
+            elif settle is None:
+                self._open_unacked = chunk
+            else:
+                self._open = chunk
             for piece in pieces:
                 self._send_chunk(piece)
         if settle is not None:
@@ -268,8 +267,8 @@ class Intake:
         return chunk
 
     def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
-        """The chunk as the sinks can take it, or as it is encoded in a short time: the records of one commit."""
-        return chunk.split(self._max_chunk if self._journal is None else _MOST_IN_A_RECORD)
+        """The chunk as it is encoded and counted in a short time: the records of one commit, or what the sinks take."""
+        return chunk.split(_MOST_IN_A_RECORD if self._journal is not None else min(self._max_chunk, _MOST_IN_A_RECORD))
 
     def _send_chunk(self, chunk: Chunk) -> None:
         chunk.unsettled = self._needed
