@@ -17,25 +17,17 @@ import msgspec
 from msgspec import Raw
 
 from hermes.decode import JUDGED, MAX_NESTING, BadBody
+from hermes.ends import OPENING, Ends, expect_end, malformed, skip_space
 
 AT_ONCE = JUDGED
 """The longest body that is decoded at once, in bytes. What is in a longer one was judged by a `Cutter`."""
 
-_LIMIT = 128 * 2**10  # bytes of one step of an expression: half a millisecond
 _BRACKETS = 4096  # of one step of counting: one millisecond
 _GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))  # what an element may end in, and how often to try
-_FREE_BRACKETS = 400_000
-_BYTES_A_BRACKET = 4
-_MOST_LEVELS = 200_000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_OPENING = frozenset(b"[{")
-_QUOTE, _BRACE, _BRACKET = b'"{['
+_BRACE, _BRACKET = b"{["
 
-_skip_space = re.compile(rb"[ \t\r\n]*+").match
-_skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _STRING, re.DOTALL).match
-_skip_text = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
-_skip_scalar = re.compile(rb'[^",\[\]{} \t\r\n]*+').match
 _match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % _STRING, re.DOTALL).match
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_name = msgspec.json.Decoder(str).decode
@@ -75,12 +67,12 @@ def cut_lines(body: bytes, size: int) -> Pieces:
 def cut_json(body: bytes, size: int) -> Pieces:
     """Cut an array of messages into pieces of about ``size`` bytes; one message is a piece. Raises `BadBody`."""
     body = _without_mark(body)
-    start = _space(body, 0)
+    start = skip_space(body, 0)
     if body[start : start + 1] != b"[":
         yield from Cutter(size).judge(body)
         return
     end = yield from Cutter(size).cut_array(body, start + 1)
-    _expect_end(body, end + 1)
+    expect_end(body, end + 1)
 
 
 def _without_mark(body: bytes) -> bytes:
@@ -106,19 +98,19 @@ class Cutter:
         Every piece has the other members of the objects on its way.
         """
         body = _without_mark(body)
-        start = _space(body, 0)
+        start = skip_space(body, 0)
         if body[start : start + 1] != b"{":
             yield from self.judge(body)
             return
-        end = yield from self._cut_object(_Ends(body, self._size), body, start, path, b"", b"")
-        _expect_end(body, end)
+        end = yield from self._cut_object(Ends(body, self._size), body, start, path, b"", b"")
+        expect_end(body, end)
 
     def judge(self, body: bytes) -> Pieces:
         """The body as one piece, unless it is nested too deeply: a long text is not searched for that when decoded."""
-        start = _space(body, 0)
+        start = skip_space(body, 0)
         if len(body) > AT_ONCE and body[start : start + 1] in {b"[", b"{"}:
-            end, deepest = yield from _Ends(body, self._size).walk(start)
-            _expect_end(body, end)
+            end, deepest = yield from Ends(body, self._size).walk(start)
+            expect_end(body, end)
             if deepest > MAX_NESTING + 1:
                 yield Refused(f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken")
                 return
@@ -126,13 +118,11 @@ class Cutter:
 
     def cut_array(self, body: bytes, start: int) -> _Steps:
         """Cut the array whose first element begins at ``start``; returns the position of its closing bracket."""
-        return (yield from self._cut_elements(_Ends(body, self._size), body, start, (), b"[", b"]"))
+        return (yield from self._cut_elements(Ends(body, self._size), body, start, (), b"[", b"]"))
 
-    def _cut_elements(
-        self, ends: _Ends, text: bytes, position: int, path: Path, prefix: bytes, suffix: bytes
-    ) -> _Steps:
+    def _cut_elements(self, ends: Ends, text: bytes, position: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:
         """Cut the elements from ``position`` on; returns the position of the array's closing bracket."""
-        position = _space(text, position)
+        position = skip_space(text, position)
         if text[position : position + 1] == b"]":
             yield prefix + suffix
             return position
@@ -147,13 +137,13 @@ class Cutter:
             else:
                 error = yield from self._find_fault(ends, text, position, stop)
                 yield Refused(error) if error else prefix + text[position:stop] + suffix
-            position = _space(text, stop)
+            position = skip_space(text, stop)
             mark = text[position : position + 1]
             if mark == b"]":
                 return position
             if mark != b",":
-                raise _malformed("expected `,` or `]`" if mark else "it ends too early", position)
-            position = _space(text, position + 1)
+                raise malformed("expected `,` or `]`" if mark else "it ends too early", position)
+            position = skip_space(text, position + 1)
 
     def _guess(self, text: bytes, position: int) -> int:
         """Where an element ends, at most a piece away; -1: it has to be counted."""
@@ -173,7 +163,7 @@ class Cutter:
                 return end
         return -1
 
-    def _count(self, ends: _Ends, text: bytes, position: int) -> Generator[None, None, int]:
+    def _count(self, ends: Ends, text: bytes, position: int) -> Generator[None, None, int]:
         """Where the last element ends that fits into a piece, or the first."""
         last, start, count = 0, position, 0
         while True:
@@ -181,17 +171,17 @@ class Cutter:
             if end - start > self._size:
                 return last or end
             last = end
-            position = _space(text, end)
+            position = skip_space(text, end)
             if text[position : position + 1] != b",":
                 return last
-            position = _space(text, position + 1)
+            position = skip_space(text, position + 1)
             count += 1
             if count % _BRACKETS == 0:
                 yield None
 
-    def _find_fault(self, ends: _Ends, text: bytes, start: int, end: int) -> Generator[None, None, str]:
+    def _find_fault(self, ends: Ends, text: bytes, start: int, end: int) -> Generator[None, None, str]:
         """Why an element that is larger than a piece is not decoded, if so."""
-        deepest = (yield from ends.walk(start))[1] if text[start] in _OPENING else 0
+        deepest = (yield from ends.walk(start))[1] if text[start] in OPENING else 0
         if deepest > MAX_NESTING + 1:
             return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
         if self._most_element and end - start > self._most_element:
@@ -200,16 +190,16 @@ class Cutter:
             return f"it has more than {self._most_objects} values"
         return ""
 
-    def _cut_object(self, ends: _Ends, text: bytes, start: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:
+    def _cut_object(self, ends: Ends, text: bytes, start: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:
         """Cut along ``path`` from the object at ``start``; returns where it ends."""
         shared: list[bytes] = []
         found, leading = -1, path[0][0]
-        position = _space(text, start + 1)
+        position = skip_space(text, start + 1)
         while text[position : position + 1] != b"}":
             name = _match_name(text, position)
             if name is None:
-                raise _malformed("expected a member of an object", position)
-            value = _space(text, name.end())
+                raise malformed("expected a member of an object", position)
+            value = skip_space(text, name.end())
             end = yield from ends.find(value)
             if (read := _read_name(name[1])) not in path[0]:
                 shared.append(text[position:end])
@@ -217,12 +207,12 @@ class Cutter:
                 raise BadBody(f"an object has more than one member {path[0][0]!r}")
             else:
                 found, leading = value, read
-            position = _space(text, end)
+            position = skip_space(text, end)
             mark = text[position : position + 1]
             if mark not in {b",", b"}"}:
-                raise _malformed("expected `,` or `}`" if mark else "it ends too early", position)
+                raise malformed("expected `,` or `}`" if mark else "it ends too early", position)
             if mark == b",":
-                position = _space(text, position + 1)
+                position = skip_space(text, position + 1)
         if found < 0 or text[found] != _BRACKET:
             if position - start <= AT_ONCE:
                 yield prefix + text[start : position + 1] + suffix
@@ -241,87 +231,6 @@ class Cutter:
         return position + 1
 
 
-class _Ends:
-    """Finds where the values of a text end. A long array or object is walked once, with all that are in it."""
-
-    def __init__(self, text: bytes, long: int) -> None:
-        self._text = text
-        self._long = long
-        self._known: dict[int, int] = {}
-        self._brackets = _FREE_BRACKETS + len(text) // _BYTES_A_BRACKET
-
-    def find(self, position: int) -> Generator[None, None, int]:
-        """Where the value at ``position`` ends. Raises `BadBody`."""
-        text = self._text
-        first = text[position : position + 1]
-        if first in {b"[", b"{"}:
-            known = self._known.get(position, 0)
-            return known or (yield from self.walk(position))[0]
-        if first == b'"':
-            return (yield from _find_end_of_string(text, position))
-        end = _skip_scalar(text, position).end()  # type: ignore[union-attr]
-        if end == position:
-            raise _malformed("a value is missing" if first else "it ends too early", position)
-        return end
-
-    def walk(self, position: int) -> Generator[None, None, tuple[int, int]]:
-        """Where an array or object ends, and how deeply it is nested. Raises `BadBody`."""
-        text, size = self._text, len(self._text)
-        begun: list[int] = []
-        deepest = count = 0
-        pause = position + _LIMIT
-        while True:
-            limit = position + _LIMIT
-            position = _skip_plain(text, position, limit).end()  # type: ignore[union-attr]
-            if position >= size:
-                raise _malformed("it ends too early", size)
-            if position < limit:
-                mark = text[position]
-                if mark == _QUOTE:
-                    position = yield from _find_end_of_string(text, position)
-                elif mark in _OPENING:
-                    begun.append(position)
-                    position += 1
-                else:
-                    deepest = max(deepest, len(begun))
-                    start = begun.pop()
-                    position += 1
-                    if position - start > self._long:
-                        self._known[start] = position
-                    if not begun:
-                        return position, deepest
-            count += 1
-            if count == _BRACKETS or position > pause:
-                self._brackets -= count
-                if self._brackets < 0 or len(begun) > _MOST_LEVELS:
-                    raise BadBody(
-                        "JSON is nested too deeply, or in too many tiny pieces for its size: send it in parts of 1 MiB"
-                    )
-                count, pause = 0, position + _LIMIT
-                yield None
-
-
-def _find_end_of_string(text: bytes, position: int) -> Generator[None, None, int]:
-    position += 1
-    while True:
-        limit = position + _LIMIT
-        end = _skip_text(text, position, limit).end()  # type: ignore[union-attr]
-        if end < limit and text[end : end + 1] == b'"':
-            return end + 1
-        if end >= len(text) or end == position:
-            raise _malformed("it ends too early", len(text))
-        position = end
-        yield None
-
-
-def _space(text: bytes, position: int) -> int:
-    """Where white space ends. Raises `BadBody` for more of it than can be skipped at once."""
-    end: int = _skip_space(text, position, position + _LIMIT).end()  # type: ignore[union-attr]
-    if end == position + _LIMIT:
-        raise _malformed(f"there are more than {_LIMIT} bytes of white space", position)
-    return end
-
-
 def _read_name(name: bytes) -> str:
     """A member's name without its quotes; an escape may stand for a letter of it."""
     if b"\\" not in name:
@@ -330,13 +239,3 @@ def _read_name(name: bytes) -> str:
         return _decode_name(name)
     except _INVALID:
         return ""
-
-
-def _expect_end(text: bytes, position: int) -> None:
-    position = _space(text, position)
-    if position < len(text):
-        raise _malformed("trailing characters", position)
-
-
-def _malformed(what: str, position: int) -> BadBody:
-    return BadBody(f"JSON is malformed: {what} (byte {position})")

@@ -1,0 +1,120 @@
+"""Finds where the values of a JSON text end, by its brackets and quotes alone, a millisecond at a time.
+
+Invariant: where a valid value ends is found exactly; what is no valid JSON is found to end somewhere, or refused, and a
+decoder judges it later. Between two pauses a bounded number of bytes and of brackets is looked at. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+
+from hermes.decode import BadBody
+
+_LIMIT = 128 * 2**10  # bytes of one step of an expression: half a millisecond
+_BRACKETS = 4096  # of one step of counting: one millisecond
+_FREE_BRACKETS = 400_000
+_BYTES_A_BRACKET = 4
+_MOST_LEVELS = 200_000
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_QUOTE = ord('"')
+OPENING = frozenset(b"[{")
+"""How an array or an object begins."""
+
+_skip_space = re.compile(rb"[ \t\r\n]*+").match
+_skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _STRING, re.DOTALL).match
+_skip_text = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
+_skip_scalar = re.compile(rb'[^",\[\]{} \t\r\n]*+').match
+
+
+class Ends:
+    """Finds where the values of a text end. A long array or object is walked once, with all that are in it."""
+
+    def __init__(self, text: bytes, long: int) -> None:
+        self._text = text
+        self._long = long
+        self._known: dict[int, int] = {}
+        self._brackets = _FREE_BRACKETS + len(text) // _BYTES_A_BRACKET
+
+    def find(self, position: int) -> Generator[None, None, int]:
+        """Where the value at ``position`` ends. Raises `BadBody`."""
+        text = self._text
+        first = text[position : position + 1]
+        if first in {b"[", b"{"}:
+            known = self._known.get(position, 0)
+            return known or (yield from self.walk(position))[0]
+        if first == b'"':
+            return (yield from _find_end_of_string(text, position))
+        end = _skip_scalar(text, position).end()  # type: ignore[union-attr]
+        if end == position:
+            raise malformed("a value is missing" if first else "it ends too early", position)
+        return end
+
+    def walk(self, position: int) -> Generator[None, None, tuple[int, int]]:
+        """Where an array or object ends, and how deeply it is nested. Raises `BadBody`."""
+        text, size = self._text, len(self._text)
+        begun: list[int] = []
+        deepest = count = 0
+        pause = position + _LIMIT
+        while True:
+            limit = position + _LIMIT
+            position = _skip_plain(text, position, limit).end()  # type: ignore[union-attr]
+            if position >= size:
+                raise malformed("it ends too early", size)
+            if position < limit:
+                mark = text[position]
+                if mark == _QUOTE:
+                    position = yield from _find_end_of_string(text, position)
+                elif mark in OPENING:
+                    begun.append(position)
+                    position += 1
+                else:
+                    deepest = max(deepest, len(begun))
+                    start = begun.pop()
+                    position += 1
+                    if position - start > self._long:
+                        self._known[start] = position
+                    if not begun:
+                        return position, deepest
+            count += 1
+            if count == _BRACKETS or position > pause:
+                self._brackets -= count
+                if self._brackets < 0 or len(begun) > _MOST_LEVELS:
+                    raise BadBody(
+                        "JSON is nested too deeply, or in too many tiny pieces for its size: send it in parts of 1 MiB"
+                    )
+                count, pause = 0, position + _LIMIT
+                yield None
+
+
+def _find_end_of_string(text: bytes, position: int) -> Generator[None, None, int]:
+    position += 1
+    while True:
+        limit = position + _LIMIT
+        end = _skip_text(text, position, limit).end()  # type: ignore[union-attr]
+        if end < limit and text[end : end + 1] == b'"':
+            return end + 1
+        if end >= len(text) or end == position:
+            raise malformed("it ends too early", len(text))
+        position = end
+        yield None
+
+
+def skip_space(text: bytes, position: int) -> int:
+    """Where white space ends. Raises `BadBody` for more of it than can be skipped at once."""
+    end: int = _skip_space(text, position, position + _LIMIT).end()  # type: ignore[union-attr]
+    if end == position + _LIMIT:
+        raise malformed(f"there are more than {_LIMIT} bytes of white space", position)
+    return end
+
+
+def expect_end(text: bytes, position: int) -> None:
+    """Raise `BadBody` where more than white space follows."""
+    position = skip_space(text, position)
+    if position < len(text):
+        raise malformed("trailing characters", position)
+
+
+def malformed(what: str, position: int) -> BadBody:
+    """The error for a text that is no JSON, to be raised."""
+    return BadBody(f"JSON is malformed: {what} (byte {position})")
