@@ -24,7 +24,7 @@ QUEUE_BYTES = 4 * MIB
 LIMITS = {"QUEUE_BYTES": str(QUEUE_BYTES), "MAX_BODY_BYTES": str(QUEUE_BYTES)}
 SIZE = Path(__file__).parents[2] / "docs" / "how-to" / "size.md"
 BODY = "\n".join(json.dumps(event) for event in events(500, "e", payload={"filling": "x" * 2000}))
-REQUESTS = 80
+REQUESTS = 100
 
 DATABASE_STOPPED, DISK_FULL, JOURNAL_FULL, SINK_AWAY = "database stopped", "disk full", "journal full", "sink away"
 

@@ -359,7 +359,8 @@ class TestOutages:
     ) -> None:
         """After a failover the session was kept, read-only, for as long as a connection lives: an hour."""
         old, new = own_postgres_server, postgres_server
-        name = old.create_database()
+        name = f"failover_{urandom(4).hex()}"
+        execute(old.dsn(), f'CREATE DATABASE "{name}"')
         dsn = make_conninfo(old.dsn(name), host="127.0.0.1,127.0.0.1", port=f"{old.port},{new.port}")
         writable = make_conninfo(old.dsn(), options="-c default_transaction_read_only=off")
         execute(new.dsn(), f'CREATE DATABASE "{name}"')
