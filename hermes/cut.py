@@ -23,6 +23,7 @@ AT_ONCE = JUDGED
 """The longest body that is decoded at once, in bytes. What is in a longer one was judged by a `Cutter`."""
 
 _BRACKETS = 4096  # of one step of counting: one millisecond
+_MEMBERS_BYTES = 4096  # of one step through the members of an object, the shortest of which take 5: two milliseconds
 _GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))  # what an element may end in, and how often to try
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -193,9 +194,14 @@ class Cutter:
     def _cut_object(self, ends: Ends, text: bytes, start: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:
         """Cut along ``path`` from the object at ``start``; returns where it ends."""
         shared: list[bytes] = []
+        size = 0
         found, leading = -1, path[0][0]
         position = skip_space(text, start + 1)
+        pause = position + _MEMBERS_BYTES
         while text[position : position + 1] != b"}":
+            if position > pause:
+                pause = position + _MEMBERS_BYTES
+                yield None
             name = _match_name(text, position)
             if name is None:
                 raise malformed("expected a member of an object", position)
@@ -203,6 +209,9 @@ class Cutter:
             end = yield from ends.find(value)
             if (read := _read_name(name[1])) not in path[0]:
                 shared.append(text[position:end])
+                size += end + 1 - position
+                if size > self._most_shared > 0 and end - start > AT_ONCE:
+                    raise self._shares_too_much(leading)
             elif found >= 0:
                 raise BadBody(f"an object has more than one member {path[0][0]!r}")
             else:
@@ -223,12 +232,15 @@ class Cutter:
             return position + 1
         members = b"".join([member + b"," for member in shared])
         if self._most_shared and len(members) > self._most_shared:
-            raise BadBody(f"what the elements of {leading!r} share is larger than {self._most_shared} bytes")
+            raise self._shares_too_much(leading)
         if self._most_objects and members.count(b"{") > self._most_objects:
             raise BadBody(f"what the elements of {leading!r} share has more than {self._most_objects} values")
         prefix = b'%b{%b"%b":[' % (prefix, members, leading.encode())
         yield from self._cut_elements(ends, text, found + 1, path[1:], prefix, b"]}" + suffix)
         return position + 1
+
+    def _shares_too_much(self, leading: str) -> BadBody:
+        return BadBody(f"what the elements of {leading!r} share is larger than {self._most_shared} bytes")
 
 
 def _read_name(name: bytes) -> str:

@@ -111,6 +111,20 @@ def test_what_happens_between_two_items_is_bounded(text: bytes) -> None:
     assert items >= len(body) // 2**18
 
 
+@pytest.mark.parametrize("member", [b'"a":1', b'"":0', b'"a":""', b'"a":{}', b'  "a" : [ ] '], ids=repr)
+@pytest.mark.parametrize("most_shared", [0, 2**16])
+def test_the_members_of_an_object_are_walked_in_short_steps(member: bytes, most_shared: int) -> None:
+    body = b"{" + b",".join([member] * (2**21 // len(member))) + b"}"
+    steps = 0
+    with pytest.raises(BadBody, match="expected a member" if not most_shared else "share is larger"):  # noqa: PT012
+        for item in Cutter(2**14, most_shared=most_shared).cut_along(body, PATH):
+            assert item is None
+            steps += 1
+    looked_at = len(body) if not most_shared else 2**17
+    assert steps >= looked_at // 2**13
+    assert most_shared == 0 or steps <= 2**17 // 2**11  # what is too much already is not walked to its end
+
+
 TEXT = json.dumps(
     {
         "n": [1],
