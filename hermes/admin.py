@@ -66,7 +66,7 @@ class AdminEdge:
         draining: Callable[[], bool],
     ) -> None:
         timeouts = timeouts_of(settings)
-        lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), metrics.observe_request, time.perf_counter)
+        self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), metrics.observe_request, time.perf_counter)
         targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in books.deliveries}
         status = Status(
             Sources(
@@ -112,6 +112,10 @@ class AdminEdge:
         self._server = StreamServer(
             lane, sockets, self._control.serve_stream, timeouts, most, tls, linger=_LINGER_SECONDS
         )
+
+    def tell_refusals(self, *, at_the_end: bool = False) -> None:
+        """Log how many refusals had no line of their own, where it is time to."""
+        self._lane.refusals.tell_rest(at_the_end=at_the_end)
 
     async def serve(self) -> None:
         """Serve until cancelled."""

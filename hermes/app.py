@@ -27,7 +27,6 @@ from hermes.config import Settings
 from hermes.engine.aggregate_flush import flush_aggregates
 from hermes.engine.ledger import Account
 from hermes.engine.upkeep import keep_up, save_at_the_end
-from hermes.metrics import Metrics
 from hermes.parts import Running, open_parts
 from hermes.sink import ConfiguredSink
 from hermes.world import REAL, World
@@ -77,7 +76,7 @@ async def serve(
                                     serving.start_soon(admin.serve)
                                     serving.start_soon(admin.keep_live)
                                 serving.start_soon(intake.receipts.run)
-                                serving.start_soon(_measure_loop_lag, running.metrics)
+                                serving.start_soon(_measure_loop_lag, running)
                                 if running.journal is not None:
                                     serving.start_soon(keep_up, running.journal, running.deliveries)
                                 if interval := settings.aggregate_flush_interval:
@@ -123,6 +122,7 @@ async def _close_books(running: Running, end: float) -> Sequence[Account]:
     What is left to clean up ends with the stop, at ``end``.
     """
     running.intake.receipts.expire_all()
+    _tell_refusals(running, at_the_end=True)
     accounts = running.books.close()
     end_by(max(end, trio.current_time() + _LEAST_SAVE_SECONDS))
     if running.journal is not None:
@@ -130,12 +130,19 @@ async def _close_books(running: Running, end: float) -> Sequence[Account]:
     return accounts
 
 
-async def _measure_loop_lag(metrics: Metrics) -> None:
-    """How late a timer comes: what a request that arrives now would wait for."""
+async def _measure_loop_lag(running: Running) -> None:
+    """How late a timer comes: what a request that arrives now would wait for. Refusals are told by the way."""
     while True:
         due = trio.current_time() + _LAG_SECONDS
         await trio.sleep_until(due)
-        metrics.loop_lag = trio.current_time() - due
+        running.metrics.loop_lag = trio.current_time() - due
+        _tell_refusals(running)
+
+
+def _tell_refusals(running: Running, *, at_the_end: bool = False) -> None:
+    running.edge.tell_refusals(at_the_end=at_the_end)
+    if running.admin is not None:
+        running.admin.tell_refusals(at_the_end=at_the_end)
 
 
 def _settle_garbage_collector() -> None:

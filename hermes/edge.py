@@ -117,6 +117,10 @@ class Edge:
         """The latest rejected events."""
         return self._lane.refusals.feed
 
+    def tell_refusals(self, *, at_the_end: bool = False) -> None:
+        """Log how many refusals had no line of their own, where it is time to."""
+        self._lane.refusals.tell_rest(at_the_end=at_the_end)
+
     async def serve_data(self) -> None:
         """Accept every connection, and serve the data routes, until cancelled."""
         await self._data.serve()

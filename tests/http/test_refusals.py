@@ -11,7 +11,7 @@ import structlog
 
 from hermes.decode import Rejection
 from hermes.http.connection import Connection
-from hermes.http.refusals import Refusals
+from hermes.http.refusals import MOST_FAMILIES, Refusals
 from hermes.http.rejected import MOST_OF_A_KIND, MOST_WORDS, RejectedFeed
 from hermes.http.response import Response
 from tests.http.kit import FakeIntake, Wire, event, head, post
@@ -48,7 +48,7 @@ def test_one_line_of_a_kind_every_few_seconds_says_how_many_had_none(lines: Any)
     assert [line.get("more") for line in lines] == [None, 999, None]
 
 
-def test_kinds_are_routes_and_statuses(lines: Any) -> None:
+def test_kinds_differ_by_route_and_status(lines: Any) -> None:
     refusals = Refusals(Clock())
     for _ in range(10):
         refuse(refusals)
@@ -59,6 +59,49 @@ def test_kinds_are_routes_and_statuses(lines: Any) -> None:
         ("/events", 503, "warning"),
         ("/v1/logs", 401, "info"),
     ]
+
+
+def test_what_had_no_line_is_counted_when_the_pause_ends_or_the_service_does(lines: Any) -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    for _ in range(4):
+        refuse(refusals)
+    refusals.tell_rest()
+    assert len(lines) == 1
+    clock.now = 5.0
+    refusals.tell_rest()
+    refusals.tell_rest()
+    refuse(refusals)
+    refusals.tell_rest(at_the_end=True)
+    refusals.tell_rest(at_the_end=True)
+    assert [line.get("more") for line in lines] == [None, 3, 1]
+    assert [(line["event"], line["route"], line["status"], line["reason"]) for line in lines[1:]] == [
+        ("request refused", "/events", 401, "no key")
+    ] * 2
+
+
+def test_a_new_family_of_reasons_has_its_line_at_once_and_there_are_only_so_many(lines: Any) -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+
+    def reject(reason: str) -> None:
+        refusals.tell("/events", Response(202).about([Rejection(0, reason)]), b"r", str)
+
+    for n in range(100):
+        reject(f"the type 'sent-{n}' is not in EVENT_TYPES")
+        reject(f"JSON is malformed: trailing characters (byte {n})")
+    assert [line["example"][:9] for line in lines] == ["the type ", "JSON is m"]
+    for n in range(1000):
+        reject("x" * (n % 50 + 1))
+    assert len(lines) == MOST_FAMILIES + 1
+    refusals.tell_rest(at_the_end=True)
+    told = len(lines)
+    assert sum(line.get("events", 0) + line.get("more", 0) for line in lines) == 1200
+    clock.now = 5.0
+    refusals.tell_rest()
+    assert len(lines) == told
+    reject("a reason that is new once the others are over")
+    assert len(lines) == told + 1
 
 
 def test_the_address_is_looked_up_for_a_line_alone(lines: Any) -> None:
