@@ -57,6 +57,10 @@ _HALF_PAIR = re.compile(
     rb"(?<!\\)(?:\\\\)*+(\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2}))"
 )
 _SEPARATE = "; several events? send them as application/x-ndjson, one a line (curl: --data-binary)"
+_WHOLE_SECONDS = (
+    "expected whole Unix seconds; or set EVENT_TIMES=any, which takes milliseconds, fractions and RFC 3339 text too"
+)
+_ANY_TIME = "expected Unix seconds or milliseconds, or RFC 3339 text with a zone, from 1970 to 9999"
 UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What msgspec raises for bytes that are not the JSON that was asked for."""
 
@@ -94,6 +98,12 @@ def allowed_types(event_types: Sequence[str]) -> Any:
     return Literal[tuple(event_types)]
 
 
+def advise_unlisted(event_types: Sequence[str]) -> str:
+    """What to do about a type that EVENT_TYPES does not name, and the first of those that it does."""
+    named = ", ".join(event_types[:_MOST_NAMED]) + (", …" if len(event_types) > _MOST_NAMED else "")
+    return f"not in EVENT_TYPES: add it there, or set EVENT_TYPES=* to take any (it has {named})"
+
+
 class EventDecoder:
     """Reads events whose type is one of ``event_types`` (``("*",)``: any name of 1 to 64 of ``[A-Za-z0-9_.:-]``).
 
@@ -102,7 +112,7 @@ class EventDecoder:
 
     def __init__(self, event_types: Sequence[str], *, any_times: bool = False) -> None:
         self._any_times = any_times
-        self._named = ", ".join(event_types[:_MOST_NAMED]) + (", …" if len(event_types) > _MOST_NAMED else "")
+        self._unlisted = advise_unlisted(event_types)
         # The set of types is configuration, so the struct that checks it in C is made at start.
         checked_id = Annotated[str, Meta(min_length=1, max_length=256)]
         checked: Any = msgspec.defstruct("Event", [("type", allowed_types(event_types))], bases=(Event,), gc=False)
@@ -158,7 +168,7 @@ class EventDecoder:
             except UNDECODABLE:
                 pass
         lines = (match[0] for match in _LINE.finditer(body))
-        return explain(lines, partial(self._check, ids), "; send one event a line")
+        return explain(lines, partial(self._check, ids), "; send one event a line (curl: --data-binary)")
 
     def _clean(self, body: bytes, events: list[Event]) -> bool:
         """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
@@ -203,12 +213,14 @@ class EventDecoder:
     def _advise(self, error: str) -> str:
         if error.endswith("field `id`"):
             return f"{error}: give the event one, or the request an Idempotency-Key"
+        if error.endswith("`$.timestamp`"):
+            return f"{error}: {_ANY_TIME if self._any_times else _WHOLE_SECONDS}"
         if not error.endswith("`$.type`"):
             return error
         if error.startswith("Invalid enum value"):
             if len(error) > _MOST_ECHOED:  # the value is as long as a client likes
                 error = f"{error[:_MOST_ECHOED]}…' - at `$.type`"
-            return f"{error}: not in EVENT_TYPES: add it there, or set EVENT_TYPES=* to take any (it has {self._named})"
+            return f"{error}: {self._unlisted}"
         return f"{error}: expected 1 to 64 of A-Z a-z 0-9 _ . : -"
 
 

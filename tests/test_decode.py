@@ -134,8 +134,15 @@ def test_every_valid_event_is_read_alike_alone_in_an_array_and_on_a_line(events:
         ({"type": True}, "Expected `str`, got `bool` - at `$.type`"),
         ({"timestamp": -1}, "Expected `int` >= 0 - at `$.timestamp`"),
         ({"timestamp": 253_402_300_800}, "Expected `int` <= 253402300799 - at `$.timestamp`"),
-        ({"timestamp": "1700000000"}, "Expected `int`, got `str` - at `$.timestamp`"),
-        ({"timestamp": b"1700000000.5"}, "Expected `int`, got `float` - at `$.timestamp`"),
+        (
+            {"timestamp": "1700000000"},
+            "Expected `int`, got `str` - at `$.timestamp`: expected whole Unix seconds; or set EVENT_TIMES=any",
+        ),
+        ({"timestamp": 1_700_000_000_000}, "expected whole Unix seconds; or set EVENT_TIMES=any"),
+        (
+            {"timestamp": b"1700000000.5"},
+            "got `float` - at `$.timestamp`: expected whole Unix seconds; or set EVENT_TIMES=",
+        ),
         ({"timestamp": b"-1.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
         ({"timestamp": b"253402300800.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
         ({"timestamp": b"1e400"}, "`$.timestamp`"),
@@ -381,7 +388,7 @@ def test_two_events_on_one_line_are_refused_whether_or_not_the_other_lines_are_v
         decoded = DECODER.decode_lines(others + line)
         assert len(decoded.events) == valid
         assert "trailing characters" in decoded.rejected[-1].error
-        assert decoded.rejected[-1].error.endswith("; send one event a line")
+        assert decoded.rejected[-1].error.endswith("; send one event a line (curl: --data-binary)")
 
 
 def test_an_event_spread_over_lines_is_refused() -> None:

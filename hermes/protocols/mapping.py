@@ -15,6 +15,7 @@ from hashlib import sha256
 
 from msgspec import ValidationError
 
+from hermes.decode import advise_unlisted
 from hermes.event import MAX_TIMESTAMP, Event
 from hermes.http.ingest import ECHOED
 
@@ -36,6 +37,7 @@ class TypeNames:
 
     def __init__(self, event_types: Sequence[str]) -> None:
         self._allowed = None if tuple(event_types) == ("*",) else frozenset(event_types)
+        self._unlisted = advise_unlisted(event_types)
         self._known: dict[str, str] = {}
 
     def __call__(self, name: str, otherwise: str) -> str:
@@ -47,9 +49,7 @@ class TypeNames:
         found = found or otherwise
         if self._allowed is not None and found not in self._allowed:
             of = "" if found == name else f" (of the name {name[:ECHOED]!r})"
-            raise ValidationError(
-                f"the type {found!r}{of} is not in EVENT_TYPES: add it there, or set EVENT_TYPES=* to take any"
-            )
+            raise ValidationError(f"the type {found!r}{of} is {self._unlisted}")
         if len(name) <= MAX_IDENTIFIER and len(self._known) < _REMEMBERED:
             self._known[name] = found
         return found

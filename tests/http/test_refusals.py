@@ -209,7 +209,7 @@ def test_an_event_that_is_rejected_beside_others_has_its_line_its_place_in_the_f
     (entry,) = wire.lane.refusals.feed.since(0)
     assert (entry.index, entry.events, entry.status, entry.reason) == (1, 1, answer.status, line["example"])
     assert "EVENT_TYPES" in entry.reason
-    assert "set EVENT_TYPES=* to take any" in entry.reason
+    assert "set EVENT_TYPES=* to take any (it has song_played)" in entry.reason
 
 
 def test_a_request_of_which_nothing_is_valid_has_one_line_with_an_example(lines: Any) -> None:
