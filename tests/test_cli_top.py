@@ -352,6 +352,11 @@ def test_what_goes_wrong_is_one_line_with_the_mend(
     assert done.stderr.count("\n") == 1
 
 
+def test_a_wrong_key_is_not_called_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(monkeypatch, lambda _: httpx.Response(401), "top", "--once", "--key", "bad")
+    assert "the key is none of the ADMIN_KEYS of" in done.stderr
+
+
 def test_an_address_that_is_off_or_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "name the admin address" in CliRunner().invoke(main, ["top"], env={"ADMIN_ADDR": "off"}).stderr
     assert "expected one such as http://" in CliRunner().invoke(main, ["tap", "--url", "foo"]).stderr

@@ -146,6 +146,8 @@ class AdminClient:
 
     def _check(self, response: httpx.Response) -> None:
         if response.status_code == 401:
+            if "Authorization" in response.request.headers:
+                raise Unreachable(f"the key is none of the ADMIN_KEYS of {self.url}: check HERMES_ADMIN_KEY, or --key")
             raise Unreachable(f"{self.url} wants one of its ADMIN_KEYS: set HERMES_ADMIN_KEY, or give --key")
         if response.status_code == 404:
             raise Unreachable(f"{self.url} is no admin address of a Hermes: see ADMIN_ADDR, and name it with --url")

@@ -30,7 +30,7 @@ from hermes.control.origin import refuse_foreign
 from hermes.control.rejected import RejectedDesk, add_rejected
 from hermes.control.reply import join_headers, to_quart
 from hermes.control.tap import TapDesk, add_tap
-from hermes.http.keys import UNAUTHORIZED, Keys
+from hermes.http.keys import Keys, refuse_key
 from hermes.http.response import Response, problem
 
 OPEN_PATHS = frozenset({"/health", *PAGES, *DOCS})
@@ -97,7 +97,7 @@ def _refuse(keys: Keys | None, path: str, headers: Mapping[str, str]) -> Respons
     if (refusal := refuse_foreign(headers, page=is_open)) is not None:
         return refusal
     if keys is not None and not is_open and not keys.admit(headers):
-        return UNAUTHORIZED
+        return refuse_key(headers)
     return None
 
 

@@ -24,7 +24,7 @@ from hermes.http.head import Head, Route, too_large_detail
 from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
 from hermes.http.ids import WANTED as KEY_FORM
 from hermes.http.ids import is_key
-from hermes.http.keys import CHALLENGE, WANTED, KeyRefused, Keys, offers_key
+from hermes.http.keys import CHALLENGE, KeyRefused, Keys, offers_key, refusal_of
 from hermes.http.pending import Pending
 from hermes.http.pieces import UNREADABLE, TooManyEvents, decode_pieces
 from hermes.http.response import Response
@@ -99,7 +99,7 @@ class Ingest:
         refused = chosen.answers.refused
         if not self._keys.admit(head.headers):
             if not self._protocol.key_in_body or offers_key(head.headers):
-                return self._refuse_key(chosen.answers)
+                return self._refuse_key(chosen.answers, refusal_of(head.headers))
             head.admit = self._keys.admit_key
         if chosen.untaken:
             return refused(415, chosen.untaken)
@@ -262,7 +262,7 @@ class Ingest:
         if isinstance(error, ContentError):
             return self._refuse(answers, 400, "encoding", f"the body is not valid {head.coding}: {error}")
         if isinstance(error, KeyRefused):
-            return self._refuse_key(answers)
+            return self._refuse_key(answers, str(error))
         return self._refuse(answers, 400, "malformed", str(error))
 
     def _refuse_crowded(self, chosen: Format, reason: str) -> Response:
@@ -271,9 +271,9 @@ class Ingest:
             503, f"{reason}. Nothing of this request was taken: send it again", {"Retry-After": "1"}
         )
 
-    def _refuse_key(self, answers: Answers) -> Response:
+    def _refuse_key(self, answers: Answers, words: str) -> Response:
         self._rejected["unauthorized"] += 1
-        return answers.refused(401, WANTED, CHALLENGE)
+        return answers.refused(401, words, CHALLENGE)
 
 
 def _tell_receipt(

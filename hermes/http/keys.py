@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 
 from hermes.errors import HermesError
-from hermes.http.response import problem
+from hermes.http.response import Response, problem
 
 WANTED = (
     "this service wants a key: send Authorization: Bearer KEY, or X-API-Key: KEY, or Authorization: Basic with the key "
@@ -18,11 +18,12 @@ WANTED = (
 )
 # Not Basic as well, at which a browser would ask the visitors of a page for a name and a password.
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hermes"'}
-UNAUTHORIZED = problem(401, WANTED, CHALLENGE)
+UNKNOWN = "the key that was sent is none that this service takes: check it, or ask the service's operator for one"
+_UNAUTHORIZED = {words: problem(401, words, CHALLENGE) for words in (WANTED, UNKNOWN)}
 
 
 class KeyRefused(HermesError):
-    """The body of a request has none of the configured keys. The client acts; it is answered 401."""
+    """The body of a request has none of the configured keys. The client acts; it is answered 401, with these words."""
 
 
 class Keys:
@@ -42,15 +43,7 @@ class Keys:
 
     def admit(self, headers: Mapping[str, str]) -> bool:
         """Whether a request with these headers, their names in lower case, may pass."""
-        if not self._keys:
-            return True
-        scheme, _, rest = headers.get("authorization", "").partition(" ")
-        scheme, token = scheme.lower(), rest.strip().encode("latin-1")
-        if scheme == "bearer":
-            return self._admit(token)
-        # What is no name without a password, as HTTP writes it (RFC 7617), does not hide the other header.
-        name = _decode_name(token) if scheme == "basic" else None
-        return self._admit(headers.get("x-api-key", "").encode("latin-1") if name is None else name)
+        return not self._keys or self._admit(_find_key(headers))
 
     def admit_key(self, key: str) -> bool:
         """Whether this is one of the keys."""
@@ -64,6 +57,27 @@ class Keys:
 def offers_key(headers: Mapping[str, str]) -> bool:
     """Whether a head has a key, right or wrong."""
     return "authorization" in headers or "x-api-key" in headers
+
+
+def refuse_key(headers: Mapping[str, str]) -> Response:
+    """The answer to a head without one of the keys: no key was read in it, or one that is not known."""
+    return _UNAUTHORIZED[refusal_of(headers)]
+
+
+def refusal_of(headers: Mapping[str, str]) -> str:
+    """The words of it."""
+    return UNKNOWN if _find_key(headers) else WANTED
+
+
+def _find_key(headers: Mapping[str, str]) -> bytes:
+    """The key in a head; empty where none can be read."""
+    scheme, _, rest = headers.get("authorization", "").partition(" ")
+    scheme, token = scheme.lower(), rest.strip().encode("latin-1")
+    if scheme == "bearer":
+        return token
+    # What is no name without a password, as HTTP writes it (RFC 7617), does not hide the other header.
+    name = _decode_name(token) if scheme == "basic" else None
+    return headers.get("x-api-key", "").encode("latin-1") if name is None else name
 
 
 def _decode_name(token: bytes) -> bytes | None:

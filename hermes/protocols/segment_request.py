@@ -17,7 +17,7 @@ from hermes.elements import split_object
 from hermes.http.content import ContentTooLarge
 from hermes.http.head import Head
 from hermes.http.ids import RequestIds
-from hermes.http.keys import KeyRefused
+from hermes.http.keys import UNKNOWN, WANTED, KeyRefused
 
 _NO_TEXT = Raw()
 
@@ -78,7 +78,7 @@ class SegmentRequest:
         if self.admit is None:
             return
         if not (isinstance(key, str) and self.admit(key)):
-            raise KeyRefused
+            raise KeyRefused(UNKNOWN if isinstance(key, str) and key else WANTED)
         self.known = True
 
     def share(self, name: str, value: bytes) -> None:

@@ -8,7 +8,7 @@ from base64 import b64encode
 import pytest
 
 from hermes.http import keys as module
-from hermes.http.keys import UNAUTHORIZED, Keys, offers_key
+from hermes.http.keys import UNKNOWN, WANTED, Keys, offers_key, refuse_key
 
 KEYS = Keys(["one", "two:three", "schlüssel"])
 
@@ -67,7 +67,22 @@ def test_every_key_is_compared_in_constant_time_whichever_fits(key: str, monkeyp
     assert compared == [b"one", b"two:three", "schlüssel".encode()]
 
 
-def test_the_refusal_says_how_to_send_a_key_and_makes_no_browser_ask_for_a_password() -> None:
-    assert b"X-API-Key" in UNAUTHORIZED.body
-    assert UNAUTHORIZED.headers["WWW-Authenticate"].startswith("Bearer")
-    assert "Basic" not in UNAUTHORIZED.headers["WWW-Authenticate"]
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({}, WANTED),
+        ({"x-api-key": ""}, WANTED),
+        ({"authorization": "Bearer"}, WANTED),
+        ({"authorization": f"Basic {basic('name:password')}"}, WANTED),
+        ({"authorization": "Digest wrong"}, WANTED),
+        ({"x-api-key": "wrong"}, UNKNOWN),
+        ({"authorization": "Bearer wrong"}, UNKNOWN),
+        ({"authorization": f"Basic {basic('wrong:')}"}, UNKNOWN),
+    ],
+)
+def test_a_wrong_key_is_told_from_none_and_no_browser_asks_for_a_password(headers: dict[str, str], words: str) -> None:
+    refusal = refuse_key(headers)
+    assert refusal.detail == words
+    assert b"wrong" not in refusal.body
+    assert refusal.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "Basic" not in refusal.headers["WWW-Authenticate"]

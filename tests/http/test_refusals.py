@@ -123,6 +123,14 @@ def test_the_address_is_looked_up_for_a_line_alone(lines: Any) -> None:
     [
         (post(b"{", b"X-API-Key: right"), 400, "/events", "JSON is malformed"),
         (post(event("a")), 401, "/events", "this service wants a key"),
+        (post(event("a"), b"X-API-Key: wrong"), 401, "/events", "the key that was sent is none"),
+        (
+            post(b'{"writeKey":"wrong","batch":[]}', path=b"/v1/batch"),
+            401,
+            "/v1/batch",
+            "the key that was sent is none",
+        ),
+        (post(b'{"batch":[]}', path=b"/v1/batch"), 401, "/v1/batch", "this service wants a key"),
         (post(event("a"), b"X-API-Key: right", b"Content-Type: text/x"), 415, "/events", "Content-Type"),
         (head(b"X-API-Key: right"), 411, "/events", "needs a Content-Length"),
         (head(b"X-API-Key: right", b"Content-Length: 999999"), 413, "/events", "MAX_BODY_BYTES"),
