@@ -88,6 +88,14 @@ class Address(msgspec.Struct, frozen=True):
         except ValueError:
             return False
 
+    def collides(self, other: Address) -> bool:
+        """Whether only one of the two can be listened on: one port, and one host, or one host is all of its family."""
+        mine, its = (address.host.lower().replace("localhost", "127.0.0.1") for address in (self, other))
+        if self.port != other.port or not self.port:
+            return False
+        wild = {"0.0.0.0", "::"} & {mine, its}  # noqa: S104 - compared, not listened on
+        return mine == its or not (mine and its) or bool(wild and (":" in mine) == (":" in its))
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

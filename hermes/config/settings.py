@@ -165,6 +165,9 @@ def _find_mistakes(settings: Settings) -> Iterator[str]:
     admin = settings.admin_addr
     if admin is not None and not admin.is_loopback and not settings.admin_keys:
         yield f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1"
+    if admin is not None and admin.collides(settings.http_addr):
+        both = f"HTTP_ADDR={str(settings.http_addr)!r} and ADMIN_ADDR={str(admin)!r}"
+        yield f"{both} are the same address: choose another port"
     if settings.durability == "postgres" and not settings.db_dsn:
         yield "DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory"
     if settings.durability != "memory" and settings.max_body_bytes > MOST_JOURNALED_BODY:

@@ -85,6 +85,24 @@ SPECIFIED = {
 TOGETHER = {"TLS_CERT": {"TLS_KEY": "key.pem"}, "TLS_KEY": {"TLS_CERT": "cert.pem"}}
 
 
+SAME_ADDRESS = [
+    (":1", "127.0.0.1:1"),
+    ("127.0.0.1:1", "localhost:1"),
+    ("[::1]:1", "[::1]:1"),
+    ("0.0.0.0:1", "127.0.0.1:1"),
+    ("[::]:1", "[::1]:1"),
+]
+
+
+@pytest.mark.parametrize(("http", "admin"), SAME_ADDRESS)
+def test_two_addresses_that_only_one_can_listen_on_are_a_mistake(http: str, admin: str) -> None:
+    with pytest.raises(ConfigError, match=r"^HTTP_ADDR=.* and ADMIN_ADDR=.* are the same address"):
+        read_settings({"HTTP_ADDR": http, "ADMIN_ADDR": admin})
+    for free in ("127.0.0.1:0", "127.0.0.2:2", "[::2]:1", "127.0.0.3:1"):
+        read_settings({"HTTP_ADDR": free, "ADMIN_ADDR": "127.0.0.1:1"})
+    read_settings({"HTTP_ADDR": "0.0.0.0:1", "ADMIN_ADDR": "[::1]:1"})
+
+
 def test_every_variable_has_a_case_here() -> None:
     assert list(CASES) == list(VARIABLES)
 
