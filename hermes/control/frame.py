@@ -29,6 +29,8 @@ from hermes.http.response import Response, problem
 _log = structlog.get_logger("hermes.http")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
+_VARIABLE = re.compile(r"<[^<>]*?(\w+)>")  # of a path in werkzeug's notation
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -53,7 +55,7 @@ class _App(QuartTrio):
         self.complaints = Complaints("hermes.http")
 
     def log_exception(self, exception_info: Any) -> None:
-        route = str(request.url_rule) if request.url_rule is not None else "unmatched"
+        route = _route()
         self.complaints.tell_bug("a request failed", exception_info[1], method=request.method, route=route)
 
 
@@ -81,7 +83,7 @@ def make_frame(frame: Frame) -> QuartTrio:
         response.headers["X-Request-Id"] = g.request_id
         if not await read_past_body():
             response.headers["Connection"] = "close"
-        route = str(request.url_rule) if request.url_rule is not None else "unmatched"
+        route = _route()
         seconds = time.perf_counter() - g.began
         frame.observe(route, response.status_code, seconds)
         told: Response | None = g.get("told")
@@ -119,6 +121,11 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     app.asgi_app = guard(app.asgi_app, frame.track, frame.observe, frame.request_id)  # type: ignore[method-assign]
     return app
+
+
+def _route() -> str:
+    """The path of the request's route as documents write it: ``/dead-letters/{number}``."""
+    return _VARIABLE.sub(r"{\1}", str(request.url_rule)) if request.url_rule is not None else "unmatched"
 
 
 def _client() -> str:

@@ -17,21 +17,21 @@ async def test_a_bug_is_a_500_with_problem_details_and_one_line_for_each_place_h
     async def one() -> str:
         raise KeyError("one")
 
-    @app.get("/two")
-    async def two() -> str:
+    @app.get("/two/<int(max=7):number>/<name>")
+    async def two(number: int, name: str) -> str:
         raise KeyError("two")
 
     client = app.test_client()
     with structlog.testing.capture_logs() as lines:
-        for path in ("/one", "/two") * 5:
+        for path in ("/one", "/two/7/x") * 5:
             answer = await client.get(path)
             assert answer.status_code == 500
             assert (await answer.get_json())["title"] == "Internal Server Error"
-    assert refused == [("/one", 500), ("/two", 500)] * 5
+    assert refused == [("/one", 500), ("/two/{number}/{name}", 500)] * 5
     bugs = [line for line in lines if line["log_level"] == "error"]
     assert [(bug["event"], bug["route"], repr(bug["exc_info"])) for bug in bugs] == [
         ("a request failed", "/one", "KeyError('one')"),
-        ("a request failed", "/two", "KeyError('two')"),
+        ("a request failed", "/two/{number}/{name}", "KeyError('two')"),
     ]
 
 
