@@ -389,6 +389,24 @@ def test_a_variable_without_effect_that_looks_like_a_setting_is_a_warning(run: R
     assert json.loads(result.stdout)["QUEUE_SIZE"]
 
 
+def test_a_variable_without_effect_is_told_beside_a_mistake(run: Run) -> None:
+    for command in (["config", "check"], ["serve"]):
+        result = run(*command, QEUE_SIZE="7", QUEUE_BYTES="x")
+        assert result.exit_code == 2
+        first, second = result.stderr.splitlines()
+        assert first == "hermes: QEUE_SIZE has no effect: it is no setting: did you mean QUEUE_SIZE?"
+        assert second.startswith("hermes: QUEUE_BYTES='x'")
+
+
+@pytest.mark.parametrize("ending", ["_", "_*", "_...", "*", "_…"])
+def test_the_beginning_of_names_explains_all_that_begin_so(run: Run, ending: str) -> None:
+    result = run("config", "explain", f"sink_sqlite{ending}")
+    titles = [line for line in result.stdout.splitlines() if line and not line.startswith(" ")]
+    assert result.exit_code == 0
+    assert len(titles) > 10
+    assert all(title.startswith("SINK_SQLITE_") for title in titles)
+
+
 MISSPELT = {
     "DB_DNS": "DB_DSN",
     "DB_DSM": "DB_DSN",

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
 import click
 
-from hermes.cli.strays import find_strays
+from hermes.cli.strays import Stray, find_strays
 from hermes.config import Mistakes, Settings, collect_settings
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
 from hermes.sink import ConfiguredSink, collect_sinks
@@ -43,7 +43,7 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
 def configure() -> tuple[Settings, list[ConfiguredSink]]:
     """What the environment says, checked as far as can be without opening a socket or a sink.
 
-    Raises `ConfigError` with all that is wrong.
+    Raises `ConfigError` with all that is wrong, and tells the variables without effect before.
     """
     from hermes.http.listen import open_tls_context
     from hermes.traces import check_traces
@@ -62,10 +62,19 @@ def configure() -> tuple[Settings, list[ConfiguredSink]]:
     if settings.tls_cert and settings.tls_key:
         with mistakes.collect():
             open_tls_context(settings.tls_cert, settings.tls_key)
+    strays: list[Stray] = []
     with mistakes.collect():
-        find_strays(os.environ, sinks)
+        strays = find_strays(os.environ, sinks)
+    if mistakes:  # else the command tells them; of a sink's variables nothing is sure while SINKS may be wrong
+        tell_strays(stray for stray in strays if not stray.name.startswith("SINK_"))
     mistakes.raise_any()
     return settings, sinks
+
+
+def tell_strays(strays: Iterable[Stray]) -> None:
+    """Say on stderr which variables have no effect, a line each."""
+    for stray in strays:
+        click.echo(f"hermes: {stray.name} has no effect: {stray.why}", err=True)
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
-from hermes.cli.operator import configure, tells_the_operator
+from hermes.cli.operator import configure, tell_strays, tells_the_operator
 from hermes.cli.strays import find_strays
 from hermes.cli.tables import Column, print_table
 from hermes.cli.values import complete_settings, complete_sinks, sink_variables
@@ -122,8 +122,7 @@ def check_config(everything: bool, as_json: bool) -> None:
         prefix = variable_prefix(sink.name)
         rows += _values(sink.plugin.settings, sink.settings, prefix)
         rows += _values(DeliverySettings, sink.delivery, prefix, sink.plugin.delivery)
-    for stray in find_strays(os.environ, sinks):
-        click.echo(f"hermes: {stray.name} has no effect: {stray.why}", err=True)
+    tell_strays(find_strays(os.environ, sinks))
     if as_json:
         click.echo(msgspec.json.encode({row.variable.name: row.shown for row in rows}))
         return
@@ -155,13 +154,14 @@ def check_config(everything: bool, as_json: bool) -> None:
 def explain_settings(names: tuple[str, ...]) -> None:
     """Say what a setting means, what it takes, and its default.
 
-    NAME is that of the variable, of the service or of a sink that is installed, such as SINK_SQLITE_PATH. Without one:
-    all those of the service.
+    NAME is that of the variable, of the service or of a sink that is installed, such as SINK_SQLITE_PATH. SINK_SQLITE_
+    (or 'SINK_SQLITE_*') is every one that begins so. Without a name: all those of the service.
     """
     variables = {variable.name: variable for variable in describe(Settings)}
     if any(name.upper().startswith("SINK_") for name in names):
         variables |= {variable.name: variable for variable in sink_variables()}
-    shown = [_find_variable(name, variables) for name in names] or list(variables.values())
+    found = {each.name: each for name in names for each in _find_variables(name, variables)}
+    shown = list((found or variables).values())
     for number, variable in enumerate(shown):
         default = variable.default_words or variable.default_text or "empty"
         if variable.required:
@@ -169,6 +169,16 @@ def explain_settings(names: tuple[str, ...]) -> None:
         click.echo("\n" * bool(number) + click.style(variable.name, bold=True))
         for label, text in (("means", variable.description), ("takes", variable.accepts), ("default", default)):
             click.echo(_wrap_text(text.replace("`", ""), f"  {label:8} ", " " * 11))
+
+
+def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variable]:
+    """The variable of this name; those that begin so, where it ends in ``_``, ``*`` or dots."""
+    prefix = name.upper().rstrip("*.…")
+    if prefix != name.upper() or prefix.endswith("_"):
+        begins_so = [variable for key, variable in variables.items() if key.startswith(prefix)]
+        if begins_so:
+            return begins_so
+    return [_find_variable(name, variables)]
 
 
 def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:

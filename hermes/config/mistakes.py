@@ -37,6 +37,9 @@ class Mistakes:
             self._unread.add(variable)
         return True
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def raise_any(self) -> None:
         """Raise `ConfigError` with all mistakes, if there are any."""
         if self._found:
