@@ -67,7 +67,11 @@ def _sample(_context: click.Context, _parameter: click.Parameter, sample: float)
 @click.option(
     "--sample", type=float, default=1.0, callback=_sample, metavar="PART", help="Only this part of them, such as 0.01."
 )
-@click.option("--rejected", is_flag=True, help="Events that were not taken instead, the latest ones first, with why.")
+@click.option(
+    "--rejected",
+    is_flag=True,
+    help="Events that were not taken instead, with why: the latest of before, then new ones.",
+)
 @click.option("--limit", type=WholeNumber(1), metavar="N", help="End after so many events.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the event was sent.")
 @tells_the_operator
@@ -130,7 +134,7 @@ def describe(found: Event | Rejected) -> list[str]:
     if isinstance(found, Event):
         facts = [format_time(found.timestamp), found.type, found.user_id, found.id]
         return [*map(printable, facts), escape_json(bytes(found.payload).decode())]
-    place = "whole request" if found.index is None else f"index {found.index}"
+    place = "whole request" if found.index is None else f"event {found.index + 1} of its request"
     origin = f"{found.client}, request {found.request_id}" if found.client else f"request {found.request_id}"
     facts = [format_time(found.at), found.route, str(found.status), place, found.reason, f"({origin})"]
     return [*map(printable, facts)]
