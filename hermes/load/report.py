@@ -138,8 +138,8 @@ def _notes(summary: Summary) -> list[str]:
     if summary.lost:
         notes.append(f"Requests without an answer: {summary.lost:,}.")
     if summary.unsent:
-        notes.append(
-            f"{summary.unsent:,} requests of the schedule were never sent: the rate is more than the server "
-            "answers over these connections."
-        )
+        why = "the rate is more than the server answers over these connections."
+        if summary.errors:
+            why = "connections were lost. Did the server stop?"
+        notes.append(f"{summary.unsent:,} requests of the schedule were never sent: {why}")
     return notes

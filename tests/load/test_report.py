@@ -65,7 +65,9 @@ def test_the_summary_says_what_was_not_done() -> None:
     text = rendered(summary_of(interrupted=True, unsent=77))
     assert "Interrupted after 2.0 s." in text
     assert "Requests without an answer: 1." in text
-    assert "77 requests of the schedule were never sent" in text
+    assert "77 requests of the schedule were never sent: connections were lost. Did the server stop?" in text
+    quiet = rendered(summary_of(unsent=77, errors={}))
+    assert "77 requests of the schedule were never sent: the rate is more than the server answers" in quiet
 
 
 def test_the_summary_of_nothing_can_be_shown() -> None:
