@@ -30,6 +30,7 @@ from hermes.threads import EXPECTED
 LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
 SIDECARS = ("-wal", "-shm")
 
+_BEGUN = "the file was moved or deleted by another program; a new one is begun, without what the old one holds"
 _ATTEMPTS = 3
 _EXPECTED = (sqlite3.Error, *EXPECTED)
 
@@ -115,7 +116,7 @@ class Database:
     def _call_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
         for _ in range(_ATTEMPTS):
             if self._names.gone() is not None:
-                _log.error("the file was moved or deleted by another program; a new one is begun", file=str(self.path))
+                _log.error(_BEGUN, file=str(self.path))
                 self._connection.close()
                 try:
                     self._connection = self._connect()

@@ -206,6 +206,7 @@ def test_a_number_that_no_letter_has_is_said_and_exit_code_1(run: Run, keep: Kee
     result = run(*command, "99", SINKS="null")
     assert result.exit_code == 1
     assert result.stderr.startswith("hermes: there is no dead letter 99; `hermes dlq list` shows")
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(("command", "done"), [("replay", "delivered"), ("purge --yes", "removed")])

@@ -163,7 +163,7 @@ async def test_the_journal_takes_records_again_when_its_file_is_put_back(tmp_pat
     async with open_sqlite_log(tmp_path) as log:
         await log.append([b"0"])
         rename(database)
-        with pytest.raises(LogUnavailable, match=r"log\.db was deleted or renamed"):
+        with pytest.raises(LogUnavailable, match=r"^[^:]*log\.db was deleted or renamed"):
             await log.append([b"1"])
         assert [record.data for record in await log.read(0)] == [b"0"]
         (tmp_path / "log.db-aside").rename(database)

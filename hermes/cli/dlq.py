@@ -245,7 +245,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
         outcomes = trio.run(replay_to_sinks, settings, sinks, selection, rate, dry_run, show)
     if as_json:
         click.echo(msgspec.json.encode(summarize(outcomes) | {"missing": missing, "dry_run": dry_run}))
-    else:
+    elif outcomes or not missing:
         _tell(outcomes, dry_run)
     tell_missing(missing)
     if missing or (not dry_run and any(outcome.refused or outcome.left for outcome in outcomes)):
@@ -296,10 +296,10 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
     if as_json:
         done = {"matched": count, "removed": removed, "missing": missing, "dry_run": dry_run}
         click.echo(msgspec.json.encode(done))
-    elif not count:
-        click.echo(f"{_NONE}.")
-    else:
+    elif count:
         click.echo(f"{count} would be forgotten." if dry_run else f"{removed} forgotten.")
+    elif not missing:
+        click.echo(f"{_NONE}.")
     if missing:
         sys.exit(1)
 

@@ -42,7 +42,7 @@ import structlog
 import trio
 
 from hermes.errors import LogDamaged, LogFull, LogUnavailable
-from hermes.in_place import Names
+from hermes.in_place import FileGone, Names
 from hermes.log import tables
 from hermes.log.contract import LogStatistics, Record, Snapshot
 from hermes.log.folder import (
@@ -350,5 +350,7 @@ def storage_errors(name: str) -> Iterator[None]:
         if not code:
             raise
         raise LogUnavailable(f"{name}: {error}") from error
+    except FileGone as error:
+        raise LogUnavailable(str(error)) from error  # it names the file
     except OSError as error:
         raise LogUnavailable(f"{name}: {error}") from error

@@ -24,7 +24,8 @@ HEADERS = (
     Parameter(
         "Hermes-Ack",
         "What to be sure of before the answer: `accepted` (in the queue), `durable` (committed to the journal, which "
-        "DURABILITY=disk keeps) or `delivered` (stored by the sinks). Without it: what DURABILITY promises.",
+        "DURABILITY=disk and DURABILITY=postgres keep) or `delivered` (stored by the sinks). Without it: what "
+        "DURABILITY promises.",
         ACK,
         "header",
     ),

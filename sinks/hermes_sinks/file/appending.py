@@ -125,7 +125,10 @@ class LineFile:
         """Whether the name still stands for the file that is open."""
         if is_in_place(self._fd, self.path):
             return True
-        _log.warning("the file was moved or deleted by another program; a new one is begun", file=str(self.path))
+        _log.warning(
+            "the file was moved or deleted by another program; a new one is begun, without what the old one holds",
+            file=str(self.path),
+        )
         return False
 
     def _resume(self, now: float) -> None:
