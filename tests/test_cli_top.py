@@ -221,6 +221,8 @@ def test_a_service_that_is_gone_is_waited_for_with_its_last_numbers_on_the_scree
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/status":
             return httpx.Response(200, content=status)
+        if request.url.path == "/dead-letters":
+            return refuse(request)
         feed = next(feeds)
         return refuse(request) if feed is None else httpx.Response(200, content=feed)
 
@@ -298,6 +300,30 @@ def test_where_there_is_no_terminal_it_is_shown_once(monkeypatch: pytest.MonkeyP
     done = run(monkeypatch, lambda _: httpx.Response(200, content=msgspec.json.encode(make_status())), "top")
     assert done.exit_code == 0
     assert done.output.startswith("Hermes 1.2.3 · http://127.0.0.1:8081")
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_the_dead_letters_of_the_store_are_shown_though_this_run_made_none(
+    monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    status = msgspec.json.encode(make_status(make_sink(dead_lettered=0)))
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if request.url.path == "/dead-letters":
+            return httpx.Response(200, json={"letters": [], "next": None, "total": 4321})
+        feed = b"event: status\ndata: %b\n\n" % status * 3 + b"event: end\ndata: {}\n\n"
+        return httpx.Response(200, content=status if request.url.path == "/status" else feed)
+
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Console, "is_terminal", not once)
+    monkeypatch.setattr("hermes.cli.top.time.sleep", sleep)
+    done = run(monkeypatch, answer, "top")
+    assert "dead letters: 4,321 kept, see `hermes dlq list`" in done.stdout
+    assert asked.count("/dead-letters") == 1
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,10 @@ def with_client(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--url", metavar="URL", help=_URL_WORDS)(add_key(run))
 
 
+class _Letters(msgspec.Struct, frozen=True):
+    total: int
+
+
 class AdminClient:
     """Asks one Hermes. Every call raises `Unreachable`."""
 
@@ -85,6 +89,16 @@ class AdminClient:
             response = self._client.get("/status")
             self._check(response)
             return response.content
+
+    def dead_letters(self) -> int | None:
+        """How many dead letters are kept, those of earlier runs too. None: that cannot be said now."""
+        try:
+            with self._telling():
+                response = self._client.get("/dead-letters", params={"limit": 1})
+                self._check(response)
+                return msgspec.json.decode(response.content, type=_Letters).total
+        except (Unreachable, msgspec.DecodeError):  # the store can be busy or away while all else is shown
+            return None
 
     def watch(self) -> Iterator[ServiceStatus]:
         """The status every second, until the service stops. Raises `Lost` when the connection breaks."""

@@ -38,6 +38,7 @@ _FEWEST_MINUTES = 15
 _LABELS = 14  # columns that the labels of the events take, with the room around them
 _NUMBERS = ("delivered", "per s", "backlog", "lag", "dead", "dropped", "retries")
 _RETRY_SECONDS = 1.0
+_LETTERS_SECONDS = 10.0  # until dead letters that others have replayed or purged are counted again
 _LATE = 10.0  # seconds of lag that are worth a look
 _BREAKERS = {"closed": ("●", "green"), "half_open": ("◐", "yellow"), "open": ("■", "red")}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -76,7 +77,7 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
     with suppress(KeyboardInterrupt):
         status = client.status()
         if once or not console.is_terminal:
-            console.print(draw(status, client.url))
+            console.print(draw(status, client.url, letters=client.dead_letters()))
             return
         with Live(console=console, screen=True, auto_refresh=False) as live:
             _watch(client, live, status)
@@ -84,21 +85,40 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
 
 def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
     """Draw every second, for ever. A service that was there is waited for."""
+    letters = _Letters(client)
     while True:
         try:
             for status in client.watch():
                 last = status
-                live.update(draw(status, client.url), refresh=True)
+                live.update(draw(status, client.url, letters=letters.count(status)), refresh=True)
             trouble = "the service has been stopped"
         except Unreachable as error:
             trouble = error.message
-        live.update(draw(last, client.url, trouble), refresh=True)
+        live.update(draw(last, client.url, trouble, letters.known), refresh=True)
         time.sleep(_RETRY_SECONDS)
 
 
-def draw(status: ServiceStatus, url: str, trouble: str = "") -> RenderableType:
-    """The whole screen. ``trouble`` says why it is not of now."""
-    return _Screen(status, url, trouble)
+class _Letters:
+    """The number of dead letters that are kept, asked for when it may have changed: it is a query of their store."""
+
+    def __init__(self, client: AdminClient) -> None:
+        self._client = client
+        self.known: int | None = None
+        """How many there were when they were counted last."""
+        self._asked: tuple[float, ...] = ()
+
+    def count(self, status: ServiceStatus) -> int | None:
+        """How many there are, as of this status or some seconds before. None: that cannot be said."""
+        made = sum(sink.dead_lettered for sink in status.sinks)
+        state = status.started, made, status.evicted, status.now // _LETTERS_SECONDS
+        if state != self._asked:
+            self.known, self._asked = self._client.dead_letters(), state
+        return self.known
+
+
+def draw(status: ServiceStatus, url: str, trouble: str = "", letters: int | None = None) -> RenderableType:
+    """The whole screen. ``trouble`` says why it is not of now; ``letters`` are the dead letters in the store."""
+    return _Screen(status, url, trouble, letters)
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,7 @@ class _Screen:
     status: ServiceStatus
     url: str
     trouble: str
+    letters: int | None
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         status, width = self.status, options.max_width
@@ -119,6 +140,9 @@ class _Screen:
         notes = [note for sink in status.sinks for note in _notes(sink, status.now)]
         if notes:
             yield from (Text(), *notes)
+        if self.letters:
+            words = f"dead letters: {self.letters:,} kept, see `hermes dlq list`"
+            yield from (Text(), Text(words, style="red"))
         if status.aggregates.types:
             yield from (Text(), _aggregates(status, width))
         if elsewhere := status.aggregates.elsewhere:
