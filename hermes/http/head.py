@@ -58,7 +58,8 @@ class Head:
     without a coding. Set by the route's ``check``: ``format``, how the body is written; ``ack``, what the client wants
     to be sure of (None: what the service promises by itself); ``admit``, what judges a key in the body (None: the head
     had one, or none is wanted); ``unique``: no other request has this head.
-    ``first`` is the place in its request of the first event of the body, where that is a piece of a larger one.
+    ``first`` is the place in its request of the first event of the body, where that is a piece of a larger one, and
+    ``piece`` says that it is: then the key is asked for once all pieces are decoded.
     ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
     """
 
@@ -77,6 +78,7 @@ class Head:
         "media_type",
         "method",
         "path",
+        "piece",
         "plain",
         "query",
         "refusal",
@@ -101,6 +103,7 @@ class Head:
         self.admit: Callable[[str], bool] | None = None
         self.unique = False
         self.first = 0
+        self.piece = False
         self.plain = not self.coding and self.media_type in JSON_TYPES
         self.content_length = -1
         self.chunked = False

@@ -15,7 +15,7 @@ from hermes.errors import HermesError
 from hermes.event import Event
 from hermes.http.content import ContentError, ContentTooLarge
 from hermes.http.head import Head
-from hermes.http.keys import KeyRefused
+from hermes.http.keys import WANTED, KeyRefused
 
 _INFLATED_AT_ONCE = 128 * 2**10  # bytes: a millisecond
 _PARTS_AT_ONCE = 32  # which may give no byte at all
@@ -63,13 +63,13 @@ def decode_pieces(
             else:
                 count = gathered.add(piece, alone=piece is body)
                 yield count * _PER_EVENT + (0 if piece is body else len(piece))
+        return gathered.decoded()
     except UNREADABLE:
         # To free a hundred thousand events takes some time, too.
         while gathered.events:
             del gathered.events[-_FREED_AT_ONCE:]
             yield 0
         raise
-    return gathered.decoded()
 
 
 class _Gathered:
@@ -77,6 +77,12 @@ class _Gathered:
 
     def __init__(self, head: Head, capacity: int) -> None:
         self._head = copy(head)
+        self._head.piece = True
+        self._judge_key = head.admit
+        if head.admit is not None:
+            self._head.admit = self._admit
+        self._key_known = False
+        self._any_decoded = False
         self._capacity = capacity
         self.events: list[Event] = []
         self._rejected: list[Rejection] = []
@@ -86,6 +92,7 @@ class _Gathered:
     def add(self, piece: bytes, *, alone: bool) -> int:
         """Decode a piece, which may be the whole body ``alone``. Returns how many events it has."""
         head, rejected = self._head, self._rejected
+        self._any_decoded = True
         first = head.first
         try:
             decoded = head.format.decode(head, piece)
@@ -122,5 +129,14 @@ class _Gathered:
                 "fewer a request"
             )
 
+    def _admit(self, key: str) -> bool:
+        """Judge a key in the body. A message that is wrong may be alone in its piece: the key of another will do."""
+        admitted = self._judge_key is not None and self._judge_key(key)
+        self._key_known = self._key_known or admitted
+        return admitted
+
     def decoded(self) -> Decoded:
+        """All that the pieces held. Raises `KeyRefused` where a key is wanted, and no piece had one."""
+        if self._judge_key is not None and self._any_decoded and not self._key_known:
+            raise KeyRefused(WANTED)
         return Decoded(self.events, self._rejected, self._size, self._note)

@@ -74,7 +74,7 @@ class Segment:
             request.admit = None
         body = without_mark(body)
         decoded = self._decode_alone(body, request) if request.kind else self._decode_batch(body, request)
-        if not decoded.events and not request.known:
+        if not decoded.events and not request.known and not head.piece:
             request.check_key(None)  # no message was good enough to be asked for its own
         return decoded
 

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from hermes.decode import Decoded
 from hermes.http.format import DataProtocol
 from hermes.http.head import Head
+from hermes.http.keys import KeyRefused
 from hermes.http.pieces import decode_pieces
 from hermes.protocols.events import PostEvents
 from hermes.protocols.otlp import OtlpLogs
@@ -126,3 +127,17 @@ def test_pieces_give_what_the_whole_gives(name: str, keyed: bool) -> None:
     assert cut.note == whole.note
     assert cut.events
     assert len({each.id for each in cut.events}) == len(cut.events)
+
+
+@pytest.mark.parametrize("wrong", [0, 2, 5])
+def test_a_wrong_message_alone_in_its_piece_needs_no_key_where_another_has_one(wrong: int) -> None:
+    messages = [message(n + 10) | {"writeKey": "k"} for n in range(6)]
+    messages[wrong] |= {"event": 5, "properties": {"x": "y" * 20_000}}
+    head, body = Head("POST", "/v1/batch", {}), json.dumps({"batch": messages}).encode()
+    head.format = SEGMENT.choose(head)
+    head.admit = "k".__eq__
+    cut, _ = run(decode_pieces(head, [body], iter(()), 10**6))
+    assert ([each.index for each in cut.rejected], len(cut.events)) == ([wrong], 5)
+    head.admit = "other".__eq__
+    with pytest.raises(KeyRefused):
+        run(decode_pieces(head, [body], iter(()), 10**6))
