@@ -178,11 +178,12 @@ def _tidy_paths(asgi_app: Any, names: Collection[str]) -> Any:
 
 async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:
     """The body, within its bounds, and the route's answer to it."""
+    room = budget if head.admit is None else budget.strangers
     parts: list[bytes] = []
     reserved = 0
     try:
         async for part in request.body:
-            if not budget.reserve(len(part)):
+            if not room.reserve(len(part)):
                 return problem(503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"})
             reserved += len(part)
             if reserved > route.max_body_bytes:
@@ -194,7 +195,7 @@ async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> R
         # If the client leaves, Hypercorn keeps the error, and with it this frame, in a reference cycle, which the
         # collector finds long after: it is told to look seldom, for events are in no cycles.
         parts.clear()
-        budget.release(reserved)
+        room.release(reserved)
     return result if isinstance(result, Response) else await _wait_for(result)
 
 

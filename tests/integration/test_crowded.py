@@ -106,6 +106,23 @@ async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> N
                 assert (await client.answer()).status == 202
 
 
+async def test_bodies_without_a_key_in_the_control_lane_keep_nobody_out_who_has_one() -> None:
+    largest = 64 * 2**10
+    async with open_service(api_keys=["secret"], max_body_bytes=largest, queue_bytes=2**20) as service:
+        budget = service.running.edge._lane.body_budget
+        body = post(b" " * largest, path=b"//v1/batch")[:-1]
+        async with AsyncExitStack() as held:
+            for _ in range(20):
+                client = await held.enter_async_context(connect_plainly(service))
+                await client.send(body)
+            await until(lambda: budget.strangers.used + largest > budget.strangers._limit)
+            async with connect_plainly(service) as keyed:
+                large = event("large", payload={"a": "a" * (largest // 2)})
+                assert (await keyed.ask(post(large, b"X-API-Key: secret"))).status == 202
+            assert 0 < budget.used == budget.strangers.used
+        await until(lambda: not budget.used)
+
+
 async def silence(_client: Client) -> None:
     await trio.lowlevel.checkpoint()
 
