@@ -25,6 +25,7 @@ AT_ONCE = JUDGED
 _BRACKETS = 4096  # of one step of counting: one millisecond
 _MEMBERS_BYTES = 4096  # of one step through the members of an object, the shortest of which take 5: two milliseconds
 _GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))  # what an element may end in, and how often to try
+_WHITESPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _BRACE, _BRACKET = b"{["
@@ -52,7 +53,7 @@ _Steps = Generator[bytes | Refused | None, None, int]
 
 
 def cut_lines(body: bytes, size: int) -> Pieces:
-    """Cut newline-delimited JSON into pieces of about ``size`` bytes. Raises `BadBody`."""
+    """Cut newline-delimited JSON into pieces of about ``size`` bytes. A long line that is no JSON is refused alone."""
     body = _without_mark(body)
     position = 0
     while position < len(body):
@@ -61,8 +62,18 @@ def cut_lines(body: bytes, size: int) -> Pieces:
         if end - position <= AT_ONCE:
             yield body[position:end]
         else:
-            yield from Cutter(size).judge(body[position:end])
+            yield from _judge_line(body[position:end].strip(_WHITESPACE), size)
         position = end
+
+
+def _judge_line(line: bytes, size: int) -> Pieces:
+    if not line:
+        yield None
+        return
+    try:
+        yield from Cutter(size).judge(line)
+    except BadBody as error:
+        yield Refused(str(error))
 
 
 def cut_json(body: bytes, size: int) -> Pieces:

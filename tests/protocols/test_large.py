@@ -141,3 +141,21 @@ def test_a_wrong_message_alone_in_its_piece_needs_no_key_where_another_has_one(w
     head.admit = "other".__eq__
     with pytest.raises(KeyRefused):
         run(decode_pieces(head, [body], iter(()), 10**6))
+
+
+_LONG = json.dumps(event(1) | {"payload": {"x": "y" * 2**18}}).encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [_LONG[:-2], _LONG + _LONG[:99], _LONG + b"}", b"}" + _LONG, b" " * 2**18, b" " * 2**18 + _LONG, b"x" * 2**18],
+    ids=["cut off", "two", "a brace too many", "a brace before it", "blank", "indented", "no JSON"],
+)
+def test_a_long_line_that_is_wrong_is_refused_alone(line: bytes) -> None:
+    good = json.dumps(event(2)).encode()
+    head, body = Head("POST", "/events", {"content-type": "application/x-ndjson"}), b"\n".join([good, line, good, b""])
+    head.format = EVENTS.choose(head)
+    whole = head.format.decode(head, body)
+    cut, _ = run(decode_pieces(head, [body], iter(()), 10**6))
+    assert len(cut.events) == len(whole.events)
+    assert [each.index for each in cut.rejected] == [each.index for each in whole.rejected]
