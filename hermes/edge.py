@@ -55,7 +55,7 @@ class Edge:
     ) -> None:
         timeouts = timeouts_of(settings)
         largest = _TIMES_ITS_BODY * settings.max_body_bytes
-        budget = BodyBudget(max(settings.queue_bytes, largest), largest)
+        budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # clients without a key never have all
         self._large_came = trio.Event()
         self._workshop = Workshop(budget, lambda: self._large_came.set())
         routes = make_routes(

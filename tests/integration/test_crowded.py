@@ -106,9 +106,10 @@ async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> N
                 assert (await client.answer()).status == 202
 
 
-async def test_bodies_without_a_key_in_the_control_lane_keep_nobody_out_who_has_one() -> None:
+@pytest.mark.parametrize("queue_bytes", [2**20, 2**16])
+async def test_bodies_without_a_key_in_the_control_lane_keep_nobody_out_who_has_one(queue_bytes: int) -> None:
     largest = 64 * 2**10
-    async with open_service(api_keys=["secret"], max_body_bytes=largest, queue_bytes=2**20) as service:
+    async with open_service(api_keys=["secret"], max_body_bytes=largest, queue_bytes=queue_bytes) as service:
         budget = service.running.edge._lane.body_budget
         body = post(b" " * largest, path=b"//v1/batch")[:-1]
         async with AsyncExitStack() as held:
