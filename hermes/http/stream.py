@@ -169,7 +169,7 @@ class _Driver:
     def idle(self) -> bool:
         """Whether the client has asked for nothing for a while, and is owed nothing."""
         connection = self.connection
-        calm = connection.phase is Phase.IDLE and connection.answered and not connection.out
+        calm = connection.phase is Phase.IDLE and connection.answered and not connection.unsent
         return calm and self._active + _LEAST_IDLE_SECONDS <= trio.current_time()
 
     async def agrees_on_http2(self) -> bool:

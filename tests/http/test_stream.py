@@ -82,3 +82,25 @@ async def test_a_client_that_ends_while_it_is_owed_an_answer_is_not_asked_again_
             data += part
         nursery.cancel_scope.cancel()
     assert [answer.status for answer in read_answers(data)] == [202]
+
+
+async def test_a_client_in_the_middle_of_its_answer_does_not_give_way(autojump_clock: object) -> None:
+    route = Route("/events", lambda _head: None, lambda _head, _body: Response(202, b"{}"), lambda _head: b"", 1000)
+    lane = Lane(Heads({("POST", "/events"): route}), BodyBudget(1000))
+    client, stream = trio.testing.lockstep_stream_pair()
+    server = StreamServer(lane, [_One(_Counting(stream))], _refuse, _TIMEOUTS, 10, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve)
+        await client.send_all(post(b"{}"))
+        first = bytes(await client.receive_some(10))
+        await trio.sleep(2)
+        server._make_room()
+        assert not server.evicted
+        data = first
+        while not data.endswith(b"{}"):
+            data += await client.receive_some(1000)
+        assert [answer.status for answer in read_answers(data)] == [202]
+        await trio.sleep(2)
+        server._make_room()
+        assert server.evicted == 1
+        nursery.cancel_scope.cancel()
