@@ -114,6 +114,11 @@ class SinkCalls:
         return self._suspicion.holding
 
     @property
+    def released(self) -> bool:
+        """Whether nothing is held any more, since the sink has refused everything for too long or a stop has begun."""
+        return self._suspicion.released
+
+    @property
     def witnesses(self) -> int:
         """Writes that have stored something."""
         return self._suspicion.witnesses

@@ -284,7 +284,9 @@ class Delivery:
         while job.left:
             if job.held_at is not None and depth < _MOST_WITNESSES and (others := self._buffer.take_newest_nowait()):
                 await self._handle(others, depth + 1)
-            keeps = self._backlog is not None or calls.holding
+            # A breaker that only refusals have opened costs no event that was held: it is tried once more.
+            held = job.held_at is not None and not job.failures and not calls.released
+            keeps = self._backlog is not None or calls.holding or held
             if keeps and calls.hopeless:
                 return
             if not calls.allowed():
@@ -312,8 +314,10 @@ class Delivery:
         except SinkUnavailable as failure:
             if isinstance(failure, RefusesEverything):
                 self._spend(job.hold(portion, failure.reasons, calls.witnesses))
+            else:
+                job.failures += 1
             keeps = self._backlog is not None or calls.holding
-            if not keeps and job.attempt > self._settings.retries:
+            if not keeps and job.failures > self._settings.retries:
                 self._give_up(job, "unavailable", str(failure))
                 return False
             if not calls.open_for:

@@ -23,13 +23,15 @@ class Portion(NamedTuple):
 class Job:
     """The delivery of one batch."""
 
-    __slots__ = ("_spent", "_todo", "attempt", "batch", "dropped", "held_at", "left", "refused")
+    __slots__ = ("_spent", "_todo", "attempt", "batch", "dropped", "failures", "held_at", "left", "refused")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.left = len(batch)
         self.attempt = 0
         """Tries of the portion that comes next."""
+        self.failures = 0
+        """Tries of it that failed since it was last held: these count for the retries."""
         self.refused: dict[int, str] = {}
         """Index and reason of each event that became a dead letter."""
         self.dropped: Sequence[int] = ()
@@ -56,7 +58,7 @@ class Job:
         """
         del self._todo[0]
         self.refused.update((portion.indexes[place], reason) for place, reason in refused.items())
-        self.attempt = 0
+        self.attempt = self.failures = 0
         self.held_at = None
         return self._spend(portion.indexes)
 
@@ -64,6 +66,7 @@ class Job:
         """Of the next portion only the places ``refused`` are left, and they are held. Returns what `done` does."""
         rest = [portion.indexes[place] for place in sorted(refused)]
         self._todo[0] = rest
+        self.failures = 0
         if self.held_at is None:
             self.held_at = witnesses
         written = set(portion.indexes).difference(rest)

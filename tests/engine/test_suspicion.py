@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from hermes.engine.suspicion import Suspicion
-from hermes.errors import BatchRejected
+from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch
 from hermes.testing import ScriptedSink
 from tests.engine.durable import Durable, durable_running, make_durable
@@ -216,3 +216,36 @@ async def test_a_stop_without_a_journal_does_not_wait_for_a_sink_that_refuses_ev
     assert trio.current_time() - closed_at < 10
     account = bench.delivery.account()
     assert account.dead_lettered + account.dropped.get("circuit_open", 0) == 100
+
+
+@pytest.mark.parametrize(("breaker_failures", "hiccups"), [(2, []), (1000, [SinkUnavailable("a hiccup")])])
+async def test_refusals_of_the_sink_cost_a_held_batch_no_retry_afterwards(
+    autojump_clock: None, breaker_failures: int, hiccups: list[Exception]
+) -> None:
+    class Slow(Judging):
+        async def write(self, batch: Batch) -> None:
+            if batch[0].id.startswith("good"):
+                await trio.sleep(20)
+                self.script.append(None)
+                self.script += hiccups
+                self.refuses = lambda _id: False
+            await super().write(batch)
+
+    sink = Slow(max_batch=5, concurrency=2)
+    sink.refuses = lambda name: name.startswith("bad")
+    bench = make_bench(
+        sink,
+        service=settings(batch_size=5, worker_count=2),
+        refusal_rows=1,
+        retries=1,
+        max_backoff=1,
+        breaker_failures=breaker_failures,
+        breaker_open=60,
+    )
+    async with running(bench):
+        bench.offer_events(5, prefix="good")
+        bench.offer_events(5, prefix="bad")
+        await trio.sleep(19)
+        assert held(bench) == 5
+        await trio.sleep(200)
+        assert (bench.dropped, len(sink.stored)) == ({}, 10)
