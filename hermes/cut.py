@@ -139,7 +139,7 @@ class Cutter:
             yield prefix + suffix
             return position
         while True:
-            stop = self._guess(text, position)
+            stop = yield from self._guess(text, position)
             if stop < 0:
                 stop = yield from self._count(ends, text, position)
             if stop - position <= self._size:
@@ -157,7 +157,7 @@ class Cutter:
                 raise malformed("expected `,` or `]`" if mark else "it ends too early", position)
             position = skip_space(text, position + 1)
 
-    def _guess(self, text: bytes, position: int) -> int:
+    def _guess(self, text: bytes, position: int) -> Generator[None, None, int]:
         """Where an element ends, at most a piece away; -1: it has to be counted."""
         for ending, times in _GUESSES:
             end = position + self._size
@@ -171,6 +171,7 @@ class Cutter:
                 try:
                     _decode_raw(b"[%b]" % text[position:end])
                 except _INVALID:
+                    yield None
                     continue
                 return end
         return -1
@@ -213,9 +214,9 @@ class Cutter:
             if position > pause:
                 pause = position + _MEMBERS_BYTES
                 yield None
-            name = _match_name(text, position)
+            name = _match_name(text, position, position + AT_ONCE)
             if name is None:
-                raise malformed("expected a member of an object", position)
+                raise malformed(f"expected a member of an object, with a name of at most {AT_ONCE} bytes", position)
             value = skip_space(text, name.end())
             end = yield from ends.find(value)
             if (read := _read_name(name[1])) not in path[0]:

@@ -125,6 +125,17 @@ def test_the_members_of_an_object_are_walked_in_short_steps(member: bytes, most_
     assert most_shared == 0 or steps <= 2**17 // 2**11  # what is too much already is not walked to its end
 
 
+def test_there_is_a_pause_after_each_guess_that_fails() -> None:
+    element = b"[" * 40 + b"0," * 4000 + b"0" + b"]" * 40
+    items = list(cut_json(b"[" + b",".join([element] * 9) + b"]", 2**12))
+    assert len(items) - len(texts(iter(items))) >= 9 * 2
+
+
+def test_the_name_of_a_member_is_bounded() -> None:
+    with pytest.raises(BadBody, match="a name of at most"):
+        list(Cutter(2**14).cut_along(b'{"%b":1,"inner":[]}' % (b"n" * 2**18), PATH))
+
+
 TEXT = json.dumps(
     {
         "n": [1],

@@ -22,7 +22,7 @@ from hermes.http.ingest import ECHOED
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, parse_time
 from hermes.protocols.messages import MessageDecoder
 from hermes.protocols.segment_answers import SegmentAnswers
-from hermes.protocols.segment_request import Message, SegmentRequest, complete, read_batch, read_text
+from hermes.protocols.segment_request import MOST_MESSAGE, Message, SegmentRequest, complete, read_batch, read_text
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias", "merge")
 """The calls of the API, each with a path of its own; the last is RudderStack's."""
@@ -171,7 +171,7 @@ def _since(happened: float, sent_at: Any) -> float | None:
         return None
 
 
-_cutter = Cutter(_PIECE, most_shared=_MOST_SHARED)
+_cutter = Cutter(_PIECE, most_shared=_MOST_SHARED, most_element=MOST_MESSAGE)
 
 
 def _cut(head: Head, body: bytes) -> Pieces:

@@ -20,6 +20,12 @@ from hermes.http.ids import RequestIds
 from hermes.http.keys import UNKNOWN, WANTED, KeyRefused
 
 _NO_TEXT = Raw()
+MOST_MESSAGE = 2**20
+"""The bytes of a message in a batch, or with a key of its own: decoded in 12 ms. The API takes 32 KB."""
+
+_MOST_MEMBERS = (
+    16_384  # of a message that is written anew without its key: 8 ms. A colon within a string counts as well
+)
 
 
 class Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
@@ -141,6 +147,11 @@ def complete(request: SegmentRequest, message: Message, text: Raw) -> Raw:
     if request.room < 0:
         raise ContentTooLarge("the messages, each with the context of its batch, are too large: send fewer a request")
     if message.write_key is not None:
+        if len(text) > MOST_MESSAGE or bytes(text).count(b":") > _MOST_MEMBERS:
+            raise ValidationError(
+                f"a message with a writeKey of its own may have {_MOST_MEMBERS} members and {MOST_MESSAGE} bytes: send "
+                "the key as Authorization"
+            )
         members = _decode_members(text)
         members.pop("writeKey", None)
         text = Raw(msgspec.json.encode(members))

@@ -159,3 +159,18 @@ def test_a_long_line_that_is_wrong_is_refused_alone(line: bytes) -> None:
     cut, _ = run(decode_pieces(head, [body], iter(()), 10**6))
     assert len(cut.events) == len(whole.events)
     assert [each.index for each in cut.rejected] == [each.index for each in whole.rejected]
+
+
+def test_a_message_that_takes_long_to_decode_is_refused_alone() -> None:
+    many = ",".join([f'"{n}":0' for n in range(150_000)])
+    wrong = json.dumps(message(10))[:-1] + f",{many}}}"
+    head = Head("POST", "/v1/batch", {})
+    head.format = SEGMENT.choose(head)
+    good = json.dumps(message(11))
+    cut, _ = run(decode_pieces(head, [f'{{"batch":[{good},{wrong},{good}]}}'.encode()], iter(()), 10**6))
+    assert ([each.index for each in cut.rejected], len(cut.events)) == ([1], 2)
+    keyed = wrong[:-1] + ',"writeKey":"k"}'
+    head = Head("POST", "/v1/track", {})
+    head.format = SEGMENT.choose(head)
+    cut, _ = run(decode_pieces(head, [keyed.encode()], iter(()), 10**6))
+    assert "may have 16384 members" in cut.rejected[0].error
