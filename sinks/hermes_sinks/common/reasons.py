@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import msgspec
 import trio
@@ -19,8 +20,10 @@ from hermes import Batch, Event
 LEFT_OUT = "refused; its words may quote the event, which is too large to look through"
 
 _LEAST = 3  # a shorter value may stand in any word
-_MOST_PAYLOAD = 64 * 2**10  # bytes that are looked through: some 0.3 ms of the loop
-_SLICE = 64  # reasons between two checkpoints
+_MOST_PAYLOAD = 64 * 2**10  # bytes that are looked through
+_MOST_VALUES = 1000  # of one event that are looked for: some milliseconds of the loop at most
+_SLICE = 16 * 2**10  # bytes of payload between two checkpoints
+_REASON = 256  # bytes of payload that take as long as a reason does by itself
 _decoder = msgspec.json.Decoder(float_hook=str)
 
 
@@ -37,10 +40,14 @@ def no_text(event: Event) -> str:
 async def hide_values(refused: Mapping[int, str], batch: Batch) -> dict[int, str]:
     """The reasons, by index, without what is in the events."""
     hidden = {}
-    for count, (index, reason) in enumerate(refused.items()):
-        hidden[index] = without_values(reason, batch[index])
-        if count % _SLICE == 0:
+    size = _SLICE
+    for index, reason in refused.items():
+        event = batch[index]
+        size += _REASON + min(len(event.payload), _MOST_PAYLOAD)
+        if size > _SLICE:
+            size = 0
             await trio.lowlevel.checkpoint()
+        hidden[index] = without_values(reason, event)
     return hidden
 
 
@@ -48,13 +55,18 @@ def without_values(words: str, event: Event) -> str:
     """The words with the name of its column for each value of the event."""
     if len(event.payload) > _MOST_PAYLOAD:
         return LEFT_OUT
-    found = {value: column for column, value in _values(event) if len(value) >= _LEAST}
+    values = list(islice(_values(event), _MOST_VALUES + 1))
+    if len(values) > _MOST_VALUES:
+        return LEFT_OUT
+    found = {value: column for column, value in values if len(value) >= _LEAST}
     for value in sorted((value for value in found if value in words), key=len, reverse=True):
         before = r"(?<!\w)" if value[0].isalnum() else ""
         after = r"(?!\w)" if value[-1].isalnum() else ""
         words = re.sub(f"{before}{re.escape(value)}{after}", f"<{found[value]}>", words)
     if words.endswith("…"):  # cut off, perhaps inside a value
         for value, column in found.items():
+            if value[:_LEAST] not in words:
+                continue
             for length in range(min(len(value), len(words)) - 1, _LEAST - 1, -1):
                 if words.endswith(value[:length] + "…"):
                     return f"{words[: -length - 1]}<{column}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import trio
 from hermes_sinks.common.reasons import LEFT_OUT, hide_values, no_text, without_values
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,26 @@ def test_values_give_way_to_the_names_of_their_columns(words: str, hidden: str) 
 
 async def test_an_event_that_is_too_large_to_look_through_has_no_words() -> None:
     large = make_event("b", payload='{"v": "' + "x" * 70_000 + '"}')
-    assert await hide_values({1: "no x"}, make_batch([make_event("a"), large])) == {1: LEFT_OUT}
+    many = make_event("c", payload=msgspec.json.encode(list(range(1100))))
+    batch = make_batch([make_event("a"), large, many])
+    assert await hide_values({1: "no x", 2: "no x"}, batch) == {1: LEFT_OUT, 2: LEFT_OUT}
+
+
+async def test_others_get_the_loop_while_the_reasons_of_large_events_are_hidden() -> None:
+    batch = make_batch([make_event(str(n), payload='{"v": "' + "x" * 15_000 + '"}') for n in range(60)])
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await hide_values(dict.fromkeys(range(60), "no"), batch)
+        nursery.cancel_scope.cancel()
+    assert turns >= 25
 
 
 @pytest.mark.parametrize(
