@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import structlog
 import trio
 
+from hermes.engine import suspicion
 from hermes.engine.suspicion import Suspicion
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch
@@ -92,6 +94,27 @@ def test_nothing_is_held_longer_than_said_and_everything_again_after_a_success()
 
 def test_a_hold_of_nothing_holds_nothing() -> None:
     assert not Suspicion(rows=1, hold=0).accuse(all_of(5000), 5000, 0, None)
+
+
+@pytest.mark.parametrize(("others", "accused"), [(3, True), (10, False)])
+def test_of_thousands_of_reasons_that_differ_a_sample_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, others: int, accused: bool
+) -> None:
+    looked = 0
+
+    class Counting:
+        def sub(self, new: str, words: str) -> str:
+            nonlocal looked
+            looked += 1
+            return value.sub(new, words)
+
+    value = suspicion._VALUE
+    monkeypatch.setattr(suspicion, "_VALUE", Counting())
+    reasons = {n: f"{'too long' if n % 100 < others else 'invalid number'}: '{n}'" for n in range(10_000)}
+    random.Random(1).shuffle(order := list(reasons))
+    shuffled = {n: reasons[old] for n, old in enumerate(order)}
+    assert Suspicion(10, 60).accuse(shuffled, 10_000, 0, None) is accused
+    assert looked <= 500
 
 
 # The delivery
