@@ -94,10 +94,14 @@ class Edge:
             )
         )
         shares = share(descriptor_limit(), settings.max_connections)
-        self._control = ControlServer(app, timeouts, settings.max_body_bytes, shares.control)
         tls = access.certificate.context if access.certificate is not None else None
         self._data: Reactor | StreamServer
         most = shares.data
+        places = shares.control
+        if tls is not None:
+            # There a connection that was handed over still counts as one of the fast lane, and gives way here alone.
+            places = min(places, max(1, most - max(1, most // 10)))
+        self._control = ControlServer(app, timeouts, settings.max_body_bytes, places)
         self.addresses: Sequence[tuple[str, int]] = []
         if listeners is None:
             listeners = open_listeners(settings.http_addr)

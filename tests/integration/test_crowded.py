@@ -152,6 +152,19 @@ async def test_beyond_max_connections_the_longest_idle_give_way(
         assert service.running.metrics.connections_evicted() in {1, 2}  # the first newcomer has left
 
 
+@pytest.mark.parametrize("hold", [keep_alive, greet_in_http_2])
+async def test_connections_that_were_handed_over_under_tls_give_way_before_the_fast_lane_is_full(
+    hold: Hold, certificate: dict[str, str]
+) -> None:
+    async with open_service(max_connections=5, **certificate) as service, AsyncExitStack() as held:
+        for _ in range(5):
+            await hold(await held.enter_async_context(test_tls.connect(service)))
+        for _ in range(2):
+            async with test_tls.connect(service) as newcomer:
+                assert (await newcomer.ask(post(event("new")))).status == 202
+        assert service.running.metrics.connections_evicted() == 1
+
+
 async def test_silent_connections_keep_no_operator_from_the_admin_address() -> None:
     async with open_service() as service, AsyncExitStack() as held:
         address = service.running.admin_addresses[0]
