@@ -172,7 +172,7 @@ def _find_mistakes(settings: Settings) -> Iterator[str]:
         yield "DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory"
     if settings.durability != "memory" and settings.max_body_bytes > MOST_JOURNALED_BODY:
         yield (
-            f"MAX_BODY_BYTES={settings.max_body_bytes}: a request is one record of the journal, so at most "
+            f"MAX_BODY_BYTES={settings.max_body_bytes}: a request may be one record of the journal, so at most "
             f"{MOST_JOURNALED_BODY} (128MiB) can be taken with DURABILITY={settings.durability}"
         )
     if len(set(settings.sinks)) != len(settings.sinks):

@@ -123,7 +123,7 @@ class Intake:
         """
         journal = self._journal
         if journal is not None:
-            if size > journal.capacity or not fits_record(events, size):
+            if size > journal.capacity or not _fit_records(events, size):
                 settle(Outcome.TOO_LARGE, None)
                 return _nothing_to_call_off
             if size + self.admission.bytes > journal.room:
@@ -342,6 +342,14 @@ class Intake:
                 size += chunk.size
         if count:
             self.admission.leave(count, size, trio.current_time())
+
+
+def _fit_records(events: list[Event], size: int) -> bool:
+    """Whether the journal can keep a request of ``size`` bytes in the records that it is cut into."""
+    if len(events) <= _MOST_IN_A_RECORD:
+        return fits_record(events, size)
+    starts = range(0, len(events), _MOST_IN_A_RECORD)
+    return all(fits_record(events[start : start + _MOST_IN_A_RECORD], size) for start in starts)
 
 
 def _hear_nothing(_outcome: Outcome, _receipt: Receipt | None) -> None:

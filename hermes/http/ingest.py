@@ -237,8 +237,8 @@ class Ingest:
                 answers,
                 413,
                 "too_large",
-                "the journal keeps a request as one record, of at most 256 MiB and JOURNAL_MAX_BYTES, and this one is "
-                "larger: send fewer events a request",
+                "the journal keeps a request in records of 5,000 events and at most 256 MiB, all of them within "
+                "JOURNAL_MAX_BYTES, and this one is larger: send fewer events a request",
             )
         reason, detail, least = _REFUSALS[outcome]
         self._rejected[reason] += 1

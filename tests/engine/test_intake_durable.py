@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hermes.ack import Ack, Outcome
-from hermes.engine import journal_record
+from hermes.engine import intake, journal_record
 from hermes.engine import receipts as receipts_module
 from hermes.errors import BatchRejected, LogFull
 from hermes.event import Event
@@ -270,6 +270,21 @@ async def test_what_the_journal_could_never_take_is_refused_for_good_and_the_ser
         asked = engine.ask(size=2999)
         await trio.sleep(0.1)
         assert asked.outcome is Outcome.TAKEN
+
+
+async def test_a_request_is_judged_by_the_records_that_it_is_cut_into(
+    autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_MOST_IN_A_RECORD", 3)
+    event = Event("1" * 20, "u" * 50, "x", 0)  # some 130 bytes of a record
+    engine = await make_durable_engine()
+    async with durable_engine_running(engine):
+        for most, outcome in ((500, Outcome.TAKEN), (150, Outcome.TOO_LARGE)):
+            monkeypatch.setattr(journal_record, "MAX_RECORD_BYTES", most)
+            asked = Asked([])
+            engine.intake.submit([event] * 9, 1000, Ack.DURABLE, asked.hear)
+            await trio.sleep(0.1)
+            assert asked.outcome is outcome
 
 
 async def test_what_is_not_committed_yet_counts_against_the_journals_room(autojump_clock: None) -> None:
