@@ -354,7 +354,8 @@ async def test_keys_protect_every_route(method: str, path: str) -> None:
     desk = Desk(SOME, keys=["secret", "other"])
     for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer secre"}, {"Authorization": "Basic secret"}):
         status, found = await desk.ask(method, path, headers=headers)
-        assert (status, "API-Key" in found["detail"]) == (401, True)
+        assert status == 401
+        assert "key" in found["detail"]
     assert len(await ids(desk.store)) == 3
     for headers in ({"X-API-Key": "other"}, {"Authorization": "bearer secret"}):
         assert (await desk.ask(method, path, headers=headers))[0] in {200, 404}
