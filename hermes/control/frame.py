@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,14 @@ from hermes.control.guard import guard
 from hermes.control.reply import read_past_body, to_quart
 from hermes.errors import is_shortage
 from hermes.http.head import too_large
+from hermes.http.ingest import ECHOED
 from hermes.http.refusals import Refusals
 from hermes.http.response import Response, problem
+from hermes.spelling import close_words
+from hermes.words import clean
 
 _log = structlog.get_logger("hermes.http")
+_SLIPS = 2  # the most letters by which a path that may be meant is longer or shorter
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 _VARIABLE = re.compile(r"<[^<>]*?(\w+)>")  # of a path in werkzeug's notation
@@ -109,7 +113,12 @@ def make_frame(frame: Frame) -> QuartTrio:
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
         if "Allow" in headers:  # which comes in any order
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        return to_quart(problem(error.code or 500, error.description or "", headers))
+        if error.code in {404, 405}:
+            known = {str(rule) for rule in app.url_map.iter_rules() if not rule.arguments}
+            words = _explain_path(request.method, request.path, known, headers.get("Allow", ""))
+        else:
+            words = error.description or ""
+        return to_quart(problem(error.code or 500, words, headers))
 
     @app.errorhandler(OSError)
     @app.errorhandler(RuntimeError)
@@ -126,6 +135,16 @@ def make_frame(frame: Frame) -> QuartTrio:
 def _route() -> str:
     """The path of the request's route as documents write it: ``/dead-letters/{number}``."""
     return _VARIABLE.sub(r"{\1}", str(request.url_rule)) if request.url_rule is not None else "unmatched"
+
+
+def _explain_path(method: str, path: str, known: Collection[str], allowed: str) -> str:
+    """What to do about a path of which this address has none, or which takes the ``allowed`` methods and not this."""
+    if allowed:
+        takes = [each for each in allowed.split(", ") if each not in {"HEAD", "OPTIONS"}]
+        return f"this path does not take {clean(method, ECHOED)}: send {' or '.join(takes) or allowed}"
+    close = close_words(path, [other for other in known if abs(len(other) - len(path)) <= _SLIPS < len(other)])
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"there is no such path here: {meant}see / or /openapi.json for those that there are"
 
 
 def _client() -> str:

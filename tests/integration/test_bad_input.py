@@ -132,29 +132,32 @@ async def test_some_invalid_events_are_told_by_their_place_and_the_others_are_ta
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "status", "allow"),
+    ("path", "method", "status", "allow", "words"),
     [
-        (b"/events", b"GET", 405, {"POST", "OPTIONS"}),
-        (b"/events", b"DELETE", 405, {"POST", "OPTIONS"}),
-        (b"/events", b"PUT", 405, {"POST", "OPTIONS"}),
-        (b"/metrics", b"POST", 405, {"GET", "HEAD", "OPTIONS"}),
-        (b"/nothing", b"GET", 404, None),
-        (b"/nothing", b"POST", 404, None),
-        (b"/events/1", b"POST", 404, None),
-        (b"/debug/pprof/", b"GET", 404, None),
-        (b"/../etc/passwd", b"GET", 404, None),
-        (b"/%00", b"GET", 404, None),
-        (b"/%ff%fe", b"GET", 404, None),
-        (b"/" + b"a" * 60_000, b"GET", 404, None),
+        (b"/events", b"GET", 405, {"POST", "OPTIONS"}, "send POST"),
+        (b"/events", b"DELETE", 405, {"POST", "OPTIONS"}, "send POST"),
+        (b"/events", b"PUT", 405, {"POST", "OPTIONS"}, "send POST"),
+        (b"/metrics", b"POST", 405, {"GET", "HEAD", "OPTIONS"}, "does not take POST: send GET"),
+        (b"/nothing", b"GET", 404, None, "see / or /openapi.json"),
+        (b"/nothing", b"POST", 404, None, "see / or /openapi.json"),
+        (b"/event", b"POST", 404, None, "did you mean /events? see / or /openapi.json"),
+        (b"/v1/trakc", b"POST", 404, None, "did you mean /v1/track? see"),
+        (b"/events/1", b"POST", 404, None, "see / or /openapi.json"),
+        (b"/debug/pprof/", b"GET", 404, None, "see / or /openapi.json"),
+        (b"/../etc/passwd", b"GET", 404, None, "see / or /openapi.json"),
+        (b"/%00", b"GET", 404, None, "see / or /openapi.json"),
+        (b"/%ff%fe", b"GET", 404, None, "see / or /openapi.json"),
+        (b"/" + b"a" * 60_000, b"GET", 404, None, "see / or /openapi.json"),
     ],
 )
 async def test_a_path_or_method_that_is_not_there_is_404_or_405(
-    path: bytes, method: bytes, status: int, allow: set[str] | None
+    path: bytes, method: bytes, status: int, allow: set[str] | None, words: str
 ) -> None:
     async with unharmed() as ground, connect(ground.service) as client:
         request = b"%b %b HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{}" % (method, path)
         answer = await client.ask(request)
         problem(answer, status)
+        assert words in answer.json["detail"]
         if allow is not None:
             assert set(answer.headers["allow"].split(", ")) == allow
         assert (await client.ask(post(event("good")))).status == 202
