@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from quart import Response as QuartResponse
-from quart import g, request
+from quart import g, has_request_context, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -113,7 +113,7 @@ def make_frame(frame: Frame) -> QuartTrio:
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
         if "Allow" in headers:  # which comes in any order
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        if error.code in {404, 405}:
+        if error.code in {404, 405} and has_request_context():  # a WebSocket's has none
             known = {str(rule) for rule in app.url_map.iter_rules() if not rule.arguments}
             words = _explain_path(request.method, request.path, known, headers.get("Allow", ""))
         else:
