@@ -22,17 +22,33 @@ _REST_OF_BODY_SECONDS = 0.05  # what Hypercorn takes to give the app the last by
 
 
 class Answering:
-    """The requests that are being answered. ``changed`` is called whenever one begins, is read whole, or ends."""
+    """The requests that are being answered.
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    ``changed`` is called whenever one begins, is read whole, waits for its client to read, or ends. A client that does
+    not read for ``patience`` seconds is given up by ``give_up``: over HTTP/2 its bytes may wait in a window of its own
+    making, where no stream's time-out sees them.
+    """
+
+    def __init__(self, changed: Callable[[], None], patience: float, give_up: Callable[[], None]) -> None:
         self.requests = 0
         self.bodies_left = 0
+        self.unread = 0
+        """Requests that were read whole, and whose client has to read before they go on."""
+        self._patience = patience
+        self._give_up = give_up
         self._tell_change = changed
         self._changed = trio.Event()
         self._client_ended = False
         self._hear_end: set[Callable[[], None]] = set()
 
-    async def answer(self, app: ASGIWrapper, scope: Any, receive: Callable[[], Awaitable[Any]], *rest: Any) -> None:
+    async def answer(
+        self,
+        app: ASGIWrapper,
+        scope: Any,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+        *rest: Any,
+    ) -> None:
         """Let the app answer a request."""
         body_left = True
 
@@ -45,6 +61,19 @@ class Answering:
                 self._change()
             return message
 
+        async def send_and_look(message: Any) -> None:
+            counted = not body_left
+            self.unread += counted
+            self._change()
+            try:
+                with trio.move_on_after(self._patience) as patience:
+                    await send(message)
+                if patience.cancelled_caught:
+                    self._give_up()
+            finally:
+                self.unread -= counted
+                self._change()
+
         if scope["type"] != "lifespan":
             scope["state"][WHEN_CLIENT_ENDS] = self.when_client_ends
         cancelled: trio.Cancelled | None = None
@@ -52,7 +81,7 @@ class Answering:
         self.bodies_left += 1
         self._change()
         try:
-            await app(scope, receive_and_look, *rest)
+            await app(scope, receive_and_look, send_and_look, *rest)
         except BaseExceptionGroup as group:
             cancelled = _only_cancelled(group)
             if cancelled is None:

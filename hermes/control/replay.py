@@ -55,10 +55,10 @@ class Replay:
         self._sending = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._replayed = self._draining = False
-        self.answering = Answering(self._change)
         self.context = WorkerContext(None)
         self.closed = self.gave_way = False
         self.lifetime = trio.CancelScope()
+        self.answering = Answering(self._change, patience.write, self.lifetime.cancel)
         transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self.socket: trio.socket.SocketType = transport.socket
 
@@ -113,7 +113,8 @@ class Replay:
     def _change(self) -> None:
         self._receiving.deadline = self._patient_until()
         answering = self.answering
-        use = Use.BUSY if answering.requests > answering.bodies_left else Use.WAITING
+        clients_turn = answering.bodies_left + answering.unread
+        use = Use.BUSY if answering.requests > clients_turn else Use.WAITING
         self._places.note(self, use if answering.requests else Use.IDLE)
 
     def _patient_until(self) -> float:

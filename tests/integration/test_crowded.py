@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import h2.connection
+import h2.settings
 import pytest
 import trio
 
@@ -51,7 +52,24 @@ async def greet_in_http_2(client: Client) -> None:
     await client.send(protocol.data_to_send())
 
 
-HOLDS = [keep_alive, stop_in_a_body, end_in_a_request, read_nothing, greet_in_http_2]
+async def ask_in_http_2_and_read_nothing(client: Client) -> None:
+    protocol = h2.connection.H2Connection()
+    protocol.initiate_connection()
+    protocol.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    protocol.send_headers(
+        1, [(":method", "GET"), (":path", "/health"), (":scheme", "http"), (":authority", "test")], end_stream=True
+    )
+    await client.send(protocol.data_to_send())
+
+
+HOLDS = [
+    keep_alive,
+    stop_in_a_body,
+    end_in_a_request,
+    read_nothing,
+    greet_in_http_2,
+    ask_in_http_2_and_read_nothing,
+]
 
 
 async def probe(connect: Callable[..., AbstractAsyncContextManager[Client]], service: Service) -> None:
@@ -84,6 +102,14 @@ async def test_clients_that_hold_all_places_over_tls_keep_no_probe_out(hold: Hol
             await hold(await held.enter_async_context(test_tls.connect(service)))
         await probe(test_tls.connect, service)
         assert len(service.running.edge._control.places) <= PLACES
+
+
+async def test_a_client_whose_window_stays_shut_is_given_up() -> None:
+    async with open_service(write_timeout=0.3) as service, connect_plainly(service) as client:
+        places = service.running.edge._control.places
+        await ask_in_http_2_and_read_nothing(client)
+        await until(lambda: len(places) == 1)
+        await until(lambda: not len(places))
 
 
 async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> None:
