@@ -91,7 +91,8 @@ def test_lines_about_requests_have_their_ids(start: Start) -> None:
     assert (refused.status_code, health.status_code, missing.status_code) == (401, 200, 404)
     assert program.stop() == 0
     assert len(program.lines) == len(program.log.splitlines())
-    (line,) = told(program.lines, "request refused", "/events")
+    line, *held_back = told(program.lines, "request refused", "/events")
+    assert sum(each["more"] for each in held_back) == 50  # counted at the stop at the latest
     assert line["request_id"] == refused.headers["x-request-id"]
     assert (line["status"], line["client"], line["logger"]) == (401, "127.0.0.1", "hermes.http")
     assert "wants a key" in line["reason"]
