@@ -81,20 +81,22 @@ class PostgresDeadLetters:
         self._pool = pool
         self._max_letters = max_letters
         self._preparing = trio.Lock()
+        self._adding = trio.Lock()  # else a second task could count the first one's letters out before they are in
         self._prepared = False
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, committed; the oldest make room."""
         rows = await _make_rows(letters)
         evicted: list[tuple[int, str]] = []
-        async with self._change() as connection:
-            (before,) = await _fetch_one(connection, _LAST)
-            await connection.cursor().executemany(_ADD, rows)
-            (after,) = await _fetch_one(connection, _LAST)
-            (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
-            if may_be_full:
-                evicted = await (await connection.execute(_EVICT, [self._max_letters])).fetchall()
-        self.evictions.add(before, after, evicted)
+        async with self._adding:
+            async with self._change() as connection:
+                (before,) = await _fetch_one(connection, _LAST)
+                await connection.cursor().executemany(_ADD, rows)
+                (after,) = await _fetch_one(connection, _LAST)
+                (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
+                if may_be_full:
+                    evicted = await (await connection.execute(_EVICT, [self._max_letters])).fetchall()
+            self.evictions.add(before, after, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
