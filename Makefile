@@ -54,4 +54,4 @@ image: $(VENV)/.dev          ## build the container image and try it, by compose
 	$(BIN)/pytest tests/integration/check_image_pod.py
 
 clean:           ## remove the environment and what the tools left
-	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
+	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results/latest.*

@@ -16,6 +16,8 @@ import yaml
 from hermes.config import Settings
 from hermes.config.notation import parse_duration
 from tests.docs.test_documents import DOCUMENTS, ROOT, name_of
+from tests.perf import reference
+from tests.perf.__main__ import plan
 
 GENERATED = {"docs/reference/settings.md", "docs/reference/metrics.md", "docs/reference/cli.md"}
 WRITTEN = [document for document in DOCUMENTS if name_of(document) not in GENERATED]
@@ -69,12 +71,12 @@ def test_every_alert_that_is_named_exists(document: Path) -> None:
     assert set(re.findall(r"`(Hermes[A-Z]\w+)`", document.read_text())) <= known
 
 
-def test_the_figures_of_the_comparison_are_those_that_were_measured() -> None:
-    measured = (ROOT / "docs/figures.md").read_text()
-    said = (ROOT / "docs/explanation/why-not.md").read_text()
-    figures = re.findall(r"\b\d[\d,]*,000\b|\b\d+\.\d+(?= (?:of|times))", said)
-    assert figures
-    assert [figure for figure in figures if figure not in measured] == []
+def test_the_figures_are_those_of_the_committed_run() -> None:
+    run = reference.load()
+    assert reference.between(reference.FIGURES.read_text()) == reference.figures(run), "run scripts/figures"
+    assert reference.between(reference.COMPARISON.read_text()) == reference.comparison(run), "run scripts/figures"
+    assert not run["quick"]
+    assert set(run["measurements"]) == set(plan(quick=False)), "a run of make bench with all its rows is to be adopted"
 
 
 def complaints() -> Iterator[str]:

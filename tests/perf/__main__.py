@@ -1,6 +1,7 @@
 """``make bench``: every figure that Hermes claims, measured side by side in one run.
 
-Prints a table, and writes JSON and a chart under ``bench-results/``. It is no test: a shared machine decides much of a
+Prints a table, and writes JSON and a chart under ``bench-results/``, where ``scripts/figures --adopt`` makes the run the
+one that the documents quote. It is no test: a shared machine decides much of a
 single time, so read the ratios. ``--quick`` shortens everything, ``--only WORD`` picks rows.
 """
 
@@ -8,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.perf import (
     log_appends,
     many_events,
     neighbours,
+    reference,
     replay,
     start,
 )
@@ -73,32 +73,28 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run only the measurements whose name holds this word")
     arguments = parser.parse_args()
     console = Console()
-    rows: list[Row] = []
+    measured: dict[str, list[Row]] = {}
     RESULTS.mkdir(exist_ok=True)
     # Beside the results, for the system's folder for temporary files may be in memory, where to sync costs nothing.
     with tempfile.TemporaryDirectory(prefix="running-", dir=RESULTS.resolve()) as temporary:
         for name, measure in plan(arguments.quick).items():
             if arguments.only in name:
                 with console.status(f"measuring {name} ..."):
-                    rows += measure(Path(temporary))
+                    measured[name] = measure(Path(temporary))
+    rows = [row for found in measured.values() for row in found]
     table = Table("what", "measured", "must reach", "", header_style="bold")
     for row in rows:
         table.add_row(row.what, row.measured, row.target, _VERDICTS[row.reached])
     console.print(table)
-    _write(rows)
+    _write(measured, quick=arguments.quick)
     console.print(f"JSON and chart: {RESULTS}/latest.json, {RESULTS}/latest.svg")
 
 
-def _write(rows: list[Row]) -> None:
-    when = time.strftime("%Y-%m-%d %H:%M")
-    document = {
-        "when": when,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "rows": [row.to_dict() for row in rows],
-    }
-    (RESULTS / "latest.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "latest.svg").write_text(chart.draw(rows, when))
+def _write(measured: dict[str, list[Row]], *, quick: bool) -> None:
+    run = reference.describe(measured, quick=quick)
+    (RESULTS / "latest.json").write_text(json.dumps(run, indent=2) + "\n")
+    rows = [row for found in measured.values() for row in found]
+    (RESULTS / "latest.svg").write_text(chart.draw(rows, run["when"]))
 
 
 if __name__ == "__main__":

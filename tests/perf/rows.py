@@ -12,7 +12,7 @@ NO_TARGET = "for information"
 class Row:
     """``score`` is the measured figure over its target: 1 or more is reached; None where there is no target.
 
-    ``detail`` holds what the figure was made of.
+    ``detail`` holds what the figure was made of. ``compared``: the row sets Hermes beside another way to do the same.
     """
 
     what: str
@@ -20,6 +20,7 @@ class Row:
     target: str
     score: float | None
     detail: dict[str, Any] = field(default_factory=dict)
+    compared: bool = False
 
     @property
     def reached(self) -> bool | None:
