@@ -1,8 +1,8 @@
 """``make bench``: every figure that Hermes claims, measured side by side in one run.
 
-Prints a table, and writes JSON and a chart under ``bench-results/``, where ``scripts/figures --adopt`` makes the run the
-one that the documents quote. It is no test: a shared machine decides much of a
-single time, so read the ratios. ``--quick`` shortens everything, ``--only WORD`` picks rows.
+Prints a table, and writes JSON and a chart under ``bench-results/``; ``scripts/figures --adopt`` makes the run the one
+that the documents quote. It is no test: a shared machine decides much of a single time, so read the ratios. ``--quick``
+shortens everything, ``--only WORD`` picks rows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.perf import (
     durable,
     endurance,
     fast_lane,
+    into_postgres,
     log_appends,
     many_events,
     neighbours,
@@ -49,11 +50,10 @@ def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
     return {
         "fast-lane": partial(fast_lane.throughput, rounds=rounds, seconds=seconds),
         "latency": partial(fast_lane.latency, rounds=rounds, seconds=seconds),
-        "postgres": partial(many_events.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
+        "postgres": partial(into_postgres.measure, rounds=rounds, rows=300_000 if quick else 1_000_000),
         "postgres-sink": partial(many_events.sink_alone, rounds=3, rows=200_000),
         "null": partial(many_events.null_sink, seconds=seconds),
         "neighbours": partial(neighbours.large_bodies, rounds=1 if quick else 3),
-        "durable-postgres": partial(durable.postgres, rounds=rounds, rows=300_000 if quick else 1_000_000),
         "durable-null": partial(durable.null_sink, rounds=rounds, seconds=seconds),
         "durable-single": partial(durable.single, rounds=rounds, seconds=seconds),
         "durable-latency": partial(durable.latency, rounds=rounds, seconds=seconds),

@@ -6,72 +6,22 @@ Where CPU time is given it is that of the server: what noise changes least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-import psycopg
-from psycopg import sql
-
-from tests.perf import load, many_events, processes
+from tests.perf import load, processes
+from tests.perf.into_postgres import EVENTS
 from tests.perf.load import Saturation
-from tests.perf.many_events import EVENTS, Stored
 from tests.perf.processes import Server
 from tests.perf.rows import NO_TARGET, Row
 
 MODES = ("memory", "disk")
-RANDOM_IDS = "random ids, "
-_LEAST = 0.8  # of the throughput from memory
 _RATE = 5000
 
 FoundT = TypeVar("FoundT")
-
-
-def postgres(folder: Path, *, rounds: int, rows: int) -> list[Row]:
-    """Rows stored a second from NDJSON of 500: the load, Hermes and Postgres together on the machine's cores."""
-    requests = rows // EVENTS
-    rows = requests * EVENTS
-    with many_events.postgres_server() as server:
-
-        def measure(mode: str) -> Stored:
-            durability = mode.removeprefix(RANDOM_IDS)
-            stored = many_events.store(folder, server, requests, durability, random_ids=mode != durability)
-            with psycopg.connect(server.dsn(), autocommit=True) as connection:
-                connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(stored.database)))
-                connection.execute("CHECKPOINT")  # the next one's rows are not written together with these
-            return stored
-
-        runs = _in_turns(rounds, measure, (*MODES, RANDOM_IDS + "disk"))
-    rate = {mode: median(rows / stored.seconds for stored in found) for mode, found in runs.items()}
-    acked = {mode: median(rows / stored.acknowledged for stored in found) for mode, found in runs.items()}
-    cpu = {mode: median(stored.cpu_seconds / rows * 1e6 for stored in found) for mode, found in runs.items()}
-    ratio = rate["disk"] / rate["memory"]
-    return [
-        Row(
-            "durable against memory: NDJSON of 500 a POST into Postgres, rows stored",
-            f"{ratio:.2f} × ({rate['disk']:,.0f} rows/s to {rate['memory']:,.0f}; answered "
-            f"{acked['disk'] / acked['memory']:.2f} ×; {cpu['disk']:.2f} to {cpu['memory']:.2f} µs CPU an event)",
-            f"≥ {_LEAST} × memory",
-            ratio / _LEAST,
-            {
-                mode: [
-                    {"rows_per_second": rows / each.seconds, "answered_per_second": rows / each.acknowledged}
-                    | {"cpu_us_per_event": each.cpu_seconds / rows * 1e6}
-                    for each in found
-                ]
-                for mode, found in runs.items()
-            },
-        ),
-        Row(
-            "the same, durable: random ids (UUID v4) against ids that ascend, rows stored",
-            f"{rate[RANDOM_IDS + 'disk'] / rate['disk']:.2f} × ({rate[RANDOM_IDS + 'disk']:,.0f} rows/s to "
-            f"{rate['disk']:,.0f}; {rate[RANDOM_IDS + 'disk'] * 60 / 1e6:.1f} million a minute)",
-            f"≥ {many_events.RANDOM} × of ascending",
-            rate[RANDOM_IDS + "disk"] / rate["disk"] / many_events.RANDOM,
-        ),
-    ]
 
 
 def null_sink(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
@@ -146,11 +96,11 @@ def _compare(what: str, runs: dict[str, list[Saturation]], events: int) -> Row:
     )
 
 
-def _in_turns(rounds: int, measure: Callable[[str], FoundT], modes: Sequence[str] = MODES) -> dict[str, list[FoundT]]:
+def _in_turns(rounds: int, measure: Callable[[str], FoundT]) -> dict[str, list[FoundT]]:
     """What ``measure`` finds for each mode, by turns."""
-    runs: dict[str, list[FoundT]] = {mode: [] for mode in modes}
+    runs: dict[str, list[FoundT]] = {mode: [] for mode in MODES}
     for _ in range(rounds):
-        for mode in modes:
+        for mode in MODES:
             runs[mode].append(measure(mode))
     return runs
 

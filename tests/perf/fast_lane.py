@@ -37,6 +37,7 @@ def throughput(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
                 "cpu_ratio": cpu_ratio,
                 "load": load.tool(),
             },
+            compared=True,
         )
     ]
 

@@ -51,7 +51,7 @@ def describe(measured: Mapping[str, Sequence[Row]], *, quick: bool) -> dict[str,
 def figures(run: Mapping[str, Any]) -> str:
     """The table of ``docs/figures.md``."""
     lines = [
-        f"Measured in one run of `make bench`, {run['when']} UTC: {_machine(run)}. The load, Hermes and the database "
+        f"Measured in one run of `make bench`, {run['when']} UTC: {_machine(run)}. The load, Hermes and the database",
         "share these cores. Read the ratios: another machine has other times, and so has this one at another hour.",
         "",
         "| what | measured | must reach |",

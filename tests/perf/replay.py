@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from tests.perf import load, many_events, processes
-from tests.perf.many_events import EVENTS
+from tests.perf import load, processes
+from tests.perf.into_postgres import EVENTS, postgres_server, wait_for_rows
 from tests.perf.rows import NO_TARGET, Row
 
 _SETTINGS = {"SINKS": "postgres", "DURABILITY": "disk", "BACKPRESSURE_MODE": "block"}
@@ -22,7 +22,7 @@ def after_crash(folder: Path, *, rounds: int, rows: int) -> list[Row]:
     requests = rows // EVENTS
     rows = requests * EVENTS
     seconds = []
-    with many_events.postgres_server() as server:
+    with postgres_server() as server:
         for number in range(rounds):
             data = str(folder / f"crashed-{number}")
             _fill_and_kill(folder, data, requests)
@@ -30,7 +30,7 @@ def after_crash(folder: Path, *, rounds: int, rows: int) -> list[Row]:
             settings = {**_SETTINGS, "DB_DSN": dsn, "HERMES_DATA_DIR": data, "SINK_POSTGRES_CATCH_UP_FLOOR": _UNPACED}
             began = time.perf_counter()
             with processes.hermes(folder, None, settings=settings):
-                many_events.wait_for_rows(dsn, rows)
+                wait_for_rows(dsn, rows)
                 seconds.append(time.perf_counter() - began)
     rate = rows / median(seconds)
     return [
