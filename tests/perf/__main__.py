@@ -46,7 +46,7 @@ def _dispatcher(_folder: Path, *, seconds: float) -> list[Row]:
 
 def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
     """The measurements by name, in the order of the table."""
-    rounds, seconds, minute = (2, 2, 20) if quick else (5, 5, 60)
+    rounds, seconds, minute = (2, 2, 20) if quick else (3, 5, 60)
     return {
         "fast-lane": partial(fast_lane.throughput, rounds=rounds, seconds=seconds),
         "latency": partial(fast_lane.latency, rounds=rounds, seconds=seconds),
