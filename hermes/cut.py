@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Raw
 
-from hermes.decode import JUDGED, MAX_NESTING, BadBody
+from hermes.decode import JUDGED, MAX_NESTING, BadBody, without_mark
+from hermes.elements import STRING
 from hermes.ends import OPENING, Ends, expect_end, malformed, skip_space
 
 AT_ONCE = JUDGED
@@ -26,11 +27,9 @@ _BRACKETS = 4096  # of one step of counting: one millisecond
 _MEMBERS_BYTES = 4096  # of one step through the members of an object, the shortest of which take 5: two milliseconds
 _GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))  # what an element may end in, and how often to try
 _WHITESPACE = b" \t\r\n"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _BRACE, _BRACKET = b"{["
 
-_match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % _STRING, re.DOTALL).match
+_match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % STRING, re.DOTALL).match
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_name = msgspec.json.Decoder(str).decode
 _INVALID = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
@@ -54,7 +53,7 @@ _Steps = Generator[bytes | Refused | None, None, int]
 
 def cut_lines(body: bytes, size: int) -> Pieces:
     """Cut newline-delimited JSON into pieces of about ``size`` bytes. A long line that is no JSON is refused alone."""
-    body = _without_mark(body)
+    body = without_mark(body)
     position = 0
     while position < len(body):
         end = body.rfind(b"\n", position, position + size) + 1
@@ -78,17 +77,13 @@ def _judge_line(line: bytes, size: int) -> Pieces:
 
 def cut_json(body: bytes, size: int) -> Pieces:
     """Cut an array of messages into pieces of about ``size`` bytes; one message is a piece. Raises `BadBody`."""
-    body = _without_mark(body)
+    body = without_mark(body)
     start = skip_space(body, 0)
     if body[start : start + 1] != b"[":
         yield from Cutter(size).judge(body)
         return
     end = yield from Cutter(size).cut_array(body, start + 1)
     expect_end(body, end + 1)
-
-
-def _without_mark(body: bytes) -> bytes:
-    return body[len(_BYTE_ORDER_MARK) :] if body.startswith(_BYTE_ORDER_MARK) else body
 
 
 class Cutter:
@@ -109,7 +104,7 @@ class Cutter:
 
         Every piece has the other members of the objects on its way.
         """
-        body = _without_mark(body)
+        body = without_mark(body)
         start = skip_space(body, 0)
         if body[start : start + 1] != b"{":
             yield from self.judge(body)

@@ -10,19 +10,19 @@ import re
 from collections.abc import Generator
 
 from hermes.decode import BadBody
+from hermes.elements import STRING
 
 _LIMIT = 128 * 2**10  # bytes of one step of an expression: half a millisecond
 _BRACKETS = 4096  # of one step of counting: one millisecond
 _FREE_BRACKETS = 400_000
 _BYTES_A_BRACKET = 4
 _MOST_LEVELS = 200_000
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _QUOTE = ord('"')
 OPENING = frozenset(b"[{")
 """How an array or an object begins."""
 
 _skip_space = re.compile(rb"[ \t\r\n]*+").match
-_skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _STRING, re.DOTALL).match
+_skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
 _skip_text = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
 _skip_scalar = re.compile(rb'[^",\[\]{} \t\r\n]*+').match
 

@@ -13,6 +13,7 @@ import msgspec
 
 from hermes.decode import Decoded
 from hermes.http.response import Response
+from hermes.protocols.varint import varint
 
 PROTOBUF = "application/x-protobuf"
 
@@ -66,10 +67,10 @@ class ProtobufAnswers(_Answers):
     _success = Response(200, b"", PROTOBUF)
 
     def _partial(self, count: int, message: str) -> Response:
-        return Response(200, _bytes_field(1, b"\x08" + _varint(count) + _bytes_field(2, message.encode())), PROTOBUF)
+        return Response(200, _bytes_field(1, b"\x08" + varint(count) + _bytes_field(2, message.encode())), PROTOBUF)
 
     def _status(self, status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
-        document = b"\x08" + _varint(code) + _bytes_field(2, message.encode())
+        document = b"\x08" + varint(code) + _bytes_field(2, message.encode())
         return Response(status, document, PROTOBUF, headers, detail=message)
 
 
@@ -84,13 +85,4 @@ def _sum_up(decoded: Decoded) -> str:
 
 
 def _bytes_field(number: int, data: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([number << 3 | 2]) + varint(len(data)) + data

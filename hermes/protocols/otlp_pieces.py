@@ -14,6 +14,7 @@ from hermes.cut import Pieces, Refused
 from hermes.decode import BadBody
 from hermes.protocols.otlp_protobuf import Walk
 from hermes.protocols.otlp_record import MAX_PART
+from hermes.protocols.varint import varint
 
 _PATH = (1, 2, 2)  # resource_logs, scope_logs, log_records: the numbers of their fields
 _FIELDS = 2048  # of one step of walking: one millisecond
@@ -93,14 +94,5 @@ def _wrap(fields: list[memoryview], around: tuple[tuple[int, bytes], ...]) -> by
     """A request that has these fields of the innermost message, in the messages around it."""
     body = around[-1][1] + b"".join(fields)
     for number, others in reversed(around[:-1]):
-        body = others + bytes([number << 3 | 2]) + _length(len(body)) + body
+        body = others + bytes([number << 3 | 2]) + varint(len(body)) + body
     return body
-
-
-def _length(size: int) -> bytes:
-    out = bytearray()
-    while size > 0x7F:
-        out.append(size & 0x7F | 0x80)
-        size >>= 7
-    out.append(size)
-    return bytes(out)

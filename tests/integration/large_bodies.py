@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import zstandard
 
+from hermes.protocols.varint import varint
+
 MOST = 10 * 2**20
 EVENT = b'{"id":"%d","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive and well"}}'
 ALONE = b'{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"n":'
@@ -54,30 +56,21 @@ def fill(element: bytes, between: bytes = b",", most: int = MOST - 200) -> bytes
 
 def record(data: bytes) -> bytes:
     """A field of protobuf with the number 2, as a log record and what is around it have it."""
-    return b"\x12" + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return b"\x12" + varint(len(data)) + data
 
 
 def protobuf() -> bytes:
     """Records of protobuf: a body and an attribute each."""
     data = b"\x09" + b"\x00" * 7 + b"\x17" + b"\x2a\x04\x0a\x02hi" + b"\x32\x08\x0a\x01a\x12\x03\x0a\x01b"
     inner = record(record(data) * ((MOST - 200) // len(record(data))))
-    return b"\x0a" + _varint(len(inner)) + inner
+    return b"\x0a" + varint(len(inner)) + inner
 
 
 def many_values() -> bytes:
     """One record of protobuf that has a great many tiny values."""
     data = b"\x32\x02\x12\x00" * (2**20 // 4 - 10)
     inner = record(record(data) * 9)
-    return b"\x0a" + _varint(len(inner)) + inner
+    return b"\x0a" + varint(len(inner)) + inner
 
 
 def gzipped(path: str, kind: str, body: bytes) -> Request:
