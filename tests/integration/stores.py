@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any, LiteralString
 
 import psycopg
 import trio
@@ -21,37 +22,40 @@ _SELECT = "SELECT id, user_id, type, extract(epoch FROM ts)::bigint, payload::te
 
 
 def postgres_events(dsn: str) -> list[Sent]:
-    """Every row of the postgres sink."""
-    with psycopg.connect(dsn) as connection:
-        return [Sent(*row) for row in connection.execute(_SELECT)]
-
-
-def sqlite_events(path: Path) -> list[Sent]:
-    """Every row of the sqlite sink."""
-    with closing(sqlite3.connect(path)) as connection:
-        return [Sent(*row) for row in connection.execute("SELECT id, user_id, type, ts, payload FROM events")]
+    """Every row of the postgres sink; none while there is no table."""
+    return [Sent(*row) for row in _postgres_rows(dsn, _SELECT)]
 
 
 def postgres_count(dsn: str) -> int:
     """How many rows the postgres sink has; 0 while there is no table."""
+    return sum(int(count) for (count,) in _postgres_rows(dsn, "SELECT count(*) FROM events"))
+
+
+def _postgres_rows(dsn: str, query: LiteralString) -> list[tuple[Any, ...]]:
+    # A sink makes its table when it starts: a service that was killed before that has left none.
     with psycopg.connect(dsn) as connection:
-        found = connection.execute("SELECT to_regclass('events')").fetchone()
-        if found == (None,):
-            return 0
-        (count,) = connection.execute("SELECT count(*) FROM events").fetchone() or (0,)
-        return int(count)
+        if connection.execute("SELECT to_regclass('events')").fetchone() == (None,):
+            return []
+        return connection.execute(query).fetchall()
+
+
+def sqlite_events(path: Path) -> list[Sent]:
+    """Every row of the sqlite sink; none while there is no file, or no table."""
+    return [Sent(*row) for row in _sqlite_rows(path, "SELECT id, user_id, type, ts, payload FROM events")]
 
 
 def sqlite_count(path: Path) -> int:
     """How many rows the sqlite sink has; 0 while there is no file, or no table."""
+    return sum(int(count) for (count,) in _sqlite_rows(path, "SELECT count(*) FROM events"))
+
+
+def _sqlite_rows(path: Path, query: str) -> list[tuple[Any, ...]]:
     if not path.exists():
-        return 0
+        return []
     with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone()
-        if found == (0,):
-            return 0
-        (count,) = connection.execute("SELECT count(*) FROM events").fetchone()
-        return int(count)
+        if connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone() == (0,):
+            return []
+        return connection.execute(query).fetchall()
 
 
 def buried_events(folder: Path, sink: str) -> list[Sent]:
