@@ -34,6 +34,7 @@ from hermes.http.traced import RequestTracer, trace_routes
 from hermes.http.work import Workshop
 from hermes.metrics import Metrics
 from hermes.protocols.routes import make_routes
+from hermes.repeated_event import RepeatedEvent
 
 _TURNS_OF_OTHERS = 3  # of 2 ms each, where they have so much to do, after one of some milliseconds for large requests
 _TIMES_ITS_BODY = 6
@@ -56,8 +57,8 @@ class Edge:
         timeouts = timeouts_of(settings)
         largest = _TIMES_ITS_BODY * settings.max_body_bytes
         budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # clients without a key never have all
-        self._large_came = trio.Event()
-        self._workshop = Workshop(budget, lambda: self._large_came.set())
+        self._large_came = RepeatedEvent()
+        self._workshop = Workshop(budget, self._large_came.set)
         routes = make_routes(
             books.intake,
             metrics.rejected,
@@ -136,7 +137,6 @@ class Edge:
                 for _ in range(_TURNS_OF_OTHERS):  # in each the loop looks at every socket and timer
                     await trio.lowlevel.checkpoint()
             else:
-                self._large_came = trio.Event()
                 await self._large_came.wait()
 
     async def serve_control(self) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 
+from hermes.repeated_event import RepeatedEvent
+
 WHEN_CLIENT_ENDS = "hermes.when_client_ends"
 """The key in the state of an ASGI scope: `Answering.when_client_ends`, for what waits as long as it takes."""
 
@@ -37,7 +39,7 @@ class Answering:
         self._patience = patience
         self._give_up = give_up
         self._tell_change = changed
-        self._changed = trio.Event()
+        self._changed = RepeatedEvent()
         self._client_ended = False
         self._hear_end: set[Callable[[], None]] = set()
 
@@ -131,7 +133,6 @@ class Answering:
 
     def _change(self) -> None:
         self._changed.set()
-        self._changed = trio.Event()
         self._tell_change()
 
 

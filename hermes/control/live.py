@@ -21,6 +21,7 @@ from quart_trio import QuartTrio
 
 from hermes.control.reply import stream_to_quart, to_quart
 from hermes.http.response import problem
+from hermes.repeated_event import RepeatedEvent
 
 MOST_STREAMS = 32
 PERIOD = 1.0
@@ -39,7 +40,7 @@ class Live:
         self.ended = False
         self.latest = b""
         self._tick = tick
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
 
     async def run(self) -> None:
         """Tick, and tell those who watch, until cancelled."""
@@ -50,7 +51,7 @@ class Live:
             self._tick()
             if self.watchers:
                 self.latest = self.frame()
-                self._wake()
+                self._news.set()
 
     async def wait_news(self) -> None:
         """Wait for the next second, or for the end."""
@@ -64,11 +65,7 @@ class Live:
     def end(self) -> None:
         """A stop has begun: every stream ends."""
         self.ended = True
-        self._wake()
-
-    def _wake(self) -> None:
         self._news.set()
-        self._news = trio.Event()
 
 
 class _Stream(ResponseBody, AsyncIterator[bytes]):

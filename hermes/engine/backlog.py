@@ -21,6 +21,7 @@ from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk
 from hermes.log import Record
+from hermes.repeated_event import RepeatedEvent
 
 _log = structlog.get_logger("hermes.backlog")
 
@@ -96,7 +97,7 @@ class Backlog:
         self._arrivals = DrainRate()
         self._debt = 0.0  # events that were read ahead of the pace, as of `_reckoned_at`
         self._reckoned_at = 0.0
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
         self._complaints = Complaints("hermes.backlog", sink=sink)
         self._said_behind = False
         self._last_fed = -1  # index of the newest record that was read back
@@ -207,7 +208,7 @@ class Backlog:
         at_once = 0
         while True:
             while not self._ranges:
-                await self._wait_for_news()
+                await self._news.wait()
             start, end = self._ranges[0]
             stop = min(end, start + _READ_RECORDS)
             try:
@@ -242,7 +243,7 @@ class Backlog:
         self.on_its_way = count
         for piece in pieces:
             while not (self._has_share(piece) and self._take((piece,))):
-                await self._wait_for_news()
+                await self._news.wait()
             self.on_its_way -= len(piece.events)
             self._fed_events += len(piece.events)
             self._fed_bytes += piece.size
@@ -331,7 +332,3 @@ class Backlog:
         if self._said_behind and not self._ranges and self.cursor > self._last_fed:
             self._said_behind = False
             _log.info("caught up", sink=self._sink)
-
-    async def _wait_for_news(self) -> None:
-        self._news = trio.Event()
-        await self._news.wait()

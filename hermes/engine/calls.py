@@ -27,6 +27,7 @@ from hermes.engine.workable import WorkableSize
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable, is_shortage
 from hermes.event import Batch
 from hermes.metrics import SinkMetrics
+from hermes.repeated_event import RepeatedEvent
 from hermes.sink import DeliverySettings, Sink, variable_prefix
 from hermes.traces.work import NO_TRACING, Tracing
 
@@ -78,7 +79,7 @@ class SinkCalls:
         self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
         self._suspicion = Suspicion(settings.refusal_rows, settings.refusal_hold)
         self._workable = WorkableSize(sink.max_batch, settings.timeout)
-        self._breaker_moved = trio.Event()
+        self._breaker_moved = RepeatedEvent()
         self._hurry = trio.Event()
         self._last_failed = False
         self._evicted_said = 0
@@ -137,12 +138,14 @@ class SinkCalls:
         """A stop has begun and no journal keeps what is held: it becomes dead letters, as far as the breaker allows."""
         self._suspicion.release()
         self._breaker_moved.set()
-        self._breaker_moved = trio.Event()
 
     async def wait_for_breaker(self) -> None:
         """Wait until the breaker may think differently: its time is up, or a call has ended that it waited for."""
         with trio.move_on_after(self.open_for or self._settings.max_backoff):
-            await self._breaker_moved.wait()
+            if self.hurrying:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._breaker_moved.wait()
 
     async def rest(self, attempt: int, failure: SinkUnavailable) -> None:
         """Pause after a failed attempt: exponential backoff with full jitter, but no shorter than the sink asked for.
@@ -295,8 +298,6 @@ class SinkCalls:
             state = self._breaker.state.name.lower()
             _log.warning("breaker changed", sink=self._name, state=state, reason=str(failure or ""))
         self._breaker_moved.set()
-        if not self.hurrying:
-            self._breaker_moved = trio.Event()
 
     def _refuse_strangers(self, rejected: BatchRejected, count: int) -> None:
         for index in rejected.reasons:

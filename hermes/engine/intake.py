@@ -112,7 +112,7 @@ class Intake:
         """Why a request of ``size`` bytes would find no room, as far as is known before its events are; None: go on."""
         journal = self._journal
         if journal is not None and size + self.admission.bytes > journal.room:
-            journal.pressed.set()
+            journal.want_room()
             return Outcome.NO_SPACE
         return None if self.blocking or self.admission.has_room(1, size) else Outcome.NO_ROOM
 
@@ -127,7 +127,7 @@ class Intake:
                 settle(Outcome.TOO_LARGE, None)
                 return _nothing_to_call_off
             if size + self.admission.bytes > journal.room:
-                journal.pressed.set()
+                journal.want_room()
                 settle(Outcome.NO_SPACE, None)
                 return _nothing_to_call_off
         if self.admission.admit(len(events), size):

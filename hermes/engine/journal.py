@@ -21,6 +21,7 @@ from hermes.errors import LogDamaged, LogUnavailable
 from hermes.event import Chunk
 from hermes.log import Log, Record
 from hermes.metrics import JournalMetrics
+from hermes.repeated_event import RepeatedEvent
 
 _log = structlog.get_logger("hermes.journal")
 
@@ -42,8 +43,7 @@ class EventJournal:
     ``next`` is the index that the next record gets, and ``events`` how many events are in all records before it, ever.
     ``capacity`` is JOURNAL_MAX_BYTES, and ``room`` how many bytes more stay within it. ``failing`` says why the storage
     does not work, while it does not. ``receipts`` follow events of open requests by their record's index. A sink of
-    which nothing was saved begins where ``strangers`` says. ``pressed`` is set when a request was refused for want of
-    room.
+    which nothing was saved begins where ``strangers`` says.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class EventJournal:
         self.events = events
         self.receipts: dict[int, Receipt] = {}
         self.failing: str | None = None
-        self.pressed = trio.Event()
         self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
         self.capacity = max_bytes
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
@@ -65,6 +64,8 @@ class EventJournal:
         self._last_saved: JournalState | None = None
         self._say_again_at = 0.0
         self._recovers_at = 0.0
+        self._room_wanted = False
+        self._room_news = RepeatedEvent()
 
     @property
     def first(self) -> int:
@@ -80,6 +81,21 @@ class EventJournal:
     def crowded(self) -> bool:
         """Whether sinks that may lose events should make room."""
         return self.bytes > self.capacity * _CROWDED
+
+    def want_room(self) -> None:
+        """A request was refused because the journal has no room for it: the upkeep should make some soon."""
+        self._room_wanted = True
+        self._room_news.set()
+
+    async def wait_room_wanted(self) -> None:
+        """Wait until `want_room` has been called since the last `take_room_wanted`."""
+        while not self._room_wanted:
+            await self._room_news.wait()
+
+    def take_room_wanted(self) -> bool:
+        """Whether a request wanted room since the last call."""
+        wanted, self._room_wanted = self._room_wanted, False
+        return wanted
 
     def enlist(self, sink: str) -> tuple[Progress, int]:
         """A sink's progress, and how many events the journal owes it. One that is new begins with what comes next."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import trio
 
 from hermes.ack import Outcome, Receipt, Settle
+from hermes.repeated_event import RepeatedEvent
 
 MAX_OPEN = 50_000
 _MOST_AT_ONCE = 500  # answers before others get the loop: some 5 ms
@@ -36,7 +37,7 @@ class Receipts:
         self._timeout = timeout
         # By age, with the moment of expiry. Ordered, for a plain dict finds its first slowly when many before it left.
         self._open: OrderedDict[Receipt, float] = OrderedDict()
-        self._first = trio.Event()
+        self._came = RepeatedEvent()
         self._ended = False
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ class Receipts:
 
         receipt = Receipt(events, self._sinks, close)
         self._open[receipt] = trio.current_time() + self._timeout
-        self._first.set()
+        self._came.set()
         return receipt
 
     def _look_for_untold(self, receipt: Receipt) -> None:
@@ -79,8 +80,7 @@ class Receipts:
         """Let receipts expire, until cancelled."""
         while True:
             while not self._open:  # those who came may have gone before we look
-                self._first = trio.Event()
-                await self._first.wait()
+                await self._came.wait()
             # The oldest may be settled before that. Those that come now expire later, so nobody is told too late.
             await trio.sleep_until(next(iter(self._open.values())))
             self._expire(trio.current_time())

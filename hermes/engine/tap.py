@@ -15,9 +15,9 @@ from typing import Self
 from zlib import crc32
 
 import msgspec
-import trio
 
 from hermes.event import Chunk, Event
+from hermes.repeated_event import RepeatedEvent
 
 MOST_FOLLOWERS = 8
 MOST_EVENTS = 1000
@@ -68,12 +68,11 @@ class Follower:
         self._everything = wanted.everything
         self._events: list[Event] = []
         self._bytes = self._skipped = 0
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
 
     async def receive(self) -> tuple[list[Event], int]:
         """Wait: the events since the last call, and how many did not fit. Nothing: the tap is closed."""
         while not (self._events or self._skipped or self._tap.closed):
-            self._news = trio.Event()
             await self._news.wait()
         events, skipped = self._events, self._skipped
         self._events, self._bytes, self._skipped = [], 0, 0

@@ -29,16 +29,16 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
     look_at = trio.current_time()
     while True:
         with trio.move_on_after(_PERIOD):
-            await journal.pressed.wait()
+            await journal.wait_room_wanted()
             await trio.sleep(_LEAST_PERIOD)
-        pressed, journal.pressed = journal.pressed.is_set(), trio.Event()
+        room_wanted = journal.take_room_wanted()  # before the save, for the next round sees what comes during it
         await journal.save()
         if trio.current_time() >= look_at:
             look_at = trio.current_time() + _LOOK_AROUND
             await journal.look_around()
         try:
-            while (pressed or journal.crowded) and await _make_room(journal, deliveries):
-                pressed = False
+            while (room_wanted or journal.crowded) and await _make_room(journal, deliveries):
+                room_wanted = False
         except LogUnavailable as error:
             complaints.tell("the journal cannot be read to make room", reason=str(error))
 

@@ -21,6 +21,7 @@ from hermes.http.accepting import BoundedListener, Place, listener_of
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
 from hermes.http.listen import address_of
+from hermes.repeated_event import RepeatedEvent
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 AnyStream = trio.abc.HalfCloseableStream | trio.SSLStream[Any]
@@ -158,7 +159,7 @@ class _Driver:
         self._stream = stream
         self._lane = lane
         self._timeouts = timeouts
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
         self._reading = trio.CancelScope()
         self._patience = trio.CancelScope()
         self._client_ended = False
@@ -264,4 +265,3 @@ class _Driver:
                 connection.resume()
             else:
                 await self._news.wait()
-                self._news = trio.Event()

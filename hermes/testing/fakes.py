@@ -15,6 +15,7 @@ import trio
 
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch, Event
+from hermes.repeated_event import RepeatedEvent
 from hermes.sink import SinkPlugin
 
 Outcome = BaseException | trio.Event | None
@@ -53,7 +54,7 @@ class ScriptedSink:
     closed: int = 0
     _running: int = 0
     _always: Outcome = None
-    _changed: trio.Event = field(default_factory=trio.Event)
+    _changed: RepeatedEvent = field(default_factory=RepeatedEvent)
 
     @classmethod
     def following(cls, *outcomes: Outcome, max_batch: int = 1000, concurrency: int = 1) -> ScriptedSink:
@@ -122,7 +123,6 @@ class ScriptedSink:
 
     def _tell(self) -> None:
         self._changed.set()
-        self._changed = trio.Event()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ScriptedSink]:

@@ -84,7 +84,7 @@ async def test_room_is_made_soon_after_a_request_found_none(autojump_clock: None
         for _ in range(25):
             await durable.put_events(5)
         assert durable.journal.room < 0
-        durable.journal.pressed.set()  # what the intake does with a request that it has to refuse
+        durable.journal.want_room()  # what the intake does with a request that it has to refuse
         await trio.sleep(0.1)
         assert durable.journal.room > 0
 

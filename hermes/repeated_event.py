@@ -1,0 +1,34 @@
+"""An event that happens again and again: `RepeatedEvent.set` wakes every task that waits at that moment.
+
+The idea is trio-util's `RepeatedEvent`. Invariant: a call of `set` is not remembered, so a task looks at its condition
+first and waits after that, with no ``await`` between the two:
+
+    while not self._items:
+        await self._changed.wait()
+"""
+
+from __future__ import annotations
+
+import trio
+
+
+class RepeatedEvent:
+    """Wakes the tasks that wait, each time it is set."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        self._next: trio.Event | None = None
+
+    def set(self) -> None:
+        """Wake the tasks that wait now. With no task waiting it does nothing, so a hot path may call it each time."""
+        if self._next is not None:
+            # The attribute is cleared first: a task that waits again from now on waits for the next call.
+            event, self._next = self._next, None
+            event.set()
+
+    async def wait(self) -> None:
+        """Wait for the next call of `set`."""
+        if self._next is None:
+            self._next = trio.Event()
+        await self._next.wait()
