@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from hermes import __version__
 from hermes.sink import installed_sinks
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "k8s/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = ("README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "k8s/README.md")
+DOCUMENTS = [*(ROOT / page for page in PAGES), *sorted(ROOT.glob("docs/**/*.md"))]
+FORGE = sorted(path for path in ROOT.glob(".github/**/*") if path.is_file())
 TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
 
 
@@ -50,10 +54,33 @@ def test_every_link_leads_somewhere(document: Path) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_every_make_target_that_is_named_exists(document: Path) -> None:
-    named = set(re.findall(r"(?:`|^    |^\$ )make (?:\w+=\S+ )*([a-z]+)", document.read_text(), re.M))
-    assert named <= TARGETS
+@pytest.mark.parametrize("document", [*DOCUMENTS, *FORGE, ROOT / "CHANGELOG.md"], ids=name_of)
+def test_every_command_of_the_repository_that_is_named_exists(document: Path) -> None:
+    text = document.read_text()
+    fenced = "\n".join(re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.M | re.S))
+    targets = re.findall(r"(?:`|^    |^\$ |&& )make (?:\w+=\S+ )*([a-z]+)", text, re.M)
+    targets += re.findall(r"^make (?:\w+=\S+ )*([a-z]+)", fenced, re.M)
+    assert set(targets) <= TARGETS
+    scripts = set(re.findall(r"(?<![\w/.-])(?:scripts|\.ci)/[\w-]+(?:\.\w+)*", text))
+    assert {script for script in scripts if not (ROOT / script).is_file()} == set()
+
+
+def test_the_workflow_runs_what_a_contributor_runs_with_no_rights() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert [action for action in actions if not re.search(r"@(v\d+|[0-9a-f]{40})$", action)] == []
+    tested = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+    assert job["strategy"]["matrix"]["python"] == tested
+
+
+def test_the_changelog_has_a_section_for_this_version() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    version = re.escape(__version__)
+    assert re.fullmatch(rf"Unreleased|{version} - (unreleased|\d{{4}}-\d\d-\d\d)", headings[0])
+    assert any(re.match(rf"{version} - ", heading) for heading in headings)
 
 
 def test_every_document_can_be_found_from_the_readme() -> None:
