@@ -25,11 +25,12 @@ test: $(VENV)/.dev           ## make the environment and run every test, real Po
 	@scripts/install-clickhouse $(BIN)/python $(VENV)/clickhouse
 	$(BIN)/pytest $(or $(ARGS),--numprocesses=2 --dist=loadgroup)
 
-check: $(VENV)/.dev          ## ruff, mypy strict, import-linter
+check: $(VENV)/.dev          ## ruff, mypy strict, import-linter, the subjects of commits
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check-subjects
 
 # A tool of its own, in an environment of its own: what it needs is none of ours.
 $(VENV)-audit/.made:
