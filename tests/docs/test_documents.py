@@ -103,6 +103,13 @@ def test_the_metrics_of_the_reference_are_those_of_a_scrape() -> None:
     assert written == table, "run scripts/metrics-table --write"
 
 
+@pytest.mark.parametrize(("script", "page"), [("state-diagrams", "docs/reference/states.md")])
+def test_a_page_that_is_made_from_the_code_is_current(script: str, page: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / script)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert (ROOT / page).read_text() == made, f"run scripts/{script} --write"
+
+
 def test_the_readme_lists_the_built_in_sinks() -> None:
     listed = set(re.findall(r"^\| `([\w-]+)` \| .* \|$", (ROOT / "README.md").read_text(), re.M))
     ours = {name for name, point in installed_sinks().items() if point.value.startswith("hermes_sinks.")}
