@@ -90,7 +90,7 @@ class JournalMetrics:
     def __init__(self, size: Callable[[], int], capacity: int) -> None:
         self.commit_seconds = Histogram(SECONDS)
         self.failed_commits = 0
-        self.lost_records = 0
+        self.lost_records = self.lost_events = 0
         self.unowned = 0
         self._size = size
         self._capacity = capacity
@@ -107,6 +107,11 @@ class JournalMetrics:
             "hermes_journal_lost_records",
             "Records that had been acknowledged, and were gone at the start",
             self.lost_records,
+        )
+        yield CounterMetricFamily(
+            "hermes_journal_lost_events",
+            "Events of these records, where they are known",
+            self.lost_events,
         )
         yield GaugeMetricFamily(
             "hermes_journals_unowned", "Journals beside this one with events that nobody delivers", self.unowned

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hermes_sinks.file import FileSettings, open_file
@@ -24,6 +25,7 @@ from hermes import SinkUnavailable
 from hermes.config import read_settings
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import LogUnavailable
+from hermes.log import tables
 from hermes.log.sqlite import open_sqlite_log
 from hermes.sink import Sink
 from hermes.testing import make_batch, make_event
@@ -167,6 +169,29 @@ async def test_the_journal_takes_records_again_when_its_file_is_put_back(tmp_pat
             await log.append([b"1"])
         assert [record.data for record in await log.read(0)] == [b"0"]
         (tmp_path / "log.db-aside").rename(database)
+        assert await log.append([b"2"]) == 1
+    async with open_sqlite_log(tmp_path) as log:
+        assert [record.data for record in await log.read(0)] == [b"0", b"2"]
+
+
+async def test_a_journal_that_is_renamed_between_the_look_and_the_commit_acknowledges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "log.db"
+    insert = tables.insert
+
+    def rename_and_insert(*args: Any) -> None:
+        rename(database)
+        insert(*args)
+
+    async with open_sqlite_log(tmp_path) as log:
+        await log.append([b"0"])
+        monkeypatch.setattr(tables, "insert", rename_and_insert)
+        with pytest.raises(LogUnavailable, match="deleted or renamed while in use"):
+            await log.append([b"1", b"1"])
+        monkeypatch.undo()
+        (tmp_path / "log.db-aside").rename(database)
+        assert [record.data for record in await log.read(0)] == [b"0"]
         assert await log.append([b"2"]) == 1
     async with open_sqlite_log(tmp_path) as log:
         assert [record.data for record in await log.read(0)] == [b"0", b"2"]

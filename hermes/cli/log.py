@@ -22,13 +22,14 @@ from hermes.cli.operator import tells_the_operator
 from hermes.cli.tables import Column, print_table
 from hermes.cli.values import WholeNumber, setting
 from hermes.engine.journal import JournalState
-from hermes.engine.journal_record import decode_head
+from hermes.engine.journal_record import decode_head, lost_events
 from hermes.engine.progress import ProgressState
 from hermes.errors import ConfigError, LogDamaged
-from hermes.log.contract import Record, Snapshot
-from hermes.log.folder import DATABASE, lock_folder
+from hermes.log.contract import Loss, Record, Snapshot
+from hermes.log.folder import DATABASE, Watermark, lock_folder, read_watermark
 from hermes.log.overview import overview, records
 from hermes.log.repair import finish, is_unfinished, repair
+from hermes.log.rows import named
 from hermes.log.survey import Lost, Survey, survey
 from hermes.world import JOURNAL_FOLDER
 
@@ -141,10 +142,10 @@ def check_log(folder: Path | None, as_json: bool) -> None:
     another is named. The service must be stopped.
     """
     folder = folder or _default_folder()
-    with _locked(folder):
+    with _locked(folder) as acknowledged:
         if is_unfinished(folder):
             raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` to finish it")
-        found = survey(folder)
+        found = survey(folder, acknowledged)
     if as_json:
         click.echo(msgspec.json.encode(_as_data(found)))
     else:
@@ -180,11 +181,11 @@ def repair_log(folder: Path | None, yes: bool) -> None:
     others for them.
     """
     folder = folder or _default_folder()
-    with _locked(folder):
+    with _locked(folder) as acknowledged:
         if is_unfinished(folder):
             click.echo(f"Finished the repair that was interrupted. The damaged database is {finish(folder)}.")
             return
-        found = survey(folder)
+        found = survey(folder, acknowledged)
         _print_faults(found)
         if not found.faults:
             return
@@ -195,12 +196,12 @@ def repair_log(folder: Path | None, yes: bool) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[Watermark]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no journal here: name its folder, or set HERMES_DATA_DIR")
     descriptor = lock_folder(folder)
     try:
-        yield
+        yield read_watermark(descriptor)
     finally:
         os.close(descriptor)
 
@@ -266,7 +267,13 @@ def _as_data(found: Survey) -> dict[str, object]:
         "faults": found.faults,
         "lost": [[lost.index, lost.end] for lost in found.lost],
         "lost_before": [[lost.index, lost.end] for lost in found.lost_before],
+        "acknowledged": [found.acknowledged.first, found.acknowledged.next],
+        "gone": _as_facts(found.gone) if found.gone.records else None,
     }
+
+
+def _as_facts(lost: Loss) -> dict[str, object]:
+    return {"first": lost.first, "records": lost.records, "events": lost_events(lost)}
 
 
 def _print_faults(found: Survey) -> None:
@@ -274,15 +281,33 @@ def _print_faults(found: Survey) -> None:
         click.echo(f"- {fault.what}\n  repair: {fault.repair}")
     if len(found.faults) > _SHOWN:
         click.echo(f"... and {len(found.faults) - _SHOWN} more faults; --json has them all")
+    if found.gone.records:
+        click.echo(f"Acknowledged, and gone from the end: {_describe_loss(found.gone)}.")
     if found.lost_before:
         click.echo(f"Lost before: {_sum(found.lost_before)}.")
     if not found.faults:
-        extent = f"records {found.first} to {found.next - 1}" if found.next > found.first else "it holds no record"
-        click.echo(f"{found.folder}: no fault; {extent}.")
+        click.echo(f"{found.folder}: no fault; {_describe_extent(found)}; {_describe_mark(found.acknowledged)}.")
     elif found.lost:
         click.echo(f"A repair would lose {_sum(found.lost)}, and keep the rest.")
     else:
         click.echo("A repair would lose no record.")
+
+
+def _describe_extent(found: Survey) -> str:
+    return f"records {found.first} to {found.next - 1}" if found.next > found.first else "it holds no record"
+
+
+def _describe_mark(mark: Watermark) -> str:
+    """How far records were acknowledged, as the file of the lock says."""
+    if not mark.next:
+        return "how far records were acknowledged is not known"
+    return f"acknowledged up to record {mark.next - 1}"
+
+
+def _describe_loss(lost: Loss) -> str:
+    events = lost_events(lost)
+    known = f"{events} event{'s' * (events != 1)}" if events is not None else "how many events is not known"
+    return f"{named(lost.first, lost.first + lost.records)}, {known}"
 
 
 def _sum(lost: Iterable[Lost]) -> str:

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from hermes.ack import Receipt
-from hermes.engine.journal_record import Head, decode_chunk, decode_head, encode_chunk
+from hermes.engine.journal_record import Head, decode_chunk, decode_head, encode_chunk, events_with, lost_events
 from hermes.engine.progress import Progress, ProgressState
 from hermes.errors import LogDamaged, LogUnavailable
 from hermes.event import Chunk
@@ -56,7 +56,8 @@ class EventJournal:
         self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
         self.capacity = max_bytes
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
-        self.metrics.lost_records = log.statistics().lost
+        lost = log.statistics().lost
+        self.metrics.lost_records, self.metrics.lost_events = lost.records, lost_events(lost) or 0
         self._log = log
         self._saved = dict(saved)
         self._strangers = strangers
@@ -242,7 +243,11 @@ async def open_journal(log: Log, max_bytes: int) -> EventJournal:
             raise LogDamaged(f"the event journal's snapshot cannot be read: {error}; see `hermes log check`") from error
     # What was taken since the last save is in the records only; what the log has lost at its end, in the snapshot only.
     last = await _last_record(log)
-    events = max(state.events, _events_with(last)) if last is not None else state.events
+    lost = log.statistics().lost
+    # Not even the numbers of lost events come again: so each sink is told how many it will never have.
+    events = max(state.events, _events_with(last) if last is not None else 0, events_with(lost.last) or 0)
+    if lost.records:
+        _log.error("events that were acknowledged are gone", records=lost.records, events=lost_events(lost))
     strangers = ProgressState(log.next, events)
     if log.snapshot is None and log.next > log.first:
         # Records, but no word of who has had them: nobody knows better than to deliver them again.

@@ -16,6 +16,7 @@ import msgspec
 
 from hermes.errors import LogDamaged
 from hermes.event import Chunk, Event
+from hermes.log import Loss
 from hermes.log.rows import MAX_RECORD_BYTES
 
 _HEADER = struct.Struct(">BBIQd")
@@ -67,6 +68,26 @@ def decode_head(data: bytes, index: int) -> Head:
     if version != _VERSION:
         raise _damaged(index, f"has format {version}, and this Hermes reads {_VERSION}")
     return Head(bool(flags & _DERIVED), count, first, received_at)
+
+
+def events_with(beginning: bytes) -> int | None:
+    """How many events were taken with the record that begins so and before it; None: that cannot be known."""
+    try:
+        head = decode_head(beginning, 0)
+    except LogDamaged:
+        return None
+    return head.first + head.count
+
+
+def lost_events(lost: Loss) -> int | None:
+    """How many events were in records that were acknowledged and are gone, where that can be known."""
+    if not lost.records:
+        return 0
+    before = 0 if not lost.first else events_with(lost.before)
+    last = events_with(lost.last)
+    if before is None or last is None or last - before < lost.records:  # a record has one at least
+        return None
+    return last - before
 
 
 def decode_chunk(data: bytes, index: int) -> tuple[Chunk, Head]:

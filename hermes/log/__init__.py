@@ -7,6 +7,7 @@
 | ``group``    | appends that share commits, for every engine that syncs |
 | ``memory``   | the engine that forgets: for tests, and for whoever needs no more |
 | ``sqlite``   | the embedded default: one file in a folder of its own |
+| ``opening``  | what is found when it is opened: a torn end, and what it no longer has |
 | ``tables``   | the tables of that file, and each transaction on them |
 | ``folder``   | who has the folder: a lock, permissions, the room that is left |
 | ``overview`` | what a folder holds: ``hermes log inspect`` |
@@ -16,6 +17,6 @@
 | ``postgres`` | a table, fenced against a second writer |
 """
 
-from hermes.log.contract import Log, LogStatistics, Record, Snapshot
+from hermes.log.contract import Log, LogStatistics, Loss, Record, Snapshot
 
-__all__ = ["Log", "LogStatistics", "Record", "Snapshot"]
+__all__ = ["Log", "LogStatistics", "Loss", "Record", "Snapshot"]

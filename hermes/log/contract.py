@@ -36,6 +36,23 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Records from ``first`` on, ``records`` in all, had been acknowledged and were gone when the log was opened.
+
+    ``before`` is how the record before them begins, and ``last`` how the newest that was acknowledged does, lost or
+    not; empty: not known.
+    """
+
+    first: int = 0
+    records: int = 0
+    before: bytes = b""
+    last: bytes = b""
+
+
+NO_LOSS = Loss()
+
+
+@dataclass(frozen=True, slots=True)
 class LogStatistics:
     """What a log holds and has done since it was opened."""
 
@@ -49,8 +66,8 @@ class LogStatistics:
     commits: int
     """Appends share them, so this is at most ``appends`` for appends that succeeded."""
     failed_commits: int
-    lost: int = 0
-    """Records that had been acknowledged, and were gone when the log was opened."""
+    lost: Loss = NO_LOSS
+    """What was gone when the log was opened."""
 
 
 class Log(Protocol):

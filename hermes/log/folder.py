@@ -19,6 +19,10 @@ from hermes.errors import ConfigError
 RESERVE_BYTES = 16 * 2**20
 _RESERVE_SHARE = 16  # of a small disk, one part in this many
 
+BEGINNING_BYTES = 24
+_UNKNOWN = "-"
+_MARK_BYTES = 2 * (20 + 1) + 2 * (2 * BEGINNING_BYTES + 1)  # always as long, so that nothing of an older one is left
+
 DATABASE = "log.db"
 LOCK = "lock"
 REPAIRED = "log.db.repaired"
@@ -47,24 +51,38 @@ def lock_folder(folder: Path) -> int:
 
 
 class Watermark(NamedTuple):
-    """Records from ``first`` to before ``next`` were acknowledged, and not yet trimmed."""
+    """Records from ``first`` to before ``next`` were acknowledged, and not yet trimmed.
 
-    first: int
-    next: int
+    ``before`` is how the record before ``first`` begins, and ``last`` how the newest one does: `BEGINNING_BYTES` of
+    each, none where they are not known. A user of the log that numbers what its records hold finds the numbers there.
+    """
+
+    first: int = 0
+    next: int = 0
+    before: bytes = b""
+    last: bytes = b""
+
+
+NOT_MARKED = Watermark()
+"""What is known where there is no watermark."""
 
 
 def write_watermark(lock: int, mark: Watermark) -> None:
     """Note the watermark. It is not synced: it outlives the process, and the machine within half a minute or so."""
-    text = b"%020d %020d" % mark
+    beginnings = (mark.before.hex() or _UNKNOWN).encode(), (mark.last.hex() or _UNKNOWN).encode()
+    text = (b"%020d %020d %b %b" % (mark.first, mark.next, *beginnings)).ljust(_MARK_BYTES)
     os.pwrite(lock, b"%b %08x\n" % (text, zlib.crc32(text)), 0)
 
 
 def read_watermark(lock: int) -> Watermark:
-    """The watermark; (0, 0) where there is none that can be read."""
-    text, _, checksum = os.pread(lock, 100, 0).rpartition(b" ")
-    if checksum != b"%08x\n" % zlib.crc32(text):
-        return Watermark(0, 0)
-    return Watermark(*map(int, text.split()))
+    """The watermark; an empty one where there is none that can be read. The first ones had no beginnings."""
+    line, _, _ = os.pread(lock, 2 * _MARK_BYTES, 0).partition(b"\n")
+    text, _, checksum = line.rpartition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return NOT_MARKED
+    first, following, *beginnings = text.split()
+    known = (b"" if each == _UNKNOWN.encode() else bytes.fromhex(each.decode()) for each in beginnings)
+    return Watermark(int(first), int(following), *known)
 
 
 def sync_folder(folder: Path) -> None:

@@ -27,13 +27,10 @@ Used by the event journal, with DURABILITY=disk.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -46,22 +43,19 @@ from hermes.in_place import FileGone, Names
 from hermes.log import tables
 from hermes.log.contract import LogStatistics, Record, Snapshot
 from hermes.log.folder import (
+    BEGINNING_BYTES,
     DATABASE,
     LOCK,
     REPAIRED,
     Watermark,
     lock_folder,
-    read_watermark,
     room,
-    sync_folder,
     write_watermark,
 )
 from hermes.log.group import GroupCommit
-from hermes.log.rows import ADVICE, ROW_BYTES, Cut, check_records, encode_rows, examine, lost_row
+from hermes.log.opening import FOLD_BYTES, Opened, prepare
+from hermes.log.rows import ADVICE, ROW_BYTES, check_records, encode_rows
 from hermes.sqlite import SIDECARS, Connection, Database, open_database
-
-FOLD_BYTES = 8 * 2**20
-"""The write-ahead file is folded into the database when it has grown by this much."""
 
 MAX_UNFOLDED_BYTES = 64 * 2**20
 """If it cannot be folded, appends are refused from here on."""
@@ -77,7 +71,7 @@ _log = structlog.get_logger("hermes.log")
 class SqliteLog:
     """An open log in ``folder``. Made by `open_sqlite_log`."""
 
-    def __init__(self, folder: Path, lock: int, writer: Database, reader: Database, opened: _Opened) -> None:
+    def __init__(self, folder: Path, lock: int, writer: Database, reader: Database, opened: Opened) -> None:
         self.first = opened.extent.first
         self.snapshot = opened.snapshot
         self.cut = opened.cut
@@ -85,6 +79,7 @@ class SqliteLog:
         self._folder = folder
         self._lock = lock
         self._lost = opened.lost
+        self._before, self._last = opened.before, opened.last  # see `Watermark`
         self._names = Names(*(folder / name for name in (DATABASE, *(DATABASE + ending for ending in SIDECARS), LOCK)))
         self._writer = writer
         self._reader = reader
@@ -94,6 +89,8 @@ class SqliteLog:
         self._unfolded = 0 if opened.folded else MAX_UNFOLDED_BYTES
         self._fold_at = FOLD_BYTES
         self._folding = False
+        self._unplaced = False
+        """Whether records of a refused append may be in the file."""
 
     @property
     def next(self) -> int:
@@ -125,9 +122,10 @@ class SqliteLog:
         """Forget every record below ``to_index``; the file shrinks when it is worth it. Raises as `Log.trim` says."""
         ends_there = to_index >= self.next
         to_index = max(self.first, min(to_index, self.next))
-        moved = await self._change(partial(tables.move_trim_point, to_index=to_index, name=self._name))
-        self.first, self._first_offset = max((self.first, self._first_offset), moved)
-        self._note(Watermark(self.first, self.next))
+        before, moved = await self._change(partial(self._move_trim_point, to_index=to_index))
+        if moved > (self.first, self._first_offset):
+            (self.first, self._first_offset), self._before = moved, before
+        self._note(Watermark(self.first, self.next, self._before, self._last))
         while await self._change(partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)):
             self._unfolded += tables.DELETE_PAGES * tables.PAGE_BYTES
             await self._fold_if_due()
@@ -160,6 +158,10 @@ class SqliteLog:
     def _name(self) -> str:
         return str(self._folder / DATABASE)
 
+    def _move_trim_point(self, connection: sqlite3.Connection, to_index: int) -> tuple[bytes, tuple[int, int]]:
+        before = tables.beginning(connection, to_index - 1)
+        return before, tables.move_trim_point(connection, to_index, self._name)
+
     async def _write(self, index: int, records: list[bytes]) -> None:
         """Commit records for the group, whole or not at all."""
         if self._unfolded >= MAX_UNFOLDED_BYTES:
@@ -167,13 +169,20 @@ class SqliteLog:
         size = sum(map(len, records))
         will_write = size + (2 + size // ROW_BYTES) * 2 * tables.PAGE_BYTES
         offset = self._next_offset
+        mark = Watermark(self.first, index + len(records), self._before, records[-1][:BEGINNING_BYTES])
 
         def write(connection: sqlite3.Connection) -> None:
             # What is in the write-ahead file will need as much room again in the database.
             if room(self._folder) < 2 * will_write + self._unfolded:
                 raise LogFull(f"{self._name}: the disk is full")
+            if self._unplaced:
+                self._take_back(connection, index)
             tables.insert(connection, encode_rows(index, offset, records))
-            self._note(Watermark(self.first, index + len(records)))
+            self._unplaced = self._names.gone() is not None
+            if self._unplaced:  # a file that was deleted or renamed since the look before the commit has taken it
+                self._take_back(connection, index)
+            self._names.check()
+            self._note(mark)
 
         try:
             await self._change(write)
@@ -183,8 +192,14 @@ class SqliteLog:
             with suppress(LogUnavailable):
                 await self._fold("TRUNCATE")  # then the same room is not needed twice
             await self._change(write)
+        self._last = mark.last
         self._next_offset += size
         self._unfolded += will_write
+
+    def _take_back(self, connection: sqlite3.Connection, index: int) -> None:
+        """Nothing of a refused append may be in a file that is put back, nor be in the way of the next one."""
+        tables.take_back(connection, index)
+        self._unplaced = False
 
     def _note(self, mark: Watermark) -> None:
         with suppress(OSError):  # the records are durable without it
@@ -246,15 +261,6 @@ class SqliteLog:
             return await database.run(function)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    extent: tables.Extent
-    snapshot: Snapshot | None
-    cut: Cut | None
-    lost: int
-    folded: bool
-
-
 @asynccontextmanager
 async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
     """The log in ``folder``, which is made if it is missing; open while the block runs.
@@ -272,66 +278,10 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
             with storage_errors(str(database)):
                 writer = await stack.enter_async_context(open_database(database, tables.SCHEMA))
                 reader = await stack.enter_async_context(open_database(database, tables.SCHEMA))
-                opened = await writer.run(partial(_prepare, folder, descriptor))
+                opened = await writer.run(partial(prepare, folder, descriptor))
             yield SqliteLog(folder, descriptor, writer, reader, opened)
     finally:
         os.close(descriptor)
-
-
-def _prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> _Opened:
-    name = str(folder / DATABASE)
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute(f"PRAGMA journal_size_limit = {FOLD_BYTES}")
-    # Debian's SQLite overwrites what is deleted: that would write every record a second time, to forget it.
-    connection.execute("PRAGMA secure_delete = OFF")
-    connection.execute("PRAGMA cache_spill = OFF")
-    try:
-        folded = tables.fold(connection, "TRUNCATE") == 0
-    except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed
-        folded = False
-        _log.warning("the write-ahead file cannot be folded into the database", log=name, reason=str(error))
-    first, first_offset = tables.trim_point(connection, name)
-    cut = examine(tables.newest_first(connection), first, first_offset, name)
-    if cut is not None:
-        saved = _save(cut, folder)
-        tables.cut(connection, cut)
-        _log.warning(
-            "a damaged end was cut away", log=name, first=cut.lost.index, records=cut.lost.count, saved=str(saved)
-        )
-    lost = _account_for_the_lost(connection, name, cut, read_watermark(lock))
-    sync_folder(folder)
-    sync_folder(folder.parent)
-    return _Opened(tables.extent(connection, name), tables.snapshot(connection, name), cut, lost, folded)
-
-
-def _account_for_the_lost(connection: sqlite3.Connection, name: str, cut: Cut | None, mark: Watermark) -> int:
-    """Say how many records were acknowledged and are gone, and keep their indexes from coming again."""
-    extent = tables.extent(connection, name)
-    if mark.next > extent.next:
-        tables.insert(connection, [lost_row(extent.next, mark.next - extent.next, extent.next_offset)])
-    begin = max(cut.lost.index if cut is not None else extent.next, mark.first)
-    lost = max(0, mark.next - begin)
-    if lost:
-        _log.error(
-            "records that were acknowledged are gone",
-            log=name,
-            first=begin,
-            records=lost,
-            reason="the database or its write-ahead file was damaged, emptied, removed or replaced by an older one",
-        )
-    return lost
-
-
-def _save(cut: Cut, folder: Path) -> Path:
-    """Keep the rows that are cut away: for each, a line of JSON and then its data."""
-    path = folder / f"cut-{cut.lost.index}-{time.time_ns()}"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        for row in cut.rows:
-            heading = asdict(row) | {"data": len(row.data)}
-            file.write(json.dumps(heading).encode() + b"\n" + row.data + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return path
 
 
 @contextmanager

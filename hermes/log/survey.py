@@ -2,7 +2,8 @@
 
 SQLite is asked first. Where it or a checksum says that something is wrong, the bytes of the file are gone through as
 well (`hermes.log.salvage`). Invariants: what is kept has a right checksum; every index between the first and the next
-is kept or named as lost; no fault means that the log can be opened and read to its end. Of each row some 300 bytes are
+is kept or named as lost; no fault means that the log can be opened and read to its end, and has all that the watermark
+says was acknowledged. Of each row some 300 bytes are
 held in memory. Called by ``hermes log check`` and ``hermes log repair``, who hold the folder's lock. Blocking.
 """
 
@@ -18,8 +19,8 @@ from pathlib import Path
 
 from hermes.errors import ConfigError
 from hermes.log import tables
-from hermes.log.contract import Snapshot
-from hermes.log.folder import DATABASE, REPAIRED
+from hermes.log.contract import NO_LOSS, Loss, Snapshot
+from hermes.log.folder import DATABASE, NOT_MARKED, REPAIRED, Watermark
 from hermes.log.rows import MISSING, Row, claimed_end, fault, named
 from hermes.log.salvage import Cell, Pages
 from hermes.sqlite import NewerFile, reading
@@ -70,21 +71,26 @@ class Survey:
     """In the order of their indexes, without a gap, from the first to the next."""
     lost_before: list[Lost] = field(default_factory=list)
     """What an earlier repair could not save; no fault."""
+    acknowledged: Watermark = NOT_MARKED
+    gone: Loss = NO_LOSS
+    """Records at the end that were acknowledged, and of which nothing is there."""
 
     @property
     def lost(self) -> list[Lost]:
-        """The records that a repair cannot save."""
-        return [piece for piece in self.pieces if isinstance(piece, Lost)]
+        """The records that a repair cannot save, without those that were trimmed already."""
+        trimmed = self.acknowledged.first
+        lost = (piece for piece in self.pieces if isinstance(piece, Lost) and piece.end > trimmed)
+        return [Lost(max(piece.index, trimmed), piece.end) for piece in lost]
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path, acknowledged: Watermark = NOT_MARKED) -> Survey:
     """Go through everything in the folder of a log. Raises `ConfigError` where there is none to go through."""
     database = folder / DATABASE
     if (folder / REPAIRED).exists():
         raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` again")
     if not database.exists():
-        raise ConfigError(f"{folder}: there is no journal here, for {DATABASE} is missing")
-    search = _Search(folder)
+        raise ConfigError(f"{folder}: there is no journal here, for {DATABASE} is missing{_missed(acknowledged)}")
+    search = _Search(folder, acknowledged)
     search.ask_sqlite(database)
     found = search.conclude()
     if found.faults:
@@ -96,8 +102,10 @@ def survey(folder: Path) -> Survey:
 class _Search:
     """What has been found so far."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, acknowledged: Watermark) -> None:
         self._folder = folder
+        self._acknowledged = acknowledged
+        self._before = b""  # how the record before those that are gone begins
         self._faults: list[Fault] = []
         self._good: dict[int, Kept] = {}  # by index
         self._bad: dict[int, tuple[int, str]] = {}  # by index: where a damaged row says that it ends, what is wrong
@@ -122,8 +130,10 @@ class _Search:
                 for row in tables.oldest_first(connection):
                     self._take(row, None)
                 found = self.conclude()
+                self._before = tables.beginning(connection, found.gone.first - 1)
                 for gap in found.lost:
-                    if gap.index not in self._bad_rows(found.first):
+                    at_end = found.gone.records and gap.index == found.gone.first
+                    if not at_end and gap.index not in self._bad_rows(found.first):
                         self._bad[gap.index] = (gap.end, MISSING)
         except sqlite3.DatabaseError as error:
             self._faults.append(
@@ -168,7 +178,9 @@ class _Search:
 
     def conclude(self) -> Survey:
         """Judge what was found."""
-        found = Survey(self._folder, snapshot=self._snapshot, faults=list(self._faults))
+        found = Survey(
+            self._folder, snapshot=self._snapshot, faults=list(self._faults), acknowledged=self._acknowledged
+        )
         rows = [self._good[index] for index in sorted(self._good)]
         snapshot_index = self._snapshot.index if self._snapshot else 0
         if self._first is not None:
@@ -183,11 +195,20 @@ class _Search:
             found.faults.append(Fault("no good row was found", "the log begins anew"))
         bad = self._bad_rows(found.first)
         ends = [row.end for row in rows] + [end for end, _ in bad.values()]
-        found.next = max([*ends, found.first, snapshot_index])
+        there = max([*ends, found.first, snapshot_index])
+        found.next = max(there, self._acknowledged.next)
+        found.gone = self._find_gone(there)
         found.pieces = list(_without_gaps(rows, found.first, found.next))
         found.lost_before = [lost for lost in self._lost_before if lost.end > found.first]
         found.faults += _faults_of_rows(found.lost, bad)
         return found
+
+    def _find_gone(self, there: int) -> Loss:
+        mark = self._acknowledged
+        begin = max(there, mark.first)
+        if begin >= mark.next:
+            return Loss(last=mark.last)
+        return Loss(begin, mark.next - begin, mark.before if begin == mark.first else self._before, mark.last)
 
     def _bad_rows(self, first: int) -> dict[int, tuple[int, str]]:
         """The damaged rows that are not trimmed: by index, where they end at most and what is wrong, in order."""
@@ -199,6 +220,14 @@ class _Search:
                 if (end := min(end, following)) > first:
                     rows[max(index, first)] = (end, what)
         return rows
+
+
+def _missed(mark: Watermark) -> str:
+    if mark.next == mark.first:
+        return ""
+    return (
+        f", though {named(mark.first, mark.next)} in it were acknowledged; put it back, or start Hermes to begin anew"
+    )
 
 
 def _faults_of_rows(lost: list[Lost], bad: dict[int, tuple[int, str]]) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ offline tools.
 from __future__ import annotations
 
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from hermes.errors import LogDamaged
 from hermes.log.contract import Record, Snapshot
+from hermes.log.folder import BEGINNING_BYTES
 from hermes.log.rows import ADVICE, MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
 from hermes.sqlite import LOCK_TIMEOUT, Schema, at_one_moment, transaction
 
@@ -126,6 +128,12 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         connection.executemany(_INSERT, map(_columns, rows))
 
 
+def take_back(connection: sqlite3.Connection, index: int) -> None:
+    """Take away every row from ``index`` on."""
+    with transaction(connection):
+        connection.execute("DELETE FROM batches WHERE first >= ?", (index,))
+
+
 def cut(connection: sqlite3.Connection, damaged_end: Cut) -> None:
     """Take damaged rows away, and say in their place what is lost."""
     with transaction(connection):
@@ -178,6 +186,20 @@ def _gather(rows: Iterator[Row], start: int, end: int, max_records: int, max_byt
             break
         raise damage
     return records
+
+
+def beginning(connection: sqlite3.Connection, index: int) -> bytes:
+    """How the record at ``index`` begins, unchecked and without reading more of it; empty: it is not there."""
+    row = connection.execute(
+        "SELECT first, count FROM batches WHERE first <= ? AND data <> x'' ORDER BY first DESC LIMIT 1", (index,)
+    ).fetchone()
+    if row is None or not 0 <= index - row[0] < row[1]:
+        return b""
+    first, count = row
+    with connection.blobopen("batches", "data", first, readonly=True) as data:
+        lengths = data.read(4 * (index - first + 1))
+        data.seek(4 * count + size_of_first(index - first, lengths))
+        return data.read(min(struct.unpack("<I", lengths[-4:])[0], BEGINNING_BYTES))
 
 
 def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) -> tuple[int, int]:

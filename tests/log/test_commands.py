@@ -139,13 +139,18 @@ def test_inspect_of_a_damaged_log_says_what_to_do(run: Run, folder: Path) -> Non
 
 def test_check_finds_nothing_wrong_with_a_good_log(run: Run, folder: Path) -> None:
     result = run("check")
-    assert (result.exit_code, result.output) == (0, f"{folder}: no fault; records 2 to 9.\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"{folder}: no fault; records 2 to 9; acknowledged up to record 9.\n",
+    )
     assert json.loads(run("check", "--json").stdout) == {
         "first": 2,
         "next": 10,
         "faults": [],
         "lost": [],
         "lost_before": [],
+        "acknowledged": [2, 10],
+        "gone": None,
     }
 
 
@@ -169,6 +174,19 @@ def test_check_says_what_a_repair_would_do_and_lose(run: Run, folder: Path) -> N
     }
 
 
+@pytest.mark.parametrize(("records", "words"), [(1, "record 9, 2 events"), (2, "records 8 to 9, 4 events")])
+def test_check_says_what_was_acknowledged_and_is_gone(records: int, words: str, run: Run, folder: Path) -> None:
+    Damage(folder).execute("DELETE FROM batches WHERE first >= ?", 10 - records)
+    result = run("check")
+    assert result.exit_code == 1
+    assert f"Acknowledged, and gone from the end: {words}." in result.stdout.splitlines()
+    assert json.loads(run("check", "--json").stdout)["gone"]["events"] == 2 * records
+    (folder / DATABASE).unlink()
+    result = run("check")
+    assert result.exit_code == 2
+    assert "log.db is missing, though records 2 to 9 in it were acknowledged; put it back" in result.stderr
+
+
 def test_check_says_when_nothing_would_be_lost(run: Run, folder: Path) -> None:
     Damage(folder).execute("UPDATE trimmed SET checksum = 1")
     result = run("check")
@@ -182,7 +200,10 @@ def test_check_says_when_nothing_would_be_lost(run: Run, folder: Path) -> None:
 def test_repair_of_a_good_log_does_nothing(run: Run, folder: Path) -> None:
     before = (folder / DATABASE).read_bytes()
     result = run("repair")
-    assert (result.exit_code, result.output) == (0, f"{folder}: no fault; records 2 to 9.\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"{folder}: no fault; records 2 to 9; acknowledged up to record 9.\n",
+    )
     assert (folder / DATABASE).read_bytes() == before
 
 

@@ -13,8 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
+from hermes.cli import main
+from hermes.engine.journal import open_journal
+from hermes.engine.journal_record import encode_chunk, lost_events
 from hermes.errors import ConfigError, LogDamaged, LogFull, LogUnavailable, StaleWriter
 from hermes.log import Record, Snapshot, tables
 from hermes.log import sqlite as engine
@@ -23,6 +27,7 @@ from hermes.log.rows import encode_rows
 from hermes.log.sqlite import SqliteLog, open_sqlite_log
 from hermes.log.tables import SCHEMA
 from hermes.sqlite import connect
+from hermes.testing import make_chunk, make_events
 from tests.log.damage import Damage
 
 MIB = 2**20
@@ -453,34 +458,58 @@ def change_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def chunk_record(count: int, first: int) -> bytes:
+    events = make_events(count, payload=b'"%s"' % (b"x" * 5000))
+    return encode_chunk(make_chunk(events), first)
+
+
+@pytest.mark.parametrize("trimmed", [0, 10, 80])
 @pytest.mark.parametrize("name", [DATABASE, f"{DATABASE}-wal"])
 @pytest.mark.parametrize("harm", [remove, empty, halve, change_a_byte])
-async def test_records_that_were_acknowledged_and_are_gone_are_counted_and_their_indexes_do_not_come_again(
-    tmp_path: Path, name: str, harm: Callable[[Path], None]
+async def test_what_was_acknowledged_and_is_gone_is_counted_and_its_indexes_do_not_come_again(
+    tmp_path: Path, name: str, harm: Callable[[Path], None], trimmed: int
 ) -> None:
     killed = tmp_path / "killed"
+    counts = [number % 3 + 1 for number in range(80)]
     async with open_sqlite_log(tmp_path / "log") as log:
-        for number in range(40):
-            await log.append([b"%d" % number, bytes(5000)])
-        await log.trim(10)
+        for number in range(0, 80, 2):
+            await log.append([chunk_record(counts[at], sum(counts[:at])) for at in (number, number + 1)])
+        await log.trim(trimmed)
         shutil.copytree(tmp_path / "log", killed)  # as a process that is killed leaves it
     harm(killed / name)
+    checked = json.loads(check(killed).stdout or "{}")
     with capture_logs() as lines:
         try:
             async with open_sqlite_log(killed) as log:
-                kept = await log.read(0, max_records=100)
+                there = {record.index for record in await log.read(0, max_records=100)}
                 assert log.next == 80
                 lost = log.statistics().lost
-                assert lost == 70 - len([record for record in kept if record.index >= 10])
+                gone = [number for number in range(trimmed, 80) if number not in there]
+                assert lost.records == len(gone)
+                events = sum(counts[number] for number in gone)
+                assert not gone or lost_events(lost) == events
+                journal = await open_journal(log, 10 * MIB)
+                assert (journal.events, journal.metrics.lost_events) == (sum(counts), events)
                 assert await log.append([b"new"]) == 80
         except LogDamaged:  # the database itself: SQLite or a checksum has found it
             assert name == DATABASE
             return
     told = [line for line in lines if line["event"] == "records that were acknowledged are gone"]
-    assert [line["records"] for line in told] == ([lost] if lost else [])
-    assert lost or name == DATABASE  # which had nothing yet that is not in the write-ahead file as well
+    assert [line["records"] for line in told] == ([len(gone)] if gone else [])
+    told = [line for line in lines if line["event"] == "events that were acknowledged are gone"]
+    assert [line["events"] for line in told] == ([events] if gone else [])
+    if (killed / name).name != DATABASE:
+        assert checked["gone"] == ({"first": gone[0], "records": len(gone), "events": events} if gone else None)
+    assert gone or name == DATABASE or trimmed == 80  # the database had nothing yet that is not in both files
     async with open_sqlite_log(killed) as log:
-        assert log.statistics().lost == 0  # said once
+        assert log.statistics().lost.records == 0  # said once
+
+
+def check(folder: Path) -> Result:
+    """``hermes log check`` on a copy: exit code 0 means that nothing is missing."""
+    copy = folder.with_name("checked")
+    shutil.copytree(folder, copy)
+    return CliRunner().invoke(main, ["log", "check", str(copy), "--json"])
 
 
 async def test_what_was_trimmed_is_not_missed_and_an_old_folder_has_no_watermark(tmp_path: Path) -> None:
@@ -489,9 +518,9 @@ async def test_what_was_trimmed_is_not_missed_and_an_old_folder_has_no_watermark
         await log.trim(2)
     (tmp_path / DATABASE).unlink()
     async with open_sqlite_log(tmp_path) as log:
-        assert (log.statistics().lost, log.next) == (0, 2)
+        assert (log.statistics().lost.records, log.next) == (0, 2)
         await log.append([b"c"])
     (tmp_path / "lock").write_bytes(b"")
     (tmp_path / DATABASE).unlink()
     async with open_sqlite_log(tmp_path) as log:
-        assert (log.statistics().lost, log.next) == (0, 0)
+        assert (log.statistics().lost.records, log.next) == (0, 0)
