@@ -7,8 +7,10 @@ events come in; who watches is sent away before the rest drains. Opened by the a
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,7 +36,7 @@ from hermes.engine.tap import Tap, Wanted
 from hermes.http.access import Access
 from hermes.http.head import Heads
 from hermes.http.lane import BodyBudget, Lane
-from hermes.http.listen import open_listeners
+from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
@@ -45,14 +47,15 @@ _LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a
 
 
 class AdminEdge:
-    """Listens from the moment it is made; serves while `serve` and `keep_live` run; ends with `drain`.
+    """Serves while `serve` and `keep_live` run; ends with `drain`. Made by `open_admin`.
 
     ``routes`` are the data routes, whose requests the status tells of; ``rejected`` has what they did not take. Beyond
-    loopback it speaks TLS where the other address does. Raises `ConfigError` where it cannot listen.
+    loopback it speaks TLS where the other address does.
     """
 
     def __init__(
         self,
+        sockets: Sequence[socket.socket],
         address: Address,
         settings: Settings,
         books: Books,
@@ -107,8 +110,7 @@ class AdminEdge:
         tls = None
         if access.certificate is not None and not address.is_loopback:
             tls = access.certificate.context
-        sockets = open_listeners(address, "ADMIN_ADDR")
-        self.addresses: Sequence[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
+        self.addresses = addresses_of(sockets)
         self._server = StreamServer(
             lane, sockets, self._control.serve_stream, timeouts, most, tls, linger=_LINGER_SECONDS
         )
@@ -131,6 +133,37 @@ class AdminEdge:
         self._tap.close()
         await self._server.drain()
         await self._control.drain()
+
+
+@contextmanager
+def open_admin(
+    address: Address,
+    settings: Settings,
+    books: Books,
+    aggregator: Aggregator,
+    metrics: Metrics,
+    dead_letters: DeadLetters,
+    access: Access,
+    *,
+    routes: frozenset[str],
+    rejected: RejectedFeed,
+    draining: Callable[[], bool],
+) -> Iterator[AdminEdge]:
+    """The admin edge, listening on ``address`` until the end of the block. Raises `ConfigError` if it cannot listen."""
+    with open_listeners(address, "ADMIN_ADDR") as sockets:
+        yield AdminEdge(
+            sockets,
+            address,
+            settings,
+            books,
+            aggregator,
+            metrics,
+            dead_letters,
+            access,
+            routes=routes,
+            rejected=rejected,
+            draining=draining,
+        )
 
 
 def _make_tap_desk(tap: Tap) -> TapDesk:

@@ -2,14 +2,15 @@
 
 The fast lane accepts every connection and hands over those that are for the control lane. Its sockets are a reactor's;
 under TLS each is a task instead. Invariant: the lanes know the intake and the views only as
-callables. Opened by the app.
+callables. Nothing opens in a constructor: `open_edge` opens the sockets and closes them.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import trio
@@ -26,7 +27,7 @@ from hermes.engine.journal import EventJournal
 from hermes.http.access import Access
 from hermes.http.head import Heads
 from hermes.http.lane import BodyBudget, Lane, Timeouts
-from hermes.http.listen import open_listeners
+from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.reactor import Reactor
 from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
@@ -36,13 +37,15 @@ from hermes.metrics import Metrics
 from hermes.protocols.routes import make_routes
 from hermes.repeated_event import RepeatedEvent
 
+Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
+
 _TURNS_OF_OTHERS = 3  # of 2 ms each, where they have so much to do, after one of some milliseconds for large requests
 _TIMES_ITS_BODY = 6
 """What the largest request takes while it is decoded: its body, that without its coding, its pieces, its events."""
 
 
 class Edge:
-    """Listens from the moment it is made; serves while its three tasks run; ends with `drain`."""
+    """Both lanes over ``listeners``. Made by `open_edge`; serves while its three tasks run, and ends with `drain`."""
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class Edge:
         aggregator: Aggregator,
         metrics: Metrics,
         access: Access,
-        listeners: Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]] | None = None,
+        listeners: Listeners,
         tracer: RequestTracer | None = None,
     ) -> None:
         timeouts = timeouts_of(settings)
@@ -103,11 +106,8 @@ class Edge:
             # There a connection that was handed over still counts as one of the fast lane, and gives way here alone.
             places = min(places, max(1, most - max(1, most // 10)))
         self._control = ControlServer(app, timeouts, settings.max_body_bytes, places)
-        self.addresses: Sequence[tuple[str, int]] = []
-        if listeners is None:
-            listeners = open_listeners(settings.http_addr)
-            self.addresses = [sock.getsockname()[:2] for sock in listeners]
         sockets = [place for place in listeners if isinstance(place, socket.socket)]
+        self.addresses = addresses_of(sockets)
         if sockets and tls is None:
             self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
         else:
@@ -153,6 +153,24 @@ class Edge:
         with trio.move_on_after(within / 2):
             await self._data.drain()
         await self._control.drain()
+
+
+@contextmanager
+def open_edge(
+    settings: Settings,
+    books: Books,
+    aggregator: Aggregator,
+    metrics: Metrics,
+    access: Access,
+    listeners: Listeners | None = None,
+    tracer: RequestTracer | None = None,
+) -> Iterator[Edge]:
+    """The edge, listening on HTTP_ADDR until the end of the block; on ``listeners`` of others where they are given.
+
+    Raises `ConfigError` if it cannot listen.
+    """
+    with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
+        yield Edge(settings, books, aggregator, metrics, access, places, tracer)
 
 
 def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:

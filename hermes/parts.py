@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hermes.admin import AdminEdge
+from hermes.admin import AdminEdge, open_admin
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
-from hermes.edge import Edge
+from hermes.edge import Edge, open_edge
 from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
@@ -84,20 +84,22 @@ async def open_parts(
         books = Books(intake, deliveries, journal)
         access = Access(settings)
         tracer = traces.spans if traces is not None else None
-        edge = Edge(settings, books, aggregator, metrics, access, world.listeners, tracer)
+        edge = opened.enter_context(open_edge(settings, books, aggregator, metrics, access, world.listeners, tracer))
         admin = None
         if (address := settings.admin_addr) is not None:
-            admin = AdminEdge(
-                address,
-                settings,
-                books,
-                aggregator,
-                metrics,
-                dead_letters,
-                access,
-                routes=edge.data_routes,
-                rejected=edge.rejected,
-                draining=draining,
+            admin = opened.enter_context(
+                open_admin(
+                    address,
+                    settings,
+                    books,
+                    aggregator,
+                    metrics,
+                    dead_letters,
+                    access,
+                    routes=edge.data_routes,
+                    rejected=edge.rejected,
+                    draining=draining,
+                )
             )
         yield Running(
             metrics, dead_letters, aggregator, intake, deliveries, journal, books, edge, admin, traces, access

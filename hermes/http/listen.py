@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 
 import trio
@@ -62,30 +64,39 @@ def whose_fault(error: OSError) -> Fault:
     return Fault.OURS if error.errno in _MISUSE else Fault.KERNEL
 
 
-def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> list[socket.socket]:
-    """Non-blocking listening sockets for an address; without a host, one socket for IPv4 and IPv6 together.
+@contextmanager
+def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[list[socket.socket]]:
+    """Non-blocking listening sockets, closed at the end of the block; without a host, one for IPv4 and IPv6 together.
 
-    Raises `ConfigError`, which names the ``variable``, where the address is in use or not ours.
+    Raises `ConfigError`, which names the ``variable``, if the address is in use or not ours.
     """
     dual = not address.host and socket.has_dualstack_ipv6()
     host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
-    try:
-        info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with ExitStack() as opened:
         sockets = []
-        for family, *_, place in dict.fromkeys(info):
-            sock = socket.create_server(
-                (str(place[0]), int(place[1])),
-                family=family,
-                backlog=_BACKLOG,
-                dualstack_ipv6=dual and family == socket.AF_INET6,
-            )
-            sock.setblocking(False)
-            sockets.append(sock)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
-        mend = _MENDS.get(error.errno or 0, "")
-        raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
-    return sockets
+        try:
+            info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, *_, place in dict.fromkeys(info):
+                sock = socket.create_server(
+                    (str(place[0]), int(place[1])),
+                    family=family,
+                    backlog=_BACKLOG,
+                    dualstack_ipv6=dual and family == socket.AF_INET6,
+                )
+                # A name may have several addresses: if a later one is taken, the sockets before it are closed.
+                opened.callback(sock.close)
+                sock.setblocking(False)
+                sockets.append(sock)
+        except OSError as error:
+            reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
+            mend = _MENDS.get(error.errno or 0, "")
+            raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
+        yield sockets
+
+
+def addresses_of(sockets: Sequence[socket.socket]) -> Sequence[tuple[str, int]]:
+    """Host and port of each socket of the Internet families."""
+    return [sock.getsockname()[:2] for sock in sockets if sock.family in {socket.AF_INET, socket.AF_INET6}]
 
 
 def address_of(sock: socket.socket | trio.socket.SocketType) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
+
 import httpx
 import pytest
 
+from hermes.config import Address
+from hermes.errors import ConfigError
 from tests.integration.program import Start
 from tests.service import open_service
 
@@ -114,3 +120,25 @@ def test_an_admin_address_in_use_stops_the_start_with_its_name(start: Start) -> 
         "stop what listens there, or choose another port\n"
     )
     assert first.stop() == 0
+
+
+async def test_an_admin_address_in_use_leaves_no_socket_of_the_other_address_behind() -> None:
+    before = listening_ports()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address("127.0.0.1", taken.getsockname()[1])
+        with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="^ADMIN_ADDR="), flatten_subgroups=True):
+            async with open_service(admin_addr=address):
+                raise AssertionError("it listens at an address in use")
+        assert listening_ports() - before == {address.port}
+
+
+def listening_ports() -> set[int]:
+    """The TCP ports on which this process listens, from what the kernel says of its descriptors."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as sock:
+            if sock.family in {socket.AF_INET, socket.AF_INET6} and sock.getsockopt(
+                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+            ):
+                found.add(sock.getsockname()[1])
+    return found

@@ -44,8 +44,8 @@ def test_the_page_quotes_what_is_said_about_a_sink_that_is_not_there() -> None:
 def test_the_page_quotes_what_is_said_about_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ConfigError) as caught:
-            open_listeners(read_settings({"HTTP_ADDR": address}).http_addr)
+        with pytest.raises(ConfigError) as caught, open_listeners(read_settings({"HTTP_ADDR": address}).http_addr):
+            pass
     assert f"`{str(caught.value).replace(address, '127.0.0.1:8080')}`" in PAGE
 
 
