@@ -252,25 +252,34 @@ def _split(body: bytes) -> Iterator[Raw]:
 
 
 def explain(
-    texts: Iterable[Text], check: Callable[[int, Text], Event], separate: str = _SEPARATE, *, alone: bool = False
+    texts: Iterable[Text],
+    check: Callable[[int, Text], Event],
+    separate: str = _SEPARATE,
+    *,
+    alone: bool = False,
+    partial: bool = False,
 ) -> Decoded:
     """Each event by itself, as ``check`` reads it by its place and its text. Raises `BadBody`.
 
     ``check`` raises `msgspec.ValidationError` for an event that breaks a rule, and one of `UNDECODABLE` for broken
     JSON. ``separate`` is the advice where more than one value is in a text. ``alone``: the text is the whole body, so
-    where its JSON is broken there is no event to speak of.
+    where its JSON is broken there is no event to speak of. ``partial``: any number of events may be invalid; the first
+    `MAX_REJECTIONS` have a reason of their own, and the first stands for the others.
     """
-    events, rejected = [], []
+    events: list[Event] = []
+    rejected: list[Rejection] = []
     for index, text in enumerate(texts):
         try:
             events.append(check(index, text))
+            continue
         except msgspec.ValidationError as error:
-            rejected.append(Rejection(index, str(error)))
+            told = str(error)
         except UNDECODABLE as error:
+            told = describe_error(error, bytes(text), separate)
             if alone:
-                raise BadBody(describe_error(error, bytes(text), separate)) from None
-            rejected.append(Rejection(index, describe_error(error, bytes(text), separate)))
-        if len(rejected) > MAX_REJECTIONS:
+                raise BadBody(told) from None
+        rejected.append(Rejection(index, told) if len(rejected) < MAX_REJECTIONS else rejected[0])
+        if len(rejected) > MAX_REJECTIONS and not partial:
             raise too_many_rejected(rejected[0])
     return Decoded(events, rejected)
 

@@ -42,7 +42,8 @@ class Format:
 
     A body of more than ``at_once`` bytes is decoded in pieces: ``cut(head, body)`` cuts it into bodies of the same
     form, each decoded in a few milliseconds. ``most`` is how many bytes the events of all pieces may hold, 0 for no
-    bound but the body's. ``partial``: the answer tells how many events were rejected, and not each of them.
+    bound but the body's. ``partial``: a request with any number of invalid events is answered for the valid ones; the
+    first `hermes.decode.MAX_REJECTIONS` are told at most, and the first stands for the others.
     """
 
     answers: Answers

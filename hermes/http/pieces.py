@@ -121,8 +121,12 @@ class _Gathered:
         chosen = self._head.format
         if len(self.events) > self._capacity:
             raise TooManyEvents(len(self.events), self._capacity)
-        if len(self._rejected) > MAX_REJECTIONS and not chosen.partial:
-            raise too_many_rejected(self._rejected[0])
+        if len(self._rejected) > MAX_REJECTIONS:
+            if not chosen.partial:
+                raise too_many_rejected(self._rejected[0])
+            self._require_key()  # a client without a key may not keep us busy with invalid events for long
+        if len(self._rejected) > self._capacity:
+            raise TooManyEvents(self._head.first, self._capacity)
         if chosen.most and self._size > chosen.most:
             raise ContentTooLarge(
                 f"the events of this request, each with what they share, hold more than {chosen.most} bytes: send "
@@ -137,6 +141,9 @@ class _Gathered:
 
     def decoded(self) -> Decoded:
         """All that the pieces held. Raises `KeyRefused` where a key is wanted, and no piece had one."""
+        self._require_key()
+        return Decoded(self.events, self._rejected, self._size, self._note)
+
+    def _require_key(self) -> None:
         if self._judge_key is not None and self._any_decoded and not self._key_known:
             raise KeyRefused(WANTED)
-        return Decoded(self.events, self._rejected, self._size, self._note)

@@ -27,15 +27,21 @@ class MessageDecoder(Generic[Message, Context]):
     ``convert(context, index, message, text)`` gets the request's context and the message's place in it, from 0, and
     raises `msgspec.ValidationError` for one that breaks a rule. What it gives may hold no string that is not in the
     message, unless it has checked that one itself. ``several`` is the advice for more than one value where one is
-    expected.
+    expected, ``partial`` that of `explain`.
     """
 
     def __init__(
-        self, shape: type[Message], convert: Callable[[Context, int, Message, Raw], Event], several: str
+        self,
+        shape: type[Message],
+        convert: Callable[[Context, int, Message, Raw], Event],
+        several: str,
+        *,
+        partial: bool = False,
     ) -> None:
         self._one: msgspec.json.Decoder[Message] = msgspec.json.Decoder(shape)
         self._convert = convert
         self._several = several
+        self._partial = partial
 
     def decode_one(self, body: bytes, context: Context) -> Decoded:
         """The event of one message. Raises `BadBody`."""
@@ -47,7 +53,7 @@ class MessageDecoder(Generic[Message, Context]):
         """The events of an array of messages. Raises `BadBody`."""
         body = without_mark(body)
         check = partial(self._check, context, is_clean(body))
-        return _with_size(explain(find_elements(body), check, self._several), len(body))
+        return _with_size(explain(find_elements(body), check, self._several, partial=self._partial), len(body))
 
     def _check(self, context: Context, clean: bool, index: int, text: Raw) -> Event:
         event = self._convert(context, index, self._one.decode(text), text)

@@ -58,9 +58,9 @@ class Segment:
         self._limit = limit
         self._clock = clock
         self._alone = MessageDecoder(Message, self._convert, _SEVERAL)
-        self._batched = MessageDecoder(_OneOfMany, self._convert, "")
+        self._batched = MessageDecoder(_OneOfMany, self._convert, "", partial=True)
         self.answers = SegmentAnswers()
-        self._format = Format(self.answers, self.decode, cut=_cut, at_once=_PIECE, most=2 * limit)
+        self._format = Format(self.answers, self.decode, cut=_cut, at_once=_PIECE, most=2 * limit, partial=True)
 
     def choose(self, _head: Head) -> Format:
         """The one format, whatever the label: browsers send ``text/plain``, old libraries a form's."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hermes.decode import Decoded
+from hermes.decode import MAX_REJECTIONS, Decoded
 from hermes.http.head import Head, Route
 from hermes.http.response import Response
 
@@ -44,10 +44,16 @@ class SegmentAnswers:
     """
 
     def taken(self, decoded: Decoded) -> Response:
-        """200; what was rejected is told beside the success."""
+        """200; what was rejected is told beside the success, and ``more`` is how many are not in that list."""
         if not decoded.rejected:
             return _SUCCESS
-        told = {"success": True, "accepted": len(decoded.events), "rejected": decoded.rejected}
+        told = {
+            "success": True,
+            "accepted": len(decoded.events),
+            "rejected": decoded.rejected[:MAX_REJECTIONS],
+        }
+        if len(decoded.rejected) > MAX_REJECTIONS:
+            told["more"] = len(decoded.rejected) - MAX_REJECTIONS
         return Response(200, msgspec.json.encode(told))
 
     def nothing(self, decoded: Decoded) -> Response:

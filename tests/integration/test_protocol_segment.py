@@ -125,8 +125,27 @@ async def test_a_pixel_is_a_message_and_settings_are_served() -> None:
                 assert (answer.headers["content-type"], answer.body[:6]) == ("image/gif", b"GIF89a")
                 assert answer.headers["cache-control"] == "no-store"
                 assert answer.headers["access-control-allow-origin"] == "https://shop.example"
-        await service.sink.wait_stored(2)
-        assert [each.id for each in service.sink.stored] == ["1", "1"]
+        for kind, query, status in (
+            (
+                b"track",
+                b"writeKey=the-write-key&messageId=2&anonymousId=a&event=Mail%20Opened&properties.of.it=may",
+                200,
+            ),
+            (b"page", b"writeKey=the-write-key&messageId=3&userId=ann&name=Home&name=Other&x=1&x.y=2", 200),
+            (b"page", b"writeKey=the-write-key&" + b"a." * 2_000 + b"b=1", 200),
+            (b"page", b"writeKey=another&userId=ann", 401),
+            (b"page", b"", 401),
+            (b"other", b"writeKey=the-write-key&userId=ann", 404),
+        ):
+            answer = await client.ask(get(b"/pixel/v1/%b?%b" % (kind, query), origin))
+            assert answer.status == status, answer.body
+            assert status != 200 or answer.body[:6] == b"GIF89a"
+        await service.sink.wait_stored(4)
+        assert [each.id for each in service.sink.stored] == ["1", "1", "2", "3"]
+        assert [each.type for each in service.sink.stored[2:]] == ["mail_opened", "page"]
+        opened, page = [json.loads(bytes(each.payload)) for each in service.sink.stored[2:]]
+        assert opened["properties"] == {"of": {"it": "may"}}
+        assert (page["name"], page["x"]) == ("Home", {"y": "2"})
         assert all(b"the-write-key" not in bytes(each.payload) for each in service.sink.stored)
         for path in (b"/sourceConfig?writeKey=x", b"/sourceConfig/?p=web"):
             answer = await client.ask(get(path, origin))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes.decode import MAX_NESTING, BadBody
+from hermes.decode import MAX_NESTING, MAX_REJECTIONS, BadBody
 from hermes.event import Event
 from hermes.http.head import Head
 from hermes.protocols.segment import Segment
@@ -324,14 +324,15 @@ def test_a_merge_names_whom_it_is_about_by_its_properties(changes: dict[str, Any
 
 
 @pytest.mark.parametrize("tiny", [b"{}", b"1", b'{"type":""}', b'{"type":"page"}'])
-def test_megabytes_of_tiny_messages_are_refused_without_holding_each(tiny: bytes) -> None:
-    body = b'{"batch":[%b]}' % b",".join([tiny] * (2_000_000 // len(tiny)))
+def test_a_mass_of_tiny_messages_is_refused_without_holding_each(tiny: bytes) -> None:
+    body = b'{"batch":[%b]}' % b",".join([tiny] * (200_000 // len(tiny)))
+    wire = Wire(FakeIntake(), max_body_bytes=300_000)
     tracemalloc.start()
-    with pytest.raises(BadBody):
-        DECODER.decode(Head("POST", "/v1/batch", {}), body)
+    answer = ask(wire, "/v1/batch", body)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 32 * 2**20
+    assert answer.status in {200, 413}  # 413: they are more than the queue could ever hold
+    assert peak < 4 * 2**20
 
 
 @pytest.mark.parametrize(("ack", "status"), [("accepted", 200), ("delivered", 200), ("durable", 400), ("soon", 400)])
@@ -405,6 +406,32 @@ def test_a_message_that_is_not_valid_and_has_the_key_is_told_why() -> None:
     wire = Wire(keys=["one"])
     answer = ask(wire, "/v1/track", message(event=None, writeKey="one"))
     assert (answer.status, len(answer.json["rejected"])) == (200, 1)
+
+
+@pytest.mark.parametrize("invalid", [b"7", b'{"type":"track","userId":"ann"}', b'{"type":"track","event":"\\ud83d"}'])
+def test_any_number_of_invalid_messages_is_a_success_with_a_bounded_list(invalid: bytes) -> None:
+    count = MAX_REJECTIONS + 500
+    for path in ("/v1/batch", "/v1/import", "/v1/b", "/beacon/v1/batch"):
+        for good in ([], [message(), message(messageId="8")]):
+            wire = Wire(max_body_bytes=100_000)
+            answer = ask(wire, path, batch(*[invalid] * count, *good))
+            told = answer.json
+            assert (answer.status, told["success"], told["accepted"]) == (200, True, len(good))
+            assert [each["index"] for each in told["rejected"]] == list(range(MAX_REJECTIONS))
+            assert told["more"] == 500
+            assert wire.rejected == {"invalid": count}
+            assert len(wire.intake.taken) == len(good)
+
+
+def test_many_invalid_messages_without_a_key_are_refused_before_all_are_read() -> None:
+    for invalid, status in ((b"7", 401), (message(writeKey="two"), 401), (message(event=None, writeKey="one"), 200)):
+        wire = Wire(keys=["one"], max_body_bytes=200_000, budget=10_000_000)
+        assert ask(wire, "/v1/batch", batch(*[invalid] * (MAX_REJECTIONS + 500))).status == status
+
+
+def test_more_invalid_messages_than_the_queue_has_places_are_too_many() -> None:
+    wire = Wire(FakeIntake(capacity=5_000), max_body_bytes=200_000)
+    assert ask(wire, "/v1/batch", batch(*[b"7"] * 60_000)).status == 413
 
 
 def test_a_key_is_never_stored_nor_told() -> None:

@@ -26,7 +26,7 @@ from hermes.control.openapi.operation import (
     problem,
 )
 from hermes.control.openapi.schemas import restate
-from hermes.control.segment import PIXEL, SETTINGS
+from hermes.control.segment import PIXEL, QUERY_PIXEL, SETTINGS
 from hermes.decode import Rejection
 from hermes.protocols.segment import BATCHES, BEACON, KINDS, SINGLES
 from hermes.protocols.segment_answers import LIBRARY_METRICS
@@ -48,6 +48,7 @@ class SegmentAnswer(msgspec.Struct):
     success: Literal[True]
     accepted: int | UnsetType = UNSET
     rejected: list[Rejection] | UnsetType = UNSET
+    more: int | UnsetType = UNSET
 
 
 class SegmentError(data.Told, kw_only=True):
@@ -105,7 +106,17 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
             Content(JSON, SegmentBatch, (Example("Messages", batch),)),
             "/v1/batch",
         )
-    yield _declare_pixel()
+    yield _declare_pixel(
+        PIXEL,
+        "Send a message as an image",
+        Parameter("data", "The message, as JSON in base64 of either alphabet.", str, example="eyJldmVudCI6ImEifQ"),
+    )
+    yield _declare_pixel(
+        QUERY_PIXEL,
+        "Send a message as an image (RudderStack's path)",
+        Parameter("event", "A member of the message; any other is a parameter too, `a.b` for one in an object.", str),
+        Parameter("writeKey", "One of API_KEYS.", str),
+    )
     yield Operation(
         "GET",
         SETTINGS,
@@ -131,18 +142,18 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
     )
 
 
-def _declare_pixel() -> Operation:
+def _declare_pixel(path: str, summary: str, *parameters: Parameter) -> Operation:
     error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
     return Operation(
         "GET",
-        PIXEL.replace("<", "{").replace(">", "}"),
+        path.replace("<", "{").replace(">", "}"),
         TAG,
-        "Send a message as an image",
+        summary,
         "For mails and pages without scripts. The answer to a message that was taken, or is not valid, is one "
         "transparent pixel.",
         (
             Parameter("kind", "What the message is.", Literal[KINDS], "path", required=True),
-            Parameter("data", "The message, as JSON in base64 of either alphabet.", str, example="eyJldmVudCI6ImEifQ"),
+            *parameters,
             *data.HEADERS[1:],
         ),
         answers=(
