@@ -8,47 +8,15 @@ the intake.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from math import ceil
+
+from hermes.rate import Rate
 
 SHORTEST_RETRY = 1
 LONGEST_RETRY = 30
 MAX_WAITERS = 50_000
 """Requests that may wait for room at once: each holds about 2 KB beside its body."""
-_WINDOW = 10
-
-
-class DrainRate:
-    """How many events a second have left lately: counts by second, over the last ten."""
-
-    __slots__ = ("_began", "_counts")
-
-    def __init__(self) -> None:
-        self._counts: deque[tuple[int, int]] = deque()
-        self._began: float | None = None
-
-    def record(self, count: int, now: float) -> None:
-        """Count events that left at ``now``, in seconds."""
-        if self._began is None:
-            self._began = now
-        second = int(now)
-        if self._counts and self._counts[-1][0] == second:
-            self._counts[-1] = (second, self._counts[-1][1] + count)
-        else:
-            self._counts.append((second, count))
-            self._forget(now)
-
-    def per_second(self, now: float) -> float:
-        """Events a second; 0 if none left in the last ten seconds."""
-        self._forget(now)
-        if not self._counts or self._began is None:
-            return 0.0
-        return sum(count for _, count in self._counts) / min(_WINDOW, max(1.0, now - self._began))
-
-    def _forget(self, now: float) -> None:
-        while self._counts and self._counts[0][0] <= now - _WINDOW:
-            self._counts.popleft()
 
 
 class _Waiter:
@@ -73,7 +41,7 @@ class Admission:
         self._waiting_bytes = 0
         self._admitting = False
         self._closed = False
-        self._drained = DrainRate()
+        self._drained = Rate()
 
     def admit(self, count: int, size: int) -> bool:
         """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""

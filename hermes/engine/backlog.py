@@ -16,11 +16,11 @@ import structlog
 import trio
 
 from hermes.complaints import Complaints
-from hermes.engine.admission import DrainRate
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk
 from hermes.log import Record
+from hermes.rate import Rate
 from hermes.repeated_event import RepeatedEvent
 
 _log = structlog.get_logger("hermes.backlog")
@@ -94,7 +94,7 @@ class Backlog:
         self._feeding = False
         self.on_its_way = 0
         """Events that were read back and wait for room in memory."""
-        self._arrivals = DrainRate()
+        self._arrivals = Rate()
         self._debt = 0.0  # events that were read ahead of the pace, as of `_reckoned_at`
         self._reckoned_at = 0.0
         self._news = RepeatedEvent()

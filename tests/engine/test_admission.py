@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hermes.engine.admission import MAX_WAITERS, Admission, DrainRate
+from hermes.engine.admission import MAX_WAITERS, Admission
 
 
 class Answers(list[tuple[str, bool]]):
@@ -223,15 +223,6 @@ def test_retry_after_of_a_queue_that_does_not_drain_is_the_longest() -> None:
 
 def test_retry_after_of_an_empty_queue_is_the_shortest() -> None:
     assert Admission(10, 100).retry_after(0) == 1
-
-
-def test_the_drain_rate_forgets_what_is_older_than_ten_seconds_and_stays_small() -> None:
-    rate = DrainRate()
-    for tick in range(100_000):
-        rate.record(1, tick / 10)
-    assert rate.per_second(9999.9) == pytest.approx(10, rel=0.11)
-    assert len(rate._counts) <= 11
-    assert rate.per_second(20_000) == 0
 
 
 # Any order of everything, against a model

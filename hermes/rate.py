@@ -1,0 +1,52 @@
+"""`Rate`: how many events a second went by lately, of any flow: arrivals, departures.
+
+Counts are kept by whole second over the last ten, so memory is at most eleven pairs of numbers however fast events go
+by. Pure: time is passed in, in seconds of any clock that never goes back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 10
+"""Seconds that the rate looks back."""
+
+
+class Rate:
+    """A rate over the last `WINDOW` seconds.
+
+    >>> arrivals = Rate()
+    >>> arrivals.record(500, now=100.0)
+    >>> arrivals.record(500, now=102.0)
+    >>> arrivals.per_second(now=102.0)
+    500.0
+    """
+
+    __slots__ = ("_began", "_counts")
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[int, int]] = deque()
+        self._began: float | None = None
+
+    def record(self, count: int, now: float) -> None:
+        """Count events that went by at ``now``."""
+        if self._began is None:
+            self._began = now
+        second = int(now)
+        if self._counts and self._counts[-1][0] == second:
+            self._counts[-1] = (second, self._counts[-1][1] + count)
+        else:
+            self._counts.append((second, count))
+            self._forget(now)
+
+    def per_second(self, now: float) -> float:
+        """Events a second; 0 if none went by in the last `WINDOW` seconds."""
+        self._forget(now)
+        if not self._counts or self._began is None:
+            return 0.0
+        # Shortly after the first count the window is not full yet. Less than a second would exaggerate.
+        return sum(count for _, count in self._counts) / min(WINDOW, max(1.0, now - self._began))
+
+    def _forget(self, now: float) -> None:
+        while self._counts and self._counts[0][0] <= now - WINDOW:
+            self._counts.popleft()
