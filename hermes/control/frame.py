@@ -18,15 +18,15 @@ from quart import g, has_request_context, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from hermes.complaints import Complaints
 from hermes.control.guard import guard
 from hermes.control.reply import read_past_body, to_quart
 from hermes.errors import is_shortage
 from hermes.http.head import too_large
 from hermes.http.ingest import ECHOED
-from hermes.http.refusals import Refusals
+from hermes.http.refusals import RefusalLog
 from hermes.http.response import Response, problem
 from hermes.spelling import close_words
+from hermes.throttled_log import ThrottledLog
 from hermes.words import clean
 
 _log = structlog.get_logger("hermes.http")
@@ -48,7 +48,7 @@ class Frame:
     track: Callable[[int], None]
     request_id: Callable[[], bytes]
     max_body_bytes: int
-    refusals: Refusals = field(default_factory=Refusals)
+    refusals: RefusalLog = field(default_factory=RefusalLog)
 
 
 class _App(QuartTrio):
@@ -56,11 +56,11 @@ class _App(QuartTrio):
 
     def __init__(self) -> None:
         super().__init__("hermes", static_folder=None)
-        self.complaints = Complaints("hermes.http")
+        self.throttled = ThrottledLog("hermes.http")
 
     def log_exception(self, exception_info: Any) -> None:
         route = _route()
-        self.complaints.tell_bug("a request failed", exception_info[1], method=request.method, route=route)
+        self.throttled.report_bug("a request failed", exception_info[1], method=request.method, route=route)
 
 
 def make_frame(frame: Frame) -> QuartTrio:
@@ -125,7 +125,7 @@ def make_frame(frame: Frame) -> QuartTrio:
     async def wait_for_the_machine(error: Exception) -> QuartResponse:
         if not is_shortage(error):
             raise error
-        app.complaints.tell("a request found the machine short of something", error=str(error))
+        app.throttled.warn("a request found the machine short of something", error=str(error))
         return to_quart(problem(503, f"the machine lacks something: {error}", {"Retry-After": "1"}))
 
     app.asgi_app = guard(app.asgi_app, frame.track, frame.observe, frame.request_id)  # type: ignore[method-assign]

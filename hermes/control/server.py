@@ -24,13 +24,13 @@ from hypercorn.logging import Logger
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ConnectionState
 
-from hermes.complaints import Complaints
 from hermes.control.places import Places, Use
 from hermes.control.replay import Patience, PlainReplay, Replay, SecureReplay
 from hermes.http.head import MAX_HEAD_BYTES
 from hermes.http.lane import Timeouts
 from hermes.http.response import Response, problem
 from hermes.http.stream import Stream, close_gently
+from hermes.throttled_log import ThrottledLog
 
 _CROWDED = problem(
     503, "too many requests are being answered: send it again", {"Retry-After": "1", "Connection": "close"}
@@ -44,10 +44,10 @@ class _HypercornLog(Logger):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.complaints = Complaints("hermes.control")
+        self.throttled = ThrottledLog("hermes.control")
 
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Hypercorn's
-        self.complaints.tell_bug("a request failed in the framework", sys.exception())
+        self.throttled.report_bug("a request failed in the framework", sys.exception())
 
 
 class ControlServer:
@@ -70,7 +70,7 @@ class ControlServer:
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
-        self._complaints = Complaints("hermes.control")
+        self._throttled = ThrottledLog("hermes.control")
         self._streams: set[Replay] = set()
         # Without a bound of its own: there are as many as have a place, and those that gave way since the last turn.
         self._send, self._receive = trio.open_memory_channel[tuple[trio.SocketStream, Replay]](inf)
@@ -137,7 +137,7 @@ class ControlServer:
     def _take_place(self, replay: Replay) -> bool:
         taken = self.places.take(replay)
         if not taken:
-            self._complaints.tell("a control connection was refused: all are busy", limit=self.places.most)
+            self._throttled.warn("a control connection was refused: all are busy", limit=self.places.most)
         return taken
 
     def _forget_connection(self) -> None:
@@ -158,7 +158,7 @@ class ControlServer:
                     await server
         except* Exception as group:  # noqa: BLE001 - whatever a client provokes in Hypercorn concerns that client alone
             if not stream.gave_way:
-                self._complaints.tell("a control connection broke", errors=[repr(error) for error in _leaves(group)])
+                self._throttled.warn("a control connection broke", errors=[repr(error) for error in _leaves(group)])
         finally:
             self._streams.discard(stream)
             stream.answering.release()

@@ -15,13 +15,13 @@ from typing import Literal
 import structlog
 import trio
 
-from hermes.complaints import Complaints
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk
 from hermes.log import Record
 from hermes.rate import Rate
 from hermes.repeated_event import RepeatedEvent
+from hermes.throttled_log import ThrottledLog
 
 _log = structlog.get_logger("hermes.backlog")
 
@@ -98,7 +98,7 @@ class Backlog:
         self._debt = 0.0  # events that were read ahead of the pace, as of `_reckoned_at`
         self._reckoned_at = 0.0
         self._news = RepeatedEvent()
-        self._complaints = Complaints("hermes.backlog", sink=sink)
+        self._throttled = ThrottledLog("hermes.backlog", sink=sink)
         self._said_behind = False
         self._last_fed = -1  # index of the newest record that was read back
 
@@ -215,7 +215,7 @@ class Backlog:
                 records = await self._journal.read(start, stop, _READ_BYTES)
                 before = 0 if records else await self._journal.events_before(stop)
             except LogUnavailable as error:
-                self._complaints.tell("the backlog cannot be read", reason=str(error))
+                self._throttled.warn("the backlog cannot be read", reason=str(error))
                 await trio.sleep(_RETRY_SECONDS)
                 continue
             if not records and self._is_next(start):
@@ -292,7 +292,7 @@ class Backlog:
         else:
             self._ranges.append([chunk.index, chunk.index + 1])
         if not self._said_behind:
-            self._said_behind = self._complaints.tell("behind: the backlog stays on disk")
+            self._said_behind = self._throttled.warn("behind: the backlog stays on disk")
         self._news.set()
 
     def _is_next(self, index: int) -> bool:

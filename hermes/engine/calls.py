@@ -19,7 +19,6 @@ import trio
 
 from hermes.breaker import Breaker, BreakerState
 from hermes.cleanup import clean_up
-from hermes.complaints import Complaints
 from hermes.dead_letters import DeadLetter, DeadLetters
 from hermes.engine.ledger import Ledger
 from hermes.engine.suspicion import Suspicion
@@ -29,6 +28,7 @@ from hermes.event import Batch
 from hermes.metrics import SinkMetrics
 from hermes.repeated_event import RepeatedEvent
 from hermes.sink import DeliverySettings, Sink, variable_prefix
+from hermes.throttled_log import ThrottledLog
 from hermes.traces.work import NO_TRACING, Tracing
 
 _log = structlog.get_logger("hermes.delivery")
@@ -63,7 +63,7 @@ class SinkCalls:
         most: int,
         tracing: Tracing = NO_TRACING,
     ) -> None:
-        self.complaints = Complaints("hermes.delivery", sink=name)
+        self.throttled = ThrottledLog("hermes.delivery", sink=name)
         self.refusals: Counter[str] = Counter()
         """Events that the sink refused for good, by reason; the late reasons count as one."""
         self.failure = ""
@@ -172,7 +172,7 @@ class SinkCalls:
             try:
                 await self._call(batch, lambda error: self._accuse(error, len(batch), held_at))
             except RefusesEverything as error:
-                self.complaints.tell("write failed", attempt=attempt, events=len(batch), reason=str(error))
+                self.throttled.warn("write failed", attempt=attempt, events=len(batch), reason=str(error))
                 self._ledger.deliver(len(batch) - len(error.reasons))
                 raise
             except BatchRejected as error:
@@ -184,7 +184,7 @@ class SinkCalls:
                 self._ledger.deliver(len(batch) - len(error.reasons))
                 return error.reasons
             except SinkUnavailable as error:
-                self.complaints.tell("write failed", attempt=attempt, events=len(batch), reason=str(error))
+                self.throttled.warn("write failed", attempt=attempt, events=len(batch), reason=str(error))
                 raise
             self._ledger.deliver(len(batch))
             return {}
@@ -321,7 +321,7 @@ class SinkCalls:
         if scope.cancelled_caught:
             raise SinkUnavailable("its dead letters could not be kept in time")
         evicted = self._dead_letters.evictions.total
-        if evicted > self._evicted_said and self.complaints.tell("dead letters evicted", events=evicted):
+        if evicted > self._evicted_said and self.throttled.warn("dead letters evicted", events=evicted):
             self._evicted_said = evicted
         first = letters[0]
-        self.complaints.tell("events rejected", events=len(letters), first=first.event.id, reason=first.reason)
+        self.throttled.warn("events rejected", events=len(letters), first=first.event.id, reason=first.reason)

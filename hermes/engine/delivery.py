@@ -382,5 +382,5 @@ class Delivery:
             return
         self._ledger.drop(count, reason)
         self._dropped_unsaid += count
-        if self._calls.complaints.tell("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
+        if self._calls.throttled.warn("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
             self._dropped_unsaid = 0

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import trio
 
 from hermes.cleanup import clean_up
-from hermes.complaints import Complaints
 from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
 from hermes.errors import LogUnavailable
+from hermes.throttled_log import ThrottledLog
 
 _LOOK_AROUND = 15.0
 _PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
@@ -25,7 +25,7 @@ _LAST_SAVE_SECONDS = 5.0
 
 async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None:
     """Save, trim and make room twice a second, and soon after a request found no room, until cancelled."""
-    complaints = Complaints("hermes.journal")
+    throttled = ThrottledLog("hermes.journal")
     look_at = trio.current_time()
     while True:
         with trio.move_on_after(_PERIOD):
@@ -40,7 +40,7 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
             while (room_wanted or journal.crowded) and await _make_room(journal, deliveries):
                 room_wanted = False
         except LogUnavailable as error:
-            complaints.tell("the journal cannot be read to make room", reason=str(error))
+            throttled.warn("the journal cannot be read to make room", reason=str(error))
 
 
 async def save_at_the_end(journal: EventJournal) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import trio
 
-from hermes.complaints import Complaints
 from hermes.http.listen import Fault, whose_fault
+from hermes.throttled_log import ThrottledLog
 
 Place = socket.socket | trio.abc.Listener[Any]
 
@@ -38,7 +38,7 @@ class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         self._listener = listener
         self._room = room
         self._make_room = make_room
-        self._complaints = Complaints("hermes.http")
+        self._throttled = ThrottledLog("hermes.http")
 
     async def accept(self) -> trio.abc.HalfCloseableStream:
         """Wait for room and for a client. Raises `OSError` only for a listener that is none."""
@@ -53,7 +53,7 @@ class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
             except OSError as error:
                 if whose_fault(error) is Fault.OURS:
                     raise
-                self._complaints.tell("cannot accept for a moment", error=str(error))
+                self._throttled.warn("cannot accept for a moment", error=str(error))
                 await trio.sleep(_ACCEPT_PAUSE)
             else:
                 return accepted

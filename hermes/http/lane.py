@@ -14,7 +14,7 @@ from itertools import count
 from os import urandom
 
 from hermes.http.head import Heads
-from hermes.http.refusals import Refusals
+from hermes.http.refusals import RefusalLog
 
 _STRANGERS_SHARE = 8
 
@@ -87,7 +87,7 @@ class Lane:
         self.body_budget = body_budget
         self.observe = observe
         self.clock = clock
-        self.refusals = Refusals(clock)
+        self.refusals = RefusalLog(clock)
         self.draining = False
         self.inflight = 0
         self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)

@@ -19,10 +19,10 @@ from time import perf_counter
 
 import trio
 
-from hermes.complaints import Complaints
 from hermes.http.connection import Connection, Phase, allowance
 from hermes.http.lane import Lane, Timeouts
 from hermes.http.listen import Fault, address_of, whose_fault
+from hermes.throttled_log import ThrottledLog
 
 _IDLE = Phase.IDLE
 _IN = select.EPOLLIN
@@ -88,7 +88,7 @@ class Reactor:
         self._idle_deadline = 0.0
         self._emptied: trio.Event | None = None
         self.evicted = 0
-        self._complaints = Complaints("hermes.http")
+        self._throttled = ThrottledLog("hermes.http")
 
     @property
     def connections(self) -> int:
@@ -407,7 +407,7 @@ class Reactor:
             self._close(peer)
 
     def _pause_accepting(self, error: OSError) -> None:
-        self._complaints.tell("cannot accept for a moment", error=str(error), connections=len(self._peers))
+        self._throttled.warn("cannot accept for a moment", error=str(error), connections=len(self._peers))
         self._accept_again = self._now + _ACCEPT_PAUSE
         self._accept(False)
 

@@ -20,10 +20,10 @@ import structlog
 
 from hermes.http.rejected import MOST_WORDS, RejectedFeed
 from hermes.http.response import Response
+from hermes.throttle import Throttle
 from hermes.words import clean
 
 _log = structlog.get_logger("hermes.http")
-_PAUSE = 5.0  # seconds between two lines of one kind
 MOST_FAMILIES = 8
 """The most families of reasons that have lines of their own, of one route and status; others share one."""
 
@@ -35,24 +35,22 @@ _LOSES = frozenset({400, 411, 413, 415})
 """What is answered to a request that a client does not send again as it is: its events are lost."""
 
 
-@dataclass(slots=True)
-class _Kind:
-    """One kind that was told less than `_PAUSE` ago: when it may be again, and what had no line since."""
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What is written about refusals that had no line of their own."""
 
-    due: float
     level: int
-    unsaid: int = 0
-    what: str = ""
-    reason: str = ""
+    message: str
+    reason: str
 
 
-class Refusals:
+class RefusalLog:
     """Tells the log about what was refused. ``clock`` counts seconds; ``feed`` has the latest rejected events."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.feed = RejectedFeed()
         self._clock = clock
-        self._kinds: dict[tuple[str, int], dict[str, _Kind]] = {}
+        self._throttles: dict[tuple[str, int], Throttle[_Line]] = {}
 
     def tell(self, route: str, response: Response, request_id: bytes, client: Callable[[], str]) -> None:
         """A request was answered; ``client`` gives the address it came from. Says nothing of one that was taken whole.
@@ -65,10 +63,12 @@ class Refusals:
         if status < 400 and not rejected:
             return
         taken = status < 400
-        what = "invalid events rejected" if taken else "request refused"
+        message = "invalid events rejected" if taken else "request refused"
         level = logging.WARNING if taken or status >= 500 else logging.INFO
         reason = rejected[0].error if rejected else response.detail or HTTPStatus(status).phrase
-        more = self._is_due(route, status, len(rejected) if taken else 1, level, what, reason)
+        # Cut, for the line is kept until the pause ends, and the reason quotes what the client sent.
+        line = _Line(level, message, reason[:MOST_WORDS])
+        more = self._admit(route, status, line, len(rejected) if taken else 1)
         if more is None:
             return
         facts: dict[str, object] = {"route": route, "status": status}
@@ -80,43 +80,24 @@ class Refusals:
             facts |= {"trace_id": traced.trace_id, "span_id": traced.span_id}
         if more:
             facts["more"] = more
-        _log.log(level, what, **facts)
+        _log.log(level, message, **facts)
 
     def tell_rest(self, *, at_the_end: bool = False) -> None:
         """Tell how many had no line, of each kind whose pause has ended; ``at_the_end``, of every kind."""
-        if not self._kinds:
-            return
         now = self._clock()
-        for (route, status), families in [*self._kinds.items()]:
-            for family, kind in [*families.items()]:
-                if not at_the_end and now < kind.due:
-                    continue
-                if not kind.unsaid:
-                    del families[family]
-                    continue
-                reason = clean(kind.reason, MOST_WORDS)
-                _log.log(kind.level, kind.what, route=route, status=status, reason=reason, more=kind.unsaid)
-                kind.unsaid, kind.due = 0, now + _PAUSE
-            if not families:
-                del self._kinds[route, status]
+        for (route, status), throttle in [*self._throttles.items()]:
+            for line, more in throttle.take_rest(now, at_the_end=at_the_end):
+                reason = clean(line.reason, MOST_WORDS)
+                _log.log(line.level, line.message, route=route, status=status, reason=reason, more=more)
+            if not throttle:
+                del self._throttles[route, status]
 
-    def _is_due(self, route: str, status: int, count: int, level: int, what: str, reason: str) -> int | None:
+    def _admit(self, route: str, status: int, line: _Line, count: int) -> int | None:
         """None: no line this time. Else how many of the kind had no line since the one before."""
-        families = self._kinds.setdefault((route, status), {})
-        family = _family(reason)
-        if family not in families and len(families) >= MOST_FAMILIES:
-            family = ""
-        now = self._clock()
-        kind = families.get(family)
-        if kind is None:
-            families[family] = _Kind(now + _PAUSE, level)
-            return 0
-        if now < kind.due:
-            kind.unsaid += count
-            kind.what, kind.reason = what, reason[:MOST_WORDS]
-            return None
-        more, kind.unsaid, kind.due = kind.unsaid, 0, now + _PAUSE
-        return more
+        throttle = self._throttles.get((route, status))
+        if throttle is None:
+            throttle = self._throttles[route, status] = Throttle(MOST_FAMILIES)
+        return throttle.admit(_family(line.reason), line, self._clock(), count)
 
 
 def _family(reason: str) -> str:

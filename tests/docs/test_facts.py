@@ -87,7 +87,7 @@ def complaints() -> Iterator[str]:
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Attribute)
-                    and node.func.attr in ("warning", "error", "critical", "tell", "tell_bug")
+                    and node.func.attr in ("warning", "error", "critical", "warn", "report_bug")
                     and node.args
                     and isinstance(node.args[0], ast.Constant)
                     and isinstance(node.args[0].value, str)

@@ -11,7 +11,7 @@ import structlog
 
 from hermes.decode import Rejection
 from hermes.http.connection import Connection
-from hermes.http.refusals import MOST_FAMILIES, Refusals
+from hermes.http.refusals import MOST_FAMILIES, RefusalLog
 from hermes.http.rejected import MOST_OF_A_KIND, MOST_WORDS, RejectedFeed
 from hermes.http.response import Response
 from tests.http.kit import FakeIntake, Wire, event, head, post
@@ -31,13 +31,13 @@ class Clock:
         return self.now
 
 
-def refuse(refusals: Refusals, route: str = "/events", status: int = 401, client: Callable[[], str] = str) -> None:
+def refuse(refusals: RefusalLog, route: str = "/events", status: int = 401, client: Callable[[], str] = str) -> None:
     refusals.tell(route, Response(status, detail="no key"), b"r", client)
 
 
 def test_one_line_of_a_kind_every_few_seconds_says_how_many_had_none(lines: Any) -> None:
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RefusalLog(clock)
     for _ in range(1000):
         refuse(refusals)
     assert len(lines) == 1
@@ -49,7 +49,7 @@ def test_one_line_of_a_kind_every_few_seconds_says_how_many_had_none(lines: Any)
 
 
 def test_kinds_differ_by_route_and_status(lines: Any) -> None:
-    refusals = Refusals(Clock())
+    refusals = RefusalLog(Clock())
     for _ in range(10):
         refuse(refusals)
         refuse(refusals, status=503)
@@ -63,7 +63,7 @@ def test_kinds_differ_by_route_and_status(lines: Any) -> None:
 
 def test_what_had_no_line_is_counted_when_the_pause_ends_or_the_service_does(lines: Any) -> None:
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RefusalLog(clock)
     for _ in range(4):
         refuse(refusals)
     refusals.tell_rest()
@@ -82,7 +82,7 @@ def test_what_had_no_line_is_counted_when_the_pause_ends_or_the_service_does(lin
 
 def test_a_new_family_of_reasons_has_its_line_at_once_and_there_are_only_so_many(lines: Any) -> None:
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RefusalLog(clock)
 
     def reject(reason: str) -> None:
         refusals.tell("/events", Response(202).about([Rejection(0, reason)]), b"r", str)
@@ -111,7 +111,7 @@ def test_the_address_is_looked_up_for_a_line_alone(lines: Any) -> None:
         asked.append(1)
         return "192.0.2.1"
 
-    refusals = Refusals(Clock())
+    refusals = RefusalLog(Clock())
     for _ in range(10):
         refuse(refusals, client=client)
     assert len(asked) == 1
@@ -232,7 +232,7 @@ def test_a_request_of_which_nothing_is_valid_has_one_line_with_an_example(lines:
 
 def test_lines_about_events_count_those_that_had_none(lines: Any) -> None:
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RefusalLog(clock)
     answer = Response(202).about([Rejection(0, "a"), Rejection(7, "b")])
     for _ in range(100):
         refusals.tell("/events", answer, b"r", str)

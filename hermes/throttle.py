@@ -1,0 +1,78 @@
+"""`Throttle` decides which lines about lasting trouble are written, and counts the lines that are not.
+
+Lines are told apart by kind. The first of a kind is always written; after it one every `PAUSE` seconds, which can say
+how many had no line since. Invariants: each line is either written or counted; at most ``most`` kinds are told apart at
+a time, so memory and the number of lines are bounded whatever clients send. Pure: time is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+PAUSE = 5.0
+"""Seconds between two lines of one kind."""
+
+_OTHERS = object()  # the kind of all lines that come when ``most`` kinds are known
+
+Line = TypeVar("Line")
+
+
+@dataclass(slots=True)
+class _Kind(Generic[Line]):
+    due: float
+    unsaid: int = 0
+    last: Line | None = None
+
+
+class Throttle(Generic[Line]):
+    """Which of many lines are written. ``Line`` is what the caller needs to write about lines that were held back.
+
+    >>> throttle = Throttle[str]()
+    >>> [throttle.admit("refused", f"line {n}", now) for n, now in enumerate((0.0, 1.0, 2.0, 5.0))]
+    [0, None, None, 2]
+    """
+
+    __slots__ = ("_kinds", "_most")
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._kinds: dict[Hashable, _Kind[Line]] = {}
+
+    def __len__(self) -> int:
+        """The number of kinds that have had a line lately."""
+        return len(self._kinds)
+
+    def admit(self, kind: Hashable, line: Line, now: float, count: int = 1) -> int | None:
+        """Whether a line is to be written now: None says no, a number says how many of its kind had no line before it.
+
+        ``count`` is what a line that is held back adds to that number.
+        """
+        if self._most is not None and kind not in self._kinds and len(self._kinds) >= self._most:
+            kind = _OTHERS
+        known = self._kinds.get(kind)
+        if known is None:
+            self._kinds[kind] = _Kind(now + PAUSE)
+            return 0
+        if now < known.due:
+            known.unsaid += count
+            known.last = line
+            return None
+        unsaid, known.unsaid, known.due = known.unsaid, 0, now + PAUSE
+        return unsaid
+
+    def take_rest(self, now: float, *, at_the_end: bool = False) -> Iterator[tuple[Line, int]]:
+        """The last line of each kind whose pause has ended, and how many were held back; ``at_the_end`` of every kind.
+
+        A kind of which nothing was held back is forgotten.
+        """
+        for kind, known in [*self._kinds.items()]:
+            if not at_the_end and now < known.due:
+                continue
+            if known.last is None or not known.unsaid:
+                del self._kinds[kind]
+                continue
+            line, unsaid = known.last, known.unsaid
+            known.unsaid, known.last, known.due = 0, None, now + PAUSE
+            yield line, unsaid

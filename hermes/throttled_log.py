@@ -1,0 +1,52 @@
+"""`ThrottledLog`: log lines about trouble that lasts, each at most once every few seconds.
+
+Invariants: the first line of a kind is always written; a later one says as ``more`` how many of its kind had no line.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+import trio
+
+from hermes.throttle import Throttle
+
+
+class ThrottledLog:
+    """Lines of ``logger``, each with ``facts``, which are the same in all of them."""
+
+    def __init__(self, logger: str, **facts: object) -> None:
+        self._log = structlog.get_logger(logger)
+        self._facts = facts
+        self._throttle = Throttle[str]()
+
+    def warn(self, message: str, **facts: object) -> bool:
+        """Log a warning. Lines of one message are one kind. Returns whether the line was written."""
+        return self._write(logging.WARNING, message, message, facts)
+
+    def report_bug(self, message: str, error: BaseException | None, **facts: object) -> bool:
+        """Log an error with its traceback. Errors that one line of our code raised are one kind.
+
+        Returns whether the line was written.
+        """
+        return self._write(logging.ERROR, message, f"{message}: {_place(error)}", facts | {"exc_info": error})
+
+    def _write(self, level: int, message: str, kind: str, facts: dict[str, object]) -> bool:
+        unsaid = self._throttle.admit(kind, message, trio.current_time())
+        if unsaid is None:
+            return False
+        if unsaid:
+            facts["more"] = unsaid
+        self._log.log(level, message, **self._facts, **facts)
+        return True
+
+
+def _place(error: BaseException | None) -> str:
+    """The type of an error and the line that raised it: there are as many as there is code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
