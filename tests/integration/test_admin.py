@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -135,8 +136,8 @@ async def test_an_admin_address_in_use_leaves_no_socket_of_the_other_address_beh
 def listening_ports() -> set[int]:
     """The TCP ports on which this process listens, from what the kernel says of its descriptors."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as sock:
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as sock:
             if sock.family in {socket.AF_INET, socket.AF_INET6} and sock.getsockopt(
                 socket.SOL_SOCKET, socket.SO_ACCEPTCONN
             ):
