@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import structlog
 import trio
 
-from hermes.cleanup import end_by
+from hermes.cleanup import end_by, end_no_later_than
 from hermes.config import Settings
 from hermes.engine.aggregate_flush import flush_aggregates
 from hermes.engine.ledger import Account
@@ -84,12 +84,14 @@ async def serve(
                                     serving.start_soon(flush_aggregates, counts, intake.offer_derived, interval)
                                 _settle_garbage_collector()
                                 task_status.started(running)
-                                await stop.wait()
+                                try:
+                                    await stop.wait()
+                                finally:  # a crash as well: what it cancels cleans up within the same time
+                                    end = trio.current_time() + settings.shutdown_timeout
+                                    spare = min(settings.shutdown_timeout * _CLEAN_UP_SHARE, _MOST_CLEAN_UP_SECONDS)
+                                    deadline.deadline = end - spare
+                                    end_no_later_than(end - spare / 2)
 
-                                end = trio.current_time() + settings.shutdown_timeout
-                                spare = min(settings.shutdown_timeout * _CLEAN_UP_SHARE, _MOST_CLEAN_UP_SECONDS)
-                                deadline.deadline = end - spare
-                                end_by(end - spare / 2)
                                 _log.info("stopping", within=settings.shutdown_timeout, events=intake.admission.events)
                                 within = settings.shutdown_timeout * _EDGE_SHARE
                                 serving.start_soon(intake.receipts.expire_after, within / 4)

@@ -84,6 +84,11 @@ def end_by(end: float) -> None:
         scope.deadline = min(scope.deadline, end)
 
 
+def end_no_later_than(end: float) -> None:
+    """As `end_by`, where no earlier end is set."""
+    end_by(min(end, _of_this_run().end))
+
+
 def time_on_threads() -> Callable[[float], float]:
     """A function for threads: how many of so many seconds clean-up may take now."""
     stop = _of_this_run()

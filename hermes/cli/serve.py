@@ -6,7 +6,8 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -111,7 +112,7 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
         clean = await serve(settings, sinks, stop, task_status)
         nursery.cancel_scope.cancel()
 
-    with trio.open_signal_receiver(*_STOPPING, signal.SIGHUP, *_HARMLESS) as signals:
+    with _end_of_the_interpreter(), trio.open_signal_receiver(*_STOPPING, signal.SIGHUP, *_HARMLESS) as signals:
         from hermes.app import serve  # the whole service, which the help of this command does without
         from hermes.cli.reload import Reloader
 
@@ -128,6 +129,16 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
             await _end_without(running)
     # A stop while the parts are opened finds nothing that was accepted.
     return clean or not obeying.serving, left_behind()
+
+
+@contextmanager
+def _end_of_the_interpreter() -> Iterator[None]:
+    """After a crash it is bounded: it closes SQLite's connections, and waits for a thread that hangs in one of them."""
+    try:
+        yield
+    finally:
+        if left_behind():
+            faulthandler.dump_traceback_later(_STUCK_SECONDS, exit=True)
 
 
 class _Signals:

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.config.distributions import install
 from tests.integration.faults import hanging_syncs
 from tests.integration.program import Program, Start, events
 from tests.servers.postgres import PostgresServer
@@ -111,6 +112,49 @@ def test_a_stop_ends_by_itself_whatever_driver_hangs(
     for name, case in cases.items():
         if case.durability == "disk" and not case.hangs_on_disk:
             assert saved_place(tmp_path / name)["null"] == programs[name].accounts()["null"]["delivered"], name
+
+
+CRASHING = """
+    from contextlib import asynccontextmanager
+    import trio
+    from hermes import SinkPlugin
+
+    class Crashing:
+        max_batch = 4
+        concurrency = 1
+
+        async def write(self, batch):
+            await trio.sleep(0.5)
+            raise RuntimeError("a bug of the sink")
+
+    @asynccontextmanager
+    async def open_crashing(settings, service):
+        yield Crashing()
+
+    crashing = SinkPlugin(open_crashing)
+"""
+
+
+def test_a_crash_while_a_disk_hangs_ends_within_the_same_time(start: Start, tmp_path: Path) -> None:
+    plugins = install(tmp_path / "plugins", "crashing", {"crashing": "crashing:crashing"}, {"crashing": CRASHING})
+    program = start(
+        SINKS="crashing,sqlite",
+        PYTHONPATH=str(plugins),
+        SHUTDOWN_TIMEOUT=TIMEOUT,
+        DURABILITY="memory",
+        HERMES_DATA_DIR=str(tmp_path / "data"),
+        LOG_FORMAT="json",
+    )
+    assert program.url
+    with hanging_syncs(program.pid, tmp_path):
+        assert httpx.post(f"{program.url}/events", json=events(EVENTS, "lost")).status_code == 202
+        program.wait_until(partial(has_exited, program))
+    assert program.wait() == 1, program.log
+    assert program.log.count("RuntimeError: a bug of the sink") == 1, program.log
+    assert {name: account["undelivered"] for name, account in program.accounts().items()} == {
+        "crashing": EVENTS,
+        "sqlite": EVENTS,
+    }
 
 
 def test_a_stop_ends_a_start_that_hangs(start: Start, own_postgres_server: PostgresServer) -> None:
