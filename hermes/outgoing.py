@@ -170,6 +170,7 @@ def parse_target(text: str, variable: str) -> Target:
         url.host.encode("idna")  # what the resolver will do
         # httpx escapes what no host name may hold.
         valid = url.scheme in ("http", "https") and url.host and "%" not in url.host and not url.fragment
+        valid = valid and 0 < (url.port or 1) < 2**16
     except (httpx.InvalidURL, UnicodeError):
         valid = False
     if not valid:

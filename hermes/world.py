@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import trio
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
-from hermes.errors import ConfigError, PluginError
+from hermes.errors import ConfigError, LogUnavailable, PluginError
 from hermes.log import Log
 from hermes.log.sqlite import open_sqlite_log
 
@@ -30,30 +30,37 @@ def check_world(settings: Settings) -> None:
     if settings.durability != "postgres":
         return
     try:
-        from hermes.postgres import ProgrammingError
-        from hermes.postgres.connecting import connection_parameters
+        from hermes.postgres.dsn import check_dsn
     except ModuleNotFoundError as error:
         raise PluginError(
             f"DURABILITY=postgres: no module {error.name!r}. Install it with: pip install 'hermes-events[postgres]'"
         ) from error
-    try:
-        connection_parameters(settings.db_dsn)
-    except ProgrammingError:
-        # What the driver says may quote the password.
-        raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
+    check_dsn(settings.db_dsn)
 
 
 @asynccontextmanager
 async def open_log(settings: Settings) -> AsyncIterator[Log | None]:
-    """The log under the event journal, None with DURABILITY=memory. Raises `hermes.ConfigError` and `LogDamaged`."""
+    """The log under the event journal, None with DURABILITY=memory.
+
+    Raises `hermes.ConfigError`, `LogDamaged`, and `LogUnavailable` where Postgres does not answer.
+    """
     if settings.durability == "disk":
         await trio.to_thread.run_sync(_make_folder, settings.hermes_data_dir)
         async with open_sqlite_log(settings.hermes_data_dir / JOURNAL_FOLDER) as log:
             yield log
     elif settings.durability == "postgres":
         from hermes.log.postgres import open_claimed_postgres_log  # its driver is an extra
+        from hermes.postgres import UnknownHost
 
-        async with open_claimed_postgres_log(settings.db_dsn) as claimed:
+        async with AsyncExitStack() as stack:
+            try:
+                claimed = await stack.enter_async_context(open_claimed_postgres_log(settings.db_dsn))
+            except LogUnavailable as error:
+                if isinstance(error.__cause__, UnknownHost):
+                    raise ConfigError(f"DB_DSN=(hidden): {error}; correct the host's name") from None
+                raise LogUnavailable(
+                    f"DB_DSN=(hidden): {error}; start that server, or correct the host, the port and the user"
+                ) from None
             yield claimed
     else:
         yield None

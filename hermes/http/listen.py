@@ -18,6 +18,7 @@ from hermes.config import Address
 from hermes.errors import ConfigError
 
 _BACKLOG = 4096
+_MEND = "; choose an address of this machine, such as :8080 or 127.0.0.1:8080"
 _MENDS = {
     errno.EADDRINUSE: "; stop what listens there, or choose another port",
     errno.EACCES: "; a port below 1024 wants the right to, so choose one above",
@@ -89,7 +90,7 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[li
                 sockets.append(sock)
         except OSError as error:
             reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
-            mend = _MENDS.get(error.errno or 0, "")
+            mend = _MENDS.get(error.errno or 0, _MEND)
             raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
         yield sockets
 

@@ -23,6 +23,7 @@ from hermes.postgres.errors import (
     PoolTimeout,
     ProgrammingError,
     UniqueViolation,
+    UnknownHost,
     tell,
     was_refused,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "ProgrammingError",
     "Transaction",
     "UniqueViolation",
+    "UnknownHost",
     "fault_of",
     "open_connection",
     "open_pool",

@@ -7,6 +7,7 @@ cancelled. Used by `connection`.
 from __future__ import annotations
 
 import os
+import socket
 
 import trio
 from psycopg import OperationalError
@@ -16,6 +17,7 @@ from psycopg.errors import ConnectionTimeout
 from psycopg.generators import connect
 from psycopg.pq.abc import PGconn
 
+from hermes.postgres.errors import UnknownHost
 from hermes.postgres.waiting import drive_connecting
 
 CONNECT_TIMEOUT = 10
@@ -32,6 +34,7 @@ _DEFAULTS: ConnDict = {
 # Of several hosts, or of the addresses of a name, the one that takes writes: after a failover it is another one.
 _WRITABLE: ConnDict = {"target_session_attrs": "read-write"}
 # What we send is UTF-8, and what a database of SQL_ASCII answers would else be bytes.
+_UNKNOWN = (socket.EAI_NONAME, socket.EAI_NODATA)  # not EAI_AGAIN: that is a resolver that does not answer
 _FIXED: ConnDict = {"client_encoding": "utf8"}
 
 
@@ -54,11 +57,17 @@ def connection_parameters(dsn: str) -> ConnDict:
 async def first_to_connect(parameters: ConnDict) -> PGconn:
     """Try each address of each host in turn, and return the first connection that is made.
 
-    Raises `psycopg.OperationalError` with the reason of each failure.
+    Raises `psycopg.OperationalError` with the reason of each failure, of its kind `UnknownHost` where no host exists.
     """
     timeout = timeout_from_conninfo(parameters)
     # The resolver blocks; a cancelled caller does not wait for its answer.
-    attempts = await trio.to_thread.run_sync(conninfo_attempts, parameters, abandon_on_cancel=True)
+    try:
+        attempts = await trio.to_thread.run_sync(conninfo_attempts, parameters, abandon_on_cancel=True)
+    except OperationalError as error:
+        # psycopg keeps no more of the resolver's error than its text.
+        if any(f"[Errno {number:d}]" in str(error) for number in _UNKNOWN):
+            raise UnknownHost(str(error)) from None
+        raise
     failures: list[OperationalError] = []
     for attempt in attempts:
         try:

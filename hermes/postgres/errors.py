@@ -19,6 +19,7 @@ __all__ = [
     "PoolTimeout",
     "ProgrammingError",
     "UniqueViolation",
+    "UnknownHost",
     "tell",
     "was_refused",
 ]
@@ -29,6 +30,10 @@ _MAX_REASON = 500  # characters: a server's message has no bound of its own
 _QUOTED = re.compile(r"""["«»„“].*["«»“”]""", re.DOTALL)
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 _NUMBER = re.compile(r"(?<![\w\"])\d+(?![\w\"])")
+
+
+class UnknownHost(OperationalError):
+    """No host of the connection string has an address: the resolver knows none of the names."""
 
 
 class PoolTimeout(OperationalError):

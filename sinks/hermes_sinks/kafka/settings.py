@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -22,6 +22,10 @@ _OURS = frozenset({
     "plugin.library.paths",
     "request.required.acks",
 })  # fmt: skip
+_BROKER = re.compile(
+    r"(?:(?:plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(?:\[[0-9a-f:.%]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?",
+    re.I | re.ASCII,
+)
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NOT_IN_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_TYPE = "x" * 64
@@ -50,6 +54,13 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
         Duration, about("longest wait for all in-sync replicas; keep it below SINK_KAFKA_TIMEOUT", ge=0.1, le=3600)
     ] = 20.0
     max_batch: Annotated[int, about("most events in one batch", ge=1, le=100_000)] = 10_000
+
+
+def check_brokers(brokers: Sequence[str]) -> None:
+    """Raises `ConfigError` for brokers that librdkafka would pass over, or look for without an end."""
+    found = [_BROKER.fullmatch(each) for each in brokers]
+    if not found or not all(each and 0 < int(each[1] or 9092) < 2**16 for each in found):
+        raise ConfigError(f"SINK_KAFKA_BROKERS={','.join(brokers)!r}: expected host:port, several in a comma list")
 
 
 def parse_options(text: str) -> dict[str, str]:

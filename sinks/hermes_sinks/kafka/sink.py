@@ -17,7 +17,7 @@ from hermes.config import Settings
 from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.producer import Message, Producer
-from hermes_sinks.kafka.settings import KafkaSettings, parse_options, parse_topic
+from hermes_sinks.kafka.settings import KafkaSettings, check_brokers, parse_options, parse_topic
 
 SLICE = 1000  # messages made between two checkpoints: about 1 ms of the loop
 
@@ -97,6 +97,7 @@ def _config(settings: KafkaSettings) -> dict[str, object]:
 
 def check_kafka(settings: KafkaSettings, _service: Settings) -> None:
     """Raises `ConfigError` for settings that make no sense, whatever the brokers say."""
+    check_brokers(settings.brokers)
     parse_options(settings.options)
     parse_topic(settings.topic)
 

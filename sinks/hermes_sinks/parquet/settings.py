@@ -66,7 +66,15 @@ def check_settings(settings: ParquetSettings) -> None:
     for name, value in for_buckets.items():
         if value and bucket is None:
             raise ConfigError(f"SINK_PARQUET_{name} is set, but SINK_PARQUET_URL={settings.url!r} is no s3:// URL")
-    endpoint = urlsplit(settings.endpoint)
-    plain = endpoint.scheme in ("http", "https") and endpoint.hostname and not endpoint.username
-    if settings.endpoint and (not plain or endpoint.path.strip("/") or endpoint.query):
+    if settings.endpoint and not _is_endpoint(settings.endpoint):
         raise ConfigError("SINK_PARQUET_ENDPOINT: expected an address such as http://minio:9000 or https://s3.example")
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # it raises what it cannot read
+    except ValueError:
+        return False
+    plain = parts.scheme in ("http", "https") and parts.hostname and not parts.username
+    return bool(plain) and not parts.path.strip("/") and not parts.query

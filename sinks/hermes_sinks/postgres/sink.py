@@ -25,7 +25,7 @@ import trio
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
 from hermes.postgres import Connection, Fault, Pool, open_pool, tell, was_refused
-from hermes.postgres.connecting import connection_parameters
+from hermes.postgres.dsn import check_dsn
 from hermes_sinks.common.reasons import hide_values
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, judge
@@ -217,11 +217,7 @@ def check_postgres(settings: PostgresSettings, service: Settings) -> None:
     """Raises `ConfigError` for settings that make no sense, whatever the server says."""
     if not service.db_dsn:
         raise ConfigError("DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database")
-    try:
-        connection_parameters(service.db_dsn)
-    except psycopg.ProgrammingError:
-        # What psycopg says may quote the password.
-        raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
+    check_dsn(service.db_dsn)
     table_parts(settings.table)
 
 

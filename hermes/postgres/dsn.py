@@ -1,0 +1,51 @@
+"""Judges a connection string before anything is dialed: its form, its numbers and the values that libpq knows.
+
+Invariant: no part of the string is repeated, for any part may be a piece of the password (``u:p/ss@host`` has the port
+``p``). Whether its host exists only connecting tells.
+"""
+
+from __future__ import annotations
+
+import re
+
+from psycopg import ProgrammingError, pq
+from psycopg.abc import ConnDict
+from psycopg.conninfo import make_conninfo, timeout_from_conninfo
+
+from hermes.errors import ConfigError
+from hermes.postgres.connecting import connection_parameters
+
+_FORM = "expected a Postgres URL or libpq's key=value pairs, such as postgresql://user:password@host:5432/database"
+_ESCAPE = "write : / ? # @ of a user or a password as %3A %2F %3F %23 %40"
+_NUMBERS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+_NUMBER = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+_NOWHERE = "/nonexistent/hermes"  # libpq judges all options before it looks for a socket there
+_QUOTED = re.compile(r'"[^"]*"(?= for connection option)|(?<=: )".*"|(?<=service )".*?"', re.DOTALL)
+
+
+def check_dsn(dsn: str, variable: str = "DB_DSN") -> None:
+    """Raises `ConfigError`, which names the ``variable``, for a string with which no server can be connected to."""
+    try:
+        parameters = connection_parameters(dsn)
+        timeout_from_conninfo(parameters)
+    except ProgrammingError:
+        raise ConfigError(f"{variable}=(hidden): {_FORM}; {_ESCAPE}") from None
+    for name in _NUMBERS:
+        if not _NUMBER.fullmatch(str(parameters.get(name, 0))):
+            raise ConfigError(f"{variable}=(hidden): {name} is no whole number; {_FORM}")
+    fault = _find_fault(parameters)
+    if fault:
+        advice = f"{_FORM}; {_ESCAPE}" if "port" in fault else _FORM
+        raise ConfigError(f"{variable}=(hidden): {fault}; {advice}")
+
+
+def _find_fault(parameters: ConnDict) -> str:
+    """What libpq says about the options, without their values; empty if nothing is wrong."""
+    hosts = str(parameters.get("hostaddr") or parameters.get("host") or "").split(",")
+    changed = {**parameters, "host": ",".join([_NOWHERE] * len(hosts)), "hostaddr": None, "gssencmode": "disable"}
+    connection = pq.PGconn.connect_start(make_conninfo("", **changed).encode())
+    try:
+        words = connection.error_message.decode(errors="replace")
+    finally:
+        connection.finish()
+    return "" if _NOWHERE in words else " ".join(_QUOTED.sub("(hidden)", words).split())
