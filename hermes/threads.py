@@ -2,8 +2,9 @@
 
 Trio carries an error out of a thread through frames that hold it, and by its traceback the error holds those frames,
 the call's arguments among them: a cycle, which stays until the garbage collector runs. That is rarely, so a disk that
-fails for a while would keep every batch that it did not take. Invariant: an expected error crosses as a value, without
-its traceback, and is raised again here; any other one is a bug, and keeps its traceback.
+fails for a while would keep every batch that it did not take. Invariant: an expected error, and the cancellation that a
+call looks for, cross as a value, without traceback, and are raised again here; any other one is a bug, and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EXPECTED = (OSError, HermesError)
 
 
 class _Failed:
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
@@ -39,6 +40,9 @@ async def run_on_thread(
     def call() -> ResultT | _Failed:
         try:
             return function(*args)
+        except trio.Cancelled as error:  # of `trio.from_thread.check_cancelled`; the task raises it again
+            _forget_frames(error)
+            return _Failed(error)
         except expected as error:
             _forget_frames(error)
             return _Failed(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import traceback
 import weakref
 from collections.abc import Awaitable, Callable
@@ -48,6 +49,32 @@ async def test_an_expected_error_holds_nothing_of_the_call(
     try:
         held = await attempt()
         assert await run(len, "another", limiter=limiter) == 7  # the thread of the call holds it until it has another
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def go_on(_load: Load) -> None:
+    while True:
+        time.sleep(0.001)
+        trio.from_thread.check_cancelled()
+
+
+async def test_a_cancelled_call_that_looks_for_it_holds_nothing_either() -> None:
+    limiter = trio.CapacityLimiter(1)
+
+    async def attempt() -> weakref.ref[Load]:
+        load = Load()
+        with trio.move_on_after(0.01) as scope:
+            await run_on_thread(go_on, load, limiter=limiter)
+        assert scope.cancelled_caught
+        return weakref.ref(load)
+
+    gc.collect()
+    gc.disable()
+    try:
+        held = await attempt()
+        assert await run_on_thread(len, "another", limiter=limiter) == 7
         assert held() is None
     finally:
         gc.enable()

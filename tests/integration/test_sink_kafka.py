@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
@@ -214,13 +216,21 @@ async def test_a_cancelled_write_ends_soon_and_leaves_nothing_on_its_way(
     async with opened(cluster, topic) as sink:
         await sink.write(make_batch(1))
         cluster.delay(3000)
+        gc.collect()
+        gc.disable()  # which runs rarely in the service
+        tracemalloc.start()
         try:
             began = time.monotonic()
             with trio.move_on_after(0.1) as scope:
-                await sink.write(make_batch(make_events(500, prefix="cancelled")))
+                await sink.write(make_batch(make_events(500, prefix="cancelled", payload=b'"%b"' % (b"x" * 10_000))))
             assert scope.cancelled_caught
             assert time.monotonic() - began < 2
+            await trio.to_thread.run_sync(len, "")  # the thread of the call holds it until it has another
+            left, _ = tracemalloc.get_traced_memory()
+            assert left < 500 * 10_000 / 10, f"{left} bytes of the batch are left"
         finally:
+            tracemalloc.stop()
+            gc.enable()
             cluster.delay(0)
         assert sink._together._handle is None
         await sink.write(make_batch([make_event("after")]))
