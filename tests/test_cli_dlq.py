@@ -315,7 +315,7 @@ def test_a_sink_that_is_unavailable_is_exit_code_1_and_its_words(
     run: Run, keep: Keep, kept: Kept, sinks: Sinks
 ) -> None:
     keep(*SOME)
-    sinks["postgres"].script.extend(unavailable())  # type: ignore[arg-type]
+    sinks["postgres"].script.extend(unavailable())
     result = run("replay", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {

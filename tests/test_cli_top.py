@@ -33,7 +33,7 @@ EVIL = "\x1b]0;owned\x07 [red]x[/red] \x9b31m"
 
 
 def make_sink(**values: Any) -> SinkStatus:
-    plain = {
+    plain: dict[str, Any] = {
         "name": "postgres",
         "required": True,
         "delivered": 1234,
@@ -56,7 +56,7 @@ def make_sink(**values: Any) -> SinkStatus:
 
 
 def make_status(*sinks: SinkStatus, **values: Any) -> ServiceStatus:
-    plain = {
+    plain: dict[str, Any] = {
         "version": "1.2.3",
         "now": 1_700_000_100.0,
         "started": 1_700_000_000.0,
@@ -275,7 +275,7 @@ def run(monkeypatch: pytest.MonkeyPatch, handler: Callable[[httpx.Request], http
     def make(**options: Any) -> httpx.Client:
         return made(transport=httpx.MockTransport(handler), **options)
 
-    monkeypatch.setattr(client_module.httpx, "Client", make)
+    monkeypatch.setattr(httpx, "Client", make)
     return CliRunner().invoke(main, list(arguments), env={"ADMIN_ADDR": None, "ADMIN_KEYS": None})
 
 

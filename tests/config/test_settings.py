@@ -185,14 +185,12 @@ def test_a_bad_value_from_a_file_is_refused_as_the_variables(tmp_path: Path) -> 
 
 # What closes something and is empty: a secret that was not filled in
 
+GROUPS: list[tuple[type[msgspec.Struct], str]] = [
+    (Settings, ""),
+    *((load_plugin(point).settings, variable_prefix(name)) for name, point in installed_sinks().items()),
+]
 GUARDS = {
-    variable.name: variable
-    for group, prefix in [
-        (Settings, ""),
-        *((load_plugin(point).settings, variable_prefix(name)) for name, point in installed_sinks().items()),
-    ]
-    for variable in describe(group, prefix)
-    if variable.guards
+    variable.name: variable for group, prefix in GROUPS for variable in describe(group, prefix) if variable.guards
 }
 
 

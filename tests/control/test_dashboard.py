@@ -23,7 +23,7 @@ async def test_every_part_is_served_without_a_key_under_a_strict_policy(path: st
     answer = await client.get(path)
     name, kind = PAGES[path]
     assert (answer.status_code, answer.content_type) == (200, kind)
-    assert (await answer.get_data()).decode() == TEXTS[name]
+    assert await answer.get_data(as_text=True) == TEXTS[name]
     policy = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"

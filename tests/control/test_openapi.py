@@ -166,12 +166,12 @@ async def test_the_page_and_all_it_needs_come_from_here_and_need_no_key(
     page = await client.get(f"{BASE}/docs")
     assert page.content_type == "text/html; charset=utf-8"
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
-    html = (await page.get_data()).decode()
+    html = await page.get_data(as_text=True)
     wanted = set(re.findall(r'(?:src|href)="(/docs/[^"]+)"', html))
     for path in ASSETS:
         part = await client.get(f"{BASE}{path}")
         assert part.status_code == 200
-        text = (await part.get_data()).decode()
+        text = await part.get_data(as_text=True)
         wanted |= {f"/docs/{name}" for name in re.findall(r'from "\./([^"]+)"', text)}
         assert not re.search(r"https?://(?!www\.w3\.org/)", text), path
         again = await client.get(f"{BASE}{path}", headers={"If-None-Match": part.headers["ETag"]})
@@ -196,7 +196,7 @@ async def test_a_browser_gets_a_page_at_the_root() -> None:
     assert answer.content_type == "text/html; charset=utf-8"
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "Accept" in answer.headers["Vary"]
-    html = (await answer.get_data()).decode()
+    html = await answer.get_data(as_text=True)
     assert "curl -i http://localhost/events" in html
     assert "X-API-Key" not in html
 

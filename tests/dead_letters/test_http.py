@@ -215,7 +215,7 @@ async def test_with_a_rate_a_request_takes_no_longer_than_its_bound(autojump_clo
 
 async def test_a_sink_that_is_unavailable_is_said() -> None:
     desk = Desk(SOME)
-    desk.sinks["postgres"].script.extend(unavailable())  # type: ignore[arg-type]
+    desk.sinks["postgres"].script.extend(unavailable())
     status, found = await desk.ask("POST", "/dead-letters/replay?sink=postgres")
     assert (status, found["left"], found["sinks"][0]["stopped"]) == (200, 2, "refusal 1 of 1")
 
@@ -363,7 +363,7 @@ async def test_keys_protect_every_route(method: str, path: str) -> None:
 
 async def test_a_store_that_does_not_work_is_503() -> None:
     class BrokenStore(MemoryDeadLetters):
-        async def page(self, *arguments: object, **options: object) -> list[DeadLetter]:  # type: ignore[override]
+        async def page(self, *arguments: object, **options: object) -> list[DeadLetter]:
             raise LogUnavailable("the disk is full")
 
         async def last(self) -> int:

@@ -308,7 +308,7 @@ async def test_a_store_that_hangs_while_noting_is_given_up(autojump_clock: MockC
 
 async def test_a_store_that_fails_is_said_and_the_next_run_goes_on() -> None:
     class FailingStore(MemoryDeadLetters):
-        async def page(self, *arguments: object, **options: object) -> list[DeadLetter]:  # type: ignore[override]
+        async def page(self, *arguments: object, **options: object) -> list[DeadLetter]:
             raise LogUnavailable("disk full")
 
     store = FailingStore(10)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class DecodedSample(NamedTuple):
@@ -75,12 +75,13 @@ def decode(data: bytes) -> DecodedProfile:
     )
 
 
-def _fields(data: bytes) -> dict[int, list]:
+def _fields(data: bytes) -> dict[int, list[Any]]:
     """Field number to its values in order: integers, or bytes."""
-    fields: dict[int, list] = {}
+    fields: dict[int, list[Any]] = {}
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
+        value: int | bytes
         if tag & 7 == 0:
             value, at = _varint(data, at)
         else:

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from typing import Any
 
 from hermes.debug.stacks import MAX_DEPTH, Frame, Sample, StackTable, merge, short_path
 
@@ -12,7 +13,7 @@ def test_a_captured_stack_resolves_to_module_function_file_and_line() -> None:
     def inner() -> tuple[int, ...]:
         return table.capture(inspect.currentframe())
 
-    line = inspect.currentframe().f_lineno + 1
+    line = sys._getframe().f_lineno + 1
     raw = inner()
     *_, here, innermost = table.resolve(raw)
     name = "test_a_captured_stack_resolves_to_module_function_file_and_line"
@@ -46,7 +47,7 @@ def test_a_deep_recursion_keeps_its_innermost_frames_and_says_that_it_was_cut() 
 
 def test_equal_stacks_are_equal_keys_and_an_unhashable_global_name_does_no_harm() -> None:
     table = StackTable()
-    namespace = {"sys": sys, "__name__": "odd"}
+    namespace: dict[str, Any] = {"sys": sys, "__name__": "odd"}
     exec("def f(): return sys._getframe()", namespace)
     first, second = (table.capture(namespace["f"](), until=None) for _ in range(2))
     assert hash(first) == hash(second)

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
+from typing import Protocol
 
 import pytest
 import trio
@@ -41,8 +42,14 @@ def find(tree: TaskTree, name: str) -> TaskNode:
     return task
 
 
+class Task(Protocol):
+    __name__: str
+
+    def __call__(self, event: trio.Event, /) -> Awaitable[object]: ...
+
+
 @contextlib.asynccontextmanager
-async def snapshot_of(*functions: object) -> AsyncIterator[TaskTree]:
+async def snapshot_of(*functions: Task) -> AsyncIterator[TaskTree]:
     """The tree while these run, each under its function's name; they end afterwards."""
     event = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -215,7 +222,7 @@ async def iterate(event: trio.Event) -> None:
 
 @pytest.mark.parametrize(("function", "waiting_in", "deadline"), [(await_connection, "run", 5), (iterate, "events", 7)])
 async def test_the_stack_goes_through_awaitables_and_async_generators(
-    function: object, waiting_in: str, deadline: float, mock_clock: MockClock
+    function: Task, waiting_in: str, deadline: float, mock_clock: MockClock
 ) -> None:
     async with snapshot_of(function) as tree:
         task = find(tree, function.__name__)

@@ -7,7 +7,7 @@ import configparser
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -104,7 +104,12 @@ def test_whatever_hermes_complains_about_is_explained() -> None:
 
 @pytest.mark.parametrize("document", WRITTEN, ids=name_of)
 def test_files_to_copy_can_be_read(document: Path) -> None:
-    readers = {"yaml": yaml.safe_load, "toml": tomllib.loads, "json": json.loads, "ini": configparser_of}
+    readers: dict[str, Callable[[str], object]] = {
+        "yaml": yaml.safe_load,
+        "toml": tomllib.loads,
+        "json": json.loads,
+        "ini": configparser_of,
+    }
     for language, text in re.findall(r"^```(yaml|toml|json|ini)\n(.*?)^```", document.read_text(), re.M | re.S):
         assert readers[language](text) is not None
 

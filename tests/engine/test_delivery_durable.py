@@ -139,7 +139,7 @@ async def test_a_store_of_dead_letters_that_hangs_holds_a_stop_up_for_five_secon
     async def hang(_letters: Sequence[DeadLetter]) -> None:
         await trio.sleep_forever()
 
-    durable.dead_letters.add = hang  # type: ignore[method-assign]
+    durable.dead_letters.add = hang  # type: ignore[assignment,method-assign]
     with trio.move_on_after(1):
         async with durable_running(durable):
             await durable.put_events(2)

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import msgspec
 import trio
@@ -28,9 +29,11 @@ from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.engine.journal import JournalState, open_journal
 from hermes.engine.journal_record import decode_chunk
+from hermes.engine.ledger import Account
 from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
+from hermes.log import Record
 from hermes.log.memory import MemoryLog
 from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings
@@ -59,7 +62,7 @@ class RandomLog(MemoryLog):
         await self._take_time()  # cancelled here, it has appended all the same
         return index
 
-    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list:
+    async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
         await self._begin()
         return await super().read(from_index, max_records=min(max_records, 3), max_bytes=max_bytes)
 
@@ -145,7 +148,7 @@ class LifePlan:
     """
 
     queue_size: int
-    sinks: list[tuple[int, int, float, str]]
+    sinks: list[tuple[int, int, float, Literal["oldest", "interleaved"]]]
     requests: list[tuple[float, int, Ack]]
     trouble: float
     blocking: bool
@@ -287,7 +290,7 @@ class Life:
                 assert books.audit()
         world.crashes += self.crashed
 
-    def balance(self, accounts: list) -> None:
+    def balance(self, accounts: Sequence[Account]) -> None:
         for n, account in enumerate(accounts):
             assert account.in_flight == 0, account
             assert account.accepted == self.intake.accepted + account.replayed

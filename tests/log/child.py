@@ -51,7 +51,8 @@ class Child:
     def answer(self) -> dict[str, Any]:
         """The next answer; empty when the process has ended."""
         assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline() or b"{}")
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or b"{}")
+        return answer
 
     def send(self, do: str, **arguments: Any) -> None:
         assert self._process.stdin is not None

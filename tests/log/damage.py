@@ -38,7 +38,7 @@ class Damage:
         self.path = folder / "log.db"
 
     @property
-    def bytes(self) -> bytearray:
+    def content(self) -> bytearray:
         return bytearray(self.path.read_bytes())
 
     def write(self, at: int, data: bytes) -> None:
@@ -48,7 +48,7 @@ class Damage:
 
     def flip(self, text: bytes) -> None:
         """Change a byte wherever this text stands: SQLite leaves copies in what is free of a page."""
-        content = self.bytes
+        content = self.content
         at = content.find(text)
         assert at >= 0
         while at >= 0:
@@ -57,7 +57,7 @@ class Damage:
 
     def page_of(self, text: bytes) -> int:
         """The page, counted from 0, on which this text stands."""
-        content = self.bytes
+        content = self.content
         assert content.count(text) == 1
         return content.index(text) // PAGE_BYTES
 

@@ -25,7 +25,7 @@ KEPT = set(range(FIRST, len(RECORDS)))
 
 async def read_all(folder: Path) -> dict[int, bytes]:
     """What can be read of the log, which then goes on where it stood."""
-    found = {}
+    found: dict[int, bytes] = {}
     async with open_sqlite_log(folder) as log:
         index, end = log.first, log.next
         while index < end:
@@ -348,14 +348,14 @@ async def test_a_log_of_a_newer_hermes_is_not_ours_to_repair(folder: Path) -> No
 async def test_after_any_damage_every_record_is_itself_or_named_as_lost(seed: int, folder: Path) -> None:
     damage = Damage(folder)
     chance = Random(seed)
-    size = len(damage.bytes)
+    size = len(damage.content)
     for _ in range(chance.choice([1, 1, 3, 20])):
         at = chance.randrange(size)
         if 56 <= at < 64:  # the version: what a newer Hermes wrote is left alone
             continue
         match chance.choice(["byte", "byte", "sector", "page", "zeros"]):
             case "byte":
-                damage.write(at, bytes([damage.bytes[at] ^ 1 << chance.randrange(8)]))
+                damage.write(at, bytes([damage.content[at] ^ 1 << chance.randrange(8)]))
             case "sector":
                 damage.write(at // 512 * 512, chance.randbytes(512))
             case "page":

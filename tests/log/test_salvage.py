@@ -36,7 +36,7 @@ def found_in(folder: Path, files: dict[str, bytes]) -> dict[int, bytes]:
     """The good records that are found in these files."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    records = {}
+    records: dict[int, bytes] = {}
     with closing(Pages(folder / DATABASE)) as pages:
         for cell in pages.cells():
             match pages.read(cell):

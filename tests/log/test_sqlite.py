@@ -22,7 +22,8 @@ from hermes.engine.journal_record import encode_chunk, lost_events
 from hermes.errors import ConfigError, LogDamaged, LogFull, LogUnavailable, StaleWriter
 from hermes.log import Record, Snapshot, tables
 from hermes.log import sqlite as engine
-from hermes.log.folder import DATABASE
+from hermes.log.folder import DATABASE, room
+from hermes.log.opening import FOLD_BYTES
 from hermes.log.rows import encode_rows
 from hermes.log.sqlite import SqliteLog, open_sqlite_log
 from hermes.log.tables import SCHEMA
@@ -108,7 +109,7 @@ async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path) as log:
         for _ in range(15):
             await fill(log, 4)
-            assert size(tmp_path / "log.db-wal") <= engine.FOLD_BYTES + 6 * MIB
+            assert size(tmp_path / "log.db-wal") <= FOLD_BYTES + 6 * MIB
     assert size(tmp_path / "log.db-wal") == 0
     assert size(tmp_path / "log.db") > 60 * MIB
 
@@ -254,7 +255,7 @@ def test_a_reserve_of_the_disk_is_left_alone(
 ) -> None:
     disk = SimpleNamespace(f_frsize=4096, f_blocks=total_mib * MIB // 4096, f_bavail=50 * MIB // 4096)
     monkeypatch.setattr("os.statvfs", lambda _path: disk)
-    assert engine.room(tmp_path) == (50 - reserve_mib) * MIB
+    assert room(tmp_path) == (50 - reserve_mib) * MIB
 
 
 async def test_who_looks_at_the_database_holds_up_no_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

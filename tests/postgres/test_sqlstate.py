@@ -7,7 +7,7 @@ from typing import cast
 
 import psycopg
 import pytest
-from psycopg.errors import _sqlcodes, lookup  # type: ignore[attr-defined]
+from psycopg.errors import _sqlcodes, lookup
 
 from hermes.postgres import Fault, PoolTimeout, fault_of
 from hermes.postgres.sqlstate import FAULTS

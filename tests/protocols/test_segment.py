@@ -22,6 +22,7 @@ from tests.protocols.kit import assert_keeps_the_rules, mutations
 
 NOW = 1_800_000_000.7
 DECODER = Segment(("*",), 10_000, lambda: NOW)
+UNREADABLE_TIMES: list[object] = ["now", "", 7, 1e18, [], {}, True]
 
 
 def message(**changes: Any) -> bytes:
@@ -173,10 +174,7 @@ def test_the_name_of_a_track_event_becomes_a_type(name: str, type_: str) -> None
         # Sent before it happened: no clock can be judged by that.
         ({"timestamp": "2024-05-05T10:11:12Z", "sentAt": "0001-01-01T00:00:00Z"}, 1714903872),
         ({"sentAt": "2024-05-05T10:11:12Z"}, 1_800_000_000),
-        *[
-            ({"timestamp": "2024-05-05T10:11:12Z", "sentAt": odd}, 1714903872)
-            for odd in ("now", "", 7, 1e18, [], {}, True)
-        ],
+        *[({"timestamp": "2024-05-05T10:11:12Z", "sentAt": odd}, 1714903872) for odd in UNREADABLE_TIMES],
     ],
 )
 def test_the_time_is_corrected_by_the_clients_clock_if_that_can_be_read(stamps: dict[str, Any], seconds: int) -> None:
@@ -317,6 +315,7 @@ def test_a_merge_names_whom_it_is_about_by_its_properties(changes: dict[str, Any
     for path, body in (("/v1/merge", merge), ("/v1/batch", batch(merge))):
         only = decode(body, path)
         assert (only.type, only.user_id) == ("merge", user)
+    odd: object
     for odd in (None, [], {}, [7], [{}], [{"value": []}], [{"value": True}]):
         assert "userId or an anonymousId" in refusal(
             message(type="merge", userId=None, mergeProperties=odd), "/v1/merge"

@@ -133,14 +133,14 @@ async def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
             pass
 
 
-def failing(call: Callable[..., int], failure: int, *, after: int = 0) -> Callable[..., int]:
+def failing(call: Callable[..., Any], failure: int, *, after: int = 0) -> Callable[..., int]:
     """``call``, but of ``os.write`` only the first ``after`` bytes are written before it fails."""
     left = after
 
     def fail(fd: int, *arguments: Any) -> int:
         nonlocal left
         if left:
-            done = call(fd, arguments[0][:left])
+            done: int = call(fd, arguments[0][:left])
             left -= done
             return done
         raise OSError(failure, os.strerror(failure))

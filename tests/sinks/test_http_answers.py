@@ -130,7 +130,7 @@ def test_retry_after_in_seconds_or_as_a_date_is_read_and_bounded(text: str, seco
 
 def test_the_pause_goes_with_the_failure() -> None:
     with pytest.raises(SinkUnavailable) as raised:
-        told(429, **{"retry-after": "12"})
+        told(429, b"", 3, **{"retry-after": "12"})
     assert raised.value.retry_after == 12.0
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hermes_sinks import sqlite as module
@@ -23,7 +24,9 @@ def opened(folder: Path, path: str = "events.db") -> AbstractAsyncContextManager
     return open_sqlite(SqliteSettings(Path(path)), read_settings({"HERMES_DATA_DIR": str(folder)}))
 
 
-def rows(path: Path, query: str = "SELECT id, user_id, type, ts, payload FROM events ORDER BY rowid") -> list[tuple]:
+def rows(
+    path: Path, query: str = "SELECT id, user_id, type, ts, payload FROM events ORDER BY rowid"
+) -> list[tuple[Any, ...]]:
     connection = sqlite3.connect(path)
     try:
         return connection.execute(query).fetchall()
@@ -33,7 +36,7 @@ def rows(path: Path, query: str = "SELECT id, user_id, type, ts, payload FROM ev
 
 async def test_it_conforms(tmp_path: Path) -> None:
     async def read_back() -> list[Event]:
-        return [Event(*row[:4], Raw(row[4].encode())) for row in rows(tmp_path / "events.db")]
+        return [Event(row[0], row[1], row[2], row[3], Raw(row[4].encode())) for row in rows(tmp_path / "events.db")]
 
     await check_sink(lambda: opened(tmp_path), read_back, stores_once=True, keeps_order=True, atomic=True)
 
