@@ -76,7 +76,8 @@ class Chunk:
     def split(self, most: int) -> Sequence[Chunk]:
         """Chunks of at most ``most`` events each, which share out the size; itself if it is small enough.
 
-        All are traced as this one is.
+        Each has the journal's index, the receipt and the traced requests of this one. The requests that wait for the
+        commit are left to the caller: they are to hear of the last piece alone.
         """
         count = len(self.events)
         if count <= most:
@@ -88,7 +89,7 @@ class Chunk:
             for start, size in zip(starts, sizes, strict=True)
         ]
         for piece in pieces:
-            piece.traced = self.traced
+            piece.index, piece.receipt, piece.traced = self.index, self.receipt, self.traced
         return pieces
 
     def __len__(self) -> int:

@@ -46,6 +46,10 @@ class NoSettings(msgspec.Struct, frozen=True):
     """The settings of a sink that has none of its own."""
 
 
+CatchUpOrder = Literal["oldest", "interleaved"]
+"""What a sink that is behind gets first: the oldest events, or new and old ones in turn."""
+
+
 class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds."""
 
@@ -82,7 +86,7 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1.5
     catch_up_floor: Annotated[int, about("least rate at which a backlog is read, in events a second", ge=1)] = 50_000
     catch_up_order: Annotated[
-        Literal["oldest", "interleaved"],
+        CatchUpOrder,
         about("what a sink that is behind gets first: `oldest`, or new and old `interleaved`"),
     ] = "oldest"
 

@@ -17,8 +17,9 @@ import trio
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
-from hermes.errors import ConfigError, LogUnavailable
+from hermes.errors import LogUnavailable
 from hermes.postgres import Connection, Error, Pool, open_pool, tell
+from hermes.postgres.dsn import check_dsn
 
 TABLE = "hermes_dead_letters"
 SCHEMA_VERSION = 1
@@ -233,10 +234,6 @@ async def open_postgres_dead_letters(dsn: str, max_letters: int) -> AsyncIterato
 
     Raises `hermes.ConfigError` for a ``dsn`` that makes no sense.
     """
-    try:
-        opening = open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT, synchronous_commit="on")
-    except Error:
-        # What psycopg says may quote the password.
-        raise ConfigError("DB_DSN=(hidden): expected a Postgres URL or libpq's key=value pairs") from None
-    async with opening as pool:
+    check_dsn(dsn)
+    async with open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT, synchronous_commit="on") as pool:
         yield PostgresDeadLetters(pool, max_letters)

@@ -10,7 +10,6 @@ by the delivery, which also runs `run`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import structlog
 import trio
@@ -21,6 +20,7 @@ from hermes.event import Chunk
 from hermes.log import Record
 from hermes.rate import Rate
 from hermes.repeated_event import RepeatedEvent
+from hermes.sink import CatchUpOrder
 from hermes.throttled_log import ThrottledLog
 
 _log = structlog.get_logger("hermes.backlog")
@@ -32,8 +32,6 @@ _RETRY_SECONDS = 1.0
 _PACE_SECONDS = 0.01  # a debt to the pace that is paid within this is not worth a timer
 _LONGEST_PAUSE = 1.0  # then the pace is asked for again, for arrivals change
 _MOST_RANGES = 1000  # on disk alone; where there are so many, what comes next joins the last
-
-Order = Literal["oldest", "interleaved"]
 
 
 class _Held:
@@ -72,7 +70,7 @@ class Backlog:
         max_chunk: int,
         catch_up: float,
         floor: float,
-        order: Order,
+        order: CatchUpOrder,
         share: tuple[int, int],
         take: Callable[[Sequence[Chunk]], bool],
         lose: Callable[[int], None],
@@ -125,7 +123,7 @@ class Backlog:
         self._arrivals.record(len(chunk.events), trio.current_time())
         older_first = len(self._ranges) >= _MOST_RANGES if self._interleaved else self._ranges or self._feeding
         if not older_first:
-            pieces = self._cut(chunk)
+            pieces = chunk.split(self._max_chunk)
             if self._take(pieces):
                 self._held[chunk.index] = _Held(len(pieces), chunk, fed=False)
                 return
@@ -235,7 +233,7 @@ class Backlog:
         count = len(chunk.events)
         self._skip(index, head.first)
         self._advance(index + 1, count)
-        pieces = self._cut(chunk)
+        pieces = chunk.split(self._max_chunk)
         self._held[index] = _Held(len(pieces), chunk, fed=True)
         self._last_fed = index
         self._on_disk_since = chunk.received_at
@@ -274,14 +272,6 @@ class Backlog:
 
     def _rate(self, now: float) -> float:
         return max(self._floor, self._arrivals.per_second(now) * self._catch_up)
-
-    def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
-        """A record as the sink can take it; it is settled when all its pieces are."""
-        pieces = chunk.split(self._max_chunk)
-        if len(pieces) > 1:
-            for piece in pieces:
-                piece.index, piece.receipt = chunk.index, chunk.receipt
-        return pieces
 
     def _leave(self, chunk: Chunk) -> None:
         self.events += len(chunk.events)

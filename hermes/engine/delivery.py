@@ -15,12 +15,13 @@ back. The intake offers; the app runs `run`, which ends when the intake has clos
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 import trio
 
+from hermes.ack import Receipt
 from hermes.breaker import BreakerState
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
@@ -30,13 +31,13 @@ from hermes.engine.calls import RefusesEverything, SinkCalls
 from hermes.engine.job import Job
 from hermes.engine.journal import EventJournal
 from hermes.engine.ledger import Account, Ledger
+from hermes.engine.slices import answer_in_slices
 from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings, Sink
 from hermes.traces.work import NO_TRACING, Tracing
 
-_MOST_NOTES_AT_ONCE = 500  # answers to requests before others get the loop: some 5 ms
 _MOST_WITNESSES = 20  # batches that a worker tries beside one that is held, to see whether the sink takes those
 
 
@@ -349,23 +350,16 @@ class Delivery:
         self.on_settled(chunks)
 
     async def _note(self, job: Job) -> None:
-        """Tell the requests that wait for delivery what has become of their events. Cancelled, they hear it is late."""
-        refused, dropped = sorted(job.refused), job.dropped
-        start = noted = 0
-        self._unnoted += sum(len(chunk.events) for chunk in job.batch.chunks if chunk.receipt is not None)
-        for chunk in job.batch.chunks:
+        """Tell the requests that wait for delivery what became of their events. Cancelled, they hear it is late."""
+
+        def note(piece: tuple[Chunk, Receipt, int, int]) -> None:
+            chunk, receipt, dead, gone = piece
             count = len(chunk.events)
-            stop = start + count
-            dead = bisect_left(refused, stop) - bisect_left(refused, start)
-            gone = bisect_left(dropped, stop) - bisect_left(dropped, start)
-            start = stop
-            if chunk.receipt is None:
-                continue
-            chunk.receipt.note(self.name, count - dead - gone, dead, gone)
+            receipt.note(self.name, count - dead - gone, dead, gone)
             self._unnoted -= count
-            noted += 1
-            if noted % _MOST_NOTES_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+
+        self._unnoted += sum(len(chunk.events) for chunk in job.batch.chunks if chunk.receipt is not None)
+        await answer_in_slices(_outcomes(job), note)
 
     def _count_in_flight(self) -> int:
         """Events without an outcome, where they are: in the buffer, in the workers' hands, on disk and on its way."""
@@ -384,3 +378,16 @@ class Delivery:
         self._dropped_unsaid += count
         if self._calls.throttled.warn("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
             self._dropped_unsaid = 0
+
+
+def _outcomes(job: Job) -> Iterator[tuple[Chunk, Receipt, int, int]]:
+    """Each chunk that a request waits for, its receipt, and how many events of it were dead-lettered and dropped."""
+    refused, dropped = sorted(job.refused), job.dropped
+    start = 0
+    for chunk in job.batch.chunks:
+        stop = start + len(chunk.events)
+        if chunk.receipt is not None:
+            dead = bisect_left(refused, stop) - bisect_left(refused, start)
+            gone = bisect_left(dropped, stop) - bisect_left(dropped, start)
+            yield chunk, chunk.receipt, dead, gone
+        start = stop

@@ -12,7 +12,7 @@ all is handed on, and that in turn ends the deliveries. The edge calls `offer`, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import trio
@@ -24,6 +24,7 @@ from hermes.engine.delivery import Delivery
 from hermes.engine.journal import EventJournal
 from hermes.engine.journal_record import fits_record
 from hermes.engine.receipts import Receipts
+from hermes.engine.slices import answer_in_slices
 from hermes.engine.tap import Tap
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
@@ -34,7 +35,6 @@ _DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its e
 _GATHER_SECONDS = 0.005
 _MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
 _MOST_IN_A_RECORD = 5_000  # events; encoding them takes 2 ms
-_MOST_ANSWERS_AT_ONCE = 500  # some 5 ms
 _MOST_JOINED_BYTES = 2**20  # a request that is larger travels alone, so that a record of many stays small
 _MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
 
@@ -220,8 +220,9 @@ class Intake:
             self.admission.expel(len(events), size, trio.current_time())
             settle(Outcome.NO_ROOM, None)
             return _nothing_to_call_off
-        for piece in self._cut(self._new_chunk(events, size)):
-            piece.receipt = receipt
+        chunk = self._new_chunk(events, size)
+        chunk.receipt = receipt
+        for piece in self._cut(chunk):
             self._send_chunk(piece)
         if self._journal is None:
             self.unkept += len(events)
@@ -306,8 +307,9 @@ class Intake:
         now = trio.current_time()
         self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
         await self._hand_on(chunks)
-        await _answer(chunks, Outcome.TAKEN)
-        await _answer(refused, Outcome.FAILED)
+        await answer_in_slices(_take_waiting(chunks), lambda settle: settle(Outcome.TAKEN, None))
+        await answer_in_slices(_take_waiting(refused), lambda settle: settle(Outcome.FAILED, None))
+        await answer_in_slices(_take_followed(refused), lambda receipt: receipt.settle(Outcome.FAILED))
 
     async def _hand_on(self, chunks: Sequence[Chunk]) -> None:
         """Count chunks and give them to the sinks, as many at a time as the loop can spare the time for."""
@@ -365,15 +367,14 @@ def _trace(chunk: Chunk, request: TracedRequest, count: int) -> None:
         chunk.traced.append(request)
 
 
-async def _answer(chunks: Sequence[Chunk], outcome: Outcome) -> None:
-    """Tell the requests that wait for a commit, many at a time but not so many that others wait for the loop."""
-    answered = 0
+def _take_waiting(chunks: Sequence[Chunk]) -> Iterator[Settle]:
+    """The requests that wait for the commit of these chunks; each is taken from its chunk, so it is answered once."""
     for chunk in chunks:
         waiting, chunk.waiting = chunk.waiting, []
-        if outcome is Outcome.FAILED and chunk.receipt is not None:
-            chunk.receipt.settle(outcome)
-        for settle in waiting:
-            settle(outcome, None)
-            answered += 1
-            if answered % _MOST_ANSWERS_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        yield from waiting
+
+
+def _take_followed(chunks: Sequence[Chunk]) -> Iterator[Receipt]:
+    for chunk in chunks:
+        if chunk.receipt is not None:
+            yield chunk.receipt

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
 from hermes.ack import Outcome, Receipt, Settle
+from hermes.engine.slices import answer_in_slices
 from hermes.repeated_event import RepeatedEvent
 
 MAX_OPEN = 50_000
-_MOST_AT_ONCE = 500  # answers before others get the loop: some 5 ms
 
 
 class Receipts:
@@ -83,12 +83,12 @@ class Receipts:
                 await self._came.wait()
             # The oldest may be settled before that. Those that come now expire later, so nobody is told too late.
             await trio.sleep_until(next(iter(self._open.values())))
-            self._expire(trio.current_time())
+            await answer_in_slices(self._take_due(trio.current_time()), lambda receipt: receipt.settle(Outcome.LATE))
 
-    def _expire(self, now: float) -> None:
-        """Tell those who are due, a number of them; with more of them `run` comes back at once."""
-        for _ in range(_MOST_AT_ONCE):
-            receipt, due = next(iter(self._open.items()), (None, now))
-            if receipt is None or due > now:
+    def _take_due(self, now: float) -> Iterator[Receipt]:
+        """The open receipts whose time is up, the oldest first. Each is closed by its answer before the next."""
+        while self._open:
+            receipt, due = next(iter(self._open.items()))
+            if due > now:
                 return
-            receipt.settle(Outcome.LATE)
+            yield receipt

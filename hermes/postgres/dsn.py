@@ -29,7 +29,7 @@ def check_dsn(dsn: str, variable: str = "DB_DSN") -> None:
         parameters = connection_parameters(dsn)
         timeout_from_conninfo(parameters)
     except ProgrammingError:
-        raise ConfigError(f"{variable}=(hidden): {_FORM}; {_ESCAPE}") from None
+        raise invalid_dsn(variable) from None
     for name in _NUMBERS:
         if not _NUMBER.fullmatch(str(parameters.get(name, 0))):
             raise ConfigError(f"{variable}=(hidden): {name} is no whole number; {_FORM}")
@@ -37,6 +37,11 @@ def check_dsn(dsn: str, variable: str = "DB_DSN") -> None:
     if fault:
         advice = f"{_FORM}; {_ESCAPE}" if "port" in fault else _FORM
         raise ConfigError(f"{variable}=(hidden): {fault}; {advice}")
+
+
+def invalid_dsn(variable: str = "DB_DSN") -> ConfigError:
+    """The error for a string that makes no sense. Raise it ``from None``, for the driver's own may quote the string."""
+    return ConfigError(f"{variable}=(hidden): {_FORM}; {_ESCAPE}")
 
 
 def _find_fault(parameters: ConnDict) -> str:

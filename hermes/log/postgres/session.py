@@ -17,9 +17,10 @@ from typing import Self
 import structlog
 import trio
 
-from hermes.errors import ConfigError, LogFull, LogUnavailable
+from hermes.errors import LogFull, LogUnavailable
 from hermes.postgres import Connection, DiskFull, Error, OperationalError, ProgrammingError, tell
 from hermes.postgres.backoff import DialBackoff
+from hermes.postgres.dsn import invalid_dsn
 
 DIAL_TIMEOUT = 3.0
 """Seconds for connecting, all that has to be said at first included."""
@@ -132,8 +133,7 @@ class Session:
             try:
                 connection = await Connection.connect(self._dsn, cleanup_timeout=CLEANUP_TIMEOUT)
             except ProgrammingError:
-                # What psycopg says may quote the password.
-                raise ConfigError("the log's DSN: expected a Postgres URL or libpq's key=value pairs") from None
+                raise invalid_dsn() from None
             except OperationalError as error:
                 raise unavailable(error) from error
             try:
