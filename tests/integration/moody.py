@@ -1,7 +1,8 @@
 """A sink that can be told to be down, or to refuse events, while ``hermes serve`` runs with it in a process.
 
 It looks into the folder in which the program was started: while there is a file ``down``, it is unavailable, in the
-file's words; until there is a file ``mended``, it refuses the events whose payload has a ``refuse``, for that reason.
+file's words; while there is a file ``stalled``, no write ends; until there is a file ``mended``, it refuses the events
+whose payload has a ``refuse``, for that reason.
 Installed as a distribution of its own, so that it is found like anybody's.
 """
 
@@ -16,6 +17,8 @@ _SOURCE = """
     from contextlib import asynccontextmanager
     from pathlib import Path
 
+    import trio
+
     from hermes import BatchRejected, SinkUnavailable
     from hermes.sink import NoSettings, SinkPlugin
 
@@ -26,6 +29,8 @@ _SOURCE = """
         async def write(self, batch):
             if Path("down").exists():
                 raise SinkUnavailable(Path("down").read_text())
+            while Path("stalled").exists():
+                await trio.sleep(0.01)
             payloads = [json.loads(bytes(event.payload)) for event in batch]
             refused = {n: payload["refuse"] for n, payload in enumerate(payloads) if "refuse" in payload}
             if refused and not Path("mended").exists():
@@ -45,7 +50,7 @@ class Mood:
     def __init__(self, folder: Path, name: str = "moody") -> None:
         self.environ = {"SINKS": name, "PYTHONPATH": str(folder / "plugins")}
         """What the program has to be started with."""
-        self._down, self._mended = folder / "down", folder / "mended"
+        self._down, self._stalled, self._mended = (folder / mood for mood in ("down", "stalled", "mended"))
         install(folder / "plugins", "moody-sink", {name: "moody_sink:plugin"}, {"moody_sink": _SOURCE})
 
     @property
@@ -60,6 +65,10 @@ class Mood:
         """End `go_down`."""
         self._down.unlink(missing_ok=True)
 
+    def stall(self) -> None:
+        """No write ends, until `reset`."""
+        self._stalled.touch()
+
     def mend(self) -> None:
         """Nothing is refused any more, until `reset`."""
         self._mended.touch()
@@ -68,3 +77,4 @@ class Mood:
         """As it was at first."""
         self.come_back()
         self._mended.unlink(missing_ok=True)
+        self._stalled.unlink(missing_ok=True)
