@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from hermes.decode import JUDGED, MAX_NESTING, BadBody, without_mark
 from hermes.elements import STRING
-from hermes.ends import OPENING, Ends, expect_end, malformed, skip_space
+from hermes.ends import OPENING, Ends, ends_early, expect_end, malformed, skip_space
 
 AT_ONCE = JUDGED
 """The longest body that is decoded at once, in bytes. What is in a longer one was judged by a `Cutter`."""
@@ -149,7 +149,7 @@ class Cutter:
             if mark == b"]":
                 return position
             if mark != b",":
-                raise malformed("expected `,` or `]`" if mark else "it ends too early", position)
+                raise malformed("expected `,` or `]`", position) if mark else ends_early(position)
             position = skip_space(text, position + 1)
 
     def _guess(self, text: bytes, position: int) -> Generator[None, None, int]:
@@ -226,7 +226,7 @@ class Cutter:
             position = skip_space(text, end)
             mark = text[position : position + 1]
             if mark not in {b",", b"}"}:
-                raise malformed("expected `,` or `}`" if mark else "it ends too early", position)
+                raise malformed("expected `,` or `}`", position) if mark else ends_early(position)
             if mark == b",":
                 position = skip_space(text, position + 1)
         if found < 0 or text[found] != _BRACKET:

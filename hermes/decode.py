@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from hermes.elements import STRING, split_array
+from hermes.elements import STRING, cut_off, split_array
 from hermes.errors import HermesError
 from hermes.event import MAX_TIMESTAMP, Event
+from hermes.misnamed import explain_missing
 
 MAX_REJECTIONS = 1000
 """The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
@@ -39,6 +40,11 @@ SHALLOW = 2 * MAX_NESTING
 Text = TypeVar("Text", bytes, Raw)
 
 _WHITESPACE = b" \t\r\n"
+# How JSON begins in UTF-32 and, in the group, UTF-16: with a mark, or with one of its own characters among zero bytes.
+_WIDE = re.compile(
+    rb"\xff\xfe\0\0|\0\0\xfe\xff|[{\[\" \t\r\n]\0\0\0|\0\0\0[{\[\" \t\r\n]"
+    rb"|(\xff\xfe|\xfe\xff|[{\[\" \t\r\n]\0[^\0]\0|\0[{\[\" \t\r\n]\0[^\0])"
+)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRING = re.compile(STRING, re.DOTALL)
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
@@ -232,6 +238,7 @@ def _whole_seconds(time: float | datetime) -> int:
 
 
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 def find_elements(body: bytes) -> Iterable[Raw]:
@@ -272,16 +279,29 @@ def explain(
         try:
             events.append(check(index, text))
             continue
-        except msgspec.ValidationError as error:
-            told = str(error)
         except UNDECODABLE as error:
-            told = describe_error(error, bytes(text), separate)
-            if alone:
-                raise BadBody(told) from None
-        rejected.append(Rejection(index, told) if len(rejected) < MAX_REJECTIONS else rejected[0])
+            if len(rejected) < MAX_REJECTIONS:
+                told, readable = _tell(error, bytes(text), separate)
+                if alone and not readable:
+                    raise BadBody(told) from None
+                rejected.append(Rejection(index, told))
+            else:
+                rejected.append(rejected[0])
         if len(rejected) > MAX_REJECTIONS and not partial:
             raise too_many_rejected(rejected[0])
     return Decoded(events, rejected)
+
+
+def _tell(error: Exception, text: bytes, separate: str) -> tuple[str, bool]:
+    """What is wrong with an event, and whether its text is JSON, so that it is an event at all."""
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            _decode_raw(text)  # a decoder that stops at a wrong field has not seen that the rest is cut off
+        except UNDECODABLE as worse:
+            error = worse
+        else:
+            return explain_missing(error, text), True
+    return describe_error(error, text, separate), False
 
 
 def too_many_rejected(first: Rejection) -> BadBody:
@@ -340,8 +360,20 @@ def is_deep(payload: Raw) -> bool:
 
 
 def without_mark(body: bytes) -> bytes:
-    """A body without the byte order mark that some editors and languages put before UTF-8 (RFC 8259 §8.1)."""
+    """A body without the byte order mark that some editors and languages put before UTF-8 (RFC 8259 §8.1).
+
+    Raises `BadBody` for UTF-16 and UTF-32.
+    """
+    refuse_wide(body)
     return body[len(_BYTE_ORDER_MARK) :] if body.startswith(_BYTE_ORDER_MARK) else body
+
+
+def refuse_wide(body: bytes) -> None:
+    """Raise `BadBody` for JSON in UTF-16 or UTF-32, with a byte order mark or without."""
+    found = _WIDE.match(body)
+    if found is not None:
+        name = "UTF-32" if found[0].count(0) >= 2 and found[1] is None else "UTF-16"
+        raise BadBody(f"the body is not UTF-8, it looks like {name}: send it as UTF-8")
 
 
 def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> str:
@@ -358,5 +390,5 @@ def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> 
         return f"JSON is malformed: {escape} is half of a surrogate pair, and no character (byte {half.start(1)})"
     words = str(error)
     if words == "Input data was truncated":
-        return f"JSON is malformed: it ends too early (byte {len(text)})"
+        return f"JSON is malformed: {cut_off(len(text))}"
     return words + separate if "trailing characters" in words else words

@@ -30,6 +30,11 @@ _BYTES_A_BRACKET = 8
 _match_name = re.compile(rb"\s*+(%b)\s*+:" % STRING, re.DOTALL).match
 
 
+def cut_off(position: int) -> str:
+    """What is wrong with a text that ends at ``position``, before its last value does."""
+    return f"it ends in the middle (byte {position}): was the body cut off?"
+
+
 def split_array(text: bytes) -> Iterator[bytes]:
     """The elements of an array, each as its text. Raises `msgspec.DecodeError`, maybe after some."""
     return _split(text, b"[", b"]")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator
 
 from hermes.decode import BadBody
-from hermes.elements import STRING
+from hermes.elements import STRING, cut_off
 
 _LIMIT = 128 * 2**10  # bytes of one step of an expression: half a millisecond
 _BRACKETS = 4096  # of one step of counting: one millisecond
@@ -47,7 +47,7 @@ class Ends:
             return (yield from _find_end_of_string(text, position))
         end = _skip_scalar(text, position).end()  # type: ignore[union-attr]
         if end == position:
-            raise malformed("a value is missing" if first else "it ends too early", position)
+            raise malformed("a value is missing", position) if first else ends_early(position)
         return end
 
     def walk(self, position: int) -> Generator[None, None, tuple[int, int]]:
@@ -60,7 +60,7 @@ class Ends:
             limit = position + _LIMIT
             position = _skip_plain(text, position, limit).end()  # type: ignore[union-attr]
             if position >= size:
-                raise malformed("it ends too early", size)
+                raise ends_early(size)
             if position < limit:
                 mark = text[position]
                 if mark == _QUOTE:
@@ -95,7 +95,7 @@ def _find_end_of_string(text: bytes, position: int) -> Generator[None, None, int
         if end < limit and text[end : end + 1] == b'"':
             return end + 1
         if end >= len(text) or end == position:
-            raise malformed("it ends too early", len(text))
+            raise ends_early(len(text))
         position = end
         yield None
 
@@ -118,3 +118,8 @@ def expect_end(text: bytes, position: int) -> None:
 def malformed(what: str, position: int) -> BadBody:
     """The error for a text that is no JSON, to be raised."""
     return BadBody(f"JSON is malformed: {what} (byte {position})")
+
+
+def ends_early(position: int) -> BadBody:
+    """The error for a text that ends before its value does, to be raised."""
+    return BadBody(f"JSON is malformed: {cut_off(position)}")

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import zstandard
 
+from hermes.elements import cut_off
 from hermes.http.content_error import ContentError as ContentError
 from hermes.http.content_error import ContentTooLarge as ContentTooLarge
 from hermes.http.extra_codings import EXTRA_DECODERS
@@ -77,7 +78,7 @@ def _decode(body: bytes, begin: Callable[[], _Decoder], piece: int, limit: int, 
             data = view[position : position + piece]
             part = decoder.decompress(data)
             if not data and not part and not decoder.eof:
-                raise ContentError("it ends too early")
+                raise ContentError(cut_off(position))
             position += len(data) - len(decoder.unconsumed_tail)
             size += len(part)
             if size > limit:

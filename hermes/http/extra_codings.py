@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 
+from hermes.elements import cut_off
 from hermes.http.content_error import ContentError, ContentTooLarge
 
 _PIECE = 16 * 2**10
@@ -31,7 +32,7 @@ def _unbrotli(body: bytes, limit: int) -> Iterator[bytes]:
             position += len(data)
             part = decoder.process(data, output_buffer_limit=_MOST_OF_A_PART)
             if not data and not part and not decoder.is_finished():
-                raise ContentError("it ends too early")
+                raise ContentError(cut_off(len(body)))
             size += len(part)
             if size > limit:
                 raise ContentTooLarge
@@ -49,7 +50,7 @@ def _unlz4(body: bytes, limit: int) -> Iterator[bytes]:
         decoder = frames.LZ4FrameDecompressor()
         while not decoder.eof:
             if decoder.needs_input and position >= len(body):
-                raise ContentError("it ends too early")
+                raise ContentError(cut_off(len(body)))
             data = body[position : position + _PIECE] if decoder.needs_input else b""
             position += len(data)
             try:
@@ -89,7 +90,7 @@ def _unframe(snappy: object, body: bytes, limit: int) -> Iterator[bytes]:
         chunk = body[position : position + 4 + length]
         position += 4 + length
         if len(chunk) < 4 + length:
-            raise ContentError("it ends too early")
+            raise ContentError(cut_off(len(body)))
         if kind >= _SKIPPABLE:
             yield b""  # millions of them take a while
             continue

@@ -18,9 +18,10 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Meta, Raw, ValidationError
 
-from hermes.decode import UNDECODABLE, BadBody, Decoded, Rejection, check_text, describe_error, is_deep
+from hermes.decode import UNDECODABLE, BadBody, Decoded, Rejection, check_text, describe_error, is_deep, refuse_wide
 from hermes.event import Event
 from hermes.http.head import JSON_TYPES, Head
+from hermes.misnamed import advise, missing_fields
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, size_of
 from hermes.protocols.messages import MessageDecoder
 
@@ -71,13 +72,15 @@ class CloudEventDecoder:
 
     def decode_binary(self, head: Head, body: bytes) -> Decoded:
         """The event whose attributes are headers, and whose data is the body. Raises `BadBody`."""
+        attributes: dict[str, Any] = {}
         try:
             attributes = _read_attributes(head.headers)
             payload = msgspec.json.encode(attributes | _read_data(head, body))
             event = self._convert(self._clock(), 0, msgspec.convert(attributes, ContextAttributes), Raw(payload))
             check_text(payload)
         except ValidationError as error:
-            return Decoded([], (Rejection(0, str(error)),))
+            advice = advise(missing_fields(error), attributes)
+            return Decoded([], (Rejection(0, f"{error}{advice}"),))
         except UNDECODABLE as error:
             raise BadBody(
                 describe_error(error, body, "; in binary mode a CloudEvent has one value as its data")
@@ -127,6 +130,8 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
     unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
     json = unlabelled or kind.endswith(("/json", "+json"))
     if json:
+        if not unlabelled:
+            refuse_wide(body)
         try:
             data = _decode_raw(body)
             check_text(bytes(data))

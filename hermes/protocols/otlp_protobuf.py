@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError
 
 from hermes.decode import BadBody
+from hermes.elements import cut_off
 from hermes.protocols.otlp_record import MAX_PART, MAX_VALUES, Group, Record, number, present
 
 _FREE_FIELDS = 20_000
@@ -109,6 +110,7 @@ class Walk:
     """Finds the fields of messages that are made of nothing but messages and text, as many as are likely in a body."""
 
     def __init__(self, body: bytes) -> None:
+        self._size = len(body)
         self._left = _FREE_FIELDS + len(body) // _BYTES_A_FIELD
 
     def field(self, message: bytes | memoryview, position: int) -> tuple[int, int, int, int]:
@@ -121,6 +123,8 @@ class Walk:
         if self._left < 0:
             raise BadBody("the body has too many tiny fields for log records: send it in parts of 1 MiB")
         tag, position = _varint(message, position)
+        if position > end:
+            raise self._ends_early(end)
         kind = tag & 7
         value = -1
         if kind == _LENGTH:
@@ -133,8 +137,13 @@ class Walk:
         else:
             raise BadBody("the body is no protobuf of OTLP logs: it has a field of an unknown kind")
         if position > end:
-            raise BadBody("the body is no protobuf of OTLP logs: it ends too early")
+            raise self._ends_early(end)
         return begin, tag >> 3, value, position
+
+    def _ends_early(self, end: int) -> BadBody:
+        # What lies in another message is complete where that one is: its length is wrong.
+        early = cut_off(end) if end == self._size else "a message in it ends too early"
+        return BadBody(f"the body is no protobuf of OTLP logs: {early}")
 
     def fields(self, message: bytes) -> dict[int, list[bytes]]:
         """The length-delimited fields by their numbers. Raises `BadBody`."""
@@ -148,7 +157,7 @@ class Walk:
 
 
 def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """The number at ``position``, and where it ends."""
+    """The number at ``position``, and where it ends, which is past the end of ``data`` where that cuts it off."""
     if position < len(data) and data[position] < 0x80:
         return data[position], position + 1
     value = shift = 0
@@ -158,6 +167,8 @@ def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+    if position == len(data):
+        return value, position + 1
     raise BadBody("the body is no protobuf of OTLP logs: a number in it does not end")
 
 

@@ -19,6 +19,7 @@ from hermes.event import Event
 from hermes.http.format import Format
 from hermes.http.head import Head
 from hermes.http.ingest import ECHOED
+from hermes.misnamed import FieldMissing
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, parse_time
 from hermes.protocols.messages import MessageDecoder
 from hermes.protocols.segment_answers import SegmentAnswers
@@ -110,7 +111,7 @@ class Segment:
         kind = request.kind or message.type
         if kind == "track":
             if not message.event:
-                raise ValidationError("a track message needs the name of its event - at `$.event`")
+                raise FieldMissing("a track message needs the name of its event - at `$.event`", "event")
             type_ = self._type_of(message.event, "track")
         elif kind in _OTHER_KINDS:
             type_ = self._type_of(kind, kind)
@@ -122,7 +123,7 @@ class Segment:
             if user is None or user == "":
                 user = _find_merged(message.merge_properties) if kind == "merge" else None
                 if user is None:
-                    raise ValidationError("a message needs a userId or an anonymousId")
+                    raise FieldMissing("a message needs a userId or an anonymousId", "userId", "anonymousId")
         timestamp = _correct_time(request, message)
         if request.shared or request.broken or message.write_key is not None:
             text = complete(request, message, text)

@@ -150,6 +150,6 @@ def test_zstd_that_needs_much_memory_for_its_window_is_refused() -> None:
 
 
 def test_the_refusal_says_what_is_wrong() -> None:
-    for body, words in ((b"{}", "incorrect header check"), (gzip.compress(b"x")[:-1], "too early")):
+    for body, words in ((b"{}", "incorrect header check"), (gzip.compress(b"x")[:-1], "in the middle")):
         with pytest.raises(ContentError, match=words):
             decode("gzip", body)

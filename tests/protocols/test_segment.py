@@ -232,7 +232,7 @@ def test_a_shared_context_cannot_grow_a_request_past_the_limit() -> None:
         (b'{"batch":7}', "/v1/batch", "Expected `array` - at `$.batch`"),
         (message(), "/v1/batch", "missing required field `batch`"),
         (b"[]", "/v1/batch", "Expected `object`"),
-        (b'{"batch":[{', "/v1/batch", "ends too early"),
+        (b'{"batch":[{', "/v1/batch", "ends in the middle"),
         (message()[:-1] + rb',"a":"\ud83d"}', "/v1/track", "half of a surrogate pair"),
         (b'{"batch":[],"batch":"\xff"}', "/v1/batch", "`$.batch`"),
         (batch(message(), context={"a": "\0"}), "/v1/batch", "U+0000"),
