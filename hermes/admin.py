@@ -29,8 +29,7 @@ from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.replay import Target
 from hermes.descriptors import descriptor_limit, share
 from hermes.edge import debug_answer, timeouts_of
-from hermes.engine.accounting import Books
-from hermes.engine.aggregate import Aggregator
+from hermes.engine.engine import Engine
 from hermes.engine.status import ServiceStatus, Sources, Status
 from hermes.engine.tap import Tap, Wanted
 from hermes.http.access import Access
@@ -58,8 +57,7 @@ class AdminEdge:
         sockets: Sequence[socket.socket],
         address: Address,
         settings: Settings,
-        books: Books,
-        aggregator: Aggregator,
+        engine: Engine,
         metrics: Metrics,
         dead_letters: DeadLetters,
         access: Access,
@@ -70,15 +68,14 @@ class AdminEdge:
     ) -> None:
         timeouts = timeouts_of(settings)
         self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), metrics.observe_request, time.perf_counter)
-        targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in books.deliveries}
+        targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in engine.deliveries}
         status = Status(
             Sources(
                 version=__version__,
                 durability=settings.durability,
                 started=time.time(),
                 queue_bytes=settings.queue_bytes,
-                books=books,
-                aggregator=aggregator,
+                engine=engine,
                 metrics=metrics,
                 routes=routes,
                 draining=draining,
@@ -90,14 +87,14 @@ class AdminEdge:
             lambda: status.tick(trio.current_time()),
             lambda: msgspec.json.encode(status.snapshot(trio.current_time(), time.time())),
         )
-        self._tap = books.intake.tap
+        self._tap = engine.intake.tap
         app = make_admin_app(
             AdminViews(
                 version=__version__,
                 frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals),
                 keys=access.admin_keys if access.admin_keys.configured else None,
                 debug=debug_answer,
-                accounting=books.show,
+                accounting=engine.show,
                 dead_letters=DeadLetterDesk(dead_letters, targets),
                 live=self._live,
                 status=ServiceStatus,
@@ -139,8 +136,7 @@ class AdminEdge:
 def open_admin(
     address: Address,
     settings: Settings,
-    books: Books,
-    aggregator: Aggregator,
+    engine: Engine,
     metrics: Metrics,
     dead_letters: DeadLetters,
     access: Access,
@@ -155,8 +151,7 @@ def open_admin(
             sockets,
             address,
             settings,
-            books,
-            aggregator,
+            engine,
             metrics,
             dead_letters,
             access,

@@ -89,6 +89,11 @@ def end_no_later_than(end: float) -> None:
     end_by(min(end, _of_this_run().end))
 
 
+def leave_at_least(seconds: float) -> None:
+    """Move the end that a stop has set, if it is nearer than ``seconds`` from now."""
+    end_by(max(_of_this_run().end, trio.current_time() + seconds))
+
+
 def time_on_threads() -> Callable[[float], float]:
     """A function for threads: how many of so many seconds clean-up may take now."""
     stop = _of_this_run()

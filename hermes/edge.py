@@ -21,8 +21,7 @@ from hermes.control.app import Views, make_app
 from hermes.control.frame import Frame
 from hermes.control.server import ControlServer
 from hermes.descriptors import descriptor_limit, share
-from hermes.engine.accounting import Books
-from hermes.engine.aggregate import Aggregator
+from hermes.engine.engine import Engine
 from hermes.engine.journal import EventJournal
 from hermes.http.access import Access
 from hermes.http.head import Heads
@@ -50,8 +49,7 @@ class Edge:
     def __init__(
         self,
         settings: Settings,
-        books: Books,
-        aggregator: Aggregator,
+        engine: Engine,
         metrics: Metrics,
         access: Access,
         listeners: Listeners,
@@ -63,7 +61,7 @@ class Edge:
         self._large_came = RepeatedEvent()
         self._workshop = Workshop(budget, self._large_came.set)
         routes = make_routes(
-            books.intake,
+            engine.intake,
             metrics.rejected,
             workshop=self._workshop,
             event_types=settings.event_types,
@@ -73,7 +71,7 @@ class Edge:
             origins=settings.cors_origins,
         )
         if tracer is not None:
-            routes = trace_routes(routes, tracer, books.intake, metrics.rejected, lambda: lane.request_id())
+            routes = trace_routes(routes, tracer, engine.intake, metrics.rejected, lambda: lane.request_id())
         self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
         access.on_new_keys = heads.forget
@@ -84,8 +82,8 @@ class Edge:
                 frame=Frame(
                     metrics.observe_request, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals
                 ),
-                ready=lambda: _why_not_ready(lane, books.journal),
-                aggregates=aggregator.snapshot,
+                ready=lambda: _why_not_ready(lane, engine.journal),
+                aggregates=engine.aggregator.snapshot,
                 metrics=metrics.expose,
                 routes=routes,
                 body_budget=budget,
@@ -94,7 +92,7 @@ class Edge:
                 keyed=access.api_keys.configured,
                 admin=settings.admin_addr,
                 debug=debug_answer if settings.debug_endpoints else None,
-                accounting=books.show if settings.debug_endpoints else None,
+                accounting=engine.show if settings.debug_endpoints else None,
             )
         )
         shares = share(descriptor_limit(), settings.max_connections)
@@ -158,8 +156,7 @@ class Edge:
 @contextmanager
 def open_edge(
     settings: Settings,
-    books: Books,
-    aggregator: Aggregator,
+    engine: Engine,
     metrics: Metrics,
     access: Access,
     listeners: Listeners | None = None,
@@ -170,7 +167,7 @@ def open_edge(
     Raises `ConfigError` if it cannot listen.
     """
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
-        yield Edge(settings, books, aggregator, metrics, access, places, tracer)
+        yield Edge(settings, engine, metrics, access, places, tracer)
 
 
 def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:

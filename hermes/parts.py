@@ -16,9 +16,9 @@ from hermes.admin import AdminEdge, open_admin
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
 from hermes.edge import Edge, open_edge
-from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
+from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal, open_journal
 from hermes.http.access import Access
@@ -35,15 +35,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """The parts of a service. ``journal`` is None with DURABILITY=memory; ``admin`` and ``traces`` where not wanted."""
+    """The parts of a service. ``admin`` and ``traces`` are None where they are not wanted."""
 
     metrics: Metrics
     dead_letters: DeadLetters
-    aggregator: Aggregator
-    intake: Intake
-    deliveries: Sequence[Delivery]
-    journal: EventJournal | None
-    books: Books
+    engine: Engine
     edge: Edge
     admin: AdminEdge | None
     traces: Traces | None
@@ -81,18 +77,17 @@ async def open_parts(
                 Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal, tracing)
             )
         intake = _make_intake(settings, deliveries, aggregator, metrics, journal, tracing)
-        books = Books(intake, deliveries, journal)
+        engine = Engine(intake, deliveries, journal, aggregator, settings.aggregate_flush_interval)
         access = Access(settings)
         tracer = traces.spans if traces is not None else None
-        edge = opened.enter_context(open_edge(settings, books, aggregator, metrics, access, world.listeners, tracer))
+        edge = opened.enter_context(open_edge(settings, engine, metrics, access, world.listeners, tracer))
         admin = None
         if (address := settings.admin_addr) is not None:
             admin = opened.enter_context(
                 open_admin(
                     address,
                     settings,
-                    books,
-                    aggregator,
+                    engine,
                     metrics,
                     dead_letters,
                     access,
@@ -101,9 +96,7 @@ async def open_parts(
                     draining=draining,
                 )
             )
-        yield Running(
-            metrics, dead_letters, aggregator, intake, deliveries, journal, books, edge, admin, traces, access
-        )
+        yield Running(metrics, dead_letters, engine, edge, admin, traces, access)
 
 
 def _make_intake(

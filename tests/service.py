@@ -61,7 +61,7 @@ class Service:
     @property
     def accepted(self) -> int:
         """Events answered with 202 so far, as admission counts them."""
-        return self.running.intake.accepted
+        return self.running.engine.intake.accepted
 
     def begin_stop(self) -> None:
         """What the first SIGTERM does: ask for a graceful stop, and return at once."""
@@ -77,7 +77,7 @@ class Service:
     async def _run(self, task_status: trio.TaskStatus[Running]) -> None:
         plugin = ConfiguredSink("scripted", self.sink.plugin(), NoSettings(), self.delivery)
         self.clean = await serve(self.settings, [plugin], self._stop, task_status)
-        for delivery in self.running.deliveries:
+        for delivery in self.running.engine.deliveries:
             account = delivery.account()
             assert account.balanced, account
             assert account.in_flight == 0, account

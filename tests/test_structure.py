@@ -23,6 +23,7 @@ NURSERIES = {
     "hermes/cli/serve.py": "the service, and the task that obeys signals",
     "hermes/control/server.py": "the connections of the control lane",
     "hermes/engine/delivery.py": "the workers of one sink",
+    "hermes/engine/engine.py": "the event engine: deliveries, intake, upkeep",
     "hermes/http/reactor.py": "the lane, and its timer",
     "hermes/http/stream.py": "the connections of the fast lane under TLS",
     "hermes/load/client.py": "the load generator's connections",

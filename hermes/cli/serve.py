@@ -191,14 +191,9 @@ async def _end_without(running: Running) -> None:
 
     What is known is told and saved before: the accounts as they stand, where the thread is, and how far the sinks came.
     """
-    from hermes.engine.upkeep import save_at_the_end
-
-    structlog.get_logger("hermes").error("stuck after the deadline", undelivered=running.books.undelivered())
-    running.books.tell()
     faulthandler.dump_traceback()
-    if running.journal is not None:
-        end_by(trio.current_time() + _LAST_SAVE_SECONDS)
-        await save_at_the_end(running.journal)
+    end_by(trio.current_time() + _LAST_SAVE_SECONDS)
+    await running.engine.give_up()
     _leave(1)
 
 

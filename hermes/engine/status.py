@@ -19,9 +19,9 @@ from itertools import islice, pairwise
 
 import msgspec
 
-from hermes.engine.accounting import Books
 from hermes.engine.aggregate import OTHER, Aggregator
 from hermes.engine.delivery import Delivery
+from hermes.engine.engine import Engine
 from hermes.metrics import SECONDS, Metrics
 from hermes.words import blank
 
@@ -159,8 +159,7 @@ class Sources:
     durability: str
     started: float
     queue_bytes: int
-    books: Books
-    aggregator: Aggregator
+    engine: Engine
     metrics: Metrics
     routes: frozenset[str]
     draining: Callable[[], bool]
@@ -181,10 +180,10 @@ class Status:
     def snapshot(self, now: float, wall: float) -> ServiceStatus:
         """The status at ``now`` of the run loop's clock, which is ``wall`` in Unix seconds."""
         sources = self._sources
-        books, metrics = sources.books, sources.metrics
-        latest, admission = self._sample(now), books.intake.admission
+        engine, metrics = sources.engine, sources.metrics
+        latest, admission = self._sample(now), engine.intake.admission
         before = self._before(now, RATE_SECONDS)
-        journal = books.journal
+        journal = engine.journal
         return ServiceStatus(
             version=sources.version,
             now=wall,
@@ -196,11 +195,11 @@ class Status:
             rate=_rate(before.received, latest.received, latest.at - before.at),
             history=[later.received - earlier.received for earlier, later in pairwise(self._samples)],
             rejected={reason: count for reason, count in metrics.rejected.items() if count},
-            queue=QueueStatus(admission.events, books.intake.capacity, admission.bytes, sources.queue_bytes),
+            queue=QueueStatus(admission.events, engine.intake.capacity, admission.bytes, sources.queue_bytes),
             journal=JournalStatus(journal.bytes, journal.capacity, journal.failing) if journal is not None else None,
-            sinks=[self._sink(delivery, before, latest, wall) for delivery in books.deliveries],
+            sinks=[self._sink(delivery, before, latest, wall) for delivery in engine.deliveries],
             evicted=metrics.dead_letters_evicted(),
-            aggregates=_aggregates(sources.aggregator, int(wall) // 60),
+            aggregates=_aggregates(engine.aggregator, int(wall) // 60),
             requests=self._requests(latest),
             connections=metrics.connections(),
             loop_lag=metrics.loop_lag,

@@ -18,6 +18,7 @@ from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
+from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.event import Chunk, Event
 from hermes.metrics import Metrics
@@ -140,12 +141,19 @@ class Watch(trio.abc.Instrument):
 
 
 @dataclass
-class Engine:
-    """An intake with its deliveries."""
+class MemoryEngine:
+    """An engine without a journal, and the bench of each of its deliveries."""
 
-    intake: Intake
-    aggregator: Aggregator
+    engine: Engine
     benches: dict[str, Bench]
+
+    @property
+    def intake(self) -> Intake:
+        return self.engine.intake
+
+    @property
+    def aggregator(self) -> Aggregator:
+        return self.engine.aggregator
 
     def offer(self, count: int = 1, *, prefix: str = "event", size: int | None = None) -> bool:
         """Offer one request of ``count`` events."""
@@ -170,8 +178,8 @@ def make_engine(
     service: Settings | None = None,
     delivery: dict[str, dict[str, Any]] | None = None,
     blocking: bool = False,
-) -> Engine:
-    """An intake before these sinks; ``delivery`` has the fields of each one's `DeliverySettings` by name."""
+) -> MemoryEngine:
+    """An engine with these sinks; ``delivery`` has the fields of each one's `DeliverySettings` by name."""
     service = service or settings()
     benches = {
         name: make_bench(sink, service=service, name=name, **(delivery or {}).get(name, {}))
@@ -187,21 +195,34 @@ def make_engine(
         queue_bytes=service.queue_bytes,
         blocking=blocking,
     )
-    return Engine(intake, aggregator, benches)
+    return MemoryEngine(Engine(intake, [bench.delivery for bench in benches.values()], None, aggregator), benches)
 
 
 @asynccontextmanager
-async def engine_running(engine: Engine) -> AsyncIterator[Engine]:
-    """Run intake and deliveries; leaving the block closes the intake and waits until all is settled."""
+async def engine_running(engine: MemoryEngine) -> AsyncIterator[MemoryEngine]:
+    """Run the engine; leaving the block closes it and waits until every event has its outcome."""
     for bench in engine.benches.values():
         bench.start = trio.current_time()
-    async with trio.open_nursery() as delivering:
-        for bench in engine.benches.values():
-            delivering.start_soon(bench.delivery.run)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(engine.intake.run)
-            yield engine
-            engine.intake.close()
+    async with around(engine.engine):
+        yield engine
+
+
+@asynccontextmanager
+async def around(engine: Engine) -> AsyncIterator[None]:
+    """Run an engine around a block; leaving the block closes the engine and waits until its tasks have ended."""
+    ended = trio.Event()
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        async def inside() -> None:
+            task_status.started()
+            await ended.wait()
+
+        await engine.run(inside)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        yield
+        ended.set()
 
 
 def ids(events: Sequence[Event]) -> list[str]:

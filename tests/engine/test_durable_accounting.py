@@ -23,14 +23,13 @@ from hypothesis import strategies as st
 from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
-from hermes.engine.accounting import Books
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
+from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import JournalState, open_journal
 from hermes.engine.journal_record import decode_chunk
 from hermes.engine.ledger import Account
-from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.log import Record
@@ -268,26 +267,25 @@ class Life:
             )
         ]
         self.journal.forget_strangers()
+        aggregator = Aggregator(1440)
         self.intake = Intake(
             self.deliveries,
-            Aggregator(1440),
+            aggregator,
             queue_size=plan.queue_size,
             queue_bytes=2**20,
             blocking=plan.blocking,
             journal=self.journal,
             ack_timeout=5.0,
         )
+        self.engine = Engine(self.intake, self.deliveries, self.journal, aggregator)
         world.log.trouble = world.letters.trouble = plan.trouble
         with trio.CancelScope() as scope:
             try:
                 with Watch(self.check):
                     await self.run(scope)
             finally:
-                self.intake.receipts.expire_all()
-                books = Books(self.intake, self.deliveries, self.journal)
-                self.balance(books.close())
-                await save_at_the_end(self.journal)
-                assert books.audit()
+                self.balance(self.engine.accounts())
+                assert self.engine.audit()
         world.crashes += self.crashed
 
     def balance(self, accounts: Sequence[Account]) -> None:
@@ -300,24 +298,20 @@ class Life:
 
     async def run(self, scope: trio.CancelScope) -> None:
         plan = self.plan
-        async with trio.open_nursery() as delivering:
-            for delivery in self.deliveries:
-                delivering.start_soon(delivery.run)
-            async with trio.open_nursery() as engine:
-                engine.start_soon(self.intake.run)
-                async with trio.open_nursery() as serving:
-                    serving.start_soon(self.intake.receipts.run)
-                    serving.start_soon(keep_up, self.journal, self.deliveries)
-                    if plan.end == "cancel":
-                        scope.deadline = trio.current_time() + plan.after
-                    elif plan.end == "crash":
-                        serving.start_soon(self.crash, scope)
-                    await self.offer_all()
-                    if self.last:
-                        await self.drained()
-                    self.intake.stop_blocking()
-                    serving.cancel_scope.cancel()
-                self.intake.close()
+
+        async def serve() -> None:
+            async with trio.open_nursery() as serving:
+                if plan.end == "cancel":
+                    scope.deadline = trio.current_time() + plan.after
+                elif plan.end == "crash":
+                    serving.start_soon(self.crash, scope)
+                await self.offer_all()
+                if self.last:
+                    await self.drained()
+                self.engine.drain(within=5.0)
+                serving.cancel_scope.cancel()
+
+        await self.engine.run(serve)
 
     async def crash(self, scope: trio.CancelScope) -> None:
         await trio.sleep(self.plan.after)

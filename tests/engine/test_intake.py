@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hermes.testing import ScriptedSink, make_chunk, make_events
-from tests.engine.kit import INTERVAL, Engine, engine_running, ids, make_engine, settings
+from tests.engine.kit import INTERVAL, MemoryEngine, engine_running, ids, make_engine, settings
 
 REQUIRED = {"required": True}
 
@@ -223,7 +223,7 @@ async def test_derived_events_take_room_and_are_not_counted_again(autojump_clock
 # Several sinks
 
 
-async def offer_steadily(engine: Engine, seconds: int) -> int:
+async def offer_steadily(engine: MemoryEngine, seconds: int) -> int:
     """Ten events fourteen times a second; how many were taken."""
     taken = 0
     for n in range(seconds * 14):

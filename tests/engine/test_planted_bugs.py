@@ -17,7 +17,6 @@ import structlog
 import trio
 
 from hermes.ack import Ack, Receipt
-from hermes.engine.accounting import Books
 from hermes.engine.backlog import Backlog
 from hermes.engine.calls import SinkCalls
 from hermes.engine.delivery import Delivery
@@ -25,7 +24,6 @@ from hermes.engine.intake import Intake
 from hermes.engine.job import Job
 from hermes.engine.ledger import Ledger
 from hermes.engine.progress import Progress
-from hermes.engine.upkeep import keep_up, save_at_the_end
 from hermes.errors import BatchRejected
 from hermes.event import Batch, Chunk
 from hermes.log.memory import MemoryLog
@@ -183,42 +181,28 @@ async def sound_after_a_run(journal: bool) -> bool:
     service = settings(batch_size=4, queue_size=40, worker_count=2)
     each = {"one": {"required": True}, "two": {"required": False}}
     if journal:
-        made = await make_durable_engine(sinks=sinks, service=service, each=each)
-        intake, deliveries, log = made.intake, list(made.durable.deliveries.values()), made.durable.journal
+        engine = (await make_durable_engine(sinks=sinks, service=service, each=each)).engine
     else:
-        engine = make_engine(sinks, service=service, delivery=each)
-        intake, deliveries, log = engine.intake, [bench.delivery for bench in engine.benches.values()], None
+        engine = make_engine(sinks, service=service, delivery=each).engine
     number = 0
 
     async def ask(count: int, ack: Ack) -> None:
         nonlocal number
         for _ in range(count):
-            intake.submit(make_events(3, prefix=f"request-{number}"), 300, ack, lambda *_: None)
+            engine.intake.submit(make_events(3, prefix=f"request-{number}"), 300, ack, lambda *_: None)
             number += 1
             await trio.sleep(0.2)
 
+    async def ask_all() -> None:
+        await ask(6, Ack.ACCEPTED)
+        await ask(4, Ack.DELIVERED)
+        sinks["two"].stall()
+        await ask(30, Ack.ACCEPTED)
+        await trio.sleep(5)
+
     with trio.move_on_after(60):
-        async with trio.open_nursery() as delivering:
-            for delivery in deliveries:
-                delivering.start_soon(delivery.run)
-            async with trio.open_nursery() as engine_tasks:
-                engine_tasks.start_soon(intake.run)
-                async with trio.open_nursery() as serving:
-                    if log is not None:
-                        serving.start_soon(keep_up, log, deliveries)
-                    await ask(6, Ack.ACCEPTED)
-                    await ask(4, Ack.DELIVERED)
-                    sinks["two"].stall()
-                    await ask(30, Ack.ACCEPTED)
-                    await trio.sleep(5)
-                    serving.cancel_scope.cancel()
-                intake.close()
-    intake.receipts.expire_all()
-    books = Books(intake, deliveries, log)
-    books.close()
-    if log is not None:
-        await save_at_the_end(log)
-    return books.audit()
+        await engine.run(ask_all)
+    return engine.audit()
 
 
 @pytest.mark.parametrize("journal", [JOURNAL, MEMORY], ids=["journal", "memory"])

@@ -10,7 +10,6 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hermes import BatchRejected, SinkUnavailable
-from hermes.engine.accounting import Books
 from hermes.engine.aggregate import OTHER
 from hermes.engine.calls import OTHER_REASONS
 from hermes.engine.status import HISTORY, MINUTES, MOST_TYPES, ServiceStatus, Sources, Status, quantile
@@ -18,7 +17,7 @@ from hermes.event import MAX_TIMESTAMP, Chunk
 from hermes.metrics import Metrics
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 from tests.engine.durable import Durable, durable_running, make_durable
-from tests.engine.kit import Engine, engine_running, make_bench, make_engine, running, settings
+from tests.engine.kit import MemoryEngine, engine_running, make_bench, make_engine, running, settings
 
 WALL = 1_700_000_000.0
 
@@ -26,20 +25,18 @@ WALL = 1_700_000_000.0
 class Watched:
     """An engine and its status. ``metrics`` are of all of it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: MemoryEngine) -> None:
         self.engine = engine
         self.metrics = Metrics(engine.benches)
         for name, bench in engine.benches.items():
             self.metrics.sinks[name] = bench.metrics.sinks[name]
         self.metrics.received = engine.aggregator.received
-        books = Books(engine.intake, [bench.delivery for bench in engine.benches.values()], None)
         sources = Sources(
             version="1.2.3",
             durability="memory",
             started=WALL,
             queue_bytes=2**20,
-            books=books,
-            aggregator=engine.aggregator,
+            engine=engine.engine,
             metrics=self.metrics,
             routes=frozenset({"/events"}),
             draining=lambda: False,

@@ -116,7 +116,7 @@ async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> N
     async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
         service.sink.stall()
         service.running.edge._control.places.most = PLACES
-        waiters = service.running.intake.admission._waiters
+        waiters = service.running.engine.intake.admission._waiters
         async with AsyncExitStack() as held:
             clients = [await held.enter_async_context(connect_plainly(service)) for _ in range(PLACES + 1)]
             assert (await clients.pop().ask(post(event("first")))).status == 202

@@ -114,7 +114,7 @@ async def test_a_connection_that_has_ended_is_in_no_reference_cycle(ending: str)
 async def test_the_events_of_a_client_that_leaves_while_it_waits_are_given_back() -> None:
     async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
         service.sink.stall()
-        waiters = service.running.intake.admission._waiters
+        waiters = service.running.engine.intake.admission._waiters
         async with connect(service) as client:
             assert (await client.ask(post(event("a")))).status == 202
         with what_the_collector_finds() as found:

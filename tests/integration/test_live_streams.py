@@ -120,7 +120,7 @@ async def test_one_who_does_not_read_is_sent_away_and_holds_nothing() -> None:
         await sock.connect(service.running.admin_addresses[0])
         async with trio.SocketStream(sock) as stream:
             await stream.send_all(b"GET /tap HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            intake = service.running.intake
+            intake = service.running.engine.intake
             with trio.fail_after(10):
                 found = b""
                 while b"\r\n\r\n1\r\n\n" not in found:  # with the first, empty line it has its place

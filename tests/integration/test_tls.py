@@ -194,7 +194,7 @@ async def test_in_block_mode_over_tls_a_request_waits_and_one_whose_client_leave
     certificate: Certificate, lines: list[bytes]
 ) -> None:
     async with open_service(durability="memory", queue_size=1, backpressure_mode="block", **certificate) as service:
-        waiters = service.running.intake.admission._waiters
+        waiters = service.running.engine.intake.admission._waiters
         service.sink.stall()
         async with connect(service) as client:
             assert (await client.ask(post(event("a")))).status == 202
@@ -219,7 +219,7 @@ async def test_a_stop_over_tls_answers_what_is_in_flight_and_ends_idle_connectio
             assert (await idle.ask(post(b"[%b,%b]" % (event("a"), event("b"))))).status == 202
             await waits.send(post(event("c")))
             await half.send(post(b"{}")[:-1])
-            await until(lambda: len(service.running.intake.admission._waiters) == 1)
+            await until(lambda: len(service.running.engine.intake.admission._waiters) == 1)
             await trio.sleep(0.05)
             service.begin_stop()
             assert (await waits.answer()).status == 503

@@ -120,10 +120,10 @@ async def _audit(world: World) -> None:
             continue
         if not all(account.balanced for account in _accounts(running)):
             world.oracle.find(f"the account does not add up: {_accounts(running)}")
-        if not 0 <= running.intake.admission.events <= life.settings.queue_size:
-            world.oracle.find(f"{running.intake.admission.events} events in a queue of {life.settings.queue_size}")
-        if running.journal is not None and running.journal.bytes > _largest_journal(life.settings):
-            world.oracle.find(f"{running.journal.bytes} bytes in a journal of {life.settings.journal_max_bytes}")
+        if not 0 <= running.engine.queued <= life.settings.queue_size:
+            world.oracle.find(f"{running.engine.queued} events in a queue of {life.settings.queue_size}")
+        if running.engine.journal is not None and running.engine.journal.bytes > _largest_journal(life.settings):
+            world.oracle.find(f"{running.engine.journal.bytes} bytes in a journal of {life.settings.journal_max_bytes}")
 
 
 def _largest_journal(settings: Settings) -> int:
@@ -152,7 +152,7 @@ async def _drain(world: World) -> None:
 
 
 def _accounts(running: Running) -> list[Account]:
-    return [delivery.account() for delivery in running.deliveries]
+    return [delivery.account() for delivery in running.engine.deliveries]
 
 
 async def _cure(world: World) -> None:
@@ -192,7 +192,7 @@ async def _post(world: World, request: Request) -> bool:
 
 def _expect_room(world: World, running: Running) -> None:
     """Nothing is under way, so nothing holds room."""
-    admission = running.intake.admission
+    admission = running.engine.intake.admission
     if admission.events or admission.bytes:
         world.oracle.find(f"nothing is under way, and yet {admission.events} events, {admission.bytes} bytes hold room")
 
@@ -200,12 +200,12 @@ def _expect_room(world: World, running: Running) -> None:
 async def _expect_nothing_owed(world: World) -> None:
     """All was settled before the stop, so a start has nothing to deliver again, and the journal is empty."""
     running = await world.wait_up()
-    for delivery in running.deliveries:
+    for delivery in running.engine.deliveries:
         if account := delivery.account().accepted:
             world.oracle.find(f"{delivery.name}: all was settled, and yet a start delivers {account} events again")
-    if running.journal is not None:
+    if running.engine.journal is not None:
         await trio.sleep(_LOOK_SECONDS)
-        kept = running.journal.statistics()
+        kept = running.engine.journal.statistics()
         if kept["first"] != kept["next"]:
             world.oracle.find(f"all was settled, and yet the journal keeps {kept}")
 

@@ -94,7 +94,7 @@ class Life:
             self._check_end()
         elif trio.current_time() - self.crashed_at > _LONGEST_DEATH:
             world.oracle.find(f"life {self.number}: its tasks took too long to end when it was cancelled")
-        accounts = [delivery.account() for delivery in self.running.deliveries] if self.running else []
+        accounts = [delivery.account() for delivery in self.running.engine.deliveries] if self.running else []
         world.trace.note("end", self.number, clean, *accounts)
         return LifeRecord(self.number, self.crashed_at is not None, clean, accounts)
 
@@ -118,7 +118,7 @@ class Life:
 
     async def replay_letters(self, running: Running) -> None:
         """What an operator does: send all dead letters to their sinks again. It ends when the life does."""
-        targets = {each.name: Target(each.redeliver, each.max_batch) for each in running.deliveries}
+        targets = {each.name: Target(each.redeliver, each.max_batch) for each in running.engine.deliveries}
         token = _LIFE.set(self)
         try:
             with trio.CancelScope() as visit:

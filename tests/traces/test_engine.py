@@ -17,6 +17,7 @@ from hermes.ack import Ack, Outcome
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.delivery import Delivery
+from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import open_journal
 from hermes.errors import BatchRejected
@@ -27,12 +28,12 @@ from hermes.testing import ScriptedSink, make_events
 from hermes.testing.fakes import unavailable
 from hermes.traced import TracedRequest
 from tests.engine.durable import MIB, ScriptedLog
-from tests.engine.kit import settings
+from tests.engine.kit import around, settings
 from tests.traces.kit import Kept, parent
 
 
 @dataclass
-class Engine:
+class TracedEngine:
     """An intake before one sink, with all that has ended as a span."""
 
     kept: Kept
@@ -55,7 +56,7 @@ class Engine:
 @asynccontextmanager
 async def running(
     sink: ScriptedSink, log: ScriptedLog | None = None, *, queue: int = 1000, blocking: bool = False, **delivery: Any
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[TracedEngine]:
     """Leaving the block closes the intake and waits until all is settled."""
     kept, metrics = Kept(), Metrics(["db"])
     journal = await open_journal(log, 100 * MIB) if log is not None else None
@@ -63,21 +64,19 @@ async def running(
     made = Delivery(
         "db", sink, DeliverySettings(**delivery), service, metrics, MemoryDeadLetters(100), journal, kept.spans
     )
+    aggregator = Aggregator(60)
     intake = Intake(
         [made],
-        Aggregator(60),
+        aggregator,
         queue_size=queue,
         queue_bytes=MIB,
         blocking=blocking,
         journal=journal,
         tracing=kept.spans,
     )
-    async with trio.open_nursery() as deliveries:
-        deliveries.start_soon(made.run)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(intake.run)
-            yield Engine(kept, intake, sink)
-            intake.close()
+    engine = Engine(intake, [made], journal, aggregator)
+    async with around(engine):
+        yield TracedEngine(kept, intake, sink)
 
 
 def children_of(request: TracedRequest, spans: list[ReadableSpan]) -> list[ReadableSpan]:
