@@ -1,12 +1,15 @@
 """Faults that are injected into a running process or under its folder: calls that fail, a disk that is small.
 
 Invariant: nothing of them outlives its block. They need tools and rights that not every machine has; where one is
-missing the test is skipped and says which, under CI=true it fails. Used by the tests of durability.
+missing the test is skipped and says which, under CI=true it fails. Used by the tests of durability and
+of sinks.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -91,6 +94,19 @@ def _wait_attached(process: subprocess.Popen[bytes], pid: int, log: str) -> None
             return
         assert time.monotonic() < end, Path(log).read_text(errors="replace")
         time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def few_descriptors(spare: int) -> Iterator[None]:
+    """While the block runs, this process may open so many files more, in place of the next ones that are free."""
+    used = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in used)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, spare, None)), limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @contextmanager

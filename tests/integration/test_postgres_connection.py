@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import resource
 from contextlib import aclosing
 
 import psycopg
@@ -13,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from hermes.postgres import Connection, Cursor, open_connection
-from tests.integration.test_bad_input import descriptors_of
+from tests.integration.faults import few_descriptors
 
 
 async def rows(connection: Connection, query: str) -> list[tuple[object, ...]]:
@@ -284,21 +282,16 @@ async def test_closing_wakes_up_the_task_that_waits(postgres_dsn: str) -> None:
 
 async def test_a_connection_that_gets_the_last_descriptors_is_an_error_of_the_connection(postgres_dsn: str) -> None:
     """Its socket took the last one, the wait for it found none, and the service ended."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     connected = 0
     async with open_connection(postgres_dsn):
         pass  # what is opened once, for the first
     for spare in range(8):
-        used = descriptors_of()
-        free = (number for number in itertools.count() if number not in used)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, spare, None)), limits[1]))
-        try:
-            connection = await Connection.connect(postgres_dsn)
-        except psycopg.OperationalError:
-            assert not connected
-        else:
-            connected += 1
-            await connection.close()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with few_descriptors(spare):
+            try:
+                connection = await Connection.connect(postgres_dsn)
+            except psycopg.OperationalError:
+                assert not connected
+            else:
+                connected += 1
+                await connection.close()
     assert connected

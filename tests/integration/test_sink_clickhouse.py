@@ -18,6 +18,7 @@ from hermes.event import MAX_TIMESTAMP
 from hermes.sink import Sink
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
+from tests.integration.faults import few_descriptors
 from tests.needs import lacks
 from tests.servers.clickhouse import NEWEST, PASSWORD, RELEASES, ClickHouseServer, ServerUnavailableError
 from tests.servers.receiver import Receiver, Reply, open_receiver
@@ -285,3 +286,19 @@ async def test_what_is_too_large_for_a_proxy_goes_in_halves() -> None:
         receiver.reply(503, b"<html>\n<h1>no upstream</h1>", retry_after="7")
         error = await unavailable(sink)
     assert (error.retry_after, str(error).endswith(": <html> <h1>no upstream</h1>")) == (7.0, True)
+
+
+async def test_want_of_descriptors_is_unavailable_and_passes(server: ClickHouseServer, table: str) -> None:
+    written = 0
+    for spare in range(4):
+        async with opened(server, table) as sink:
+            with few_descriptors(spare):
+                try:
+                    await sink.write(make_batch([make_event(f"few-{spare}")]))
+                except SinkUnavailable:
+                    assert not written
+                else:
+                    written += 1
+            await sink.write(make_batch([make_event(f"later-{spare}")]))
+    assert written
+    assert {f"later-{spare}" for spare in range(4)} <= set(ids(server, table))

@@ -6,7 +6,7 @@ import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count
 from typing import Any
 
@@ -19,6 +19,7 @@ from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import read_settings
 from hermes.sink import Sink
 from hermes.testing import check_sink, make_batch, make_event, make_events
+from tests.integration.faults import few_descriptors
 from tests.needs import lacks
 from tests.servers.kafka import ClusterUnavailableError, KafkaCluster, Reader
 
@@ -235,6 +236,20 @@ async def test_a_cancelled_write_ends_soon_and_leaves_nothing_on_its_way(
         assert sink._together._handle is None
         await sink.write(make_batch([make_event("after")]))
     assert {"after", "event-0"} <= set(ids(read()))
+
+
+async def test_want_of_descriptors_is_unavailable_and_passes(
+    cluster: KafkaCluster, topic: str, read: Callable[[], list[Any]]
+) -> None:
+    spares = (0, 2, 20)  # the brokers are in this process, and take some too
+    for spare in spares:
+        async with opened(cluster, topic, ack_timeout=0.3) as sink:
+            await sink._together.aclose()  # the next write makes a producer anew, with all that it opens
+            with few_descriptors(spare), suppress(SinkUnavailable):
+                await sink.write(make_batch([make_event(f"few-{spare}")]))
+                assert spare
+            await write_as_the_engine_does(sink, [make_event(f"later-{spare}")])
+    assert {"few-20", *(f"later-{spare}" for spare in spares)} <= set(ids(read()))
 
 
 @pytest.mark.parametrize("option", ["no.such.option=s3cret", "socket.timeout.ms=s3cret", "ssl.ca.location=/s3cret"])
