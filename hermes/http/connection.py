@@ -33,6 +33,7 @@ _CROWDED = problem(503, "too many large requests are arriving at once: send it a
 _TOO_MUCH_HELD = "the connection was ended: too much is held for clients that send slowly or do not read"
 _END_OF_HEAD = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_skip_empty_lines = re.compile(rb"(?:\r\n)*+").match  # before a request (RFC 9112 §2.2)
 _HAS_BARE_LF = problem(400, "the request is malformed: a line ends in a bare LF", close=True)
 
 
@@ -81,6 +82,7 @@ class Connection:
         "_reserved",
         "_scanned",
         "_skip",
+        "deferred",
         "out",
         "phase",
         "unsent",
@@ -107,6 +109,7 @@ class Connection:
         self._reserved = 0
         self._held = 0  # bytes of the strangers' budget, for all but bodies
         self._skip = False
+        self.deferred = False  # the turn was over before every request that had come was served
         self.waiting: deque[Slot] = deque()  # from the first response that is not ready on
 
     # --- what the owner of the socket calls --------------------------------------------------------------------
@@ -155,6 +158,7 @@ class Connection:
         self.waiting.clear()
         self.out.clear()
         self._buffer = b""
+        self.deferred = False
         self.unsent = 0
         self.hold()
         self._let_go_of_owner()
@@ -185,7 +189,8 @@ class Connection:
     @property
     def wants_bytes(self) -> bool:
         """Whether the client may send more now: not while too much of what it asked for is unanswered or unread."""
-        return len(self.waiting) < MAX_SLOTS and self.unsent < MAX_UNSENT and self.phase is not _HANDOVER
+        room = len(self.waiting) < MAX_SLOTS and self.unsent < MAX_UNSENT
+        return room and self.phase is not _HANDOVER and not self.deferred
 
     @property
     def expected(self) -> int:
@@ -205,10 +210,16 @@ class Connection:
         self._client = _nobody
 
     def resume(self) -> None:
-        """There is room for responses again: go on with what was left unread."""
+        """There is room for responses again, or a new turn has begun: go on with what was left unread."""
+        self.deferred = False
         if self._buffer and self.phase in {_IDLE, _HEAD}:
             data, self._buffer = self._buffer, b""
             self.receive_heads(data)
+
+    def defer(self) -> None:
+        """There is room for responses again: what was left unread is for the next turn."""
+        if self._buffer and self.phase in {_IDLE, _HEAD}:
+            self.phase, self.deferred = _HEAD, True
 
     # --- heads -------------------------------------------------------------------------------------------------
 
@@ -217,7 +228,7 @@ class Connection:
 
         The usual request, whole and with a head that is known, is served right here: it has to be fast.
         """
-        lane, position, size = self._lane, 0, len(data)
+        lane, position, size, begun = self._lane, 0, len(data), False
         recall = lane.recall
         if self._known_since != lane.heads.forgotten:  # the keys have changed
             self._known_since, self._known_head = lane.heads.forgotten, None
@@ -225,6 +236,12 @@ class Connection:
             if self.unsent >= MAX_UNSENT or len(self.waiting) >= MAX_SLOTS:
                 self._keep(data, position)
                 return
+            if begun and lane.clock() > lane.turn_ends:
+                # 64 KiB may hold hundreds of requests, each of which may take some milliseconds.
+                self._keep(data, position)
+                self.phase, self.deferred = _HEAD, True
+                return
+            begun = True
             head = self._known_head
             if head is not None and data.startswith(self._known, position):
                 end = position + len(self._known)
@@ -261,11 +278,9 @@ class Connection:
     def _receive_unusual(self, head: Head | None, data: bytes, end: int) -> bytes:
         """A head that is new (None), or whose body is not all here. Returns what comes after the request."""
         if head is None:
-            start = 0
-            while data.startswith(b"\r\n", start, end):  # RFC 9112 §2.2: empty lines before a request are skipped
-                start += 2
-            if start == end:
-                return data[end:]
+            start = _skip_empty_lines(data).end()  # type: ignore[union-attr]
+            if start >= end:
+                return data[start:]
             raw = data[start:end]
             if _BARE_LF.search(raw):
                 self._refuse(_HAS_BARE_LF)
@@ -427,6 +442,7 @@ class Connection:
             if self.phase is not _HANDOVER:
                 self.phase = _CLOSING
                 self._buffer = b""
+                self.deferred = False
         request_id = head.request_id or lane.request_id()
         if not response.usual:
             traced = response.traced

@@ -11,12 +11,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from email.utils import formatdate
 from itertools import count
+from math import inf
 from os import urandom
 
 from hermes.http.head import Heads
 from hermes.http.refusals import RefusalLog
 
 _STRANGERS_SHARE = 8
+
+TURN_SECONDS = 0.002
+"""The longest that requests of the fast lane keep the loop from the other tasks, but for one request's own work."""
 
 
 class Timeouts:
@@ -71,8 +75,9 @@ class Lane:
     """What all connections of the fast lane share.
 
     ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
-    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it. ``refusals``
-    hears of those that were refused.
+    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it. After
+    ``turn_ends`` on ``clock`` a connection leaves further requests that it has for the next turn. ``refusals`` hears of
+    those that were refused.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Lane:
         self.clock = clock
         self.refusals = RefusalLog(clock)
         self.draining = False
+        self.turn_ends = inf
         self.inflight = 0
         self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         prefix = urandom(6).hex().encode()

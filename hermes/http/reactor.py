@@ -20,7 +20,7 @@ from time import perf_counter
 import trio
 
 from hermes.http.connection import Connection, Phase, allowance
-from hermes.http.lane import Lane, Timeouts
+from hermes.http.lane import TURN_SECONDS, Lane, Timeouts
 from hermes.http.listen import Fault, address_of, whose_fault
 from hermes.throttled_log import ThrottledLog
 
@@ -31,7 +31,6 @@ _GONE = select.EPOLLHUP | select.EPOLLERR
 _READY = 256  # events of one poll
 _RECV_BYTES = 64 * 2**10
 _RECV_BODY_BYTES = 512 * 2**10
-_TURN_SECONDS = 0.002  # the longest the lane keeps the loop from the other tasks, but for one request's own work
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
 _LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
@@ -142,7 +141,7 @@ class Reactor:
         self._idle_deadline = self._now + self._timeouts.idle
         self.lane.begin_turn()
         began = perf_counter()
-        end = began + _TURN_SECONDS
+        end = self.lane.turn_ends = began + TURN_SECONDS
         newcomers = False
         # Whom the last turn had no time for comes first: the epoll would report a busy neighbour before it each time.
         ready, self._unserved = self._unserved or poll(0, _READY), []
@@ -247,6 +246,8 @@ class Reactor:
             if not self._send(peer):
                 return
             peer.phase = None  # a request was answered: what the connection does now has time of its own
+            if connection.deferred:
+                break
             connection.resume()
         if not connection.hold():
             self._close(peer)
@@ -268,8 +269,8 @@ class Reactor:
         """Bring interest and deadline in line with what the connection does now."""
         connection = peer.connection
         interest = 0
-        if connection.out:
-            interest |= select.EPOLLOUT
+        if connection.out or connection.deferred:
+            interest |= select.EPOLLOUT  # one that can be written to comes up in the next poll, after the others
         if connection.phase is not Phase.CLOSING and connection.wants_bytes:
             interest |= _READ
         elif connection.waiting and peer.interest:
@@ -323,7 +324,7 @@ class Reactor:
         if self._peers.get(peer.fd) is not peer:
             return
         connection = peer.connection
-        connection.resume()
+        connection.defer()  # not now: the answers of one commit may come to hundreds of connections
         out = connection.out
         if len(out) == 1 and connection.phase is _IDLE and not connection.waiting and peer.interest == _READ:
             # The usual case, and the one that has to be fast: one request, one commit, one response.

@@ -19,7 +19,7 @@ import trio
 from hermes.cleanup import clean_up
 from hermes.http.accepting import BoundedListener, Place, listener_of
 from hermes.http.connection import Connection, Phase, allowance
-from hermes.http.lane import Lane, Timeouts
+from hermes.http.lane import TURN_SECONDS, Lane, Timeouts
 from hermes.http.listen import address_of
 from hermes.repeated_event import RepeatedEvent
 
@@ -227,8 +227,8 @@ class _Driver:
                         connection.time_out()
                 else:
                     # Its own unsent responses hold it back. The writer has a deadline of its own for them.
-                    await trio.sleep(_HELD_BACK_SECONDS)
-                    connection.resume()
+                    await trio.sleep(0 if connection.deferred else _HELD_BACK_SECONDS)
+                    self._resume()
                 if not connection.hold():
                     connection.drop()
                 if connection.phase is not phase or phase is Phase.IDLE or connection.out:
@@ -248,9 +248,14 @@ class _Driver:
         lane = self._lane
         lane.begin_turn()
         began = lane.clock()
+        lane.turn_ends = began + TURN_SECONDS
         self.connection.receive(data)
         if lane.answered:
             lane.settle_answered(lane.clock() - began)
+
+    def _resume(self) -> None:
+        self._lane.turn_ends = self._lane.clock() + TURN_SECONDS
+        self.connection.resume()
 
     async def _write(self) -> None:
         """Send what is ready until the connection has said all it will."""
@@ -262,6 +267,6 @@ class _Driver:
                 with trio.fail_after(self._timeouts.write):
                     await self._stream.send_all(data)
                 connection.unsent -= len(data)
-                connection.resume()
+                self._resume()
             else:
                 await self._news.wait()

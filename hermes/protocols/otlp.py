@@ -34,8 +34,10 @@ PATH = "/v1/logs"
 
 PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
 
-PIECE = 16 * 2**10
-"""Bytes of a piece of a large body, which is decoded in 5 ms."""
+PIECE = 8 * 2**10
+"""Bytes of a piece of a large body, which is decoded in 3 ms, and in 8 if all of its records are empty."""
+
+_PROTOBUF_AT_ONCE = 4 * 2**10  # an empty record has two bytes, and takes 5 µs
 
 _SECOND = 10**9
 _USERS = ("enduser.id", "user.id")
@@ -70,7 +72,7 @@ class OtlpLogs:
             lambda head, body: self.gather(head, read_protobuf(body), len(body)),
             MISSING,
             cut=lambda _head, body: cut_messages(body, PIECE),
-            at_once=PIECE,
+            at_once=_PROTOBUF_AT_ONCE,
             most=limit,
             partial=True,
         )

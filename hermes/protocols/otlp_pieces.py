@@ -18,6 +18,7 @@ from hermes.protocols.varint import varint
 
 _PATH = (1, 2, 2)  # resource_logs, scope_logs, log_records: the numbers of their fields
 _FIELDS = 2048  # of one step of walking: one millisecond
+_LEAST = 16  # bytes that a field counts as: to decode an empty record takes as long
 
 
 def cut_messages(body: bytes, size: int) -> Pieces:
@@ -40,21 +41,19 @@ class _Cutter:
         other fields.
         """
         runs: list[_Run] = []
-        others: list[memoryview] = []
-        shared = position = 0
+        others = _Run(0, 0, 0)
+        position = 0
         while position < len(message):
             begin, key, value, position = self._walk.field(message, position)
             if key != path[0] or value < 0:
-                others.append(message[begin:position])
-                shared += position - begin
+                if not others.extend(begin, position, MAX_PART):
+                    raise BadBody(f"a resource or a scope is larger than {MAX_PART} bytes")
             elif not runs or not runs[-1].extend(begin, position, self._size):
                 runs.append(_Run(begin, value, position))
             self._since += 1
             if self._since % _FIELDS == 0:
                 yield None
-        if shared > MAX_PART:
-            raise BadBody(f"a resource or a scope is larger than {MAX_PART} bytes")
-        around = (*around, (path[0], b"".join(others)))
+        around = (*around, (path[0], b"".join([message[begin:end] for begin, end in others.stretches()])))
         for run in runs:
             if run.size > self._size and len(path) > 1:
                 yield from self.cut(message[run.value : run.spans[-1]], path[1:], around)
@@ -72,13 +71,14 @@ class _Run:
     def __init__(self, begin: int, value: int, end: int) -> None:
         self.spans = [begin, end]
         self.value = value
-        self.size = end - begin
+        self.size = max(end - begin, _LEAST)
 
     def extend(self, begin: int, end: int, most: int) -> bool:
         """Take one more field, if it fits."""
-        if self.size + end - begin > most:
+        size = max(end - begin, _LEAST)
+        if self.size + size > most:
             return False
-        self.size += end - begin
+        self.size += size
         if begin == self.spans[-1]:
             self.spans[-1] = end
         else:

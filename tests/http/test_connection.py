@@ -28,6 +28,23 @@ def blocked(room: int = 0) -> Wire:
 # --- order -----------------------------------------------------------------------------------------------------------
 
 
+def test_requests_that_came_at_once_are_served_one_by_one_when_each_takes_a_turn() -> None:
+    wire = Wire()
+    wire.lane.turn_ends = -1.0  # over already, so that one request is served in each turn
+    wire.connection.receive(post(event("1")) + post(event("2")) + b"\r\n" * 30_000 + post(event("3"))[:-1])
+    served = []
+    while wire.connection.deferred:
+        assert not wire.connection.wants_bytes
+        served += read_answers(b"".join(wire.connection.out))
+        wire.connection.out.clear()
+        wire.connection.unsent = 0
+        wire.connection.resume()
+    assert len(served) == 2
+    assert wire.connection.wants_bytes
+    assert [answer.status for answer in (*served, *wire.feed(event("3")[-1:]))] == [202] * 3
+    assert wire.intake.ids == ["1", "2", "3"]
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     wire = Wire()
     answers = wire.feed(

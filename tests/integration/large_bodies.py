@@ -29,22 +29,27 @@ OTLP = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}],"resource":{"attrib
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
+PROTOBUF = "application/x-protobuf"
 
 
 class Request(NamedTuple):
-    """A request to send: its path, Content-Type, Content-Encoding, and body."""
+    """A request to send: its path, Content-Type, Content-Encoding, body, further header lines, and how often."""
 
     path: str
     kind: str
     body: bytes
     coding: str = ""
+    headers: str = ""
+    times: int = 1
 
     @property
     def raw(self) -> bytes:
-        """Its bytes."""
+        """Its bytes. ``times`` requests are sent at once, without a wait for a response."""
         coding = f"Content-Encoding: {self.coding}\r\n" if self.coding else ""
-        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {self.kind}\r\n{coding}"
-        return f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
+        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {self.kind}\r\n{coding}{self.headers}"
+        if "Transfer-Encoding" not in head:
+            head += f"Content-Length: {len(self.body)}\r\n"
+        return (f"{head}\r\n".encode() + self.body) * self.times
 
 
 def fill(element: bytes, between: bytes = b",", most: int = MOST - 200) -> bytes:
@@ -73,8 +78,14 @@ def many_values() -> bytes:
     return b"\x0a" + varint(len(inner)) + inner
 
 
-def gzipped(path: str, kind: str, body: bytes) -> Request:
-    return Request(path, kind, gzip.compress(body, 6), "gzip")
+def empty_records(count: int) -> bytes:
+    """Records of protobuf that have nothing in them: two bytes each."""
+    inner = record(b"\x12\x00" * count)
+    return b"\x0a" + varint(len(inner)) + inner
+
+
+def gzipped(path: str, kind: str, body: bytes, headers: str = "", times: int = 1) -> Request:
+    return Request(path, kind, gzip.compress(body, 6), "gzip", headers, times)
 
 
 REQUESTS: dict[str, Callable[[], Request]] = {
@@ -108,7 +119,17 @@ REQUESTS: dict[str, Callable[[], Request]] = {
     "OTLP JSON, one record of many values": lambda: gzipped(
         "/v1/logs", JSON, OTLP % (b'{"attributes":[' + fill(b'{"key":"a","value":{}}') + b"]}")
     ),
-    "OTLP protobuf": lambda: Request("/v1/logs", "application/x-protobuf", protobuf()),
-    "OTLP protobuf, records of many values": lambda: Request("/v1/logs", "application/x-protobuf", many_values()),
+    "OTLP protobuf": lambda: Request("/v1/logs", PROTOBUF, protobuf()),
+    "OTLP protobuf, records of many values": lambda: Request("/v1/logs", PROTOBUF, many_values()),
+    "OTLP protobuf, unknown fields": lambda: gzipped("/v1/logs", PROTOBUF, b"\x20\x00" * (MOST // 2 - 100)),
+    "OTLP protobuf, empty records, pipelined": lambda: gzipped("/v1/logs", PROTOBUF, empty_records(8000), times=200),
+    "OTLP JSON, empty records, pipelined": lambda: gzipped(
+        "/v1/logs", JSON, OTLP % fill(b"{}", most=16_000), times=200
+    ),
+    "invalid lines, pipelined": lambda: gzipped("/events", LINES, b"{}\n" * 40_000, times=200),
+    "heads of their own, pipelined": lambda: Request("/events", JSON, b"[]", "", "X-Request-Id: 1\r\n", 1000),
+    "chunks of one byte": lambda: Request(
+        "/events", LINES, b"1\r\n\n\r\n" * 200_000 + b"0\r\n\r\n", headers="Transfer-Encoding: chunked\r\n"
+    ),
 }
 """What each is, and what makes it."""

@@ -32,6 +32,9 @@ try:
 except OSError:
     pass
 """
+LONGEST_STEP = 0.02  # seconds of the processor; without slices these requests take from 20 ms to 8 s
+ATTEMPTS = 3  # beside other programs the same work may take twice as long
+
 BODY = b'{"id":"1","user_id":"u","type":"song_played","timestamp":1700000000}'
 REQUEST = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 
@@ -112,16 +115,26 @@ def post_beside_a_neighbour(port: int, request: bytes, most: int) -> tuple[bytes
         ("Segment, large shared context", 400),
         ("OTLP JSON", 200),
         ("OTLP protobuf, records of many values", 400),
+        ("OTLP protobuf, unknown fields", 400),
+        ("OTLP protobuf, empty records, pipelined", 200),
+        ("OTLP JSON, empty records, pipelined", 200),
+        ("invalid lines, pipelined", 400),
+        ("heads of their own, pipelined", 400),
+        ("chunks of one byte", 400),
     ],
 )
-async def test_a_large_body_of_any_protocol_is_decoded_in_short_steps(name: str, status: int) -> None:
+async def test_requests_of_any_protocol_are_served_in_short_steps(name: str, status: int) -> None:
     request = REQUESTS[name]()
-    async with open_service(event_types=("*",), durability="disk") as service:
-        steps = Steps()
-        trio.lowlevel.add_instrument(steps)
-        answer, served = await trio.to_thread.run_sync(post_beside_a_neighbour, service.port, request.raw, 10)
-        trio.lowlevel.remove_instrument(steps)
-    assert answer.startswith(b"HTTP/1.1 %d" % status), answer
-    assert served >= 1
-    # Some 10 ms on a quiet machine, and twice that on a busy one; decoded at once they take from 60 ms to 3 s.
-    assert steps.longest < 0.05
+    longest = []
+    for _ in range(ATTEMPTS):
+        async with open_service(event_types=("*",), durability="disk") as service:
+            steps = Steps()
+            trio.lowlevel.add_instrument(steps)
+            answer, served = await trio.to_thread.run_sync(post_beside_a_neighbour, service.port, request.raw, 10)
+            trio.lowlevel.remove_instrument(steps)
+        assert answer.startswith(b"HTTP/1.1 %d" % status), answer
+        assert served >= 1
+        longest.append(steps.longest)
+        if steps.longest < LONGEST_STEP:
+            return
+    pytest.fail(f"the longest steps took {longest} s")
