@@ -6,6 +6,7 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,7 +46,7 @@ async def test_off_is_nowhere() -> None:
 
 
 async def test_the_keys_of_the_two_addresses_are_apart() -> None:
-    keys = {"api_keys": ("ingest",), "admin_keys": ("admin", "second")}
+    keys: dict[str, Any] = {"api_keys": ("ingest",), "admin_keys": ("admin", "second")}
     async with open_service(**keys) as service, httpx.AsyncClient() as client:
         for key, expected in (("ingest", 401), ("admin", 200), ("second", 200), ("x", 401), ("Admin", 401)):
             answer = await client.get(f"{service.admin_url}/dead-letters", headers={"Authorization": f"Bearer {key}"})

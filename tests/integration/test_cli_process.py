@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,8 @@ def test_a_place_that_cannot_be_had_is_one_line_and_exit_code_2(
     lock = lock_folder(tmp_path / "used" / "journal")
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
-        code, line = run(tmp_path, ["serve"], **{name: text.replace("taken", taken) for name, text in environ.items()})
+        settings: dict[str, Any] = {name: text.replace("taken", taken) for name, text in environ.items()}
+        code, line = run(tmp_path, ["serve"], **settings)
     os.close(lock)
     assert code == 2
     assert line.startswith(f"hermes: {words.replace('taken', taken)}")

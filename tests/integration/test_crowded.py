@@ -95,7 +95,9 @@ async def test_clients_that_hold_all_places_of_the_control_lane_keep_no_probe_ou
 
 
 @pytest.mark.parametrize("hold", [keep_alive, stop_in_a_body])
-async def test_clients_that_hold_all_places_over_tls_keep_no_probe_out(hold: Hold, certificate: dict[str, str]) -> None:
+async def test_clients_that_hold_all_places_over_tls_keep_no_probe_out(
+    hold: Hold, certificate: test_tls.Certificate
+) -> None:
     async with open_service(**certificate) as service, AsyncExitStack() as held:
         service.running.edge._control.places.most = PLACES
         for _ in range(PLACES + 2):
@@ -161,7 +163,7 @@ async def post_one(client: Client) -> None:
 @pytest.mark.parametrize("hold", [silence, post_one])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 async def test_beyond_max_connections_the_longest_idle_give_way(
-    monkeypatch: pytest.MonkeyPatch, hold: Hold, secure: bool, certificate: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, hold: Hold, secure: bool, certificate: test_tls.Certificate
 ) -> None:
     for module in (reactor, stream):
         monkeypatch.setattr(module, "_LEAST_IDLE_SECONDS", 0.1)
@@ -180,7 +182,7 @@ async def test_beyond_max_connections_the_longest_idle_give_way(
 
 @pytest.mark.parametrize("hold", [keep_alive, greet_in_http_2])
 async def test_connections_that_were_handed_over_under_tls_give_way_before_the_fast_lane_is_full(
-    hold: Hold, certificate: dict[str, str]
+    hold: Hold, certificate: test_tls.Certificate
 ) -> None:
     async with open_service(max_connections=5, **certificate) as service, AsyncExitStack() as held:
         for _ in range(5):

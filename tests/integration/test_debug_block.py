@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import time
+from types import FunctionType
 
 import pytest
 import trio
@@ -33,7 +34,7 @@ async def count_blocking() -> None:
         await trio.sleep(0.05)
 
 
-async def watch(function: object, seconds: float = 1.0) -> BlockProfile:
+async def watch(function: FunctionType, seconds: float = 1.0) -> BlockProfile:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(function)
         profile = await block_profile(seconds)
@@ -42,7 +43,7 @@ async def watch(function: object, seconds: float = 1.0) -> BlockProfile:
 
 
 @pytest.mark.parametrize(("function", "offset"), [(sleep_blocking, 2), (hash_blocking, 2), (count_blocking, 3)])
-async def test_a_blocking_step_is_reported_with_its_line(function: object, offset: int) -> None:
+async def test_a_blocking_step_is_reported_with_its_line(function: FunctionType, offset: int) -> None:
     profile = await watch(function)
     worst = max(profile.samples, key=lambda sample: sample.values[1])
     name = f"{__name__}.{function.__name__}"

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ async def burn_by_turns() -> None:
         await trio.sleep(0.002)
 
 
-async def profile_while(function: object, seconds: float = 1.0, hz: int = 100) -> Samples:
+async def profile_while(function: Callable[[], Awaitable[object]], seconds: float = 1.0, hz: int = 100) -> Samples:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(function)
         samples = await cpu_profile(seconds, hz)
@@ -231,6 +232,7 @@ async def test_a_system_call_of_a_c_library_is_restarted_by_the_kernel() -> None
         nursery.start_soon(cpu_profile, 0.4)
         for _ in range(5):
             await trio.sleep(0.05)
+            assert thread.ident is not None
             signal.pthread_kill(thread.ident, signal.SIGPROF)
         os.write(writing, b"x")
     thread.join()
@@ -304,7 +306,7 @@ async def test_a_timer_that_somebody_else_uses_is_left_alone() -> None:
 
 async def test_a_loop_on_another_thread_is_refused_with_the_reason() -> None:
     with pytest.raises(ProfilerUnavailable, match="needs Trio on the process's main thread"):
-        await trio.to_thread.run_sync(trio.run, cpu_profile, 0.1)
+        await trio.to_thread.run_sync(partial(trio.run, cpu_profile, 0.1))
 
 
 @pytest.mark.parametrize("hz", [0, 1001])

@@ -42,9 +42,9 @@ main(["dlq", *sys.argv[1:]])
 """
 
 
-def execute(dsn: str, statement: str) -> list[tuple]:
+def execute(dsn: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        cursor = connection.execute(sql.SQL(statement))
         return cursor.fetchall() if cursor.description else []
 
 
@@ -114,7 +114,7 @@ def post(url: str, found: list[dict[str, Any]] | str) -> None:
 def test_from_a_refusal_to_its_delivery_while_the_service_runs(
     program: Program, tmp_path: Path, postgres_dsn: str
 ) -> None:
-    environ = {"SINKS": "postgres", "DB_DSN": postgres_dsn}
+    environ: dict[str, Any] = {"SINKS": "postgres", "DB_DSN": postgres_dsn}
     post(program.url, events(1, "first"))
     until(lambda: bool(execute(postgres_dsn, "SELECT to_regclass('events')")[0][0]))
     execute(postgres_dsn, "ALTER TABLE events ADD CONSTRAINT cheap CHECK ((payload->>'price')::int IS DISTINCT FROM 7)")
@@ -163,7 +163,8 @@ def test_letters_that_a_killed_service_had_written_are_there(
 def test_a_replay_that_dies_between_writing_and_removing_is_made_up_for_and_stores_once(
     tmp_path: Path, postgres_dsn: str
 ) -> None:
-    for sink, environ in (("postgres", {"DB_DSN": postgres_dsn}), ("sqlite", {})):
+    own: dict[str, dict[str, Any]] = {"postgres": {"DB_DSN": postgres_dsn}, "sqlite": {}}
+    for sink, environ in own.items():
         chosen = environ | {"SINKS": sink}
         keep(tmp_path, *(make_letter(n, sink=sink, payload='{"é": "\\n"}') for n in range(20)))
         died = dlq(tmp_path, "replay", program=("-c", DIES_BEFORE_REMOVING), **chosen)
@@ -201,7 +202,7 @@ def test_letters_in_postgres_are_everybodys(tmp_path: Path, postgres_dsn: str) -
             await store.add([make_letter(n, sink="sqlite") for n in range(3)])
 
     trio.run(add)
-    shared = {"DURABILITY": "postgres", "DB_DSN": postgres_dsn, "SINKS": "sqlite"}
+    shared: dict[str, Any] = {"DURABILITY": "postgres", "DB_DSN": postgres_dsn, "SINKS": "sqlite"}
     assert [letter["event"]["id"] for letter in listed(tmp_path, **shared)] == ["event-0", "event-1", "event-2"]
     assert dlq(tmp_path, "purge", "--all", "--dry-run", **shared).stdout == b"3 would be forgotten.\n"
     assert replayed(tmp_path, **shared) == {"delivered": 3, "refused": 0, "left": 0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 import trio
@@ -24,9 +26,9 @@ class TestPostgres(StoreSuite, DurableSuite):
         return lambda max_letters: open_postgres_dead_letters(postgres_dsn, max_letters)
 
 
-def execute(dsn: str, statement: str) -> list[tuple]:
+def execute(dsn: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        cursor = connection.execute(sql.SQL(statement))
         return cursor.fetchall() if cursor.description else []
 
 
@@ -118,7 +120,7 @@ async def test_a_table_that_somebody_holds_is_waited_for_within_a_bound(
         await store.add([make_letter(1)])
         monkeypatch.setattr(module, "CALL_TIMEOUT", 0.3)
         with psycopg.connect(postgres_dsn) as other:
-            other.execute(sql.SQL(f"LOCK TABLE {TABLE}"))  # type: ignore[arg-type]
+            other.execute(sql.SQL(f"LOCK TABLE {TABLE}"))
             for call in (store.add([make_letter(2)]), store.page(EVERYTHING), store.remove(EVERYTHING)):
                 with pytest.raises(LogUnavailable, match=r"no answer within 0\.3 s"):
                     await call

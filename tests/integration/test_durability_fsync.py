@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 
@@ -41,7 +42,7 @@ async def test_failed_syncs_are_503_and_neither_lose_what_was_acknowledged_nor_k
     crowd = Crowd(owed, sizes=(1, 20), pause=0.005, again=0.3)
     program = start(**environ)
     for _ in range(PERIODS):
-        url = await trio.to_thread.run_sync(lambda program=program: program.url)
+        url = await trio.to_thread.run_sync(attrgetter("url"), program)
         async with trio.open_nursery() as nursery:
             await nursery.start(crowd.post, url, 4)
             await trio.sleep(0.3)

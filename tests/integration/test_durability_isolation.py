@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -59,7 +60,7 @@ def test_the_rate_of_a_sink_is_the_same_beside_a_dead_one(tmp_path: Path) -> Non
         assert share > LEAST_SHARE
         assert "postgres" in {line["sink"] for line in beside.lines if line["event"].startswith("behind")}
         for program, folder in ((alone, folders["alone"]), (beside, folders["beside"])):
-            program.wait_until(lambda program=program: caught_up(program), DRAIN_SECONDS)
+            program.wait_until(partial(caught_up, program), DRAIN_SECONDS)
             assert program.stop() == 0, program.log
             accounts = program.accounts()
             for account in accounts.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from operator import attrgetter
 from random import Random
 
 import psycopg
@@ -62,7 +63,7 @@ async def test_instances_that_are_killed_leave_their_journals_to_those_that_come
     # One at a time, each takes the journal that the last one but one has left.
     programs = [start(**environ) for _ in range(2)]
     for program in programs:
-        await trio.to_thread.run_sync(lambda program=program: program.url)
+        await trio.to_thread.run_sync(attrgetter("url"), program)
     for program in programs:
         await trio.to_thread.run_sync(settle, program)
     assert left_in_journals(postgres_dsn) == 0

@@ -47,7 +47,7 @@ async def test_the_smoke_test_posts_an_event_of_a_type_that_is_taken(
     helm: Helm, types: str | None, posted: str
 ) -> None:
     values = {"settings": {"EVENT_TYPES": types}}
-    settings = {} if types is None else {"event_types": tuple(types.split(","))}
+    settings: dict[str, Any] = {} if types is None else {"event_types": tuple(types.split(","))}
     async with open_service(**settings) as service:
         done = await run_pod(helm, values, f"http://{service.host}:{service.port}")
         assert (done.returncode, done.stdout) == (0, b'202 {"accepted":1}\n'), done.stderr

@@ -68,7 +68,7 @@ def test_a_client_cannot_write_lines_of_its_own(start: Start) -> None:
             quoted = "".join(f"%{byte:02x}" for byte in text.encode())
             bad = events(1, text)[0] | {"type": text}
             assert client.post(f"{program.url}/events", json=bad).status_code == 400
-            kind = {"Content-Type": text.replace("\n", "").replace("\r", "").replace("\x1b", "").encode("latin-1")}
+            kind = {b"Content-Type": text.replace("\n", "").replace("\r", "").replace("\x1b", "").encode("latin-1")}
             assert client.post(f"{program.url}/events", content=b"{}", headers=kind).status_code in {400, 415}
             assert httpx.get(f"{program.url}/{quoted}").status_code == 404
             assert httpx.get(f"{program.admin_url}/dead-letters/{quoted}").status_code in {400, 404}

@@ -33,7 +33,7 @@ SECONDS = 50.0
 
 async def compare(url: str, folder: Path) -> CompletedProcess[bytes]:
     """Run Schemathesis on the document at an address that wants the key ``secret``."""
-    command = [sys.executable, COMMAND, "--config-file", CONFIGURATION]
+    command: list[str | Path] = [sys.executable, COMMAND, "--config-file", CONFIGURATION]
     command += ["run", f"{url}/openapi.json", "--header", "X-API-Key: secret"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with trio.fail_after(SECONDS):

@@ -22,7 +22,7 @@ from tests.integration.test_bad_input import BOTH_WAYS
 from tests.integration.test_http_lanes import connect2
 from tests.service import Service, open_service
 
-ANY = {"event_types": ("*",)}
+ANY: dict[str, Any] = {"event_types": ("*",)}
 
 
 def make(name: str, data: Any = None, **attributes: Any) -> CloudEvent:
@@ -59,8 +59,10 @@ async def test_what_the_sdk_sends_is_stored_and_read_back_by_it(encode: Any, dur
     assert [each.id for each in stored] == [f"https://shop.example/orders {n}" for n in (1, 2, 3, 4)]
     assert [each.user_id for each in stored] == ["ann", *["https://shop.example/orders"] * 3]
     assert {each.timestamp for each in stored} == {1714903872}
-    for each, original in zip(stored, sent, strict=True):
-        read = from_structured_event(HTTPMessage({"content-type": "application/cloudevents+json"}, bytes(each.payload)))
+    for event, original in zip(stored, sent, strict=True):
+        read = from_structured_event(
+            HTTPMessage({"content-type": "application/cloudevents+json"}, bytes(event.payload))
+        )
         assert read.get_attributes() == original.get_attributes()
         assert read.get_data() == original.get_data()
 

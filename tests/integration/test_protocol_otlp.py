@@ -20,7 +20,7 @@ from tests.integration.test_bad_input import BOTH_WAYS, until
 from tests.integration.test_http_lanes import connect2
 from tests.service import Service, open_service
 
-ANY = {"event_types": ("*",)}
+ANY: dict[str, Any] = {"event_types": ("*",)}
 
 
 async def export(

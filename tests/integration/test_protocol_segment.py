@@ -20,7 +20,7 @@ from tests.http_client import connect, get
 from tests.integration.test_http_lanes import connect2
 from tests.service import Service, open_service
 
-ANY = {"event_types": ("*",), "api_keys": ("the-write-key",)}
+ANY: dict[str, Any] = {"event_types": ("*",), "api_keys": ("the-write-key",)}
 
 
 class Refused(NamedTuple):

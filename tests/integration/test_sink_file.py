@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ async def test_killed_again_and_again_under_load_it_owes_no_line(start: Start, t
     taken: list[str] = []
     for _ in range(KILLS):
         program = start(**environ)
-        load = Load(await trio.to_thread.run_sync(lambda program=program: program.url))
+        load = Load(await trio.to_thread.run_sync(attrgetter("url"), program))
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda load=load, **status: load.run(clients=4, pause=0.002, **status))
             await trio.to_thread.run_sync(rotate_some, program, folder, len(list_files(folder)) + 3)

@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from os import urandom
+from typing import Any
 
 import psycopg
 import pytest
@@ -31,16 +32,17 @@ def opened(dsn: str, **settings: object) -> AbstractAsyncContextManager[Postgres
     return open_postgres(PostgresSettings(**settings), read_settings({"DB_DSN": dsn}))  # type: ignore[arg-type]
 
 
-def execute(dsn: str, statement: str) -> list[tuple]:
+def execute(dsn: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        cursor = connection.execute(sql.SQL(statement))
         return cursor.fetchall() if cursor.description else []
 
 
 def stored(dsn: str, table: str = "events") -> list[Event]:
     name = sql.Identifier(*table_parts(table)).as_string()
     columns = "id, user_id, type, extract(epoch FROM ts)::bigint, payload::text"
-    return [Event(*row[:4], Raw(row[4].encode())) for row in execute(dsn, f"SELECT {columns} FROM {name}")]
+    rows = execute(dsn, f"SELECT {columns} FROM {name}")
+    return [Event(row[0], row[1], row[2], row[3], Raw(row[4].encode())) for row in rows]
 
 
 def ids(dsn: str, table: str = "events") -> list[str]:
@@ -403,7 +405,7 @@ class TestOutages:
     ],
 )
 async def test_a_dsn_that_leads_nowhere_is_unavailable_and_says_why(
-    postgres_dsn: str, change: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+    postgres_dsn: str, change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hermes_sinks.postgres.sink.ACQUIRE_TIMEOUT", 0.5)
     async with opened(make_conninfo(postgres_dsn, **change)) as sink:

@@ -24,7 +24,7 @@ from tests.integration.test_http_lanes import FLOODS, OPENING, Client2
 from tests.needs import lacks
 from tests.service import Service, open_service
 
-Certificate = dict[str, str]
+Certificate = dict[str, Any]
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from tests.integration.test_bad_input import BOTH_WAYS
 from tests.service import Service, open_service
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
-UNSAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
+SAMPLED: dict[str, Any] = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
+UNSAMPLED: dict[str, Any] = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "trace.md"
 SERVER, CLIENT = 2, 3
 """Span kinds of the protocol."""
@@ -109,7 +109,7 @@ class Forwarding(ScriptedSink):
 
 async def test_a_trace_goes_on_in_the_hermes_that_is_forwarded_to() -> None:
     async with open_collector() as collector:
-        traces = {"traces_endpoint": collector.url, "traces_sample": 0.0, "durability": "memory"}
+        traces: dict[str, Any] = {"traces_endpoint": collector.url, "traces_sample": 0.0, "durability": "memory"}
         async with open_service(**traces) as second:
             settings = HttpSettings(url=f"{second.url}/events", format="ndjson")
             async with (
@@ -140,7 +140,7 @@ async def test_a_dead_letter_is_noted_on_the_write() -> None:
 
 
 @pytest.mark.parametrize(("headers", "share"), [(UNSAMPLED, 1.0), ({}, 0.0)])
-async def test_what_is_not_sampled_leaves_no_span(headers: dict[str, str], share: float) -> None:
+async def test_what_is_not_sampled_leaves_no_span(headers: dict[str, Any], share: float) -> None:
     async with open_collector() as collector:
         async with open_service(traces_endpoint=collector.url, traces_sample=share) as service:
             assert (await post(service, **headers)).status_code == 202
