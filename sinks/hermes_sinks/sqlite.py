@@ -21,7 +21,7 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
 from hermes.config import Settings, about
-from hermes.sqlite import Connection, Database, transaction
+from hermes.kit.sqlite import Connection, Database, transaction
 from hermes_sinks.common.reasons import hide_values, no_text
 
 SCHEMA_VERSION = 1

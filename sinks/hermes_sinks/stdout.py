@@ -15,10 +15,9 @@ from contextlib import asynccontextmanager
 import trio
 
 from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
-from hermes.cleanup import clean_up
 from hermes.config import Settings
+from hermes.kit import clean_up, run_on_thread
 from hermes.sink import NoSettings
-from hermes.threads import run_on_thread
 from hermes_sinks.common.lines import encode_batch
 
 STDOUT = 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from hermes.outgoing import Answer
+from hermes.kit.http import Answer
 from hermes_sinks.clickhouse.rows import COLUMNS
 
 UNKNOWN_TABLE = 60

@@ -8,7 +8,7 @@ import msgspec
 
 from hermes import ConfigError
 from hermes.config import Duration, Secret, Size, about
-from hermes.outgoing import Coding
+from hermes.kit.http import Coding
 
 _LONGEST_NAME = 200  # bytes; a table is a folder over there
 

@@ -23,7 +23,7 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
-from hermes.outgoing import (
+from hermes.kit.http import (
     Answer,
     HttpClient,
     NoAnswer,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hermes.log.folder import sync_folder
+from hermes.kit import sync_folder
 
 __all__ = ["make_folder", "sync_folder", "write_all"]
 

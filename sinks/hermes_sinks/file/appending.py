@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from hermes.in_place import is_in_place
+from hermes.kit import is_in_place
 from hermes_sinks.common.disk import make_folder, sync_folder, write_all
 from hermes_sinks.file.names import Names
 from hermes_sinks.file.rotating import Rotation

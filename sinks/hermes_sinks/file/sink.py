@@ -14,9 +14,8 @@ from pathlib import Path
 import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
-from hermes.cleanup import clean_up, run_to_end
 from hermes.config import Settings
-from hermes.threads import run_on_thread
+from hermes.kit import clean_up, run_on_thread, run_to_end
 from hermes_sinks.common.lines import encode_batch
 from hermes_sinks.file.appending import LineFile
 from hermes_sinks.file.names import is_name

@@ -16,8 +16,8 @@ from http import HTTPStatus
 import msgspec
 
 from hermes import SinkUnavailable
-from hermes.outgoing import Answer, host_of, retry_after
-from hermes.words import clean
+from hermes.kit import clean
+from hermes.kit.http import Answer, host_of, retry_after
 from hermes_sinks.common.parts import Refusal
 
 MOST_ERROR = 500  # characters of the words for one event

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from hermes import ConfigError
-from hermes.config import Duration, Secret, Size, about
-from hermes.config.notation import Secrets
-from hermes.outgoing import Coding
+from hermes.config import Duration, Secret, Secrets, Size, about
+from hermes.kit.http import Coding
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]+")  # not empty: a token that was not filled in

@@ -17,7 +17,7 @@ import trio
 
 from hermes import Batch, BatchRejected, SinkUnavailable, trace_headers
 from hermes.config import Settings
-from hermes.outgoing import HttpClient, NoAnswer, compress, open_client, parse_target, tls_context
+from hermes.kit.http import HttpClient, NoAnswer, compress, open_client, parse_target, tls_context
 from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
 from hermes_sinks.common.reasons import hide_values

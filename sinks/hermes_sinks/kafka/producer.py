@@ -19,9 +19,7 @@ import trio
 from confluent_kafka import KafkaError, KafkaException
 
 from hermes import ConfigError, SinkUnavailable
-from hermes.cleanup import clean_up, time_on_threads
-from hermes.threads import run_on_thread
-from hermes.words import clean
+from hermes.kit import clean, clean_up, run_on_thread, time_on_threads
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
 
 POLL = 0.05  # seconds; how late a cancellation may be noticed

@@ -15,9 +15,8 @@ from pathlib import Path
 import trio
 
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable
-from hermes.cleanup import clean_up
 from hermes.config import Settings
-from hermes.threads import run_on_thread
+from hermes.kit import clean_up, run_on_thread
 from hermes_sinks.parquet.columns import Rows, encode, make_rows, what_is_wrong
 from hermes_sinks.parquet.layout import Days, Partition, file_name, limit, sort_by_partition
 from hermes_sinks.parquet.settings import ParquetSettings, bucket_of, check_settings

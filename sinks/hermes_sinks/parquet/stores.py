@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from hermes import ConfigError
-from hermes.in_place import is_in_place
-from hermes.log.folder import LOCK, lock_folder
+from hermes.kit import LOCK, is_in_place, lock_folder
 from hermes_sinks.common.disk import make_folder, sync_folder, write_all
 from hermes_sinks.parquet.settings import Bucket, ParquetSettings
 

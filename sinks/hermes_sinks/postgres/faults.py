@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from hermes.postgres import Fault, fault_of, tell
+from hermes.kit.postgres import Fault, fault_of, tell
 from hermes_sinks.postgres.copy_rows import COLUMNS
 
 # "COPY events, line 7, column payload: …", in the server's language; what follows is the value.

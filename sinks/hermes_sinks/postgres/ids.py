@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from hermes import SinkUnavailable
-from hermes.postgres import Connection
+from hermes.kit.postgres import Connection
 from hermes_sinks.postgres.copy_rows import COPY_OPTIONS
 from hermes_sinks.postgres.table import find_columns, find_keys, find_table, lock_schema
 

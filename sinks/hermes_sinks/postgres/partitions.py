@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from hermes import Event
-from hermes.postgres import Connection
+from hermes.kit.postgres import Connection
 from hermes_sinks.postgres.table import lock_schema
 
 DAY = 86_400

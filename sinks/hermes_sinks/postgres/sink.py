@@ -24,8 +24,7 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
-from hermes.postgres import Connection, Fault, Pool, open_pool, tell, was_refused
-from hermes.postgres.dsn import check_dsn
+from hermes.kit.postgres import Connection, Fault, Pool, check_dsn, open_pool, tell, was_refused
 from hermes_sinks.common.reasons import hide_values
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, judge

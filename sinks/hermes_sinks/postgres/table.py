@@ -16,7 +16,7 @@ from functools import cached_property
 from psycopg import sql
 
 from hermes import SinkUnavailable
-from hermes.postgres import Connection
+from hermes.kit.postgres import Connection
 from hermes_sinks.postgres.copy_rows import COLUMNS, COPY_OPTIONS
 
 SCHEMA_VERSION = 1

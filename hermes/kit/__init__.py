@@ -1,0 +1,31 @@
+"""Helpers for the authors of sinks: clean-up, threads, files and text. The built-in sinks use the same ones.
+
+| module | what it has | needs |
+|---|---|---|
+| `hermes.kit` | clean-up that a stop bounds, calls on threads, folders and files, text of others | |
+| `hermes.kit.http` | a client that posts to one server | |
+| `hermes.kit.postgres` | connections, a pool, and whose fault an error is | the extra `postgres` |
+| `hermes.kit.sqlite` | a database file that is written on a thread | |
+
+Together with `hermes`, `hermes.config`, `hermes.sink` and `hermes.testing` this is the public interface: a sink that
+imports only from these modules goes on working when other modules of Hermes are renamed or changed. Hermes itself
+imports nothing from here.
+"""
+
+from hermes.cleanup import clean_up, run_to_end, time_on_threads
+from hermes.in_place import is_in_place
+from hermes.log.folder import LOCK, lock_folder, sync_folder
+from hermes.threads import run_on_thread
+from hermes.words import clean
+
+__all__ = [
+    "LOCK",
+    "clean",
+    "clean_up",
+    "is_in_place",
+    "lock_folder",
+    "run_on_thread",
+    "run_to_end",
+    "sync_folder",
+    "time_on_threads",
+]

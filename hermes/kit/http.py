@@ -1,0 +1,32 @@
+"""An HTTP client that posts to one server, for sinks that deliver over HTTP.
+
+A request that gets no answer raises `NoAnswer`. Reasons and log lines never hold the URL's path, query or credentials.
+"""
+
+from hermes.outgoing import (
+    Answer,
+    Coding,
+    HttpClient,
+    NoAnswer,
+    Target,
+    compress,
+    host_of,
+    open_client,
+    parse_target,
+    retry_after,
+    tls_context,
+)
+
+__all__ = [
+    "Answer",
+    "Coding",
+    "HttpClient",
+    "NoAnswer",
+    "Target",
+    "compress",
+    "host_of",
+    "open_client",
+    "parse_target",
+    "retry_after",
+    "tls_context",
+]

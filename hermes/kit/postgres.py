@@ -1,0 +1,16 @@
+"""PostgreSQL on Trio for sinks: a connection, a pool, and whose fault an error is. Needs the extra `postgres`."""
+
+from hermes.postgres import Connection, Fault, Pool, fault_of, open_connection, open_pool, tell, was_refused
+from hermes.postgres.dsn import check_dsn
+
+__all__ = [
+    "Connection",
+    "Fault",
+    "Pool",
+    "check_dsn",
+    "fault_of",
+    "open_connection",
+    "open_pool",
+    "tell",
+    "was_refused",
+]
