@@ -5,6 +5,7 @@ from __future__ import annotations
 import h2.config
 import h2.connection
 import pytest
+import trio
 
 from tests.http_client import connect, get
 from tests.integration.test_http_lanes import connect2
@@ -43,6 +44,31 @@ async def test_a_bad_target_is_a_400_over_http_2_and_the_connection_goes_on(targ
     assert answer.headers["content-type"] == "application/problem+json"
     assert "the request target is malformed" in answer.json["detail"]
     assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(("method", "target"), [("GÉT", "/health"), ("GET", "/hé"), ("POST", "/events?é"), ("É", "/É")])
+async def test_what_is_not_ascii_over_http_2_costs_its_own_connection_at_most(method: str, target: str) -> None:
+    """Hypercorn decodes method and path as ASCII before any of our code, and its error ends that connection.
+
+    A query gets as far as our guard, which answers 400.
+    """
+    async with open_service() as service, connect2(service) as neighbour, connect2(service) as client:
+        assert (await neighbour.ask("GET", "/health")).status == 200
+        config = h2.config.H2Configuration(header_encoding="utf-8", validate_outbound_headers=False)
+        client.protocol = h2.connection.H2Connection(config)
+        client.protocol.initiate_connection()
+        try:
+            with trio.fail_after(10):
+                answer = await client.ask(method, target)
+        except EOFError:
+            assert "?" not in target
+        else:
+            assert answer.status == 400
+            assert (await client.ask("GET", "/health")).status == 200
+        assert (await neighbour.ask("GET", "/health")).status == 200
+        async with connect2(service) as fresh:
+            assert (await fresh.ask("GET", "/health")).status == 200
+    assert service.clean
 
 
 async def test_a_bad_target_of_a_head_request_is_refused_without_a_body() -> None:
