@@ -163,16 +163,11 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
     return plugin
 
 
-def configure_sinks(names: Iterable[str], environ: Mapping[str, str]) -> list[ConfiguredSink]:
-    """The sinks of these names with their settings. Raises `ConfigError` for all that is wrong with them."""
-    mistakes = Mistakes()
-    sinks = collect_sinks(names, environ, mistakes)
-    mistakes.raise_any()
-    return sinks
-
-
 def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mistakes) -> list[ConfiguredSink]:
-    """The same, with ``mistakes`` collected: a sink that cannot be configured is left out."""
+    """The sinks of these names with their settings; one that cannot be configured is left out.
+
+    All that is wrong is added to ``mistakes``.
+    """
     configured: list[ConfiguredSink] = []
     plugins: dict[str, SinkPlugin] = {}
     try:

@@ -132,8 +132,3 @@ def decode_parts(coding: str, body: bytes, limit: int) -> Parts:
         yield from decode(body, limit)
     except (zlib.error, zstandard.ZstdError) as error:
         raise ContentError(str(error)) from None
-
-
-def decode_content(coding: str, body: bytes, limit: int) -> bytes:
-    """The body without its coding, of at most ``limit`` bytes. Raises `ContentError` or `ContentTooLarge`."""
-    return b"".join(decode_parts(coding, body, limit))

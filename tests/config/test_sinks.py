@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import ConfigError
-from hermes.sink import DeliverySettings, configure_sinks, installed_sinks, load_plugin, variable_prefix
+from hermes.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
 from tests.config.distributions import install
+from tests.sinks.configured import configure_sinks
 
 PLUGIN = """
     from __future__ import annotations

@@ -13,9 +13,9 @@ from kubernetes_validate import utils
 
 from hermes import __version__
 from hermes.config import Settings, parse_duration, read_settings
-from hermes.sink import configure_sinks
 from tests.deploy.cases import ADMIN_KEYS, API_KEYS, DATABASE, EVERYTHING, cases
 from tests.deploy.helm import CHART, RECIPES, ROOT, Helm, Manifests, Refused
+from tests.sinks.configured import configure_sinks
 
 KUBERNETES = ("1.32", "1.34", "1.37")
 """The oldest that Kubernetes's makers still patched lately, one between, and the newest that the schemas know."""

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes.http.content import CODINGS, MAX_MEMBERS, ContentError, ContentTooLarge, decode_content
+from hermes.http.content import CODINGS, MAX_MEMBERS, ContentError, ContentTooLarge, decode_parts
 from tests.growth import assert_linear
 
 LIMIT = 10 * 2**20
@@ -53,7 +53,7 @@ each_coding = pytest.mark.parametrize(
 
 
 def decode(coding: str, body: bytes) -> bytes:
-    return decode_content(coding, body, LIMIT)
+    return b"".join(decode_parts(coding, body, LIMIT))
 
 
 @each_coding
@@ -65,7 +65,7 @@ def test_what_was_encoded_is_decoded(coding: str, encode: Callable[[bytes], byte
 @pytest.mark.parametrize("coding", ["", "identity"])
 def test_no_coding_leaves_the_body_alone(coding: str) -> None:
     assert coding in CODINGS
-    assert decode_content(coding, b"as it is", 0) == b"as it is"
+    assert b"".join(decode_parts(coding, b"as it is", 0)) == b"as it is"
 
 
 @each_coding

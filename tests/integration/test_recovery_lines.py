@@ -14,7 +14,7 @@ from hermes.http.ingest import _REFUSALS
 from hermes.http.keys import UNKNOWN, WANTED
 from hermes.http.listen import open_listeners
 from hermes.log.folder import lock_folder
-from hermes.sink import configure_sinks
+from tests.sinks.configured import configure_sinks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/recover.md").read_text()
 

@@ -16,8 +16,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from hermes.config import read_settings
-from hermes.sink import configure_sinks, installed_sinks
+from hermes.sink import installed_sinks
 from hermes.testing import make_batch
+from tests.sinks.configured import configure_sinks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hermes-sink-example"
 

@@ -22,12 +22,13 @@ from trio.testing import MockClock
 from hermes import BatchRejected, Event, SinkUnavailable
 from hermes.config import read_settings
 from hermes.outgoing import MOST_PAUSE
-from hermes.sink import Sink, SinkPlugin, configure_sinks
+from hermes.sink import Sink, SinkPlugin
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from tests.http_client import connect, event, post
 from tests.needs import lacks
 from tests.servers.receiver import Answer, Received, Receiver, Reply, open_receiver
 from tests.service import open_service
+from tests.sinks.configured import configure_sinks
 
 KEYS = ["whsec_" + base64.b64encode(bytes(range(n, n + 32))).decode() for n in (1, 2)]
 

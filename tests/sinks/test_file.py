@@ -19,8 +19,8 @@ from hermes_sinks.file import sink as module
 
 from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import read_settings
-from hermes.sink import configure_sinks
 from hermes.testing import check_sink, make_batch, make_event, make_events
+from tests.sinks.configured import configure_sinks
 
 decoder = msgspec.json.Decoder(Event)
 

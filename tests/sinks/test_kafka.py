@@ -11,7 +11,7 @@ from hermes_sinks.kafka.settings import parse_options, parse_topic
 
 from hermes import ConfigError
 from hermes.config import read, read_settings
-from hermes.sink import configure_sinks
+from tests.sinks.configured import configure_sinks
 
 
 def check(**variables: str) -> KafkaSettings:

@@ -6,8 +6,9 @@ import trio
 from hermes_sinks.null import open_null
 
 from hermes.config import read_settings
-from hermes.sink import NoSettings, configure_sinks
+from hermes.sink import NoSettings
 from hermes.testing import check_sink
+from tests.sinks.configured import configure_sinks
 
 
 async def test_it_conforms(autojump_clock: trio.testing.MockClock) -> None:

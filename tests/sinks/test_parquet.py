@@ -25,9 +25,10 @@ from msgspec import Raw
 
 from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import read_settings
-from hermes.sink import DeliverySettings, configure_sinks
+from hermes.sink import DeliverySettings
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
+from tests.sinks.configured import configure_sinks
 
 NOW = int(time.time())
 PARTITIONING = ds.partitioning(pa.schema([("date", pa.string()), ("type", pa.string())]), flavor="hive")

@@ -8,7 +8,7 @@ from hermes_sinks.postgres.settings import table_parts
 
 from hermes import ConfigError
 from hermes.config import read_settings
-from hermes.sink import configure_sinks
+from tests.sinks.configured import configure_sinks
 
 DSN = "postgresql://user@127.0.0.1:1/none"
 

@@ -15,9 +15,9 @@ from msgspec import Raw
 
 from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import read_settings
-from hermes.sink import configure_sinks
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
+from tests.sinks.configured import configure_sinks
 
 
 def opened(folder: Path, path: str = "events.db") -> AbstractAsyncContextManager[SqliteSink]:
