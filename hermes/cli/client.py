@@ -39,21 +39,21 @@ CLIENT_ENVIRONMENT = {
 
 
 class Unreachable(click.ClickException):
-    """The service cannot be had, or not so. Its words are for the operator."""
+    """The service did not answer, or not as expected. The message is shown to the operator."""
 
     def show(self, file: Any = None) -> None:
-        """Say it, as the other commands say theirs."""
+        """Print the message on stderr, in the form of all commands."""
         click.echo(f"hermes: {self.message}", file=file, err=True)
 
 
 class WrongAddress(Unreachable):
-    """What was given as ``--url`` or ``--key`` is neither."""
+    """The value of ``--url`` is no address, or that of ``--key`` no key."""
 
     exit_code = 2
 
 
 class Lost(Unreachable):
-    """There was a connection, and it is gone."""
+    """The connection to the service broke."""
 
 
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,14 +84,14 @@ class AdminClient:
         return parse_status(self.raw_status())
 
     def raw_status(self) -> bytes:
-        """The same as the service wrote it."""
+        """The JSON of the status, as the service wrote it."""
         with self._telling():
             response = self._client.get("/status")
             self._check(response)
             return response.content
 
     def dead_letters(self) -> int | None:
-        """How many dead letters are kept, those of earlier runs too. None: that cannot be said now."""
+        """The number of dead letters in the store, those of earlier runs too; None if the store did not answer."""
         try:
             with self._telling():
                 response = self._client.get("/dead-letters", params={"limit": 1})
@@ -196,7 +196,7 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
 
 
 def parse_status(data: bytes) -> ServiceStatus:
-    """The status in an answer. Raises `Unreachable` for what is none."""
+    """The status in an answer. Raises `Unreachable` if the body is not a status."""
     try:
         return msgspec.json.decode(data, type=ServiceStatus)
     except msgspec.DecodeError as error:

@@ -71,7 +71,7 @@ def dlq_commands() -> None:
     """Look at the events that a sink refused; replay or purge them.
 
     They are kept in HERMES_DATA_DIR, or with DURABILITY=postgres in DB_DSN. With DURABILITY=memory they live in the
-    running service, and can be had over HTTP at /dead-letters of ADMIN_ADDR.
+    running service, which serves them over HTTP at /dead-letters of ADMIN_ADDR.
     """
 
 
@@ -85,7 +85,7 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str | Non
 
 
 def _text(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """An empty one is a mistake, most often a script's, and must not widen what is purged."""
+    """Refuse an empty value: it is most often a mistake of a script, and would select more letters than were meant."""
     if text is not None and (not text or text != text.encode(errors="ignore").decode()):
         raise click.BadParameter(f"{text!r}: expected some text")
     return text
@@ -144,7 +144,7 @@ _dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Say how man
 def list_letters(selection: Selection, after: int, limit: int | None, as_json: bool) -> None:
     """List dead letters, the oldest first.
 
-    All options that select must hold. What is cut in the table is whole with --json.
+    A letter is listed if it matches all options that select. --json prints in full what the table cuts.
     """
     settings = _settings()
     if as_json:
@@ -371,7 +371,7 @@ async def _get(settings: Settings, number: int) -> DeadLetter | None:
 
 
 async def _count(settings: Settings, selection: Selection) -> tuple[Selection, int, list[int]]:
-    """The selection, bounded to what is there now, how many letters that are, and the numbers that no letter has."""
+    """The selection without letters that come later, the number of its letters, and the numbers that no letter has."""
     async with open_dead_letters(settings) as store:
         selection = replace(selection, up_to=await store.last())
         count = sum((await store.count(selection)).values())
@@ -386,7 +386,7 @@ async def _remove(settings: Settings, selection: Selection) -> int:
 
 
 def _tell(outcomes: Sequence[Replayed], dry_run: bool) -> None:
-    """What became of a replay, a line a sink."""
+    """Print the result of a replay, one line for each sink."""
     for outcome in outcomes:
         if dry_run:
             facts = f"{outcome.left} would be replayed" if not outcome.stopped else f"{outcome.left} cannot be replayed"

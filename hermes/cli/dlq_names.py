@@ -1,4 +1,4 @@
-"""The letters and the sinks that a command of ``hermes dlq`` names, and what is said of a name that is nobody's.
+"""Looks up the letters and sinks that a command of ``hermes dlq`` names, and reports the names that do not exist.
 
 Invariant: a command that was given a name that does not exist does not end with exit code 0, for a script would take
 "there was nothing to do" for success. A filter that matches nothing is no mistake.
@@ -31,7 +31,7 @@ async def find_missing(store: DeadLetters, selection: Selection) -> list[int]:
 
 
 def tell_missing(numbers: Sequence[int]) -> None:
-    """Say on stderr which letters do not exist; nothing where there are none such."""
+    """Print on stderr which letters do not exist, if any."""
     if not numbers:
         return
     shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")

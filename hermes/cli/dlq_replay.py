@@ -1,4 +1,4 @@
-"""``hermes dlq replay`` at work: the sinks opened, their time-outs kept, the progress shown.
+"""Replays dead letters for ``hermes dlq replay``: opens the sinks, keeps their time-outs and shows the progress.
 
 Invariant: only a sink that has letters is opened, and a write is bounded as in the service. Called by ``dlq``.
 """
@@ -30,7 +30,7 @@ async def replay_to_sinks(
     dry_run: bool,
     show: Callable[[Replayed], None],
 ) -> list[Replayed]:
-    """Replay the letters that match to those of ``sinks`` that they are for. Raises what `replay` raises."""
+    """Replay each matching letter to its sink, if that is one of ``sinks``. Raises the errors of `replay`."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_dead_letters(settings))
         wanted = await store.count(selection)
@@ -52,7 +52,7 @@ async def _write(configured: ConfiguredSink, sink: Sink, batch: Batch) -> None:
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[Replayed], None]]:
-    """What shows the progress of a replay: a bar for each sink, on a terminal alone."""
+    """A function that draws the progress of a replay: one bar for each sink, only on a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -240,7 +240,7 @@ def _describe_progress(cursor: int, behind: int) -> str:
 
 
 def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:
-    """How far each sink has come, as the event journal saved it; none of what is no journal."""
+    """How far each sink has come, as the event journal saved it. Empty if the log is not an event journal."""
     if snapshot is None:
         return {}
     try:
@@ -250,7 +250,7 @@ def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:
 
 
 def _describe(record: Record) -> dict[str, object]:
-    """What is to be said of a record; of one that is none of the event journal's, its size alone."""
+    """One line about a record; only its size if it is not an event chunk."""
     row: dict[str, object] = {"index": record.index, "bytes": len(record.data)}
     try:
         head = decode_head(record.data, record.index)

@@ -1,8 +1,8 @@
 """The help of a command as a page of a manual: its sections, in their order, at 80 columns.
 
-Invariant: what is read is also what is checked. A page is made of the command's docstring (its first paragraph is the
-summary), its options, and a `Manual` that a test walks: every command has examples that parse, and exit codes. Bold
-headings appear on a terminal alone, and not where NO_COLOR is set. Every file of a command uses these classes.
+Invariant: a test checks everything that a page says. A page is made of the command's docstring (its first paragraph
+is the summary), its options, and a `Manual` that a test walks: every command has examples that parse, and exit codes.
+Bold headings appear on a terminal alone, and not where NO_COLOR is set. Every file of a command uses these classes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ManualCommand(click.Command):
 
     @property
     def summary(self) -> str:
-        """What it does, in a line: the first paragraph of the docstring."""
+        """The first paragraph of the docstring: one line that says what the command does."""
         return " ".join(cleandoc(self.help or "").partition("\n\n")[0].split())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -106,7 +106,7 @@ class ManualCommand(click.Command):
                 formatter.write_text(", ".join(manual.see_also))
 
     def write_commands(self, formatter: click.HelpFormatter) -> None:
-        """The commands under this one; there are none."""
+        """Write no section: this command has no subcommands."""
 
 
 class ManualGroup(ManualCommand, click.Group):

@@ -1,4 +1,4 @@
-"""What is said about a wrong command line: one line, with the mend.
+"""Words the error for a wrong command line: one line that says how to correct it.
 
 Pure. click finds the mistake; this says it in our words, names what may have been meant, and where nothing is close,
 the help that would tell, or an example. Called by ``program``.
@@ -16,7 +16,7 @@ from hermes.spelling import close_words
 
 
 def explain(error: click.ClickException) -> str:
-    """The mistake and its mend, on one line, without the ``hermes:`` before it."""
+    """The mistake and how to correct it, on one line, without the ``hermes:`` before it."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     if ctx is None:
         return one_line(error.format_message())

@@ -1,4 +1,4 @@
-"""What the commands share: the settings of the environment, each mistake in one line. Called by every command.
+"""Reads the settings of the environment for the commands, and prints each mistake as one line.
 
 What takes long to import is imported where it is used: help and completion need none of it.
 """
@@ -21,7 +21,7 @@ from hermes.words import printable
 
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what the operator can mend into a line each: exit code 2 for a mistake, 1 for storage that does not work."""
+    """Print each error that the operator can correct as one line; exit with 2 for a mistake, 1 if the storage fails."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -41,9 +41,9 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def configure() -> tuple[Settings, list[ConfiguredSink]]:
-    """What the environment says, checked as far as can be without opening a socket or a sink.
+    """The settings and sinks of the environment, checked as far as possible without opening a socket or a sink.
 
-    Raises `ConfigError` with all that is wrong, and tells the variables without effect before.
+    Prints the variables without effect first. Raises `ConfigError` with every mistake.
     """
     from hermes.http.listen import open_tls_context
     from hermes.traces import check_traces
@@ -78,5 +78,5 @@ def tell_strays(strays: Iterable[Stray]) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text as one line: white space as single spaces, and escaped what a terminal might obey."""
+    """The text as one line: white space becomes single spaces, and control characters are escaped."""
     return printable(" ".join(text.split()))

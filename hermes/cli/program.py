@@ -143,7 +143,7 @@ def _reader_is_gone() -> bool:
 
 
 def _drop_output() -> None:
-    """Let what is still buffered go nowhere, for the interpreter tries once more as it ends, and complains."""
+    """Discard the buffered output: the interpreter would write it again as it ends, and print an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDOUT)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""What can change without a restart: the keys and the certificate are read anew, for SIGHUP or because a file changed.
+"""Reads the keys and the certificate anew without a restart, on SIGHUP or when one of their files changes.
 
 Invariant: a reload changes all that it can or nothing, and takes no connection. Settings that are wrong, or files that
 do not fit each other because only one of them is there yet, leave everything as it is, and are looked at again. What
@@ -110,7 +110,7 @@ def _files_of(settings: Settings, sinks: Sequence[ConfiguredSink], environ: Mapp
 
 
 def _look_at(files: Sequence[str]) -> _Seen:
-    """What tells one version of each file from another; links are followed, for a mounted secret is a link."""
+    """A value for each file that changes with its content; links are followed, because a mounted secret is a link."""
     seen: list[tuple[int, int, int, int] | None] = []
     for path in files:
         try:

@@ -1,4 +1,4 @@
-"""``hermes sinks`` and ``hermes config``: what is installed, what the environment says, and what a setting means."""
+"""``hermes sinks`` and ``hermes config``: list the installed sinks, check the environment, explain a setting."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def find_strays(environ: Mapping[str, str], sinks: Sequence[ConfiguredSink]) -> 
 
 
 def _declared(sinks: Iterable[ConfiguredSink]) -> dict[str, Variable]:
-    """What the service and these sinks read, by each name that it can be given under."""
+    """The variables that the service and these sinks read, by each of their names."""
     variables = list(describe(Settings))
     for sink in sinks:
         for group in (sink.plugin.settings, DeliverySettings):

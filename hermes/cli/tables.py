@@ -1,4 +1,4 @@
-"""Tables for the terminal that are whole at every width: nothing is cut off, and no row wraps at the terminal's edge.
+"""Lays out tables for the terminal: at every width no text is cut off, and no row wraps at the terminal's edge.
 
 Where a terminal is too narrow for a row, the columns that do not fit become labelled lines under it:
 
@@ -124,7 +124,7 @@ def wrap(value: str, width: int) -> list[str]:
 
 
 def open_console(**options: Any) -> Console:
-    """A console of rich that leaves a reader that went away to ``program``, which ends every run alike."""
+    """A rich Console that lets BrokenPipeError through, so that `Program.main` handles it."""
     from rich.console import Console
 
     class LoudConsole(Console):

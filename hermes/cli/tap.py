@@ -118,7 +118,7 @@ def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | Non
 
 
 def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
-    """What a line is about, or how many were skipped. Raises `Unreachable`."""
+    """The event of a line, or the number of skipped events. Raises `Unreachable`."""
     try:
         skipped = msgspec.json.decode(line, type=_Notice).skipped
         return skipped or msgspec.json.decode(line, type=kind)
@@ -127,7 +127,7 @@ def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
 
 
 def describe(found: Event | Rejected) -> list[str]:
-    """What a person sees of an event: its time, type, user and id, and its payload as it was sent.
+    """The parts that are shown of an event: its time, type, user and id, and its payload as it was sent.
 
     Of a rejected one: when and where it came in, the status of the answer, its place in the request, and the reason.
     """

@@ -84,7 +84,7 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
 
 
 def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
-    """Draw every second, for ever. A service that was there is waited for."""
+    """Draw the screen every second, for ever. If the service stops, wait until it is back."""
     letters = _Letters(client)
     while True:
         try:
@@ -108,7 +108,7 @@ class _Letters:
         self._asked: tuple[float, ...] = ()
 
     def count(self, status: ServiceStatus) -> int | None:
-        """How many there are, as of this status or some seconds before. None: that cannot be said."""
+        """The number of dead letters, at this status or some seconds before; None if the store did not answer."""
         made = sum(sink.dead_lettered for sink in status.sinks)
         state = status.started, made, status.evicted, status.now // _LETTERS_SECONDS
         if state != self._asked:
@@ -117,7 +117,7 @@ class _Letters:
 
 
 def draw(status: ServiceStatus, url: str, trouble: str = "", letters: int | None = None) -> RenderableType:
-    """The whole screen. ``trouble`` says why it is not of now; ``letters`` are the dead letters in the store."""
+    """The whole screen. ``trouble`` says why the status is old; ``letters`` is the number of stored dead letters."""
     return _Screen(status, url, trouble, letters)
 
 
@@ -228,7 +228,7 @@ def _gauge(share: float, width: int = 20) -> Text:
 
 
 def _sinks(status: ServiceStatus, width: int) -> RenderableType:
-    """A row each; or, where a row is wider than the terminal, a line with its name and its numbers under it."""
+    """One row for each sink; where a row is wider than the terminal, the name with the numbers under it."""
     rows = [_cells(sink) for sink in status.sinks]
     titles = ("sink", "breaker", *_NUMBERS)
     longest = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]

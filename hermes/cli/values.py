@@ -1,7 +1,7 @@
-"""What options take: how their text is read, how it is refused, and how a shell completes it.
+"""Types of option values: each parses the text, refuses a wrong one, and completes it for a shell.
 
-Invariant: a refusal shows the value and says what is expected, as those of the settings do. A completion never fails
-and never connects anywhere: what the environment cannot tell is not offered. Shared by the commands.
+Invariant: a refusal shows the value and says what is expected, as the errors of settings do. A completion never fails
+and never connects anywhere: it offers only names that the environment and the installed packages have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WholeNumber(click.ParamType[int]):
         self._least, self._most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number. Fails with what is expected."""
+        """The number. Fails with the range that is expected."""
         try:
             number = int(value)
         except ValueError:
@@ -40,7 +40,7 @@ class WholeNumber(click.ParamType[int]):
 
 
 def setting(field: str) -> Any:
-    """The value of one setting of the service, whatever may be wrong with the others. Raises `ConfigError`."""
+    """The value of one setting of the service; mistakes in the others are ignored. Raises `ConfigError`."""
     (variable,) = (variable for variable in describe(Settings) if variable.field == field)
     text = variable.look_up(os.environ)
     return variable.default if text is None else variable.read(text)

@@ -63,7 +63,7 @@ function showService(status) {
   ]);
   const ranked = (counts) => Object.entries(counts).sort(([, a], [, b]) => b - a).map(([name, count]) => [name, format.count(count)]);
   fillList(find("by-type"), ranked(status.by_type), "None yet.");
-  fillList(find("by-reason"), ranked(status.rejected), "Nothing was. Good.");
+  fillList(find("by-reason"), ranked(status.rejected), "No event was refused.");
 }
 
 // The connection

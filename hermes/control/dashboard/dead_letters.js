@@ -85,7 +85,7 @@ function show({ letters, next: after, total }, filtered) {
   find("letters-filter").hidden = !total && !filtered;
   find("letters-more").hidden = next === null;
   const gone = past === 1 ? "the one since the start was" : `the ${format.count(past)} since the start were`;
-  const none = past ? `No dead letter is left: ${gone} replayed or purged.` : "No dead letters. Good.";
+  const none = past ? `No dead letter is left: ${gone} replayed or purged.` : "No dead letters.";
   say(empty, filtered ? "No dead letter matches." : none);
   say(find("letters-total"), total ? `${letters.length < total ? `${format.count(letters.length)} of ` : ""}${format.count(total)}, the oldest first` : "");
   const badge = find("nav-letters");

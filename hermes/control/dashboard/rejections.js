@@ -25,7 +25,7 @@ function show({ rejected, total }) {
   table.hidden = !latest.length;
   find("rejections-empty").hidden = latest.length > 0;
   const others = known ? " The requests that may be sent again, or lacked a key, are counted below, by reason." : "";
-  say(find("rejections-empty"), `No event was invalid. Good.${others}`);
+  say(find("rejections-empty"), `No event was invalid.${others}`);
   say(find("rejections-total"), latest.length ? `the latest ${format.count(latest.length)} of ${format.count(total)}, the newest first` : "");
   for (const body of [...table.tBodies]) body.remove();
   table.append(...latest.map(row));
