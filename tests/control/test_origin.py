@@ -23,6 +23,10 @@ FOREIGN: dict[str, Mapping[str, str]] = {
     "another port of this machine": {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"},
     "another port, by its origin": {"origin": "http://localhost:3000"},
     "an origin that begins like ours": {"origin": "http://localhost:8081.evil.example"},
+    "image in an old browser": {"user-agent": "Mozilla/5.0", "accept": "image/*", "referer": "https://evil.example/"},
+    "image without a referer": {"user-agent": "Mozilla/5.0 (old)", "accept": "image/png,image/*;q=0.8,*/*;q=0.5"},
+    "script without a referer": {"user-agent": "Mozilla/5.0 (old)", "accept": "*/*"},
+    "beacon without a word": {"user-agent": "Mozilla/5.0 (old)"},
     "ours as a name and password": {"referer": "http://localhost:8081@evil.example/"},
 }
 LINKS: dict[str, Mapping[str, str]] = {
@@ -33,6 +37,15 @@ LINKS: dict[str, Mapping[str, str]] = {
 }
 OURS: dict[str, Mapping[str, str]] = {
     "curl": {},
+    "prometheus": {"user-agent": "Prometheus/3.0", "accept": "application/openmetrics-text"},
+    "typed in an old browser": {"user-agent": "Mozilla/5.0 (old)", "accept": "text/html,*/*;q=0.8"},
+    "our script in an old browser": {
+        "user-agent": "Mozilla/5.0 (old)",
+        "accept": "*/*",
+        "referer": "http://localhost:8081/",
+    },
+    # What remains: without a Referer, a foreign page that opens or frames an address is like a visitor who types it.
+    "frame of a page that hides, in an old browser": {"user-agent": "Mozilla/5.0 (old)", "accept": "text/html"},
     "typed": {"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
     "our page": {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
     "our form": {"origin": "http://localhost:8081", "sec-fetch-site": "same-origin"},
