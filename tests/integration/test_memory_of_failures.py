@@ -22,19 +22,19 @@ import pytest
 from tests.integration.faults import failing_syncs, small_disk
 from tests.integration.moody import Mood
 from tests.integration.program import Program, Start, events
+from tests.integration.size import PAGE, figures
 from tests.integration.test_durability_outage import memory
 from tests.servers.postgres import PostgresServer
 
 MIB = 2**20
 QUEUE_BYTES = 4 * MIB
 LIMITS = {"QUEUE_BYTES": str(QUEUE_BYTES), "MAX_BODY_BYTES": str(QUEUE_BYTES)}
-SIZE = Path(__file__).parents[2] / "docs" / "how-to" / "size.md"
 BODY = "\n".join(json.dumps(event) for event in events(500, "e", payload={"filling": "x" * 2000}))
 SMALL, QUEUE_SIZE, MAX_CONNECTIONS = 2 * MIB, 4000, 100  # where one failure follows the other
 REQUESTS = 100
 SENT = 20  # requests of each failure then
 
-RECOVER = SIZE.with_name("recover.md")
+RECOVER = PAGE.with_name("recover.md")
 
 FAILURES = {
     "a sink is down": ["sink away", "sink down"],
@@ -57,29 +57,16 @@ FAILURES = {
 DATABASE_STOPPED, DISK_FULL, JOURNAL_FULL, SINK_AWAY = "database stopped", "disk full", "journal full", "sink away"
 
 
-def formula() -> tuple[int, int, int]:
-    """The figures of the document's formula: bytes of an empty program, of an event, and of a connection."""
-    found = re.search(
-        r"^(\d+) MB  \+  QUEUE_BYTES  \+  sinks × QUEUE_BYTES  \+  QUEUE_SIZE × ([\d.]+) KB"
-        r"  \+  MAX_CONNECTIONS × (\d+) KB\n"
-        r" +\+  requests in progress: QUEUE_BYTES, or 12 × MAX_BODY_BYTES if that is more"
-        r"  \+  heads .*, 8 MiB at most$",
-        SIZE.read_text(),
-        re.MULTILINE,
-    )
-    assert found, "the formula has changed: change this test with it"
-    return int(found[1]) * 10**6, int(float(found[2]) * 1000), int(found[3]) * 1000
-
-
 def allowed() -> int:
     """Bytes by the formula, for one sink and a connection whose requests are refused before they are held."""
-    return formula()[0] + 3 * QUEUE_BYTES
+    return figures().empty + 3 * QUEUE_BYTES
 
 
 def allowed_at_most() -> int:
     """Bytes by the formula, all of it, for one sink and the smaller queue."""
-    empty, event, connection = formula()
-    return empty + 2 * SMALL + QUEUE_SIZE * event + MAX_CONNECTIONS * connection + 12 * SMALL + 8 * MIB
+    each = figures()
+    held = QUEUE_SIZE * each.event + MAX_CONNECTIONS * each.connection
+    return each.empty + 2 * SMALL + held + 12 * SMALL + 8 * MIB
 
 
 @pytest.mark.parametrize("failure", [DATABASE_STOPPED, DISK_FULL, JOURNAL_FULL, SINK_AWAY])
