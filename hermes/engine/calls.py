@@ -197,7 +197,7 @@ class SinkCalls:
         if not self.allowed():
             raise SinkUnavailable("the circuit breaker is open", retry_after=self.open_for)
         try:
-            await self._call(batch, lambda error: self._suspicion.holding and len(error.reasons) == len(batch))
+            await self._call(batch, lambda error: self._accuse_again(error, len(batch)))
         except RefusesEverything as error:
             raise BatchRejected(error.reasons) from error
         except BatchRejected as error:
@@ -225,6 +225,14 @@ class SinkCalls:
         elif suspicion.since is not None and before is None:
             _log.error("the sink refuses everything: events are held", **facts, seconds=self._settings.refusal_hold)
         elif suspicion.since is None and before is not None:
+            self._say_that_it_writes(before)
+        return accused
+
+    def _accuse_again(self, rejected: BatchRejected, total: int) -> bool:
+        """The same for dead letters that are written again."""
+        before = self._suspicion.since
+        accused = self._suspicion.accuse_again(rejected.reasons, total)
+        if self._suspicion.since is None and before is not None:
             self._say_that_it_writes(before)
         return accused
 

@@ -76,9 +76,7 @@ class Suspicion:
         seconds, of any clock.
         """
         kind, count = _most_common(reasons)
-        if count < NEARLY * total:
-            if len(reasons) < total:
-                self.wrote()
+        if self._is_mixed(reasons, count, total):
             return False
         if not self._hold or (held_at is not None and self.witnesses > held_at):
             return False
@@ -92,6 +90,19 @@ class Suspicion:
             self.since = now
         self.released = self.released or now - self.since >= self._hold
         return not self.released
+
+    def accuse_again(self, reasons: Mapping[int, str], total: int) -> bool:
+        """As `accuse`, of dead letters that are written again: they begin no suspicion, but may end one."""
+        _, count = _most_common(reasons)
+        return not self._is_mixed(reasons, count, total) and self.holding and len(reasons) == total
+
+    def _is_mixed(self, reasons: Mapping[int, str], most_common: int, total: int) -> bool:
+        """Whether a refusal speaks of single events; where others of its write were stored, it is a witness."""
+        if most_common >= NEARLY * total:
+            return False
+        if len(reasons) < total:
+            self.wrote()
+        return True
 
 
 def _most_common(reasons: Mapping[int, str]) -> tuple[str, int]:

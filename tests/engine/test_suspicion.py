@@ -14,7 +14,7 @@ from hermes.engine import suspicion
 from hermes.engine.suspicion import Suspicion
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch
-from hermes.testing import ScriptedSink
+from hermes.testing import ScriptedSink, make_batch, make_events
 from tests.engine.durable import Durable, durable_running, make_durable
 from tests.engine.kit import Bench, ids, make_bench, running, settings
 
@@ -272,3 +272,34 @@ async def test_refusals_of_the_sink_cost_a_held_batch_no_retry_afterwards(
         assert held(bench) == 5
         await trio.sleep(200)
         assert (bench.dropped, len(sink.stored)) == ({}, 10)
+
+
+@pytest.mark.parametrize(("refused", "ends"), [(1, True), (94, True), (95, False), (100, False)])
+async def test_a_replay_that_stores_something_is_a_witness_as_a_write_is(
+    autojump_clock: None, refused: int, ends: bool
+) -> None:
+    """Only one that was taken whole ended a hold."""
+    sink = faulty(max_batch=100, concurrency=2)
+    durable = await make_durable(sinks=sink, service=SERVICE, refusal_rows=1)
+    async with durable_running(durable):
+        await durable.put_events(50)
+        await trio.sleep(10)
+        assert held(durable) == 50
+        letters = make_events(100, prefix="letter")
+        bad = {event.id for event in letters[:refused]}
+        sink.refuses = lambda name: name in bad or not name.startswith("letter")
+        await trio.sleep(60)  # the breaker allows a trial
+        reasons: Mapping[int, str] = {}
+        with structlog.testing.capture_logs() as lines:
+            while not reasons:
+                try:
+                    await durable.delivery.redeliver(make_batch(letters))
+                except SinkUnavailable as error:
+                    await trio.sleep(error.retry_after or 1)
+                except BatchRejected as error:
+                    reasons = error.reasons
+        assert len(reasons) == refused
+        said = [line["event"] for line in lines]
+        assert ("the sink takes events again" in said) is ends
+        await trio.sleep(120)
+        assert held(durable) == (0 if ends else 50)
