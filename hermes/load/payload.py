@@ -1,9 +1,9 @@
 """Request bodies full of events, made so cheaply that a generator spends its time on sending them.
 
 A body is built once as a template in which a marker stands for its serial number; making the next body is one
-``bytes.replace`` of equal length, about 30 µs for 500 events with 500 new ids; random ids, each put into its own place,
-take three times as long. Whatever frames a body (the HTTP head) is part of the template too, since its length never
-changes.
+``bytes.replace`` of equal length. Random ids, each put into its own place, take no longer: some 50 µs for 500 events
+either way, so that a comparison of the two measures the server. Whatever frames a body (the HTTP head) is part of the
+template too, since its length never changes.
 
 Invariant: every body of one `Bodies` has the same number of events, and with ``unique_ids`` no id comes twice, in this
 process or (by a random run name of 40 bits) in another one. `hermes load` and the benchmarks use it.
@@ -18,6 +18,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, cycle
+from struct import Struct
 
 DEFAULT_TYPES = ("trip_started", "song_played", "ad_clicked", "location_update")
 """The event types that Hermes accepts unless it is configured otherwise."""
@@ -131,12 +132,12 @@ def _with_random_ids(
 ) -> Iterator[bytes]:
     """The templates in turn, with a new random id in each event."""
     whole = [template if gzip_level is not None else frame(template) for template in templates]
+    events = whole[0].count(_RANDOM)
+    ids = Struct(f"{len(_RANDOM)}s" * events)  # cuts all ids in one call: a slice for each takes three times as long
+    parts = [b""] * (2 * events + 1)
     for pieces in cycle([template.split(_RANDOM) for template in whole]):
-        count = len(pieces) - 1
-        digits = os.urandom(_RANDOM_BYTES * count).hex().encode()
-        parts = [b""] * (2 * count + 1)
         parts[0::2] = pieces
-        parts[1::2] = [digits[start : start + len(_RANDOM)] for start in range(0, len(digits), len(_RANDOM))]
+        parts[1::2] = ids.unpack(os.urandom(_RANDOM_BYTES * events).hex().encode())
         body = b"".join(parts)
         yield body if gzip_level is None else frame(gzip.compress(body, gzip_level, mtime=0))
 
