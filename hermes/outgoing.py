@@ -12,13 +12,12 @@ import gzip
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import httpx
 import trio
@@ -29,6 +28,7 @@ from hermes.errors import ConfigError, HermesError
 from hermes.words import clean
 
 Coding = Literal["none", "gzip", "zstd"]
+T = TypeVar("T")
 
 MOST_PAUSE = 900.0
 """The longest Retry-After that is obeyed, in seconds: a wrong clock over there must not silence us for a year."""
@@ -193,15 +193,18 @@ def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
     return context
 
 
-async def compress(coding: Coding, body: bytes) -> bytes:
+async def pack(size: int, work: Callable[[], T]) -> T:
+    """Do the work on a body of ``size`` bytes (joining, hashing, compressing), on a thread if it is large."""
+    return work() if size < _THREAD_FROM else await trio.to_thread.run_sync(work)
+
+
+def compress(coding: Coding, body: bytes) -> bytes:
     """The body in this content coding; the same body becomes the same bytes."""
-    if coding == "none":
-        return body
-    work = partial(_COMPRESSORS[coding], body)
-    return work() if len(body) < _THREAD_FROM else await trio.to_thread.run_sync(work)
+    return _COMPRESSORS[coding](body)
 
 
-_COMPRESSORS = {
+_COMPRESSORS: dict[Coding, Callable[[bytes], bytes]] = {
+    "none": lambda body: body,
     "gzip": lambda body: gzip.compress(body, 5, mtime=0),
     "zstd": lambda body: zstandard.ZstdCompressor(level=3).compress(body),
 }

@@ -105,11 +105,12 @@ class Connection(AsyncConnection[TupleRow]):
             pgconn.finish()
             raise OperationalError(f"the connection cannot be waited for: {error}") from error
 
-    async def copy_in(self, statement: Query, data: Buffer) -> int:
-        """Run a COPY ... FROM STDIN with `data`, one ready block of any size, and return the number of rows."""
+    async def copy_in(self, statement: Query, *blocks: Buffer) -> int:
+        """Run a COPY ... FROM STDIN with `blocks`, ready data of any size, and return the number of rows."""
         cursor = Cursor(self)
         async with cursor.copy(statement) as copy:
-            await copy.write(data)
+            for block in blocks:
+                await copy.write(block)
         return cursor.rowcount
 
     @asynccontextmanager

@@ -23,6 +23,7 @@ from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUna
 from hermes.config import Settings, about
 from hermes.kit.sqlite import Connection, Database, transaction
 from hermes_sinks.common.reasons import hide_values, no_text
+from hermes_sinks.common.slices import slice_events
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header: says whose file it is
@@ -133,8 +134,8 @@ async def _rows(batch: Batch) -> list[Row]:
     """All rows of the batch. Raises UnicodeError, now or when they are inserted, if one holds text that is none."""
     rows: list[Row] = []
     for chunk in batch.chunks:
-        for start in range(0, len(chunk), SLICE):
-            rows += [_row(event, chunk.received_at) for event in chunk.events[start : start + SLICE]]
+        for start, stop in slice_events(chunk.events, SLICE):
+            rows += [_row(event, chunk.received_at) for event in chunk.events[start:stop]]
             await trio.lowlevel.checkpoint()
     return rows
 
@@ -144,16 +145,17 @@ async def _sort_out(batch: Batch) -> tuple[list[Row], dict[int, str]]:
     good: list[Row] = []
     bad: dict[int, str] = {}
     for chunk in batch.chunks:
-        for event in chunk.events:
-            try:
-                row = _row(event, chunk.received_at)
-                for text in (event.id, event.user_id, event.type):
-                    text.encode()
-            except UnicodeError:
-                bad[len(good) + len(bad)] = no_text(event)
-            else:
-                good.append(row)
-        await trio.lowlevel.checkpoint()
+        for start, stop in slice_events(chunk.events, SLICE):
+            for event in chunk.events[start:stop]:
+                try:
+                    row = _row(event, chunk.received_at)
+                    for text in (event.id, event.user_id, event.type):
+                        text.encode()
+                except UnicodeError:
+                    bad[len(good) + len(bad)] = no_text(event)
+                else:
+                    good.append(row)
+            await trio.lowlevel.checkpoint()
     return good, bad
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -44,9 +44,9 @@ class StdoutSink:
 
         Raises `hermes.SinkUnavailable` (nobody reads any more, the disk behind it is full) and `hermes.BatchRejected`.
         """
-        block, refused = await encode_batch(batch)
+        blocks, refused = await encode_batch(batch)
         try:
-            await run_on_thread(self._write_block, block, abandon_on_cancel=True, limiter=self._writer)
+            await run_on_thread(self._write_blocks, blocks, abandon_on_cancel=True, limiter=self._writer)
         except OSError as error:
             raise SinkUnavailable(f"standard output: {error.strerror or error}") from error
         if refused:
@@ -58,8 +58,12 @@ class StdoutSink:
             async with self._writer:
                 pass
 
+    def _write_blocks(self, blocks: Sequence[bytes]) -> None:
+        """Write all of ``blocks``, however often it takes (on the writer's thread)."""
+        for block in blocks:
+            self._write_block(block)
+
     def _write_block(self, block: bytes) -> None:
-        """Write all of ``block``, however often it takes (on the writer's thread)."""
         rest = memoryview(self._torn + block)
         try:
             while rest:

@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from hermes import Batch, Event
 from hermes_sinks.common.reasons import no_text
+from hermes_sinks.common.slices import slice_events
 
 SLICE = 1000  # events encoded between two checkpoints: about 1 ms of the loop
 COLUMNS = ("id", "user_id", "type", "ts", "payload", "received_at")
@@ -49,8 +50,8 @@ async def encode_rows(batch: Batch, *, as_json: bool, times: range) -> tuple[lis
     refused: dict[int, str] = {}
     for chunk in batch.chunks:
         received_at = datetime.fromtimestamp(int(chunk.received_at * 1000) / 1000, UTC)
-        for start in range(0, len(chunk), SLICE):
-            events = chunk.events[start : start + SLICE]
+        for start, stop in slice_events(chunk.events, SLICE):
+            events = chunk.events[start:stop]
             try:
                 rows += _encode(events, received_at, as_json, times)
             except (UnicodeError, _OutOfRange):

@@ -30,6 +30,7 @@ from hermes.kit.http import (
     Target,
     compress,
     open_client,
+    pack,
     parse_target,
     retry_after,
     tls_context,
@@ -95,9 +96,13 @@ class ClickHouseSink:
 
     async def _send(self, rows: Sequence[bytes]) -> Refusal | None:
         """One INSERT, the table made if it is missing. Raises `hermes.SinkUnavailable`."""
-        content = b"\n".join(rows)
-        query = {"insert_deduplication_token": hashlib.sha256(content).hexdigest(), **_INSERT_SETTINGS}
-        body = await compress(self._settings.compress, content)
+
+        def make() -> tuple[bytes, str]:
+            content = b"\n".join(rows)
+            return compress(self._settings.compress, content), hashlib.sha256(content).hexdigest()
+
+        body, token = await pack(sum(map(len, rows)), make)
+        query = {"insert_deduplication_token": token, **_INSERT_SETTINGS}
         answer = await self._post(self._insert, body, query)
         if error_code(answer) == UNKNOWN_TABLE:
             self._judge(await self._post(create_statement(self._settings), b"", {}))

@@ -11,14 +11,15 @@ import trio
 from hermes import Batch
 from hermes_sinks.common.lines import SLICE, encode_lines, encode_the_good
 from hermes_sinks.common.reasons import no_text
+from hermes_sinks.common.slices import slice_events
 
 
 async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
     """The line of each event, without its line break, and why some have none (an empty one), by their index."""
     lines: list[bytes] = []
     refused: dict[int, str] = {}
-    for start in range(0, len(batch), SLICE):
-        events = batch[start : start + SLICE]
+    for start, stop in slice_events(batch, SLICE):
+        events = batch[start:stop]
         try:
             found = encode_lines(events).split(b"\n")[:-1]
         except UnicodeEncodeError:

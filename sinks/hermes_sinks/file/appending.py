@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,22 +45,24 @@ class LineFile:
         make_folder(folder)
         self._lock = self._take_name()
 
-    def append(self, block: bytes, now: float) -> None:
-        """Append whole lines, on the disk when it returns; ``now`` is in Unix seconds.
+    def append(self, blocks: Sequence[bytes], now: float) -> None:
+        """Append blocks of whole lines, all on the disk when it returns; ``now`` is in Unix seconds.
 
-        Raises OSError, and then nothing of the block will be found in the file.
+        Raises OSError, and then nothing of the blocks will be found in the file.
         """
+        size = sum(map(len, blocks))
         self._make_ready(now)
-        if self._is_full(len(block), now):
+        if self._is_full(size, now):
             self._let_go()
             self._rotation.seal(now)
             self._make_ready(now)
-        self._write(block)
-        while not os.fstat(self._fd).st_nlink:  # deleted meanwhile; renamed, it would have the block
+        self._write(blocks)
+        while not os.fstat(self._fd).st_nlink:  # deleted meanwhile; renamed, it would have the blocks
             self._make_ready(now)
-            self._write(block)
-        self._length += len(block)
-        self._rotation.grow(block)
+            self._write(blocks)
+        self._length += size
+        for block in blocks:
+            self._rotation.grow(block)
 
     def close(self) -> None:
         """Close the file, and let others have it. It is not rotated for that."""
@@ -71,9 +74,10 @@ class LineFile:
         aged = self._max_age and now - self._began >= self._max_age
         return self._length > 0 and bool(aged or self._length + more > self._max_bytes)
 
-    def _write(self, block: bytes) -> None:
+    def _write(self, blocks: Sequence[bytes]) -> None:
         try:
-            write_all(self._fd, block)
+            for block in blocks:  # each by itself: to join them would hold up the loop too
+                write_all(self._fd, block)
             os.fdatasync(self._fd)
         except OSError:
             with suppress(OSError):  # the next append does it, if this fails as well

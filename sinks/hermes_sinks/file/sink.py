@@ -41,11 +41,11 @@ class FileSink:
 
         Raises `hermes.SinkUnavailable` (disk full or failing) and `hermes.BatchRejected` (text that is no Unicode).
         """
-        block, refused = await encode_batch(batch)
-        if block:
+        blocks, refused = await encode_batch(batch)
+        if blocks:
             try:
                 await run_on_thread(
-                    self._file.append, block, self._clock(), abandon_on_cancel=True, limiter=self._writer
+                    self._file.append, blocks, self._clock(), abandon_on_cancel=True, limiter=self._writer
                 )
             except OSError as error:
                 raise SinkUnavailable(f"{self._file.path}: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ import trio
 
 from hermes import Batch, BatchRejected, SinkUnavailable, trace_headers
 from hermes.config import Settings
-from hermes.kit.http import HttpClient, NoAnswer, compress, open_client, parse_target, tls_context
+from hermes.kit.http import HttpClient, NoAnswer, compress, open_client, pack, parse_target, tls_context
 from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
 from hermes_sinks.common.reasons import hide_values
@@ -63,9 +63,14 @@ class HttpSink:
     async def _send(self, lines: Sequence[bytes]) -> Refusal | None:
         """One request. Raises `hermes.SinkUnavailable`."""
         settings = self._settings
-        content = b"\n".join(lines) + b"\n" if settings.format == "ndjson" else b"[" + b",".join(lines) + b"]"
-        body = await compress(settings.compress, content)
-        message_id, timestamp = content_id(content), int(time.time())
+        timestamp = int(time.time())
+
+        def make() -> tuple[bytes, str, str]:
+            content = b"\n".join(lines) + b"\n" if settings.format == "ndjson" else b"[" + b",".join(lines) + b"]"
+            body, message_id = compress(settings.compress, content), content_id(content)
+            return body, message_id, sign(self._keys, message_id, timestamp, body) if self._keys else ""
+
+        body, message_id, signature = await pack(sum(map(len, lines)), make)
         headers = {
             "content-type": _MEDIA_TYPES[settings.format],
             "webhook-id": message_id,
@@ -74,8 +79,8 @@ class HttpSink:
         }
         if settings.compress != "none":
             headers["content-encoding"] = settings.compress
-        if self._keys:
-            headers["webhook-signature"] = sign(self._keys, message_id, timestamp, body)
+        if signature:
+            headers["webhook-signature"] = signature
         try:
             answer = await self._client.post(body, headers, most=answer_limit(len(lines)))
         except NoAnswer as error:

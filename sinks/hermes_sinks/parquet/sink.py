@@ -17,6 +17,7 @@ import trio
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable
 from hermes.config import Settings
 from hermes.kit import clean_up, run_on_thread
+from hermes_sinks.common.slices import slice_events
 from hermes_sinks.parquet.columns import Rows, encode, make_rows, what_is_wrong
 from hermes_sinks.parquet.layout import Days, Partition, file_name, limit, sort_by_partition
 from hermes_sinks.parquet.settings import ParquetSettings, bucket_of, check_settings
@@ -49,10 +50,11 @@ class ParquetSink:
         events, arrivals = batch.events, batch.arrivals
         for partition, indexes in (await self._sort(batch)).items():
             rows = []
-            for start in range(0, len(indexes), SLICE):
-                chosen = indexes[start : start + SLICE]
-                rows.append(_make_good_rows(events, arrivals, chosen, refused))
-                await trio.lowlevel.checkpoint()
+            for first in range(0, len(indexes), SLICE):
+                slice_ = indexes[first : first + SLICE]
+                for start, stop in slice_events([events[index] for index in slice_], SLICE):
+                    rows.append(_make_good_rows(events, arrivals, slice_[start:stop], refused))
+                    await trio.lowlevel.checkpoint()
             if any(part.num_rows for part in rows):
                 await self._put(partition, rows, arrivals[indexes[0]])
         if refused:

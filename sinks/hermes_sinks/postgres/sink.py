@@ -26,6 +26,7 @@ from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
 from hermes.config import Settings
 from hermes.kit.postgres import Connection, Fault, Pool, check_dsn, open_pool, tell, was_refused
 from hermes_sinks.common.reasons import hide_values
+from hermes_sinks.common.slices import slice_events, slice_sizes
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, judge
 from hermes_sinks.postgres.ids import Ids
@@ -34,7 +35,7 @@ from hermes_sinks.postgres.salvage import store_the_good
 from hermes_sinks.postgres.settings import PostgresSettings, table_parts
 from hermes_sinks.postgres.table import Table
 
-SLICE = 2000  # rows encoded between two checkpoints: about 0.7 ms of the loop
+SLICE = 2000  # rows encoded between two checkpoints, and fewer of large payloads: about 0.7 ms of the loop
 RUN = 10_000  # rows sorted between two checkpoints: about 4 ms of the loop
 ATTEMPTS = 3  # of a batch that conflicts with another writer's, before the engine's own retries
 ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included; a write may take much longer
@@ -64,18 +65,18 @@ class PostgresSink:
         if not len(batch):
             await trio.lowlevel.checkpoint()
             return
-        block = await _encode(batch)
+        blocks = await _encode(batch)
         order: Sequence[int] = range(len(batch))
         if self._table.dedup:  # in the order of its key a batch meets each page of the index once
-            block, order = await _sort(block, batch)
+            blocks, order = await _sort(blocks, batch)
         try:
-            refused = await self._write_block(batch, block)
+            refused = await self._write_blocks(batch, blocks)
         except psycopg.Error as error:
             # Not where the connection was lost: what became of the batch is unknown, and the server may be down.
             if judge(error) not in _ANEW or not was_refused(error):
                 raise _unavailable(error) from error
             try:
-                refused = await self._write_block(batch, block)
+                refused = await self._write_blocks(batch, blocks)
             except psycopg.Error as again:
                 judge(again)
                 raise _unavailable(again) from again
@@ -83,12 +84,12 @@ class PostgresSink:
             by_index = {order[place]: reason for place, reason in refused.items()}
             raise BatchRejected(await hide_values(dict(sorted(by_index.items())), batch))
 
-    async def _write_block(self, batch: Batch, block: bytes) -> dict[int, str]:
+    async def _write_blocks(self, batch: Batch, blocks: Sequence[bytes]) -> dict[int, str]:
         """Store the rows of the batch; return why those that are not stored were refused, by their place."""
         try:
             async with self._pool.connection() as connection:
                 await self._prepare(connection, batch)
-                return await self._store(connection, block)
+                return await self._store(connection, blocks)
         except psycopg.Error:
             self._prepared = False  # the table may be what was missing
             raise
@@ -106,11 +107,11 @@ class PostgresSink:
             if self._partitions is not None:
                 await self._partitions.prepare(connection, batch)
 
-    async def _store(self, connection: Connection, block: bytes) -> dict[int, str]:
-        """Store the rows of the block; return why those that are not stored were refused, by their place."""
+    async def _store(self, connection: Connection, blocks: Sequence[bytes]) -> dict[int, str]:
+        """Store the rows of the blocks; return why those that are not stored were refused, by their place."""
         fault = None
         try:
-            await self._copy(connection, block)
+            await self._copy(connection, blocks)
         except psycopg.Error as error:
             about = judge(error)
             if about not in (Fault.ROW, Fault.DUPLICATE, Fault.CONFLICT):
@@ -119,7 +120,7 @@ class PostgresSink:
                 fault = RowFault.of(error)
         else:
             return {}
-        rows = split_rows(block)
+        rows = await _split(blocks)
         for _ in range(ATTEMPTS - 1):
             try:
                 return await self._store_carefully(connection, rows, fault)
@@ -128,14 +129,14 @@ class PostgresSink:
                     raise
         return await self._store_carefully(connection, rows, fault)
 
-    async def _copy(self, connection: Connection, block: bytes) -> None:
+    async def _copy(self, connection: Connection, blocks: Sequence[bytes]) -> None:
         if self._ids is None:
-            await connection.copy_in(self._table.copy_statement, block)
+            await connection.copy_in(self._table.copy_statement, *blocks)
             return
-        keys = await _keys(split_rows(block))
+        keys = await _keys(blocks)
         async with connection.transaction():
-            await connection.copy_in(self._ids.copy_statement, keys)
-            await connection.copy_in(self._table.copy_statement, block)
+            await connection.copy_in(self._ids.copy_statement, *keys)
+            await connection.copy_in(self._table.copy_statement, *blocks)
 
     async def _store_carefully(
         self, connection: Connection, rows: Sequence[bytes], fault: RowFault | None
@@ -144,7 +145,7 @@ class PostgresSink:
 
         async def store(part: Sequence[bytes]) -> RowFault | None:
             try:
-                await self._store_part(connection, b"".join(part))
+                await self._store_part(connection, await _join(part))
             except psycopg.Error as error:
                 if judge(error) not in (Fault.ROW, Fault.DUPLICATE):
                     raise
@@ -161,11 +162,11 @@ class PostgresSink:
             await connection.execute("SAVEPOINT part")
             return await store_the_good(rows, store, fault)
 
-    async def _store_part(self, connection: Connection, block: bytes) -> None:
+    async def _store_part(self, connection: Connection, blocks: Sequence[bytes]) -> None:
         if not self._table.dedup:
-            await connection.copy_in(self._table.copy_statement, block)
+            await connection.copy_in(self._table.copy_statement, *blocks)
             return
-        await connection.copy_in(self._table.copy_staging_statement, block)
+        await connection.copy_in(self._table.copy_staging_statement, *blocks)
         if self._ids is not None:
             await connection.execute(self._ids.merge_statement)
             await connection.execute(self._ids.drop_known_statement)
@@ -177,39 +178,56 @@ def _unavailable(error: psycopg.Error) -> SinkUnavailable:
     return SinkUnavailable(f"Postgres: {tell(error)}", too_slow=isinstance(error, psycopg.errors.QueryCanceled))
 
 
-async def _encode(batch: Batch) -> bytes:
-    """The rows of the batch as one block."""
+async def _encode(batch: Batch) -> list[bytes]:
+    """The rows of the batch, in blocks of whole rows."""
     events, arrivals = batch.events, arrival_texts(batch)
     blocks = []
-    for start in range(0, len(events), SLICE):
-        blocks.append(encode_rows(events[start : start + SLICE], arrivals[start : start + SLICE]))
+    for start, stop in slice_events(events, SLICE):
+        blocks.append(encode_rows(events[start:stop], arrivals[start:stop]))
         await trio.lowlevel.checkpoint()
-    return b"".join(blocks)
+    return blocks
 
 
-async def _sort(block: bytes, batch: Batch) -> tuple[bytes, Sequence[int]]:
+async def _sort(blocks: Sequence[bytes], batch: Batch) -> tuple[list[bytes], Sequence[int]]:
     """The rows of the batch in the order of their ids, run by run, and the index of each row in the batch.
 
     Equal ids stay in the order of arrival. Rows are sorted, not events: to encode events from all over the memory takes
     twice as long.
     """
-    rows, ids = split_rows(block), [event.id for event in batch.events]
-    blocks: list[bytes] = []
+    rows, ids = await _split(blocks), [event.id for event in batch.events]
+    ordered: list[bytes] = []
     order: list[int] = []
     for start in range(0, len(ids), RUN):
         run = sorted(range(start, min(start + RUN, len(ids))), key=ids.__getitem__)
-        blocks.append(b"".join([rows[index] for index in run]))
         order += run
         await trio.lowlevel.checkpoint()
-    return b"".join(blocks), order
+        ordered += await _join([rows[index] for index in run])
+    return ordered, order
 
 
-async def _keys(rows: Sequence[bytes]) -> bytes:
-    blocks = []
-    for start in range(0, len(rows), SLICE):
-        blocks.append(key_rows(rows[start : start + SLICE]))
+async def _split(blocks: Sequence[bytes]) -> list[bytes]:
+    rows: list[bytes] = []
+    for block in blocks:
+        rows += split_rows(block)
         await trio.lowlevel.checkpoint()
-    return b"".join(blocks)
+    return rows
+
+
+async def _join(rows: Sequence[bytes]) -> list[bytes]:
+    """The rows in as few blocks as the loop can make in a step each."""
+    blocks = []
+    for start, stop in slice_sizes(list(map(len, rows)), RUN):
+        blocks.append(b"".join(rows[start:stop]))
+        await trio.lowlevel.checkpoint()
+    return blocks
+
+
+async def _keys(blocks: Sequence[bytes]) -> list[bytes]:
+    keys = []
+    for block in blocks:
+        keys.append(key_rows(split_rows(block)))
+        await trio.lowlevel.checkpoint()
+    return keys
 
 
 def check_postgres(settings: PostgresSettings, service: Settings) -> None:
