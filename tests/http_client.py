@@ -12,27 +12,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from tests.http.answer import Answer as Answer
 from tests.service import Service
 
 PATIENCE = 10.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response. Header names are lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Client:

@@ -6,9 +6,8 @@ raises by itself. Called by `hermes.testing.check_log`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +15,7 @@ import trio
 
 from hermes.errors import LogUnavailable, StaleWriter
 from hermes.log import Log, Record
+from hermes.testing.opening import opened_within
 from hermes.testing.stepping import Watch
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
@@ -48,20 +48,13 @@ class LogProbe:
     largest_record: int
     timeout: float
 
-    @asynccontextmanager
-    async def opened(self, check: str) -> AsyncIterator[Log]:
+    def opened(self, check: str) -> AbstractAsyncContextManager[Log]:
         """The log, open; opening and closing may each take ``timeout``."""
-        bound = trio.CancelScope(deadline=trio.current_time() + self.timeout)
-        doing = "opening"
-        with bound:
-            async with self.open_log() as log:
-                bound.deadline = math.inf
-                try:
-                    yield log
-                finally:
-                    doing, bound.deadline = "closing", trio.current_time() + self.timeout
-        if bound.cancelled_caught:
-            fail(check, f"{doing} took longer than {self.timeout:g} s", "bound what it waits for")
+
+        def tell(words: str) -> None:
+            fail(check, words, "bound what it waits for")
+
+        return opened_within(self.timeout, self.open_log, tell)
 
     async def call(
         self, check: str, verb: str, call: Coroutine[Any, Any, ResultT], before_pause: BeforePause = watch_nothing

@@ -7,10 +7,9 @@ raises by itself. Called by `hermes.testing.check_sink`.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -19,6 +18,7 @@ import trio
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch, Event
 from hermes.sink import Sink
+from hermes.testing.opening import opened_within
 from hermes.testing.stepping import Watch
 
 OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
@@ -47,20 +47,13 @@ class SinkProbe:
     exact_payload: bool
     timeout: float
 
-    @asynccontextmanager
-    async def opened(self, check: str) -> AsyncIterator[Sink]:
+    def opened(self, check: str) -> AbstractAsyncContextManager[Sink]:
         """The sink, open; opening and closing may each take ``timeout``."""
-        bound = trio.CancelScope(deadline=trio.current_time() + self.timeout)
-        doing = "opening"
-        with bound:
-            async with self.open_sink() as sink:
-                bound.deadline = math.inf
-                try:
-                    yield sink
-                finally:
-                    doing, bound.deadline = "closing", trio.current_time() + self.timeout
-        if bound.cancelled_caught:
-            fail(check, f"{doing} took longer than {self.timeout:g} s", "bound what it waits for")
+
+        def tell(words: str) -> None:
+            fail(check, words, "bound what it waits for")
+
+        return opened_within(self.timeout, self.open_sink, tell)
 
     async def write(
         self, check: str, sink: Sink, batch: Batch, *, before_pause: Callable[[int], None] = lambda _number: None

@@ -17,6 +17,7 @@ from hermes.http.lane import BodyBudget, Lane
 from hermes.http.work import Workshop
 from hermes.protocols.routes import make_routes
 from hermes.traced import TracedRequest
+from tests.http.answer import Answer as Answer
 
 EVENT_TYPES = ("trip_started", "song_played", "ad_clicked", "location_update")
 
@@ -76,19 +77,6 @@ class FakeIntake:
 
     def retry_after(self) -> int:
         return 7
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response as a client reads it. Header names are lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 def read_answers(data: bytes) -> list[Answer]:

@@ -2,7 +2,7 @@
 
 `postgres_server` is one PostgreSQL for the whole session: never stop, kill or pause it; make a `PostgresServer` of your
 own for that. `postgres_dsn` is an empty database on it for each test. `start` starts ``hermes serve``. `random` prints
-its seed.
+its seed. `browser` is a Chromium.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from hermes.debug.exclusive import PROFILING
 from tests.integration.program import Program, Start
 from tests.needs import lacks
 from tests.servers.postgres import PostgresServer, ServerUnavailableError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def start_postgres() -> PostgresServer:
@@ -96,3 +100,12 @@ def random() -> Random:
     seed = int(os.environ.get("SEED") or Random().randrange(2**32))
     print(f"SEED={seed}")
     return Random(seed)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium for all tests of a module; they are skipped where there is none."""
+    from tests.integration.browser import open_browser  # Playwright, which most tests do without
+
+    with open_browser() as browser:
+        yield browser

@@ -15,7 +15,6 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.integration.browser import open_browser
 from tests.integration.program import Program
 
 PATIENCE = 20.0  # seconds
@@ -68,12 +67,6 @@ def serve_page(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.integration.browser import Watched, open_browser
+from tests.integration.browser import Watched
 from tests.integration.moody import Mood
 from tests.integration.program import Program
 from tests.integration.test_dashboard import make_event, refused
@@ -45,12 +45,6 @@ TOO_WIDE = """() => {
   const over = page.scrollWidth - page.clientWidth;
   return { over, wide: wide.slice(0, 5).map((e) => `${e.tagName} ${e.id} ${e.className.baseVal ?? e.className}`) };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
