@@ -47,6 +47,7 @@ _WIDE = re.compile(
 )
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRING = re.compile(STRING, re.DOTALL)
+_FORM = re.compile(rb"[\w.%-]{1,64}=")
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # Held all at once, each element of an array takes some 50 bytes. In a short body, or in one with fewer commas than one
@@ -159,7 +160,8 @@ class EventDecoder:
         if single:
             return explain([body], check, alone=True)
         if body.lstrip(_WHITESPACE)[:1] not in {b"[", b""}:
-            raise BadBody("expected a JSON object, or an array of objects")
+            form = "; this looks like a form's fields" if _FORM.match(body) else ""
+            raise BadBody(f"expected a JSON object, or an array of objects{form}")
         return explain(map(bytes, find_elements(body)), check)
 
     def decode_lines(self, body: bytes, ids: Callable[[int], str] | None = None) -> Decoded:

@@ -129,6 +129,11 @@ def test_a_protobuf_body_that_is_cut_off_is_told_with_the_byte() -> None:
         assert f"it ends in the middle (byte {size}): was the body cut off?" in told
 
 
+def test_the_fields_of_a_form_are_told_from_json() -> None:
+    assert "an array of objects; this looks like a form's fields" in answer_of("/events", b"id=1&user_id=me", JSON)
+    assert "looks like" not in answer_of("/events", b"hello", JSON)
+
+
 # --- other encodings -------------------------------------------------------------------------------------------------
 
 
