@@ -21,7 +21,7 @@ from hermes.log.folder import DATABASE, Watermark, read_watermark, sync_folder
 from hermes.log.rows import Cut, examine, lost_row
 
 FOLD_BYTES = 8 * 2**20
-"""The write-ahead file is folded into the database when it has grown by this much."""
+"""The write-ahead file is folded into the database after a trim or snapshot, when it has grown by this much."""
 
 _log = structlog.get_logger("hermes.log")
 

@@ -57,6 +57,9 @@ from hermes.log.opening import FOLD_BYTES, Opened, prepare
 from hermes.log.rows import ADVICE, ROW_BYTES, check_records, encode_rows
 from hermes.sqlite import SIDECARS, Connection, Database, open_database
 
+TIMES_FOLDED_LATE = 4
+"""An append folds the write-ahead file only when it has grown by so many times as much."""
+
 MAX_UNFOLDED_BYTES = 64 * 2**20
 """If it cannot be folded, appends are refused from here on."""
 
@@ -101,8 +104,10 @@ class SqliteLog:
         """Append records; return the index of the first once they are on the disk. Raises as `Log.append` says."""
         check_records(records)
         index = await self._group.append(records, expected_index)
-        if self._unfolded >= self._fold_at and not self._folding:
-            await self._fold_after_append()
+        if self._unfolded >= TIMES_FOLDED_LATE * self._fold_at and not self._folding:
+            # Whoever appends next waits for it too, 50 ms for 10 MiB. So it is left to the next snapshot or trim, if
+            # one comes in time: the caller takes them in a task of its own.
+            await self._fold_after_success()
         return index
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
@@ -136,6 +141,7 @@ class SqliteLog:
         await self._change(partial(tables.take_snapshot, index=index, state=state))
         self.snapshot = Snapshot(index, state)
         self._unfolded += len(state) + tables.PAGE_BYTES
+        await self._fold_after_success()
 
     async def count_unowned(self) -> int:
         """None: whoever has the log has all of the storage."""
@@ -233,8 +239,8 @@ class SqliteLog:
 
         return await self._run(self._writer, change)
 
-    async def _fold_after_append(self) -> None:
-        """The append has succeeded, so a failure here is not its own; if it goes on, those that come are refused."""
+    async def _fold_after_success(self) -> None:
+        """What was written is durable, so a failure here is not its own; if it goes on, later appends are refused."""
         try:
             await self._fold_if_due()
         except (LogUnavailable, LogDamaged) as error:
