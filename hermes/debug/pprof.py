@@ -1,7 +1,7 @@
 """The pprof file format, encoded by hand: gzip around one protobuf message ``perftools.profiles.Profile``.
 
 Source of the field numbers: https://github.com/google/pprof/blob/main/proto/profile.proto. The message is flat and only
-ever written, so forty lines of varints replace a protobuf library and generated code. Read by ``go tool pprof``, by
+ever written, so a few lines replace a protobuf library and generated code. Read by ``go tool pprof``, by
 speedscope and by most profile viewers. Invariant: string 0 is empty, and ids of functions and locations begin at 1.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hermes.debug.stacks import Frame, Sample
+from hermes.varint import varint
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def encode(header: Header, samples: Iterable[Sample]) -> bytes:
     for sample_type in header.sample_types:
         body += _message(1, _value_type(sample_type, tables))
     for sample in samples:
-        locations = b"".join(_varint(tables.location(frame)) for frame in reversed(sample.stack))
-        values = b"".join(map(_varint, sample.values))
+        locations = b"".join(varint(tables.location(frame)) for frame in reversed(sample.stack))
+        values = b"".join(map(varint, sample.values))
         labels = b"".join(
             _message(3, _integer(1, text(key)) + _integer(2, text(value))) for key, value in sample.labels
         )
@@ -105,18 +106,9 @@ def _value_type(value_type: ValueType, tables: _Tables) -> bytes:
     return _integer(1, tables.text(value_type.kind)) + _integer(2, tables.text(value_type.unit))
 
 
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
 def _integer(field_number: int, value: int) -> bytes:
-    return _varint(field_number << 3) + _varint(value)
+    return varint(field_number << 3) + varint(value)
 
 
 def _message(field_number: int, content: bytes) -> bytes:
-    return _varint(field_number << 3 | 2) + _varint(len(content)) + content
+    return varint(field_number << 3 | 2) + varint(len(content)) + content

@@ -14,7 +14,6 @@
 | ``otlp_protobuf``  | their protobuf encoding; the only file that imports OpenTelemetry |
 | ``otlp_json_usual``  | the same for the form that exporters usually send, faster |
 | ``otlp_pieces``    | a large request in protobuf, cut into small ones |
-| ``varint``         | numbers as protobuf writes them |
 | ``otlp_answers``   | their responses and errors, in either encoding |
 | ``otlp_record``    | a log record between them and the payload of an event |
 | ``messages``       | JSON messages to events: the fast way over a whole body, the slow one that explains |

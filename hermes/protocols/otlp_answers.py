@@ -13,7 +13,7 @@ import msgspec
 
 from hermes.decode import Decoded
 from hermes.http.response import Response
-from hermes.protocols.varint import varint
+from hermes.varint import varint
 
 PROTOBUF = "application/x-protobuf"
 

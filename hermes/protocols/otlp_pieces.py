@@ -14,7 +14,7 @@ from hermes.cut import Pieces, Refused
 from hermes.decode import BadBody
 from hermes.protocols.otlp_protobuf import Walk
 from hermes.protocols.otlp_record import MAX_PART
-from hermes.protocols.varint import varint
+from hermes.varint import varint
 
 _PATH = (1, 2, 2)  # resource_logs, scope_logs, log_records: the numbers of their fields
 _FIELDS = 2048  # of one step of walking: one millisecond
