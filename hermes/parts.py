@@ -22,12 +22,13 @@ from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal, open_journal
 from hermes.http.access import Access
+from hermes.log import Log
 from hermes.metrics import Metrics
 from hermes.protocols.events import PATH
 from hermes.sink import ConfiguredSink
 from hermes.traces import open_traces
 from hermes.traces.work import NO_TRACING, Tracing
-from hermes.world import World
+from hermes.world import EVENTS_LOG, World
 
 if TYPE_CHECKING:
     from hermes.traces.opening import Traces
@@ -64,7 +65,9 @@ async def open_parts(
     metrics = Metrics(sink.name for sink in sinks)
     aggregator = Aggregator(settings.aggregate_minutes)
     async with AsyncExitStack() as opened:
-        log = await opened.enter_async_context(world.open_log(settings))
+        log: Log | None = None
+        if settings.durability != "memory":
+            log = await opened.enter_async_context(world.open_log(settings, EVENTS_LOG))
         dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
         metrics.dead_letters_evicted = lambda: dead_letters.evictions.total
         journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None

@@ -6,6 +6,7 @@ everything is in HERMES_DATA_DIR, with ``postgres`` in DB_DSN, with ``memory`` n
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -19,9 +20,15 @@ from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import ConfigError, LogUnavailable, PluginError
 from hermes.log import Log
+from hermes.log.memory import open_memory_log
 from hermes.log.sqlite import open_sqlite_log
 
-JOURNAL_FOLDER = "journal"
+EVENTS_LOG = "events"
+"""The name of the log under the event journal."""
+
+LOG_NAME = re.compile("[a-z][a-z0-9-]{0,39}")
+_JOURNAL_FOLDER = "journal"  # of the log of the events, which had no name at first
+_LOGS_FOLDER = "logs"  # of all other logs
 DEAD_LETTERS_FILE = "dead-letters.db"
 
 
@@ -38,15 +45,28 @@ def check_world(settings: Settings) -> None:
     check_dsn(settings.db_dsn)
 
 
+def log_folder(data_dir: Path, name: str) -> Path:
+    """Where the log of this name is kept on disk.
+
+    log_folder(Path("hermes-data"), "events")   # hermes-data/journal
+    log_folder(Path("hermes-data"), "jobs")     # hermes-data/logs/jobs
+    """
+    if not LOG_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a log: lower-case letters, digits and hyphens, 40 at most")
+    return data_dir / _JOURNAL_FOLDER if name == EVENTS_LOG else data_dir / _LOGS_FOLDER / name
+
+
 @asynccontextmanager
-async def open_log(settings: Settings) -> AsyncIterator[Log | None]:
-    """The log under the event journal, None with DURABILITY=memory.
+async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
+    """The log of this name, on the storage that DURABILITY says; with ``memory`` it ends with the block.
 
     Raises `hermes.ConfigError`, `LogDamaged`, and `LogUnavailable` where Postgres does not answer.
     """
+    folder = log_folder(settings.hermes_data_dir, name)
     if settings.durability == "disk":
-        await trio.to_thread.run_sync(_make_folder, settings.hermes_data_dir)
-        async with open_sqlite_log(settings.hermes_data_dir / JOURNAL_FOLDER) as log:
+        for each in (settings.hermes_data_dir, folder.parent):
+            await trio.to_thread.run_sync(_make_folder, each)
+        async with open_sqlite_log(folder) as log:
             yield log
     elif settings.durability == "postgres":
         from hermes.log.postgres import open_claimed_postgres_log  # its driver is an extra
@@ -54,7 +74,7 @@ async def open_log(settings: Settings) -> AsyncIterator[Log | None]:
 
         async with AsyncExitStack() as stack:
             try:
-                claimed = await stack.enter_async_context(open_claimed_postgres_log(settings.db_dsn))
+                claimed = await stack.enter_async_context(open_claimed_postgres_log(settings.db_dsn, name))
             except LogUnavailable as error:
                 if isinstance(error.__cause__, UnknownHost):
                     raise ConfigError(f"DB_DSN=(hidden): {error}; correct the host's name") from None
@@ -63,7 +83,8 @@ async def open_log(settings: Settings) -> AsyncIterator[Log | None]:
                 ) from None
             yield claimed
     else:
-        yield None
+        async with open_memory_log() as forgetful:
+            yield forgetful
 
 
 @asynccontextmanager
@@ -100,7 +121,7 @@ class World:
     HTTP_ADDR do, or listeners of streams.
     """
 
-    open_log: Callable[[Settings], AbstractAsyncContextManager[Log | None]] = open_log
+    open_log: Callable[[Settings, str], AbstractAsyncContextManager[Log]] = open_log
     open_dead_letters: Callable[[Settings], AbstractAsyncContextManager[DeadLetters]] = open_dead_letters
     listeners: Sequence[socket.socket] | Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None
 

@@ -10,7 +10,7 @@ import pytest
 from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.errors import ConfigError, PluginError
-from hermes.world import check_world, open_dead_letters, open_log
+from hermes.world import EVENTS_LOG, check_world, log_folder, open_dead_letters, open_log
 
 
 def test_a_database_that_cannot_be_named_is_told_without_its_password() -> None:
@@ -41,23 +41,35 @@ def mode_of(path: Path) -> int:
 
 async def test_durability_memory_keeps_nothing_on_disk(tmp_path: Path) -> None:
     settings = Settings(durability="memory", hermes_data_dir=tmp_path)
-    async with open_log(settings) as log, open_dead_letters(settings) as letters:
-        assert log is None
+    async with open_log(settings, EVENTS_LOG) as log, open_dead_letters(settings) as letters:
+        assert await log.append([b"record"]) == 0
         assert isinstance(letters, MemoryDeadLetters)
     assert names_in(tmp_path) == set()
 
 
 async def test_durability_disk_keeps_everything_in_the_data_folder(tmp_path: Path) -> None:
     settings = Settings(durability="disk", hermes_data_dir=tmp_path / "data")
-    async with open_log(settings) as log, open_dead_letters(settings):
-        assert log is not None
+    async with open_log(settings, EVENTS_LOG) as log, open_dead_letters(settings):
         assert await log.append([b"record"]) == 0
     assert names_in(tmp_path / "data") == {"journal", "dead-letters.db"}
     assert mode_of(tmp_path / "data") == 0o700
 
 
+async def test_each_log_has_a_folder_of_its_name_and_that_of_the_events_keeps_its_place(tmp_path: Path) -> None:
+    settings = Settings(durability="disk", hermes_data_dir=tmp_path)
+    async with open_log(settings, EVENTS_LOG) as events, open_log(settings, "jobs") as jobs:
+        assert [await log.append([b"record"]) for log in (events, jobs, jobs)] == [0, 0, 1]
+    assert names_in(tmp_path) == {"journal", "logs"}
+    assert {mode_of(tmp_path / "logs"), mode_of(tmp_path / "logs" / "jobs")} == {0o700}
+    async with open_log(settings, "jobs") as jobs:
+        assert jobs.next == 2
+    for name in ("", "Jobs", "../jobs", "jobs/x", "-", "x" * 41):
+        with pytest.raises(ValueError, match="is no name of a log"):
+            log_folder(tmp_path, name)
+
+
 async def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     write(tmp_path / "file")
     with pytest.raises(ConfigError, match="HERMES_DATA_DIR="):
-        async with open_log(Settings(durability="disk", hermes_data_dir=tmp_path / "file" / "data")):
+        async with open_log(Settings(durability="disk", hermes_data_dir=tmp_path / "file" / "data"), EVENTS_LOG):
             pass

@@ -31,19 +31,32 @@ from hermes.log.overview import overview, records
 from hermes.log.repair import finish, is_unfinished, repair
 from hermes.log.rows import named
 from hermes.log.survey import Lost, Survey, survey
-from hermes.world import JOURNAL_FOLDER
+from hermes.world import EVENTS_LOG, LOG_NAME, log_folder
 
 _SHOWN = 20  # records, and faults, unless more are asked for
 
 
-def _default_folder() -> Path:
+def _default_folder(name: str) -> Path:
     # Of all settings this one alone: a log can be looked at where the service could not start.
     data_dir: Path = setting("hermes_data_dir")
-    return data_dir / JOURNAL_FOLDER
+    return log_folder(data_dir, name)
+
+
+def _check_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    if not LOG_NAME.fullmatch(name):
+        raise click.BadParameter(f"{name!r} is no name of a log: lower-case letters, digits and hyphens, 40 at most")
+    return name
 
 
 _ENVIRONMENT = {"HERMES_DATA_DIR": "Where the journal is, if no FOLDER is named; ./hermes-data unless told."}
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
+_name = click.option(
+    "--name",
+    default=EVENTS_LOG,
+    metavar="NAME",
+    callback=_check_name,
+    help=f"The log of this name in HERMES_DATA_DIR; {EVENTS_LOG} unless told: the journal.",
+)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
 
 
@@ -88,17 +101,18 @@ def log_commands() -> None:
     ),
 )
 @_folder
+@_name
 @click.option("--from", "from_index", type=WholeNumber(0), help="List records, from this index on.")
 @click.option("--limit", type=WholeNumber(1), help=f"List at most so many records; {_SHOWN} unless told.")
 @_as_json
 @tells_the_operator
-def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, as_json: bool) -> None:
+def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: int | None, as_json: bool) -> None:
     """Print what the journal holds, or some of its records.
 
     The service may run meanwhile. FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. With --json, records
     come as one JSON object a line.
     """
-    folder = folder or _default_folder()
+    folder = folder or _default_folder(name)
     if from_index is None and limit is None:
         _print_overview(folder, as_json)
         return
@@ -133,15 +147,16 @@ def inspect_log(folder: Path | None, from_index: int | None, limit: int | None, 
     ),
 )
 @_folder
+@_name
 @_as_json
 @tells_the_operator
-def check_log(folder: Path | None, as_json: bool) -> None:
+def check_log(folder: Path | None, name: str, as_json: bool) -> None:
     """Go through everything in the journal, and say what is wrong.
 
     Also says what a repair would do and lose, and changes nothing. FOLDER is `journal` in HERMES_DATA_DIR, unless
     another is named. The service must be stopped.
     """
-    folder = folder or _default_folder()
+    folder = folder or _default_folder(name)
     with _locked(folder) as acknowledged:
         if is_unfinished(folder):
             raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` to finish it")
@@ -171,16 +186,17 @@ def check_log(folder: Path | None, as_json: bool) -> None:
     ),
 )
 @_folder
+@_name
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @tells_the_operator
-def repair_log(folder: Path | None, yes: bool) -> None:
+def repair_log(folder: Path | None, name: str, yes: bool) -> None:
     """Write a damaged journal anew, with everything that can be saved.
 
     FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged one is kept beside it. The service must
     be stopped. Says first what would be lost, and asks. Records that are lost keep their place, so that no sink takes
     others for them.
     """
-    folder = folder or _default_folder()
+    folder = folder or _default_folder(name)
     with _locked(folder) as acknowledged:
         if is_unfinished(folder):
             click.echo(f"Finished the repair that was interrupted. The damaged database is {finish(folder)}.")

@@ -134,6 +134,16 @@ def test_inspect_of_a_damaged_log_says_what_to_do(run: Run, folder: Path) -> Non
     assert "log.db: record 5: the checksum does not fit; stop Hermes, see `hermes log check`" in result.stderr
 
 
+async def test_a_log_is_found_by_its_name(run: Run, tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path / "logs" / "jobs") as log:
+        await log.append([b"a", b"b"])
+    assert f"folder {tmp_path / 'logs' / 'jobs'}" in lines(run("inspect", "--name", "jobs"))
+    assert run("check", "--name", "jobs").exit_code == 0
+    refused = run("repair", "--name", "../jobs")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "is no name of a log" in refused.stderr
+
+
 # check
 
 

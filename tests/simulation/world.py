@@ -158,10 +158,7 @@ class Life:
             yield [self._listener]
 
     @asynccontextmanager
-    async def _open_log(self, settings: Settings) -> AsyncIterator[Log | None]:
-        if settings.durability == "memory":
-            yield None
-            return
+    async def _open_log(self, _settings: Settings, _name: str) -> AsyncIterator[Log]:
         log = SimulatedLog(self._mount)
         await log.open()
         if log.cut:
