@@ -25,7 +25,7 @@ _BOUNDS = {
     "hermes.engine.backlog._READ_RECORDS": (1, 3, 20),
     "hermes.engine.backlog._READ_BYTES": (100, 3000),
     "hermes.engine.intake._MOST_AT_ONCE": (1, 5, 20),
-    "hermes.engine.intake._MOST_ANSWERS_AT_ONCE": (1, 3),
+    "hermes.engine.slices.MOST_ANSWERS": (1, 3),
     "hermes.engine.receipts.MAX_OPEN": (1, 4),
     "hermes.engine.backlog._MOST_AT_ONCE": (1, 5),
     "hermes.engine.backlog._MOST_RANGES": (1, 3),
