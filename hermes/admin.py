@@ -28,7 +28,7 @@ from hermes.control.tap import TapDesk
 from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.replay import Target
 from hermes.descriptors import descriptor_limit, share
-from hermes.edge import debug_answer, timeouts_of
+from hermes.edge import Edge, debug_answer, timeouts_of
 from hermes.engine.engine import Engine
 from hermes.engine.status import ServiceStatus, Sources, Status
 from hermes.engine.tap import Tap, Wanted
@@ -36,9 +36,8 @@ from hermes.http.access import Access
 from hermes.http.head import Heads
 from hermes.http.lane import BodyBudget, Lane
 from hermes.http.listen import addresses_of, open_listeners
-from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
-from hermes.metrics import Metrics
+from hermes.loop_lag import LoopLag
 
 _NEWCOMERS = 16  # one connection of so many is for those that have asked for nothing yet
 _MAX_BODY_BYTES = 2**20
@@ -48,8 +47,7 @@ _LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a
 class AdminEdge:
     """Serves while `serve` and `keep_live` run; ends with `drain`. Made by `open_admin`.
 
-    ``routes`` are the data routes, whose requests the status tells of; ``rejected`` has what they did not take. Beyond
-    loopback it speaks TLS where the other address does.
+    The status tells of the requests to ``edge``, where events come in. Beyond loopback it speaks TLS where that does.
     """
 
     def __init__(
@@ -58,16 +56,15 @@ class AdminEdge:
         address: Address,
         settings: Settings,
         engine: Engine,
-        metrics: Metrics,
         dead_letters: DeadLetters,
         access: Access,
         *,
-        routes: frozenset[str],
-        rejected: RejectedFeed,
+        edge: Edge,
+        loop_lag: LoopLag,
         draining: Callable[[], bool],
     ) -> None:
         timeouts = timeouts_of(settings)
-        self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), metrics.observe_request, time.perf_counter)
+        self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), edge.requests.observe, time.perf_counter)
         targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in engine.deliveries}
         status = Status(
             Sources(
@@ -76,8 +73,12 @@ class AdminEdge:
                 started=time.time(),
                 queue_bytes=settings.queue_bytes,
                 engine=engine,
-                metrics=metrics,
-                routes=routes,
+                durations=edge.requests.durations,
+                rejected=edge.requests.rejected,
+                connections=lambda: edge.connections,
+                loop_lag=lambda: loop_lag.seconds,
+                evicted=lambda: dead_letters.evictions.total,
+                routes=edge.data_routes,
                 draining=draining,
                 memory=_resident_bytes,
             ),
@@ -91,7 +92,7 @@ class AdminEdge:
         app = make_admin_app(
             AdminViews(
                 version=__version__,
-                frame=Frame(metrics.observe_request, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals),
+                frame=Frame(edge.requests.observe, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals),
                 keys=access.admin_keys if access.admin_keys.configured else None,
                 debug=debug_answer,
                 accounting=engine.show,
@@ -99,7 +100,7 @@ class AdminEdge:
                 live=self._live,
                 status=ServiceStatus,
                 tap=_make_tap_desk(self._tap),
-                rejected=RejectedDesk(rejected, lambda: self._tap.closed),
+                rejected=RejectedDesk(edge.rejected, lambda: self._tap.closed),
             )
         )
         most = share(descriptor_limit(), settings.max_connections).admin
@@ -137,12 +138,11 @@ def open_admin(
     address: Address,
     settings: Settings,
     engine: Engine,
-    metrics: Metrics,
     dead_letters: DeadLetters,
     access: Access,
     *,
-    routes: frozenset[str],
-    rejected: RejectedFeed,
+    edge: Edge,
+    loop_lag: LoopLag,
     draining: Callable[[], bool],
 ) -> Iterator[AdminEdge]:
     """The admin edge, listening on ``address`` until the end of the block. Raises `ConfigError` if it cannot listen."""
@@ -152,11 +152,10 @@ def open_admin(
             address,
             settings,
             engine,
-            metrics,
             dead_letters,
             access,
-            routes=routes,
-            rejected=rejected,
+            edge=edge,
+            loop_lag=loop_lag,
             draining=draining,
         )
 

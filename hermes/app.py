@@ -33,7 +33,7 @@ _log = structlog.get_logger("hermes")
 _EDGE_SHARE = 0.5  # of SHUTDOWN_TIMEOUT, for what is in flight at the edge; the rest is for the sinks
 _CLEAN_UP_SHARE = 0.25  # of SHUTDOWN_TIMEOUT, for what has to be cleaned up when the sinks' time is up
 _MOST_CLEAN_UP_SECONDS = 2.5
-_LAG_SECONDS = 0.25
+_TELL_SECONDS = 0.25
 _LAST_SPANS_SECONDS = 5.0  # a receiver of traces that is slow does not keep a stop for longer
 
 
@@ -60,7 +60,8 @@ async def serve(
             if running.admin is not None:
                 serving.start_soon(running.admin.serve)
                 serving.start_soon(running.admin.keep_live)
-            serving.start_soon(_measure_loop_lag, running)
+            serving.start_soon(running.loop_lag.measure)
+            serving.start_soon(_keep_telling_refusals, running)
             _settle_garbage_collector()
             task_status.started(running)
             try:
@@ -103,12 +104,10 @@ async def _drain_edge(running: Running, within: float) -> None:
             await running.admin.drain()
 
 
-async def _measure_loop_lag(running: Running) -> None:
-    """How late a timer comes: what a request that arrives now would wait for. Refusals are told by the way."""
+async def _keep_telling_refusals(running: Running) -> None:
+    """Log now and then how many refusals had no line of their own, until cancelled."""
     while True:
-        due = trio.current_time() + _LAG_SECONDS
-        await trio.sleep_until(due)
-        running.metrics.loop_lag = trio.current_time() - due
+        await trio.sleep(_TELL_SECONDS)
         _tell_refusals(running)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import trio
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from hermes import __version__
 from hermes.config import Settings
@@ -29,10 +30,12 @@ from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.reactor import Reactor
 from hermes.http.rejected import RejectedFeed
+from hermes.http.request_metrics import RequestMetrics
 from hermes.http.stream import StreamServer
 from hermes.http.traced import RequestTracer, trace_routes
 from hermes.http.work import Workshop
 from hermes.metrics import Metrics
+from hermes.protocols.events import PATH
 from hermes.protocols.routes import make_routes
 from hermes.repeated_event import RepeatedEvent
 
@@ -55,6 +58,7 @@ class Edge:
         listeners: Listeners,
         tracer: RequestTracer | None = None,
     ) -> None:
+        self.requests = RequestMetrics([(PATH, 202)])
         timeouts = timeouts_of(settings)
         largest = _TIMES_ITS_BODY * settings.max_body_bytes
         budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # clients without a key never have all
@@ -62,7 +66,7 @@ class Edge:
         self._workshop = Workshop(budget, self._large_came.set)
         routes = make_routes(
             engine.intake,
-            metrics.rejected,
+            self.requests.rejected,
             workshop=self._workshop,
             event_types=settings.event_types,
             max_body_bytes=settings.max_body_bytes,
@@ -71,17 +75,15 @@ class Edge:
             origins=settings.cors_origins,
         )
         if tracer is not None:
-            routes = trace_routes(routes, tracer, engine.intake, metrics.rejected, lambda: lane.request_id())
+            routes = trace_routes(routes, tracer, engine.intake, self.requests.rejected, lambda: lane.request_id())
         self.data_routes = frozenset(route.name for route in routes)
         heads = Heads({("POST", route.name): route for route in routes})
         access.on_new_keys = heads.forget
-        self._lane = lane = Lane(heads, budget, metrics.observe_request, time.perf_counter)
+        self._lane = lane = Lane(heads, budget, self.requests.observe, time.perf_counter)
         app = make_app(
             Views(
                 version=__version__,
-                frame=Frame(
-                    metrics.observe_request, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals
-                ),
+                frame=Frame(self.requests.observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals),
                 ready=lambda: _why_not_ready(lane, engine.journal),
                 aggregates=engine.aggregator.snapshot,
                 metrics=metrics.expose,
@@ -110,10 +112,27 @@ class Edge:
             self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
         else:
             self._data = StreamServer(lane, listeners, self._control.serve_stream, timeouts, most, tls)
-        metrics.connections = lambda: self._data.connections
-        metrics.connections_evicted = lambda: self._data.evicted + self._control.places.evicted
-        metrics.connections_refused = lambda: self._control.places.refused
-        metrics.inflight_requests = lambda: lane.inflight
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the requests and of the connections, for Prometheus."""
+        yield from self.requests.collect()
+        yield GaugeMetricFamily("hermes_inflight_requests", "Requests begun and not answered", self._lane.inflight)
+        yield GaugeMetricFamily("hermes_connections", "Open connections of the fast lane", self.connections)
+        yield CounterMetricFamily(
+            "hermes_connections_evicted",
+            "Idle connections that made room for newer ones",
+            self._data.evicted + self._control.places.evicted,
+        )
+        yield CounterMetricFamily(
+            "hermes_connections_refused",
+            "Connections that found every place of the control lane busy",
+            self._control.places.refused,
+        )
+
+    @property
+    def connections(self) -> int:
+        """Open connections of the fast lane."""
+        return self._data.connections
 
     @property
     def rejected(self) -> RejectedFeed:

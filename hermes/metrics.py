@@ -1,16 +1,16 @@
-"""The numbers that Hermes keeps about itself, and how Prometheus reads them.
+"""The registry behind ``GET /metrics``, and what its sources need to describe their numbers.
 
-Hot paths add to plain integers, once a chunk or once a batch; everything else happens when somebody asks. Invariant:
-the names and labels of specification §7 are an interface, there from the first scrape on. Written by the engine and by
-both HTTP lanes; read by ``GET /metrics``.
+Each part keeps its own numbers, as plain integers that a hot path adds to once a chunk or once a batch, and is, or has,
+a `MetricSource`. Invariant: a source gets what it reads when it is made, so a metric that is there is a metric that is
+fed. The names and labels of specification §7 are an interface, there from the first scrape on.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -19,26 +19,6 @@ from prometheus_client.registry import Collector
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000)
-
-REJECTED = (
-    "crowded",
-    "encoding",
-    "invalid",
-    "journal_failed",
-    "journal_full",
-    "malformed",
-    "queue_full",
-    "too_large",
-    "too_many",
-    "unauthorized",
-)
-"""Why the edge refuses events, or requests that might have held some."""
-
-DROPPED = ("circuit_open", "damaged", "journal_full", "queue_full", "shutdown", "unavailable")
-"""Why a delivery gives events up."""
-
-SPANS_DROPPED = ("buffer_full", "refused", "shutdown", "unreachable")
-"""Why a span is not exported."""
 
 _SOUND_PARAMETER = re.compile(r"(?!\s*version\s*=)|\s*version=[0-9]{1,9}(\.[0-9]{1,9}){0,3}\s*$")
 
@@ -52,6 +32,18 @@ class Histogram:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
+
+    @classmethod
+    def merged(cls, bounds: Sequence[float], parts: Iterable[Histogram]) -> Histogram:
+        """One histogram of all that the parts have counted, each by the same bounds."""
+        whole = cls(bounds)
+        for part in parts:
+            whole._add(part._counts, part._total)  # noqa: SLF001 - another of this class
+        return whole
+
+    def _add(self, counts: Sequence[int], total: float) -> None:
+        self._counts = [one + other for one, other in zip(self._counts, counts, strict=True)]
+        self._total += total
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count ``value``, ``times`` over."""
@@ -67,108 +59,35 @@ class Histogram:
         return cumulative, self._total
 
 
-class SinkMetrics:
-    """The numbers of one sink. In events, but for ``open_rejects``, which counts batches."""
+class MetricSource(Protocol):
+    """The owner of some numbers, or a collector that reads them of their owner when Prometheus asks."""
 
-    def __init__(self) -> None:
-        self.delivered = 0
-        self.dead_lettered = 0
-        self.evicted: Callable[[], int] = int
-        self.dropped: Counter[str] = Counter()
-        self.retries = 0
-        self.open_rejects = 0
-        self.flush_seconds = Histogram(SECONDS)
-        self.breaker_state: Callable[[], int] = int
-        self.backlog: Callable[[], int] = int
-        self.held: Callable[[], int] = int
-        self.missing: Callable[[], int] = int
+    def collect(self) -> Iterable[Metric]:
+        """Every metric of the source, also those whose value is 0 by now: a rate over the first events needs them."""
+        ...
 
 
-class JournalMetrics:
-    """The numbers of the journal; ``bytes`` and ``capacity`` are asked for."""
+class Metrics:
+    """The registry of all sources of one running Hermes, with prometheus-client's own of the process.
 
-    def __init__(self, size: Callable[[], int], capacity: int) -> None:
-        self.commit_seconds = Histogram(SECONDS)
-        self.failed_commits = 0
-        self.lost_records = self.lost_events = 0
-        self.unowned = 0
-        self._size = size
-        self._capacity = capacity
-
-    def collect(self) -> Iterator[Metric]:
-        """Every metric of the journal."""
-        yield GaugeMetricFamily("hermes_journal_bytes", "Bytes of records that some sink may need", self._size())
-        yield GaugeMetricFamily("hermes_journal_capacity_bytes", "JOURNAL_MAX_BYTES", self._capacity)
-        yield _histogram("hermes_journal_commit_seconds", "One commit", [], {(): self.commit_seconds})
-        yield CounterMetricFamily(
-            "hermes_journal_failed_commits", "Commits that the storage refused", self.failed_commits
-        )
-        yield CounterMetricFamily(
-            "hermes_journal_lost_records",
-            "Records that had been acknowledged, and were gone at the start",
-            self.lost_records,
-        )
-        yield CounterMetricFamily(
-            "hermes_journal_lost_events",
-            "Events of these records, where they are known",
-            self.lost_events,
-        )
-        yield GaugeMetricFamily(
-            "hermes_journals_unowned", "Journals beside this one with events that nobody delivers", self.unowned
-        )
-
-
-class TraceMetrics:
-    """The numbers of the traces' export, in spans."""
-
-    def __init__(self) -> None:
-        self.exported = 0
-        self.dropped: Counter[str] = Counter()
-
-    def collect(self) -> Iterator[Metric]:
-        """Every metric of the export."""
-        yield CounterMetricFamily("hermes_spans_exported", "Spans that TRACES_ENDPOINT has taken", self.exported)
-        dropped = dict.fromkeys(SPANS_DROPPED, 0) | self.dropped
-        yield _counter(
-            "hermes_spans_dropped",
-            "Spans given up",
-            ["reason"],
-            {(reason,): count for reason, count in dropped.items()},
-        )
-
-
-class Metrics(Collector):
-    """All numbers of one running Hermes. Gauges are callables that the owner of the state sets at start.
-
-    Label values that are known beforehand are there with 0, so that a rate over the first events is not missed.
+    >>> class Queue:
+    ...     def collect(self):
+    ...         yield GaugeMetricFamily("queue_length", "Items that wait", 3)
+    >>> b"queue_length 3.0" in Metrics(Queue()).expose("text/plain")[0]
+    True
     """
 
-    def __init__(self, sinks: Iterable[str]) -> None:
-        self.received: Counter[str] = Counter()
-        self.rejected: Counter[str] = Counter()
-        self.batch_size = Histogram(EVENTS)
-        self.requests: defaultdict[tuple[str, int], Histogram] = defaultdict(lambda: Histogram(SECONDS))
-        self.sinks = {name: SinkMetrics() for name in sinks}
-        self.queue_length: Callable[[], int] = int
-        self.queue_capacity: Callable[[], int] = int
-        self.inflight_requests: Callable[[], int] = int
-        self.connections: Callable[[], int] = int
-        self.connections_evicted: Callable[[], int] = int
-        self.connections_refused: Callable[[], int] = int
-        self.aggregates_dropped: Callable[[], int] = int
-        self.dead_letters_evicted: Callable[[], int] = int
-        self.journal: JournalMetrics | None = None
-        self.traces: TraceMetrics | None = None
-        self.loop_lag = 0.0
+    def __init__(self, *sources: MetricSource) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(self)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
+        for source in sources:
+            self.add(source)
 
-    def observe_request(self, route: str, status: int, seconds: float, times: int = 1) -> None:
-        """Count a request that took so long, or ``times`` alike."""
-        self.requests[route, status].observe(seconds, times)
+    def add(self, source: MetricSource) -> None:
+        """Read this source too, from the next scrape on. No two sources may have a metric of the same name."""
+        self._registry.register(_Registered(source))
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition that an ``Accept`` header asks for (Prometheus text or OpenMetrics), and its content type."""
@@ -176,106 +95,18 @@ class Metrics(Collector):
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, for prometheus-client."""
-        yield _counter(
-            "hermes_events_received", "Events accepted", ["type"], {(k,): v for k, v in self.received.items()}
-        )
-        yield _counter(
-            "hermes_events_rejected",
-            "Events refused",
-            ["reason"],
-            {(k,): v for k, v in (dict.fromkeys(REJECTED, 0) | self.rejected).items()},
-        )
-        yield GaugeMetricFamily("hermes_queue_length", "Events that hold room in the queue", self.queue_length())
-        yield GaugeMetricFamily("hermes_queue_capacity", "Room in the queue, in events", self.queue_capacity())
-        yield _histogram("hermes_batch_size", "Events a batch", [], {(): self.batch_size})
-        yield from self._collect_sinks()
-        yield _histogram(
-            "hermes_http_request_duration_seconds",
-            "From the request's last byte to its response",
-            ["route", "code"],
-            {(route, str(code)): histogram for (route, code), histogram in self.requests.items()},
-        )
-        yield GaugeMetricFamily("hermes_inflight_requests", "Requests begun and not answered", self.inflight_requests())
-        yield GaugeMetricFamily("hermes_connections", "Open connections of the fast lane", self.connections())
-        yield CounterMetricFamily(
-            "hermes_connections_evicted", "Idle connections that made room for newer ones", self.connections_evicted()
-        )
-        yield CounterMetricFamily(
-            "hermes_connections_refused",
-            "Connections that found every place of the control lane busy",
-            self.connections_refused(),
-        )
-        yield GaugeMetricFamily("hermes_loop_lag_seconds", "Latest delay of a timer of the run loop", self.loop_lag)
-        yield CounterMetricFamily(
-            "hermes_aggregates_dropped", "Events that left /aggregates, or never fitted", self.aggregates_dropped()
-        )
-        yield CounterMetricFamily(
-            "hermes_dead_letters_evicted", "Dead letters that made room for newer ones", self.dead_letters_evicted()
-        )
-        if self.journal is not None:
-            yield from self.journal.collect()
-        if self.traces is not None:
-            yield from self.traces.collect()
+        """Every metric of every source."""
+        return iter(self._registry.collect())
 
-    def _collect_sinks(self) -> Iterator[Metric]:
-        sinks = self.sinks.items()
-        yield _histogram(
-            "hermes_flush_duration_seconds",
-            "One write to a sink",
-            ["sink"],
-            {(name,): sink.flush_seconds for name, sink in sinks},
-        )
-        yield _counter(
-            "hermes_events_delivered", "Events a sink has stored", ["sink"], {(n,): s.delivered for n, s in sinks}
-        )
-        yield _counter(
-            "hermes_events_dropped",
-            "Events a sink will never get",
-            ["sink", "reason"],
-            {
-                (name, reason): count
-                for name, sink in sinks
-                for reason, count in (dict.fromkeys(DROPPED, 0) | sink.dropped).items()
-            },
-        )
-        yield _counter(
-            "hermes_events_dead_lettered",
-            "Events a sink refused for good",
-            ["sink"],
-            {(n,): s.dead_lettered for n, s in sinks},
-        )
-        yield _counter(
-            "hermes_events_evicted",
-            "Dead-lettered events of this run whose letters made room for newer ones",
-            ["sink"],
-            {(n,): s.evicted() for n, s in sinks},
-        )
-        yield _counter("hermes_sink_retries", "Writes tried again", ["sink"], {(n,): s.retries for n, s in sinks})
-        yield _counter(
-            "hermes_db_circuit_open_rejects",
-            "Batches refused by an open breaker",
-            ["sink"],
-            {(n,): s.open_rejects for n, s in sinks},
-        )
-        backlog = GaugeMetricFamily("hermes_sink_backlog_events", "Accepted, and no outcome yet", labels=["sink"])
-        for name, sink in sinks:
-            backlog.add_metric([name], sink.backlog())
-        yield backlog
-        held = GaugeMetricFamily("hermes_sink_held_events", "Held, for the sink refuses everything", labels=["sink"])
-        for name, sink in sinks:
-            held.add_metric([name], sink.held())
-        yield held
-        missing = GaugeMetricFamily(
-            "hermes_sink_missing_events", "Accepted and nowhere, or counted twice: a bug unless 0", labels=["sink"]
-        )
-        for name, sink in sinks:
-            missing.add_metric([name], sink.missing())
-        yield missing
-        state = GaugeMetricFamily("hermes_db_circuit_state", "0 closed, 1 half-open, 2 open", labels=["sink"])
-        for name, sink in sinks:
-            state.add_metric([name], sink.breaker_state())
-        yield state
+
+class _Registered(Collector):
+    """A source as prometheus-client wants it."""
+
+    def __init__(self, source: MetricSource) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        return self._source.collect()
 
 
 def _readable(accept: str) -> str:
@@ -283,18 +114,28 @@ def _readable(accept: str) -> str:
     return ",".join(each for each in accept.split(",") if all(map(_SOUND_PARAMETER.match, each.split(";")[1:])))
 
 
-def _counter(name: str, text: str, labels: list[str], values: dict[tuple[str, ...], int]) -> CounterMetricFamily:
+def counter(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]) -> CounterMetricFamily:
+    """A family of counters; ``values`` are by the values of ``labels``, in their order."""
     family = CounterMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
     return family
 
 
-def _histogram(
-    name: str, text: str, labels: list[str], values: dict[tuple[str, ...], Histogram]
+def gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    """A family of gauges; ``values`` are by the values of ``labels``, in their order."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def histogram(
+    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], Histogram]
 ) -> HistogramMetricFamily:
+    """A family of histograms; ``values`` are by the values of ``labels``, in their order."""
     family = HistogramMetricFamily(name, text, labels=labels)
-    for key, histogram in values.items():
-        buckets, total = histogram.buckets()
+    for key, counted in values.items():
+        buckets, total = counted.buckets()
         family.add_metric(list(key), buckets, total)
     return family

@@ -17,14 +17,15 @@ from hermes.config import Settings
 from hermes.dead_letters import DeadLetters
 from hermes.edge import Edge, open_edge
 from hermes.engine.aggregate import Aggregator
+from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal, open_journal
 from hermes.http.access import Access
 from hermes.log import Log
+from hermes.loop_lag import LoopLag
 from hermes.metrics import Metrics
-from hermes.protocols.events import PATH
 from hermes.sink import ConfiguredSink
 from hermes.traces import open_traces
 from hermes.traces.work import NO_TRACING, Tracing
@@ -39,6 +40,7 @@ class Running:
     """The parts of a service. ``admin`` and ``traces`` are None where they are not wanted."""
 
     metrics: Metrics
+    loop_lag: LoopLag
     dead_letters: DeadLetters
     engine: Engine
     edge: Edge
@@ -62,28 +64,31 @@ async def open_parts(
     settings: Settings, sinks: Sequence[ConfiguredSink], draining: Callable[[], bool], world: World
 ) -> AsyncIterator[Running]:
     """The parts that the settings ask for; ``draining`` says whether a stop has begun."""
-    metrics = Metrics(sink.name for sink in sinks)
+    loop_lag = LoopLag()
+    metrics = Metrics(loop_lag)
     aggregator = Aggregator(settings.aggregate_minutes)
     async with AsyncExitStack() as opened:
         log: Log | None = None
         if settings.durability != "memory":
             log = await opened.enter_async_context(world.open_log(settings, EVENTS_LOG))
         dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
-        metrics.dead_letters_evicted = lambda: dead_letters.evictions.total
+        metrics.add(dead_letters.evictions)
         journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
         traces = await opened.enter_async_context(open_traces(settings, metrics))
         tracing = traces.spans if traces is not None else NO_TRACING
         deliveries = []
         for sink in sinks:
             target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
-            deliveries.append(
-                Delivery(sink.name, target, sink.delivery, settings, metrics, dead_letters, journal, tracing)
-            )
-        intake = _make_intake(settings, deliveries, aggregator, metrics, journal, tracing)
+            context = SinkContext(sink.name, target, sink.delivery, dead_letters, tracing)
+            deliveries.append(Delivery(context, settings, journal))
+        intake = _make_intake(settings, deliveries, aggregator, journal, tracing)
         engine = Engine(intake, deliveries, journal, aggregator, settings.aggregate_flush_interval)
         access = Access(settings)
         tracer = traces.spans if traces is not None else None
+        for source in engine.metrics:
+            metrics.add(source)
         edge = opened.enter_context(open_edge(settings, engine, metrics, access, world.listeners, tracer))
+        metrics.add(edge)
         admin = None
         if (address := settings.admin_addr) is not None:
             admin = opened.enter_context(
@@ -91,28 +96,25 @@ async def open_parts(
                     address,
                     settings,
                     engine,
-                    metrics,
                     dead_letters,
                     access,
-                    routes=edge.data_routes,
-                    rejected=edge.rejected,
+                    edge=edge,
+                    loop_lag=loop_lag,
                     draining=draining,
                 )
             )
-        yield Running(metrics, dead_letters, engine, edge, admin, traces, access)
+        yield Running(metrics, loop_lag, dead_letters, engine, edge, admin, traces, access)
 
 
 def _make_intake(
     settings: Settings,
     deliveries: Sequence[Delivery],
     aggregator: Aggregator,
-    metrics: Metrics,
     journal: EventJournal | None,
     tracing: Tracing,
 ) -> Intake:
     if journal is not None:
         journal.forget_strangers()
-        metrics.journal = journal.metrics
     intake = Intake(
         deliveries,
         aggregator,
@@ -125,9 +127,4 @@ def _make_intake(
     )
     if settings.event_types != ("*",):
         aggregator.received.update(dict.fromkeys(settings.event_types, 0))
-    metrics.received = aggregator.received
-    metrics.requests[PATH, 202]  # a defaultdict: the histogram is there from now on
-    metrics.queue_length = lambda: intake.admission.events
-    metrics.queue_capacity = lambda: settings.queue_size
-    metrics.aggregates_dropped = lambda: aggregator.dropped
     return intake

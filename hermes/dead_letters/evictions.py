@@ -7,7 +7,9 @@ added through the same store since it was opened are also in ``own``, for they a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, Metric
 
 
 class Evictions:
@@ -22,6 +24,12 @@ class Evictions:
     def total(self) -> int:
         """All that were evicted since the store was opened."""
         return self.by_sink.total()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric of the store, for Prometheus."""
+        yield CounterMetricFamily(
+            "hermes_dead_letters_evicted", "Dead letters that made room for newer ones", self.total
+        )
 
     def add(self, after: int, up_to: int, evicted: Iterable[tuple[int, str]]) -> None:
         """Letters were added that got numbers above ``after`` and up to ``up_to``, and then others were evicted.

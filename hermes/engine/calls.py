@@ -19,17 +19,16 @@ import trio
 
 from hermes.breaker import Breaker, BreakerState
 from hermes.cleanup import clean_up
-from hermes.dead_letters import DeadLetter, DeadLetters
+from hermes.dead_letters import DeadLetter
+from hermes.engine.context import SinkContext
 from hermes.engine.ledger import Ledger
 from hermes.engine.suspicion import Suspicion
 from hermes.engine.workable import WorkableSize
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable, is_shortage
 from hermes.event import Batch
-from hermes.metrics import SinkMetrics
 from hermes.repeated_event import RepeatedEvent
-from hermes.sink import DeliverySettings, Sink, variable_prefix
+from hermes.sink import variable_prefix
 from hermes.throttled_log import ThrottledLog
-from hermes.traces.work import NO_TRACING, Tracing
 
 _log = structlog.get_logger("hermes.delivery")
 _MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
@@ -50,40 +49,25 @@ class RefusesEverything(SinkUnavailable):
 
 
 class SinkCalls:
-    """How the engine calls ``sink``, ``most`` at once."""
+    """How the engine calls the sink of ``context``, ``most`` at once."""
 
-    def __init__(
-        self,
-        name: str,
-        sink: Sink,
-        settings: DeliverySettings,
-        metrics: SinkMetrics,
-        ledger: Ledger,
-        dead_letters: DeadLetters,
-        most: int,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
-        self.throttled = ThrottledLog("hermes.delivery", sink=name)
+    def __init__(self, context: SinkContext, ledger: Ledger, most: int) -> None:
+        settings = context.settings
+        self.throttled = ThrottledLog("hermes.delivery", sink=context.name)
         self.refusals: Counter[str] = Counter()
         """Events that the sink refused for good, by reason; the late reasons count as one."""
         self.failure = ""
         self.failed_at: float | None = None
-        self._name = name
-        self._sink = sink
-        self._settings = settings
-        self._metrics = metrics
+        self._context = context
         self._ledger = ledger
-        self._dead_letters = dead_letters
-        self._tracing = tracing
         self._room = trio.CapacityLimiter(most)
         self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
         self._suspicion = Suspicion(settings.refusal_rows, settings.refusal_hold)
-        self._workable = WorkableSize(sink.max_batch, settings.timeout)
+        self._workable = WorkableSize(context.sink.max_batch, settings.timeout)
         self._breaker_moved = RepeatedEvent()
         self._hurry = trio.Event()
         self._last_failed = False
         self._evicted_said = 0
-        metrics.breaker_state = lambda: self._breaker.state.value
 
     def allowed(self) -> bool:
         """Whether the breaker lets a call through now; then exactly one `write` has to follow."""
@@ -141,7 +125,7 @@ class SinkCalls:
 
     async def wait_for_breaker(self) -> None:
         """Wait until the breaker may think differently: its time is up, or a call has ended that it waited for."""
-        with trio.move_on_after(self.open_for or self._settings.max_backoff):
+        with trio.move_on_after(self.open_for or self._context.settings.max_backoff):
             if self.hurrying:
                 await trio.lowlevel.checkpoint()
             else:
@@ -153,7 +137,7 @@ class SinkCalls:
         Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
         doublings = min(attempt - 1, _MOST_DOUBLINGS)
-        longest = min(self._settings.max_backoff, self._settings.backoff * 2.0**doublings)
+        longest = min(self._context.settings.max_backoff, self._context.settings.backoff * 2.0**doublings)
         pause = max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing
         with trio.move_on_after(pause):
             await self._hurry.wait()
@@ -168,7 +152,7 @@ class SinkCalls:
 
     async def write_held(self, batch: Batch, attempt: int, held_at: int | None) -> Mapping[int, str]:
         """As `write`, with events that were held for the first time when `witnesses` was ``held_at``."""
-        with self._tracing.write(self._name, batch, attempt) as work:
+        with self._context.tracing.write(self._context.name, batch, attempt) as work:
             try:
                 await self._call(batch, lambda error: self._accuse(error, len(batch), held_at))
             except RefusesEverything as error:
@@ -219,11 +203,13 @@ class SinkCalls:
         suspicion = self._suspicion
         before, released = suspicion.since, suspicion.released
         accused = suspicion.accuse(rejected.reasons, total, trio.current_time(), held_at)
-        facts = {"sink": self._name, "reason": suspicion.reason}
+        facts = {"sink": self._context.name, "reason": suspicion.reason}
         if suspicion.released and not released:
             _log.error("the sink still refuses everything: events become dead letters", **facts)
         elif suspicion.since is not None and before is None:
-            _log.error("the sink refuses everything: events are held", **facts, seconds=self._settings.refusal_hold)
+            _log.error(
+                "the sink refuses everything: events are held", **facts, seconds=self._context.settings.refusal_hold
+            )
         elif suspicion.since is None and before is not None:
             self._say_that_it_writes(before)
         return accused
@@ -243,7 +229,9 @@ class SinkCalls:
             self._say_that_it_writes(before)
 
     def _say_that_it_writes(self, since: float) -> None:
-        _log.warning("the sink takes events again", sink=self._name, after=round(trio.current_time() - since, 1))
+        _log.warning(
+            "the sink takes events again", sink=self._context.name, after=round(trio.current_time() - since, 1)
+        )
 
     async def _call(self, batch: Batch, accuse: Callable[[BatchRejected], bool]) -> None:
         """One call, reported to the breaker. A refusal of single events is a success of the sink.
@@ -256,10 +244,10 @@ class SinkCalls:
         try:
             async with self._room:
                 began = trio.current_time()
-                with trio.move_on_after(self._settings.timeout) as scope:
+                with trio.move_on_after(self._context.settings.timeout) as scope:
                     await self._write(batch)
             if scope.cancelled_caught:
-                raise SinkUnavailable(f"no answer within {variable_prefix(self._name)}TIMEOUT", too_slow=True)
+                raise SinkUnavailable(f"no answer within {variable_prefix(self._context.name)}TIMEOUT", too_slow=True)
             report = breaker.succeeded
             self._workable.wrote(len(batch), trio.current_time() - began)
             self._wrote()
@@ -280,17 +268,17 @@ class SinkCalls:
             raise
         except Exception as error:
             # The one place that knows whose bug it is: the traceback follows when it has come to the top.
-            _log.error("a bug in the sink ends the service", sink=self._name, error=repr(error))
+            _log.error("a bug in the sink ends the service", sink=self._context.name, error=repr(error))
             raise
         finally:
             now = trio.current_time()
-            self._metrics.flush_seconds.observe(now - began)
+            self._context.numbers.flush_seconds.observe(now - began)
             self._report(report, now, failure)
             failure = None  # it holds this frame, which would hold it and the batch until the garbage collector runs
 
     async def _write(self, batch: Batch) -> None:
         try:
-            await self._sink.write(batch)
+            await self._context.sink.write(batch)
         except (OSError, RuntimeError) as error:
             if not is_shortage(error):
                 raise
@@ -304,13 +292,13 @@ class SinkCalls:
         report(now)
         if self._breaker.state is not before:
             state = self._breaker.state.name.lower()
-            _log.warning("breaker changed", sink=self._name, state=state, reason=str(failure or ""))
+            _log.warning("breaker changed", sink=self._context.name, state=state, reason=str(failure or ""))
         self._breaker_moved.set()
 
     def _refuse_strangers(self, rejected: BatchRejected, count: int) -> None:
         for index in rejected.reasons:
             if not 0 <= index < count:
-                raise ValueError(f"sink {self._name!r} rejected index {index} of {count} events") from rejected
+                raise ValueError(f"sink {self._context.name!r} rejected index {index} of {count} events") from rejected
 
     async def _bury(self, batch: Batch, reasons: Mapping[int, str], attempts: int) -> None:
         """The named events are dead letters from now on. Raises `hermes.SinkUnavailable` where they cannot be kept."""
@@ -319,16 +307,16 @@ class SinkCalls:
         for index, reason in sorted(reasons.items()):
             # A copy, for the payload would keep the whole request's body alive.
             event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
-            letters.append(DeadLetter(event, self._name, reason, attempts, now, arrivals[index]))
+            letters.append(DeadLetter(event, self._context.name, reason, attempts, now, arrivals[index]))
         try:
             # The sink has stored the others already: the account is to say so, also when a stop comes just now.
             with clean_up(_BURY_SECONDS) as scope:
-                await self._dead_letters.add(letters)
+                await self._context.dead_letters.add(letters)
         except LogUnavailable as error:
             raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error
         if scope.cancelled_caught:
             raise SinkUnavailable("its dead letters could not be kept in time")
-        evicted = self._dead_letters.evictions.total
+        evicted = self._context.dead_letters.evictions.total
         if evicted > self._evicted_said and self.throttled.warn("dead letters evicted", events=evicted):
             self._evicted_said = evicted
         first = letters[0]

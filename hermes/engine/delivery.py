@@ -24,19 +24,16 @@ import trio
 from hermes.ack import Receipt
 from hermes.breaker import BreakerState
 from hermes.config import Settings
-from hermes.dead_letters import DeadLetters
 from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.engine.backlog import Backlog
 from hermes.engine.calls import RefusesEverything, SinkCalls
+from hermes.engine.context import SinkContext
 from hermes.engine.job import Job
 from hermes.engine.journal import EventJournal
 from hermes.engine.ledger import Account, Ledger
 from hermes.engine.slices import answer_in_slices
 from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
-from hermes.metrics import Metrics
-from hermes.sink import DeliverySettings, Sink
-from hermes.traces.work import NO_TRACING, Tracing
 
 _MOST_WITNESSES = 20  # batches that a worker tries beside one that is held, to see whether the sink takes those
 
@@ -62,40 +59,30 @@ class DeliveryStatistics:
 
 
 class Delivery:
-    """One sink at work. ``on_settled`` hears of chunks whose outcome in this sink is known.
+    """The sink of ``context`` at work. ``on_settled`` hears of chunks whose outcome in this sink is known.
 
     With a ``journal`` the sink's progress and backlog are kept there. Raises `PluginError` for a sink that takes
     nothing: ``max_batch`` or ``concurrency`` below 1.
     """
 
-    def __init__(
-        self,
-        name: str,
-        sink: Sink,
-        delivery: DeliverySettings,
-        service: Settings,
-        metrics: Metrics,
-        dead_letters: DeadLetters,
-        journal: EventJournal | None = None,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
+    def __init__(self, context: SinkContext, service: Settings, journal: EventJournal | None = None) -> None:
+        name, sink, settings = context.name, context.sink, context.settings
         if sink.max_batch < 1 or sink.concurrency < 1:
             raise PluginError(
                 f"sink {name!r} has max_batch {sink.max_batch} and concurrency {sink.concurrency}: "
                 "each must be 1 or more. Tell its author."
             )
         self.name = name
-        self.required = delivery.required
-        self.awaited = delivery.required
+        self.numbers = context.numbers
+        self.required = settings.required
+        self.awaited = settings.required
         self.max_batch = sink.max_batch
         self.on_settled: Callable[[Sequence[Chunk]], None] = lambda _chunks: None
-        self._settings = delivery
+        self._context = context
         self._workers = min(service.worker_count, sink.concurrency)
-        self._all_metrics = metrics
-        self._metrics = metrics.sinks[name]
-        self._ledger = Ledger(name, self._metrics)
-        self._tracing = tracing
-        self._calls = SinkCalls(name, sink, delivery, self._metrics, self._ledger, dead_letters, self._workers, tracing)
+        evictions = context.dead_letters.evictions
+        self._ledger = Ledger(name, lambda: evictions.own[name])
+        self._calls = SinkCalls(context, self._ledger, self._workers)
         self.redeliver = self._calls.redeliver
         self._dropped_unsaid = 0
         self._unkept = 0  # events in memory that no journal has
@@ -107,10 +94,10 @@ class Delivery:
         self._hands: set[Job] = set()  # what the workers have taken out of the buffer
         self._hands_events = self._hands_bytes = 0
         self._buffer: Dispatcher[Chunk] = Dispatcher(
-            interval=delivery.flush_interval or service.flush_interval,
+            interval=settings.flush_interval or service.flush_interval,
             # Half of what may be in the house: the other half can come in while this is written, and no request is
             # refused for events that wait for company.
-            flush_items=min(delivery.batch_size or service.batch_size, sink.max_batch, max(1, service.queue_size // 2)),
+            flush_items=min(settings.batch_size or service.batch_size, sink.max_batch, max(1, service.queue_size // 2)),
             flush_bytes=max(1, self._max_bytes // 2),
             max_batch_items=sink.max_batch,
             max_buffered_items=self._max_events,
@@ -119,10 +106,6 @@ class Delivery:
             count=len,
         )
         self._backlog = self._open_backlog(journal) if journal is not None else None
-        self._metrics.evicted = lambda: dead_letters.evictions.own[name]
-        self._metrics.held = self._count_held
-        self._metrics.backlog = self._count_in_flight
-        self._metrics.missing = lambda: self.account().missing
 
     @property
     def cursor(self) -> int:
@@ -219,9 +202,9 @@ class Delivery:
             self.name,
             journal,
             max_chunk=self.max_batch,
-            catch_up=self._settings.catch_up,
-            floor=self._settings.catch_up_floor,
-            order=self._settings.catch_up_order,
+            catch_up=self._context.settings.catch_up,
+            floor=self._context.settings.catch_up_floor,
+            order=self._context.settings.catch_up_order,
             share=(self._max_events // 2, self._max_bytes // 2),
             take=self._take,
             lose=lambda events: self._count_drop(events, "damaged", "the journal has lost them"),
@@ -281,7 +264,7 @@ class Delivery:
     async def _deliver(self, job: Job, depth: int) -> None:
         """Write a batch until its outcome is in the ledger; with a stop, what is left of it is left to the journal."""
         calls = self._calls
-        self._all_metrics.batch_size.observe(job.left)
+        self.numbers.batch_size.observe(job.left)
         while job.left:
             if job.held_at is not None and depth < _MOST_WITNESSES and (others := self._buffer.take_newest_nowait()):
                 await self._handle(others, depth + 1)
@@ -291,7 +274,7 @@ class Delivery:
             if keeps and calls.hopeless:
                 return
             if not calls.allowed():
-                self._metrics.open_rejects += 1
+                self.numbers.open_rejects += 1
                 if not keeps:
                     self._give_up(job, "circuit_open", "the circuit breaker is open")
                     return
@@ -318,11 +301,11 @@ class Delivery:
             else:
                 job.failures += 1
             keeps = self._backlog is not None or calls.holding
-            if not keeps and job.failures > self._settings.retries:
+            if not keeps and job.failures > self._context.settings.retries:
                 self._give_up(job, "unavailable", str(failure))
                 return False
             if not calls.open_for:
-                self._metrics.retries += 1
+                self.numbers.retries += 1
                 await calls.rest(job.attempt, failure)
         return True
 
@@ -332,7 +315,7 @@ class Delivery:
             self._unkept -= count if self._backlog is None else self._backlog.spend(chunk, count)
 
     def _give_up(self, job: Job, reason: str, why: str) -> None:
-        self._tracing.drop(self.name, job.batch, reason)
+        self._context.tracing.drop(self.name, job.batch, reason)
         self._count_drop(job.drop(), reason, why)
 
     def _let_go(self, job: Job) -> None:

@@ -23,11 +23,13 @@ import trio
 from hermes.cleanup import leave_at_least
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.aggregate_flush import flush_aggregates
+from hermes.engine.collectors import IntakeMetrics, SinkMetrics
 from hermes.engine.delivery import Delivery
 from hermes.engine.intake import Intake
 from hermes.engine.journal import EventJournal
 from hermes.engine.ledger import Account
 from hermes.engine.upkeep import keep_up, save_at_the_end
+from hermes.metrics import MetricSource
 
 _log = structlog.get_logger("hermes")
 
@@ -77,6 +79,12 @@ class Engine:
                     self.intake.close()
         finally:
             await self._finish()
+
+    @property
+    def metrics(self) -> Sequence[MetricSource]:
+        """The sources of all metrics of the engine."""
+        sources: list[MetricSource] = [IntakeMetrics(self.intake, self.aggregator), SinkMetrics(self.deliveries)]
+        return [*sources, self.journal.metrics] if self.journal is not None else sources
 
     @property
     def queued(self) -> int:

@@ -15,12 +15,12 @@ import structlog
 import trio
 
 from hermes.ack import Receipt
+from hermes.engine.collectors import JournalMetrics
 from hermes.engine.journal_record import Head, decode_chunk, decode_head, encode_chunk, events_with, lost_events
 from hermes.engine.progress import Progress, ProgressState
 from hermes.errors import LogDamaged, LogUnavailable
 from hermes.event import Chunk
 from hermes.log import Log, Record
-from hermes.metrics import JournalMetrics
 from hermes.repeated_event import RepeatedEvent
 
 _log = structlog.get_logger("hermes.journal")

@@ -9,9 +9,9 @@ metrics and the exit log.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-
-from hermes.metrics import SinkMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,26 @@ class Account:
 
 
 class Ledger:
-    """The account of one sink while it is written; the sums that are metrics are kept there alone."""
+    """The account of one sink while it is written. ``evicted`` counts its letters that were evicted.
 
-    def __init__(self, sink: str, metrics: SinkMetrics) -> None:
+    >>> ledger = Ledger("main", evicted=lambda: 0)
+    >>> ledger.accept(5)
+    >>> ledger.deliver(3)
+    >>> ledger.drop(1, "queue_full")
+    >>> ledger.account(in_flight=1).missing
+    0
+    """
+
+    def __init__(self, sink: str, evicted: Callable[[], int]) -> None:
         self.sink = sink
         self.accepted = 0
         self.replayed = 0
+        self.delivered = 0
+        self.dead_lettered = 0
+        """All that were refused for good, those whose letters were evicted since included."""
+        self.dropped: Counter[str] = Counter()
         self.spilled = 0
-        self._metrics = metrics
+        self._evicted = evicted
 
     def accept(self, count: int, *, again: bool = False) -> None:
         """Events were handed to the sink's delivery; ``again``: they had been accepted before."""
@@ -75,16 +87,16 @@ class Ledger:
 
     def deliver(self, count: int) -> None:
         """The sink has stored events."""
-        self._metrics.delivered += count
+        self.delivered += count
 
     def dead_letter(self, count: int) -> None:
         """The sink refused events for good, and the dead letters have got them."""
-        self._metrics.dead_lettered += count
+        self.dead_lettered += count
 
     def drop(self, count: int, reason: str) -> None:
         """Events will never reach the sink."""
         if count:
-            self._metrics.dropped[reason] += count
+            self.dropped[reason] += count
 
     def spill(self, count: int) -> None:
         """Events stay in the journal at a stop; the next start delivers them."""
@@ -92,17 +104,16 @@ class Ledger:
 
     def account(self, in_flight: int, owed: int | None = None) -> Account:
         """The sums as of now; ``in_flight`` and ``owed`` are counted where these events are."""
-        metrics = self._metrics
-        evicted = metrics.evicted()
+        evicted = self._evicted()
         return Account(
             self.sink,
             self.accepted,
             self.replayed,
-            metrics.delivered,
-            metrics.dead_lettered - evicted,
+            self.delivered,
+            self.dead_lettered - evicted,
             evicted,
             self.spilled,
-            dict(metrics.dropped),
+            dict(self.dropped),
             in_flight,
             owed,
         )

@@ -22,7 +22,7 @@ import msgspec
 from hermes.engine.aggregate import OTHER, Aggregator
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
-from hermes.metrics import SECONDS, Metrics
+from hermes.metrics import SECONDS, Histogram
 from hermes.words import blank
 
 HISTORY = 120
@@ -153,15 +153,23 @@ class _Sample:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a status is made of. ``routes`` are the data routes, whose requests are timed."""
+    """The numbers of a status.
+
+    ``durations`` are those of requests by route and status; ``rejected`` counts refused events by reason, ``evicted``
+    dead letters. ``routes`` are the data routes, whose requests are shown.
+    """
 
     version: str
     durability: str
     started: float
     queue_bytes: int
     engine: Engine
-    metrics: Metrics
+    durations: Mapping[tuple[str, int], Histogram]
+    rejected: Mapping[str, int]
     routes: frozenset[str]
+    connections: Callable[[], int]
+    loop_lag: Callable[[], float]
+    evicted: Callable[[], int]
     draining: Callable[[], bool]
     memory: Callable[[], int | None]
 
@@ -180,7 +188,7 @@ class Status:
     def snapshot(self, now: float, wall: float) -> ServiceStatus:
         """The status at ``now`` of the run loop's clock, which is ``wall`` in Unix seconds."""
         sources = self._sources
-        engine, metrics = sources.engine, sources.metrics
+        engine = sources.engine
         latest, admission = self._sample(now), engine.intake.admission
         before = self._before(now, RATE_SECONDS)
         journal = engine.journal
@@ -191,24 +199,24 @@ class Status:
             durability=sources.durability,
             draining=sources.draining(),
             received=latest.received,
-            by_type=_largest(metrics.received, _MOST_RECEIVED_TYPES),
+            by_type=_largest(engine.aggregator.received, _MOST_RECEIVED_TYPES),
             rate=_rate(before.received, latest.received, latest.at - before.at),
             history=[later.received - earlier.received for earlier, later in pairwise(self._samples)],
-            rejected={reason: count for reason, count in metrics.rejected.items() if count},
+            rejected={reason: count for reason, count in sources.rejected.items() if count},
             queue=QueueStatus(admission.events, engine.intake.capacity, admission.bytes, sources.queue_bytes),
             journal=JournalStatus(journal.bytes, journal.capacity, journal.failing) if journal is not None else None,
             sinks=[self._sink(delivery, before, latest, wall) for delivery in engine.deliveries],
-            evicted=metrics.dead_letters_evicted(),
+            evicted=sources.evicted(),
             aggregates=_aggregates(engine.aggregator, int(wall) // 60),
             requests=self._requests(latest),
-            connections=metrics.connections(),
-            loop_lag=metrics.loop_lag,
+            connections=sources.connections(),
+            loop_lag=sources.loop_lag(),
             memory=sources.memory(),
         )
 
     def _sink(self, delivery: Delivery, before: _Sample, latest: _Sample, wall: float) -> SinkStatus:
         name = delivery.name
-        metrics, account, now = self._sources.metrics.sinks[name], delivery.account(), delivery.statistics()
+        account, now = delivery.account(), delivery.statistics()
         lag = None if now.oldest is None else max(0.0, wall - now.oldest)
         return SinkStatus(
             name=name,
@@ -223,7 +231,7 @@ class Status:
             opens_in=now.open_for,
             failure=blank(now.failure),
             failed_at=now.failed_at,
-            retries=metrics.retries,
+            retries=delivery.numbers.retries,
             dead_lettered=account.dead_lettered,
             evicted=account.evicted,
             refusals={blank(reason): count for reason, count in now.refusals.items()},
@@ -243,11 +251,11 @@ class Status:
         return self._samples[0]
 
     def _sample(self, now: float) -> _Sample:
-        metrics, routes = self._sources.metrics, self._sources.routes
-        timed = [histogram.buckets()[0] for (route, _), histogram in metrics.requests.items() if route in routes]
+        engine, durations, routes = self._sources.engine, self._sources.durations, self._sources.routes
+        timed = [histogram.buckets()[0] for (route, _), histogram in durations.items() if route in routes]
         requests = [sum(buckets[place][1] for buckets in timed) for place in range(len(SECONDS) + 1)]
-        delivered = {name: sink.delivered for name, sink in metrics.sinks.items()}
-        return _Sample(now, metrics.received.total(), delivered, requests)
+        delivered = {account.sink: account.delivered for account in engine.accounts()}
+        return _Sample(now, engine.aggregator.received.total(), delivered, requests)
 
 
 def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> float | None:

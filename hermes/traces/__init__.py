@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from hermes.config import Settings
 from hermes.errors import ConfigError, PluginError
-from hermes.metrics import Metrics, TraceMetrics
+from hermes.metrics import Metrics
+from hermes.traces.span_metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from hermes.traces.opening import Traces
@@ -45,6 +46,7 @@ async def open_traces(settings: Settings, metrics: Metrics) -> AsyncIterator[Tra
         return
     from hermes.traces.opening import open_exported
 
-    metrics.traces = TraceMetrics()
-    async with open_exported(settings, metrics.traces) as traces:
+    exported = TraceMetrics()
+    metrics.add(exported)
+    async with open_exported(settings, exported) as traces:
         yield traces

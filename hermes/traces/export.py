@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
-from hermes.metrics import TraceMetrics
+from hermes.traces.span_metrics import TraceMetrics
 
 _log = structlog.get_logger("hermes.traces")
 

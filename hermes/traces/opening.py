@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from hermes.config import Settings
 from hermes.config.traces import parse_headers, traces_url
-from hermes.metrics import TraceMetrics
 from hermes.traces.export import SpanExport
 from hermes.traces.otlp import open_sender
+from hermes.traces.span_metrics import TraceMetrics
 from hermes.traces.spans import Spans
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from hermes.metrics import DROPPED, REJECTED, JournalMetrics, Metrics
+from hermes.engine.collectors import DROPPED
+from hermes.http.request_metrics import REJECTED
 from tests.deploy.cases import cases
 from tests.deploy.helm import CHART, ROOT, Helm
 from tests.needs import lacks
+from tests.service import open_service
 
 RULES = CHART / "rules" / "hermes.yaml"
 DASHBOARD = json.loads(CHART.joinpath("dashboards/hermes.json").read_text())
@@ -27,13 +30,14 @@ TARGET = {"job", "instance"}
 @pytest.fixture(scope="module")
 def exposed() -> dict[str, set[str]]:
     """Every series that a Hermes which has done everything exposes, with its labels."""
-    metrics = Metrics(["postgres"])
-    metrics.journal = JournalMetrics(lambda: 1, 2)
-    metrics.received["song_played"] += 1
-    metrics.observe_request("/events", 202, 0.001)
-    text, _ = metrics.expose("")
+
+    async def scrape() -> str:
+        async with open_service(event_types=("song_played",)) as service:
+            return service.running.metrics.expose("")[0].decode()
+
+    text = trio.run(scrape)
     found: dict[str, set[str]] = {"up": set()}
-    for family in text_string_to_metric_families(text.decode()):
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

@@ -19,6 +19,7 @@ from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.backlog import Backlog
+from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
@@ -28,7 +29,6 @@ from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
 from hermes.log import Record
 from hermes.log.memory import MemoryLog
-from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, make_chunk, make_events
 from tests.engine.kit import Watch, around, settings
@@ -114,7 +114,6 @@ class Durable:
     journal: EventJournal
     sinks: dict[str, ScriptedSink]
     deliveries: dict[str, Delivery]
-    metrics: Metrics
     dead_letters: MemoryDeadLetters
     offered: int = 0
     start: float = 0.0
@@ -220,22 +219,18 @@ async def make_durable(
         sinks = {"fake": sinks or ScriptedSink()}
     log = log or ScriptedLog()
     journal = await open_journal(log, max_bytes)
-    metrics, dead_letters = Metrics(sinks), MemoryDeadLetters(1000)
+    dead_letters = MemoryDeadLetters(1000)
     service = service or settings()
     deliveries = {
         name: Delivery(
-            name,
-            sink,
-            DeliverySettings(**(delivery | (each or {}).get(name, {}))),
+            SinkContext(name, sink, DeliverySettings(**(delivery | (each or {}).get(name, {}))), dead_letters),
             service,
-            metrics,
-            dead_letters,
             journal,
         )
         for name, sink in sinks.items()
     }
     journal.forget_strangers()
-    return Durable(log, journal, sinks, deliveries, metrics, dead_letters)
+    return Durable(log, journal, sinks, deliveries, dead_letters)
 
 
 @asynccontextmanager

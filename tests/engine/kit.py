@@ -17,11 +17,11 @@ from hermes.ack import Ack, Outcome
 from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
+from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.event import Chunk, Event
-from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 
@@ -39,7 +39,6 @@ class Bench:
 
     sink: ScriptedSink
     delivery: Delivery
-    metrics: Metrics
     dead_letters: MemoryDeadLetters
     unsettled: int = 0
     settled: list[Chunk] = field(default_factory=list)
@@ -64,7 +63,7 @@ class Bench:
     @property
     def state(self) -> int:
         """The breaker's, as the metric shows it."""
-        return self.metrics.sinks[self.delivery.name].breaker_state()
+        return self.delivery.statistics().breaker.value
 
     def began(self) -> list[float]:
         """When each write began, in seconds since the test did."""
@@ -95,10 +94,10 @@ def make_bench(
 ) -> Bench:
     """A delivery to ``sink``; ``delivery`` are fields of `DeliverySettings`."""
     sink = sink or ScriptedSink()
-    metrics = Metrics([name])
     dead_letters = MemoryDeadLetters(letters)
-    made = Delivery(name, sink, DeliverySettings(**delivery), service or settings(), metrics, dead_letters)
-    bench = Bench(sink, made, metrics, dead_letters)
+    context = SinkContext(name, sink, DeliverySettings(**delivery), dead_letters)
+    made = Delivery(context, service or settings())
+    bench = Bench(sink, made, dead_letters)
     made.on_settled = bench._settle
     return bench
 

@@ -19,12 +19,12 @@ from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
+from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch
-from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings
 from hermes.testing import make_event
 from tests.engine.kit import Watch
@@ -87,18 +87,18 @@ class Run:
         self.plan = plan
         dice = random.Random(plan.seed)
         names = [f"sink-{n}" for n in range(len(plan.sinks))]
-        metrics = Metrics(names)
         service = Settings(worker_count=3, batch_size=5, flush_interval=0.1, queue_size=plan.queue_size)
         self.letters = MemoryDeadLetters(100_000)
         self.sinks = [RandomSink(dice, *sink[:3]) for sink in plan.sinks]
         self.deliveries = [
             Delivery(
-                name,
-                sink,
-                DeliverySettings(required=plan.sinks[n][3], timeout=2, retries=2, max_backoff=1, breaker_open=3),
+                SinkContext(
+                    name,
+                    sink,
+                    DeliverySettings(required=plan.sinks[n][3], timeout=2, retries=2, max_backoff=1, breaker_open=3),
+                    self.letters,
+                ),
                 service,
-                metrics,
-                self.letters,
             )
             for n, (name, sink) in enumerate(zip(names, self.sinks, strict=True))
         ]

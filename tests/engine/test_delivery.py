@@ -180,7 +180,7 @@ async def test_an_unavailable_sink_gets_the_same_batch_again(autojump_clock: Non
         events = bench.offer_events(3)
         await bench.sink.wait_stored(3)
     assert [write.events for write in bench.sink.writes] == [events] * 3
-    assert bench.metrics.sinks["fake"].retries == 2
+    assert bench.delivery.numbers.retries == 2
     account = bench.delivery.account()
     assert (account.delivered, account.dropped, account.in_flight) == (3, {}, 0)
 
@@ -318,7 +318,7 @@ async def test_an_evicted_dead_letter_is_an_outcome_of_its_own_and_is_said(autoj
             bench.offer_events(5)
     account = bench.delivery.account()
     assert (account.accepted, account.delivered, account.dead_lettered, account.evicted) == (10, 2, 3, 5)
-    assert bench.metrics.sinks["fake"].dead_lettered == 8
+    assert bench.delivery._ledger.dead_lettered == 8
     said = [(line["sink"], line["events"]) for line in lines if line["event"] == "dead letters evicted"]
     assert said == [("fake", 1), ("fake", 5)]
 
@@ -452,10 +452,10 @@ async def test_the_metrics_of_a_sink_move(autojump_clock: None) -> None:
         for _ in range(3):
             bench.offer_events(2)
             await trio.sleep(1)
-    numbers = bench.metrics.sinks["fake"]
-    assert (numbers.delivered, numbers.dead_lettered, numbers.dropped) == (3, 1, {"unavailable": 2})
+    numbers, account = bench.delivery.numbers, bench.delivery.account()
+    assert (account.delivered, account.dead_lettered, account.dropped) == (3, 1, {"unavailable": 2})
     assert numbers.flush_seconds.buckets()[0][-1] == ("+Inf", 3.0)
-    assert bench.metrics.batch_size.buckets() == (
+    assert numbers.batch_size.buckets() == (
         [(repr(float(bound)), 0.0 if bound < 2 else 3.0) for bound in (1, 10, 50, 100, 250, 500, 1000, 2500, 5000)]
         + [("10000.0", 3.0), ("25000.0", 3.0), ("50000.0", 3.0), ("+Inf", 3.0)],
         6.0,

@@ -44,7 +44,7 @@ async def test_three_failed_writes_open_it_and_the_batch_is_dropped_and_counted(
         await open_breaker(bench)
         assert len(bench.sink.writes) == 3
         assert bench.dropped == {"circuit_open": 1}
-        assert bench.metrics.sinks["fake"].open_rejects == 1
+        assert bench.delivery.numbers.open_rejects == 1
 
 
 async def test_failures_of_different_batches_count_together(autojump_clock: None) -> None:
@@ -70,7 +70,7 @@ async def test_no_call_reaches_the_sink_for_thirty_seconds_and_each_batch_is_ref
         await trio.sleep_until(opened_at + 29.999)
         bench.offer_events(2)
         await trio.testing.wait_all_tasks_blocked()
-        rejects = bench.metrics.sinks["fake"].open_rejects
+        rejects = bench.delivery.numbers.open_rejects
         assert len(bench.sink.writes) == 3
         assert bench.dropped == {"circuit_open": 1 + 2 * (rejects - 1)}
         assert rejects >= 30

@@ -47,7 +47,7 @@ async def test_an_open_breaker_keeps_a_batch_waiting_and_lets_one_trial_through_
         await durable.put_events(1)
         await sink.wait_stored(1)
     assert began(durable) == [0, 0.5, 1.5, 31.5, 61.5]
-    assert durable.metrics.sinks["fake"].open_rejects > 0
+    assert durable.deliveries["fake"].numbers.open_rejects > 0
 
 
 async def test_all_that_wait_for_the_breaker_go_on_when_the_trial_succeeds(autojump_clock: None) -> None:

@@ -24,6 +24,7 @@ from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
+from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
@@ -34,7 +35,6 @@ from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.log import Record
 from hermes.log.memory import MemoryLog
-from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings
 from hermes.testing import make_event
 from tests.engine.durable import check_delivery
@@ -241,25 +241,31 @@ class Life:
         world.log.dead, world.log.trouble = False, 0.0
         self.journal = await open_journal(world.log, world.plan.journal_bytes)
         service = Settings(worker_count=3, batch_size=5, flush_interval=0.1, queue_size=plan.queue_size)
-        metrics = Metrics(store.name for store in world.stores)
         self.deliveries = [
             Delivery(
-                store.name,
-                RandomSink(
-                    store, world.log, frozenset(world.log.saved[store.name]), world.dice, max_batch, concurrency, health
-                ),
-                DeliverySettings(
-                    required=world.plan.required[n],
-                    timeout=2,
-                    max_backoff=1,
-                    breaker_open=3,
-                    catch_up_order=order,
-                    refusal_rows=2,  # so that some are held now and then
-                    refusal_hold=20,
+                SinkContext(
+                    store.name,
+                    RandomSink(
+                        store,
+                        world.log,
+                        frozenset(world.log.saved[store.name]),
+                        world.dice,
+                        max_batch,
+                        concurrency,
+                        health,
+                    ),
+                    DeliverySettings(
+                        required=world.plan.required[n],
+                        timeout=2,
+                        max_backoff=1,
+                        breaker_open=3,
+                        catch_up_order=order,
+                        refusal_rows=2,  # so that some are held now and then
+                        refusal_hold=20,
+                    ),
+                    world.letters,
                 ),
                 service,
-                metrics,
-                world.letters,
                 self.journal,
             )
             for n, (store, (max_batch, concurrency, health, order)) in enumerate(

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.engine.ledger import Ledger
-from hermes.metrics import SinkMetrics
 
 OUTCOMES = st.one_of(
     st.tuples(st.just("deliver"), st.integers(0, 5)),
@@ -17,7 +16,7 @@ OUTCOMES = st.one_of(
 
 @given(st.lists(OUTCOMES))
 def test_what_has_no_outcome_and_is_not_in_flight_is_missing(outcomes: list[tuple[str, int]]) -> None:
-    ledger = Ledger("fake", SinkMetrics())
+    ledger = Ledger("fake", lambda: 0)
     accepted = sum(count for _, count in outcomes)
     ledger.accept(accepted)
     left = accepted
@@ -38,7 +37,7 @@ def test_what_has_no_outcome_and_is_not_in_flight_is_missing(outcomes: list[tupl
 
 
 def test_an_account_does_not_change_afterwards() -> None:
-    ledger = Ledger("fake", SinkMetrics())
+    ledger = Ledger("fake", lambda: 0)
     ledger.accept(5)
     ledger.drop(1, "queue_full")
     before = ledger.account(4)
@@ -48,7 +47,7 @@ def test_an_account_does_not_change_afterwards() -> None:
 
 
 def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
-    ledger = Ledger("fake", SinkMetrics())
+    ledger = Ledger("fake", lambda: 0)
     ledger.accept(9)
     ledger.deliver(4)
     ledger.dead_letter(1)
@@ -67,7 +66,7 @@ def test_an_account_as_plain_values_has_what_is_in_flight() -> None:
 
 
 def test_an_account_that_counts_an_event_twice_is_not_balanced() -> None:
-    ledger = Ledger("fake", SinkMetrics())
+    ledger = Ledger("fake", lambda: 0)
     ledger.accept(2)
     ledger.deliver(2)
     assert ledger.account(0).balanced
@@ -76,7 +75,7 @@ def test_an_account_that_counts_an_event_twice_is_not_balanced() -> None:
 
 
 def test_an_account_that_spilled_what_the_journal_does_not_owe_is_not_balanced() -> None:
-    ledger = Ledger("fake", SinkMetrics())
+    ledger = Ledger("fake", lambda: 0)
     ledger.accept(2)
     ledger.spill(2)
     assert [ledger.account(0, owed).balanced for owed in (None, 2, 1, 3, 0)] == [True, True, False, False, False]

@@ -59,7 +59,7 @@ def a_lost_batch() -> AbstractContextManager[Any]:
 
 def a_batch_counted_twice() -> AbstractContextManager[Any]:
     def twice(self: Ledger, count: int) -> None:
-        self._metrics.delivered += 2 * count
+        self.delivered += 2 * count
 
     return mock.patch.object(Ledger, "deliver", every_third(Ledger.deliver, twice))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from hermes.engine.aggregate import OTHER
 from hermes.engine.calls import OTHER_REASONS
 from hermes.engine.status import HISTORY, MINUTES, MOST_TYPES, ServiceStatus, Sources, Status, quantile
 from hermes.event import MAX_TIMESTAMP, Chunk
-from hermes.metrics import Metrics
+from hermes.metrics import SECONDS, Histogram
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 from tests.engine.durable import Durable, durable_running, make_durable
 from tests.engine.kit import MemoryEngine, engine_running, make_bench, make_engine, running, settings
@@ -23,21 +24,22 @@ WALL = 1_700_000_000.0
 
 
 class Watched:
-    """An engine and its status. ``metrics`` are of all of it."""
+    """An engine and its status; ``durations`` are those of requests, by route and status."""
 
     def __init__(self, engine: MemoryEngine) -> None:
         self.engine = engine
-        self.metrics = Metrics(engine.benches)
-        for name, bench in engine.benches.items():
-            self.metrics.sinks[name] = bench.metrics.sinks[name]
-        self.metrics.received = engine.aggregator.received
+        self.durations: defaultdict[tuple[str, int], Histogram] = defaultdict(lambda: Histogram(SECONDS))
         sources = Sources(
             version="1.2.3",
             durability="memory",
             started=WALL,
             queue_bytes=2**20,
             engine=engine.engine,
-            metrics=self.metrics,
+            durations=self.durations,
+            rejected={},
+            connections=lambda: 0,
+            loop_lag=lambda: 0.0,
+            evicted=lambda: 0,
             routes=frozenset({"/events"}),
             draining=lambda: False,
             memory=lambda: 12_345,
@@ -255,11 +257,11 @@ def test_a_quantile_lies_within_its_bucket() -> None:
 
 async def test_requests_are_those_of_the_data_routes_in_the_last_minute(autojump_clock: None) -> None:
     watched = Watched(make_engine({"fake": ScriptedSink()}))
-    watched.metrics.requests["/events", 202].observe(10.0)
+    watched.durations["/events", 202].observe(10.0)
     await watched.pass_seconds(70)
-    watched.metrics.requests["/events", 202].observe(0.0009, 98)
-    watched.metrics.requests["/events", 503].observe(0.2, 2)
-    watched.metrics.requests["/metrics", 200].observe(5.0)
+    watched.durations["/events", 202].observe(0.0009, 98)
+    watched.durations["/events", 503].observe(0.2, 2)
+    watched.durations["/metrics", 200].observe(5.0)
     now = watched.snapshot().requests
     assert now.count == 100
     assert now.p50 is not None

@@ -139,7 +139,7 @@ def faulty(**values: Any) -> Judging:
 
 
 def held(made: Durable | Bench) -> int:
-    return made.metrics.sinks["fake"].held()
+    return made.delivery.statistics().held
 
 
 SERVICE = settings(batch_size=50, worker_count=2)

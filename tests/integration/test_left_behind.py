@@ -19,6 +19,7 @@ from tests.http_client import Client, connect, event, get, post
 from tests.integration.test_bad_input import until
 from tests.integration.test_http_lanes import connect2
 from tests.service import Service, open_service
+from tests.test_metrics import value
 
 OURS = ("hermes", "h11", "hypercorn", "quart", "trio")
 BODY = b"x" * 300_000
@@ -100,7 +101,9 @@ async def test_a_connection_that_has_ended_is_in_no_reference_cycle(ending: str)
     async with open_service(durability="memory") as service:
 
         def ended() -> bool:
-            return not service.running.metrics.connections() and not service.running.metrics.inflight_requests()
+            return not service.running.edge.connections and not value(
+                service.running.metrics, "hermes_inflight_requests"
+            )
 
         await ENDINGS[ending](service)  # what is made once, at the first request
         await until(ended)

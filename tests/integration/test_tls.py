@@ -23,6 +23,7 @@ from tests.integration.test_bad_input import pour, until
 from tests.integration.test_http_lanes import FLOODS, OPENING, Client2
 from tests.needs import lacks
 from tests.service import Service, open_service
+from tests.test_metrics import value
 
 Certificate = dict[str, Any]
 
@@ -136,7 +137,7 @@ async def test_what_is_no_tls_on_the_tls_port_ends_its_own_connection(
                 if end == "half-close":
                     await client.send_eof()
                 assert b"HTTP/" not in await client.rest()
-        await until(lambda: ground.service.running.metrics.connections() == 1)
+        await until(lambda: ground.service.running.edge.connections == 1)
 
 
 async def test_a_tls_client_that_goes_away_in_the_middle_is_let_go(certificate: Certificate) -> None:
@@ -147,8 +148,8 @@ async def test_a_tls_client_that_goes_away_in_the_middle_is_let_go(certificate: 
                     await client.send(part)
                     if how == "clean":
                         await client.stream.aclose()
-        await until(lambda: ground.service.running.metrics.connections() == 1)
-        await until(lambda: ground.service.running.metrics.inflight_requests() == 0)
+        await until(lambda: ground.service.running.edge.connections == 1)
+        await until(lambda: value(ground.service.running.metrics, "hermes_inflight_requests") == 0)
 
 
 async def test_slow_requests_are_408_over_tls(certificate: Certificate) -> None:

@@ -16,13 +16,13 @@ from trio.testing import MockClock
 from hermes.ack import Ack, Outcome
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
+from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import open_journal
 from hermes.errors import BatchRejected
 from hermes.event import Batch
-from hermes.metrics import Metrics
 from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, make_events
 from hermes.testing.fakes import unavailable
@@ -58,12 +58,11 @@ async def running(
     sink: ScriptedSink, log: ScriptedLog | None = None, *, queue: int = 1000, blocking: bool = False, **delivery: Any
 ) -> AsyncIterator[TracedEngine]:
     """Leaving the block closes the intake and waits until all is settled."""
-    kept, metrics = Kept(), Metrics(["db"])
+    kept = Kept()
     journal = await open_journal(log, 100 * MIB) if log is not None else None
     service = settings(queue_size=queue)
-    made = Delivery(
-        "db", sink, DeliverySettings(**delivery), service, metrics, MemoryDeadLetters(100), journal, kept.spans
-    )
+    context = SinkContext("db", sink, DeliverySettings(**delivery), MemoryDeadLetters(100), kept.spans)
+    made = Delivery(context, service, journal)
     aggregator = Aggregator(60)
     intake = Intake(
         [made],

@@ -11,8 +11,8 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from hermes.metrics import TraceMetrics
 from hermes.traces.export import ATTEMPTS, INTERVAL, MOST_AT_ONCE, MOST_BUFFERED, NotExported, SpanExport
+from hermes.traces.span_metrics import TraceMetrics
 
 
 class Receiver:
