@@ -35,8 +35,6 @@ from hermes.engine.slices import answer_in_slices
 from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
 
-_MOST_WITNESSES = 20  # batches that a worker tries beside one that is held, to see whether the sink takes those
-
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatistics:
@@ -244,45 +242,60 @@ class Delivery:
         async for chunks in self._buffer:
             await self._handle(chunks)
 
-    async def _handle(self, chunks: Sequence[Chunk], depth: int = 0) -> None:
-        """Deliver chunks as one batch; ``depth`` counts the batches that this worker holds beside them."""
-        job = Job(Batch(chunks))
-        count, size = job.left, sum(chunk.size for chunk in chunks)
-        self._hands.add(job)
-        self._hands_events += count
-        self._hands_bytes += size
+    async def _handle(self, chunks: Sequence[Chunk]) -> None:
+        """Deliver chunks as one batch; while it is held, the newest of the others is tried before it is tried again."""
+        jobs = [self._take_in_hand(chunks)]  # the last one is tried; the others are held
+        tries_others = True
         try:
-            await self._deliver(job, depth)
+            while jobs:
+                job = jobs[-1]
+                held = job.left and job.held_at is not None
+                if held and tries_others and (others := self._buffer.take_newest_nowait()):
+                    jobs.append(self._take_in_hand(others))
+                    continue
+                tries_others = True
+                if job.left and await self._try(job):
+                    continue
+                jobs.pop()
+                self._put_down(job)
+                tries_others = False  # the one before it has its turn first, however many new ones come
+                if self.awaited and not job.left:
+                    await self._note(job)
         finally:
-            self._hands.discard(job)
-            self._hands_events -= count
-            self._hands_bytes -= size
-            self._let_go(job)
-        if self.awaited and not job.left:
-            await self._note(job)
+            for job in reversed(jobs):
+                self._put_down(job)
 
-    async def _deliver(self, job: Job, depth: int) -> None:
-        """Write a batch until its outcome is in the ledger; with a stop, what is left of it is left to the journal."""
-        calls = self._calls
+    def _take_in_hand(self, chunks: Sequence[Chunk]) -> Job:
+        job = Job(Batch(chunks))
+        self._hands.add(job)
+        self._hands_events += job.left
+        self._hands_bytes += sum(chunk.size for chunk in chunks)
         self.numbers.batch_size.observe(job.left)
-        while job.left:
-            if job.held_at is not None and depth < _MOST_WITNESSES and (others := self._buffer.take_newest_nowait()):
-                await self._handle(others, depth + 1)
-            # A breaker that only refusals have opened costs no event that was held: it is tried once more.
-            held = job.held_at is not None and not job.failures and not calls.released
-            keeps = self._backlog is not None or calls.holding or held
-            if keeps and calls.hopeless:
-                return
-            if not calls.allowed():
-                self.numbers.open_rejects += 1
-                if not keeps:
-                    self._give_up(job, "circuit_open", "the circuit breaker is open")
-                    return
-                await calls.wait_for_breaker()
-            elif not await self._write(job):
-                return
-            if job.left and calls.hurrying:
-                return
+        return job
+
+    def _put_down(self, job: Job) -> None:
+        self._hands.discard(job)
+        self._hands_events -= len(job.batch)
+        self._hands_bytes -= sum(chunk.size for chunk in job.batch.chunks)
+        self._let_go(job)
+
+    async def _try(self, job: Job) -> bool:
+        """Write the next portion of a batch. False: nothing is left of it, or a stop leaves it to the journal."""
+        calls = self._calls
+        # A breaker that only refusals have opened costs no event that was held: it is tried once more.
+        held = job.held_at is not None and not job.failures and not calls.released
+        keeps = self._backlog is not None or calls.holding or held
+        if keeps and calls.hopeless:
+            return False
+        if not calls.allowed():
+            self.numbers.open_rejects += 1
+            if not keeps:
+                self._give_up(job, "circuit_open", "the circuit breaker is open")
+                return False
+            await calls.wait_for_breaker()
+        elif not await self._write(job):
+            return False
+        return bool(job.left) and not calls.hurrying
 
     async def _write(self, job: Job) -> bool:
         """Write what comes next of a batch; after a failure, pause. False: there are no tries left."""

@@ -303,3 +303,19 @@ async def test_a_replay_that_stores_something_is_a_witness_as_a_write_is(
         assert ("the sink takes events again" in said) is ends
         await trio.sleep(120)
         assert held(durable) == (0 if ends else 50)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_good_events_are_tried_however_many_bad_ones_are_held(autojump_clock: None, workers: int) -> None:
+    """A worker that held 20 batches tried no other, and good events waited for the end of the hold."""
+    sink = Judging(max_batch=50, concurrency=workers)
+    durable = await make_durable(sinks=sink, service=settings(batch_size=50, worker_count=workers))
+    async with durable_running(durable):
+        sink.refuses = lambda name: int(name.split("-")[1]) < 3000
+        await durable.put_events(*[50] * 60)
+        await trio.sleep(1800)
+        assert held(durable) > 1000
+        asked_at = trio.current_time()
+        await durable.put_events(10)
+        await sink.wait_stored(10)
+        assert trio.current_time() - asked_at < 120
