@@ -235,7 +235,7 @@ def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool
         "(SELECT count(*) FROM sqlite_schema)"
     ).fetchone()
     if application != schema.application_id and (application or tables):
-        raise ConfigError(f"{path}: the database belongs to another program; name another folder")
+        raise ConfigError(f"{path}: the database belongs to another program; name another folder or file")
     version %= 2**_VERSION_BITS
     if version > schema.version:
         raise NewerFile(

@@ -21,17 +21,18 @@ import trio
 
 from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
 from hermes.config import Settings, about
-from hermes.kit.sqlite import Connection, Database, transaction
+from hermes.kit.sqlite import Connection, Database, Schema, connect, transaction
 from hermes_sinks.common.reasons import hide_values, no_text
 from hermes_sinks.common.slices import slice_events
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header: says whose file it is
-LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
 SLICE = 1000  # events turned into rows between two checkpoints: about 0.3 ms of the loop
 
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
+_SCHEMA = Schema(
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    """
 CREATE TABLE events (
     id          TEXT PRIMARY KEY,
     user_id     TEXT NOT NULL,
@@ -40,10 +41,9 @@ CREATE TABLE events (
     payload     TEXT NOT NULL,    -- the client's own JSON text
     received_at REAL NOT NULL     -- Unix seconds
 );
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
+""",
+    settings=("journal_size_limit = 67108864",),
+)
 # Not OR IGNORE: that would also pass over an event that violates another index, a NOT NULL or a check.
 _INSERT = """
 INSERT INTO events (id, user_id, type, ts, payload, received_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
@@ -163,50 +163,22 @@ def _row(event: Event, received_at: float) -> Row:
     return event.id, event.user_id, event.type, event.timestamp, str(event.payload, "utf-8"), received_at
 
 
-def connect(path: Path) -> Connection:
+def _connect(path: Path) -> Connection:
     """Open or make the database file, and its folder for this user alone. Raises `ConfigError`."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, factory=Connection
-        )
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: cannot be opened: {error}") from error
-    try:
-        _prepare(connection, path)
-    except sqlite3.DatabaseError as error:
-        connection.close()
+        return connect(path, _SCHEMA)
+    except ConfigError as error:
+        raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: {str(error).removeprefix(f'{path}: ')}") from error
+    except sqlite3.Error as error:
         raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: cannot be used: {error}") from error
-    except ConfigError:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != APPLICATION_ID and (application or tables):
-        raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: the database belongs to another program; name a new file")
-    if version > SCHEMA_VERSION:
-        raise ConfigError(
-            f"SINK_SQLITE_PATH={str(path)!r}: written by a newer Hermes (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}); upgrade, or name a new file"
-        )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
-    if not tables:
-        connection.executescript(_SCHEMA)
 
 
 @asynccontextmanager
 async def open_sqlite(settings: SqliteSettings, service: Settings) -> AsyncIterator[SqliteSink]:
     """Open the sink on its file, made if it is missing. Raises `ConfigError` for a file that cannot be used."""
     path = service.hermes_data_dir / settings.path
-    connection = await trio.to_thread.run_sync(connect, path)
-    sink = SqliteSink(Database(connection, path, partial(connect, path)))
+    connection = await trio.to_thread.run_sync(_connect, path)
+    sink = SqliteSink(Database(connection, path, partial(_connect, path)))
     try:
         yield sink
     finally:

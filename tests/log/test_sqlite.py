@@ -197,7 +197,7 @@ async def test_a_folder_that_cannot_be_one_is_told_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA application_id = 7", "belongs to another program; name another folder"),
+        ("PRAGMA application_id = 7", "belongs to another program; name another folder or file"),
         ("PRAGMA user_version = 9", r"written by a newer Hermes \(schema 9, this one knows 1\); upgrade"),
     ],
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hermes_sinks import sqlite as module
 from hermes_sinks.sqlite import SqliteSettings, SqliteSink, open_sqlite
 from msgspec import Raw
 
@@ -127,7 +126,7 @@ async def test_a_trigger_that_rolls_back_leaves_nothing_of_the_batch(tmp_path: P
 async def test_a_locked_file_is_unavailable_and_works_again_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("hermes.sqlite.LOCK_TIMEOUT", 0.05)
     async with opened(tmp_path) as sink:
         other = sqlite3.connect(tmp_path / "events.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
