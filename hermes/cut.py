@@ -19,6 +19,7 @@ from msgspec import Raw
 from hermes.decode import JUDGED, MAX_NESTING, BadBody, without_mark
 from hermes.elements import STRING
 from hermes.ends import OPENING, Ends, ends_early, expect_end, malformed, skip_space
+from hermes.proof import Slim, hide_long_values
 
 AT_ONCE = JUDGED
 """The longest body that is decoded at once, in bytes. What is in a longer one was judged by a `Cutter`."""
@@ -42,13 +43,13 @@ class Refused:
     error: str
 
 
-Pieces = Iterator[bytes | Refused | None]
-"""Bodies, elements that are refused, and None where nothing is found yet: a moment to let others go on."""
+Pieces = Iterator[bytes | Slim | Refused | None]
+"""Bodies, also without their long values, elements that are refused, and None: a moment to let others go on."""
 
 Path = tuple[tuple[str, ...], ...]
 """The members, each by any of its names, that lead through objects and arrays of objects to the elements."""
 
-_Steps = Generator[bytes | Refused | None, None, int]
+_Steps = Generator[bytes | Slim | Refused | None, None, int]
 
 
 def cut_lines(body: bytes, size: int) -> Pieces:
@@ -115,7 +116,10 @@ class Cutter:
     def judge(self, body: bytes) -> Pieces:
         """The body as one piece, unless it is nested too deeply: a long text is not searched for that when decoded."""
         start = skip_space(body, 0)
-        if len(body) > AT_ONCE and body[start : start + 1] in {b"[", b"{"}:
+        if len(body) > AT_ONCE and body[start : start + 1] == b"{":
+            yield (yield from hide_long_values(body, self._size))
+            return
+        if len(body) > AT_ONCE and body[start : start + 1] == b"[":
             end, deepest = yield from Ends(body, self._size).walk(start)
             expect_end(body, end)
             if deepest > MAX_NESTING + 1:
@@ -141,6 +145,13 @@ class Cutter:
                 yield prefix + text[position:stop] + suffix
             elif path and text[position] == _BRACE:
                 yield from self._cut_object(ends, text, position, path, prefix, suffix)
+            elif not path and not self._most_element and stop - position > AT_ONCE and text[position] == _BRACE:
+                try:
+                    slim = yield from hide_long_values(text[position:stop], self._size)
+                except BadBody as wrong:
+                    yield Refused(str(wrong))
+                else:
+                    yield Slim(prefix + slim.text + suffix, slim.hidden)
             else:
                 error = yield from self._find_fault(ends, text, position, stop)
                 yield Refused(error) if error else prefix + text[position:stop] + suffix

@@ -45,10 +45,16 @@ class Ends:
             return known or (yield from self.walk(position))[0]
         if first == b'"':
             return (yield from _find_end_of_string(text, position))
-        end = _skip_scalar(text, position).end()  # type: ignore[union-attr]
+        end = _skip_scalar(text, position, position + _LIMIT).end()  # type: ignore[union-attr]
+        if end == position + _LIMIT:
+            raise malformed(f"a number or word has more than {_LIMIT} bytes", position)
         if end == position:
             raise malformed("a value is missing", position) if first else ends_early(position)
         return end
+
+    def is_long(self, position: int) -> bool:
+        """Whether a long array or object begins at ``position``, as far as it lies in one that was walked."""
+        return position in self._known
 
     def walk(self, position: int) -> Generator[None, None, tuple[int, int]]:
         """Where an array or object ends, and how deeply it is nested. Raises `BadBody`."""

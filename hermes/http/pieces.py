@@ -9,6 +9,8 @@ import re
 from collections.abc import Generator, Iterator
 from copy import copy
 
+from msgspec import Raw
+
 from hermes.cut import Refused
 from hermes.decode import MAX_REJECTIONS, BadBody, Decoded, Rejection, too_many_rejected
 from hermes.errors import HermesError
@@ -16,6 +18,7 @@ from hermes.event import Event
 from hermes.http.content import ContentError, ContentTooLarge
 from hermes.http.head import Head
 from hermes.http.keys import WANTED, KeyRefused
+from hermes.proof import Slim
 
 _INFLATED_AT_ONCE = 128 * 2**10  # bytes: a millisecond
 _PARTS_AT_ONCE = 32  # which may give no byte at all
@@ -60,6 +63,9 @@ def decode_pieces(
                 yield 0
             elif isinstance(piece, Refused):
                 gathered.refuse(piece.error)
+            elif isinstance(piece, Slim):
+                count = gathered.add_slim(piece)
+                yield count * _PER_EVENT + len(body)
             else:
                 count = gathered.add(piece, alone=piece is body)
                 yield count * _PER_EVENT + (0 if piece is body else len(piece))
@@ -111,6 +117,15 @@ class _Gathered:
             rejected += rejected[:1] * len(decoded.rejected)
         self._check()
         return len(decoded.events)
+
+    def add_slim(self, slim: Slim) -> int:
+        """Decode a piece whose long values were proved already, and put them back. Returns how many events it has."""
+        count = self.add(slim.text, alone=False)
+        for event in self.events[len(self.events) - count :]:
+            restored = slim.restore(bytes(event.payload))
+            self._size += len(restored) - len(event.payload)
+            event.payload = Raw(restored)
+        return count
 
     def refuse(self, error: str) -> None:
         self._rejected.append(Rejection(self._head.first, error))

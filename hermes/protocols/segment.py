@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Raw, ValidationError
 
-from hermes.cut import Cutter, Pieces, cut_json
+from hermes.cut import Cutter, Pieces, Refused, cut_json
 from hermes.decode import JUDGED, UNDECODABLE, BadBody, Decoded, Rejection, describe_error, without_mark
 from hermes.elements import is_object
 from hermes.event import Event
@@ -20,6 +20,7 @@ from hermes.http.format import Format
 from hermes.http.head import Head
 from hermes.http.ingest import ECHOED
 from hermes.misnamed import FieldMissing
+from hermes.proof import BadValue
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, parse_time
 from hermes.protocols.messages import MessageDecoder
 from hermes.protocols.segment_answers import SegmentAnswers
@@ -177,4 +178,11 @@ _cutter = Cutter(_PIECE, most_shared=_MOST_SHARED, most_element=MOST_MESSAGE)
 
 def _cut(head: Head, body: bytes) -> Pieces:
     """A large body in pieces, of which each has what its batch says for all messages."""
-    return cut_json(body, _PIECE) if head.path in SINGLES else _cutter.cut_along(body, (("batch",),))
+    return _cut_message(body) if head.path in SINGLES else _cutter.cut_along(body, (("batch",),))
+
+
+def _cut_message(body: bytes) -> Pieces:
+    try:
+        yield from cut_json(body, _PIECE)
+    except BadValue as error:
+        yield Refused(str(error))  # as in a batch, and the library has not to send it again

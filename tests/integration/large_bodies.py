@@ -96,6 +96,10 @@ REQUESTS: dict[str, Callable[[], Request]] = {
     "array, broken in its last event": lambda: Request("/events", JSON, b"[" + fill(EVENT) + b',{"id":"\\ud800"}]'),
     "one event of strings": lambda: gzipped("/events", JSON, ALONE + b'["' + b"a" * (MOST - 300) + b'"]}}'),
     "one event of tiny values": lambda: gzipped("/events", JSON, ALONE + b"[" + fill(b'""') + b"]}}"),
+    "one event of escapes": lambda: gzipped(
+        "/events", JSON, ALONE + b'["' + b"\\\\u0000" * (MOST // 7 - 100) + b'"]}}'
+    ),
+    "an id of escapes": lambda: gzipped("/events", JSON, b'{"id":"' + b"\\u00e9" * (MOST // 6 - 100) + b'"}'),
     "one event of brackets": lambda: gzipped("/events", JSON, ALONE + b"[" + fill(b"[]") + b"]}}"),
     "nested too deeply": lambda: gzipped("/events", JSON, b"[" * (MOST - 10)),
     "gzip of white space": lambda: gzipped("/events", JSON, b" " * MOST),
@@ -115,6 +119,9 @@ REQUESTS: dict[str, Callable[[], Request]] = {
         b'{"context":["' + b"a" * (MOST // 2) + b'"],"batch":[' + fill(MESSAGE, most=MOST // 2 - 300) + b"]}",
     ),
     "one message": lambda: gzipped("/v1/track", JSON, MESSAGE[:-1] + b',"properties":[' + fill(b'""') + b"]}"),
+    "one message with a key": lambda: gzipped(
+        "/v1/track", JSON, MESSAGE[:-1] + b',"writeKey":"k","properties":[' + fill(b'""', most=MOST - 400) + b"]}"
+    ),
     "OTLP JSON": lambda: Request("/v1/logs", JSON, OTLP % fill(RECORD)),
     "OTLP JSON, one record of many values": lambda: gzipped(
         "/v1/logs", JSON, OTLP % (b'{"attributes":[' + fill(b'{"key":"a","value":{}}') + b"]}")
