@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit format simulate bench image clean
+.PHONY: help run test check coverage audit format simulate bench image clean
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,6 +32,9 @@ check: $(VENV)/.dev          ## ruff, mypy strict, import-linter, the subjects o
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check-subjects
 
+coverage: $(VENV)/.dev       ## which lines the quick tests run: make coverage ARGS=--html
+	@VENV="$(VENV)" scripts/coverage $(ARGS)
+
 # A tool of its own, in an environment of its own: what it needs is none of ours.
 $(VENV)-audit/.made:
 	@$(PYTHON) -m venv --clear $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet "pip-audit>=2.9,<3" && touch $@
@@ -55,4 +58,4 @@ image: $(VENV)/.dev          ## build the container image and try it, by compose
 	$(BIN)/pytest tests/integration/check_image_pod.py
 
 clean:           ## remove the environment and what the tools left
-	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results/latest.*
+	rm -rf $(VENV) .venv-checkov htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results/latest.*
