@@ -68,9 +68,9 @@ def clean_up(seconds: float) -> CleanUp:
     The scope's ``cancelled_caught`` says afterwards that the time was up.
 
         with clean_up(5) as scope:
-            await connection.execute("ROLLBACK")
+            await trio.sleep(0.01)  # such as the rollback of a transaction
         if scope.cancelled_caught:
-            connection.discard()
+            print("the connection has to be thrown away")
     """
     return CleanUp(_of_this_run(), seconds)
 
@@ -95,7 +95,13 @@ def leave_at_least(seconds: float) -> None:
 
 
 def time_on_threads() -> Callable[[float], float]:
-    """A function for threads: how many of so many seconds clean-up may take now."""
+    """A function for threads: how many of so many seconds clean-up may take now.
+
+    ::
+
+        left = time_on_threads()
+        await trio.to_thread.run_sync(lambda: left(30.0))  # 30.0, or less while a stop is under way
+    """
     stop = _of_this_run()
     return lambda seconds: max(0.0, min(seconds, stop.end_on_threads - time.monotonic()))
 
@@ -110,6 +116,9 @@ async def run_to_end(
 
     Only at the end of a stop a thread that hangs is left behind; then nobody gets the limiter's token again, for that
     thread still uses what the token stands for. May be cancelled before it begins. ``expected``: see `run_on_thread`.
+
+        limiter = trio.CapacityLimiter(1)
+        await run_to_end(Path(folder, "events").write_bytes, b"whole or not begun", limiter=limiter)
     """
     await limiter.acquire()
     hangs = False

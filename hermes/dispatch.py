@@ -83,9 +83,13 @@ class Dispatcher(Generic[T]):
 
     ::
 
+        async def consume(dispatcher: Dispatcher[bytes]) -> None:
+            async for batch in dispatcher:
+                print(len(batch), "items")
+
         async with trio.open_nursery() as nursery:
             async with Dispatcher[bytes](interval=0.1, max_batch_bytes=1 << 20) as dispatcher:
-                nursery.start_soon(consume, dispatcher)  # async for batch in dispatcher: ...
+                nursery.start_soon(consume, dispatcher)
                 dispatcher.enqueue(b"payload")
 
     A batch is due `interval` after its first item, or at once when it reaches a target: `flush_items`, `flush_bytes`,

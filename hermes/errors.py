@@ -18,6 +18,10 @@ class ConfigError(HermesError):
     """Settings are wrong. The operator acts.
 
     Each of the ``mistakes`` is one line that names the variable and what is accepted.
+
+    >>> raise ConfigError("SINK_LINES_ADDRESS='nowhere': expected host:port")
+    Traceback (most recent call last):
+    hermes.errors.ConfigError: SINK_LINES_ADDRESS='nowhere': expected host:port
     """
 
     def __init__(self, *mistakes: str) -> None:
@@ -34,6 +38,10 @@ class SinkUnavailable(HermesError):
 
     ``retry_after`` is the sink's own wish, in seconds, for the pause before the next attempt. ``too_slow`` says that
     the write took longer than it may, so that a smaller one may succeed: the engine halves the batch.
+
+    >>> error = SinkUnavailable("the server is busy", retry_after=5.0)
+    >>> str(error), error.retry_after
+    ('the server is busy', 5.0)
     """
 
     def __init__(self, reason: str, *, retry_after: float | None = None, too_slow: bool = False) -> None:
@@ -47,6 +55,10 @@ class BatchRejected(HermesError):
 
     ``reasons`` maps the index of each refused event in the batch to the sink's words. Every event that it does not
     name **is written**. The engine hands the named ones to the dead letters; the breaker counts a success.
+
+    >>> error = BatchRejected({2: "the column amount takes no negative number"})
+    >>> str(error)
+    '1 events rejected, the first: the column amount takes no negative number'
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:

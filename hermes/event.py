@@ -27,6 +27,12 @@ class Event(msgspec.Struct, gc=False):
 
     ``id`` is the idempotency key; ``timestamp`` is in Unix seconds; ``payload`` is the raw text of a JSON object
     (``bytes(event.payload)``), never re-encoded. The strings hold no U+0000.
+
+    >>> event = Event("7", "ann", "song_played", 1700000000, msgspec.Raw(b'{"title": "Alive"}'))
+    >>> bytes(event.payload)
+    b'{"title": "Alive"}'
+    >>> msgspec.json.decode(event.payload)
+    {'title': 'Alive'}
     """
 
     id: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -46,6 +52,10 @@ class Chunk:
     its events where a request waits for their delivery. ``traced`` are the traced requests that it has events of, None
     for none; what is read back from a journal has lost them. ``continues``: the next chunk has more of the same
     request, and shares its commit.
+
+    >>> chunk = Chunk([make_event("1"), make_event("2")], received_at=1700000001.5, size=200)
+    >>> [event.id for event in chunk.events], chunk.received_at
+    (['1', '2'], 1700000001.5)
     """
 
     __slots__ = (
@@ -100,6 +110,12 @@ class Batch(Sequence[Event]):
     """What a sink writes at once: events in order of arrival, kept as the chunks they came in.
 
     It is a plain sequence of events. A sink that also wants the time of arrival walks ``chunks``.
+
+    >>> batch = Batch([make_chunk([make_event("1"), make_event("2")]), make_chunk([make_event("3")])])
+    >>> len(batch), [event.id for event in batch]
+    (3, ['1', '2', '3'])
+    >>> [(chunk.received_at, len(chunk)) for chunk in batch.chunks]
+    [(1700000001.25, 2), (1700000001.25, 1)]
     """
 
     __slots__ = ("_events", "chunks")

@@ -39,7 +39,15 @@ class Names:
 
 
 def is_in_place(descriptor: int, path: Path) -> bool:
-    """Whether the name stands for the open file."""
+    """Whether the name stands for the open file.
+
+    >>> path = Path(folder, "events")
+    >>> with path.open("ab") as file:
+    ...     before = is_in_place(file.fileno(), path)
+    ...     path.unlink()
+    ...     before, is_in_place(file.fileno(), path)
+    (True, False)
+    """
     found = os.fstat(descriptor)
     return _identify(path) == (found.st_dev, found.st_ino)
 

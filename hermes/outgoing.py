@@ -28,6 +28,7 @@ from hermes.errors import ConfigError, HermesError
 from hermes.words import clean
 
 Coding = Literal["none", "gzip", "zstd"]
+"""The content codings that `compress` knows."""
 T = TypeVar("T")
 
 MOST_PAUSE = 900.0
@@ -44,7 +45,12 @@ class NoAnswer(HermesError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to post to: the URL without its credentials, these, and the words for it in logs and errors."""
+    """Where to post to: the URL without its credentials, these, and the words for it in logs and errors.
+
+    >>> target = parse_target("https://ann:secret@example.org/path", "SINK_MY_URL")
+    >>> target.auth, target.words
+    (('ann', 'secret'), 'https://example.org')
+    """
 
     url: httpx.URL
     auth: tuple[str, str] | None
@@ -53,7 +59,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """The status, the headers by their lower-case names, and the beginning of the body, as it came."""
+    r"""The status, the headers by their lower-case names, and the beginning of the body, as it came.
+
+    >>> Answer(503, {"retry-after": "5"}, b"over\nload").excerpt
+    'over load'
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -67,7 +77,20 @@ class Answer:
 
 
 class HttpClient:
-    """An open client for one target; ``post`` may be called by several tasks at once."""
+    r"""An open client for one target; ``post`` may be called by several tasks at once.
+
+    ::
+
+        async def write(client: HttpClient, batch: Batch) -> None:
+            body = b"".join(bytes(event.payload) + b"\n" for event in batch)
+            try:
+                answer = await client.post(body, {"content-type": "application/x-ndjson"}, most=1000)
+            except NoAnswer as error:
+                raise SinkUnavailable(str(error)) from error
+            if answer.status >= 300:
+                pause = retry_after(answer, time.time())
+                raise SinkUnavailable(f"{answer.status}: {answer.excerpt}", retry_after=pause)
+    """
 
     def __init__(self, client: httpx.AsyncClient, target: Target) -> None:
         self.words = target.words
@@ -142,7 +165,18 @@ async def open_client(
     tls: ssl.SSLContext,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[HttpClient]:
-    """A client with at most so many connections, kept alive between requests. Nothing is dialed yet."""
+    """A client with at most so many connections, kept alive between requests. Nothing is dialed yet.
+
+    ::
+
+        target = parse_target("http://127.0.0.1:9/events", "SINK_MY_URL")
+        tls = tls_context("", verify=True, variable="SINK_MY_CA_FILE")
+        async with open_client(target, connections=4, connect_timeout=5, read_timeout=30, tls=tls) as client:
+            try:
+                await client.post(b"{}", {"content-type": "application/json"}, most=1000)
+            except NoAnswer:
+                ...  # nothing listens on that port
+    """
     for name in ("httpx", "httpcore"):  # whose logs have a line for each request, with its URL and all headers
         logging.getLogger(name).setLevel(logging.WARNING)
     async with httpx.AsyncClient(
@@ -164,7 +198,12 @@ async def open_client(
 
 
 def parse_target(text: str, variable: str) -> Target:
-    """The target that a variable's text stands for. Raises `ConfigError`, which does not repeat the text."""
+    """The target that a variable's text stands for. Raises `ConfigError`, which does not repeat the text.
+
+    >>> parse_target("ftp://example.org", "SINK_MY_URL")
+    Traceback (most recent call last):
+    hermes.errors.ConfigError: SINK_MY_URL=(hidden): expected a URL such as https://host/path or http://host:8080/path
+    """
     try:
         url = httpx.URL(text)
         url.host.encode("idna")  # what the resolver will do
@@ -180,7 +219,12 @@ def parse_target(text: str, variable: str) -> Target:
 
 
 def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
-    """How to know the server: by the system's authorities and those of ``ca_file`` (PEM). Raises `ConfigError`."""
+    """How to know the server: by the system's authorities and those of ``ca_file`` (PEM). Raises `ConfigError`.
+
+    >>> tls_context("/does/not/exist", verify=True, variable="SINK_MY_CA_FILE")
+    Traceback (most recent call last):
+    hermes.errors.ConfigError: SINK_MY_CA_FILE='/does/not/exist': cannot be used as certificates (PEM): ...
+    """
     context = ssl.create_default_context()
     if ca_file:
         try:
@@ -194,12 +238,24 @@ def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
 
 
 async def pack(size: int, work: Callable[[], T]) -> T:
-    """Do the work on a body of ``size`` bytes (joining, hashing, compressing), on a thread if it is large."""
+    """Do the work on a body of ``size`` bytes (joining, hashing, compressing), on a thread if it is large.
+
+    ::
+
+        parts = [b"one", b"two"]
+        body = await pack(sum(map(len, parts)), lambda: b"".join(parts))
+    """
     return work() if size < _THREAD_FROM else await trio.to_thread.run_sync(work)
 
 
 def compress(coding: Coding, body: bytes) -> bytes:
-    """The body in this content coding; the same body becomes the same bytes."""
+    """The body in this content coding; the same body becomes the same bytes.
+
+    ::
+
+        body = compress("gzip", b"many bytes")
+        headers = {"content-encoding": "gzip"}
+    """
     return _COMPRESSORS[coding](body)
 
 
@@ -214,6 +270,9 @@ def retry_after(answer: Answer, now: float) -> float | None:
     """The pause that an answer asks for, in seconds, at most `MOST_PAUSE`; ``now`` is in Unix seconds.
 
     Source: RFC 9110, section 10.2.3: whole seconds, or a date (section 5.6.7).
+
+    >>> retry_after(Answer(503, {"retry-after": "120"}, b""), now=1700000000.0)
+    120.0
     """
     text = answer.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,12}", text):
@@ -226,7 +285,11 @@ def retry_after(answer: Answer, now: float) -> float | None:
 
 
 def host_of(location: str) -> str:
-    """The host of a URL that somebody else wrote; empty where it names none."""
+    """The host of a URL that somebody else wrote; empty where it names none.
+
+    >>> host_of("https://example.org/path?token=secret")
+    'example.org'
+    """
     try:
         host = httpx.URL(location).host
     except httpx.InvalidURL:

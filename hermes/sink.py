@@ -28,6 +28,21 @@ class Sink(Protocol):
 
     ``max_batch`` is the most events the sink wants in one batch. ``concurrency`` is the most `write` calls it wants at
     once; WORKER_COUNT may allow fewer.
+
+        class Memory:
+            max_batch = 1000
+            concurrency = 1
+
+            def __init__(self) -> None:
+                self.events: dict[str, Event] = {}
+
+            async def write(self, batch: Batch) -> None:
+                for event in batch:
+                    self.events.setdefault(event.id, event)
+
+
+        sink: Sink = Memory()
+        await sink.write(make_batch(3))
     """
 
     max_batch: int
@@ -51,7 +66,12 @@ CatchUpOrder = Literal["oldest", "interleaved"]
 
 
 class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds."""
+    """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds.
+
+    >>> plugin = SinkPlugin(open_lines, delivery=DeliverySettings(flush_interval=60.0, batch_size=50_000))
+    >>> plugin.delivery.timeout
+    30.0
+    """
 
     required: Annotated[
         bool,
@@ -107,6 +127,15 @@ class SinkPlugin:
 
     ``delivery`` has the sink's own defaults for what an operator may set of every sink, such as a longer flush interval
     for one that makes a file of each batch.
+
+        @asynccontextmanager
+        async def open_memory(settings: NoSettings, service: Settings) -> AsyncIterator[Sink]:
+            yield ScriptedSink()
+
+
+        plugin = SinkPlugin(open_memory, summary="keeps events in memory, for a test")
+        async with plugin.open(NoSettings(), Settings()) as sink:
+            await sink.write(make_batch(3))
     """
 
     open: Callable[[Any, Settings], AbstractAsyncContextManager[Sink]]

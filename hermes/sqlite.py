@@ -51,6 +51,8 @@ class Schema:
     """What a file of ours looks like: ``application_id`` says whose it is, ``version`` counts its changes.
 
     ``pragmas`` are those that have to come before the first table, ``settings`` those of each connection.
+
+    >>> SCHEMA = Schema(application_id=0x4D494E45, version=1, script="CREATE TABLE t (id TEXT PRIMARY KEY);")
     """
 
     application_id: int
@@ -66,6 +68,10 @@ class Connection(sqlite3.Connection):
     A commit whose sync failed has left its frames in the write-ahead file, each with a checksum over all before it. If
     the next transaction begins with the same frame, and the machine stops before its second, the old ones fit again,
     and what was refused comes back. So each begins with a number in the first page, which is the first that is written.
+
+        def insert(connection: Connection) -> None:
+            with transaction(connection):
+                connection.execute("INSERT INTO t VALUES (?)", ["8"])
     """
 
     mark: int | None = None
@@ -86,6 +92,9 @@ class Database:
     """The open database at ``path``. Everything happens in functions that `run` calls with the connection, on a thread.
 
     ``connect`` opens it, and opens it anew when its file was deleted or renamed by another program.
+
+        async def count(database: Database) -> int:
+            return await database.run(lambda connection: connection.execute("SELECT count(*) FROM t").fetchone()[0])
     """
 
     def __init__(self, connection: Connection, path: Path, connect: Callable[[], Connection]) -> None:
@@ -147,7 +156,12 @@ def _names(path: Path) -> Names:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end of the block, rolled back if it raises."""
+    """One write transaction: committed at the end of the block, rolled back if it raises.
+
+    >>> connection = sqlite3.connect(":memory:", isolation_level=None)
+    >>> with transaction(connection):
+    ...     _ = connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY)")
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         if isinstance(connection, Connection):
@@ -176,6 +190,9 @@ def connect(path: Path, schema: Schema) -> Connection:
     """Open or make the file and its folder, both for this user alone. Blocking.
 
     Raises `ConfigError` for a file that is not ours or cannot be opened; sqlite3's own errors for a damaged one.
+
+    >>> connection = connect(Path(folder, "my.db"), Schema(0x4D494E45, 1, "CREATE TABLE t (id TEXT PRIMARY KEY);"))
+    >>> connection.close()
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -256,7 +273,19 @@ def _statements(script: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def open_database(path: Path, schema: Schema) -> AsyncIterator[Database]:
-    """A database, open while the block runs. Raises as `connect` does."""
+    """A database, open while the block runs. Raises as `connect` does.
+
+    ::
+
+        SCHEMA = Schema(application_id=0x4D494E45, version=1, script="CREATE TABLE t (id TEXT PRIMARY KEY);")
+
+        def insert(connection: Connection) -> None:
+            with transaction(connection):
+                connection.execute("INSERT INTO t VALUES (?)", ["7"])
+
+        async with open_database(Path(folder, "my.db"), SCHEMA) as database:
+            await database.run(insert)
+    """
     connection = await trio.to_thread.run_sync(connect, path, schema)
     database = Database(connection, path, partial(connect, path, schema))
     try:

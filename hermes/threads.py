@@ -35,7 +35,16 @@ async def run_on_thread(
     abandon_on_cancel: bool = False,
     expected: tuple[type[Exception], ...] = EXPECTED,
 ) -> ResultT:
-    """As `trio.to_thread.run_sync`. An error of one of the ``expected`` types comes without its traceback."""
+    """As `trio.to_thread.run_sync`. An error of one of the ``expected`` types comes without its traceback.
+
+    ::
+
+        limiter = trio.CapacityLimiter(1)
+        try:
+            text = await run_on_thread(Path(folder, "missing").read_bytes, limiter=limiter)
+        except OSError as error:
+            reason = str(error)  # neither the frames of the thread nor its arguments are kept
+    """
 
     def call() -> ResultT | _Failed:
         try:

@@ -14,6 +14,10 @@ def printable(text: str) -> str:
 
 
 def clean(text: str, most: int) -> str:
-    """One line of printable characters, at most ``most`` of them."""
+    r"""One line of printable characters, at most ``most`` of them.
+
+    >>> clean("no such\ttable:\n events", most=16)
+    'no such table: …'
+    """
     line = " ".join(blank(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -190,6 +190,14 @@ def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defa
     """The values of a group of settings from an environment. Raises `ConfigError` for all that are bad or missing.
 
     ``defaults`` are as in `describe`.
+
+    >>> class LinesSettings(msgspec.Struct, frozen=True):
+    ...     timeout: Annotated[Duration, about("longest that connecting may take", gt=0)] = 5.0
+    >>> read(LinesSettings, {"SINK_LINES_TIMEOUT": "1m30s"}, "SINK_LINES_")
+    LinesSettings(timeout=90.0)
+    >>> read(LinesSettings, {"SINK_LINES_TIMEOUT": "soon"}, "SINK_LINES_")
+    Traceback (most recent call last):
+    hermes.errors.ConfigError: SINK_LINES_TIMEOUT='soon': expected a duration such as ...
     """
     mistakes = Mistakes()
     values = try_read(group, environ, mistakes, prefix, defaults)

@@ -166,23 +166,33 @@ def _notation(parse: Callable[[str], Any], accepts: str, show: Callable[[Any], s
 
 
 Duration = Annotated[float, _notation(parse_duration, "a duration such as 100ms, 30s or 1m30s", format_duration)]
+"""Seconds, written as `100ms`, `30s` or `1m30s`."""
+
 Size = Annotated[int, _notation(parse_size, "a size in bytes such as 1048576, 64KiB or 10MiB", format_size)]
+"""Bytes, written as `1048576`, `64KiB` or `10MiB`."""
+
 ListenAddress = Annotated[Address, _notation(parse_address, "an address such as :8080, 127.0.0.1:8080 or [::1]:8080")]
 OptionalAddress = Annotated[
     Address | None,
     _notation(parse_optional_address, "an address such as 127.0.0.1:8081, or off", format_optional_address),
 ]
 Names = Annotated[tuple[str, ...], _notation(parse_list, "a comma-separated list", ",".join)]
+"""A comma-separated list."""
+
 EventTypes = Annotated[
     tuple[str, ...],
     _notation(parse_event_types, "a comma-separated list of names of 1 to 64 of A-Z a-z 0-9 _ . : -, or *", ",".join),
 ]
 Secret = Annotated[str, Meta(extra={"secret": True})]
+"""A text that no command, log line or error shows, and that is refused where it is set but empty."""
+
 Secrets = Annotated[
     tuple[str, ...],
     _notation(parse_secrets, "a comma-separated list, each item on one line and none empty", ",".join),
     Meta(extra={"secret": True}),
 ]
+"""A comma-separated list of secrets, none of them empty."""
+
 Guard = Annotated[str, Meta(extra={"guards": True})]
 """A text without which something is open, though it may be shown: an empty one is refused, as that of a secret is."""
 
@@ -191,5 +201,9 @@ def about(description: str, *, default: str = "", **bounds: Any) -> Meta:
     """The description of a setting and msgspec's bounds (``ge``, ``gt``, ``le``, ``lt``), for ``Annotated``.
 
     ``default`` has the words for a default that depends on the machine or on another setting.
+
+    >>> class LinesSettings(msgspec.Struct, frozen=True):
+    ...     address: Annotated[str, about("where the server listens, as host:port")]
+    ...     connect_timeout: Annotated[Duration, about("longest that connecting may take", gt=0)] = 5.0
     """
     return Meta(description=description, extra={"default": default} if default else None, **bounds)

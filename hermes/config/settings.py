@@ -38,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of the service (specification §3 and those named in its other sections).
 
     Sizes are in bytes and durations in seconds. Those of a sink (``SINK_<NAME>_*``) are declared by the sink.
+
+    >>> Settings(hermes_data_dir=Path("/tmp/test")).flush_interval
+    0.1
     """
 
     http_addr: Annotated[ListenAddress, about("listen address (`:8080`, `127.0.0.1:8080`, `[::1]:8080`)")] = Address(
@@ -137,7 +140,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of the service, checked together. Raises `ConfigError` for all that is wrong with them."""
+    """The settings of the service, checked together. Raises `ConfigError` for all that is wrong with them.
+
+    >>> settings = read_settings({"HERMES_DATA_DIR": "/var/lib/hermes", "QUEUE_SIZE": "1000"})
+    >>> settings.hermes_data_dir, settings.queue_size
+    (PosixPath('/var/lib/hermes'), 1000)
+    """
     mistakes = Mistakes()
     settings = collect_settings(environ, mistakes)
     mistakes.raise_any()

@@ -25,6 +25,8 @@ _MARK_BYTES = 2 * (20 + 1) + 2 * (2 * BEGINNING_BYTES + 1)  # always as long, so
 
 DATABASE = "log.db"
 LOCK = "lock"
+"""The name of the file that `lock_folder` locks."""
+
 REPAIRED = "log.db.repaired"
 """The database that a repair has finished, until it has taken the place of the damaged one."""
 
@@ -33,6 +35,9 @@ def lock_folder(folder: Path) -> int:
     """Have the folder, made if it is missing, for this process alone until the descriptor that is returned is closed.
 
     Raises `ConfigError`.
+
+    >>> lock = lock_folder(Path(folder, "mine"))
+    >>> os.close(lock)  # another process may have it now
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

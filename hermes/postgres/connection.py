@@ -49,13 +49,18 @@ RV = TypeVar("RV")
 
 
 class Connection(AsyncConnection[TupleRow]):
-    """See `psycopg.AsyncConnection`, of which this has the methods and the cursors. What differs:
+    r"""See `psycopg.AsyncConnection`, of which this has the methods and the cursors. What differs:
 
     - `autocommit` is on unless asked otherwise: what belongs together goes into a `transaction()` block.
     - Leaving `async with connection` closes; what is not committed is lost.
     - Notifications are read with `wait_notifications()`; `pipeline()` is missing, `executemany()` has one inside.
 
     Tasks may share a connection; their statements run one after the other.
+
+        async with open_connection(dsn) as connection:
+            async with connection.transaction():
+                await connection.execute("CREATE TEMPORARY TABLE t (n int)")
+                rows = await connection.copy_in("COPY t FROM STDIN", b"1\n2\n")
     """
 
     def __init__(
@@ -268,7 +273,13 @@ async def open_connection(
     prepare_threshold: int | None = PREPARE_THRESHOLD,
     cleanup_timeout: float = CLEANUP_TIMEOUT,
 ) -> AsyncIterator[Connection]:
-    """Connect for the length of the block. Arguments and errors are those of `Connection.connect`."""
+    """Connect for the length of the block. Arguments and errors are those of `Connection.connect`.
+
+    ::
+
+        async with open_connection(dsn) as connection:
+            cursor = await connection.execute("SELECT 1")
+    """
     async with await Connection.connect(
         dsn, autocommit=autocommit, prepare_threshold=prepare_threshold, cleanup_timeout=cleanup_timeout
     ) as connection:

@@ -24,7 +24,12 @@ _QUOTED = re.compile(r'"[^"]*"(?= for connection option)|(?<=: )".*"|(?<=service
 
 
 def check_dsn(dsn: str, variable: str = "DB_DSN") -> None:
-    """Raises `ConfigError`, which names the ``variable``, for a string with which no server can be connected to."""
+    """Raises `ConfigError`, which names the ``variable``, for a string with which no server can be connected to.
+
+    >>> check_dsn("postgresql://ann:secret@localhost:port/events", "SINK_MY_DSN")
+    Traceback (most recent call last):
+    hermes.errors.ConfigError: SINK_MY_DSN=(hidden): ...
+    """
     try:
         parameters = connection_parameters(dsn)
         timeout_from_conninfo(parameters)

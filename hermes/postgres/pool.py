@@ -108,6 +108,10 @@ class Pool:
     set on each new connection; None: it stays as the server, the database or the role has it. Raises
     `psycopg.ProgrammingError` at once when the connection string makes no sense; nothing is dialed before the first
     `connection()`.
+
+        async with open_pool(dsn, max_size=4) as pool:
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
     """
 
     def __init__(

@@ -89,7 +89,11 @@ _NO_MORE_TRANSACTIONS = ("GetNewTransactionId", "GetNewMultiXactId")  # 54000 be
 
 
 def fault_of(error: Error) -> Fault | None:
-    """What an error is about; None: neither server nor network made it, so it is a bug of the caller's."""
+    """What an error is about; None: neither server nor network made it, so it is a bug of the caller's.
+
+    >>> fault_of(psycopg.errors.OperationalError("the connection is lost"))
+    <Fault.SESSION: 'the state of this session: another one may do'>
+    """
     code, diag = error.sqlstate, error.diag
     if code is None:
         return Fault.SESSION if isinstance(error, OperationalError | InterfaceError) else None

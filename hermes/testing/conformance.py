@@ -50,6 +50,13 @@ async def check_sink(
     ``largest_payload`` is in bytes. ``latest_timestamp``, in Unix seconds, is the last that the storage can hold: the
     sink has to reject events of a later time, never to store another time in its place. ``timeout`` is how long, in
     seconds, any single step may take.
+
+        sink = ScriptedSink()
+
+        async def read_back() -> list[Event]:
+            return sink.stored
+
+        await check_sink(sink.open, read_back, keeps_order=True, atomic=True)
     """
     probe = SinkProbe(open_sink, read_back, stores_once, keeps_order, exact_payload, timeout)
     checks = _Checks(probe, atomic, largest_payload, latest_timestamp, run_id=uuid4().hex[:12])

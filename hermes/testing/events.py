@@ -32,12 +32,20 @@ def make_event(
     timestamp: int = TIMESTAMP,
     payload: bytes | str = b"{}",
 ) -> Event:
-    """One event; ``payload`` is the text of a JSON object, kept as it is."""
+    """One event; ``payload`` is the text of a JSON object, kept as it is.
+
+    >>> make_event("7", payload='{"title": "Alive"}').user_id
+    'user-1'
+    """
     return Event(id, user_id, type, timestamp, Raw(payload.encode() if isinstance(payload, str) else payload))
 
 
 def make_events(count: int, *, prefix: str = "event", payload: bytes | str = b'{"n": 1}') -> list[Event]:
-    """``count`` events with the ids ``prefix-0``, ``prefix-1``, … of a hundred users, a second apart."""
+    """``count`` events with the ids ``prefix-0``, ``prefix-1``, … of a hundred users, a second apart.
+
+    >>> [event.id for event in make_events(3, prefix="song")]
+    ['song-0', 'song-1', 'song-2']
+    """
     return [
         make_event(f"{prefix}-{n}", user_id=f"user-{n % 100}", timestamp=TIMESTAMP + n, payload=payload)
         for n in range(count)
@@ -45,7 +53,11 @@ def make_events(count: int, *, prefix: str = "event", payload: bytes | str = b'{
 
 
 def make_chunk(events: Iterable[Event] | int = 1, *, received_at: float = RECEIVED_AT) -> Chunk:
-    """A chunk of these events, or of as many plain ones; its size is that of their JSON text, roughly."""
+    """A chunk of these events, or of as many plain ones; its size is that of their JSON text, roughly.
+
+    >>> len(make_chunk(3)), len(make_chunk([make_event("7")]))
+    (3, 1)
+    """
     events = make_events(events) if isinstance(events, int) else list(events)
     return Chunk(events, received_at, sum(100 + len(bytes(event.payload)) for event in events))
 
@@ -54,6 +66,10 @@ def make_batch(events: Iterable[Event] | int = 1, *, chunk: int = 0, received_at
     """A batch of these events, or of as many plain ones, in chunks of ``chunk`` events (0: in one).
 
     Chunks arrive a second apart, the first at ``received_at``.
+
+    >>> batch = make_batch(5, chunk=2)
+    >>> [len(chunk) for chunk in batch.chunks]
+    [2, 2, 1]
     """
     events = make_events(events) if isinstance(events, int) else list(events)
     step = chunk or max(1, len(events))
@@ -111,13 +127,24 @@ def awkward_events(*, prefix: str = "awkward") -> list[Event]:
 
 
 def big_event(size: int = 2**20, *, id: str = "big") -> Event:  # noqa: A002  the field's own name
-    """An event whose payload has ``size`` bytes, half of them characters that sinks have to escape."""
+    """An event whose payload has ``size`` bytes, half of them characters that sinks have to escape.
+
+    >>> len(bytes(big_event(1000).payload))
+    1000
+    """
     body = b'\\\\\\"' * ((size - 8) // 8) + b"x" * ((size - 8) // 8 * 4 + (size - 8) % 8)
     return make_event(id, payload=b'{"v": "' + body[: size - 9] + b'"}')
 
 
 def event_strategy() -> SearchStrategy[Event]:
-    """A Hypothesis strategy of any valid event. Needs the distribution ``hypothesis``."""
+    r"""A Hypothesis strategy of any valid event. Needs the distribution ``hypothesis``.
+
+    ::
+
+        @given(event_strategy())
+        def test_an_event_is_written_as_one_line(event: Event) -> None:
+            assert b"\n" not in msgspec.json.encode(event.id)
+    """
     from hypothesis import strategies as st
 
     text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=256)

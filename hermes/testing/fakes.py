@@ -28,6 +28,10 @@ class Write:
     """One call of `ScriptedSink.write`: when it began and ended (Trio's clock), with what, and how it went.
 
     ``outcome`` is None while it runs, then ``done``, ``unavailable``, ``rejected``, ``cancelled`` or ``crashed``.
+
+        sink = ScriptedSink()
+        await sink.write(make_batch(3))
+        assert [(len(write.events), write.outcome) for write in sink.writes] == [(3, "done")]
     """
 
     events: list[Event]
@@ -42,6 +46,12 @@ class ScriptedSink:
 
     ``stored`` has the events in the order in which their writes ended; ``writes`` every call. ``most_at_once`` is the
     highest number of writes that ran together. ``opened`` and ``closed`` count.
+
+        sink = ScriptedSink.following(SinkUnavailable("down"), None)
+        with pytest.raises(SinkUnavailable):
+            await sink.write(make_batch(3))
+        await sink.write(make_batch(3))
+        assert len(sink.stored) == 3
     """
 
     script: deque[Outcome] = field(default_factory=deque)
@@ -145,5 +155,8 @@ def _name(error: BaseException) -> str:
 
 
 def unavailable(count: int = 1, *, retry_after: float | None = None) -> Iterable[SinkUnavailable]:
-    """As many refusals for a script: ``ScriptedSink.following(*unavailable(3))``."""
+    """As many refusals for a script: ``ScriptedSink.following(*unavailable(3))``.
+
+    >>> sink = ScriptedSink.following(*unavailable(3, retry_after=5.0))
+    """
     return [SinkUnavailable(f"refusal {n + 1} of {count}", retry_after=retry_after) for n in range(count)]

@@ -30,6 +30,9 @@ async def check_log(
     - ``shares_commits``: appends at the same time need fewer commits than there are of them
 
     ``largest_record`` is in bytes. ``timeout`` is how long, in seconds, any single step may take.
+
+        async def test_my_log_conforms(tmp_path: Path) -> None:
+            await check_log(lambda: open_my_log(tmp_path))
     """
     probe = LogProbe(open_log, keeps, shares_commits, largest_record, timeout)
     for check in (

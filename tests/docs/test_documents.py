@@ -103,7 +103,9 @@ def test_the_metrics_of_the_reference_are_those_of_a_scrape() -> None:
     assert written == table, "run scripts/metrics-table --write"
 
 
-@pytest.mark.parametrize(("script", "page"), [("state-diagrams", "docs/reference/states.md")])
+@pytest.mark.parametrize(
+    ("script", "page"), [("state-diagrams", "docs/reference/states.md"), ("api-reference", "docs/reference/api.md")]
+)
 def test_a_page_that_is_made_from_the_code_is_current(script: str, page: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / script)]
     made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
