@@ -114,7 +114,7 @@ def _make_intake(
     tracing: Tracing,
 ) -> Intake:
     if journal is not None:
-        journal.forget_strangers()
+        journal.forget_unknown_sinks()
     intake = Intake(
         deliveries,
         aggregator,

@@ -32,7 +32,7 @@ from hermes.throttled_log import ThrottledLog
 
 _log = structlog.get_logger("hermes.delivery")
 _MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
-_BURY_SECONDS = 5.0
+_DEAD_LETTER_SECONDS = 5.0
 _MOST_REASONS = 20  # that are counted each by itself
 _MOST_WORDS = 300  # characters of a reason, or of a failure, that are kept for people to see
 
@@ -65,7 +65,7 @@ class SinkCalls:
         self._suspicion = Suspicion(settings.refusal_rows, settings.refusal_hold)
         self._workable = WorkableSize(context.sink.max_batch, settings.timeout)
         self._breaker_moved = RepeatedEvent()
-        self._hurry = trio.Event()
+        self._drain_begun = trio.Event()
         self._last_failed = False
         self._evicted_said = 0
 
@@ -84,14 +84,14 @@ class SinkCalls:
         return self._breaker.remaining(trio.current_time())
 
     @property
-    def hurrying(self) -> bool:
-        """Whether `hurry` was called: a call may still be made, but nobody waits for a better moment."""
-        return self._hurry.is_set()
+    def draining(self) -> bool:
+        """Whether `drain` was called: a call may still be made, but nobody waits for a better moment."""
+        return self._drain_begun.is_set()
 
     @property
-    def hopeless(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether there is a hurry and the last call failed: the next would only take the stop's time."""
-        return self.hurrying and self._last_failed
+        return self.draining and self._last_failed
 
     @property
     def holding(self) -> bool:
@@ -113,9 +113,9 @@ class SinkCalls:
         """The most events of one `write` that are expected to be written in time."""
         return self._workable.limit
 
-    def hurry(self) -> None:
+    def drain(self) -> None:
         """End every pause, now and from now on."""
-        self._hurry.set()
+        self._drain_begun.set()
         self._breaker_moved.set()
 
     def stop_holding(self) -> None:
@@ -126,12 +126,12 @@ class SinkCalls:
     async def wait_for_breaker(self) -> None:
         """Wait until the breaker may think differently: its time is up, or a call has ended that it waited for."""
         with trio.move_on_after(self.open_for or self._context.settings.max_backoff):
-            if self.hurrying:
+            if self.draining:
                 await trio.lowlevel.checkpoint()
             else:
                 await self._breaker_moved.wait()
 
-    async def rest(self, attempt: int, failure: SinkUnavailable) -> None:
+    async def back_off(self, attempt: int, failure: SinkUnavailable) -> None:
         """Pause after a failed attempt: exponential backoff with full jitter, but no shorter than the sink asked for.
 
         Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -140,7 +140,7 @@ class SinkCalls:
         longest = min(self._context.settings.max_backoff, self._context.settings.backoff * 2.0**doublings)
         pause = max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing
         with trio.move_on_after(pause):
-            await self._hurry.wait()
+            await self._drain_begun.wait()
 
     async def write(self, batch: Batch, attempt: int) -> Mapping[int, str]:
         """One allowed call; the outcome of every event is in the ledger when it returns. Returns what was refused.
@@ -161,7 +161,7 @@ class SinkCalls:
                 raise
             except BatchRejected as error:
                 if error.reasons:
-                    await self._bury(batch, error.reasons, attempt)
+                    await self._dead_letter(batch, error.reasons, attempt)
                     work.note("dead-lettered", events=len(error.reasons), reason=next(iter(error.reasons.values())))
                 self._ledger.dead_letter(len(error.reasons))
                 self._count_refusals(error.reasons)
@@ -257,7 +257,7 @@ class SinkCalls:
             raise
         except BatchRejected as error:
             report = breaker.succeeded
-            self._refuse_strangers(error, len(batch))
+            self._check_indexes(error, len(batch))
             self._workable.wrote(len(batch), trio.current_time() - began)
             if not error.reasons:
                 self._wrote()
@@ -295,12 +295,12 @@ class SinkCalls:
             _log.warning("breaker changed", sink=self._context.name, state=state, reason=str(failure or ""))
         self._breaker_moved.set()
 
-    def _refuse_strangers(self, rejected: BatchRejected, count: int) -> None:
+    def _check_indexes(self, rejected: BatchRejected, count: int) -> None:
         for index in rejected.reasons:
             if not 0 <= index < count:
                 raise ValueError(f"sink {self._context.name!r} rejected index {index} of {count} events") from rejected
 
-    async def _bury(self, batch: Batch, reasons: Mapping[int, str], attempts: int) -> None:
+    async def _dead_letter(self, batch: Batch, reasons: Mapping[int, str], attempts: int) -> None:
         """The named events are dead letters from now on. Raises `hermes.SinkUnavailable` where they cannot be kept."""
         now, arrivals = time.time(), batch.arrivals
         letters = []
@@ -310,7 +310,7 @@ class SinkCalls:
             letters.append(DeadLetter(event, self._context.name, reason, attempts, now, arrivals[index]))
         try:
             # The sink has stored the others already: the account is to say so, also when a stop comes just now.
-            with clean_up(_BURY_SECONDS) as scope:
+            with clean_up(_DEAD_LETTER_SECONDS) as scope:
                 await self._context.dead_letters.add(letters)
         except LogUnavailable as error:
             raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error

@@ -25,7 +25,7 @@ from hermes.ack import Receipt
 from hermes.breaker import BreakerState
 from hermes.config import Settings
 from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
-from hermes.engine.backlog import Backlog
+from hermes.engine.backlog import Backlog, BacklogOptions
 from hermes.engine.calls import RefusesEverything, SinkCalls
 from hermes.engine.context import SinkContext
 from hermes.engine.job import Job
@@ -83,14 +83,14 @@ class Delivery:
         self._calls = SinkCalls(context, self._ledger, self._workers)
         self.redeliver = self._calls.redeliver
         self._dropped_unsaid = 0
-        self._unkept = 0  # events in memory that no journal has
+        self._uncommitted = 0  # events in memory that no journal has
         self._unnoted = 0  # events with an outcome that no request is told, or not yet
         self._abandoned = False
         self._owed: int | None = None
         self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
         self._max_events = max(service.queue_size, sink.max_batch)
-        self._hands: set[Job] = set()  # what the workers have taken out of the buffer
-        self._hands_events = self._hands_bytes = 0
+        self._in_flight: set[Job] = set()  # what the workers have taken out of the buffer
+        self._in_flight_events = self._in_flight_bytes = 0
         self._buffer: Dispatcher[Chunk] = Dispatcher(
             interval=settings.flush_interval or service.flush_interval,
             # Half of what may be in the house: the other half can come in while this is written, and no request is
@@ -110,7 +110,7 @@ class Delivery:
         """The index of the journal below which this sink needs nothing. Raises `RuntimeError` where there is none."""
         if self._backlog is None:
             raise RuntimeError("there is no journal")
-        return self._backlog.cursor
+        return self._backlog.records.cursor
 
     def offer(self, chunks: Sequence[Chunk]) -> None:
         """Take chunks into the buffer. Those for which there is no room stay in the journal, or are dropped."""
@@ -118,14 +118,14 @@ class Delivery:
         for chunk in chunks:
             self._ledger.accept(len(chunk.events))
             if backlog is None or chunk.index < 0:
-                self._offer_unkept(chunk)
+                self._offer_uncommitted(chunk)
             else:
-                backlog.arrive(chunk)
+                backlog.offer(chunk)
 
     def close(self) -> None:
         """No more will be offered: what is buffered is due now, and with a journal it is tried once, if at all."""
         if self._backlog is not None:
-            self._calls.hurry()
+            self._calls.drain()
         else:
             self._calls.stop_holding()
         self._buffer.close()
@@ -148,17 +148,17 @@ class Delivery:
     def untold(self) -> int:
         """The most events that may have no outcome in the receipt of their request."""
         account = self.account()
-        partly = sum(len(job.batch) - job.left for job in self._hands)  # noted when the whole batch is done
+        partly = sum(len(job.batch) - job.left for job in self._in_flight)  # noted when the whole batch is done
         return account.in_flight + partly + account.spilled + sum(account.dropped.values()) + self._unnoted
 
     def statistics(self) -> DeliveryStatistics:
         """How the sink is served now. The work is in proportion to the batches in hand."""
         calls, backlog = self._calls, self._backlog
-        arrivals = [job.batch.chunks[0].received_at for job in self._hands]
+        arrivals = [job.batch.chunks[0].received_at for job in self._in_flight]
         if (first := self._buffer.peek()) is not None:
             arrivals.append(first.received_at)
-        if backlog is not None and backlog.oldest is not None:
-            arrivals.append(backlog.oldest)
+        if backlog is not None and backlog.records.oldest is not None:
+            arrivals.append(backlog.records.oldest)
         return DeliveryStatistics(
             oldest=min(arrivals, default=None),
             on_disk=backlog.events if backlog is not None else 0,
@@ -170,17 +170,17 @@ class Delivery:
             refusals=calls.refusals,
         )
 
-    def abandon(self, accepted: int, unkept: int = 0) -> None:
+    def abandon(self, accepted: int, uncommitted: int = 0) -> None:
         """All tasks have ended: of ``accepted`` events, what has no outcome stays in the journal or is lost.
 
-        ``unkept`` of them were not offered yet, and no journal has them.
+        ``uncommitted`` of them were not offered yet, and no journal has them.
         """
-        left = self._count_in_flight() + unkept
-        lost = left if self._backlog is None else self._unkept + unkept
+        left = self._count_in_flight() + uncommitted
+        lost = left if self._backlog is None else self._uncommitted + uncommitted
         self._ledger.accept(accepted - (self._ledger.accepted - self._ledger.replayed))
         self._ledger.drop(lost, "shutdown")
         self._ledger.spill(left - lost)
-        self._unkept = 0
+        self._uncommitted = 0
         self._abandoned = True
         if self._backlog is not None:
             self._owed = self._backlog.owed()
@@ -192,20 +192,15 @@ class Delivery:
         """
         if self._backlog is not None:
             lost, disowned = await self._backlog.give_up_below(index)
-            self._unkept += disowned
+            self._uncommitted += disowned
             self._count_drop(lost, "journal_full", "the journal has nearly reached JOURNAL_MAX_BYTES")
 
     def _open_backlog(self, journal: EventJournal) -> Backlog:
+        options = BacklogOptions(
+            self.name, self._context.settings, self.max_batch, (self._max_events // 2, self._max_bytes // 2)
+        )
         backlog = Backlog(
-            self.name,
-            journal,
-            max_chunk=self.max_batch,
-            catch_up=self._context.settings.catch_up,
-            floor=self._context.settings.catch_up_floor,
-            order=self._context.settings.catch_up_order,
-            share=(self._max_events // 2, self._max_bytes // 2),
-            take=self._take,
-            lose=lambda events: self._count_drop(events, "damaged", "the journal has lost them"),
+            journal, options, self._take, lambda count: self._count_drop(count, "damaged", "the journal has lost them")
         )
         self._ledger.accept(backlog.events, again=True)
         return backlog
@@ -213,9 +208,9 @@ class Delivery:
     def _take(self, pieces: Sequence[Chunk]) -> bool:
         """Put all pieces of a record into the buffer, or none (False)."""
         bounded = self._backlog is not None or self._calls.holding  # where admission holds back too little
-        if bounded and (self._hands_events or len(pieces) > 1):
-            count = self._hands_events + sum(map(len, pieces))
-            size = self._hands_bytes + sum(piece.size for piece in pieces)
+        if bounded and (self._in_flight_events or len(pieces) > 1):
+            count = self._in_flight_events + sum(map(len, pieces))
+            size = self._in_flight_bytes + sum(piece.size for piece in pieces)
             if not self._buffer.has_room(count, size):
                 return False
         for piece in pieces:
@@ -227,11 +222,11 @@ class Delivery:
                 return False
         return True
 
-    def _offer_unkept(self, chunk: Chunk) -> None:
+    def _offer_uncommitted(self, chunk: Chunk) -> None:
         """What no journal has is in the buffer or lost."""
         for piece in chunk.split(self.max_batch):
             if self._take((piece,)):
-                self._unkept += len(piece)
+                self._uncommitted += len(piece)
             else:
                 self._count_drop(len(piece), "queue_full", "its buffer is full")
                 if self.awaited and piece.receipt is not None:
@@ -267,17 +262,17 @@ class Delivery:
 
     def _take_in_hand(self, chunks: Sequence[Chunk]) -> Job:
         job = Job(Batch(chunks))
-        self._hands.add(job)
-        self._hands_events += job.left
-        self._hands_bytes += sum(chunk.size for chunk in chunks)
+        self._in_flight.add(job)
+        self._in_flight_events += job.left
+        self._in_flight_bytes += sum(chunk.size for chunk in chunks)
         self.numbers.batch_size.observe(job.left)
         return job
 
     def _put_down(self, job: Job) -> None:
-        self._hands.discard(job)
-        self._hands_events -= len(job.batch)
-        self._hands_bytes -= sum(chunk.size for chunk in job.batch.chunks)
-        self._let_go(job)
+        self._in_flight.discard(job)
+        self._in_flight_events -= len(job.batch)
+        self._in_flight_bytes -= sum(chunk.size for chunk in job.batch.chunks)
+        self._release(job)
 
     async def _try(self, job: Job) -> bool:
         """Write the next portion of a batch. False: nothing is left of it, or a stop leaves it to the journal."""
@@ -285,7 +280,7 @@ class Delivery:
         # A breaker that only refusals have opened costs no event that was held: it is tried once more.
         held = job.held_at is not None and not job.failures and not calls.released
         keeps = self._backlog is not None or calls.holding or held
-        if keeps and calls.hopeless:
+        if keeps and calls.should_stop:
             return False
         if not calls.allowed():
             self.numbers.open_rejects += 1
@@ -295,7 +290,7 @@ class Delivery:
             await calls.wait_for_breaker()
         elif not await self._write(job):
             return False
-        return bool(job.left) and not calls.hurrying
+        return bool(job.left) and not calls.draining
 
     async def _write(self, job: Job) -> bool:
         """Write what comes next of a batch; after a failure, pause. False: there are no tries left."""
@@ -319,30 +314,30 @@ class Delivery:
                 return False
             if not calls.open_for:
                 self.numbers.retries += 1
-                await calls.rest(job.attempt, failure)
+                await calls.back_off(job.attempt, failure)
         return True
 
     def _spend(self, spent: Sequence[tuple[Chunk, int]]) -> None:
         """Events have their outcome while others of their batch are still to be written."""
         for chunk, count in spent:
-            self._unkept -= count if self._backlog is None else self._backlog.spend(chunk, count)
+            self._uncommitted -= count if self._backlog is None else self._backlog.records.spend(chunk, count)
 
     def _give_up(self, job: Job, reason: str, why: str) -> None:
         self._context.tracing.drop(self.name, job.batch, reason)
         self._count_drop(job.drop(), reason, why)
 
-    def _let_go(self, job: Job) -> None:
+    def _release(self, job: Job) -> None:
         """A worker is done with a batch: all of it has its outcome in the ledger, or it is a stop and some has not."""
         chunks, unspent = job.batch.chunks, job.unspent()
         settled = not job.left
         count = sum(unspent)
-        unkept = count if self._backlog is None else self._backlog.release(chunks, unspent, settled=settled)
+        uncommitted = count if self._backlog is None else self._backlog.release(chunks, unspent, settled=settled)
         if not settled:
-            self._ledger.drop(unkept, "shutdown")
-            self._ledger.spill(count - unkept)
+            self._ledger.drop(uncommitted, "shutdown")
+            self._ledger.spill(count - uncommitted)
             followed = [(chunk, left) for chunk, left in zip(chunks, unspent, strict=True) if chunk.receipt is not None]
             self._unnoted += sum(len(chunk.events) - left for chunk, left in followed)
-        self._unkept -= unkept
+        self._uncommitted -= uncommitted
         self.on_settled(chunks)
 
     async def _note(self, job: Job) -> None:
@@ -362,10 +357,10 @@ class Delivery:
         if self._abandoned:
             return 0
         on_disk = 0 if self._backlog is None else self._backlog.events + self._backlog.on_its_way
-        return self._buffer.statistics().buffered_items + sum(job.left for job in self._hands) + on_disk
+        return self._buffer.statistics().buffered_items + sum(job.left for job in self._in_flight) + on_disk
 
     def _count_held(self) -> int:
-        return sum(job.left for job in self._hands if job.held_at is not None)
+        return sum(job.left for job in self._in_flight if job.held_at is not None)
 
     def _count_drop(self, count: int, reason: str, why: str) -> None:
         if not count:

@@ -157,7 +157,7 @@ class Engine:
         """All tasks have ended: give every accepted event its outcome, log the accounts, and save the progress."""
         self.intake.receipts.expire_all()
         for delivery in self.deliveries:
-            delivery.abandon(self.intake.accepted, self.intake.unkept)
+            delivery.abandon(self.intake.accepted, self.intake.uncommitted)
             _log_at_the_end(delivery.account())
         if self.journal is not None:
             leave_at_least(_LEAST_SAVE_SECONDS)  # the clean-up of the sinks may have taken all the time of the stop

@@ -75,7 +75,7 @@ class Intake:
         self.tap = Tap()
         self.traced: TracedRequest | None = None
         """The request whose events are being offered, while that is one that is traced."""
-        self.unkept = 0
+        self.uncommitted = 0
         """Events that were taken for good and are in the channel: neither a sink nor a journal has them yet."""
         required = [delivery for delivery in deliveries if delivery.required]
         self._needed = len(required) or 1  # where none is required, the first to settle frees the room
@@ -87,7 +87,7 @@ class Intake:
             delivery.awaited = True
         by_name = {delivery.name: delivery for delivery in awaited}
         self.receipts = Receipts(
-            tuple(by_name), ack_timeout, lambda name: by_name[name].untold + self.unkept + self.admission.events
+            tuple(by_name), ack_timeout, lambda name: by_name[name].untold + self.uncommitted + self.admission.events
         )
         self.ack = Ack.ACCEPTED if journal is None else Ack.DURABLE
         self.capacity = queue_size
@@ -99,7 +99,7 @@ class Intake:
         admission = self.admission
         if self._journal is None:
             return admission.accepted
-        return admission.accepted - admission.events + self.unkept  # what holds room there is not committed yet
+        return admission.accepted - admission.events + self.uncommitted  # what holds room there is not committed yet
 
     def offer(self, events: list[Event], size: int) -> bool:
         """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
@@ -145,7 +145,7 @@ class Intake:
         if len(events) > self._max_chunk or not self.admission.admit(len(events), size):
             return False
         self._send_chunk(Chunk(events, time.time(), size, derived=True))
-        self.unkept += len(events)
+        self.uncommitted += len(events)
         return True
 
     def retry_after(self) -> int:
@@ -225,7 +225,7 @@ class Intake:
         for piece in self._cut(chunk):
             self._send_chunk(piece)
         if self._journal is None:
-            self.unkept += len(events)
+            self.uncommitted += len(events)
         return lambda: receipt.settle(Outcome.LATE)
 
     def _join(self, events: list[Event], size: int, settle: Settle | None) -> None:
@@ -259,7 +259,7 @@ class Intake:
         if settle is not None:
             chunk.waiting.append(settle)
         if settle is None or self._journal is None:
-            self.unkept += len(events)
+            self.uncommitted += len(events)
 
     def _new_chunk(self, events: list[Event], size: int) -> Chunk:
         chunk = Chunk(events, time.time(), size)
@@ -325,9 +325,9 @@ class Intake:
 
     def _hand_on_now(self, chunks: Sequence[Chunk], count: int) -> None:
         if self._journal is None:
-            self.unkept -= count
+            self.uncommitted -= count
         else:
-            self.unkept -= sum([len(chunk) for chunk in chunks if not chunk.waiting and chunk.receipt is None])
+            self.uncommitted -= sum([len(chunk) for chunk in chunks if not chunk.waiting and chunk.receipt is None])
             self.admission.leave(count, sum([chunk.size for chunk in chunks]), trio.current_time())
         self._aggregator.add(chunks)
         if self.tap.listening:

@@ -43,11 +43,11 @@ class EventJournal:
     ``next`` is the index that the next record gets, and ``events`` how many events are in all records before it, ever.
     ``capacity`` is JOURNAL_MAX_BYTES, and ``room`` how many bytes more stay within it. ``failing`` says why the storage
     does not work, while it does not. ``receipts`` follow events of open requests by their record's index. A sink of
-    which nothing was saved begins where ``strangers`` says.
+    which nothing was saved begins where ``unknown`` says.
     """
 
     def __init__(
-        self, log: Log, max_bytes: int, events: int, saved: Mapping[str, ProgressState], strangers: ProgressState
+        self, log: Log, max_bytes: int, events: int, saved: Mapping[str, ProgressState], unknown: ProgressState
     ) -> None:
         self.next = log.next  # not the log's own: that is ahead of `events` while an append is about to return
         self.events = events
@@ -60,7 +60,7 @@ class EventJournal:
         self.metrics.lost_records, self.metrics.lost_events = lost.records, lost_events(lost) or 0
         self._log = log
         self._saved = dict(saved)
-        self._strangers = strangers
+        self._unknown = unknown
         self._sinks: dict[str, Progress] = {}
         self._last_saved: JournalState | None = None
         self._say_again_at = 0.0
@@ -98,15 +98,15 @@ class EventJournal:
         wanted, self._room_wanted = self._room_wanted, False
         return wanted
 
-    def enlist(self, sink: str) -> tuple[Progress, int]:
+    def register(self, sink: str) -> tuple[Progress, int]:
         """A sink's progress, and how many events the journal owes it. One that is new begins with what comes next."""
-        progress = Progress.restore(self._saved.pop(sink, self._strangers), self.next)
+        progress = Progress.restore(self._saved.pop(sink, self._unknown), self.next)
         if progress.cursor == self.next:
             progress.settled = self.events
         self._sinks[sink] = progress
         return progress, self.events - progress.settled
 
-    def forget_strangers(self) -> None:
+    def forget_unknown_sinks(self) -> None:
         """Sinks that are no longer configured hold nothing back any more; what they were owed is said once."""
         for sink, state in self._saved.items():
             if owed := self.events - state.settled:
@@ -248,12 +248,12 @@ async def open_journal(log: Log, max_bytes: int) -> EventJournal:
     events = max(state.events, _events_with(last) if last is not None else 0, events_with(lost.last) or 0)
     if lost.records:
         _log.error("events that were acknowledged are gone", records=lost.records, events=lost_events(lost))
-    strangers = ProgressState(log.next, events)
+    unknown = ProgressState(log.next, events)
     if log.snapshot is None and log.next > log.first:
         # Records, but no word of who has had them: nobody knows better than to deliver them again.
         oldest = await log.read(log.first, max_records=1)
-        strangers = ProgressState(log.first, decode_head(oldest[0].data, oldest[0].index).first if oldest else events)
-    return EventJournal(log, max_bytes, events, state.sinks, strangers)
+        unknown = ProgressState(log.first, decode_head(oldest[0].data, oldest[0].index).first if oldest else events)
+    return EventJournal(log, max_bytes, events, state.sinks, unknown)
 
 
 async def _last_record(log: Log) -> Record | None:

@@ -179,24 +179,24 @@ class Durable:
 def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     """What is owed has one place, the ledger agrees, and memory is within its bounds."""
     backlog, account = backlog_of(delivery), delivery.account()
-    kept = {index: held for index, held in backlog._held.items() if held.kept}
-    in_memory = sum(held.left for held in kept.values()) + delivery._unkept
+    kept = {index: held for index, held in backlog.records.held.items() if held.kept}
+    in_memory = sum(held.left for held in kept.values()) + delivery._uncommitted
     if not delivery._abandoned:  # then the account says already what becomes of them
         assert account.in_flight == backlog.events + in_memory, account
     assert account.balanced, account
-    assert min(account.in_flight, backlog.events, delivery._unkept) >= 0
+    assert min(account.in_flight, backlog.events, delivery._uncommitted) >= 0
 
-    progress = backlog._progress
+    progress = backlog.records.progress
     assert backlog.events + sum(held.events for held in kept.values()) <= journal.events - progress.settled
-    on_disk = [index for start, stop in backlog._ranges for index in range(start, stop)]
+    on_disk = [index for start, stop in backlog.records.ranges for index in range(start, stop)]
     places = sorted([*on_disk, *kept])
     missing = [index for gap in progress.gaps(journal.next) for index in range(*gap)]
     assert places == missing[: len(places)], "a record has two places, or none"
 
     statistics = delivery._buffer.statistics()
-    assert statistics.buffered_items + delivery._hands_events <= delivery._max_events
-    assert statistics.buffered_bytes + delivery._hands_bytes <= delivery._max_bytes
-    assert len(backlog._ranges) <= 1001
+    assert statistics.buffered_items + delivery._in_flight_events <= delivery._max_events
+    assert statistics.buffered_bytes + delivery._in_flight_bytes <= delivery._max_bytes
+    assert len(backlog.records.ranges) <= 1001
 
 
 def backlog_of(delivery: Delivery) -> Backlog:
@@ -229,7 +229,7 @@ async def make_durable(
         )
         for name, sink in sinks.items()
     }
-    journal.forget_strangers()
+    journal.forget_unknown_sinks()
     return Durable(log, journal, sinks, deliveries, dead_letters)
 
 

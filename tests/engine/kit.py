@@ -74,7 +74,7 @@ class Bench:
         account = self.delivery.account()
         refused = account.dead_lettered + account.evicted
         settled = account.delivered + refused + account.spilled + sum(account.dropped.values())
-        partly = sum(len(job.batch) - job.left for job in self.delivery._hands)  # chunks are settled as a whole
+        partly = sum(len(job.batch) - job.left for job in self.delivery._in_flight)  # chunks are settled as a whole
         assert account.in_flight == self.unsettled - partly, account
         assert account.accepted == settled + account.in_flight
         assert account.balanced

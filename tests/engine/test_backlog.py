@@ -171,7 +171,7 @@ async def test_a_record_larger_than_all_memory_goes_through_in_pieces(autojump_c
         events = await durable.put_events(count, 1)
         await durable.sink.wait_stored(count + 1)
     assert durable.sink.stored == events
-    assert backlog_of(durable.delivery)._held == {}
+    assert backlog_of(durable.delivery).records.held == {}
 
 
 async def test_a_record_with_more_bytes_than_the_buffer_has_room_for_goes_through_alone(autojump_clock: None) -> None:
@@ -321,8 +321,8 @@ async def test_interleaved_the_ranges_on_disk_are_bounded(autojump_clock: None) 
         for _ in range(1500):  # one goes on in memory, and the next finds no room: a range each
             await durable.put_events(11, 5)
             await trio.sleep(0.2)
-        assert len(backlog._ranges) == 1000
-        assert len(backlog._progress._stops) <= 1000
+        assert len(backlog.records.ranges) == 1000
+        assert len(backlog.records.progress._stops) <= 1000
 
 
 # A journal that cannot be read, or has lost records

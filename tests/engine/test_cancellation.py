@@ -80,7 +80,7 @@ async def test_what_never_reached_the_delivery_is_in_its_account_too(autojump_cl
     bench = make_bench()
     async with running(bench):
         bench.offer_events(3)
-    bench.delivery.abandon(10, unkept=7)
+    bench.delivery.abandon(10, uncommitted=7)
     account = bench.delivery.account()
     assert (account.accepted, account.delivered, account.dropped, account.in_flight) == (10, 3, {"shutdown": 7}, 0)
 

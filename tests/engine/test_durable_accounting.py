@@ -272,7 +272,7 @@ class Life:
                 zip(world.stores, plan.sinks, strict=True)
             )
         ]
-        self.journal.forget_strangers()
+        self.journal.forget_unknown_sinks()
         aggregator = Aggregator(1440)
         self.intake = Intake(
             self.deliveries,

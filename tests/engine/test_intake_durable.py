@@ -112,7 +112,7 @@ async def test_what_was_accepted_and_never_committed_is_counted_as_lost(autojump
             assert engine.ask(Ack.ACCEPTED, 3).outcome is Outcome.TAKEN
             assert engine.ask(Ack.DURABLE, 4).outcome is None
             await wait_all_tasks_blocked()
-            assert (engine.intake.accepted, engine.intake.unkept) == (3, 3)
+            assert (engine.intake.accepted, engine.intake.uncommitted) == (3, 3)
             scope.cancel()
     account = engine.account()
     assert (account.accepted, account.dropped, account.spilled) == (3, {"shutdown": 3}, 0)

@@ -25,7 +25,7 @@ async def filled(*counts: int) -> tuple[ScriptedLog, EventJournal]:
     """A journal with a record of each number of events, and a sink `a` that has had none."""
     log = ScriptedLog()
     journal = await opened(log)
-    journal.enlist("a")
+    journal.register("a")
     await journal.append([make_chunk(count) for count in counts])
     return log, journal
 
@@ -116,7 +116,7 @@ async def test_room_and_crowd_follow_what_is_kept(autojump_clock: None) -> None:
     log, journal = await filled(5)
     size = journal.bytes
     journal = await opened(log, 10 * size)
-    progress, owed = journal.enlist("a")
+    progress, owed = journal.register("a")
     assert (journal.room, owed, journal.crowded) == (9 * size, 5, False)
     await journal.append([make_chunk(5) for _ in range(8)])
     assert (journal.room, journal.crowded) == (size, False)
@@ -134,9 +134,9 @@ async def test_a_start_owes_a_sink_what_it_had_not_settled_when_it_was_saved(aut
     log, journal = await filled(1, 2, 3, 4, 5)
     await journal.save()
     journal = await opened(log)
-    settled, owed = journal.enlist("a")
+    settled, owed = journal.register("a")
     assert owed == 15
-    _, owed = journal.enlist("b")
+    _, owed = journal.register("b")
     assert owed == 0  # it is new, and begins with what comes next
     await journal.append([make_chunk(6)])
     settled.settle(0, 2, 3)
@@ -146,11 +146,11 @@ async def test_a_start_owes_a_sink_what_it_had_not_settled_when_it_was_saved(aut
 
     journal = await opened(log)
     assert (journal.first, journal.next, journal.events) == (2, 6, 21)
-    again, owed = journal.enlist("a")
+    again, owed = journal.register("a")
     assert (owed, again.gaps(6)) == (14, [(2, 3), (4, 6)])
-    again, owed = journal.enlist("b")
+    again, owed = journal.register("b")
     assert (owed, again.gaps(6)) == (6, [(5, 6)])
-    again, owed = journal.enlist("c")
+    again, owed = journal.register("c")
     assert (owed, again.gaps(6)) == (0, [])
 
 
@@ -159,7 +159,7 @@ async def test_what_was_appended_after_the_last_save_is_owed_too(autojump_clock:
     await journal.save()
     await journal.append([make_chunk(7), make_chunk(8)])
     journal = await opened(log)
-    _, owed = journal.enlist("a")
+    _, owed = journal.register("a")
     assert (journal.events, owed) == (17, 17)
 
 
@@ -167,7 +167,7 @@ async def test_records_without_any_saved_state_are_owed_to_every_sink(autojump_c
     log, _ = await filled(3, 4)
     journal = await opened(log)
     for sink in ("a", "new"):
-        progress, owed = journal.enlist(sink)
+        progress, owed = journal.register(sink)
         assert (owed, progress.gaps(2)) == (7, [(0, 2)])
 
 
@@ -177,7 +177,7 @@ async def test_records_whose_saved_state_a_repair_has_taken_away_are_owed_from_t
     await journal.save()
     log.snapshot = None
     journal = await opened(log)
-    progress, owed = journal.enlist("a")
+    progress, owed = journal.register("a")
     assert (log.first, owed, progress.settled, progress.gaps(3)) == (1, 9, 3, [(1, 3)])
 
 
@@ -189,7 +189,7 @@ async def test_numbers_go_on_behind_a_lost_end(autojump_clock: None, lost: set[i
         await journal.save()
     log.lost = lost
     journal = await opened(log)
-    _, owed = journal.enlist("a")
+    _, owed = journal.register("a")
     known = 15 if saved else sum(index + 1 for index in {0, 1, 2, 3, 4} - lost)
     assert (journal.events, owed) == (known, known)
     chunk = make_chunk(1)
@@ -205,8 +205,8 @@ async def test_a_log_that_ends_before_the_saved_progress_owes_what_comes_in_that
     state = JournalState(30, {"a": ProgressState(3, 30), "b": ProgressState(0, 15, ((2, 4, 5),))})
     await log.take_snapshot(0, msgspec.json.encode(state))
     journal = await opened(log)
-    a, owed_a = journal.enlist("a")
-    b, owed_b = journal.enlist("b")
+    a, owed_a = journal.register("a")
+    b, owed_b = journal.register("b")
     assert (owed_a, owed_b) == (0, 20)
     await journal.append([make_chunk(1)])
     assert a.gaps(2) == [(1, 2)]
@@ -218,9 +218,9 @@ async def test_a_sink_that_is_gone_gives_up_its_backlog_and_holds_nothing_back(a
     await journal.save()
 
     journal = await opened(log)
-    journal.enlist("b")
+    journal.register("b")
     with structlog.testing.capture_logs() as lines:
-        journal.forget_strangers()
+        journal.forget_unknown_sinks()
     assert lines == [
         {
             "event": "a sink that is no longer configured gives up its backlog",
@@ -232,7 +232,7 @@ async def test_a_sink_that_is_gone_gives_up_its_backlog_and_holds_nothing_back(a
     await journal.save()
     assert (log.first, log.next) == (2, 2)
     journal = await opened(log)
-    assert journal.enlist("a")[1] == 0
+    assert journal.register("a")[1] == 0
 
 
 async def test_a_save_that_fails_trims_nothing_and_is_made_again(autojump_clock: None) -> None:
@@ -338,12 +338,12 @@ async def test_a_cancelled_append_that_was_committed_all_the_same_is_owed_by_the
 
     log = Late()
     journal = await opened(log)
-    journal.enlist("a")
+    journal.register("a")
     chunk: Chunk = make_chunk(3)
     with trio.move_on_after(0.5):
         await journal.append([chunk])
     assert (chunk.index, journal.events, journal.next) == (-1, 0, 0)
     await journal.save()
     journal = await opened(log)
-    assert journal.enlist("a")[1] == 3
+    assert journal.register("a")[1] == 3
     assert isinstance((await journal.read(0, 1, MIB))[0], Record)

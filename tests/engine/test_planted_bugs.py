@@ -20,6 +20,7 @@ from hermes.ack import Ack, Receipt
 from hermes.engine.backlog import Backlog
 from hermes.engine.calls import SinkCalls
 from hermes.engine.delivery import Delivery
+from hermes.engine.held import HeldRecords
 from hermes.engine.intake import Intake
 from hermes.engine.job import Job
 from hermes.engine.ledger import Ledger
@@ -95,12 +96,12 @@ def a_chunk_lost_at_a_cancelled_write() -> AbstractContextManager[Any]:
 
     def forget(self: Delivery, job: Job) -> None:
         if not job.left:
-            let_go(self, job)
+            release_job(self, job)
         elif self._backlog is not None:
             release(self._backlog, job.batch.chunks, job.unspent(), settled=False)
 
-    let_go = Delivery._let_go
-    return mock.patch.object(Delivery, "_let_go", forget)
+    release_job = Delivery._release
+    return mock.patch.object(Delivery, "_release", forget)
 
 
 def a_chunk_lost_on_the_way_to_the_sinks() -> AbstractContextManager[Any]:
@@ -141,12 +142,12 @@ def a_miscounted_spill() -> AbstractContextManager[Any]:
 
 
 def a_miscounted_backlog() -> AbstractContextManager[Any]:
-    def less(self: Backlog, chunk: Chunk) -> None:
-        leave(self, chunk)
+    def less(self: HeldRecords, chunk: Chunk) -> None:
+        defer(self, chunk)
         self.events -= 1
 
-    leave = Backlog._leave
-    return mock.patch.object(Backlog, "_leave", less)
+    defer = HeldRecords.defer
+    return mock.patch.object(HeldRecords, "defer", less)
 
 
 def a_dead_letter_that_is_not_counted() -> AbstractContextManager[Any]:

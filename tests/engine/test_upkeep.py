@@ -188,7 +188,7 @@ async def test_a_backlog_in_many_parts_makes_room_as_fast_as_one_in_one(autojump
         for _ in range(32):
             await durable.put_events(11, 1)
             await trio.sleep(0.2)
-        assert len(backlog_of(durable.deliveries["dead"])._ranges) > 30
+        assert len(backlog_of(durable.deliveries["dead"]).records.ranges) > 30
         dead.stall()
         durable.log.mend()
         async with trio.open_nursery() as nursery:
