@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from tests.deploy.helm import ROOT
+
+
+def test_ruff_checks_every_script_that_is_python() -> None:
+    scripts = [path for path in ROOT.joinpath("scripts").iterdir() if path.read_text().startswith("#!/usr/bin/env py")]
+    listed = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["tool"]["ruff"]["extend-include"]
+    assert sorted(f"scripts/{path.name}" for path in scripts) == listed
 
 
 @pytest.mark.parametrize(
