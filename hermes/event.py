@@ -21,6 +21,9 @@ MAX_TIMESTAMP = 253_402_300_799
 
 EMPTY_PAYLOAD = Raw(b"{}")
 
+EVENT_BYTES = 256
+"""The bytes of memory that an event takes beside its payload, as the bounds count them."""
+
 
 class Event(msgspec.Struct, gc=False):
     """One event, as the client sent it.

@@ -31,7 +31,7 @@ from hermes.control.webhook import agree_to_webhook
 from hermes.http.head import Head, Route, too_large
 from hermes.http.lane import BodyBudget
 from hermes.http.pending import Pending
-from hermes.http.response import Response, problem
+from hermes.http.response import Response, crowded, problem
 from hermes.protocols.events import PATH as EVENTS
 
 _SLASHES = re.compile("/{2,}")
@@ -178,13 +178,13 @@ def _tidy_paths(asgi_app: Any, names: Collection[str]) -> Any:
 
 async def _receive_and_handle(head: Head, route: Route, budget: BodyBudget) -> Response:
     """The body, within its bounds, and the route's answer to it."""
-    room = budget if head.admit is None else budget.strangers
+    room = budget if head.admit is None else budget.keyless
     parts: list[bytes] = []
     reserved = 0
     try:
         async for part in request.body:
             if not room.reserve(len(part)):
-                return problem(503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"})
+                return crowded()
             reserved += len(part)
             if reserved > route.max_body_bytes:
                 return too_large(route.max_body_bytes)

@@ -27,7 +27,7 @@ from hypercorn.typing import ConnectionState
 from hermes.control.places import Places, Use
 from hermes.control.replay import Patience, PlainReplay, Replay, SecureReplay
 from hermes.http.head import MAX_HEAD_BYTES
-from hermes.http.lane import Timeouts
+from hermes.http.lane import LINGER_AT_STOP_SECONDS, Timeouts
 from hermes.http.response import Response, problem
 from hermes.http.stream import Stream, close_gently
 from hermes.throttled_log import ThrottledLog
@@ -36,7 +36,6 @@ _CROWDED = problem(
     503, "too many requests are being answered: send it again", {"Retry-After": "1", "Connection": "close"}
 )
 _CROWDED_SECONDS = 1.0
-_LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
 
 
 class _HypercornLog(Logger):
@@ -131,7 +130,7 @@ class ControlServer:
         finally:
             self._forget_connection()
             self.places.note(replay, Use.IDLE)
-            await (close_gently(stream, _LINGER_AT_STOP_SECONDS) if self._draining else close_gently(stream))
+            await (close_gently(stream, LINGER_AT_STOP_SECONDS) if self._draining else close_gently(stream))
             self.places.leave(replay)
 
     def _take_place(self, replay: Replay) -> bool:

@@ -12,12 +12,12 @@ from typing import Any
 
 import trio
 
+from hermes.http.lane import ACCEPT_PAUSE
 from hermes.http.listen import Fault, whose_fault
 from hermes.throttled_log import ThrottledLog
 
 Place = socket.socket | trio.abc.Listener[Any]
 
-_ACCEPT_PAUSE = 0.1
 _MAKE_ROOM_SECONDS = 0.1  # between two looks for a connection that may give way
 
 
@@ -54,7 +54,7 @@ class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
                 if whose_fault(error) is Fault.OURS:
                     raise
                 self._throttled.warn("cannot accept for a moment", error=str(error))
-                await trio.sleep(_ACCEPT_PAUSE)
+                await trio.sleep(ACCEPT_PAUSE)
             else:
                 return accepted
 

@@ -17,7 +17,7 @@ from hermes.http.chunked import BodyTooLarge, ChunkedDecoder, ChunkedError
 from hermes.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, too_large
 from hermes.http.lane import Lane, Timeouts
 from hermes.http.pending import Pending, Slot
-from hermes.http.response import CONTINUE, Response, problem
+from hermes.http.response import CONTINUE, Response, crowded, problem
 
 MAX_SLOTS = 64
 """Requests of one connection that may wait for their responses at once; more are left unread."""
@@ -29,7 +29,7 @@ FREE_BYTES = 4 * 2**10
 """What a connection may hold of heads, of requests left unread and of unsent responses outside of the body budget."""
 
 _MAX_SKIPPED = 64 * 2**10  # a refused request's body up to this is read past; after a longer one the connection ends
-_CROWDED = problem(503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"}, close=True)
+_CROWDED = crowded(close=True)
 _TOO_MUCH_HELD = "the connection was ended: too much is held for clients that send slowly or do not read"
 _END_OF_HEAD = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -107,7 +107,7 @@ class Connection:
         self._chunked: ChunkedDecoder | None = None
         self._budget = lane.body_budget  # of the present request
         self._reserved = 0
-        self._held = 0  # bytes of the strangers' budget, for all but bodies
+        self._held = 0  # bytes of the keyless clients' budget, for all but bodies
         self._skip = False
         self.deferred = False  # the turn was over before every request that had come was served
         self.waiting: deque[Slot] = deque()  # from the first response that is not ready on
@@ -172,10 +172,10 @@ class Connection:
         if len(self.waiting) > 1:  # responses that are ready wait behind one that is not
             held += sum([len(slot.data) for slot in self.waiting if slot.data is not None])
         change = max(0, held - FREE_BYTES) - self._held
-        strangers = self._lane.body_budget.strangers
+        keyless = self._lane.body_budget.keyless
         if change < 0:
-            strangers.release(-change)
-        elif change and not strangers.reserve(change):
+            keyless.release(-change)
+        elif change and not keyless.reserve(change):
             self._lane.refusals.tell(_UNREADABLE.route_name, Response(503, detail=_TOO_MUCH_HELD), b"", self._client)
             return False
         self._held += change
@@ -327,7 +327,7 @@ class Connection:
         self._skip = refusal is not None
         self._head = head
         # A client whose key is in the body may be anyone until the body is read.
-        self._budget = self._lane.body_budget if head.admit is None else self._lane.body_budget.strangers
+        self._budget = self._lane.body_budget if head.admit is None else self._lane.body_budget.keyless
         if head.expect_continue and not data:
             self._push(CONTINUE)
         self._lane.inflight += 1

@@ -179,7 +179,7 @@ class Ingest:
         def refuse(reason: str) -> None:
             ticket.answer(self._refuse_crowded(chosen, reason))
 
-        job = Job(self._work(head, begun, parts, ticket), refuse, stranger=head.admit is not None)
+        job = Job(self._work(head, begun, parts, ticket), refuse, keyless=head.admit is not None)
         ticket.call_off = job.call_off
         if not self._workshop.take(job, len(body) + (size if head.coding else 0)):
             return self._refuse_crowded(chosen, CROWDED)

@@ -17,7 +17,16 @@ from os import urandom
 from hermes.http.head import Heads
 from hermes.http.refusals import RefusalLog
 
-_STRANGERS_SHARE = 8
+_KEYLESS_SHARE = 8
+
+LEAST_IDLE_SECONDS = 1.0
+"""How long a connection is idle before it may give way to another."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds without accept(2) after it has failed for want of something."""
+
+LINGER_AT_STOP_SECONDS = 0.25
+"""How long a client has to close its side when the service stops: one that holds a connection in reserve never does."""
 
 TURN_SECONDS = 0.002
 """The longest that requests of the fast lane keep the loop from the other tasks, but for one request's own work."""
@@ -40,17 +49,17 @@ class BodyBudget:
 
     It counts bodies that have begun to arrive, large bodies that are being decoded, and, of a connection that holds
     more than a little of it, an unfinished head, requests left unread and responses that the client does not read.
-    ``strangers`` is the part of it that is for clients that have shown no key yet: what they hold cannot keep those out
+    ``keyless`` is the part of it that is for clients that have shown no key yet: what they hold cannot keep those out
     that have one. It is an eighth, or what the ``largest`` request takes where that is more.
     """
 
-    __slots__ = ("_limit", "_used", "_whole", "strangers")
+    __slots__ = ("_limit", "_used", "_whole", "keyless")
 
     def __init__(self, limit: int, largest: int = 0, whole: BodyBudget | None = None) -> None:
         self._limit = limit
         self._used = 0
         self._whole = whole
-        self.strangers = self if whole else BodyBudget(max(limit // _STRANGERS_SHARE, largest), whole=self)
+        self.keyless = self if whole else BodyBudget(max(limit // _KEYLESS_SHARE, largest), whole=self)
 
     @property
     def used(self) -> int:

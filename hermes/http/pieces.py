@@ -14,7 +14,7 @@ from msgspec import Raw
 from hermes.cut import Refused
 from hermes.decode import MAX_REJECTIONS, BadBody, Decoded, Rejection, too_many_rejected
 from hermes.errors import HermesError
-from hermes.event import Event
+from hermes.event import EVENT_BYTES, Event
 from hermes.http.content import ContentError, ContentTooLarge
 from hermes.http.head import Head
 from hermes.http.keys import WANTED, KeyRefused
@@ -23,7 +23,6 @@ from hermes.proof import Slim
 _INFLATED_AT_ONCE = 128 * 2**10  # bytes: a millisecond
 _PARTS_AT_ONCE = 32  # which may give no byte at all
 _FREED_AT_ONCE = 5000
-_PER_EVENT = 256  # bytes beside its payload
 _PLACE = re.compile(r" \(byte \d+\)")
 
 
@@ -65,10 +64,10 @@ def decode_pieces(
                 gathered.refuse(piece.error)
             elif isinstance(piece, Slim):
                 count = gathered.add_slim(piece)
-                yield count * _PER_EVENT + len(body)
+                yield count * EVENT_BYTES + len(body)
             else:
                 count = gathered.add(piece, alone=piece is body)
-                yield count * _PER_EVENT + (0 if piece is body else len(piece))
+                yield count * EVENT_BYTES + (0 if piece is body else len(piece))
         return gathered.decoded()
     except UNREADABLE:
         # To free a hundred thousand events takes some time, too.

@@ -20,7 +20,14 @@ from time import perf_counter
 import trio
 
 from hermes.http.connection import Connection, Phase, allowance
-from hermes.http.lane import TURN_SECONDS, Lane, Timeouts
+from hermes.http.lane import (
+    ACCEPT_PAUSE,
+    LEAST_IDLE_SECONDS,
+    LINGER_AT_STOP_SECONDS,
+    TURN_SECONDS,
+    Lane,
+    Timeouts,
+)
 from hermes.http.listen import Fault, address_of, whose_fault
 from hermes.throttled_log import ThrottledLog
 
@@ -33,9 +40,6 @@ _RECV_BYTES = 64 * 2**10
 _RECV_BODY_BYTES = 512 * 2**10
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
-_LINGER_AT_STOP_SECONDS = 0.25  # a client does not look at a connection that it holds in reserve: a stop would wait
-_ACCEPT_PAUSE = 0.1
-_LEAST_IDLE_SECONDS = 1.0  # before a connection may give way to another
 _LOST_IN_A_ROW = 16  # connections that were lost before accept(2), after which it may go on like that: pause
 
 
@@ -110,7 +114,7 @@ class Reactor:
                         # Trio registers our epoll for each wait; max_user_watches may forbid it (epoll_ctl(2), ENOSPC).
                         if whose_fault(error) is Fault.OURS:
                             raise
-                        await trio.sleep(_ACCEPT_PAUSE)
+                        await trio.sleep(ACCEPT_PAUSE)
                     self._turn()
         finally:
             for peer in tuple(self._peers.values()):
@@ -400,7 +404,7 @@ class Reactor:
             waiting.register(fd, select.POLLIN)
         if not waiting.poll(0):
             return
-        idle_until = self._now + self._timeouts.idle - _LEAST_IDLE_SECONDS
+        idle_until = self._now + self._timeouts.idle - LEAST_IDLE_SECONDS
         idle = [peer for peer in self._peers.values() if peer.calm and peer.deadline <= idle_until]
         idle.sort(key=lambda peer: peer.deadline)
         for peer in idle[: max(1, self._max_connections // 10)]:
@@ -409,7 +413,7 @@ class Reactor:
 
     def _pause_accepting(self, error: OSError) -> None:
         self._throttled.warn("cannot accept for a moment", error=str(error), connections=len(self._peers))
-        self._accept_again = self._now + _ACCEPT_PAUSE
+        self._accept_again = self._now + ACCEPT_PAUSE
         self._accept(False)
 
     def _finish(self, peer: _Peer) -> None:
@@ -418,7 +422,7 @@ class Reactor:
             return
         peer.lingering = True
         peer.calm = False
-        peer.deadline = self._now + (_LINGER_AT_STOP_SECONDS if self.lane.draining else _LINGER_SECONDS)
+        peer.deadline = self._now + (LINGER_AT_STOP_SECONDS if self.lane.draining else _LINGER_SECONDS)
         peer.phase = Phase.CLOSING
         peer.connection.phase = Phase.CLOSING
         try:

@@ -119,3 +119,10 @@ def problem(
     return Response(
         status, msgspec.json.encode(document), "application/problem+json", headers, close=close, detail=detail
     )
+
+
+def crowded(*, close: bool = False) -> Response:
+    """503: there is no room for a body that is arriving."""
+    return problem(
+        503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"}, close=close
+    )

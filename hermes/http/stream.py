@@ -19,7 +19,7 @@ import trio
 from hermes.cleanup import clean_up
 from hermes.http.accepting import BoundedListener, Place, listener_of
 from hermes.http.connection import Connection, Phase, allowance
-from hermes.http.lane import TURN_SECONDS, Lane, Timeouts
+from hermes.http.lane import LEAST_IDLE_SECONDS, TURN_SECONDS, Lane, Timeouts
 from hermes.http.listen import address_of
 from hermes.repeated_event import RepeatedEvent
 
@@ -30,7 +30,6 @@ Handover = Callable[[Any, bytes], Awaitable[None]]
 _RECV_BYTES = 64 * 2**10
 _CLOSE_SECONDS = 2.0
 _HELD_BACK_SECONDS = 0.01
-_LEAST_IDLE_SECONDS = 1.0  # before a connection may give way to another
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
@@ -171,7 +170,7 @@ class _Driver:
         """Whether the client has asked for nothing for a while, and is owed nothing."""
         connection = self.connection
         calm = connection.phase is Phase.IDLE and connection.answered and not connection.unsent
-        return calm and self._active + _LEAST_IDLE_SECONDS <= trio.current_time()
+        return calm and self._active + LEAST_IDLE_SECONDS <= trio.current_time()
 
     async def agrees_on_http2(self) -> bool:
         """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""

@@ -22,16 +22,19 @@ Steps = Generator[int, None, None]
 
 
 class Job:
-    """One large request. ``steps`` decode and answer it; ``refuse(reason)`` answers it where they cannot go on."""
+    """One large request. ``steps`` decode and answer it; ``refuse(reason)`` answers it where they cannot go on.
 
-    __slots__ = ("_held", "_refuse", "_room", "_steps", "over", "stranger")
+    ``keyless``: its client has shown no key yet.
+    """
 
-    def __init__(self, steps: Steps, refuse: Callable[[str], None], *, stranger: bool) -> None:
+    __slots__ = ("_held", "_refuse", "_room", "_steps", "keyless", "over")
+
+    def __init__(self, steps: Steps, refuse: Callable[[str], None], *, keyless: bool) -> None:
         self._steps = steps
         self._refuse = refuse
         self._held = 0
         self._room: BodyBudget
-        self.stranger = stranger
+        self.keyless = keyless
         self.over = False
 
     def begin(self, room: BodyBudget, size: int) -> bool:
@@ -82,15 +85,15 @@ class Workshop:
         self._budget = budget
         self._active: deque[Job] = deque()
         self._waiting: deque[Job] = deque()
-        self._strangers: deque[Job] = deque()
+        self._keyless: deque[Job] = deque()
         self._wake = wake
 
     def __len__(self) -> int:
-        return len(self._active) + len(self._waiting) + len(self._strangers)
+        return len(self._active) + len(self._waiting) + len(self._keyless)
 
     def take(self, job: Job, size: int) -> bool:
         """Let a request of ``size`` bytes have its turns. False: there are too many."""
-        line, room = (self._strangers, self._budget.strangers) if job.stranger else (self._waiting, self._budget)
+        line, room = (self._keyless, self._budget.keyless) if job.keyless else (self._waiting, self._budget)
         if len(line) >= MOST_WAITING or not job.begin(room, size):
             return False
         line.append(job)
@@ -110,7 +113,7 @@ class Workshop:
         return True
 
     def _fill(self) -> None:
-        if self._strangers and not any(job.stranger for job in self._active):
-            self._active.append(self._strangers.popleft())
+        if self._keyless and not any(job.keyless for job in self._active):
+            self._active.append(self._keyless.popleft())
         while self._waiting and len(self._active) < _MOST_AT_ONCE:
             self._active.append(self._waiting.popleft())

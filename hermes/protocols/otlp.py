@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw, ValidationError
 
 from hermes.decode import MAX_NESTING, MAX_REJECTIONS, Decoded, Rejection, check_text, is_deep
-from hermes.event import Event
+from hermes.event import EVENT_BYTES, Event
 from hermes.http.content import ContentTooLarge
 from hermes.http.format import Format
 from hermes.http.head import JSON_TYPES, Head
@@ -41,7 +41,6 @@ _PROTOBUF_AT_ONCE = 4 * 2**10  # an empty record has two bytes, and takes 5 µs
 
 _SECOND = 10**9
 _USERS = ("enduser.id", "user.id")
-_PER_EVENT = 256  # bytes that an event takes beside its payload
 
 _encode = msgspec.json.Encoder().encode
 
@@ -106,7 +105,7 @@ class OtlpLogs:
             user = _find_user(group.resource.get("attributes", {}))
             for record in group.records:
                 index += 1
-                held += _PER_EVENT  # of a record that is rejected, too: the limit bounds the time as well
+                held += EVENT_BYTES  # of a record that is rejected, too: the limit bounds the time as well
                 try:
                     if isinstance(record, ValidationError):
                         raise ValidationError(str(record))  # raised itself, it would hold this frame, which holds it

@@ -478,16 +478,16 @@ def test_a_chunked_body_counts_against_the_budget() -> None:
 def test_what_clients_without_a_key_hold_keeps_nobody_out_who_has_one() -> None:
     wire = Wire(budget=80_000, keys=["secret"], max_body_bytes=10_000)
     unfinished = head(b"Content-Length: 9000", first=b"POST /v1/batch HTTP/1.1") + b" " * 8_999
-    strangers = [Wire(lane=wire.lane) for _ in range(26)]
-    answers = [stranger.feed(unfinished) for stranger in strangers]
+    clients = [Wire(lane=wire.lane) for _ in range(26)]
+    answers = [each.feed(unfinished) for each in clients]
     assert [len(answer) for answer in answers] == [0] + 25 * [1]
     assert {(answer.status, answer.headers["retry-after"]) for (answer,) in answers[1:]} == {(503, "1")}
     keyed = [Wire(lane=wire.lane) for _ in range(7)]
     for each in keyed:
         assert not each.feed(head(b"X-API-Key: secret", b"Content-Length: 9500") + b" " * 9_400)
     assert [answer.status for each in keyed for answer in each.feed(b" " * 100)] == 7 * [400]  # read, and empty
-    for stranger in strangers:
-        stranger.connection.drop()
+    for each in clients:
+        each.connection.drop()
     assert wire.used() == 0
 
 
@@ -513,7 +513,7 @@ def test_what_a_connection_holds_is_in_the_budget_but_for_a_little(request_bytes
     assert wire.used() == held - FREE_BYTES
     wire.connection.drop()
     assert wire.used() == 0
-    lane.body_budget.strangers.reserve(lane.body_budget.strangers._limit - FREE_BYTES)
+    lane.body_budget.keyless.reserve(lane.body_budget.keyless._limit - FREE_BYTES)
     crowded = Wire(FakeIntake(room=0, blocking=True), lane=lane)
     answers = crowded.feed(request_bytes) if crowded.connection.phase is Phase.IDLE and b"X-A" in request_bytes else []
     assert [answer.status for answer in answers] == [503] * len(answers)

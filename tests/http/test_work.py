@@ -116,8 +116,8 @@ def test_what_a_large_body_becomes_is_in_the_budget_too() -> None:
 def test_a_client_without_a_key_is_refused_in_its_turn_and_keeps_no_other_waiting() -> None:
     wire = Wire(keys=["secret"], max_body_bytes=10**6, budget=10**8)
     message = b'{"type":"track","event":"x","userId":"u"}'
-    stranger = post(b'{"batch":[' + b",".join([message] * 5_000) + b"]}", path=b"/v1/batch")
-    begin(wire, stranger)
+    keyless = post(b'{"batch":[' + b",".join([message] * 5_000) + b"]}", path=b"/v1/batch")
+    begin(wire, keyless)
     keyed = Wire(wire.intake, lane=wire.lane)
     keyed.connection.receive(post(ARRAY, b"X-API-Key: secret"))
     while wire.workshop.turn():
@@ -139,7 +139,7 @@ def test_large_requests_take_turns_and_the_line_is_bounded() -> None:
         def steps() -> Iterator[int]:
             yield from count(turns, name, 3)
 
-        return Job(steps(), refused.append, stranger=False)  # type: ignore[arg-type]
+        return Job(steps(), refused.append, keyless=False)  # type: ignore[arg-type]
 
     first = [job(name) for name in "abcdef"]
     assert all(workshop.take(each, 10) for each in first)

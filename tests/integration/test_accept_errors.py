@@ -28,7 +28,7 @@ TIMEOUTS = Timeouts(header=5, body=5, idle=5, write=5)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((reactor, "_ACCEPT_PAUSE"), (reactor, "_SWEEP_SECONDS"), (accepting, "_ACCEPT_PAUSE")):
+    for module, name in ((reactor, "ACCEPT_PAUSE"), (reactor, "_SWEEP_SECONDS"), (accepting, "ACCEPT_PAUSE")):
         monkeypatch.setattr(module, name, 0.001)
 
 

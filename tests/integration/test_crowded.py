@@ -145,11 +145,11 @@ async def test_bodies_without_a_key_in_the_control_lane_keep_nobody_out_who_has_
             for _ in range(20):
                 client = await held.enter_async_context(connect_plainly(service))
                 await client.send(body)
-            await until(lambda: budget.strangers.used + largest > budget.strangers._limit)
+            await until(lambda: budget.keyless.used + largest > budget.keyless._limit)
             async with connect_plainly(service) as keyed:
                 large = event("large", payload={"a": "a" * (largest // 2)})
                 assert (await keyed.ask(post(large, b"X-API-Key: secret"))).status == 202
-            assert 0 < budget.used == budget.strangers.used
+            assert 0 < budget.used == budget.keyless.used
         await until(lambda: not budget.used)
 
 
@@ -167,7 +167,7 @@ async def test_beyond_max_connections_the_longest_idle_give_way(
     monkeypatch: pytest.MonkeyPatch, hold: Hold, secure: bool, certificate: test_tls.Certificate
 ) -> None:
     for module in (reactor, stream):
-        monkeypatch.setattr(module, "_LEAST_IDLE_SECONDS", 0.1)
+        monkeypatch.setattr(module, "LEAST_IDLE_SECONDS", 0.1)
     monkeypatch.setattr(reactor, "_SWEEP_SECONDS", 0.1)
     connect: Any = test_tls.connect if secure else connect_plainly
     async with open_service(max_connections=5, **(certificate if secure else {})) as service, AsyncExitStack() as held:
