@@ -95,7 +95,7 @@ def leave_at_least(seconds: float) -> None:
 
 
 def time_on_threads() -> Callable[[float], float]:
-    """A function for threads: how many of so many seconds clean-up may take now.
+    """Return a function for threads: of the seconds it is given, how many clean-up may take before a stop ends.
 
     ::
 

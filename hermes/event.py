@@ -110,7 +110,7 @@ class Chunk:
 
 
 class Batch(Sequence[Event]):
-    """What a sink writes at once: events in order of arrival, kept as the chunks they came in.
+    """The events of one write, in order of arrival, kept as the chunks in which they arrived.
 
     It is a plain sequence of events. A sink that also wants the time of arrival walks ``chunks``.
 

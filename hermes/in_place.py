@@ -39,7 +39,7 @@ class Names:
 
 
 def is_in_place(descriptor: int, path: Path) -> bool:
-    """Whether the name stands for the open file.
+    """Whether ``path`` still names the open file: False after the file was deleted or renamed.
 
     >>> path = Path(folder, "events")
     >>> with path.open("ab") as file:

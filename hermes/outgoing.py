@@ -45,7 +45,7 @@ class NoAnswer(HermesError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to post to: the URL without its credentials, these, and the words for it in logs and errors.
+    """Where to post: the URL without credentials, the credentials, and the name that logs and errors show.
 
     >>> target = parse_target("https://ann:secret@example.org/path", "SINK_MY_URL")
     >>> target.auth, target.words
@@ -77,7 +77,7 @@ class Answer:
 
 
 class HttpClient:
-    r"""An open client for one target; ``post`` may be called by several tasks at once.
+    r"""An open client for one target. Several tasks may call ``post`` at once.
 
     ::
 
@@ -165,7 +165,7 @@ async def open_client(
     tls: ssl.SSLContext,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[HttpClient]:
-    """A client with at most so many connections, kept alive between requests. Nothing is dialed yet.
+    """A client with at most ``connections`` connections, kept alive between requests. The first post connects.
 
     ::
 
@@ -198,7 +198,7 @@ async def open_client(
 
 
 def parse_target(text: str, variable: str) -> Target:
-    """The target that a variable's text stands for. Raises `ConfigError`, which does not repeat the text.
+    """Parse the text of a variable as a target. Raises `ConfigError`, which does not repeat the text.
 
     >>> parse_target("ftp://example.org", "SINK_MY_URL")
     Traceback (most recent call last):
@@ -219,7 +219,9 @@ def parse_target(text: str, variable: str) -> Target:
 
 
 def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
-    """How to know the server: by the system's authorities and those of ``ca_file`` (PEM). Raises `ConfigError`.
+    """The TLS context of a client, which trusts the system's authorities and the ones in ``ca_file`` (PEM).
+
+    Raises `ConfigError`: the file cannot be read, or holds no certificates.
 
     >>> tls_context("/does/not/exist", verify=True, variable="SINK_MY_CA_FILE")
     Traceback (most recent call last):
@@ -285,7 +287,7 @@ def retry_after(answer: Answer, now: float) -> float | None:
 
 
 def host_of(location: str) -> str:
-    """The host of a URL that somebody else wrote; empty where it names none.
+    """The host of a URL that a server sent; empty if the URL has no host.
 
     >>> host_of("https://example.org/path?token=secret")
     'example.org'

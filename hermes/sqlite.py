@@ -48,9 +48,9 @@ class NewerFile(ConfigError):
 
 @dataclass(frozen=True)
 class Schema:
-    """What a file of ours looks like: ``application_id`` says whose it is, ``version`` counts its changes.
+    """The schema of a database file: ``application_id`` marks the files of one program, ``version`` counts changes.
 
-    ``pragmas`` are those that have to come before the first table, ``settings`` those of each connection.
+    ``script`` makes the tables; ``pragmas`` run before it, once, and ``settings`` on each connection.
 
     >>> SCHEMA = Schema(application_id=0x4D494E45, version=1, script="CREATE TABLE t (id TEXT PRIMARY KEY);")
     """
@@ -187,7 +187,7 @@ def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def connect(path: Path, schema: Schema) -> Connection:
-    """Open or make the file and its folder, both for this user alone. Blocking.
+    """Open the file, or make it and its folder, readable by this user alone. Blocking.
 
     Raises `ConfigError` for a file that is not ours or cannot be opened; sqlite3's own errors for a damaged one.
 

@@ -35,7 +35,9 @@ async def run_on_thread(
     abandon_on_cancel: bool = False,
     expected: tuple[type[Exception], ...] = EXPECTED,
 ) -> ResultT:
-    """As `trio.to_thread.run_sync`. An error of one of the ``expected`` types comes without its traceback.
+    """Call ``function`` on a thread, as `trio.to_thread.run_sync` does.
+
+    An error of one of the ``expected`` types is raised without its traceback, so that it keeps no argument in memory.
 
     ::
 

@@ -14,7 +14,7 @@ def printable(text: str) -> str:
 
 
 def clean(text: str, most: int) -> str:
-    r"""One line of printable characters, at most ``most`` of them.
+    r"""Make one line of a text from outside: only printable characters, at most ``most`` of them.
 
     >>> clean("no such\ttable:\n events", most=16)
     'no such table: …'

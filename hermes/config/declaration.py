@@ -189,7 +189,7 @@ def _read_file(name: str, path: str) -> str:
 def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defaults: GroupT | None = None) -> GroupT:
     """The values of a group of settings from an environment. Raises `ConfigError` for all that are bad or missing.
 
-    ``defaults`` are as in `describe`.
+    ``defaults`` has other defaults than the class has.
 
     >>> class LinesSettings(msgspec.Struct, frozen=True):
     ...     timeout: Annotated[Duration, about("longest that connecting may take", gt=0)] = 5.0

@@ -32,9 +32,9 @@ REPAIRED = "log.db.repaired"
 
 
 def lock_folder(folder: Path) -> int:
-    """Have the folder, made if it is missing, for this process alone until the descriptor that is returned is closed.
+    """Lock the folder for this process, and make it if it is missing. Closing the returned descriptor unlocks it.
 
-    Raises `ConfigError`.
+    Raises `ConfigError`: another process has locked it, or it cannot be made.
 
     >>> lock = lock_folder(Path(folder, "mine"))
     >>> os.close(lock)  # another process may have it now
@@ -91,7 +91,7 @@ def read_watermark(lock: int) -> Watermark:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in the folder durable: those that were added, changed or taken away."""
+    """Sync the folder: files that were added, renamed or removed in it stay so after a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

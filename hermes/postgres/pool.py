@@ -101,7 +101,7 @@ class PoolStatistics:
 
 
 class Pool:
-    """See the module. Opened with `async with open_pool(dsn, max_size=...) as pool`.
+    """A pool of at most ``max_size`` connections to one database, for use as `async with open_pool(...) as pool`.
 
     All durations are in seconds; what each argument bounds is said where its default is. Borrowers leave no session
     state behind (SET, LISTEN, temporary tables): only transactions are cleaned up after them. ``synchronous_commit`` is

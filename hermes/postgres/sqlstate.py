@@ -89,7 +89,7 @@ _NO_MORE_TRANSACTIONS = ("GetNewTransactionId", "GetNewMultiXactId")  # 54000 be
 
 
 def fault_of(error: Error) -> Fault | None:
-    """What an error is about; None: neither server nor network made it, so it is a bug of the caller's.
+    """Who can act on an error. None: neither the server nor the network raised it, so the caller has a bug.
 
     >>> fault_of(psycopg.errors.OperationalError("the connection is lost"))
     <Fault.SESSION: 'the state of this session: another one may do'>
