@@ -94,6 +94,11 @@ def leave_at_least(seconds: float) -> None:
     end_by(max(_of_this_run().end, trio.current_time() + seconds))
 
 
+def seconds_left() -> float:
+    """How long clean-up may still take: infinite before a stop."""
+    return max(0.0, _of_this_run().end - trio.current_time())
+
+
 def time_on_threads() -> Callable[[float], float]:
     """Return a function for threads: of the seconds it is given, how many clean-up may take before a stop ends.
 

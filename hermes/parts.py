@@ -1,130 +1,89 @@
-"""The parts of a running service, made and wired to each other; nothing runs yet.
+"""The list of parts: those of Hermes, and those of other distributions, found by their entry points.
 
-Invariant: `open_parts` opens in the order in which things are needed, closes in the opposite one, and what cannot be
-opened is a `hermes.ConfigError` or `hermes.PluginError` before the first event is taken. The app opens them and runs
-their tasks; what later services need is added here, and to the tree in the app.
+A part of another distribution is an entry point in the group ``hermes.parts`` whose value is a `hermes.part.Part`.
+Invariant: only the parts that PARTS names, and the parts that they need, are imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import EntryPoint, entry_points
 
-from hermes.admin import AdminEdge, open_admin
-from hermes.config import Settings
-from hermes.dead_letters import DeadLetters
-from hermes.edge import Edge, open_edge
-from hermes.engine.aggregate import Aggregator
-from hermes.engine.context import SinkContext
-from hermes.engine.delivery import Delivery
-from hermes.engine.engine import Engine
-from hermes.engine.intake import Intake
-from hermes.engine.journal import EventJournal, open_journal
-from hermes.http.access import Access
-from hermes.log import Log
-from hermes.loop_lag import LoopLag
-from hermes.metrics import Metrics
-from hermes.sink import ConfiguredSink
-from hermes.traces import open_traces
-from hermes.traces.work import NO_TRACING, Tracing
-from hermes.world import EVENTS_LOG, World
+from hermes.config import Mistakes, Settings, Variable, describe
+from hermes.errors import ConfigError, PluginError
+from hermes.part import Command, ConfiguredPart, Part, configure_part, in_order
+from hermes.spelling import close_words
 
-if TYPE_CHECKING:
-    from hermes.traces.opening import Traces
+ENTRY_POINT_GROUP = "hermes.parts"
+ALL = "all"
+
+BUILT_IN = {
+    "dead_letters": "hermes.dead_letters.part:DEAD_LETTERS",
+    "traces": "hermes.traces.part:TRACES",
+    "events": "hermes.engine.part:EVENTS",
+}
+"""The parts of Hermes, by the place of their declaration."""
 
 
-@dataclass(frozen=True)
-class Running:
-    """The parts of a service. ``admin`` and ``traces`` are None where they are not wanted."""
-
-    metrics: Metrics
-    loop_lag: LoopLag
-    dead_letters: DeadLetters
-    engine: Engine
-    edge: Edge
-    admin: AdminEdge | None
-    traces: Traces | None
-    access: Access
-
-    @property
-    def addresses(self) -> Sequence[tuple[str, int]]:
-        """Where events come in."""
-        return self.edge.addresses
-
-    @property
-    def admin_addresses(self) -> Sequence[tuple[str, int]]:
-        """Where operators are answered; empty: nowhere."""
-        return self.admin.addresses if self.admin is not None else ()
+def installed_parts() -> dict[str, EntryPoint]:
+    """Every installed part by name. Raises `PluginError` where a package claims a name of Hermes."""
+    return {name: EntryPoint(name, place, ENTRY_POINT_GROUP) for name, place in BUILT_IN.items()} | parts_of_others()
 
 
-@asynccontextmanager
-async def open_parts(
-    settings: Settings, sinks: Sequence[ConfiguredSink], draining: Callable[[], bool], world: World
-) -> AsyncIterator[Running]:
-    """The parts that the settings ask for; ``draining`` says whether a stop has begun."""
-    loop_lag = LoopLag()
-    metrics = Metrics(loop_lag)
-    aggregator = Aggregator(settings.aggregate_minutes)
-    async with AsyncExitStack() as opened:
-        log: Log | None = None
-        if settings.durability != "memory":
-            log = await opened.enter_async_context(world.open_log(settings, EVENTS_LOG))
-        dead_letters = await opened.enter_async_context(world.open_dead_letters(settings))
-        metrics.add(dead_letters.evictions)
-        journal = await open_journal(log, settings.journal_max_bytes) if log is not None else None
-        traces = await opened.enter_async_context(open_traces(settings, metrics))
-        tracing = traces.spans if traces is not None else NO_TRACING
-        deliveries = []
-        for sink in sinks:
-            target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
-            context = SinkContext(sink.name, target, sink.delivery, dead_letters, tracing)
-            deliveries.append(Delivery(context, settings, journal))
-        intake = _make_intake(settings, deliveries, aggregator, journal, tracing)
-        engine = Engine(intake, deliveries, journal, aggregator, settings.aggregate_flush_interval)
-        access = Access(settings)
-        tracer = traces.spans if traces is not None else None
-        for source in engine.metrics:
-            metrics.add(source)
-        edge = opened.enter_context(open_edge(settings, engine, metrics, access, world.listeners, tracer))
-        metrics.add(edge)
-        admin = None
-        if (address := settings.admin_addr) is not None:
-            admin = opened.enter_context(
-                open_admin(
-                    address,
-                    settings,
-                    engine,
-                    dead_letters,
-                    access,
-                    edge=edge,
-                    loop_lag=loop_lag,
-                    draining=draining,
-                )
-            )
-        yield Running(metrics, loop_lag, dead_letters, engine, edge, admin, traces, access)
+def parts_of_others() -> dict[str, EntryPoint]:
+    """The parts of other distributions by name. Raises `PluginError` where a package claims a name of Hermes."""
+    found = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in BUILT_IN:
+            raise PluginError(f"an installed package claims the name of the part {point.name!r}. Uninstall it.")
+        found[point.name] = point
+    return found
 
 
-def _make_intake(
-    settings: Settings,
-    deliveries: Sequence[Delivery],
-    aggregator: Aggregator,
-    journal: EventJournal | None,
-    tracing: Tracing,
-) -> Intake:
-    if journal is not None:
-        journal.forget_unknown_sinks()
-    intake = Intake(
-        deliveries,
-        aggregator,
-        queue_size=settings.queue_size,
-        queue_bytes=settings.queue_bytes,
-        blocking=settings.backpressure_mode == "block",
-        journal=journal,
-        ack_timeout=settings.ack_timeout,
-        tracing=tracing,
-    )
-    if settings.event_types != ("*",):
-        aggregator.received.update(dict.fromkeys(settings.event_types, 0))
-    return intake
+def describe_parts(points: Iterable[EntryPoint]) -> Iterator[Variable]:
+    """Every variable that these parts declare, but for those of sinks. A part that cannot be loaded has none."""
+    for point in points:
+        with suppress(PluginError):
+            yield from describe(load_part(point).settings)
+
+
+def commands_of_others() -> list[Command]:
+    """The commands that the parts of other distributions bring. Raises `PluginError`."""
+    return [command for point in parts_of_others().values() for command in load_part(point).commands]
+
+
+def load_part(point: EntryPoint) -> Part:
+    """The part behind an entry point. Raises `PluginError`."""
+    try:
+        part = point.load()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"part {point.name!r} cannot be loaded: {error}") from error
+    if not isinstance(part, Part):
+        raise PluginError(f"part {point.name!r}: {point.value} is no hermes.Part")
+    return part
+
+
+def collect_parts(
+    names: Collection[str], environ: Mapping[str, str], settings: Settings, mistakes: Mistakes
+) -> tuple[ConfiguredPart, ...]:
+    """The parts of these names and the parts that they need, in the order in which they are opened.
+
+    ``mistakes`` are collected; ``all`` stands for every installed part.
+    """
+    with mistakes.collect():
+        wanted = installed_parts() if ALL in names else names
+        parts = in_order(wanted, lambda name: load_part(_find(name)))
+        return tuple(configure_part(part, environ, settings, mistakes) for part in parts)
+    return ()
+
+
+def _find(name: str) -> EntryPoint:
+    if name in BUILT_IN:  # found at once: to look through the installed distributions takes longer than all the rest
+        return EntryPoint(name, BUILT_IN[name], ENTRY_POINT_GROUP)
+    points = installed_parts()
+    if name not in points:
+        close = close_words(name, points)
+        mend = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(points))}"
+        raise ConfigError(f"no part {name!r} is installed, which PARTS or `hermes serve` names: {mend}")
+    return points[name]

@@ -11,7 +11,7 @@ process. Used by the integration tests.
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +19,34 @@ from typing import Any
 
 import trio
 
-from hermes.app import serve
+from hermes.app import Running, serve
 from hermes.config import Address, Settings
-from hermes.parts import Running
+from hermes.configuration import Configuration
+from hermes.dead_letters.part import DEAD_LETTERS
+from hermes.engine.engine import Engine
+from hermes.engine.part import EVENTS, with_sinks
+from hermes.part import ConfiguredPart, ReadSettings
 from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
 from hermes.testing.fakes import ScriptedSink
+from hermes.traces.part import TRACES
 
 _STOP_SECONDS = 20.0
+
+
+def configuration_of(settings: Settings, sinks: Sequence[ConfiguredSink]) -> Configuration:
+    """The configuration of a service whose events go to these sinks."""
+    parts = (
+        ConfiguredPart(DEAD_LETTERS, ReadSettings(None, ())),
+        ConfiguredPart(TRACES, ReadSettings(None, ())),
+        ConfiguredPart(EVENTS, with_sinks(sinks)),
+    )
+    return Configuration(settings, parts)
+
+
+def engine_of(running: Running) -> Engine:
+    """The part of a running service that takes events and delivers them."""
+    engine: Engine = running.parts["events"].value
+    return engine
 
 
 class Service:
@@ -41,12 +62,17 @@ class Service:
         self._ended = trio.Event()
 
     @property
+    def engine(self) -> Engine:
+        """The part that takes events and delivers them."""
+        return engine_of(self.running)
+
+    @property
     def host(self) -> str:
-        return self.running.addresses[0][0]
+        return self.running.edges.addresses[0][0]
 
     @property
     def port(self) -> int:
-        return self.running.addresses[0][1]
+        return self.running.edges.addresses[0][1]
 
     @property
     def url(self) -> str:
@@ -56,12 +82,12 @@ class Service:
     @property
     def admin_url(self) -> str:
         """Where operators are answered."""
-        return "http://{}:{}".format(*self.running.admin_addresses[0])
+        return "http://{}:{}".format(*self.running.edges.admin_addresses[0])
 
     @property
     def accepted(self) -> int:
         """Events answered with 202 so far, as admission counts them."""
-        return self.running.engine.intake.accepted
+        return self.engine.intake.accepted
 
     def begin_stop(self) -> None:
         """What the first SIGTERM does: ask for a graceful stop, and return at once."""
@@ -76,8 +102,8 @@ class Service:
 
     async def _run(self, task_status: trio.TaskStatus[Running]) -> None:
         plugin = ConfiguredSink("scripted", self.sink.plugin(), NoSettings(), self.delivery)
-        self.clean = await serve(self.settings, [plugin], self._stop, task_status)
-        for delivery in self.running.engine.deliveries:
+        self.clean = await serve(configuration_of(self.settings, [plugin]), self._stop, task_status)
+        for delivery in self.engine.deliveries:
             account = delivery.account()
             assert account.balanced, account
             assert account.in_flight == 0, account

@@ -18,11 +18,13 @@ from hermes import BatchRejected
 from hermes import sqlite as wrapper
 from hermes.cli import dlq as module
 from hermes.cli import main
+from hermes.configuration import Configuration
 from hermes.dead_letters import DeadLetter
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import REJECTED_AT, everything, make_letter
+from tests.service import configuration_of
 
 Run = Callable[..., Result]
 
@@ -244,12 +246,13 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedSink]:
 
     scripted = {"postgres": ScriptedSink(), "sqlite": ScriptedSink()}
 
-    def configure_scripted() -> object:
-        settings, _ = configure()
-        return settings, [
+    def configure_scripted(parts: Sequence[str]) -> Configuration:
+        sinks = [
             ConfiguredSink(name, sink.plugin(), NoSettings(), DeliverySettings(timeout=0.05))
             for name, sink in scripted.items()
         ]
+        assert parts == ["events"]
+        return configuration_of(configure().settings, sinks)
 
     monkeypatch.setattr(module, "configure", configure_scripted)
     return scripted

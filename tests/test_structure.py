@@ -22,11 +22,13 @@ NURSERIES = {
     "hermes/app.py": "the tree of the service",
     "hermes/cli/serve.py": "the service, and the task that obeys signals",
     "hermes/control/server.py": "the connections of the control lane",
+    "hermes/edges.py": "the drains of the addresses, side by side",
     "hermes/engine/delivery.py": "the workers of one sink",
     "hermes/engine/engine.py": "the event engine: deliveries, intake, upkeep",
     "hermes/http/reactor.py": "the lane, and its timer",
     "hermes/http/stream.py": "the connections of the fast lane under TLS",
     "hermes/load/client.py": "the load generator's connections",
+    "hermes/traces/part.py": "the export of spans, around what is traced",
     "hermes/testing/conformance.py": "writes at the same time, against the sink of a plugin's author",
     "hermes/testing/log_concurrency.py": "appends at the same time, against any log",
 }

@@ -7,11 +7,15 @@ how a run ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from hermes import __version__
 from hermes.cli.manual import WIDTH, Manual
 from hermes.cli.program import INTERRUPTED, NO_READER, Entry, Program
+from hermes.errors import PluginError
+from hermes.parts import commands_of_others
 
 _ENTRIES = {
     "RUN IT": (
@@ -80,11 +84,23 @@ _MANUAL = Manual(
 )
 
 
+def _commands_of_parts() -> Iterator[tuple[str, Entry]]:
+    """The commands of parts that other distributions bring, each with its heading."""
+    try:
+        found = commands_of_others()
+    except PluginError as error:  # a broken package does not take the other commands away
+        click.echo(f"hermes: {error}", err=True)
+        return
+    for command in found:
+        yield command.heading, Entry(command.name, command.place, command.summary)
+
+
 @click.group(
     cls=Program,
     name="hermes",
     manual=_MANUAL,
     entries=_ENTRIES,
+    others=_commands_of_parts,
     subcommand_metavar="COMMAND [OPTIONS] [ARGUMENTS]...",
     options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},

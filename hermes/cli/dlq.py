@@ -237,7 +237,8 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     NUMBER is that of `hermes dlq list`. A letter is removed when its sink has the event, and stays with the new reason
     where it refuses it again. Events that a sink has already are stored once.
     """
-    settings, sinks = configure()
+    configuration = configure(["events"])
+    settings, sinks = configuration.settings, configuration.value_of("events")
     _check_store(settings)
     configure_logs(settings.log_level, settings.log_format)
     _, _, missing = trio.run(_count, settings, selection)

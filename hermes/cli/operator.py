@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
 import click
 
 from hermes.cli.strays import Stray, find_strays
-from hermes.config import Mistakes, Settings, collect_settings
+from hermes.config import Mistakes
+from hermes.configuration import Configuration, collect_configuration
 from hermes.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
-from hermes.sink import ConfiguredSink, collect_sinks
 from hermes.words import printable
 
 
@@ -40,35 +40,30 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def configure() -> tuple[Settings, list[ConfiguredSink]]:
-    """The settings and sinks of the environment, checked as far as possible without opening a socket or a sink.
+def configure(parts: Sequence[str] = ()) -> Configuration:
+    """The settings of the environment, checked as far as possible without opening a socket or a sink.
 
-    Prints the variables without effect first. Raises `ConfigError` with every mistake.
+    ``parts`` are the parts to run, in the place of those of PARTS. Prints the variables without effect first. Raises
+    `ConfigError` with every mistake.
     """
     from hermes.http.listen import open_tls_context
-    from hermes.traces import check_traces
     from hermes.world import check_world
 
     mistakes = Mistakes()
-    settings = collect_settings(os.environ, mistakes)
-    sinks = collect_sinks(settings.sink_names(), os.environ, mistakes)
-    for sink in sinks:
-        if sink.plugin.check is not None:
-            with mistakes.collect():
-                sink.plugin.check(sink.settings, settings)
-    for check in (check_world, check_traces):
-        with mistakes.collect():
-            check(settings)
+    configuration = collect_configuration(os.environ, mistakes, parts)
+    settings = configuration.settings
+    with mistakes.collect():
+        check_world(settings)
     if settings.tls_cert and settings.tls_key:
         with mistakes.collect():
             open_tls_context(settings.tls_cert, settings.tls_key)
     strays: list[Stray] = []
     with mistakes.collect():
-        strays = find_strays(os.environ, sinks)
+        strays = find_strays(os.environ, configuration)
     if mistakes:  # else the command tells them; of a sink's variables nothing is sure while SINKS may be wrong
         tell_strays(stray for stray in strays if not stray.name.startswith("SINK_"))
     mistakes.raise_any()
-    return settings, sinks
+    return configuration
 
 
 def tell_strays(strays: Iterable[Stray]) -> None:

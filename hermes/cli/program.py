@@ -10,8 +10,9 @@ import errno
 import os
 import select
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -50,10 +51,28 @@ class Entry:
 class Program(ManualGroup):
     """The commands under the headings that say what one does with them. It is ``hermes``, however it is called."""
 
-    def __init__(self, *args: Any, entries: dict[str, Sequence[Entry]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        entries: dict[str, Sequence[Entry]],
+        others: Callable[[], Iterable[tuple[str, Entry]]] = tuple,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._sections = entries
-        self._entries = {entry.name: entry for section in entries.values() for entry in section}
+        self._own = entries
+        self._find_others = others
+
+    @cached_property
+    def _sections(self) -> dict[str, list[Entry]]:
+        """Every command by its heading. The commands of other distributions are looked for once."""
+        sections = {heading: list(entries) for heading, entries in self._own.items()}
+        for heading, entry in self._find_others():
+            sections.setdefault(heading, []).append(entry)
+        return sections
+
+    @cached_property
+    def _entries(self) -> dict[str, Entry]:
+        return {entry.name: entry for section in self._sections.values() for entry in section}
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """The names, those that people use first before the others."""
@@ -61,7 +80,8 @@ class Program(ManualGroup):
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now, or None."""
-        entry = self._entries.get(cmd_name)
+        own = (entry for section in self._own.values() for entry in section)
+        entry = next((entry for entry in own if entry.name == cmd_name), None) or self._entries.get(cmd_name)
         return None if entry is None else entry.load()
 
     def pages(self) -> Iterator[tuple[str, ManualCommand]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,9 @@ import structlog
 import trio
 
 from hermes.cli.operator import configure, one_line
-from hermes.config import Settings, describe
+from hermes.configuration import Configuration
 from hermes.errors import ConfigError, PluginError
 from hermes.http.access import Access
-from hermes.sink import ConfiguredSink, DeliverySettings, variable_prefix
 
 LOOK_SECONDS = 5.0
 """How often the files are looked at."""
@@ -32,20 +31,14 @@ _log = structlog.get_logger("hermes")
 _Seen = Sequence[tuple[int, int, int, int] | None]
 
 
-@dataclass(frozen=True)
-class _Configured:
-    settings: Settings
-    sinks: Sequence[ConfiguredSink]
-
-
 class Reloader:
-    """Reloads for a running service, whose settings and sinks these are."""
+    """Reloads for a running service that was started with this configuration."""
 
-    def __init__(self, settings: Settings, sinks: Sequence[ConfiguredSink], access: Access) -> None:
-        self._now = _Configured(settings, sinks)
+    def __init__(self, configuration: Configuration, access: Access) -> None:
+        self._now = configuration
         self._access = access
         self._asked = trio.Event()
-        self._files = _files_of(settings, sinks, os.environ)
+        self._files = _files_of(configuration, os.environ)
         self._seen: _Seen = _look_at(self._files)
         self._failure = ""
 
@@ -78,11 +71,12 @@ class Reloader:
             self._seen, self._failure = seen, ""
 
     async def _reload(self) -> None:
-        settings, sinks = await trio.to_thread.run_sync(configure, abandon_on_cancel=True)
+        after = await trio.to_thread.run_sync(configure, self._now.names, abandon_on_cancel=True)
+        settings = after.settings
         certificate = self._access.certificate
         if certificate is not None:
             await trio.to_thread.run_sync(certificate.renew, abandon_on_cancel=True)
-        before, after = self._now, _Configured(settings, sinks)
+        before = self._now
         # Whether a key is wanted at all was decided at the start, for the documents and the pages say so.
         keys = {
             name: getattr(settings, name)
@@ -90,7 +84,7 @@ class Reloader:
             if bool(getattr(settings, name)) == bool(getattr(before.settings, name))
         }
         now = msgspec.structs.replace(before.settings, **keys)
-        self._now = _Configured(now, before.sinks)
+        self._now = replace(before, settings=now)
         changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings, name)]
         self._access.change_keys(now.api_keys, now.admin_keys)
         _log.info("reloaded", keys=changed, certificate=certificate is not None)
@@ -98,14 +92,11 @@ class Reloader:
             _log.warning("a changed setting waits for the next start", variables=waiting)
 
 
-def _files_of(settings: Settings, sinks: Sequence[ConfiguredSink], environ: Mapping[str, str]) -> list[str]:
+def _files_of(configuration: Configuration, environ: Mapping[str, str]) -> list[str]:
     """The files that the settings were read from, and those of the certificate."""
-    groups: list[tuple[type[msgspec.Struct], str]] = [(Settings, "")]
-    for sink in sinks:
-        prefix = variable_prefix(sink.name)
-        groups += [(type(sink.settings), prefix), (DeliverySettings, prefix)]
-    names = [f"{variable.name}_FILE" for group, prefix in groups for variable in describe(group, prefix)]
+    names = [f"{variable.name}_FILE" for variable in configuration.variables()]
     files = [path for name in names if (path := environ.get(name))]
+    settings = configuration.settings
     return files + [path for path in (settings.tls_cert, settings.tls_key) if path]
 
 
@@ -122,18 +113,13 @@ def _look_at(files: Sequence[str]) -> _Seen:
     return seen
 
 
-def _differences(before: _Configured, after: _Configured) -> set[str]:
+def _differences(before: Configuration, after: Configuration) -> set[str]:
     """The variables whose values differ."""
-    pairs: list[tuple[str, msgspec.Struct, msgspec.Struct]] = [("", before.settings, after.settings)]
-    now = {sink.name: sink for sink in after.sinks}
-    for sink in before.sinks:
-        if sink.name in now:
-            prefix = variable_prefix(sink.name)
-            pairs.append((prefix, sink.settings, now[sink.name].settings))
-            pairs.append((prefix, sink.delivery, now[sink.name].delivery))
+    now = {(group.prefix, type(group.values)): group.values for group in after.groups()}
     return {
-        (prefix + name).upper()
-        for prefix, one, other in pairs
-        for name in one.__struct_fields__
-        if getattr(one, name) != getattr(other, name)
+        (group.prefix + name).upper()
+        for group in before.groups()
+        if (values := now.get((group.prefix, type(group.values)))) is not None
+        for name in group.values.__struct_fields__
+        if getattr(group.values, name) != getattr(values, name)
     }

@@ -19,13 +19,14 @@ from hermes.cleanup import end_by, left_behind
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.strays import find_strays
+from hermes.cli.values import complete_parts
 from hermes.config import Address, Settings
 from hermes.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
 from hermes.logs import configure_logs, log_style
-from hermes.sink import ConfiguredSink
 
 if TYPE_CHECKING:
-    from hermes.parts import Running
+    from hermes.app import Running
+    from hermes.configuration import Configuration
 
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
 _STDERR = 2
@@ -66,24 +67,27 @@ _MANUAL = Manual(
 
 
 @click.command("serve", cls=ManualCommand, manual=_MANUAL)
+@click.argument("parts", nargs=-1, metavar="[PART]...", shell_complete=complete_parts)
 @tells_the_operator
-def serve_command() -> None:
+def serve_command(parts: tuple[str, ...]) -> None:
     """Run the service until SIGTERM, SIGINT or SIGQUIT.
 
-    Takes events at POST /events and delivers them to every sink in SINKS. The first signal drains: what was accepted is
+    PART is a part of Hermes to run, in the place of those in PARTS, which is `events` unless told; `all` is every part.
+    Events are taken at POST /events and delivered to every sink in SINKS. The first signal drains: what was accepted is
     delivered, within SHUTDOWN_TIMEOUT. A second one stops at once. SIGHUP reads the keys and the certificate anew, as
     does a change of their files. The log goes to stderr.
     """
     for number in (signal.SIGHUP, *_HARMLESS):  # which would end a service that is about to start
         signal.signal(number, signal.SIG_IGN)
-    settings, sinks = configure()
-    strays = find_strays(os.environ, sinks)
+    configuration = configure(parts)
+    settings = configuration.settings
+    strays = find_strays(os.environ, configuration)
     configure_logs(settings.log_level, settings.log_format)
     for stray in strays:
         structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
     raise_descriptor_limit()
     _compare_with_descriptors(settings.max_connections)
-    clean, hanging = trio.run(_serve_until_signalled, settings, sinks)
+    clean, hanging = trio.run(_serve_until_signalled, configuration)
     if hanging or not clean:
         _leave(0 if clean else 1)
 
@@ -102,14 +106,15 @@ def _compare_with_descriptors(max_connections: int) -> None:
         )
 
 
-async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]) -> tuple[bool, int]:
+async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, int]:
     """Whether every event has its outcome, and how many threads were left behind in calls that hang."""
     stop = trio.Event()
     clean = False
+    settings = configuration.settings
 
     async def run(task_status: trio.TaskStatus[Running]) -> None:
         nonlocal clean
-        clean = await serve(settings, sinks, stop, task_status)
+        clean = await serve(configuration, stop, task_status)
         nursery.cancel_scope.cancel()
 
     with _end_of_the_interpreter(), trio.open_signal_receiver(*_STOPPING, signal.SIGHUP, *_HARMLESS) as signals:
@@ -120,7 +125,7 @@ async def _serve_until_signalled(settings: Settings, sinks: list[ConfiguredSink]
             obeying = _Signals(stop, nursery.cancel_scope, settings.shutdown_timeout)
             nursery.start_soon(obeying.obey, signals)
             running: Running = await nursery.start(run)
-            reloader = Reloader(settings, sinks, running.access)
+            reloader = Reloader(configuration, running.edges.access)
             obeying.serving, obeying.reload = True, reloader.ask
             nursery.start_soon(reloader.run)
             _greet(settings, running)
@@ -193,7 +198,8 @@ async def _end_without(running: Running) -> None:
     """
     faulthandler.dump_traceback()
     end_by(trio.current_time() + _LAST_SAVE_SECONDS)
-    await running.engine.give_up()
+    for part in running.parts.values():
+        await part.give_up()
     _leave(1)
 
 
@@ -206,10 +212,10 @@ def _leave(code: int) -> NoReturn:
 
 def _greet(settings: Settings, running: Running) -> None:
     log = structlog.get_logger("hermes")
-    url = _url(settings.http_addr, running.addresses, bool(settings.tls_cert))
+    url = _url(settings.http_addr, running.edges.addresses, bool(settings.tls_cert))
     places = {"url": url}
     if (admin := settings.admin_addr) is not None:
-        places["admin"] = _url(admin, running.admin_addresses, bool(settings.tls_cert) and not admin.is_loopback)
+        places["admin"] = _url(admin, running.edges.admin_addresses, bool(settings.tls_cert) and not admin.is_loopback)
     log.info("serving", **places, sinks=",".join(settings.sink_names()), version=__version__)
     if settings.sink_names() == ("null",):
         log.warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")

@@ -15,8 +15,8 @@ from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
 from hermes.cli.operator import configure, tell_strays, tells_the_operator
 from hermes.cli.strays import find_strays
 from hermes.cli.tables import Column, print_table
-from hermes.cli.values import complete_settings, complete_sinks, sink_variables
-from hermes.config import Settings, Variable, describe
+from hermes.cli.values import complete_settings, complete_sinks, service_variables, sink_variables
+from hermes.config import Group, Variable, describe
 from hermes.errors import PluginError
 from hermes.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
 from hermes.spelling import close_words, misspelt
@@ -116,13 +116,10 @@ def check_config(everything: bool, as_json: bool) -> None:
     variable without effect that looks like a setting is a warning on stderr, and a mistake where a secret was meant.
     Secrets are hidden.
     """
-    settings, sinks = configure()
-    rows = _values(Settings, settings, "")
-    for sink in sinks:
-        prefix = variable_prefix(sink.name)
-        rows += _values(sink.plugin.settings, sink.settings, prefix)
-        rows += _values(DeliverySettings, sink.delivery, prefix, sink.plugin.delivery)
-    tell_strays(find_strays(os.environ, sinks))
+    configuration = configure()
+    settings = configuration.settings
+    rows = [row for group in configuration.groups() for row in _values(group)]
+    tell_strays(find_strays(os.environ, configuration))
     if as_json:
         click.echo(msgspec.json.encode({row.variable.name: row.shown for row in rows}))
         return
@@ -157,7 +154,7 @@ def explain_settings(names: tuple[str, ...]) -> None:
     NAME is that of the variable, of the service or of a sink that is installed, such as SINK_SQLITE_PATH. SINK_SQLITE_
     (or 'SINK_SQLITE_*') is every one that begins so. Without a name: all those of the service.
     """
-    variables = {variable.name: variable for variable in describe(Settings)}
+    variables = {variable.name: variable for variable in service_variables()}
     if any(name.upper().startswith("SINK_") for name in names):
         variables |= {variable.name: variable for variable in sink_variables()}
     found = {each.name: each for name in names for each in _find_variables(name, variables)}
@@ -221,13 +218,11 @@ def _show_row(row: _Row) -> tuple[str, ...]:
     return "*", name, row.shown + origin, default.replace("`", "")
 
 
-def _values(
-    group: type[msgspec.Struct], values: msgspec.Struct, prefix: str, defaults: msgspec.Struct | None = None
-) -> list[_Row]:
+def _values(group: Group) -> list[_Row]:
     """Each variable of a group with its value and where it comes from."""
     rows = []
-    for variable in describe(group, prefix, defaults):
-        value = getattr(values, variable.field)
+    for variable in group.variables():
+        value = getattr(group.values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
         given = [name for name in (variable.name, f"{variable.name}_FILE") if os.environ.get(name, "").strip()]
         # A value that no variable of ours gives is one of OpenTelemetry's, which the export of traces reads too.

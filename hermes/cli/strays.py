@@ -7,12 +7,12 @@ other programs, so a name is only taken for ours where it is a slip of the finge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from hermes.config import Settings, Variable, describe
+from hermes.configuration import Configuration
 from hermes.errors import ConfigError
-from hermes.sink import ConfiguredSink, DeliverySettings, installed_sinks, variable_prefix
+from hermes.sink import installed_sinks, variable_prefix
 from hermes.spelling import misspelt
 
 _OF_COMMANDS = ("HERMES_ADMIN_KEY",)
@@ -26,9 +26,11 @@ class Stray(NamedTuple):
     why: str
 
 
-def find_strays(environ: Mapping[str, str], sinks: Sequence[ConfiguredSink]) -> list[Stray]:
-    """The variables without effect that look like ours, beside those of these sinks. Raises `ConfigError`."""
-    declared = _declared(sinks)
+def find_strays(environ: Mapping[str, str], configuration: Configuration) -> list[Stray]:
+    """The variables without effect that look like ours. Raises `ConfigError` for a secret that is misspelt."""
+    declared = {
+        name: variable for variable in configuration.variables() for name in (variable.name, f"{variable.name}_FILE")
+    }
     # SINK_ variables that nobody declares were refused when the sinks were configured: the others are declared.
     idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
     owners = ((name, _owner(name)) for name in idle)
@@ -43,15 +45,6 @@ def find_strays(environ: Mapping[str, str], sinks: Sequence[ConfiguredSink]) -> 
             )
         strays.append(Stray(name, f"it is no setting: did you mean {meant}?"))
     return strays
-
-
-def _declared(sinks: Iterable[ConfiguredSink]) -> dict[str, Variable]:
-    """The variables that the service and these sinks read, by each of their names."""
-    variables = list(describe(Settings))
-    for sink in sinks:
-        for group in (sink.plugin.settings, DeliverySettings):
-            variables += describe(group, variable_prefix(sink.name))
-    return {name: variable for variable in variables for name in (variable.name, f"{variable.name}_FILE")}
 
 
 def _owner(name: str) -> str:

@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from hermes.config import Settings, Variable, describe
 from hermes.errors import ConfigError, PluginError
+from hermes.parts import describe_parts, installed_parts
 from hermes.sink import ENTRY_POINT_GROUP, describe_sink, load_plugin
 
 
@@ -59,10 +60,24 @@ def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete:
 
 def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The variables of the service, and where one of a sink is begun those of the sinks, in any case."""
-    variables = [*describe(Settings)]
+    variables = service_variables()
     if incomplete.upper().startswith("SINK"):
         variables += sink_variables()
     return _matching({variable.name: _brief(variable) for variable in variables}, incomplete.upper())
+
+
+def complete_parts(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The names of the installed parts."""
+    with suppress(PluginError):
+        return _matching(dict.fromkeys(installed_parts(), ""), incomplete)
+    return []
+
+
+def service_variables() -> list[Variable]:
+    """The variables of the service, and those of every installed part."""
+    with suppress(PluginError):
+        return [*describe(Settings), *describe_parts(installed_parts().values())]
+    return [*describe(Settings)]
 
 
 def sink_variables() -> list[Variable]:

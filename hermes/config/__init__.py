@@ -5,6 +5,7 @@ The one declaration has many readers: `read` makes the values, `describe` feeds 
 """
 
 from hermes.config.declaration import Variable, describe, lookup, read, try_read
+from hermes.config.group import Group
 from hermes.config.mistakes import Mistakes
 from hermes.config.notation import (
     Address,
@@ -24,6 +25,7 @@ from hermes.config.settings import Settings, collect_settings, read_settings
 __all__ = [
     "Address",
     "Duration",
+    "Group",
     "Mistakes",
     "Names",
     "Secret",

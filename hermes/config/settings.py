@@ -70,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         about("when the queue is full: `strict` answers 503 at once, `block` holds the request until there is room"),
     ] = "strict"
     shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0, le=86_400)] = 30.0
+    parts: Annotated[
+        Names, about("comma list of the parts of Hermes to run, with the parts that they need; `all`: every one")
+    ] = ("events",)
     sinks: Annotated[Names, about("comma list of sink names", default="`postgres` with a DB_DSN, else `null`")] = ()
     hermes_data_dir: Annotated[Path, about("everything that Hermes keeps on disk")] = Path("./hermes-data")
     durability: Annotated[

@@ -133,6 +133,17 @@ class Engine:
         if self.journal is not None:
             await save_at_the_end(self.journal)
 
+    def why_not_ready(self) -> str | None:
+        """One line that says why no event is durable now; None: events are taken."""
+        if self.journal is not None and self.journal.failing is not None:
+            return f"the journal cannot be written: {self.journal.failing}"
+        return None
+
+    def settled(self) -> bool:
+        """After `run`: whether every event has its outcome in every sink, and everything adds up."""
+        lost = any(account.dropped.get("shutdown") for account in self.accounts())
+        return self.audit() and not lost
+
     def audit(self) -> bool:
         """After `run`: whether everything adds up. An imbalance is a bug, and is in the log."""
         sound = True

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 from hermes.config import Settings
 from hermes.errors import ConfigError, PluginError
-from hermes.metrics import Metrics
-from hermes.traces.span_metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from hermes.traces.opening import Traces
@@ -35,7 +33,7 @@ def check_traces(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_traces(settings: Settings, metrics: Metrics) -> AsyncIterator[Traces | None]:
+async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
     """What traces requests, None without TRACES_ENDPOINT. Its ``run`` has to be run, and ended by ``close``.
 
     Raises as `check_traces` does.
@@ -46,7 +44,5 @@ async def open_traces(settings: Settings, metrics: Metrics) -> AsyncIterator[Tra
         return
     from hermes.traces.opening import open_exported
 
-    exported = TraceMetrics()
-    metrics.add(exported)
-    async with open_exported(settings, exported) as traces:
+    async with open_exported(settings) as traces:
         yield traces

@@ -19,15 +19,17 @@ from hermes.traces.spans import Spans
 class Traces:
     """Open traces: what makes spans, and what exports them until it is closed."""
 
-    def __init__(self, spans: Spans, export: SpanExport[ReadableSpan]) -> None:
+    def __init__(self, spans: Spans, export: SpanExport[ReadableSpan], metrics: TraceMetrics) -> None:
         self.spans = spans
+        self.metrics = metrics
         self.run = export.run
         self.close = export.close
 
 
 @asynccontextmanager
-async def open_exported(settings: Settings, metrics: TraceMetrics) -> AsyncIterator[Traces]:
+async def open_exported(settings: Settings) -> AsyncIterator[Traces]:
     """Traces that go to TRACES_ENDPOINT. Raises `hermes.ConfigError`."""
     async with open_sender(traces_url(settings.traces_endpoint), parse_headers(settings.traces_headers)) as send:
+        metrics = TraceMetrics()
         export = SpanExport(send, metrics)
-        yield Traces(Spans(export.offer, settings.traces_sample, get_global_textmap()), export)
+        yield Traces(Spans(export.offer, settings.traces_sample, get_global_textmap()), export, metrics)

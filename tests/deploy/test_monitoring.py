@@ -33,7 +33,7 @@ def exposed() -> dict[str, set[str]]:
 
     async def scrape() -> str:
         async with open_service(event_types=("song_played",)) as service:
-            return service.running.metrics.expose("")[0].decode()
+            return service.running.edges.metrics.expose("")[0].decode()
 
     text = trio.run(scrape)
     found: dict[str, set[str]] = {"up": set()}

@@ -85,8 +85,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start the program with these variables, in an empty folder; whatever still runs afterwards is killed."""
     started: list[Program] = []
 
-    def start(**environ: str) -> Program:
-        started.append(Program(tmp_path, **environ))
+    def start(*parts: str, **environ: str) -> Program:
+        started.append(Program(tmp_path, *parts, **environ))
         return started[-1]
 
     yield start

@@ -30,12 +30,12 @@ LOOK_SECONDS = 0.02
 class Program:
     """``hermes serve`` in a process. ``log`` is all that it has written to stderr."""
 
-    def __init__(self, folder: Path, **environ: str) -> None:
+    def __init__(self, folder: Path, *parts: str, **environ: str) -> None:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self._log = folder / f"stderr-{time.monotonic_ns()}"
         with self._log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hermes", "serve"],
+                [sys.executable, "-m", "hermes", "serve", *parts],
                 cwd=folder,
                 env=inherited | {"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"} | environ,
                 stdout=subprocess.DEVNULL,

@@ -41,7 +41,7 @@ async def test_debug_endpoints_are_on_the_address_of_events_where_that_is_asked_
 
 async def test_off_is_nowhere() -> None:
     async with open_service(admin_addr=None) as service, httpx.AsyncClient(base_url=service.url) as client:
-        assert service.running.admin_addresses == ()
+        assert service.running.edges.admin_addresses == ()
         assert (await client.get("/dead-letters")).status_code == 404
 
 

@@ -434,7 +434,7 @@ async def test_a_half_closed_client_in_the_middle_of_a_request_is_let_go() -> No
                 await client.send(part)
                 await client.send_eof()
                 assert await client.rest() == b""
-        await until(lambda: value(ground.service.running.metrics, "hermes_inflight_requests") == 0)
+        await until(lambda: value(ground.service.running.edges.metrics, "hermes_inflight_requests") == 0)
 
 
 @BOTH_WAYS
@@ -459,8 +459,8 @@ async def test_a_reset_in_any_phase_ends_one_connection(durability: str) -> None
                     await client.send(phase)
                     await trio.sleep(pause)
                     await client.reset()
-        await until(lambda: ground.service.running.edge.connections <= 1)
-        await until(lambda: value(ground.service.running.metrics, "hermes_inflight_requests") == 0)
+        await until(lambda: ground.service.running.edges.edge.connections <= 1)
+        await until(lambda: value(ground.service.running.edges.metrics, "hermes_inflight_requests") == 0)
         ground.taken = ["reset"] * (ground.service.accepted - 1)
 
 
@@ -543,9 +543,9 @@ async def test_five_thousand_idle_connections_leave_room_for_a_request() -> None
                     await trio.lowlevel.checkpoint()
             async with connect(ground.service) as client:
                 assert (await client.ask(post(event("one")))).status == 202
-            assert ground.service.running.edge.connections >= 5_000
+            assert ground.service.running.edges.edge.connections >= 5_000
         ground.taken = ["one"]
-        await until(lambda: ground.service.running.edge.connections <= 1)
+        await until(lambda: ground.service.running.edges.edge.connections <= 1)
 
 
 async def test_beyond_max_connections_a_client_waits_until_another_leaves() -> None:

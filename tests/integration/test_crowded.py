@@ -84,7 +84,7 @@ async def probe(connect: Callable[..., AbstractAsyncContextManager[Client]], ser
 @pytest.mark.parametrize("hold", HOLDS)
 async def test_clients_that_hold_all_places_of_the_control_lane_keep_no_probe_out(hold: Hold) -> None:
     async with open_service() as service, AsyncExitStack() as held:
-        places = service.running.edge._control.places
+        places = service.running.edges.edge._control.places
         places.most = PLACES
         for _ in range(PLACES + 2):
             await hold(await held.enter_async_context(connect_plainly(service)))
@@ -100,16 +100,16 @@ async def test_clients_that_hold_all_places_over_tls_keep_no_probe_out(
     hold: Hold, certificate: test_tls.Certificate
 ) -> None:
     async with open_service(**certificate) as service, AsyncExitStack() as held:
-        service.running.edge._control.places.most = PLACES
+        service.running.edges.edge._control.places.most = PLACES
         for _ in range(PLACES + 2):
             await hold(await held.enter_async_context(test_tls.connect(service)))
         await probe(test_tls.connect, service)
-        assert len(service.running.edge._control.places) <= PLACES
+        assert len(service.running.edges.edge._control.places) <= PLACES
 
 
 async def test_a_client_whose_window_stays_shut_is_given_up() -> None:
     async with open_service(write_timeout=0.3) as service, connect_plainly(service) as client:
-        places = service.running.edge._control.places
+        places = service.running.edges.edge._control.places
         await ask_in_http_2_and_read_nothing(client)
         await until(lambda: len(places) == 1)
         await until(lambda: not len(places))
@@ -118,8 +118,8 @@ async def test_a_client_whose_window_stays_shut_is_given_up() -> None:
 async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> None:
     async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
         service.sink.stall()
-        service.running.edge._control.places.most = PLACES
-        waiters = service.running.engine.intake.admission._waiters
+        service.running.edges.edge._control.places.most = PLACES
+        waiters = service.engine.intake.admission._waiters
         async with AsyncExitStack() as held:
             clients = [await held.enter_async_context(connect_plainly(service)) for _ in range(PLACES + 1)]
             assert (await clients.pop().ask(post(event("first")))).status == 202
@@ -139,7 +139,7 @@ async def test_where_every_place_is_busy_a_newcomer_is_told_to_come_again() -> N
 async def test_bodies_without_a_key_in_the_control_lane_keep_nobody_out_who_has_one(queue_bytes: int) -> None:
     largest = 64 * 2**10
     async with open_service(api_keys=["secret"], max_body_bytes=largest, queue_bytes=queue_bytes) as service:
-        budget = service.running.edge._lane.body_budget
+        budget = service.running.edges.edge._lane.body_budget
         body = post(b" " * largest, path=b"//v1/batch")[:-1]
         async with AsyncExitStack() as held:
             for _ in range(20):
@@ -177,8 +177,8 @@ async def test_beyond_max_connections_the_longest_idle_give_way(
         for _ in range(2):
             async with connect(service) as newcomer:
                 assert (await newcomer.ask(post(event("new")))).status == 202
-        assert service.running.edge.connections <= 5
-        assert value(service.running.metrics, "hermes_connections_evicted_total") in {
+        assert service.running.edges.edge.connections <= 5
+        assert value(service.running.edges.metrics, "hermes_connections_evicted_total") in {
             1,
             2,
         }  # the first newcomer has left
@@ -194,12 +194,12 @@ async def test_connections_that_were_handed_over_under_tls_give_way_before_the_f
         for _ in range(2):
             async with test_tls.connect(service) as newcomer:
                 assert (await newcomer.ask(post(event("new")))).status == 202
-        assert value(service.running.metrics, "hermes_connections_evicted_total") == 1
+        assert value(service.running.edges.metrics, "hermes_connections_evicted_total") == 1
 
 
 async def test_silent_connections_keep_no_operator_from_the_admin_address() -> None:
     async with open_service() as service, AsyncExitStack() as held:
-        address = service.running.admin_addresses[0]
+        address = service.running.edges.admin_addresses[0]
         for number in range(300):
             other = await held.enter_async_context(await trio.open_tcp_stream(*address))
             if number % 2:

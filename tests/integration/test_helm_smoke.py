@@ -51,7 +51,7 @@ async def test_the_smoke_test_posts_an_event_of_a_type_that_is_taken(
     async with open_service(**settings) as service:
         done = await run_pod(helm, values, f"http://{service.host}:{service.port}")
         assert (done.returncode, done.stdout) == (0, b'202 {"accepted":1}\n'), done.stderr
-        assert service.running.engine.aggregator.received[posted] == 1
+        assert service.engine.aggregator.received[posted] == 1
 
 
 async def test_the_smoke_test_brings_a_key_where_keys_are_wanted(helm: Helm, tmp_path: Path) -> None:

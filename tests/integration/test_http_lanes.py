@@ -361,14 +361,14 @@ async def test_the_events_of_a_client_that_leaves_while_it_waits_are_never_store
             assert (await client.ask(post(event("a")))).status == 202
         async with connect(service) as client:
             await client.send(post(event("gone"), *lines, path=path))
-            await until(lambda: len(service.running.engine.intake.admission._waiters) == 1)
+            await until(lambda: len(service.engine.intake.admission._waiters) == 1)
             if leave == "reset":
                 await client.reset()
             elif leave == "half-close":
                 await client.send_eof()
             else:
                 await client.stream.aclose()
-            await until(lambda: not service.running.engine.intake.admission._waiters)
+            await until(lambda: not service.engine.intake.admission._waiters)
         async with connect(service) as client:
             await client.send(post(event("b")))
             service.sink.resume()
@@ -409,7 +409,7 @@ async def test_a_stop_calls_off_what_waits_for_room() -> None:
             await one.send(post(event("b")))
             await two.send(post(event("c"), path=b"http://test/events"))
             number = await three.start("POST", "/events", event("d"))
-            await until(lambda: len(service.running.engine.intake.admission._waiters) == 3)
+            await until(lambda: len(service.engine.intake.admission._waiters) == 3)
             service.begin_stop()
             for client in (one, two):
                 answer = await client.answer()

@@ -31,7 +31,7 @@ def upload(path: bytes, *lines: bytes, length: int = 300_001) -> bytes:
 
 
 async def talk(service: Service, data: bytes, *, admin: bool = False, reset: bool = False) -> None:
-    address = service.running.admin_addresses[0] if admin else (service.host, service.port)
+    address = service.running.edges.admin_addresses[0] if admin else (service.host, service.port)
     async with await trio.open_tcp_stream(*address) as stream:
         client = Client(stream)
         with suppress(trio.BrokenResourceError, EOFError, trio.TooSlowError):
@@ -101,8 +101,8 @@ async def test_a_connection_that_has_ended_is_in_no_reference_cycle(ending: str)
     async with open_service(durability="memory") as service:
 
         def ended() -> bool:
-            return not service.running.edge.connections and not value(
-                service.running.metrics, "hermes_inflight_requests"
+            return not service.running.edges.edge.connections and not value(
+                service.running.edges.metrics, "hermes_inflight_requests"
             )
 
         await ENDINGS[ending](service)  # what is made once, at the first request
@@ -117,7 +117,7 @@ async def test_a_connection_that_has_ended_is_in_no_reference_cycle(ending: str)
 async def test_the_events_of_a_client_that_leaves_while_it_waits_are_given_back() -> None:
     async with open_service(durability="memory", queue_size=1, backpressure_mode="block") as service:
         service.sink.stall()
-        waiters = service.running.engine.intake.admission._waiters
+        waiters = service.engine.intake.admission._waiters
         async with connect(service) as client:
             assert (await client.ask(post(event("a")))).status == 202
         with what_the_collector_finds() as found:

@@ -100,7 +100,7 @@ def test_hermes_tap_shows_what_was_rejected_and_why(start: Start) -> None:
 
 async def test_a_stream_outlives_the_time_that_a_silent_client_is_given() -> None:
     async with open_service(idle_timeout=1.5, body_timeout=1.5) as service:
-        address = service.running.admin_addresses[0]
+        address = service.running.edges.admin_addresses[0]
         async with await trio.open_tcp_stream(*address) as stream:
             await stream.send_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             began = trio.current_time()
@@ -117,10 +117,10 @@ async def test_one_who_does_not_read_is_sent_away_and_holds_nothing() -> None:
     async with open_service(write_timeout=0.2) as service:
         sock = trio.socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        await sock.connect(service.running.admin_addresses[0])
+        await sock.connect(service.running.edges.admin_addresses[0])
         async with trio.SocketStream(sock) as stream:
             await stream.send_all(b"GET /tap HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            intake = service.running.engine.intake
+            intake = service.engine.intake
             with trio.fail_after(10):
                 found = b""
                 while b"\r\n\r\n1\r\n\n" not in found:  # with the first, empty line it has its place

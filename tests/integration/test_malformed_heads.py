@@ -94,7 +94,7 @@ TARGETS = [
 async def both_addresses() -> AsyncIterator[list[Address]]:
     with structlog.testing.capture_logs() as lines:
         async with open_service(durability="memory", debug_endpoints=True, body_timeout=0.2) as service:
-            yield [(service.host, service.port), *service.running.admin_addresses]
+            yield [(service.host, service.port), *service.running.edges.admin_addresses]
     assert not [line for line in lines if line["log_level"] == "error"]
 
 

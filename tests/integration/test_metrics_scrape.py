@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("accept", FORMATS, ids=["text", "openmetrics"])
 async def test_every_name_and_label_is_there_from_the_first_scrape_of_a_service(accept: str) -> None:
     async with open_service() as service:
-        families = scrape(service.running.metrics, accept)
+        families = scrape(service.running.edges.metrics, accept)
     assert SPECIFIED.keys() <= families.keys()
     for name, (labels, kind) in SPECIFIED.items():
         family = families[name]
@@ -34,14 +34,14 @@ async def test_every_name_and_label_is_there_from_the_first_scrape_of_a_service(
 
 async def test_the_configured_types_and_the_main_route_are_there_with_zero() -> None:
     async with open_service(event_types=("a", "b")) as service:
-        metrics = service.running.metrics
+        metrics = service.running.edges.metrics
     assert [value(metrics, "hermes_events_received_total", type=kind) for kind in "ab"] == [0, 0]
     assert value(metrics, "hermes_http_request_duration_seconds_count", route="/events", code="202") == 0
 
 
 async def test_any_type_may_come_where_all_are_taken() -> None:
     async with open_service(event_types=("*",)) as service:
-        assert not service.running.engine.aggregator.received
+        assert not service.engine.aggregator.received
 
 
 @pytest.mark.parametrize("target", [b"/events", b"http://test/events"], ids=["fast", "control"])
@@ -53,7 +53,7 @@ async def test_a_request_of_either_lane_is_in_flight_until_its_answer_or_its_cli
     async with open_service() as service:
 
         def inflight() -> float:
-            return value(service.running.metrics, "hermes_inflight_requests")
+            return value(service.running.edges.metrics, "hermes_inflight_requests")
 
         assert inflight() == 0
         async with connect(service) as client:
@@ -90,17 +90,17 @@ async def test_each_documented_metric_is_served_and_fed_and_there_is_no_other() 
     settings = {"dead_letters": 1, "traces_endpoint": "http://127.0.0.1:9", "traces_sample": 1.0}
     delivery = DeliverySettings(backoff=0.01, breaker_failures=3, breaker_open=0.05)
     async with open_service(script, delivery, shutdown_timeout=1.0, **settings) as service, connect(service) as client:
-        metrics = service.running.metrics
+        metrics, loop_lag = service.running.edges.metrics, service.running.edges.loop_lag
         moved: set[str] = set()
         assert (await client.ask(post(b"{}"))).status == 400
         for number, writes in enumerate((1, 2, 4, 8)):  # each is a batch, and the last write of the script hangs
             assert (await client.ask(post(event(str(number))))).status == 202
             await script.wait_writes(writes)
         await client.send(b"POST /events HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n")  # stays in flight
-        await until(lambda: bool(value(metrics, "hermes_inflight_requests") and service.running.loop_lag.seconds))
-        service.running.engine.intake.admission.admit(1, 1)
+        await until(lambda: value(metrics, "hermes_inflight_requests") > 0 and loop_lag.seconds > 0)
+        service.engine.intake.admission.admit(1, 1)
         moved = {family.name for family in metrics.collect() if any(sample.value for sample in family.samples)}
-        service.running.engine.intake.admission.expel(1, 1, trio.current_time())
+        service.engine.intake.admission.expel(1, 1, trio.current_time())
         held.set()
     ended = {family.name for family in metrics.collect() if any(sample.value for sample in family.samples)}
     served = {family.name for family in metrics.collect() if family.name.startswith("hermes_")}

@@ -80,7 +80,7 @@ async def test_the_exporter_does_not_repeat_what_is_refused_for_good(caplog: pyt
         assert refused == [LogRecordExportResult.FAILURE]
         assert await export(service, lambda logger: logger.emit(record("a"))) == [LogRecordExportResult.FAILURE]
         assert service.accepted == 0
-        rejected = service.running.edge.requests.rejected
+        rejected = service.running.edges.edge.requests.rejected
         assert (rejected["invalid"], rejected["unauthorized"]) == (1, 1)
 
 
@@ -91,7 +91,7 @@ async def test_the_exporter_comes_again_after_a_503() -> None:
         await service.sink.wait_stored(100)  # so that the service knows how fast the queue drains
         service.sink.stall()
         assert (await client.ask(post(full))).status == 202
-        rejected = service.running.edge.requests.rejected
+        rejected = service.running.edges.edge.requests.rejected
 
         async def resume_when_refused() -> None:
             await until(lambda: rejected["queue_full"] == 1)

@@ -76,7 +76,7 @@ async def ask_anew(request: bytes, service: Service, _client: Client) -> int:
 
 async def hang_up(request: bytes, service: Service, _client: Client) -> int:
     """Send, wait until the request waits for room, and go."""
-    admission = service.running.engine.intake.admission
+    admission = service.engine.intake.admission
     async with connect(service) as client:
         await client.send(request)
         with trio.fail_after(5):

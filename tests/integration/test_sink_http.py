@@ -325,6 +325,6 @@ async def test_one_hermes_forwards_to_another_exactly(form: str) -> None:
             with trio.fail_after(10):
                 await second.sink.wait_stored(3)
             assert await first.stop()
-            account = first.running.engine.deliveries[0].account()
+            account = first.engine.deliveries[0].account()
     assert sorted(found.id for found in second.sink.stored) == ["a", "b", "c"]
     assert (account.delivered, account.dead_lettered) == (3, 3)

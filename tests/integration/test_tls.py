@@ -137,7 +137,7 @@ async def test_what_is_no_tls_on_the_tls_port_ends_its_own_connection(
                 if end == "half-close":
                     await client.send_eof()
                 assert b"HTTP/" not in await client.rest()
-        await until(lambda: ground.service.running.edge.connections == 1)
+        await until(lambda: ground.service.running.edges.edge.connections == 1)
 
 
 async def test_a_tls_client_that_goes_away_in_the_middle_is_let_go(certificate: Certificate) -> None:
@@ -148,8 +148,8 @@ async def test_a_tls_client_that_goes_away_in_the_middle_is_let_go(certificate: 
                     await client.send(part)
                     if how == "clean":
                         await client.stream.aclose()
-        await until(lambda: ground.service.running.edge.connections == 1)
-        await until(lambda: value(ground.service.running.metrics, "hermes_inflight_requests") == 0)
+        await until(lambda: ground.service.running.edges.edge.connections == 1)
+        await until(lambda: value(ground.service.running.edges.metrics, "hermes_inflight_requests") == 0)
 
 
 async def test_slow_requests_are_408_over_tls(certificate: Certificate) -> None:
@@ -195,7 +195,7 @@ async def test_in_block_mode_over_tls_a_request_waits_and_one_whose_client_leave
     certificate: Certificate, lines: list[bytes]
 ) -> None:
     async with open_service(durability="memory", queue_size=1, backpressure_mode="block", **certificate) as service:
-        waiters = service.running.engine.intake.admission._waiters
+        waiters = service.engine.intake.admission._waiters
         service.sink.stall()
         async with connect(service) as client:
             assert (await client.ask(post(event("a")))).status == 202
@@ -220,7 +220,7 @@ async def test_a_stop_over_tls_answers_what_is_in_flight_and_ends_idle_connectio
             assert (await idle.ask(post(b"[%b,%b]" % (event("a"), event("b"))))).status == 202
             await waits.send(post(event("c")))
             await half.send(post(b"{}")[:-1])
-            await until(lambda: len(service.running.engine.intake.admission._waiters) == 1)
+            await until(lambda: len(service.engine.intake.admission._waiters) == 1)
             await trio.sleep(0.05)
             service.begin_stop()
             assert (await waits.answer()).status == 503

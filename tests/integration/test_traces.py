@@ -188,7 +188,7 @@ async def test_a_receiver_that_is_down_costs_spans_and_nothing_else() -> None:
         await service.sink.wait_stored(5)
         with trio.fail_after(5):
             assert await service.stop()
-        metrics = service.running.metrics
+        metrics = service.running.edges.metrics
     assert sum(value(metrics, "hermes_spans_dropped_total", reason=reason) for reason in SPANS_DROPPED) >= 5 + 5 + 1
     text = metrics.expose("")[0].decode()
     assert "hermes_spans_exported_total 0.0" in text
@@ -203,7 +203,7 @@ async def test_a_receiver_that_never_answers_does_not_hold_up_the_stop() -> None
             await service.sink.wait_stored(1)
             with trio.fail_after(3):
                 assert await service.stop()
-            metrics = service.running.metrics
+            metrics = service.running.edges.metrics
     assert value(metrics, "hermes_spans_dropped_total", reason="shutdown") > 0
 
 

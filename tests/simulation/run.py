@@ -22,11 +22,12 @@ import trio
 from trio.testing import MockClock
 
 import hermes.app
+from hermes.app import Running
 from hermes.config import Settings
 from hermes.engine.ledger import Account
 from hermes.http import reactor
-from hermes.parts import Running
 from tests.http_client import Client
+from tests.service import engine_of
 from tests.simulation.clients import SimulatedClient
 from tests.simulation.dead_letters import kept_letters
 from tests.simulation.faults import Fault
@@ -120,10 +121,11 @@ async def _audit(world: World) -> None:
             continue
         if not all(account.balanced for account in _accounts(running)):
             world.oracle.find(f"the account does not add up: {_accounts(running)}")
-        if not 0 <= running.engine.queued <= life.settings.queue_size:
-            world.oracle.find(f"{running.engine.queued} events in a queue of {life.settings.queue_size}")
-        if running.engine.journal is not None and running.engine.journal.bytes > _largest_journal(life.settings):
-            world.oracle.find(f"{running.engine.journal.bytes} bytes in a journal of {life.settings.journal_max_bytes}")
+        engine = engine_of(running)
+        if not 0 <= engine.queued <= life.settings.queue_size:
+            world.oracle.find(f"{engine.queued} events in a queue of {life.settings.queue_size}")
+        if engine.journal is not None and engine.journal.bytes > _largest_journal(life.settings):
+            world.oracle.find(f"{engine.journal.bytes} bytes in a journal of {life.settings.journal_max_bytes}")
 
 
 def _largest_journal(settings: Settings) -> int:
@@ -152,7 +154,7 @@ async def _drain(world: World) -> None:
 
 
 def _accounts(running: Running) -> list[Account]:
-    return [delivery.account() for delivery in running.engine.deliveries]
+    return [delivery.account() for delivery in engine_of(running).deliveries]
 
 
 async def _cure(world: World) -> None:
@@ -192,20 +194,20 @@ async def _post(world: World, request: Request) -> bool:
 
 def _expect_room(world: World, running: Running) -> None:
     """Nothing is under way, so nothing holds room."""
-    admission = running.engine.intake.admission
+    admission = engine_of(running).intake.admission
     if admission.events or admission.bytes:
         world.oracle.find(f"nothing is under way, and yet {admission.events} events, {admission.bytes} bytes hold room")
 
 
 async def _expect_nothing_owed(world: World) -> None:
     """All was settled before the stop, so a start has nothing to deliver again, and the journal is empty."""
-    running = await world.wait_up()
-    for delivery in running.engine.deliveries:
+    engine = engine_of(await world.wait_up())
+    for delivery in engine.deliveries:
         if account := delivery.account().accepted:
             world.oracle.find(f"{delivery.name}: all was settled, and yet a start delivers {account} events again")
-    if running.engine.journal is not None:
+    if engine.journal is not None:
         await trio.sleep(_LOOK_SECONDS)
-        kept = running.engine.journal.statistics()
+        kept = engine.journal.statistics()
         if kept["first"] != kept["next"]:
             world.oracle.find(f"all was settled, and yet the journal keeps {kept}")
 

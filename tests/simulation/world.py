@@ -16,14 +16,14 @@ from typing import Any
 
 import trio
 
-from hermes.app import serve
+from hermes.app import Running, serve
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.replay import Target, replay
 from hermes.errors import LogUnavailable
 from hermes.log import Log
-from hermes.parts import Running
 from hermes.world import World as Outside
+from tests.service import configuration_of, engine_of
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.disk import Disk, Trouble
 from tests.simulation.door import Door, open_door
@@ -81,7 +81,7 @@ class Life:
             token = _LIFE.set(self)
             try:
                 with self._scope:
-                    clean = await serve(self.settings, sinks, self.stop, self, outside)
+                    clean = await serve(configuration_of(self.settings, sinks), self.stop, self, outside)
             except Exception as error:  # noqa: BLE001 - whatever has ended the service is the finding
                 if self.crashed_at is None:
                     self._explain(error)
@@ -94,7 +94,7 @@ class Life:
             self._check_end()
         elif trio.current_time() - self.crashed_at > _LONGEST_DEATH:
             world.oracle.find(f"life {self.number}: its tasks took too long to end when it was cancelled")
-        accounts = [delivery.account() for delivery in self.running.engine.deliveries] if self.running else []
+        accounts = [delivery.account() for delivery in engine_of(self.running).deliveries] if self.running else []
         world.trace.note("end", self.number, clean, *accounts)
         return LifeRecord(self.number, self.crashed_at is not None, clean, accounts)
 
@@ -118,12 +118,12 @@ class Life:
 
     async def replay_letters(self, running: Running) -> None:
         """What an operator does: send all dead letters to their sinks again. It ends when the life does."""
-        targets = {each.name: Target(each.redeliver, each.max_batch) for each in running.engine.deliveries}
+        targets = {each.name: Target(each.redeliver, each.max_batch) for each in engine_of(running).deliveries}
         token = _LIFE.set(self)
         try:
             with trio.CancelScope() as visit:
                 self._visits.append(visit)
-                for replayed in await replay(running.dead_letters, Selection(), targets):
+                for replayed in await replay(running.parts["dead_letters"].value, Selection(), targets):
                     self._world.trace.note("replayed", replayed)
         except LogUnavailable:
             self._world.trace.note("not replayed")

@@ -1,0 +1,31 @@
+"""A group of settings as it was read: the struct that declares its variables, their values, and their prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from hermes.config.declaration import Variable, describe
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings that were read together. ``defaults`` has other defaults than the struct declares, where that is so.
+
+    >>> from typing import Annotated
+    >>> from hermes.config import about
+    >>> class JobSettings(msgspec.Struct, frozen=True):
+    ...     job_limit: Annotated[int, about("most jobs at once")] = 10
+    >>> [variable.name for variable in Group(JobSettings()).variables()]
+    ['JOB_LIMIT']
+    """
+
+    values: msgspec.Struct
+    prefix: str = ""
+    defaults: msgspec.Struct | None = None
+
+    def variables(self) -> Iterator[Variable]:
+        """The declared variables, in their order."""
+        return describe(type(self.values), self.prefix, self.defaults)

@@ -1,0 +1,23 @@
+"""What every part stands on: the settings of the service, where it keeps things, and the parts that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hermes.config import Settings
+from hermes.world import World
+
+
+@dataclass(frozen=True)
+class Core:
+    """What a part gets when it is opened. ``needed`` has, by name, the value of each part that it needs."""
+
+    settings: Settings
+    world: World
+    needed: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_needed(self, needed: Mapping[str, Any]) -> Core:
+        """The same for a part that needs others."""
+        return replace(self, needed=needed)

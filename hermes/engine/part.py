@@ -1,0 +1,106 @@
+"""Events as a part: taken in over HTTP, kept in the journal, delivered to every sink that SINKS names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from hermes.config import Group, Mistakes, Settings
+from hermes.core import Core
+from hermes.dead_letters import DeadLetters
+from hermes.engine.aggregate import Aggregator
+from hermes.engine.context import SinkContext
+from hermes.engine.delivery import Delivery
+from hermes.engine.engine import Engine
+from hermes.engine.intake import Intake
+from hermes.engine.journal import EventJournal, open_journal
+from hermes.part import Part, ReadSettings, RunningPart
+from hermes.sink import ConfiguredSink, collect_sinks, variable_prefix
+from hermes.traces.work import NO_TRACING, Tracing
+from hermes.world import EVENTS_LOG
+
+
+@asynccontextmanager
+async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncIterator[RunningPart]:
+    """Open the journal and the sinks. The value of the part is the `Engine`.
+
+    Raises `hermes.ConfigError`, `hermes.LogDamaged`, and what the sinks raise.
+    """
+    settings = core.settings
+    dead_letters: DeadLetters = core.needed["dead_letters"]
+    tracing: Tracing = core.needed["traces"] or NO_TRACING
+    async with AsyncExitStack() as opened:
+        journal = None
+        if settings.durability != "memory":
+            log = await opened.enter_async_context(core.world.open_log(settings, EVENTS_LOG))
+            journal = await open_journal(log, settings.journal_max_bytes)
+        deliveries = []
+        for sink in sinks:
+            target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
+            context = SinkContext(sink.name, target, sink.delivery, dead_letters, tracing)
+            deliveries.append(Delivery(context, settings, journal))
+        engine = _make_engine(settings, deliveries, journal, tracing)
+        yield RunningPart(
+            value=engine,
+            metrics=engine.metrics,
+            run=engine.run,
+            drain=engine.drain,
+            give_up=engine.give_up,
+            why_not_ready=engine.why_not_ready,
+            settled=engine.settled,
+        )
+
+
+def _make_engine(
+    settings: Settings, deliveries: Sequence[Delivery], journal: EventJournal | None, tracing: Tracing
+) -> Engine:
+    if journal is not None:
+        journal.forget_unknown_sinks()
+    aggregator = Aggregator(settings.aggregate_minutes)
+    if settings.event_types != ("*",):
+        aggregator.received.update(dict.fromkeys(settings.event_types, 0))
+    intake = Intake(
+        deliveries,
+        aggregator,
+        queue_size=settings.queue_size,
+        queue_bytes=settings.queue_bytes,
+        blocking=settings.backpressure_mode == "block",
+        journal=journal,
+        ack_timeout=settings.ack_timeout,
+        tracing=tracing,
+    )
+    return Engine(intake, deliveries, journal, aggregator, settings.aggregate_flush_interval)
+
+
+def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:
+    """Read the settings of every sink that SINKS names."""
+    return with_sinks(collect_sinks(service.sink_names(), environ, mistakes))
+
+
+def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
+    """The settings of the events with these sinks, in the place of those of SINKS."""
+    groups = []
+    for sink in sinks:
+        prefix = variable_prefix(sink.name)
+        groups += [Group(sink.settings, prefix), Group(sink.delivery, prefix, sink.plugin.delivery)]
+    return ReadSettings(sinks, groups)
+
+
+def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
+    """Raises `ConfigError` with what each sink says is wrong with its settings."""
+    mistakes = Mistakes()
+    for sink in sinks:
+        if sink.plugin.check is not None:
+            with mistakes.collect():
+                sink.plugin.check(sink.settings, service)
+    mistakes.raise_any()
+
+
+EVENTS = Part(
+    "events",
+    "Takes events in over HTTP, keeps them in a journal, and delivers them to sinks",
+    open_events,
+    check=check_sinks,
+    configure=configure_events,
+    needs=("dead_letters", "traces"),
+)

@@ -1,0 +1,159 @@
+"""A part of another distribution is found everywhere where those of Hermes are, without an edit of Hermes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from tests.config.distributions import install
+from tests.integration.program import Start
+from tests.servers.postgres import free_port
+
+TOY = '''
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import msgspec
+import trio
+from prometheus_client.core import GaugeMetricFamily
+
+from hermes.config import about
+from hermes.errors import ConfigError
+from hermes.part import Command, Part, RunningPart
+
+
+class ToySettings(msgspec.Struct, frozen=True):
+    toy_port: Annotated[int, about("port where the toy listens", ge=1, le=65535)] = 7
+    toy_lost: Annotated[int, about("things that the toy loses", ge=0)] = 0
+
+
+class Toy:
+    """Echoes what it is sent; its account says how many things are lost."""
+
+    def __init__(self, settings):
+        self._settings = settings
+        self._listeners = []
+        self.drained_within = None
+
+    def collect(self):
+        yield GaugeMetricFamily("toy_lost", "Things that are lost", self._settings.toy_lost)
+
+    @property
+    def addresses(self):
+        return [("127.0.0.1", self._settings.toy_port)]
+
+    async def serve(self):
+        async def echo(stream):
+            async for data in stream:
+                await stream.send_all(data)
+
+        await trio.serve_tcp(echo, self._settings.toy_port, host="127.0.0.1")
+
+    async def drain(self):
+        pass
+
+    def settled(self):
+        return not self._settings.toy_lost
+
+
+@asynccontextmanager
+async def open_toy(settings, core):
+    toy = Toy(settings)
+    yield RunningPart(value=toy, metrics=[toy], listeners=[toy], settled=toy.settled)
+
+
+def check(settings, service):
+    if settings.toy_lost > 9:
+        raise ConfigError(f"TOY_LOST={settings.toy_lost}: nobody loses so much")
+
+
+TOY = Part(
+    "toy",
+    "Plays",
+    open_toy,
+    settings=ToySettings,
+    check=check,
+    needs=("events",),
+    commands=(Command("PLAY WITH IT", "toy", "toy_command:play", "Play with the toy."),),
+)
+'''
+
+COMMAND = '''
+import click
+
+
+@click.command("play")
+def play():
+    """Play with the toy."""
+    click.echo("whee")
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return install(
+        tmp_path / "plugins", "hermes-toy", {}, {"toy": TOY, "toy_command": COMMAND}, parts={"toy": "toy:TOY"}
+    )
+
+
+def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder), "SINKS": "null", **environ}
+    command = [sys.executable, "-m", "hermes", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+
+def test_its_command_is_listed_and_runs(folder: Path) -> None:
+    listed = run(folder, "--help")
+    assert "PLAY WITH IT" in listed.stdout
+    assert "Play with the toy." in listed.stdout
+    assert run(folder, "toy").stdout == "whee\n"
+
+
+def test_its_settings_are_read_and_checked_where_it_is_to_run(folder: Path) -> None:
+    shown = run(folder, "config", "check", "--json", PARTS="toy", TOY_PORT="7007")
+    assert json.loads(shown.stdout)["TOY_PORT"] == "7007"
+    assert "TOY_PORT" not in json.loads(run(folder, "config", "check", "--json").stdout)
+
+    wrong = run(folder, "config", "check", PARTS="toy", TOY_PORT="none", TOY_LOST="10")
+    assert wrong.returncode == 2
+    assert "TOY_PORT='none': expected a whole number" in wrong.stderr
+    assert "TOY_LOST=10: nobody loses so much" in wrong.stderr
+
+    misspelt = run(folder, "config", "check", PARTS="toy", TOY_PROT="7007")
+    assert "TOY_PROT has no effect" in misspelt.stderr
+    assert "TOY_PORT" in run(folder, "config", "explain", "TOY_PORT").stdout
+
+    unknown = run(folder, "config", "check", PARTS="toi")
+    assert unknown.returncode == 2
+    assert "no part 'toi' is installed, which PARTS or `hermes serve` names: did you mean toy?" in unknown.stderr
+
+
+@pytest.mark.parametrize(("lost", "code"), [("0", 0), ("3", 1)])
+def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
+    start: Start, folder: Path, tmp_path: Path, lost: str, code: int
+) -> None:
+    port = free_port()
+    program = start(
+        "toy",
+        PYTHONPATH=str(folder),
+        SINKS="null",
+        HERMES_DATA_DIR=str(tmp_path / "data"),
+        TOY_PORT=str(port),
+        TOY_LOST=lost,
+    )
+    assert f"toy_lost {lost}.0" in httpx.get(f"{program.url}/metrics").text
+    assert trio.run(echoed, port) == b"ball"
+    assert program.stop() == code
+
+
+async def echoed(port: int) -> bytes:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"ball")
+        return bytes(await stream.receive_some())
