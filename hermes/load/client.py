@@ -1,6 +1,6 @@
-"""One run of the generator: find the target, run the loop, report on the way, stop on a signal.
+"""One run of the generator: finds the target, runs the loop, reports progress, stops on a signal.
 
-Invariant: the loop's sockets are closed however the run ends. `run_load` is called by the command and by benchmarks.
+Invariant: the loop's sockets are closed however the run ends.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hermes.load.reactor import Progress, Reactor
 from hermes.load.tally import Summary
 
 CONNECT_TIMEOUT = 5.0
+# The process has files of its own: the standard streams, two epolls, the timer, Trio's wake-up sockets.
 _SPARE_DESCRIPTORS = 32
 
 
@@ -29,17 +30,23 @@ async def run_load(
     progress_interval: float = 0.2,
     stop_on: Iterable[Signals] = (),
 ) -> Summary:
-    """Generate load as asked and return what came of it.
+    """Generate load as ``options`` say and return the counts.
 
-    ``on_progress`` is called every ``progress_interval`` seconds, in the loop that also sends: it should take well
-    under a millisecond. One of the signals ``stop_on`` ends the run early (``Summary.interrupted``); further ones do
-    what they did before. Raises `LoadError` if no first connection can be made.
+    ``on_progress`` is called every ``progress_interval`` seconds, in the loop that also sends: keep it well under a
+    millisecond. One of the signals ``stop_on`` ends the run early (``Summary.interrupted``); later signals have their
+    usual effect. Raises `LoadError` if no first connection can be made::
+
+        summary = await run_load(Options(url="http://127.0.0.1:8080/events", connections=8, total=1000))
+        print(summary.requests_per_second, summary.latency.p99)
     """
     requests = iter(options.requests())
+    # A probe connection finds a wrong host or a stopped server before the run; the reactor would only count the
+    # failures.
     family, address = await _reach(options.target, options.connections)
     with closing(Reactor(options, requests.__next__, family, address)) as reactor:
         async with trio.open_nursery() as nursery:
             if signals := tuple(stop_on):
+                # `start` returns once the handler is installed, so a signal cannot arrive before it.
                 await nursery.start(_cancel_on_signal, nursery.cancel_scope, signals)
             if on_progress is not None:
                 nursery.start_soon(_report, reactor, on_progress, progress_interval)
@@ -67,7 +74,7 @@ async def _report(reactor: Reactor, on_progress: Callable[[Progress], None], int
 
 
 async def _reach(target: Target, connections: int) -> tuple[socket.AddressFamily, Address]:
-    """The family and address of the target that accept a connection. Raises `LoadError`."""
+    """Return the family and address of the first candidate that accepts a connection. Raises `LoadError`."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and connections + _SPARE_DESCRIPTORS > soft:
         raise LoadError(

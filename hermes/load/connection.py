@@ -1,7 +1,7 @@
-"""One keep-alive connection of the generator: its socket, the request on it and the answer that comes back.
+"""One keep-alive connection of the generator: its socket, its outstanding request and the answer to it.
 
-Invariant: at most one request is outstanding; without a socket the state is CLOSED. Nothing here waits: the client's
-loop calls a method when the epoll says that its socket is ready.
+Invariant: at most one request is outstanding; without a socket the state is CLOSED. No method waits: the reactor calls
+one when the epoll reports that the socket is ready.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from enum import Enum
 
 from hermes.load.response import Answer, Malformed, ResponseReader, Truncated
 
+# An answer of Hermes is under 1 KiB; 16 KiB takes a long one in a single read without a large buffer a call.
 READ_BYTES = 16 << 10
 
 Address = tuple[str | int | bytes, ...]
@@ -30,7 +31,7 @@ class State(Enum):
 
 
 class Lost(Exception):
-    """The connection cannot be used any more; ``kind`` is the word under which that is counted."""
+    """The connection can no longer be used; the tally counts the loss under ``kind``."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -38,10 +39,16 @@ class Lost(Exception):
 
 
 class Connection:
-    """A slot of the generator; it is opened again after a loss.
+    """One of the generator's connections; it is opened again after a loss.
 
     ``fd`` is -1 without a socket. ``due_at`` and ``sent_at`` are monotonic nanoseconds of the outstanding request
-    (``sent_at`` also of an attempt to connect); ``failures`` counts losses since the last answer.
+    (``sent_at`` also of an attempt to connect); ``failures`` counts losses since the last answer. The reactor drives
+    one like this::
+
+        connection.connect(family, address)   # then wait until the socket is writable
+        connection.connected()
+        connection.transmit(request)          # then wait until the socket is readable
+        answer = connection.take(connection.receive())
     """
 
     __slots__ = ("_rest", "due_at", "failures", "fd", "reader", "recv", "send", "sent_at", "sock", "state")
@@ -61,11 +68,13 @@ class Connection:
             raise Lost(failure_kind(error)) from error
         self.state = State.CONNECTING
         self.fd = self.sock.fileno()
+        # Bound methods, kept because the reactor calls them once a request; the look-up would cost as much as a call.
         self.recv = self.sock.recv
         self.send = self.sock.send
         self.reader = ResponseReader()
         self._rest = b""
         try:
+            # Without TCP_NODELAY a request that needs two sends would wait for the server's delayed ACK, up to 40 ms.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sock.connect(address)
         except BlockingIOError:
@@ -74,14 +83,16 @@ class Connection:
             raise Lost(failure_kind(error)) from error
 
     def connected(self) -> None:
-        """Take note that the attempt to connect has ended. Raises `Lost` if it failed."""
+        """Finish the attempt to connect. Raises `Lost` if it failed."""
+        # A non-blocking connect reports its result here; the socket is writable in both cases.
+        # SO_ERROR holds the result and clears it: ask once.
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise Lost(failure_kind(OSError(code, os.strerror(code))))
         self.state = State.IDLE
 
     def transmit(self, request: bytes) -> bool:
-        """Send a request; False if a part of it has to wait for room (`resume`). Raises `Lost`."""
+        """Send a request. Returns False if the rest has to wait for room (`resume`). Raises `Lost`."""
         self.state = State.WAITING
         try:
             sent = self.send(request)
@@ -96,7 +107,7 @@ class Connection:
         return False
 
     def resume(self) -> bool:
-        """Send more of a request after there was no room; True once all of it is out. Raises `Lost`."""
+        """Send more of a request after there was no room. Returns True once all of it is out. Raises `Lost`."""
         try:
             sent = self.send(self._rest)
         except BlockingIOError:
@@ -107,7 +118,10 @@ class Connection:
         return not self._rest
 
     def receive(self) -> bytes:
-        """What came in, b"" at the end of the connection. Raises BlockingIOError (nothing did) and `Lost`."""
+        """Return the received bytes, b"" at the end of the connection.
+
+        Raises BlockingIOError if nothing has arrived, and `Lost`.
+        """
         try:
             return self.recv(READ_BYTES)
         except BlockingIOError:
@@ -116,7 +130,10 @@ class Connection:
             raise Lost(failure_kind(error)) from error
 
     def take(self, data: bytes) -> Answer | None:
-        """The answer that these bytes complete, b"" being the end of the connection. Raises `Lost`."""
+        """Return the answer that ``data`` completes, or None. ``data`` is b"" at the end of the connection.
+
+        Raises `Lost`.
+        """
         try:
             answer = self.reader.receive(data) if data else self.reader.receive_eof()
         except Malformed as error:
@@ -125,7 +142,8 @@ class Connection:
             raise Lost("truncated" if error.started else "closed") from error
         self.state = State.PARTIAL if answer is None else State.IDLE
         if answer is not None and self._rest:
-            # Answered before it was asked in full (a 413, say): the rest of the request is in the way of the next.
+            # The server answered before it had the whole request (with a 413, say). The rest of the request would
+            # be read as the start of the next one.
             return answer._replace(reusable=False)
         return answer
 
@@ -138,7 +156,11 @@ class Connection:
 
 
 def failure_kind(error: OSError) -> str:
-    """The word under which an operating system's error is counted."""
+    """Return the word under which the tally counts an operating system's error.
+
+    >>> failure_kind(ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
+    'refused'
+    """
     match error.errno:
         case errno.ECONNREFUSED:
             return "refused"

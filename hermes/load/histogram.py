@@ -1,30 +1,37 @@
-"""How long requests took, in bounded memory: counts in log-linear buckets.
+"""Counts latencies in bounded memory, in log-linear buckets.
 
 The method is Gil Tene's HdrHistogram (hdrhistogram.org): every power of two is cut into the same number of equal
-buckets, so the relative error is the same for a microsecond and for a minute. With 64 buckets an octave, a bucket is
-at most 1/64 of its value wide and its middle at most 1/128 (0.8 %) away from what was recorded.
+buckets, so the relative error is the same for a microsecond and for a minute.
 
-Invariant: pure, no clock; memory is one list of 2,432 counters whatever is recorded. The client records, the report
-reads.
+Invariant: pure, no clock; memory is one list of 2,432 counters, whatever is recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+# 64 buckets an octave: a bucket is at most 1/64 of its value wide, and its middle at most 1/128 (0.8 %) away from the
+# recorded value.
 _OCTAVE_BITS = 6
 _BUCKETS_PER_OCTAVE = 1 << _OCTAVE_BITS
 _EXACT_BITS = _OCTAVE_BITS + 1  # below 2**7 every value has a bucket of its own
+# 2**43 ns are 2.4 hours; `--timeout` is at most one hour, so no answer takes longer.
 _VALUE_BITS = 43
 
 MAX_VALUE = (1 << _VALUE_BITS) - 1
-"""The largest value told apart, in the recorder's unit: 2.4 hours of nanoseconds. Larger ones share its bucket."""
+"""The largest value with a bucket of its own, in the recorder's unit: 2.4 hours of nanoseconds. Larger values share
+its bucket."""
 
 
 class Histogram:
     """Counts of non-negative integers, read back as percentiles with an error of at most 1/128.
 
     ``minimum`` and ``maximum`` are exact; both are 0 while ``count`` is 0.
+
+    >>> latencies = Histogram()
+    >>> latencies.record([10, 20, 30, 100])
+    >>> latencies.percentiles([50, 100])
+    [20, 100]
     """
 
     __slots__ = ("_counts", "count", "maximum", "minimum")
@@ -36,7 +43,10 @@ class Histogram:
         self.maximum = 0
 
     def record(self, values: Sequence[int]) -> None:
-        """Count every value of a list. One call for many values: a call a value would cost more than the counting."""
+        """Count every value of a list.
+
+        Pass many values at once: a call for each value costs more than the counting.
+        """
         if not values:
             return
         low, high = min(values), max(values)
@@ -46,6 +56,7 @@ class Histogram:
         self.maximum = max(self.maximum, high)
         self.count += len(values)
         counts = self._counts
+        # One comparison a list; the common case copies nothing.
         if high > MAX_VALUE:
             values = [min(value, MAX_VALUE) for value in values]
         for value in values:
@@ -71,7 +82,9 @@ class Histogram:
             while seen < rank:
                 index, count = next(buckets)
                 seen += count
+            # A bucket's middle may lie outside of the recorded range; a percentile may not.
             found[position] = min(max(_middle(index), self.minimum), self.maximum)
+            # The last rank is the exact maximum; the middle of its bucket could lie below a value that was recorded.
             if rank == self.count:
                 found[position] = self.maximum
         return found
@@ -83,7 +96,7 @@ class Histogram:
 
 
 def _middle(index: int) -> float:
-    """The middle of a bucket: what all its values are reported as."""
+    """Return the middle of a bucket: the value reported for every value in it."""
     if index < 2 * _BUCKETS_PER_OCTAVE:
         return index
     shift = (index >> _OCTAVE_BITS) - 1

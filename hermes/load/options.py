@@ -1,7 +1,6 @@
-"""What `hermes load` is asked to do, checked before anything is sent.
+"""The parameters of one run of `hermes load`, checked before anything is sent.
 
-Invariant: an `Options` that exists is bounded in time, in connections and in memory. The command makes it from its
-arguments, benchmarks make it directly, the client reads it.
+Invariant: an `Options` that exists is bounded in time, in connections and in memory.
 """
 
 from __future__ import annotations
@@ -16,25 +15,29 @@ from hermes.load.payload import DEFAULT_PAYLOAD_BYTES, DEFAULT_TYPES, Bodies, ch
 
 DEFAULT_URL = "http://127.0.0.1:8080/events"
 DEFAULT_DURATION = 10.0
+# One loop serves all connections; beyond 10,000 the generator would be measured instead of the server.
 MAX_CONNECTIONS = 10_000
+# A run is a measurement: a mistyped `--duration 100h` is refused.
 MAX_DURATION = 24 * 3600.0
+# One core sends less than this; a higher schedule would only count unsent requests.
 MAX_RATE = 1e6
 MAX_REQUESTS = 10**12 - 1
-"""What a run without a ``total`` ends at: as many bodies as there are serial numbers for their ids."""
+"""The end of a run without a ``total``: the number of serial numbers for ids, which have 12 digits."""
 
 GZIP_LEVEL = 1
-"""The fastest: a body with new ids is compressed anew, and the generator should not be what is measured."""
+"""The fastest level. A body with new ids is compressed anew, and the benchmark must measure the server, not gzip."""
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# The generator frames its requests itself; a second content-length or an Expect would break its count of answers.
 _FIELDS_OF_OUR_OWN = ("content-length", "transfer-encoding", "connection", "content-encoding", "expect")
 
 
 class LoadError(HermesError):
-    """The load cannot be generated as asked. The person at the terminal acts: one line says what is wrong."""
+    """The load cannot be generated as asked. One line tells the person at the terminal how to ask for it."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where requests go: ``authority`` is the Host field, ``path`` includes the query."""
+    """The server that receives the requests: ``authority`` is the Host field, ``path`` includes the query."""
 
     host: str
     port: int
@@ -47,8 +50,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rate`` is requests a second on a fixed schedule (open loop); None sends the next request of a connection as soon
     as the last one is answered (closed loop). The run ends after ``duration`` seconds or ``total`` requests, whichever
-    comes first. ``warmup`` seconds of load go before it and are not counted. A request without an answer after
-    ``timeout`` seconds is given up with its connection. The other fields describe each request; see `Bodies`.
+    comes first. ``warmup`` seconds of load go before the run and are not counted. A request without an answer after
+    ``timeout`` seconds is given up, and its connection is closed. The other fields describe each request; see `Bodies`.
+
+    >>> options = Options(url="http://127.0.0.1:8080/events?source=test", events=10, rate=500.0)
+    >>> options.target.path
+    '/events?source=test'
     """
 
     url: str = DEFAULT_URL
@@ -91,7 +98,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return parse_url(self.url)
 
     def requests(self) -> Bodies:
-        """An endless iterator of requests, head and body, ready to be sent."""
+        """Return an endless iterator of requests, head and body, ready to be sent."""
         head = self._head()
         return Bodies(
             self.events,
@@ -104,7 +111,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _head(self) -> bytes:
-        """The bytes before a body, with one ``%d`` for its length."""
+        """Return the bytes before a body, with one ``%d`` for the length of the body."""
         target = self.target
         fields = {
             "Host": target.authority,
@@ -117,11 +124,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if self.gzip:
             fields["Content-Encoding"] = "gzip"
         lines = [f"POST {target.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        # Every other percent sign (a URL may be percent-encoded) is doubled, because the head is a format string.
         return "\r\n".join(lines).encode().replace(b"%", b"%%") + b"\r\nContent-Length: %d\r\n\r\n"
 
 
 def parse_url(url: str) -> Target:
-    """The target of an ``http://host:port/path`` URL. Raises `LoadError` that says what is wrong with it."""
+    """Return the target of an ``http://host:port/path`` URL. Raises `LoadError` that names the fault.
+
+    >>> parse_url("http://localhost:8080/events").port
+    8080
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -140,7 +152,11 @@ def parse_url(url: str) -> Target:
 
 
 def parse_header(text: str) -> tuple[str, str]:
-    """Name and value of ``Name: value``. Raises `LoadError` if it is not of this form."""
+    """Return name and value of ``Name: value``. Raises `LoadError` for any other form.
+
+    >>> parse_header("Authorization: Bearer secret")
+    ('Authorization', 'Bearer secret')
+    """
     name, colon, value = text.partition(":")
     if not colon:
         raise LoadError(f"--header {text!r} is not of the form 'Name: value'")
@@ -154,6 +170,7 @@ def _check_header(name: str, value: str) -> None:
         raise LoadError(f"--header: {name!r} is no name of a header field")
     if name.lower() in _FIELDS_OF_OUR_OWN:
         raise LoadError(f"--header: {name} is set by the generator itself")
+    # A line feed in a value would end the header field, and the rest would become a field of its own.
     if not value.isprintable():
         raise LoadError(f"--header: the value of {name} holds control characters")
 

@@ -1,12 +1,12 @@
-"""Request bodies full of events, made so cheaply that a generator spends its time on sending them.
+"""Makes request bodies full of events, cheaply enough that the generator spends its time on sending them.
 
-A body is built once as a template in which a marker stands for its serial number; making the next body is one
+A body is built once as a template in which a marker stands for the serial number; the next body is one
 ``bytes.replace`` of equal length. Random ids, each put into its own place, take no longer: some 50 µs for 500 events
-either way, so that a comparison of the two measures the server. Whatever frames a body (the HTTP head) is part of the
-template too, since its length never changes.
+either way, so that a comparison of the two measures the server. The HTTP head is part of the template, since the length
+of a body never changes.
 
-Invariant: every body of one `Bodies` has the same number of events, and with ``unique_ids`` no id comes twice, in this
-process or (by a random run name of 40 bits) in another one. `hermes load` and the benchmarks use it.
+Invariant: every body of one `Bodies` has the same number of events. With ``unique_ids`` no id repeats, neither in this
+process nor (by a random run name of 40 bits) in another one.
 """
 
 from __future__ import annotations
@@ -30,26 +30,36 @@ MAX_BODY_BYTES = 64 << 20
 """The largest body that is built. Hermes itself takes 10 MiB unless it is configured otherwise."""
 
 _SERIAL = b"\x00\x00SERIAL\x00\x00\x00\x00"  # NUL occurs in no JSON text and in no HTTP head
+# As wide as the marker: a replacement of equal length leaves the Content-Length true.
 _SERIAL_FORMAT = b"%012d"
 _RANDOM_BYTES = 16  # of an id, as a UUID has
 _RANDOM = b"\x00RANDOM".ljust(2 * _RANDOM_BYTES, b"\x00")
 _TIMESTAMP_SPREAD = 300  # seconds before now, so that several minute buckets are touched
+# Several templates differ in users, types and timestamps, so that a server cannot profit from one repeated body; 4 MiB
+# keep them in the processor's cache.
 _POOL_BYTES = 4 << 20
 _POOL_SIZE = 16
+# Enough users for an aggregate by user to have many groups, few enough for each to get many events.
 _USERS = 1000
 
 
 class Bodies(Iterator[bytes]):
-    """An endless iterator of request bodies.
+    r"""An endless iterator of request bodies.
 
     ``events``: events a body; one is a single JSON object, more are NDJSON. ``payload_bytes``: bytes of each event's
     JSON payload, from 2 (``{}``). ``unique_ids=False`` gives every event of every body the same id; ``random_ids``
-    gives each one of 32 random digits, as a UUID of version 4 has, instead of ids that ascend. ``gzip_level``
-    compresses each body, 1 to 9; with unique ids that is real work for each of them. ``frame`` maps a finished body to
-    the bytes to send, its head included; it may look at the length of the body only. ``now`` is in Unix seconds; the
-    timestamps are spread over the five minutes before it. ``seed`` makes users, types and payloads repeatable.
+    gives each event an id of 32 random digits, as a UUID of version 4 has, instead of an ascending id. ``gzip_level``
+    compresses each body, 1 to 9; with unique ids each body is compressed anew. ``frame`` maps a finished body to the
+    bytes to send, its head included; ``frame`` may depend on the length of the body only. ``now`` is in Unix seconds;
+    the timestamps are spread over the five minutes before ``now``. ``seed`` makes users, types and payloads repeatable.
 
     Raises ValueError for a number out of range.
+
+    >>> bodies = Bodies(events=2)
+    >>> next(bodies).count(b"\n")
+    1
+    >>> bodies.content_type
+    'application/x-ndjson'
     """
 
     def __init__(
@@ -71,7 +81,8 @@ class Bodies(Iterator[bytes]):
         self.content_encoding = None if gzip_level is None else "gzip"
         choose = random.Random(seed)  # noqa: S311 - test data, no secret
         written_at = int(time.time() if now is None else now)
-        # The serial number stands before the index: ids ascend, as those of real producers roughly do.
+        # The serial number stands before the index: ids ascend, as the ids of real producers roughly do. A store
+        # with an index on the id writes ascending ids faster than random ones.
         run = secrets.token_hex(5).encode()
         serial = _SERIAL if unique_ids else _SERIAL_FORMAT % 0
         width = len(str(events - 1))
@@ -103,16 +114,17 @@ class Bodies(Iterator[bytes]):
         return next(self._bodies)
 
     def __iter__(self) -> Iterator[bytes]:
-        # The generator itself: a loop over it skips the call of `__next__` that would lead to it.
+        # Return the generator itself: a loop over it saves the call of `__next__` for each body.
         return self._bodies
 
 
 def _numbered(
     templates: list[bytes], unique_ids: bool, gzip_level: int | None, frame: Callable[[bytes], bytes]
 ) -> Iterator[bytes]:
-    """The templates in turn, each with the next serial number in its ids."""
+    """Return the templates in turn, each with the next serial number in its ids."""
 
     def compress(body: bytes) -> bytes:
+        # mtime=0 keeps the time out of the bytes: with one id for all, the same seed gives the same bytes.
         return body if gzip_level is None else gzip.compress(body, gzip_level, mtime=0)
 
     if not unique_ids:
@@ -123,6 +135,7 @@ def _numbered(
             frame(compress(body.replace(_SERIAL, serial)))
             for body, serial in zip(cycle(templates), serials, strict=False)
         )
+    # Without compression the length of a body is fixed, so each template gets its HTTP head once.
     framed = [frame(body) for body in templates]
     return (body.replace(_SERIAL, serial) for body, serial in zip(cycle(framed), serials, strict=False))
 
@@ -130,20 +143,22 @@ def _numbered(
 def _with_random_ids(
     templates: list[bytes], gzip_level: int | None, frame: Callable[[bytes], bytes]
 ) -> Iterator[bytes]:
-    """The templates in turn, with a new random id in each event."""
+    """Yield the templates in turn, with a new random id in each event."""
     whole = [template if gzip_level is not None else frame(template) for template in templates]
     events = whole[0].count(_RANDOM)
     ids = Struct(f"{len(_RANDOM)}s" * events)  # cuts all ids in one call: a slice for each takes three times as long
     parts = [b""] * (2 * events + 1)
     for pieces in cycle([template.split(_RANDOM) for template in whole]):
         parts[0::2] = pieces
+        # One call of urandom for all ids of a body; a call of uuid4 for each event takes longer than the rest of the
+        # body.
         parts[1::2] = ids.unpack(os.urandom(_RANDOM_BYTES * events).hex().encode())
         body = b"".join(parts)
         yield body if gzip_level is None else frame(gzip.compress(body, gzip_level, mtime=0))
 
 
 def _payload(size: int, choose: random.Random) -> bytes:
-    """A JSON object of exactly ``size`` bytes that does not compress to nothing."""
+    """Return a JSON object of exactly ``size`` bytes that gzip cannot shrink to nothing."""
     if size < len(b'{"d":""}'):
         return b"{%b}" % (b" " * (size - 2))
     filler = choose.randbytes(size // 2).hex().encode()
@@ -151,7 +166,7 @@ def _payload(size: int, choose: random.Random) -> bytes:
 
 
 def check_body(events: int, payload_bytes: int, types: Sequence[str]) -> None:
-    """Raises ValueError for a body that cannot be made, or would be too large."""
+    """Raise ValueError for a body that cannot be made, or would be too large."""
     if events < 1:
         raise ValueError(f"a body holds at least 1 event, not {events}")
     if payload_bytes < 2:
@@ -161,6 +176,7 @@ def check_body(events: int, payload_bytes: int, types: Sequence[str]) -> None:
     for name in types:
         if not name.isascii() or not name.isprintable() or '"' in name or "\\" in name:
             raise ValueError(f"event type {name!r} is not plain ASCII without quotes and backslashes")
+    # 128 bytes bound an event without its payload, but for type names of unusual length.
     if events * (payload_bytes + 128) > MAX_BODY_BYTES:
         raise ValueError(
             f"{events} events with {payload_bytes} bytes of payload make a body over {MAX_BODY_BYTES >> 20} MiB"

@@ -1,11 +1,11 @@
-"""The generator's loop: one Trio task owns an epoll of all connections and serves whatever is ready in a plain loop.
+"""The generator's loop: one Trio task owns an epoll of all connections and serves the ready ones in a plain loop.
 
-A request costs a recv, a look-up, a replace and a send, and no task switch; so one core drives a server that spends
-one core on the same requests. A timerfd in the same epoll stands for every moment that matters: the next request of
-the schedule, the end of the run, a reconnection, the check for requests without an answer.
+A request costs a recv, a look-up, a replace and a send, and no task switch; so one core drives a server that spends one
+core on the same requests. One timerfd in the same epoll serves all timeouts: the next request of the schedule, the end
+of the run, a reconnection, the check for requests without an answer.
 
-Invariant: bounded by itself. Sending ends with the duration or the total, and what is still in flight then is answered,
-lost or timed out within ``Options.timeout``. `hermes.load.client` opens it, runs it and closes it.
+Invariant: a run ends by itself. Sending ends with the duration or the total, and each request in flight at that moment
+is answered, lost or timed out within ``Options.timeout``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ from hermes.load.options import MAX_REQUESTS, Options
 from hermes.load.schedule import SECOND, Schedule
 from hermes.load.tally import Summary, Tally
 
+# 10 ms let a restarting server listen again; the pause doubles up to one second.
 _FIRST_BACKOFF = SECOND // 100
 _LONGEST_BACKOFF = SECOND
-_VISIT_AFTER = SECOND // 200  # a visit to Trio's scheduler costs as much as several requests
+# Stay in the plain loop for 5 ms: a visit to Trio's scheduler costs as much as several requests. The progress display
+# and the signal handler get their turn at each visit.
+_VISIT_AFTER = SECOND // 200
+# Events a call of epoll. More would delay the requests that became due meanwhile.
 _READY = 256
 
+# Globals of this module: each saves an attribute look-up for every request of the loop.
 _EPOLLIN = select.EPOLLIN
 _EPOLLOUT = select.EPOLLOUT
 _monotonic_ns = time.monotonic_ns
@@ -41,7 +46,10 @@ _OUTSTANDING = frozenset({State.WAITING, State.PARTIAL})
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """A moment of a run: ``phase`` is "warm-up", "load" or "drain"; ``left`` is seconds to the end of sending."""
+    """The state of a run at one moment: ``phase`` is "warm-up", "load" or "drain".
+
+    ``left`` is the number of seconds to the end of sending.
+    """
 
     phase: str
     left: float
@@ -50,7 +58,14 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Reactor:
-    """The connections, their epoll and the counters of the phase that runs."""
+    """The connections, their epoll and the counters of the current phase.
+
+    Close it after the run, also after a cancelled one::
+
+        with closing(Reactor(options, requests.__next__, family, address)) as reactor:
+            await reactor.run()
+            print(reactor.summary())
+    """
 
     def __init__(
         self,
@@ -69,7 +84,8 @@ class Reactor:
         self._connections = [Connection() for _ in range(options.connections)]
         self._by_fd: dict[int, Connection] = {}
         self._idle: deque[Connection] = deque()
-        # Connections to be opened, by moment; the order keeps equal moments from comparing connections.
+        # A heap of the connections to open, by moment. The second item is unique, so that two equal moments do not
+        # make the heap compare connections, which have no order.
         self._closed = [(0, number, connection) for number, connection in enumerate(self._connections)]
         self._order = options.connections
         self._known = KnownAnswers()
@@ -89,11 +105,11 @@ class Reactor:
         self._epoll.close()
 
     def summary(self) -> Summary:
-        """The figures so far; those of the warm-up until it is over."""
+        """Return the figures so far; during the warm-up, the figures of the warm-up."""
         return self._tally.summary(_monotonic_ns(), self._options.events, interrupted=not self._finished)
 
     def progress(self) -> Progress:
-        """The figures so far, with what is left to do."""
+        """Return the figures so far and the time left."""
         tally = self._tally
         now = _monotonic_ns()
         left = max(0, self._stop_at - now) / SECOND if self._quota else 0.0
@@ -101,7 +117,7 @@ class Reactor:
         return Progress(phase, left, tally.in_flight, tally.summary(now, self._options.events))
 
     async def run(self) -> None:
-        """Warm up, then load and count."""
+        """Warm up, then send and count the load."""
         options = self._options
         if options.warmup:
             await self._run_phase("warm-up", options.warmup, MAX_REQUESTS)
@@ -119,10 +135,12 @@ class Reactor:
         if self._options.rate is not None:
             self._schedule = schedule = Schedule(start, self._options.rate)
             self._quota = min(total, schedule.due_by(self._stop_at - 1))
-            # A schedule lasts as long as it was asked to, also after its last request has been answered.
+            # The last request may be answered before the duration is over. Ending then would make ``elapsed`` too
+            # short and the reported rate higher than the rate asked for.
             ends_at = min(self._stop_at, schedule.due_at(self._quota))
         while True:
             now = _monotonic_ns()
+            # Due work first, then the next alarm: the alarm is computed from the state after the work.
             self._tend(now)
             if not self._quota and not tally.in_flight and now >= ends_at:
                 break
@@ -138,7 +156,7 @@ class Reactor:
         tally.ended_at = now
 
     def _tend(self, now: int) -> None:
-        """Do what is due by time: stop, open, give up, send."""
+        """Do the work that is due by time: stop sending, open connections, time out requests, send."""
         if now >= self._stop_at and self._quota:
             if self._schedule is not None:
                 self._tally.unsent = self._quota
@@ -146,6 +164,8 @@ class Reactor:
         while self._closed and self._closed[0][0] <= now and self._quota:
             self._open(heapq.heappop(self._closed)[2], now)
         if now >= self._check_at:
+            # Eight checks a timeout: a request is given up at most an eighth late, and the scan of all connections
+            # stays rare.
             self._check_at = now + int(self._options.timeout * SECOND / 8)
             self._give_up(now)
         self._send_due(now)
@@ -165,6 +185,7 @@ class Reactor:
     def _give_up(self, now: int) -> None:
         """Close the connections that have been waiting for longer than the timeout."""
         oldest = now - int(self._options.timeout * SECOND)
+        # A copy: `_lose` takes the connection out of the dict.
         for connection in list(self._by_fd.values()):
             if connection.state is not State.IDLE and connection.sent_at < oldest:
                 self._lose(connection, "timeout", now)
@@ -183,10 +204,13 @@ class Reactor:
             connection = idle.popleft()
             request = next_request()
             sent_bytes += len(request)
+            # One reading of the clock a request: with several in a row, the time of the first would be false for the
+            # last.
             connection.sent_at = now = _monotonic_ns()
             connection.due_at = now if self._schedule is None else self._schedule.due_at(number)
             try:
                 if not connection.transmit(request):
+                    # EPOLLIN stays on: a server may answer (a 413, say) before the request is out.
                     self._epoll.modify(connection.fd, _EPOLLIN | _EPOLLOUT)
             except Lost as loss:
                 self._lose(connection, loss.kind, now)
@@ -195,7 +219,7 @@ class Reactor:
         self._quota -= allowed
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
-        """Take what came in: the common case here, every other one in `_advance`."""
+        """Read from the ready connections: the common case here, every other case in `_advance`."""
         tally = self._tally
         codes = tally.codes
         status_of = self._known.status
@@ -205,9 +229,11 @@ class Reactor:
         received = 0
         for fd, flags in ready:
             connection = by_fd.get(fd)
+            # Only the alarm has a descriptor without a connection.
             if connection is None:
                 self._alarm.silence()
                 continue
+            # Any other flag is EPOLLHUP, EPOLLERR or room to send, and needs more than a read.
             if connection.state is not _WAITING or flags != _EPOLLIN:
                 self._advance(connection, flags)
                 continue
@@ -222,12 +248,14 @@ class Reactor:
             if status is None:
                 self._take(connection, data)
                 continue
+            # From the due time, not the time of sending: see `hermes.load.schedule`.
             latencies.append(_monotonic_ns() - connection.due_at)
             codes[status] += 1
             received += len(data)
             connection.state = _IDLE
             connection.failures = 0
             idle.append(connection)
+        # Once a batch of ready connections: the histogram's call costs more than counting one value.
         tally.latencies.record(latencies)
         tally.answered += len(latencies)
         tally.bytes_received += received
@@ -240,7 +268,8 @@ class Reactor:
                 self._epoll.modify(connection.fd, _EPOLLIN)
                 self._idle.append(connection)
             elif connection.state is State.IDLE:
-                # Unasked, a server ends the connection, or says why (408) and then does. Nothing is lost with it.
+                # The server closes an idle connection, or sends a 408 before it closes. No request is lost with the
+                # connection, so the tally counts no error.
                 self._idle.remove(connection)
                 self._reopen(connection, _monotonic_ns() + _FIRST_BACKOFF)
             else:
@@ -254,7 +283,7 @@ class Reactor:
             self._lose(connection, loss.kind, _monotonic_ns())
 
     def _take(self, connection: Connection, data: bytes) -> None:
-        """Parse what came in; count the answer that it completes."""
+        """Parse the received bytes and count the answer that they complete."""
         fresh = connection.state is State.WAITING
         try:
             answer = connection.take(data)
@@ -273,6 +302,7 @@ class Reactor:
             self._reopen(connection, 0)
             return
         self._idle.append(connection)
+        # An answer that came in several reads has no shape to learn: `KnownAnswers` compares whole reads.
         if fresh:
             self._known.learn(data, answer.status)
 
@@ -287,16 +317,18 @@ class Reactor:
         self._epoll.register(connection.fd, _EPOLLOUT)
 
     def _lose(self, connection: Connection, kind: str, now: int) -> None:
-        """Count what a connection took with it, and have it opened again after a pause that grows."""
+        """Count the loss of a connection and its request, and open the connection again after a growing pause."""
         self._tally.count_error(kind)
         if connection.state in _OUTSTANDING:
             self._tally.lost += 1
+        # The shift is bounded, because an unbounded one makes a huge integer after days of failures.
         pause = min(_FIRST_BACKOFF << min(connection.failures, 10), _LONGEST_BACKOFF)
         connection.failures += 1
         self._reopen(connection, now + pause)
 
     def _reopen(self, connection: Connection, moment: int) -> None:
-        # Closing a descriptor takes it out of the epoll too.
+        # Closing a descriptor takes it out of the epoll too. The dict must forget it as well, because the kernel
+        # gives the same number to the next socket.
         self._by_fd.pop(connection.fd, None)
         connection.close()
         self._order += 1

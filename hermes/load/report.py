@@ -1,7 +1,6 @@
-"""What a person sees of a run: a live display on a terminal, a line a second elsewhere, and the summary.
+"""Shows a run to a person: a live display on a terminal, a line a second elsewhere, and the summary.
 
-Invariant: the display is drawn in the loop that also sends, so a refresh is four short lines, a fifth of a second
-apart; whoever measures tail latencies to the last digit turns it off (``--quiet``). The command calls it.
+Invariant: a refresh draws four short lines, a fifth of a second apart.
 """
 
 from __future__ import annotations
@@ -16,16 +15,25 @@ from hermes.load.options import Options
 from hermes.load.reactor import Progress
 from hermes.load.tally import Summary
 
+# The display is drawn in the loop that also sends: more refreshes would show in the tail latencies. ``--quiet`` turns
+# the display off.
 LIVE_INTERVAL = 0.2
 PLAIN_INTERVAL = 1.0
 
 
 class ProgressDisplay:
-    """Shows the progress of a run on ``console``; enter it around the run and hand it every `Progress`."""
+    """Shows the progress of a run on ``console``.
+
+    Enter the display around the run, and pass `show` to the run::
+
+        with ProgressDisplay(console, options) as display:
+            summary = await run_load(options, display.show, progress_interval=display.interval)
+    """
 
     def __init__(self, console: Console, options: Options) -> None:
         self._options = options
         self._console = console
+        # auto_refresh would start a thread that competes with the sending loop for the interpreter.
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._before: Progress | None = None
         self.interval = PLAIN_INTERVAL if self._live is None else LIVE_INTERVAL
@@ -48,6 +56,7 @@ class ProgressDisplay:
             return
         duration = self._options.warmup if progress.phase == "warm-up" else self._options.duration
         done = duration - progress.left
+        # A run with a total may end before its duration: show the share that is nearer to the end.
         if self._options.total is not None and progress.phase != "warm-up":
             done = max(done, duration * progress.summary.requests / self._options.total)
         lines = Table.grid()
@@ -59,7 +68,7 @@ class ProgressDisplay:
 
 
 def progress_lines(progress: Progress, before: Progress | None) -> tuple[str, str]:
-    """The pace of this moment (the rate is the one since the moment before), and what came of it so far."""
+    """Return the current pace (the rate since ``before``) and the results so far, one line each."""
     summary = progress.summary
     requests, elapsed = summary.requests, summary.elapsed
     if before is not None and before.phase == progress.phase and before.summary.elapsed < elapsed:
@@ -104,15 +113,26 @@ def summary_report(summary: Summary, options: Options) -> RenderableType:
 
 
 def format_seconds(seconds: float) -> str:
-    """A time with three digits: ``870 µs``, ``1.24 ms``, ``12.5 s``."""
+    """Return a time with three digits.
+
+    >>> format_seconds(0.00124)
+    '1.24 ms'
+    >>> format_seconds(12.5)
+    '12.5 s'
+    """
     for unit, length in (("s", 1.0), ("ms", 1e-3)):
+        # From 0.9995 on, three digits round up to 1.00 of the larger unit; "1000 ms" has four.
         if seconds >= length * 0.9995:
             return f"{_three_digits(seconds / length)} {unit}"
     return f"{_three_digits(seconds * 1e6)} µs"
 
 
 def format_bytes(size: float) -> str:
-    """An amount with three digits: ``152 B``, ``1.71 MB``."""
+    """Return an amount with three digits.
+
+    >>> format_bytes(1_710_000)
+    '1.71 MB'
+    """
     for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= length * 0.9995:
             return f"{_three_digits(size / length)} {unit}"

@@ -1,10 +1,10 @@
-"""Where an HTTP/1.1 answer ends: response framing without any I/O (RFC 9112, section 6).
+"""Finds the end of an HTTP/1.1 answer: response framing without any I/O (RFC 9112, section 6).
 
-A load generator wants three things of an answer: its status, that it is complete, and whether the connection may be
-used again. Bodies are counted past, never kept.
+A load generator needs three facts of an answer: its status, its end, and whether the connection stays usable. Bodies
+are skipped, never kept.
 
-Invariant: one request is outstanding at a time, so bytes after the end of an answer are an error; what a reader says
-depends on the bytes only, never on how they were cut. The client feeds one reader a connection.
+Invariant: one request is outstanding at a time, so bytes after the end of an answer are an error. The result depends on
+the bytes only, never on how the network cut them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hermes.errors import HermesError
 
 MAX_HEAD_BYTES = 64 << 10
-"""A head, a chunk's size line or a trailer section that is longer is malformed; it bounds what a reader keeps."""
+"""The longest head, line of a chunk's size and trailer section; longer ones are malformed. Bounds a reader's memory."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n")
 _FRAMING_FIELD = re.compile(
@@ -26,7 +26,7 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class Malformed(HermesError):
-    """The peer's bytes are no HTTP/1.1 answer to one request. The connection is of no further use."""
+    """The received bytes are not an HTTP/1.1 answer to one request. The connection must be closed."""
 
 
 class Truncated(HermesError):
@@ -45,7 +45,13 @@ class Answer(NamedTuple):
 
 
 class ResponseReader:
-    """Finds the end of each answer on one connection; interim 1xx answers are passed over."""
+    r"""Finds the end of each answer on one connection; skips interim 1xx answers.
+
+    >>> reader = ResponseReader()
+    >>> reader.receive(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{")
+    >>> reader.receive(b"}")
+    Answer(status=202, reusable=True)
+    """
 
     __slots__ = ("_buffer", "_left", "_reusable", "_status", "_step")
 
@@ -54,11 +60,12 @@ class ResponseReader:
         self._left = 0
         self._status = 0
         self._reusable = True
-        # The rest of the current part of the answer; returns the next part, `_complete`, or None to wait for bytes.
+        # The reader of the current part of the answer. It returns the reader of the next part, `_complete`, or None
+        # to wait for more bytes.
         self._step: _Step = self._head
 
     def receive(self, data: bytes) -> Answer | None:
-        """The answer that these bytes complete, or None if more must come. Raises `Malformed`."""
+        """Return the answer that ``data`` completes, or None if more bytes must come. Raises `Malformed`."""
         self._buffer = self._buffer + data if self._buffer else data
         while (following := self._step()) is not None:
             self._step = following
@@ -67,7 +74,9 @@ class ResponseReader:
         return None
 
     def receive_eof(self) -> Answer:
-        """The answer that ends with the connection itself. Raises `Truncated` if that is no end for it."""
+        """Return the answer that the end of the connection completes. Raises `Truncated` if the answer needs more
+        bytes.
+        """
         if self._step == self._until_close:
             self._reusable = False
             return self._finish()
@@ -83,6 +92,7 @@ class ResponseReader:
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
+            # A peer that speaks another protocol (TLS, say) is told at its first bytes, not after 64 KiB.
             if not b"HTTP/1.".startswith(buffer[:7]) or len(buffer) > MAX_HEAD_BYTES:
                 raise Malformed(f"no HTTP/1.1 answer: it starts with {buffer[:20]!r}")
             return None
@@ -92,12 +102,13 @@ class ResponseReader:
         self._status = int(line[2])
         fields = _FRAMING_FIELD.findall(buffer, line.end() - 1, end + 2)
         self._buffer = buffer[end + 4 :]
+        # 101 is final: it switches protocols, and no other answer follows.
         if 100 <= self._status < 200 and self._status != 101:
             return self._head
         return self._body(fields, persistent=line[1] == b"1")
 
     def _body(self, fields: list[tuple[bytes, bytes]], *, persistent: bool) -> _Step:
-        """How the body of this head is framed."""
+        """Return the reader for the body that these header fields frame."""
         lengths, codings, options = set(), b"", b""
         for name, value in fields:
             match name.lower():
@@ -109,13 +120,17 @@ class ResponseReader:
                     options += b"," + value.lower()
         options_given = {option.strip() for option in options.split(b",")}
         self._reusable = b"close" not in options_given and (persistent or b"keep-alive" in options_given)
+        # These answers have no body, whatever their fields say (RFC 9112, section 6.3).
         if self._status in (204, 304):
             return self._complete
+        # Transfer-Encoding overrides Content-Length (RFC 9112, section 6.3).
         if codings:
             return self._chunk_size if codings.rpartition(b",")[2].strip() == b"chunked" else self._until_close
         if not lengths:
             return self._until_close
         length = lengths.pop()
+        # Equal lengths sent twice are one member of the set and allowed; two different ones are an attack or a fault.
+        # 15 digits bound the cost of int().
         if lengths or not length.isdigit() or len(length) > 15:
             raise Malformed(f"content-length is not one number: {length[:40]!r}")
         self._left = int(length)
@@ -159,14 +174,14 @@ class ResponseReader:
         raise AssertionError("an answer that is complete takes no bytes")
 
     def _skip(self) -> bool:
-        """Count the body's bytes past; True once all of them have come."""
+        """Skip received bytes of the body. Returns True once the body is complete."""
         taken = min(self._left, len(self._buffer))
         self._left -= taken
         self._buffer = self._buffer[taken:]
         return self._left == 0
 
     def _line(self) -> bytes | None:
-        """Take one line, its CRLF included."""
+        """Take one line, with its CRLF; None if the line is not complete."""
         end = self._buffer.find(b"\r\n")
         if end < 0:
             if len(self._buffer) > MAX_HEAD_BYTES:

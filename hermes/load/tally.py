@@ -1,8 +1,7 @@
-"""What a run counted, and the summary of it.
+"""The counters of a run, and their summary.
 
-Invariant: every request that was sent is answered, lost (its connection failed or it timed out), or in flight:
-``sent = answered + lost + in_flight``. The client counts into a `Tally`; report, command and benchmarks read a
-`Summary`.
+Invariant: every request that was sent is answered, lost (its connection failed or it timed out), or in flight: ``sent =
+answered + lost + in_flight``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from hermes.load.schedule import SECOND
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Percentiles of the time to an answer, in seconds; with a rate, counted from when the request was due."""
+    """Percentiles of the time to an answer, in seconds; with a rate, counted from the due time of the request."""
 
     p50: float
     p90: float
@@ -26,11 +25,12 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, or the part of it so far. Rates are per second of ``elapsed``, bytes those of HTTP heads and bodies.
+    """The figures of a run, or of a run so far. Rates are per second of ``elapsed``; bytes count HTTP heads and bodies.
 
-    ``requests`` were answered; ``events`` are those of answers with a 2xx code. ``lost`` requests got no answer, and
-    ``errors`` says by kind why (it counts failed attempts to connect too). ``unsent`` were due at the asked rate, but
-    no connection was free to send them before the run ended.
+    ``requests`` counts answered requests; ``events`` counts the events of answers with a 2xx code. ``lost`` counts
+    requests without an answer, and ``errors`` counts the reasons by kind (failed attempts to connect included).
+    ``unsent`` counts the requests that were due at the asked rate, but for which no connection was free before the run
+    ended.
     """
 
     elapsed: float
@@ -49,8 +49,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally:
-    """The counters of one phase of a run; plain attributes, as the client's loop writes them all the time."""
+    """The counters of one phase of a run.
 
+    >>> tally = Tally(started_at=0)
+    >>> tally.sent, tally.answered, tally.codes[202] = 3, 2, 2
+    >>> tally.in_flight
+    1
+    >>> tally.summary(now=SECOND, events_per_request=10).events_per_second
+    20.0
+    """
+
+    # Plain attributes instead of methods: the loop writes them for every request.
     __slots__ = (
         "answered",
         "bytes_received",
@@ -80,7 +89,7 @@ class Tally:
 
     @property
     def in_flight(self) -> int:
-        """Requests that wait for an answer."""
+        """The number of requests that wait for an answer."""
         return self.sent - self.answered - self.lost
 
     def count_error(self, kind: str) -> None:
@@ -88,7 +97,8 @@ class Tally:
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
     def summary(self, now: int, events_per_request: int, *, interrupted: bool = False) -> Summary:
-        """The figures so far; ``now`` is a monotonic time in nanoseconds, used while the run has not ended."""
+        """Return the figures so far; ``now`` is a monotonic time in nanoseconds, used while the run has not ended."""
+        # At least 1 ns: a summary at the very start must not divide by zero.
         elapsed = max(1, (now if self.ended_at is None else self.ended_at) - self.started_at) / SECOND
         events = events_per_request * sum(count for code, count in self.codes.items() if 200 <= code < 300)
         p50, p90, p99, p99_9, highest = (
