@@ -48,7 +48,8 @@ _Steps = Generator[None, None, int]
 
 
 _PLACE = re.compile(r" \(byte \d+\)")
-_UNKNOWN_TO_CLIENTS = urandom(12).hex().encode()  # so that no text has a stand-in of its own
+UNKNOWN_TO_CLIENTS = urandom(12).hex().encode()
+"""What stand-ins have in them, so that no client can write one."""
 
 
 class BadValue(BadBody):
@@ -130,7 +131,7 @@ class _Prover:
         text = self._text
         if text[start] in OPENING:
             yield from self._prove(start)
-            mark = b"%b-%d" % (_UNKNOWN_TO_CLIENTS, number)
+            mark = b"%b-%d" % (UNKNOWN_TO_CLIENTS, number)
             return b'{"%b":0}' % mark if text[start] == _BRACE else b'["%b"]' % mark
         yield from self._prove_string(start, end)
         # By its content, for an id that is longer than any may be becomes the digest of its text.

@@ -18,10 +18,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Meta, Raw, ValidationError
 
+from hermes.cut import Pieces
 from hermes.decode import UNDECODABLE, BadBody, Decoded, Rejection, check_text, describe_error, is_deep, refuse_wide
 from hermes.event import Event
 from hermes.http.head import JSON_TYPES, Head
 from hermes.misnamed import advise, missing_fields
+from hermes.protocols.cloudevents_pieces import cut_binary
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, size_of
 from hermes.protocols.messages import MessageDecoder
 
@@ -125,10 +127,8 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
     """The members of the JSON format that hold a body: JSON as it is, text as a string, all else in base64."""
     if not body:
         return {}
-    kind = head.media_type
+    unlabelled, json, text = _kind_of(head)
     label = {"datacontenttype": given} if (given := head.headers.get("content-type", "")) else {}
-    unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
-    json = unlabelled or kind.endswith(("/json", "+json"))
     if json:
         if not unlabelled:
             refuse_wide(body)
@@ -141,12 +141,27 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
                 raise
         else:
             return {"data": data} if unlabelled else label | {"data": data}
-    if (json and not unlabelled) or kind.startswith("text/") or kind.endswith(("/xml", "+xml")):
+    if text:
         try:
             return label | {"data": body.decode()}
         except UnicodeDecodeError:
             pass  # text in another encoding is kept as the bytes that it is
     return label | {"data_base64": b64encode(body).decode()}
+
+
+def _kind_of(head: Head) -> tuple[bool, bool, bool]:
+    """Whether a body is unlabelled, and whether it is read as JSON and as a text, if it is that."""
+    kind = head.media_type
+    unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
+    json = unlabelled or kind.endswith(("/json", "+json"))
+    return unlabelled, json, (json and not unlabelled) or kind.startswith("text/") or kind.endswith(("/xml", "+xml"))
+
+
+def cut_data(head: Head, body: bytes) -> Pieces:
+    """A large body of the binary mode as one piece, its data judged before. Raises `BadBody`."""
+    unlabelled, json, text = _kind_of(head)
+    begins = unlabelled or body[:64].lstrip()[:1] in _BEGIN_OF_JSON
+    return cut_binary(body, json=json, begins_as_json=begins, text=text)
 
 
 _decode_raw = msgspec.json.Decoder(Raw).decode

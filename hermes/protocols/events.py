@@ -19,7 +19,7 @@ from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
 from hermes.http.ids import RequestIds
 from hermes.http.ingest import ECHOED, ONE_ACCEPTED
 from hermes.http.response import Response, problem
-from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudEventDecoder
+from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudEventDecoder, cut_data
 
 PATH = "/events"
 
@@ -95,7 +95,7 @@ class PostEvents:
         )
         self._structured = Format(self.answers, cloud.decode_structured, cut=_cut_json)
         self._batch = Format(_BatchAnswers(), cloud.decode_batch, cut=_cut_json, at_once=_PIECE)
-        self._binary = Format(self.answers, cloud.decode_binary)
+        self._binary = Format(self.answers, cloud.decode_binary, cut=cut_data)
 
     def choose(self, head: Head) -> Format:
         """The format of a request; one with a media type of CloudEvents is never in their binary mode."""

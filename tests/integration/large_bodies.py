@@ -30,6 +30,7 @@ OTLP = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}],"resource":{"attrib
 JSON = "application/json"
 LINES = "application/x-ndjson"
 PROTOBUF = "application/x-protobuf"
+BINARY = "ce-specversion: 1.0\r\nce-id: 1\r\nce-source: s\r\nce-type: x\r\n"
 
 
 class Request(NamedTuple):
@@ -109,6 +110,9 @@ REQUESTS: dict[str, Callable[[], Request]] = {
     "one CloudEvent": lambda: gzipped(
         "/events", "application/cloudevents+json", CLOUD_ALONE + b"[" + fill(b'""') + b"]}}"
     ),
+    "one CloudEvent of a text": lambda: gzipped("/events", "text/plain", b"\x01" * (MOST - 10), BINARY),
+    "one CloudEvent of bytes": lambda: gzipped("/events", "application/octet-stream", b"\xff" * (MOST - 10), BINARY),
+    "one CloudEvent of values": lambda: gzipped("/events", JSON, b"[" + fill(b'""') + b"]", BINARY),
     "Segment": lambda: Request("/v1/batch", JSON, b'{"batch":[' + fill(MESSAGE) + b"]}"),
     "Segment, shared context": lambda: gzipped(
         "/v1/batch", JSON, b'{"context":{"a":1},"batch":[' + fill(MESSAGE) + b"]}"

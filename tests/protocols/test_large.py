@@ -174,3 +174,25 @@ def test_a_message_that_takes_long_to_decode_is_refused_alone() -> None:
     head.format = SEGMENT.choose(head)
     cut, _ = run(decode_pieces(head, [keyed.encode()], iter(()), 10**6))
     assert "beside its long values" in cut.rejected[0].error
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("application/json", json.dumps({"a": ["é" * 90_000, list(range(9000))]}).encode()),
+        ("application/json", b'  "' + b"a" * 200_000 + b'" '),
+        ("application/json", b"no JSON " * 30_000),
+        ("application/json", b"\xff" * 200_000),
+        ("text/plain", 'é\x01"\\😀'.encode() * 30_000),
+        ("text/plain", b"a" * 150_000 + b"\xc3"),
+        ("image/png", bytes(range(256)) * 1000),
+        ("", json.dumps({"a": "b" * 200_000}).encode()),
+    ],
+)
+def test_large_data_of_the_binary_mode_is_the_same_whole_and_in_pieces(kind: str, data: bytes) -> None:
+    names = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "x", "content-type": kind}
+    head = Head("POST", "/events", names)
+    head.format = PostEvents(("*",), lambda: 1.0).choose(head)
+    cut, _ = run(decode_pieces(head, [data], iter(()), 10))
+    assert cut.events == head.format.decode(head, data).events
+    assert len(cut.events) == 1
