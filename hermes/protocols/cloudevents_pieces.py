@@ -19,6 +19,7 @@ from hermes.proof import UNKNOWN_TO_CLIENTS, Slim, hide_long_values
 
 _AT_ONCE = 48 * 2**10  # bytes that are encoded in one step; a multiple of three, for base64
 _SIZE = 32 * 2**10
+_TIMES = 2  # a control character grows to six bytes, a quote or a line break to two
 _OPENING, _CLOSING = b'{"data":', b"}"
 _TEXT = b"text-" + UNKNOWN_TO_CLIENTS
 _OCTETS = b"\xff" + UNKNOWN_TO_CLIENTS
@@ -57,14 +58,19 @@ def cut_binary(body: bytes, *, json: bool, begins_as_json: bool, text: bool) -> 
 
 
 def _encode_text(body: bytes) -> Generator[None, None, bytes]:
-    """A JSON string of the text. Raises `UnicodeDecodeError`, and `ValidationError` for a NUL."""
+    """A JSON string of the text. Raises `UnicodeDecodeError`, and `ValidationError` for a NUL and for what grows."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    parts = [b'"']
+    parts, room = [b'"'], _TIMES * len(body)
     for start in range(0, len(body), _AT_ONCE):
         part = decoder.decode(body[start : start + _AT_ONCE], final=start + _AT_ONCE >= len(body))
         encoded = msgspec.json.encode(part)
         check_text(encoded)
         parts.append(encoded[1:-1])
+        room -= len(encoded)
+        if room < 0:  # to copy 60 MiB takes 20 ms each time
+            raise ValidationError(
+                f"a large text may grow to {_TIMES} times its size as a JSON string: send it as bytes"
+            )
         yield None
     parts.append(b'"')
     return b"".join(parts)

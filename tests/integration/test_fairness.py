@@ -114,7 +114,7 @@ def post_beside_a_neighbour(port: int, request: bytes, most: int) -> tuple[bytes
         ("nested too deeply", 400),
         ("gzip of white space", 400),
         ("CloudEvents", 413),
-        ("one CloudEvent of a text", 202),
+        ("one CloudEvent of a text", 400),
         ("one CloudEvent of values", 202),
         ("Segment, shared context", 413),
         ("Segment, large shared context", 400),
