@@ -18,22 +18,29 @@ import trio
 
 from hermes import __version__
 from hermes.config import Address, Settings
-from hermes.control.admin import AdminViews, make_admin_app
-from hermes.control.dead_letters import DeadLetterDesk
+from hermes.control.admin import judge_admin
+from hermes.control.app import Site, make_app
+from hermes.control.dashboard import dashboard_endpoints
+from hermes.control.dead_letters import DeadLetterDesk, dead_letter_endpoints
+from hermes.control.debugging import debug_endpoints
+from hermes.control.endpoint import Endpoint, at
 from hermes.control.frame import Frame
-from hermes.control.live import Live
-from hermes.control.rejected import RejectedDesk
+from hermes.control.live import Live, live_endpoints
+from hermes.control.openapi.pages import documented
+from hermes.control.rejected import RejectedDesk, rejected_endpoints
 from hermes.control.server import ControlServer
-from hermes.control.tap import TapDesk
+from hermes.control.service import health_endpoint
+from hermes.control.tap import TapDesk, tap_endpoints
 from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.replay import Target
 from hermes.descriptors import descriptor_limit, share
-from hermes.edge import Edge, debug_answer, timeouts_of
+from hermes.edge import Edge, timeouts_of
 from hermes.engine.engine import Engine
 from hermes.engine.status import ServiceStatus, Sources, Status
 from hermes.engine.tap import Tap, Wanted
 from hermes.http.access import Access
 from hermes.http.head import Heads
+from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget, Lane
 from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.stream import StreamServer
@@ -62,6 +69,7 @@ class AdminEdge:
         edge: Edge,
         loop_lag: LoopLag,
         draining: Callable[[], bool],
+        endpoints: Sequence[Endpoint] = (),
     ) -> None:
         timeouts = timeouts_of(settings)
         self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), edge.requests.observe, time.perf_counter)
@@ -89,20 +97,21 @@ class AdminEdge:
             lambda: msgspec.json.encode(status.snapshot(trio.current_time(), time.time())),
         )
         self._tap = engine.intake.tap
-        app = make_admin_app(
-            AdminViews(
-                version=__version__,
-                frame=Frame(edge.requests.observe, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals),
-                keys=access.admin_keys if access.admin_keys.configured else None,
-                debug=debug_answer,
-                accounting=engine.show,
-                dead_letters=DeadLetterDesk(dead_letters, targets),
-                live=self._live,
-                status=ServiceStatus,
-                tap=_make_tap_desk(self._tap),
-                rejected=RejectedDesk(edge.rejected, lambda: self._tap.closed),
-            )
+        own = (
+            *dashboard_endpoints(),
+            *live_endpoints(self._live, ServiceStatus),
+            *tap_endpoints(_make_tap_desk(self._tap)),
+            *rejected_endpoints(RejectedDesk(edge.rejected, lambda: self._tap.closed)),
+            *dead_letter_endpoints(DeadLetterDesk(dead_letters, targets)),
+            *at("ADMIN_ADDR", endpoints),
+            health_endpoint("ADMIN_ADDR"),
+            *debug_endpoints("ADMIN_ADDR", engine.show),
         )
+        keys = access.admin_keys
+        served = documented("ADMIN_ADDR", __version__, own, keyed=keys.configured)
+        frame = Frame(edge.requests.observe, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals)
+        # The judge asks for a key before a path is looked up, so that a stranger does not learn which paths there are.
+        app = make_app(Site(frame, served, lane.body_budget, Keys(), judge_admin(keys, served)))
         most = share(descriptor_limit(), settings.max_connections).admin
         self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, most - most // _NEWCOMERS)
         tls = None
@@ -144,8 +153,12 @@ def open_admin(
     edge: Edge,
     loop_lag: LoopLag,
     draining: Callable[[], bool],
+    endpoints: Sequence[Endpoint] = (),
 ) -> Iterator[AdminEdge]:
-    """The admin edge, listening on ``address`` until the end of the block. Raises `ConfigError` if it cannot listen."""
+    """The admin edge, listening on ``address`` until the end of the block.
+
+    ``endpoints`` are those of the parts; the ones of ADMIN_ADDR are served. Raises `ConfigError` if it cannot listen.
+    """
     with open_listeners(address, "ADMIN_ADDR") as sockets:
         yield AdminEdge(
             sockets,
@@ -157,6 +170,7 @@ def open_admin(
             edge=edge,
             loop_lag=loop_lag,
             draining=draining,
+            endpoints=endpoints,
         )
 
 

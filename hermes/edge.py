@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,14 +18,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from hermes import __version__
 from hermes.config import Settings
-from hermes.control.app import Views, make_app
+from hermes.control.app import Site, make_app
+from hermes.control.debugging import debug_endpoints
+from hermes.control.endpoint import Endpoint, at
 from hermes.control.frame import Frame
+from hermes.control.openapi.pages import documented
+from hermes.control.segment_gets import endpoints_beside
 from hermes.control.server import ControlServer
+from hermes.control.service import aggregates_endpoint, health_endpoint, index_endpoint, service_endpoints
 from hermes.descriptors import descriptor_limit, share
 from hermes.engine.engine import Engine
 from hermes.engine.journal import EventJournal
 from hermes.http.access import Access
-from hermes.http.head import Heads
+from hermes.http.head import Heads, Route
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.reactor import Reactor
@@ -36,7 +41,7 @@ from hermes.http.traced import RequestTracer, trace_routes
 from hermes.http.work import Workshop
 from hermes.metrics import Metrics
 from hermes.protocols.events import PATH
-from hermes.protocols.routes import make_routes
+from hermes.protocols.routes import make_endpoints, make_routes
 from hermes.repeated_event import RepeatedEvent
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
@@ -57,6 +62,7 @@ class Edge:
         access: Access,
         listeners: Listeners,
         tracer: RequestTracer | None = None,
+        endpoints: Sequence[Endpoint] = (),
     ) -> None:
         self.requests = RequestMetrics([(PATH, 202)])
         timeouts = timeouts_of(settings)
@@ -76,27 +82,25 @@ class Edge:
         )
         if tracer is not None:
             routes = trace_routes(routes, tracer, engine.intake, self.requests.rejected, lambda: lane.request_id())
-        self.data_routes = frozenset(route.name for route in routes)
-        heads = Heads({("POST", route.name): route for route in routes})
+        events = make_endpoints(routes, settings.event_types, any_times=settings.event_times == "any")
+        beside = endpoints_beside({route.name: route for route in routes})
+        self.endpoints = (*events, *beside, *at("HTTP_ADDR", endpoints))
+        data_routes = {(each.method, each.path): each.handler for each in self.endpoints if each.lane == "fast"}
+        self.data_routes = frozenset(path for _method, path in data_routes)
+        heads = Heads({key: route for key, route in data_routes.items() if isinstance(route, Route)})
         access.on_new_keys = heads.forget
         self._lane = lane = Lane(heads, budget, self.requests.observe, time.perf_counter)
-        app = make_app(
-            Views(
-                version=__version__,
-                frame=Frame(self.requests.observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals),
-                ready=lambda: _why_not_ready(lane, engine.journal),
-                aggregates=engine.aggregator.snapshot,
-                metrics=metrics.expose,
-                routes=routes,
-                body_budget=budget,
-                event_types=settings.event_types,
-                any_times=settings.event_times == "any",
-                keyed=access.api_keys.configured,
-                admin=settings.admin_addr,
-                debug=debug_answer if settings.debug_endpoints else None,
-                accounting=engine.show if settings.debug_endpoints else None,
-            )
+        served = (
+            *self.endpoints,
+            health_endpoint("HTTP_ADDR"),
+            *service_endpoints(lambda: _why_not_ready(lane, engine.journal), metrics.expose),
+            aggregates_endpoint(engine.aggregator.snapshot),
+            *(debug_endpoints("HTTP_ADDR", engine.show) if settings.debug_endpoints else ()),
         )
+        served = (*served, index_endpoint(__version__, settings, served))
+        frame = Frame(self.requests.observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
+        keyed = access.api_keys.configured
+        app = make_app(Site(frame, documented("HTTP_ADDR", __version__, served, keyed=keyed), budget, access.api_keys))
         shares = share(descriptor_limit(), settings.max_connections)
         tls = access.certificate.context if access.certificate is not None else None
         self._data: Reactor | StreamServer
@@ -180,13 +184,15 @@ def open_edge(
     access: Access,
     listeners: Listeners | None = None,
     tracer: RequestTracer | None = None,
+    endpoints: Sequence[Endpoint] = (),
 ) -> Iterator[Edge]:
     """The edge, listening on HTTP_ADDR until the end of the block; on ``listeners`` of others where they are given.
 
+    ``endpoints`` are those of the parts beside the events; the ones of HTTP_ADDR are served, on the lane of each.
     Raises `ConfigError` if it cannot listen.
     """
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
-        yield Edge(settings, engine, metrics, access, places, tracer)
+        yield Edge(settings, engine, metrics, access, places, tracer, endpoints)
 
 
 def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
@@ -195,13 +201,6 @@ def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
     if journal is not None and journal.failing is not None:
         return f"the journal cannot be written: {journal.failing}"
     return None
-
-
-async def debug_answer(path: str, parameters: Mapping[str, str]) -> tuple[int, str, bytes, Mapping[str, str]]:
-    """A debugging page; its modules are imported when the first is asked for, for they bring tracemalloc and more."""
-    from hermes.debug import answer
-
-    return await answer(path, parameters)
 
 
 def timeouts_of(settings: Settings) -> Timeouts:

@@ -1,24 +1,29 @@
-"""The control lane: Quart-Trio apps under Hypercorn, for everything that is not the data's own road.
+"""The control lane: Quart-Trio apps under Hypercorn, for every request that is not a data route's.
 
 | file | idea |
 |---|---|
+| ``endpoint``     | one declaration of a route; the type of requests and answers |
+| ``app``          | the Quart app of an address, built from its endpoints |
+| ``frame``        | what both apps have in common: request ids, problem details, bugs |
+| ``reply``        | between Quart's requests and responses and ours |
+| ``guard``        | refuses requests that Quart could not read |
 | ``server``       | the connections that the fast lane hands over, driven by Hypercorn and contained |
 | ``replay``       | one connection as Hypercorn sees it, bounded in time |
 | ``answering``    | the requests of one connection that are being answered, and the end of what its client sends |
-| ``places``       | at most so many connections; the idlest gives way to a newcomer |
-| ``guard``        | refuses requests that Quart could not read |
-| ``frame``        | what the apps have in common: request ids, problem details, bugs |
-| ``app``          | the routes where events come in: health, metrics, aggregates, and the data routes over HTTP/2 |
-| ``segment``      | what browsers and libraries of Segment and RudderStack ask for by GET |
-| ``webhook``      | the handshake of CloudEvents |
+| ``places``       | a bound on the connections; the idlest gives way to a newcomer |
+| ``admin``        | judges the requests to the admin address |
 | ``origin``       | whether a page of another origin asks |
-| ``admin``        | the routes of the admin address, and who may use them |
-| ``dead_letters`` | the routes of the dead letters |
-| ``live``         | the status, once or every second |
-| ``tap``          | events while they go by |
-| ``rejected``     | the latest rejected events |
-| ``dashboard``    | the page for operators |
+| ``data_routes``  | a data route over HTTP/2 or under an odd path |
+| ``segment_gets`` | endpoints beside the data routes: pixels, settings, a handshake |
+| ``webhook``      | the handshake of CloudEvents |
+| ``service``      | endpoints: health, readiness, metrics, counts, the index |
+| ``debugging``    | endpoints: accounts and profiles |
+| ``live``         | endpoints: the status, once or every second |
+| ``tap``          | endpoint: live events |
+| ``rejected``     | endpoints: the latest rejected events |
+| ``dead_letters`` | endpoints: the dead letters |
+| ``letter_parameters`` | the parameters of those endpoints, checked |
+| ``dashboard``    | endpoints: the page for operators |
 | ``openapi``      | the description of either address, and its page |
 | ``files``        | files of web pages |
-| ``reply``        | between Quart's requests and responses and ours |
 """

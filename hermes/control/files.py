@@ -1,16 +1,16 @@
-"""Files of web pages over HTTP, out of the packages that bring them, each with headers that let a page do little.
+"""Serves the files of web pages from the packages that bring them, under headers that let a page do little.
 
-Invariant: a page can ask nobody but the address that it came from. Called by whoever adds pages to an app.
+Invariant: a page can send requests to no address but its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from importlib.resources import files
 
-from quart import Response as QuartResponse
-from quart import request
-from quart_trio import QuartTrio
+from hermes.control.endpoint import AddressName, Endpoint, Request
+from hermes.http.response import Response
 
 HTML = "text/html; charset=utf-8"
 CSS = "text/css; charset=utf-8"
@@ -31,14 +31,14 @@ HEADERS = {
 }
 
 
-def add_file(app: QuartTrio, path: str, package: str, name: str, content_type: str) -> None:
-    """Serve a file of a package at ``path``; it is read now, once."""
+def file_endpoint(path: str, package: str, name: str, content_type: str, address: AddressName) -> Endpoint:
+    """Serves a file of a package at ``path``. The file is read now, once."""
     content = read(package, name)
 
-    async def show() -> QuartResponse:
-        return serve(content, content_type)
+    async def show(request: Request) -> Response:
+        return serve(request, content, content_type)
 
-    app.add_url_rule(path, f"file {path}", show, methods=["GET"])
+    return Endpoint("GET", path, show, address=address)
 
 
 def read(package: str, name: str) -> bytes:
@@ -46,10 +46,10 @@ def read(package: str, name: str) -> bytes:
     return files(package).joinpath(name).read_bytes()
 
 
-def serve(content: bytes, content_type: str, headers: dict[str, str] = HEADERS) -> QuartResponse:
-    """The content, or 304 where the client has it."""
+def serve(request: Request, content: bytes, content_type: str, headers: Mapping[str, str] = HEADERS) -> Response:
+    """The content, or 304 if the client has it."""
     etag = f'"{blake2b(content, digest_size=12).hexdigest()}"'
-    headers = headers | {"ETag": etag}
-    if request.headers.get("If-None-Match") == etag:
-        return QuartResponse("", 304, headers=headers)
-    return QuartResponse(content, 200, content_type=content_type, headers=headers)
+    headers = {**headers, "ETag": etag}
+    if request.headers.get("if-none-match") == etag:
+        return Response(304, b"", content_type, headers)
+    return Response(200, content, content_type, headers)

@@ -10,17 +10,17 @@ gets the latest and misses others, so that nothing piles up; at most `MOST_STREA
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from typing import Self
 
+import msgspec
 import trio
-from quart import Response as QuartResponse
-from quart import request
-from quart.wrappers.response import ResponseBody
-from quart_trio import QuartTrio
 
-from hermes.control.reply import stream_to_quart, to_quart
-from hermes.http.response import problem
+from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
+from hermes.control.openapi import operation
+from hermes.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
+from hermes.http.response import Response, problem
 from hermes.repeated_event import RepeatedEvent
 
 MOST_STREAMS = 32
@@ -68,7 +68,7 @@ class Live:
         self._news.set()
 
 
-class _Stream(ResponseBody, AsyncIterator[bytes]):
+class _Stream(AsyncIterator[bytes]):
     """One who watches."""
 
     def __init__(self, live: Live) -> None:
@@ -94,18 +94,41 @@ class _Stream(ResponseBody, AsyncIterator[bytes]):
         return _END if live.ended else live.latest
 
 
-def add_live(app: QuartTrio, live: Live) -> None:
-    """Add the routes to the app."""
+def live_endpoints(live: Live, status: type[msgspec.Struct]) -> tuple[Endpoint, ...]:
+    """``/status`` and ``/live``; ``status`` is the type that ``live`` renders."""
 
-    @app.get("/status")
-    async def status() -> QuartResponse:
-        return QuartResponse(live.render(), content_type="application/json", headers={"Cache-Control": "no-store"})
+    async def show(_request: Request) -> Answer:
+        return Response(200, live.render(), headers={"Cache-Control": "no-store"})
 
-    @app.get("/live")
-    async def watch() -> QuartResponse:
-        if request.method == "HEAD":
-            return QuartResponse("", content_type=_CONTENT_TYPE)
+    async def watch(_request: Request) -> Answer:
         if live.watchers >= MOST_STREAMS:
             detail = f"{MOST_STREAMS} watch already: close one of them, or ask for /status now and then"
-            return to_quart(problem(503, detail, {"Retry-After": "5"}))
-        return stream_to_quart(_Stream(live), _CONTENT_TYPE)
+            return problem(503, detail, {"Retry-After": "5"})
+        return Streaming(_CONTENT_TYPE, _Stream(live))
+
+    return (
+        Endpoint("GET", "/status", show, partial(_describe_status, status), "ADMIN_ADDR", "before"),
+        Endpoint("GET", "/live", watch, _describe_live, "ADMIN_ADDR", "before"),
+    )
+
+
+def _describe_status(status: type[msgspec.Struct]) -> Iterable[Operation]:
+    yield Operation(
+        STATUS,
+        "Tell how the service is",
+        answers=(operation.Answer(200, "How it is now.", (Content(JSON, status),)),),
+    )
+
+
+def _describe_live() -> Iterable[Operation]:
+    yield Operation(
+        STATUS,
+        "Tell how the service is, every second",
+        "Server-sent events: `status`, whose data is what `/status` answers, at once and then every second; and `end` "
+        "when the service stops.",
+        answers=(
+            operation.Answer(200, "The stream.", (Content(_CONTENT_TYPE, str),)),
+            operation.problem(503, f"{MOST_STREAMS} watch already.", RETRY_AFTER),
+        ),
+        endless=True,
+    )

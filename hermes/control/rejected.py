@@ -10,21 +10,19 @@ sent last, so the feed never waits for anybody. The admin edge lends the feed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
 import msgspec
 import trio
-from quart import Response as QuartResponse
-from quart import request
-from quart.wrappers.response import ResponseBody
-from quart_trio import QuartTrio
 
-from hermes.control.reply import stream_to_quart, to_quart
+from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
+from hermes.control.openapi import operation
+from hermes.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
 from hermes.control.tap import HEARTBEAT
 from hermes.http.rejected import Rejected, RejectedFeed
-from hermes.http.response import problem
+from hermes.http.response import Response, problem
 
 LOOK_SECONDS = 0.25
 """How often a follower looks for what is new."""
@@ -51,7 +49,7 @@ class RejectedDesk:
     followers: int = 0
 
 
-class _Stream(ResponseBody, AsyncIterator[bytes]):
+class _Stream(AsyncIterator[bytes]):
     """The lines of one who follows."""
 
     def __init__(self, desk: RejectedDesk) -> None:
@@ -86,18 +84,43 @@ class _Stream(ResponseBody, AsyncIterator[bytes]):
         return lines + (b'{"skipped":%d}\n' % skipped if skipped else b"")
 
 
-def add_rejected(app: QuartTrio, desk: RejectedDesk) -> None:
-    """Add the routes to the app."""
+def rejected_endpoints(desk: RejectedDesk) -> tuple[Endpoint, ...]:
+    """``/rejected`` and ``/rejected/live``."""
 
-    @app.get("/rejected")
-    async def rejected() -> QuartResponse:
+    async def show(_request: Request) -> Answer:
         found = RejectedList(desk.feed.total, desk.feed.since(0))
-        return QuartResponse(_encode(found), content_type="application/json", headers={"Cache-Control": "no-store"})
+        return Response(200, _encode(found), headers={"Cache-Control": "no-store"})
 
-    @app.get("/rejected/live")
-    async def follow() -> QuartResponse:
-        if request.method == "HEAD":
-            return QuartResponse("", content_type=_LINES)
+    async def follow(_request: Request) -> Answer:
         if desk.followers >= MOST_FOLLOWERS:
-            return to_quart(problem(503, "as many as can follow already: end one", {"Retry-After": "5"}))
-        return stream_to_quart(_Stream(desk), _LINES)
+            return problem(503, "as many as can follow already: end one", {"Retry-After": "5"})
+        return Streaming(_LINES, _Stream(desk))
+
+    return (
+        Endpoint("GET", "/rejected", show, _describe_list, "ADMIN_ADDR", "before"),
+        Endpoint("GET", "/rejected/live", follow, _describe_feed, "ADMIN_ADDR", "before"),
+    )
+
+
+def _describe_list() -> Iterable[Operation]:
+    yield Operation(
+        STATUS,
+        "List the latest rejected events",
+        "Those that were not taken, with the reason that their client was told: single events of a request, or a "
+        "request as a whole.",
+        answers=(operation.Answer(200, "The rejected events.", (Content(JSON, RejectedList),)),),
+    )
+
+
+def _describe_feed() -> Iterable[Operation]:
+    yield Operation(
+        STATUS,
+        "Follow rejected events",
+        'A line of JSON for each, those that are kept first. `{"skipped": n}` stands where n were more than are kept, '
+        "an empty line where nothing came for a while.",
+        answers=(
+            operation.Answer(200, "The rejected events.", (Content(_LINES, str),)),
+            operation.problem(503, f"{MOST_FOLLOWERS} follow already.", RETRY_AFTER),
+        ),
+        endless=True,
+    )

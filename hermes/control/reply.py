@@ -1,8 +1,10 @@
-"""Between Quart's requests and responses and ours. Called by the routes of the control lane."""
+"""Between Quart's requests and responses and ours. Called by the apps of the control lane."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext, suppress
+from typing import Any, Self
 
 import trio
 from quart import Response as QuartResponse
@@ -10,10 +12,12 @@ from quart import g, request
 from quart.wrappers.response import ResponseBody
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from hermes.http.response import Response
+from hermes.control.answering import WHEN_CLIENT_ENDS
+from hermes.control.endpoint import Answer, Body, Request, Streaming
 
 _MOST_READ_PAST = 64 * 2**10  # bytes
 _READ_PAST_SECONDS = 0.1
+_JSON = "application/json"
 
 
 def join_headers() -> dict[str, str]:
@@ -25,15 +29,47 @@ def join_headers() -> dict[str, str]:
     return joined
 
 
-def keep_connection() -> None:
-    """The body of the request has been read to its end: what follows on the connection is the next request."""
-    g.body_read = True
+def from_quart(parameters: Mapping[str, Any]) -> Request:
+    """The request that Quart serves now; ``parameters`` are those of its path."""
+    state: Mapping[str, Any] = request.scope.get("state") or {}
+    return Request(
+        request.method,
+        request.path,
+        join_headers(),
+        request.args.to_dict(flat=False),
+        parameters,
+        _RequestBody(aiter(request.body)),
+        request.query_string.decode("latin-1"),
+        f"{request.scheme}://{request.host}",
+        request.remote_addr or "",
+        g.request_id.encode("latin-1"),
+        state.get(WHEN_CLIENT_ENDS, lambda _call: nullcontext()),
+    )
+
+
+class _RequestBody:
+    """The parts of a body. Once they are read to the end, the next request can follow on the connection."""
+
+    # A class, and no generator: Trio warns of a generator that a handler leaves unfinished, as one does that refuses.
+
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        self._parts = parts
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._parts)
+        except StopAsyncIteration:
+            g.body_read = True
+            raise
 
 
 async def read_past_body() -> bool:
-    """Read what is left of the request's body, if that is little and comes at once. False: the connection has to end.
+    """Read the rest of the request's body if it is short and comes at once. False: the connection has to end.
 
-    Else its end could not be told from the beginning of the next request (HTTP/1.1).
+    The end of the body could not be told from the beginning of the next request (HTTP/1.1).
     """
     sent = request.content_length or "Transfer-Encoding" in request.headers
     if not sent or g.get("body_read", False) or request.http_version == "2":
@@ -48,18 +84,51 @@ async def read_past_body() -> bool:
     return False
 
 
-def to_quart(response: Response) -> QuartResponse:
-    """The response for Quart to send, and for the log to quote."""
-    g.told = response
-    return QuartResponse(
-        response.body, response.status, content_type=response.content_type, headers=dict(response.headers)
-    )
-
-
-def stream_to_quart(body: ResponseBody, content_type: str) -> QuartResponse:
-    """A response that goes on as long as its body does, and that nobody on the way keeps."""
-    response = QuartResponse(
-        body, 200, content_type=content_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
-    response.timeout = None
+def to_quart(answer: Answer) -> QuartResponse:
+    """The answer for Quart to send, and an error for the log to quote."""
+    if isinstance(answer, Streaming):
+        return _stream(answer)
+    g.told = answer
+    response = QuartResponse(answer.body, answer.status, content_type=answer.content_type, headers=dict(answer.headers))
+    if not answer.body and answer.content_type == _JSON:
+        # As in the fast lane: no body has no type, but an empty message of protobuf has one.
+        del response.headers["Content-Type"]
     return response
+
+
+def with_lines(response: QuartResponse, lines: bytes) -> QuartResponse:
+    """The response with ready header lines, each begun by a line break."""
+    for line in lines.decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    return response
+
+
+def _stream(answer: Streaming) -> QuartResponse:
+    if request.method == "HEAD":
+        return QuartResponse("", content_type=answer.content_type)
+    response = QuartResponse(
+        _StreamBody(answer.body),
+        200,
+        content_type=answer.content_type,
+        # Proxies on the way neither keep the stream nor wait for more of it; the second header is nginx's.
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+    response.timeout = None  # else Quart ends the stream after a minute
+    return response
+
+
+class _StreamBody(ResponseBody):
+    """A body of ours as Quart sends it."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def __aenter__(self) -> Body:
+        return await self._body.__aenter__()
+
+    async def __aexit__(self, *caught: object) -> None:
+        await self._body.__aexit__(*caught)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._body)

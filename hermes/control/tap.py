@@ -10,19 +10,18 @@ the tap.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
 import msgspec
 import trio
-from quart import Response as QuartResponse
-from quart import request
-from quart.wrappers.response import ResponseBody
-from quart_trio import QuartTrio
+from msgspec import Meta
 
-from hermes.control.reply import stream_to_quart, to_quart
+from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
+from hermes.control.openapi import operation
+from hermes.control.openapi.operation import RETRY_AFTER, STATUS, Content, Operation, Parameter, WrongParameter
 from hermes.event import Event
 from hermes.http.response import Response, problem
 
@@ -51,7 +50,7 @@ class TapDesk:
     crowded: Callable[[], bool]
 
 
-class _Stream(ResponseBody, AsyncIterator[bytes]):
+class _Stream(AsyncIterator[bytes]):
     """The lines of one who looks. The place is taken when the first is sent: before, nobody would give it back."""
 
     def __init__(self, desk: TapDesk, types: frozenset[str], user: str, sample: float) -> None:
@@ -83,22 +82,46 @@ class _Stream(ResponseBody, AsyncIterator[bytes]):
         return b"\n"
 
 
-def add_tap(app: QuartTrio, desk: TapDesk) -> None:
-    """Add the route to the app."""
+def tap_endpoints(desk: TapDesk) -> tuple[Endpoint, ...]:
+    """``/tap``."""
 
-    @app.get("/tap")
-    async def tap() -> QuartResponse:
-        found = _read(request.args.to_dict(flat=False))
+    async def tap(request: Request) -> Answer:
+        found = _read(request.query)
         if isinstance(found, Response):
-            return to_quart(found)
-        if request.method == "HEAD":
-            return QuartResponse("", content_type=_CONTENT_TYPE)
+            return found
         if desk.crowded():
-            return to_quart(problem(503, "as many as can follow the events already: end one", {"Retry-After": "5"}))
-        return stream_to_quart(_Stream(desk, *found), _CONTENT_TYPE)
+            return problem(503, "as many as can follow the events already: end one", {"Retry-After": "5"})
+        return Streaming(_CONTENT_TYPE, _Stream(desk, *found))
+
+    return (Endpoint("GET", "/tap", tap, _describe, "ADMIN_ADDR", "before"),)
 
 
-def _read(query: Mapping[str, list[str]]) -> tuple[frozenset[str], str, float] | Response:
+def _describe() -> Iterable[Operation]:
+    yield Operation(
+        STATUS,
+        "Follow live events",
+        'A line of JSON for each event, as it comes in. `{"skipped": n}` stands where n events were more than the '
+        "reader could take, an empty line where nothing came for a while.",
+        (
+            Parameter("type", "Events of these types alone.", list[str], example=["song_played"]),
+            Parameter("user", "Events of this user alone.", str, example="ann"),
+            Parameter(
+                "sample",
+                "A part of the events, chosen by their ids.",
+                Annotated[float, Meta(gt=0, le=1, extra_json_schema={"default": 1})],
+                example=0.1,
+            ),
+        ),
+        answers=(
+            operation.Answer(200, "The events.", (Content(_CONTENT_TYPE, str),)),
+            operation.problem(400, "The request is malformed, or a parameter is wrong.", kind=WrongParameter),
+            operation.problem(503, "As many as can follow the events already.", RETRY_AFTER),
+        ),
+        endless=True,
+    )
+
+
+def _read(query: Mapping[str, Sequence[str]]) -> tuple[frozenset[str], str, float] | Response:
     """The types, the user and the sample of a query, or why not."""
     for name, values in query.items():
         if name not in _PARAMETERS:

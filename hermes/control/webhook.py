@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import re
 
-from quart import Response as QuartResponse
-
 _ORIGIN = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
-def agree_to_webhook(sender: str) -> QuartResponse:
-    """The answer to a ``WebHook-Request-Origin``: yes, to that one; to any, where it is no name of a host."""
+def agree_to_webhook(sender: str) -> dict[str, str]:
+    """The headers of the answer to a ``WebHook-Request-Origin``: yes to this sender; to any, if it is no host."""
     allowed = sender if _ORIGIN.fullmatch(sender) else "*"
-    headers = {"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": allowed, "WebHook-Allowed-Rate": "*"}
-    return QuartResponse("", 200, headers=headers)
+    return {"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": allowed, "WebHook-Allowed-Rate": "*"}

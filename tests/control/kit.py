@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hermes.control.admin import AdminViews
-from hermes.control.dead_letters import DeadLetterDesk
+from quart_trio import QuartTrio
+
+from hermes.control.admin import judge_admin
+from hermes.control.app import Site, make_app
+from hermes.control.dashboard import dashboard_endpoints
+from hermes.control.dead_letters import DeadLetterDesk, dead_letter_endpoints
+from hermes.control.debugging import debug_endpoints
+from hermes.control.endpoint import Endpoint
 from hermes.control.frame import Frame
-from hermes.control.live import Live
-from hermes.control.rejected import RejectedDesk
-from hermes.control.tap import TapDesk
+from hermes.control.live import Live, live_endpoints
+from hermes.control.openapi.pages import documented
+from hermes.control.rejected import RejectedDesk, rejected_endpoints
+from hermes.control.service import health_endpoint
+from hermes.control.tap import TapDesk, tap_endpoints
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.status import ServiceStatus
 from hermes.engine.tap import Tap, Wanted
+from hermes.http.keys import Keys
+from hermes.http.lane import BodyBudget
 from hermes.http.rejected import RejectedFeed
 
 BASE = "http://127.0.0.1"
@@ -27,18 +37,31 @@ def tap_desk(tap: Tap) -> TapDesk:
     return TapDesk(lambda types, user, sample: tap.follow(Wanted(types, user, sample)), lambda: tap.crowded)
 
 
-def admin_views(**given: Any) -> AdminViews:
-    """Views for `make_admin_app`, without keys; ``given`` are some of its fields."""
-    plain: dict[str, Any] = {
-        "version": "1.2.3",
-        "frame": Frame(lambda _route, _status, _seconds: None, lambda _change: None, lambda: b"1", 2**20),
-        "keys": None,
-        "debug": no_debug,
-        "accounting": dict,
-        "dead_letters": DeadLetterDesk(MemoryDeadLetters(10), {}),
-        "live": Live(lambda: None, lambda: b"{}"),
-        "status": ServiceStatus,
-        "tap": tap_desk(Tap()),
-        "rejected": RejectedDesk(RejectedFeed(), lambda: False),
-    }
-    return AdminViews(**(plain | given))
+FRAME = Frame(lambda _route, _status, _seconds: None, lambda _change: None, lambda: b"1", 2**20)
+
+
+def admin_endpoints(
+    *,
+    keys: Keys | None = None,
+    live: Live | None = None,
+    tap: TapDesk | None = None,
+    rejected: RejectedDesk | None = None,
+    dead_letters: DeadLetterDesk | None = None,
+) -> tuple[Endpoint, ...]:
+    """The endpoints of ADMIN_ADDR, with those of its document; ``keys`` None: it wants no key."""
+    own = (
+        *dashboard_endpoints(),
+        *live_endpoints(live or Live(lambda: None, lambda: b"{}"), ServiceStatus),
+        *tap_endpoints(tap or tap_desk(Tap())),
+        *rejected_endpoints(rejected or RejectedDesk(RejectedFeed(), lambda: False)),
+        *dead_letter_endpoints(dead_letters or DeadLetterDesk(MemoryDeadLetters(10), {})),
+        health_endpoint("ADMIN_ADDR"),
+        *debug_endpoints("ADMIN_ADDR", dict, no_debug),
+    )
+    return documented("ADMIN_ADDR", "1.2.3", own, keyed=keys is not None)
+
+
+def admin_app(*, keys: Keys | None = None, **given: Any) -> QuartTrio:
+    """The app of ADMIN_ADDR; ``given`` are arguments of `admin_endpoints`."""
+    served = admin_endpoints(keys=keys, **given)
+    return make_app(Site(FRAME, served, BodyBudget(2**20), Keys(), judge_admin(keys or Keys(), served)))

@@ -8,10 +8,9 @@ from importlib.resources import files
 import pytest
 
 from hermes.control import dashboard
-from hermes.control.admin import make_admin_app
 from hermes.control.dashboard import PAGES
 from hermes.http.keys import Keys
-from tests.control.kit import admin_views
+from tests.control.kit import admin_app
 
 TEXTS = {name: files(dashboard).joinpath(name).read_text() for name, _ in PAGES.values()}
 SCRIPTS = {name: text for name, text in TEXTS.items() if name.endswith(".js")}
@@ -19,7 +18,7 @@ SCRIPTS = {name: text for name, text in TEXTS.items() if name.endswith(".js")}
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_every_part_is_served_without_a_key_under_a_strict_policy(path: str) -> None:
-    client = make_admin_app(admin_views(keys=Keys(["secret"]))).test_client()
+    client = admin_app(keys=Keys(["secret"])).test_client()
     answer = await client.get(path)
     name, kind = PAGES[path]
     assert (answer.status_code, answer.content_type) == (200, kind)
@@ -31,14 +30,14 @@ async def test_every_part_is_served_without_a_key_under_a_strict_policy(path: st
 
 
 async def test_what_the_browser_has_already_is_not_sent_again() -> None:
-    client = make_admin_app(admin_views()).test_client()
+    client = admin_app().test_client()
     etag = (await client.get("/app.js")).headers["ETag"]
     again = await client.get("/app.js", headers={"If-None-Match": etag})
     assert (again.status_code, await again.get_data()) == (304, b"")
 
 
 async def test_the_data_wants_a_key() -> None:
-    client = make_admin_app(admin_views(keys=Keys(["secret"]))).test_client()
+    client = admin_app(keys=Keys(["secret"])).test_client()
     assert (await client.get("/docs")).status_code == 200
     for path in ("/status", "/live", "/tap", "/dead-letters"):
         assert (await client.get(path)).status_code == 401

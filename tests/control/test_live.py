@@ -10,9 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hermes.control import live as module
-from hermes.control.admin import make_admin_app
 from hermes.control.live import Live, _Stream
-from tests.control.kit import admin_views
+from tests.control.kit import admin_app
 
 
 class Counting:
@@ -110,7 +109,7 @@ async def test_one_who_comes_after_the_end_gets_the_status_and_the_end(
 
 
 async def test_the_status_is_there_as_json() -> None:
-    app = make_admin_app(admin_views(live=Counting().live))
+    app = admin_app(live=Counting().live)
     answer = await app.test_client().get("/status")
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert answer.headers["Cache-Control"] == "no-store"
@@ -119,13 +118,13 @@ async def test_the_status_is_there_as_json() -> None:
 
 async def test_too_many_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_STREAMS", 0)
-    answer = await make_admin_app(admin_views()).test_client().get("/live")
+    answer = await admin_app().test_client().get("/live")
     assert answer.status_code == 503
     assert "0 watch already" in (await answer.get_json(force=True))["detail"]
 
 
 async def test_head_is_answered_without_a_stream() -> None:
-    client = make_admin_app(admin_views()).test_client()
+    client = admin_app().test_client()
     for path, kind in (("/live", "text/event-stream"), ("/tap", "application/x-ndjson")):
         answer = await client.head(path)
         assert (answer.status_code, answer.content_type) == (200, kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jsonschema
@@ -13,30 +13,33 @@ import pytest
 import schemathesis
 from quart_trio import QuartTrio
 
-from hermes.config import Address
-from hermes.control.admin import make_admin_app
-from hermes.control.app import Views, make_app
+from hermes.config import Address, Settings
+from hermes.control.app import Site, make_app
 from hermes.control.dashboard import PAGES
-from hermes.control.openapi.addresses import declare_admin, declare_ingest
-from hermes.control.openapi.document import served
+from hermes.control.debugging import debug_endpoints
+from hermes.control.endpoint import Endpoint
 from hermes.control.openapi.landing import render_landing
-from hermes.control.openapi.operation import Operation
-from hermes.control.openapi.pages import ASSETS
+from hermes.control.openapi.pages import ASSETS, documented
 from hermes.control.openapi.schemas import make_schemas
+from hermes.control.segment_gets import endpoints_beside
+from hermes.control.service import aggregates_endpoint, health_endpoint, index_endpoint, service_endpoints
 from hermes.engine.status import ServiceStatus
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
 from hermes.http.work import Workshop
-from hermes.protocols.routes import make_routes
-from tests.control.kit import BASE, admin_views, no_debug
+from hermes.protocols.routes import make_endpoints, make_routes
+from tests.control.kit import BASE, FRAME, admin_app, admin_endpoints, no_debug
 from tests.http.kit import FakeIntake
 
 TYPES = ("song_played", "ad_clicked")
+IMPLIED = {"HEAD", "OPTIONS"}
 PARTS = set(ASSETS) | (set(PAGES) - {"/"})
 """Parts of pages, which are no operations."""
 
 
-def ingest_app(*, debug: bool = True, keys: tuple[str, ...] = (), event_types: tuple[str, ...] = TYPES) -> QuartTrio:
+def http_endpoints(
+    *, debug: bool = True, keys: tuple[str, ...] = (), event_types: tuple[str, ...] = TYPES
+) -> tuple[Endpoint, ...]:
     routes = make_routes(
         FakeIntake(),
         Counter(),
@@ -45,25 +48,21 @@ def ingest_app(*, debug: bool = True, keys: tuple[str, ...] = (), event_types: t
         max_body_bytes=2**20,
         keys=Keys(keys),
     )
-    return make_app(
-        Views(
-            version="1.2.3",
-            frame=admin_views().frame,
-            ready=lambda: None,
-            aggregates=dict,
-            metrics=lambda _accept: (b"", "text/plain"),
-            routes=routes,
-            body_budget=BodyBudget(2**20),
-            event_types=event_types,
-            keyed=bool(keys),
-            debug=no_debug if debug else None,
-            accounting=dict if debug else None,
-        )
+    own = (
+        *make_endpoints(routes, event_types),
+        *endpoints_beside({route.name: route for route in routes}),
+        health_endpoint("HTTP_ADDR"),
+        *service_endpoints(lambda: None, lambda _accept: (b"", "text/plain")),
+        aggregates_endpoint(dict),
+        *(debug_endpoints("HTTP_ADDR", dict, no_debug) if debug else ()),
     )
+    settings = Settings(event_types=event_types, api_keys=keys)
+    return documented("HTTP_ADDR", "1.2.3", (*own, index_endpoint("1.2.3", settings, own)), keyed=bool(keys))
 
 
-def admin_app(*keys: str) -> QuartTrio:
-    return make_admin_app(admin_views(keys=Keys(keys) if keys else None))
+def ingest_app(*, debug: bool = True, keys: tuple[str, ...] = (), event_types: tuple[str, ...] = TYPES) -> QuartTrio:
+    served = http_endpoints(debug=debug, keys=keys, event_types=event_types)
+    return make_app(Site(FRAME, served, BodyBudget(2**20), Keys(keys)))
 
 
 async def document_of(app: QuartTrio) -> dict[str, Any]:
@@ -74,27 +73,35 @@ async def document_of(app: QuartTrio) -> dict[str, Any]:
 
 
 BOTH = pytest.mark.parametrize(
-    ("app", "declared"),
-    [(ingest_app(), declare_ingest(TYPES)), (admin_app(), declare_admin(ServiceStatus))],
+    ("app", "endpoints"),
+    [(ingest_app(), http_endpoints()), (admin_app(), admin_endpoints())],
     ids=["ingest", "admin"],
 )
 
 
 @BOTH
-def test_every_route_is_declared_and_every_declaration_served(app: QuartTrio, declared: list[Operation]) -> None:
-    routes = {(method, path) for method, path in served(app.url_map.iter_rules()) if path not in PARTS}
-    assert {(each.method, each.rule or each.path) for each in declared} == routes
+def test_every_endpoint_is_served_and_described(app: QuartTrio, endpoints: Sequence[Endpoint]) -> None:
+    served = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - IMPLIED
+    }
+    own = [each for each in endpoints if each.method not in IMPLIED]
+    assert {(each.method, each.plain_path) for each in own} == served
+    for endpoint in own:
+        described = [operation.path or endpoint.plain_path for operation in endpoint.describe()]
+        assert bool(described) == (endpoint.path not in PARTS), endpoint.path
 
 
 @BOTH
-async def test_the_document_is_valid_openapi_3_1(app: QuartTrio, declared: list[Operation]) -> None:
+async def test_the_document_is_valid_openapi_3_1(app: QuartTrio, endpoints: Sequence[Endpoint]) -> None:
     document = await document_of(app)
     assert document["openapi"] == "3.1.0"
     schemathesis.openapi.from_dict(document).validate()
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
     ids = [operation["operationId"] for _, operation in operations(document)]
-    assert len(ids) == len(set(ids)) == len(declared)
+    assert len(ids) == len(set(ids)) == sum(len([*each.describe()]) for each in endpoints)
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
@@ -133,7 +140,10 @@ def test_a_docstring_beside_a_member_is_its_description() -> None:
 
 @pytest.mark.parametrize(("keys", "free"), [((), True), (("secret",), False)])
 async def test_a_key_is_wanted_in_the_document_where_one_is_configured(keys: tuple[str, ...], free: bool) -> None:
-    for app, path, method in ((ingest_app(keys=keys), "/events", "post"), (admin_app(*keys), "/status", "get")):
+    for app, path, method in (
+        (ingest_app(keys=keys), "/events", "post"),
+        (admin_app(keys=Keys(keys) if keys else None), "/status", "get"),
+    ):
         document = await document_of(app)
         security = document["paths"][path][method]["security"]
         assert [name for each in security for name in each] == list(document["components"]["securitySchemes"])
@@ -142,7 +152,9 @@ async def test_a_key_is_wanted_in_the_document_where_one_is_configured(keys: tup
 
 
 @BOTH
-async def test_head_and_options_are_answered_as_the_document_says(app: QuartTrio, declared: list[Operation]) -> None:
+async def test_head_and_options_are_answered_as_the_document_says(
+    app: QuartTrio, endpoints: Sequence[Endpoint]
+) -> None:
     document = await document_of(app)
     client = app.test_client()
     for path in {path for _, path in dict(operations(document)) if "{" not in path and "/debug/" not in path}:
@@ -160,9 +172,13 @@ async def test_head_and_options_are_answered_as_the_document_says(app: QuartTrio
 
 @BOTH
 async def test_the_page_and_all_it_needs_come_from_here_and_need_no_key(
-    app: QuartTrio, declared: list[Operation]
+    app: QuartTrio, endpoints: Sequence[Endpoint]
 ) -> None:
-    client = admin_app("secret").test_client() if "/status" in {each.path for each in declared} else app.test_client()
+    client = (
+        admin_app(keys=Keys(["secret"])).test_client()
+        if "/status" in {each.path for each in endpoints}
+        else app.test_client()
+    )
     page = await client.get(f"{BASE}/docs")
     assert page.content_type == "text/html; charset=utf-8"
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")

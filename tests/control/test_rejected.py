@@ -7,12 +7,11 @@ import json
 import pytest
 import trio
 
-from hermes.control.admin import make_admin_app
 from hermes.control.rejected import MOST_FOLLOWERS, RejectedDesk, _Stream
 from hermes.control.tap import HEARTBEAT
 from hermes.decode import Rejection
 from hermes.http.rejected import MOST_OF_A_KIND, RejectedFeed
-from tests.control.kit import admin_views
+from tests.control.kit import admin_app
 
 
 def make_feed(*errors: str) -> RejectedFeed:
@@ -22,7 +21,7 @@ def make_feed(*errors: str) -> RejectedFeed:
 
 
 async def test_the_list_has_the_latest_with_all_that_is_known() -> None:
-    client = make_admin_app(admin_views(rejected=RejectedDesk(make_feed("a", "b"), lambda: False))).test_client()
+    client = admin_app(rejected=RejectedDesk(make_feed("a", "b"), lambda: False)).test_client()
     found = json.loads(await (await client.get("/rejected")).get_data())
     assert (found["total"], [entry["reason"] for entry in found["rejected"]]) == (2, ["a", "b"])
     assert found["rejected"][1] == {
@@ -65,5 +64,5 @@ async def test_it_ends_with_the_service_and_gives_its_place_back(autojump_clock:
 
 async def test_one_too_many_is_told_so() -> None:
     desk = RejectedDesk(RejectedFeed(), lambda: False, MOST_FOLLOWERS)
-    answer = await make_admin_app(admin_views(rejected=desk)).test_client().get("/rejected/live")
+    answer = await admin_app(rejected=desk).test_client().get("/rejected/live")
     assert answer.status_code == 503

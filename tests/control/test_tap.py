@@ -7,11 +7,10 @@ import json
 import pytest
 import trio
 
-from hermes.control.admin import make_admin_app
 from hermes.control.tap import HEARTBEAT, _Stream
 from hermes.engine.tap import MOST_EVENTS, MOST_FOLLOWERS, Tap, Wanted
 from hermes.testing import make_chunk, make_event
-from tests.control.kit import admin_views, tap_desk
+from tests.control.kit import admin_app, tap_desk
 
 ALL = frozenset[str](), "", 1.0
 
@@ -63,7 +62,7 @@ async def test_one_who_was_let_in_and_finds_no_place_is_sent_away() -> None:
         tap.follow(Wanted())
     async with _Stream(tap_desk(tap), *ALL) as stream:
         assert [line async for line in stream] == []
-    answer = await make_admin_app(admin_views(tap=tap_desk(tap))).test_client().get("/tap")
+    answer = await admin_app(tap=tap_desk(tap)).test_client().get("/tap")
     assert answer.status_code == 503
 
 
@@ -80,7 +79,7 @@ async def test_one_who_was_let_in_and_finds_no_place_is_sent_away() -> None:
     ],
 )
 async def test_a_parameter_that_is_wrong_is_named(query: str, parameter: str, words: str) -> None:
-    answer = await make_admin_app(admin_views()).test_client().get(f"/tap?{query}")
+    answer = await admin_app().test_client().get(f"/tap?{query}")
     found = await answer.get_json(force=True)
     assert (answer.status_code, found["parameter"]) == (400, parameter)
     assert words in found["detail"]

@@ -12,7 +12,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hermes import BatchRejected
 from hermes.control import dead_letters as module
-from hermes.control.admin import AdminViews, make_admin_app
 from hermes.control.dead_letters import DeadLetterDesk
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER
@@ -20,7 +19,7 @@ from hermes.dead_letters.replay import Target
 from hermes.errors import LogUnavailable
 from hermes.http.keys import Keys
 from hermes.testing import ScriptedSink, unavailable
-from tests.control.kit import admin_views
+from tests.control.kit import admin_app
 from tests.dead_letters.kit import REJECTED_AT, ids, make_letter
 
 
@@ -32,7 +31,7 @@ class Desk:
         self.sinks = {"postgres": ScriptedSink(max_batch=10), "sqlite": ScriptedSink(max_batch=10)}
         targets = {name: Target(sink.write, sink.max_batch) for name, sink in self.sinks.items()}
         self._letters = letters
-        self.app = make_admin_app(views(DeadLetterDesk(self.store, targets), keys))
+        self.app = admin_app(keys=Keys(keys) if keys else None, dead_letters=DeadLetterDesk(self.store, targets))
         self.client = self.app.test_client()
 
     async def ask(self, method: str, target: str, **options: Any) -> tuple[int, Any]:
@@ -54,10 +53,6 @@ class Desk:
         status, found = await self.ask(method, target, **options)
         assert status == 400, found
         return found["parameter"], found["detail"]
-
-
-def views(desk: DeadLetterDesk, keys: Sequence[str]) -> AdminViews:
-    return admin_views(keys=Keys(keys) if keys else None, dead_letters=desk)
 
 
 SOME = [

@@ -5,9 +5,12 @@ Invariant: it holds no data, so that it can be had without a key, for which it t
 
 from __future__ import annotations
 
-from quart_trio import QuartTrio
+from collections.abc import Iterable
+from dataclasses import replace
 
-from hermes.control.files import CSS, HTML, JAVASCRIPT, SVG, add_file
+from hermes.control.endpoint import Endpoint
+from hermes.control.files import CSS, HTML, JAVASCRIPT, SVG, file_endpoint
+from hermes.control.openapi.operation import HTML_TYPE, STATUS, UNCHANGED, Answer, Content, Operation
 
 PAGES = {
     "/": ("index.html", HTML),
@@ -25,7 +28,12 @@ PAGES = {
 """The file and the content type of each path."""
 
 
-def add_dashboard(app: QuartTrio) -> None:
-    """Add the page and its parts to the app."""
-    for path, (name, content_type) in PAGES.items():
-        add_file(app, path, __name__, name, content_type)
+def dashboard_endpoints() -> tuple[Endpoint, ...]:
+    """The page and its parts."""
+    page, *parts = [file_endpoint(path, __name__, name, kind, "ADMIN_ADDR") for path, (name, kind) in PAGES.items()]
+    return replace(page, describe=_describe), *parts
+
+
+def _describe() -> Iterable[Operation]:
+    shown = Answer(200, "The page.", (Content(HTML_TYPE, str),))
+    yield Operation(STATUS, "Show the dashboard", answers=(shown, UNCHANGED))

@@ -1,17 +1,17 @@
-"""The OpenAPI 3.1 document of an app: its routes, as the declarations tell of them.
+"""Makes the OpenAPI 3.1 document of an address from its endpoints.
 
-Invariant: it has exactly what the app serves, for each route that has no declaration, and each declaration without its
-route, is left out (and fails a test). HEAD is on every path with GET and OPTIONS on every path, so neither is listed.
-Pure. Called when the document is first asked for.
+Invariant: the document has the operations of exactly the endpoints that the address serves. HEAD is on every path with
+GET and OPTIONS on every path, so neither is listed. Pure. Called when the document is first asked for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hermes.control.endpoint import Endpoint
 from hermes.control.openapi.operation import (
     Answer,
     Content,
@@ -22,10 +22,6 @@ from hermes.control.openapi.operation import (
 )
 from hermes.control.openapi.schemas import make_schemas, without_null
 
-IMPLIED = frozenset({"HEAD", "OPTIONS"})
-"""Methods that are served wherever they make sense, and are told of once."""
-
-_CONVERTER = re.compile(r"<(?:[^:<>]*:)?(\w+)>")
 _REQUEST_ID = Header("The id of the request: the client's own, if it sent one, or a new one.")
 
 EVERYWHERE = (
@@ -47,8 +43,8 @@ _SECURITY = {
 
 
 @dataclass(frozen=True)
-class Address:
-    """What an address says about itself. ``keyed``: operations that are secured want a key there.
+class About:
+    """What an address says about itself. ``keyed``: keys are configured, and endpoints ask for one.
 
     Beside `EVERYWHERE`, ``everywhere`` are answers that any request may get, and ``secured`` those to an operation that
     wants a key.
@@ -58,50 +54,44 @@ class Address:
     version: str
     words: str
     keyed: bool
-    tags: Mapping[str, str]
     everywhere: Sequence[Answer] = ()
     secured: Sequence[Answer] = ()
 
     @property
     def shared(self) -> Sequence[Answer]:
-        """All of them."""
+        """All answers that stand once in the document, for operations to refer to."""
         return (*EVERYWHERE, *self.everywhere, *self.secured)
 
-    def shared_by(self, operation: Operation) -> Sequence[Answer]:
-        """The answers that an operation shares with others."""
-        secured = self.secured if operation.secured else ()
+    def shared_by(self, endpoint: Endpoint) -> Sequence[Answer]:
+        """The answers that an endpoint shares with others."""
+        secured = self.secured if endpoint.key != "none" else ()
         return (*EVERYWHERE, *self.everywhere, *secured)
 
 
-def served(rules: Iterable[Any]) -> set[tuple[str, str]]:
-    """Method and path of the routes of an app, the path as OpenAPI writes it."""
-    return {
-        (method, _CONVERTER.sub(r"{\1}", rule.rule)) for rule in rules for method in (rule.methods or set()) - IMPLIED
-    }
-
-
-def make_document(address: Address, routes: set[tuple[str, str]], declared: Iterable[Operation]) -> dict[str, Any]:
-    """The document of an app with these routes, each a method and a path."""
-    operations = [each for each in declared if (each.method, each.rule or each.path) in routes]
-    schemas = _Schemas(operations, address.shared)
+def make_document(about: About, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """The document of an address that serves these endpoints."""
+    described = [(endpoint, operation) for endpoint in endpoints for operation in endpoint.describe()]
+    operations = [operation for _, operation in described]
+    schemas = _Schemas(operations, about.shared)
     paths: dict[str, Any] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _show(operation, address, schemas)
-    tags = {operation.tag for operation in operations}
+    for endpoint, operation in described:
+        path = operation.path or endpoint.plain_path
+        paths.setdefault(path, {})[endpoint.method.lower()] = _show(path, endpoint, operation, about, schemas)
+    tags = dict(operation.tag for operation in operations)
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": address.title,
-            "version": address.version,
-            "description": address.words,
+            "title": about.title,
+            "version": about.version,
+            "description": about.words,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This address."}],
-        "tags": [{"name": name, "description": words} for name, words in address.tags.items() if name in tags],
+        "tags": [{"name": name, "description": words} for name, words in tags.items()],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
-            "responses": {_name(answer): schemas.answer(answer) for answer in address.shared},
+            "responses": {_name(answer): schemas.answer(answer) for answer in about.shared},
             "headers": {"X-Request-Id": schemas.header(_REQUEST_ID)},
             "securitySchemes": _SECURITY,
         },
@@ -171,17 +161,17 @@ class _Schemas:
         return shown if parameter.example is None else shown | {"example": parameter.example}
 
 
-def _show(operation: Operation, address: Address, schemas: _Schemas) -> dict[str, Any]:
+def _show(path: str, endpoint: Endpoint, operation: Operation, about: About, schemas: _Schemas) -> dict[str, Any]:
     own = {answer.status for answer in operation.answers}
     shared = {
         str(answer.status): {"$ref": f"#/components/responses/{_name(answer)}"}
-        for answer in address.shared_by(operation)
+        for answer in about.shared_by(endpoint)
         if answer.status not in own
     }
     answers = {str(answer.status): schemas.answer(answer) for answer in operation.answers}
     shown: dict[str, Any] = {
-        "operationId": _slug(f"{operation.method} {operation.path}"),
-        "tags": [operation.tag],
+        "operationId": _slug(f"{endpoint.method} {path}"),
+        "tags": [operation.tag.name],
         "summary": operation.summary,
         "responses": dict(sorted((answers | shared).items())),
     }
@@ -191,8 +181,8 @@ def _show(operation: Operation, address: Address, schemas: _Schemas) -> dict[str
         shown["parameters"] = [schemas.parameter(each) for each in operation.parameters]
     if operation.bodies:
         shown["requestBody"] = {"required": operation.body_required, "content": schemas.contents(operation.bodies)}
-    if operation.secured:
-        shown["security"] = [*([] if address.keyed else [{}]), *({name: []} for name in _SECURITY)]
+    if endpoint.key != "none":
+        shown["security"] = [*([] if about.keyed else [{}]), *({name: []} for name in _SECURITY)]
     if operation.endless:
         shown["x-endless"] = True
     if operation.same_as:

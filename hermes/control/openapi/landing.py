@@ -16,7 +16,7 @@ import msgspec
 
 from hermes.config import Address
 from hermes.control.files import read
-from hermes.control.openapi.example import example_event
+from hermes.protocols.openapi.example import example_event
 
 _TEMPLATE = Template(read("hermes.control.openapi", "page/landing.html").decode())
 _REMOTE = "The dashboard is on the admin address of this service, which ADMIN_ADDR names."

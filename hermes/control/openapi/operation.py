@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -17,7 +17,7 @@ from hermes.decode import Rejection
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-TEXT = "text/plain; charset=utf-8"
+HTML_TYPE = "text/html"
 
 
 class Problem(msgspec.Struct):
@@ -82,6 +82,7 @@ class Header:
 
 
 RETRY_AFTER = {"Retry-After": Header("Whole seconds after which to try again.", int)}
+CHALLENGE = {"WWW-Authenticate": Header("`Bearer`, the kind of key that is wanted.")}
 
 
 @dataclass(frozen=True)
@@ -94,26 +95,39 @@ class Answer:
     headers: Mapping[str, Header] = field(default_factory=dict)
 
 
+class Tag(NamedTuple):
+    """A group of operations, and what the document says about it."""
+
+    name: str
+    words: str
+
+
+UNCHANGED = Answer(304, "It is still the one that `If-None-Match` names.")
+
+
+STATUS = Tag("Status", "How the service is, for people and for dashboards.")
+SERVICE = Tag("Service", "How the service is, for machines.")
+DEBUGGING = Tag(
+    "Debugging", "Accounts and profiles: on the admin address, and where events come in with DEBUG_ENDPOINTS=true."
+)
+
+
 @dataclass(frozen=True)
 class Operation:
-    """What a method does on a path.
+    """What an endpoint does, for the document; method, address and key are the endpoint's own.
 
-    ``rule`` is the path of the route that serves it, where that serves several paths. ``secured``: it wants a key where
-    keys are configured. ``endless``: a good answer goes on until somebody ends it. ``same_as``: the path of another
-    operation that does all the same.
+    ``path`` is one of several that the endpoint serves; empty: the endpoint's. ``endless``: a good answer goes on until
+    somebody ends it. ``same_as``: the path of another operation that does all the same.
     """
 
-    method: str
-    path: str
-    tag: str
+    tag: Tag
     summary: str
     words: str = ""
     parameters: Sequence[Parameter] = ()
     bodies: Sequence[Content] = ()
     body_required: bool = True
     answers: Sequence[Answer] = ()
-    rule: str = ""
-    secured: bool = False
+    path: str = ""
     endless: bool = False
     same_as: str = ""
 

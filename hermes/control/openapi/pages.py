@@ -1,23 +1,28 @@
-"""The routes of the document and of the page that shows it, with the page's parts. The same for either app.
+"""The endpoints of the OpenAPI document and of the page that shows it, on either address.
 
-Invariant: the document is made when it is first asked for, and once. Added to the app of each address.
+Invariant: the document is made when it is first asked for, and once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import trio
-from quart import Response as QuartResponse
-from quart_trio import QuartTrio
 
 from hermes.control import dashboard
-from hermes.control.files import CSS, HTML, JAVASCRIPT, SVG, add_file, serve
+from hermes.control.endpoint import AddressName, Endpoint, Request
+from hermes.control.files import CSS, HTML, JAVASCRIPT, SVG, file_endpoint, serve
+from hermes.control.openapi.operation import HTML_TYPE, JSON, UNCHANGED, Answer, Content, Operation, Tag
+from hermes.http.response import Response
 
 _HERE = "hermes.control.openapi"
 
 DOCUMENT = "/openapi.json"
 PAGE = "/docs"
+
+_TAG = Tag("Documentation", "This.")
 
 ASSETS = {
     "/docs/base.css": (dashboard.__name__, "app.css", CSS),  # the dashboard's, so that both look alike
@@ -32,20 +37,35 @@ ASSETS = {
 }
 """The package, the file and the content type of each part of the page."""
 
-OPEN_PATHS = frozenset({DOCUMENT, PAGE, *ASSETS})
-"""What needs no key: it tells what can be asked, and no answer."""
 
-
-def add_docs(app: QuartTrio, describe: Callable[[], bytes]) -> None:
-    """Add the document that ``describe`` gives, as JSON, and its page to the app."""
+def documented(
+    address: AddressName, version: str, endpoints: Sequence[Endpoint], *, keyed: bool
+) -> tuple[Endpoint, ...]:
+    """The endpoints of an address, with those of their document and of its page. ``keyed``: the address has keys."""
     made: list[bytes] = []
 
-    @app.get(DOCUMENT)
-    async def document() -> QuartResponse:
-        if not made:
-            made.append(await trio.to_thread.run_sync(describe))  # it imports and reads sources for a while
-        return serve(made[0], "application/json")
+    def make() -> bytes:
+        from hermes.control.openapi.addresses import describe
 
-    add_file(app, PAGE, _HERE, "page/docs.html", HTML)
-    for path, (package, name, content_type) in ASSETS.items():
-        add_file(app, path, package, name, content_type)
+        return describe(address, version, served, keyed=keyed)
+
+    async def document(request: Request) -> Response:
+        if not made:
+            made.append(await trio.to_thread.run_sync(make))  # it imports and reads sources for a while
+        return serve(request, made[0], "application/json")
+
+    page = replace(file_endpoint(PAGE, _HERE, "page/docs.html", HTML, address), describe=_describe_page)
+    assets = [file_endpoint(path, *asset, address) for path, asset in ASSETS.items()]
+    served = (*endpoints, Endpoint("GET", DOCUMENT, document, _describe_document, address), page, *assets)
+    return served
+
+
+def _describe_document() -> Iterable[Operation]:
+    whole = Answer(200, "The document.", (Content(JSON, dict[str, Any]),))
+    yield Operation(_TAG, "Describe this address in OpenAPI 3.1", answers=(whole, UNCHANGED))
+
+
+def _describe_page() -> Iterable[Operation]:
+    yield Operation(
+        _TAG, "Show the same as a page", answers=(Answer(200, "The page.", (Content(HTML_TYPE, str),)), UNCHANGED)
+    )

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from hermes.control.openapi import data
-from hermes.control.openapi.example import example_type
 from hermes.control.openapi.operation import (
+    CHALLENGE,
     JSON,
     PROBLEM,
     RETRY_AFTER,
@@ -21,12 +20,16 @@ from hermes.control.openapi.operation import (
     Example,
     Operation,
     Problem,
+    Tag,
 )
-from hermes.protocols.otlp import PATH
+from hermes.protocols.openapi import data
+from hermes.protocols.openapi.example import example_type
 from hermes.protocols.otlp_answers import PROTOBUF
 
-TAG = "OpenTelemetry"
-WORDS = "OpenTelemetry logs over OTLP/HTTP: set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT to `/v1/logs` at this address."
+TAG = Tag(
+    "OpenTelemetry",
+    "OpenTelemetry logs over OTLP/HTTP: set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT to `/v1/logs` at this address.",
+)
 
 
 Whole = int | float | str | None
@@ -157,8 +160,6 @@ def declare_otlp(event_types: Sequence[str]) -> Operation:
     error = (Content(JSON, Status), Content(PROTOBUF))
     details = Content(PROBLEM, Problem)
     return Operation(
-        "POST",
-        PATH,
         TAG,
         "Send log records",
         "In JSON or in protobuf, which needs the extra `otlp`. Each record is an event; answers are in the encoding of "
@@ -168,7 +169,7 @@ def declare_otlp(event_types: Sequence[str]) -> Operation:
         answers=(
             Answer(200, "The records were taken, all but the rejected ones.", taken),
             Answer(400, "The request is malformed, or no record of it is valid.", (*error, details)),
-            Answer(401, data.NO_KEY, error, data.CHALLENGE),
+            Answer(401, data.NO_KEY, error, CHALLENGE),
             data.NO_LENGTH,
             Answer(413, data.TOO_LARGE, (*error, details)),
             Answer(415, "The Content-Type or the Content-Encoding is not taken.", error, data.NO_CODING),
@@ -176,5 +177,4 @@ def declare_otlp(event_types: Sequence[str]) -> Operation:
             Answer(503, data.NO_ROOM, (*error, details), RETRY_AFTER),
             Answer(504, data.TOO_LATE, error),
         ),
-        secured=True,
     )

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from hermes.control.openapi import data
-from hermes.control.openapi.example import example_event, example_type
 from hermes.control.openapi.operation import (
+    CHALLENGE,
     JSON,
     PROBLEM,
     RETRY_AFTER,
@@ -24,16 +23,17 @@ from hermes.control.openapi.operation import (
     NothingTaken,
     Operation,
     Parameter,
+    Tag,
     problem,
 )
 from hermes.control.openapi.schemas import restate
 from hermes.decode import Rejection, allowed_types
 from hermes.event import Event
 from hermes.protocols.cloudevents import BATCH, MARK, STRUCTURED, ContextAttributes
-from hermes.protocols.events import PATH
+from hermes.protocols.openapi import data
+from hermes.protocols.openapi.example import example_event, example_type
 
-TAG = "Events"
-WORDS = "Events come in here: Hermes's own, and CloudEvents 1.0 in all three modes of their HTTP binding."
+TAG = Tag("Events", "Events come in here: Hermes's own, and CloudEvents 1.0 in all three modes of their HTTP binding.")
 
 _ATTRIBUTES = {"id": str, "source": str, "type": str, "subject": str, "time": datetime}
 
@@ -94,8 +94,6 @@ def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Op
     }
     lines = "".join(msgspec.json.encode(each).decode() + "\n" for each in (first, second))
     return Operation(
-        "POST",
-        PATH,
         TAG,
         "Send events",
         "One event or many. The valid ones of a request are taken together or not at all, and their ids make it safe "
@@ -147,7 +145,7 @@ def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Op
                 ),
             ),
             problem(400, "The request is malformed, or none of its events is valid.", kind=NothingTaken),
-            problem(401, data.NO_KEY, data.CHALLENGE),
+            problem(401, data.NO_KEY, CHALLENGE),
             data.NO_LENGTH,
             problem(413, data.TOO_LARGE),
             problem(415, "The Content-Type or the Content-Encoding is not taken.", data.NO_CODING),
@@ -155,5 +153,4 @@ def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Op
             Answer(503, data.NO_ROOM, not_stored, RETRY_AFTER),
             Answer(504, data.TOO_LATE, not_stored),
         ),
-        secured=True,
     )

@@ -5,15 +5,14 @@ Called when the document of the address where events come in is first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from hermes.control.openapi import data
-from hermes.control.openapi.example import example_type
 from hermes.control.openapi.operation import (
+    CHALLENGE,
     JSON,
     PROBLEM,
     RETRY_AFTER,
@@ -23,19 +22,20 @@ from hermes.control.openapi.operation import (
     Operation,
     Parameter,
     Problem,
+    Tag,
     problem,
 )
 from hermes.control.openapi.schemas import restate
-from hermes.control.segment import PIXEL, QUERY_PIXEL, SETTINGS
 from hermes.decode import Rejection
-from hermes.protocols.segment import BATCHES, BEACON, KINDS, SINGLES
-from hermes.protocols.segment_answers import LIBRARY_METRICS
+from hermes.protocols.openapi import data
+from hermes.protocols.openapi.example import example_type
+from hermes.protocols.segment import BEACON, KINDS, SINGLES
 from hermes.protocols.segment_request import Message, MessageBatch
 
-TAG = "Segment"
-WORDS = (
+TAG = Tag(
+    "Segment",
     "Segment's HTTP API, for its libraries and RudderStack's: set the host to this address, and the write key to one "
-    "of API_KEYS."
+    "of API_KEYS.",
 )
 
 _BATCHES = {"/v1/batch": "", "/v1/import": ", as for an import", BEACON: ", as a page closes"}
@@ -82,52 +82,45 @@ SegmentBatch = restate(
 )
 
 
-def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
-    """The operations; ``event_types`` is what EVENT_TYPES allows."""
-    for path, kind in SINGLES.items():
-        message: dict[str, Any] = {"userId": "ann", "messageId": "m-1", "timestamp": "2023-11-14T22:13:20Z"}
-        words = f"The event's type is `{kind}`."
-        if kind == "track":
-            message |= {"event": example_type(event_types), "properties": {"title": "Alive"}}
-            words = "The event's type is made from the name in `event`."
-        yield _operation(
-            path,
-            f"Send a message: {kind}" + ("" if path == f"/v1/{kind}" else _SHORT),
-            words,
-            Content(JSON, SegmentMessage, (Example("One message", message),)),
-            f"/v1/{kind}",
-        )
-    batch = {"batch": [{"type": "track", "event": example_type(event_types), "userId": "ann", "messageId": "m-2"}]}
-    for path in BATCHES:
-        yield _operation(
+def declare_messages(path: str, event_types: Sequence[str]) -> Operation:
+    """The operation of one of the paths that take messages; ``event_types`` is what EVENT_TYPES allows."""
+    if path not in SINGLES:
+        batch = {"batch": [{"type": "track", "event": example_type(event_types), "userId": "ann", "messageId": "m-2"}]}
+        return _operation(
             path,
             "Send messages" + _BATCHES.get(path, _SHORT),
             "Each message names its kind in `type`.",
             Content(JSON, SegmentBatch, (Example("Messages", batch),)),
             "/v1/batch",
         )
-    yield _declare_pixel(
-        PIXEL,
-        "Send a message as an image",
-        Parameter("data", "The message, as JSON in base64 of either alphabet.", str, example="eyJldmVudCI6ImEifQ"),
+    kind = SINGLES[path]
+    message: dict[str, Any] = {"userId": "ann", "messageId": "m-1", "timestamp": "2023-11-14T22:13:20Z"}
+    words = f"The event's type is `{kind}`."
+    if kind == "track":
+        message |= {"event": example_type(event_types), "properties": {"title": "Alive"}}
+        words = "The event's type is made from the name in `event`."
+    return _operation(
+        path,
+        f"Send a message: {kind}" + ("" if path == f"/v1/{kind}" else _SHORT),
+        words,
+        Content(JSON, SegmentMessage, (Example("One message", message),)),
+        f"/v1/{kind}",
     )
-    yield _declare_pixel(
-        QUERY_PIXEL,
-        "Send a message as an image (RudderStack's path)",
-        Parameter("event", "A member of the message; any other is a parameter too, `a.b` for one in an object.", str),
-        Parameter("writeKey", "One of API_KEYS.", str),
-    )
-    yield Operation(
-        "GET",
-        SETTINGS,
+
+
+def declare_settings() -> Operation:
+    """The operation of the settings that RudderStack's libraries ask for."""
+    return Operation(
         TAG,
         "What RudderStack's libraries ask for before they send",
         "Always the same: an enabled source without destinations.",
         answers=(Answer(200, "The settings.", (Content(JSON, dict[str, Any]),)),),
     )
-    yield Operation(
-        "POST",
-        LIBRARY_METRICS,
+
+
+def declare_library_metrics() -> Operation:
+    """The operation that takes the browser library's numbers about itself."""
+    return Operation(
         TAG,
         "Take what the browser library says about itself",
         "Nothing of it is kept.",
@@ -142,11 +135,26 @@ def declare_segment(event_types: Sequence[str]) -> Iterator[Operation]:
     )
 
 
-def _declare_pixel(path: str, summary: str, *parameters: Parameter) -> Operation:
+def declare_pixel() -> Operation:
+    """The operation of the image that is a message."""
+    return _declare_image(
+        "Send a message as an image",
+        Parameter("data", "The message, as JSON in base64 of either alphabet.", str, example="eyJldmVudCI6ImEifQ"),
+    )
+
+
+def declare_query_pixel() -> Operation:
+    """The operation of RudderStack's image that is a message."""
+    return _declare_image(
+        "Send a message as an image (RudderStack's path)",
+        Parameter("event", "A member of the message; any other is a parameter too, `a.b` for one in an object.", str),
+        Parameter("writeKey", "One of API_KEYS.", str),
+    )
+
+
+def _declare_image(summary: str, *parameters: Parameter) -> Operation:
     error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
     return Operation(
-        "GET",
-        path.replace("<", "{").replace(">", "}"),
         TAG,
         summary,
         "For mails and pages without scripts. The answer to a message that was taken, or is not valid, is one "
@@ -159,14 +167,13 @@ def _declare_pixel(path: str, summary: str, *parameters: Parameter) -> Operation
         answers=(
             Answer(200, "One pixel.", (Content("image/gif"),)),
             Answer(400, "The data is no JSON in base64, or a header is wrong.", (error, details)),
-            Answer(401, "No key in the head or the message, or a wrong one.", (error,), data.CHALLENGE),
+            Answer(401, "No key in the head or the message, or a wrong one.", (error,), CHALLENGE),
             Answer(404, "There is no such kind of message.", (details,)),
             Answer(413, data.TOO_LARGE, (error, details)),
             Answer(422, data.REFUSED, (error,)),
             Answer(503, data.NO_ROOM, (error, details), RETRY_AFTER),
             Answer(504, data.TOO_LATE, (error,)),
         ),
-        secured=True,
     )
 
 
@@ -174,8 +181,6 @@ def _operation(path: str, summary: str, words: str, body: Content, main: str) ->
     error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
     taken = Content(JSON, SegmentAnswer, (Example("All were valid", {"success": True}),))
     return Operation(
-        "POST",
-        path,
         TAG,
         summary,
         words,
@@ -184,7 +189,7 @@ def _operation(path: str, summary: str, words: str, body: Content, main: str) ->
         answers=(
             Answer(200, "The messages were taken, all but the rejected ones, which may be all of them.", (taken,)),
             Answer(400, "The request is malformed.", (error, details)),
-            Answer(401, "No key in the head or the body, or a wrong one.", (error,), data.CHALLENGE),
+            Answer(401, "No key in the head or the body, or a wrong one.", (error,), CHALLENGE),
             data.NO_LENGTH,
             Answer(413, data.TOO_LARGE, (error, details)),
             Answer(415, "The Content-Encoding is not taken.", (error,), data.NO_CODING),
@@ -192,6 +197,5 @@ def _operation(path: str, summary: str, words: str, body: Content, main: str) ->
             Answer(503, data.NO_ROOM, (error, details), RETRY_AFTER),
             Answer(504, data.TOO_LATE, (error,)),
         ),
-        secured=True,
         same_as="" if path == main else main,
     )

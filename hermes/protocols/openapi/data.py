@@ -47,8 +47,6 @@ HEADERS = (
 )
 """The headers that every data route reads."""
 
-CHALLENGE = {"WWW-Authenticate": Header("`Bearer`, the kind of key that is wanted.")}
-
 NO_LENGTH = problem(411, "The request has neither a Content-Length nor `Transfer-Encoding: chunked`.")
 NO_KEY = "No key, or a wrong one."
 TOO_LARGE = "The body is larger than MAX_BODY_BYTES, compressed or not, or has more than QUEUE_SIZE events."

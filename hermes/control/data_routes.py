@@ -1,0 +1,67 @@
+"""A data route in the control lane: the body is read within its bounds, and the route's own functions answer it.
+
+Invariant: the route is called as the fast lane calls it, so that both lanes answer alike.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from hermes.control.endpoint import Request
+from hermes.http.head import Head, Route, too_large
+from hermes.http.lane import BodyBudget
+from hermes.http.pending import Pending
+from hermes.http.response import Response, crowded
+
+
+async def serve_data_route(request: Request, head: Head, route: Route, budget: BodyBudget) -> Response:
+    """The route's answer to a request and its body."""
+    refusal = route.check(head)
+    if refusal is not None:
+        return refusal
+    room = budget if head.admit is None else budget.keyless
+    parts: list[bytes] = []
+    reserved = 0
+    try:
+        async for part in request.body:
+            if not room.reserve(len(part)):
+                return crowded()
+            reserved += len(part)
+            if reserved > route.max_body_bytes:
+                return too_large(route.max_body_bytes)
+            parts.append(part)
+        result = route.handle(head, b"".join(parts))
+    finally:
+        # If the client leaves, Hypercorn keeps the error, and with it this frame, in a reference cycle, which the
+        # collector finds long after: it is told to look seldom, for events are in no cycles.
+        parts.clear()
+        room.release(reserved)
+    return result if isinstance(result, Response) else await _wait_for(request, result)
+
+
+async def answer_body(request: Request, head: Head, route: Route, body: bytes) -> Response:
+    """The route's answer to a body that is at hand, once its ``check`` has let the head pass."""
+    result = route.handle(head, body)
+    return result if isinstance(result, Response) else await _wait_for(request, result)
+
+
+async def _wait_for(request: Request, pending: Pending) -> Response:
+    """The response to come. It is called off by a client that leaves, or sends no more, and by a drain."""
+    arrived = trio.Event()
+    pending.hear = lambda _pending, _response: arrived.set()
+    try:
+        with request.when_client_ends(partial(_call_off, pending)):
+            await arrived.wait()
+    finally:
+        _call_off(pending)
+    assert pending.response is not None  # noqa: S101 - it has just been heard
+    return pending.response
+
+
+def _call_off(pending: Pending) -> None:
+    # It holds the events, and an error that somebody keeps may keep it.
+    call_off, pending.call_off = pending.call_off, None
+    if pending.response is None and call_off is not None:
+        call_off()

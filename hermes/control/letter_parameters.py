@@ -1,0 +1,131 @@
+"""The parameters of the endpoints of dead letters: read from the query and the body, and checked.
+
+Invariant: a parameter that is empty, unknown or given twice is an error, for it must not widen what is purged. Pure but
+for the reading of a body.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from hermes.control.endpoint import Request
+from hermes.dead_letters import Selection
+from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
+from hermes.dead_letters.notation import parse_since
+
+_MOST_LISTED = 1000
+_MOST_NUMBERS = 10_000
+_ECHOED = 100  # characters of what a client sent that it is shown again
+_BODY_BYTES = 256 * 2**10
+_WHERE = re.compile(r"`\$\.(\w+)|unknown field `(.*)`")
+
+# A filter that is empty by mistake must not widen what is purged; U+0000 is in no letter, and Postgres takes none.
+_Text = Annotated[str, Meta(min_length=1, pattern="^[^\0]*$")]
+_Number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+
+
+class WrongValue(Exception):
+    """A parameter is wrong; the client mends it."""
+
+    def __init__(self, parameter: str, words: str) -> None:
+        super().__init__(words)
+        self.parameter = parameter[:_ECHOED]
+
+
+class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
+    """The parameters that select letters."""
+
+    sink: _Text | None = None
+    type: _Text | None = None
+    reason: _Text | None = None
+    since: str | float | None = None
+    numbers: Annotated[list[_Number], Meta(min_length=1, max_length=_MOST_NUMBERS)] | None = None
+
+    def selection(self) -> Selection:
+        """The selection that they mean. Raises `WrongValue`."""
+        since = self.since
+        if isinstance(since, str):
+            try:
+                since = parse_since(since, time.time())
+            except ValueError as error:
+                raise WrongValue("since", f"since={str(since)[:_ECHOED]!r}: expected {error}") from None
+        return Selection(self.sink, self.type, self.reason, since, self.numbers)
+
+
+class Listing(_Chosen):
+    """The parameters of a page."""
+
+    after: Annotated[int, Meta(ge=0, le=MAX_NUMBER)] = 0
+    limit: Annotated[int, Meta(ge=1, le=_MOST_LISTED)] = PAGE_LETTERS
+
+
+class Replaying(_Chosen):
+    """The parameters of a replay."""
+
+    rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    dry_run: bool = False
+
+
+class Purging(_Chosen):
+    """The parameters of a purge."""
+
+    all: bool = False
+    dry_run: bool = False
+
+
+_ChosenT = TypeVar("_ChosenT", bound=_Chosen)
+
+
+def from_query(request: Request) -> dict[str, Any]:
+    """The parameters of the query, each once."""
+    given: dict[str, Any] = {}
+    for name, values in request.query.items():
+        if len(values) > 1:
+            raise WrongValue(name, f"{name} is given {len(values)} times")
+        given[name] = values[0].split(",") if name == "numbers" else values[0]
+    return given
+
+
+async def from_body(request: Request) -> dict[str, Any]:
+    """The parameters of the body, a JSON object or nothing."""
+    body = b""
+    async for part in request.body:
+        body += part
+        if len(body) > _BODY_BYTES:
+            raise WrongValue("numbers", f"the body is larger than {_BODY_BYTES} bytes: name fewer letters, or a filter")
+    if not body:
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise WrongValue("body", f"the body is no JSON object: {error}") from None
+
+
+def merge(query: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Both, each parameter in one of them."""
+    for name in query.keys() & body.keys():
+        raise WrongValue(name, f"{name} is given in the query and in the body")
+    return query | body
+
+
+def read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
+    """The parameters, checked. Raises `WrongValue` for the first that is none, or that has no value it may have."""
+    try:
+        found = msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        place = _WHERE.search(str(error))
+        known, unknown = place.groups() if place is not None else ("body", None)
+        if unknown is None:
+            raise WrongValue(known, f"{known}: {str(error).partition(' - at')[0]}") from None
+        fields = ", ".join(kind.__struct_fields__)
+        raise WrongValue(unknown, f"{unknown[:_ECHOED]!r} is no parameter here; there are {fields}") from None
+    for name, value in given.items():
+        # The text "null" would be read as none given, and a filter that is written wrongly must not widen the choice.
+        if value is not None and getattr(found, name) is None:
+            raise WrongValue(name, f"{name}: expected a value, got {value!r}: leave it out to have none")
+    return found

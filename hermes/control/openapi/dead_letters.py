@@ -1,0 +1,188 @@
+"""What the endpoints of dead letters declare. Imported when a document is first asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hermes.control.dead_letters import MOST_REPLAYED, REPLAY_SECONDS
+from hermes.control.letter_parameters import Listing, Purging, Replaying
+from hermes.control.openapi.operation import (
+    JSON,
+    RETRY_AFTER,
+    Answer,
+    Content,
+    Example,
+    Operation,
+    Parameter,
+    Tag,
+    WrongParameter,
+    problem,
+    query_of,
+)
+from hermes.control.openapi.schemas import restate
+from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.notation import SINCE
+from hermes.event import Event
+
+TAG = Tag("Dead letters", "Events that a sink refused for good: to look at, to send again, to forget.")
+
+_SELECTION = {
+    "sink": "Those that this sink refused.",
+    "type": "Those of this event type.",
+    "reason": "Those with this in their reason, in any case.",
+    "since": f"Those refused since then: {SINCE}.",
+    "numbers": "Those with these numbers.",
+}
+_EXAMPLES = {"sink": "postgres", "reason": "out of range", "since": "2h", "numbers": [17, 18]}
+_DRY_RUN = "Count only, and change nothing."
+_PAGING = {"after": "Those with higher numbers.", "limit": "The most letters of the page."}
+_REPLAYING = {"rate": f"The most letters a second; then no more are sent than go in {REPLAY_SECONDS:g} s."}
+_PURGING = {"all": "All of them. Needed where nothing else says which.", "dry_run": _DRY_RUN}
+
+LetterEvent = restate(
+    Event, "LetterEvent", "The event, as it would be sent to `POST /events`.", payload=(dict[str, Any],)
+)
+
+
+class Letter(msgspec.Struct):
+    """One refused event. Times are in Unix seconds."""
+
+    number: Annotated[int, Meta(ge=1)]
+    sink: str
+    reason: str
+    attempts: int
+    rejected_at: float
+    received_at: float
+    event: LetterEvent  # type: ignore[valid-type]
+
+
+class Letters(msgspec.Struct):
+    """A page of dead letters, in the order of their numbers."""
+
+    letters: list[Letter]
+    next: int | None
+    """The number to ask for with ``after`` to get the next page; null on the last one."""
+    total: int
+    """How many match in all."""
+
+
+class SinkReplay(msgspec.Struct):
+    """What became of the letters of one sink."""
+
+    sink: str
+    delivered: int
+    refused: int
+    left: int
+    """Those that were not tried."""
+    stopped: str | None
+    """Why not all were tried, where it was not this request's wish."""
+
+
+class Replay(msgspec.Struct):
+    """What became of a replay, in letters."""
+
+    delivered: int
+    refused: int
+    left: int
+    sinks: list[SinkReplay]
+    dry_run: bool
+
+
+class Purge(msgspec.Struct):
+    """What became of a purge, in letters."""
+
+    matched: int
+    removed: int
+    dry_run: bool
+
+
+_A_PAGE = Example(
+    "One letter",
+    {
+        "letters": [
+            {
+                "number": 17,
+                "sink": "postgres",
+                "reason": "22003: integer out of range",
+                "attempts": 1,
+                "rejected_at": 1700000005.2,
+                "received_at": 1700000005.1,
+                "event": {
+                    "id": "1f0c",
+                    "user_id": "ann",
+                    "type": "song_played",
+                    "timestamp": 1700000000,
+                    "payload": {"title": "Alive"},
+                },
+            }
+        ],
+        "next": None,
+        "total": 1,
+    },
+)
+_A_REPLAY = Example(
+    "One was taken",
+    {
+        "delivered": 1,
+        "refused": 0,
+        "left": 0,
+        "sinks": [{"sink": "postgres", "delivered": 1, "refused": 0, "left": 0, "stopped": None}],
+        "dry_run": False,
+    },
+)
+
+_WRONG = problem(400, "The request is malformed, or a parameter is wrong.", kind=WrongParameter)
+_UNAVAILABLE = problem(503, "The store of the dead letters does not work.", RETRY_AFTER)
+
+OPERATIONS = {
+    "list": Operation(
+        TAG,
+        "List dead letters",
+        "Those that match everything that is given, by number. `next` leads to the next page.",
+        query_of(Listing, _SELECTION | _PAGING, _EXAMPLES),
+        answers=(Answer(200, "A page of letters.", (Content(JSON, Letters, (_A_PAGE,)),)), _WRONG, _UNAVAILABLE),
+    ),
+    "letter": Operation(
+        TAG,
+        "Show a dead letter",
+        parameters=(
+            Parameter("number", "Its number.", Annotated[int, Meta(ge=1, le=MAX_NUMBER)], "path", True, example=1),
+        ),
+        answers=(
+            Answer(200, "The letter.", (Content(JSON, Letter),)),
+            problem(404, "There is no such letter."),
+            _UNAVAILABLE,
+        ),
+    ),
+    "replay": Operation(
+        TAG,
+        "Send dead letters to their sinks again",
+        f"At most {MOST_REPLAYED} of a request; `left` says how many more there are. What a sink takes leaves the "
+        "store. The parameters come in the query or as a JSON object, each in one of them; without any, all are sent.",
+        query_of(Replaying, _SELECTION | _REPLAYING | {"dry_run": _DRY_RUN}, _EXAMPLES),
+        (Content(JSON, Replaying, (Example("Those of one sink", {"sink": "postgres", "rate": 100}),)),),
+        body_required=False,
+        answers=(
+            Answer(200, "What became of them.", (Content(JSON, Replay, (_A_REPLAY,)),)),
+            _WRONG,
+            problem(409, "Another replay is under way.", RETRY_AFTER),
+            problem(413, "The body is larger than 1 MiB."),
+            _UNAVAILABLE,
+        ),
+    ),
+    "purge": Operation(
+        TAG,
+        "Forget dead letters",
+        "For good. A filter, or `all`, has to say which.",
+        query_of(Purging, _SELECTION | _PURGING, _EXAMPLES),
+        answers=(
+            Answer(200, "How many were forgotten.", (Content(JSON, Purge),)),
+            _WRONG,
+            _UNAVAILABLE,
+        ),
+    ),
+}
+"""By the name that `hermes.control.dead_letters` gives each endpoint."""
