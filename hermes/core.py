@@ -12,7 +12,15 @@ from hermes.world import World
 
 @dataclass(frozen=True)
 class Core:
-    """What a part gets when it is opened. ``needed`` has, by name, the value of each part that it needs."""
+    """What a part gets when it is opened. ``needed`` has, by name, the value of each part that it needs.
+
+    ::
+
+        @asynccontextmanager
+        async def open_jobs(settings: object, core: Core) -> AsyncIterator[RunningPart]:
+            clock = core.needed["clock"]  # the value of the part, which `Part.needs` has to name
+            yield RunningPart(value=clock())
+    """
 
     settings: Settings
     world: World

@@ -43,7 +43,25 @@ async def give_up_nothing() -> None:
 
 
 class Listener(Protocol):
-    """A server of a part, on an address of its own."""
+    """A server of a part, on an address of its own.
+
+    ::
+
+        class Echo:
+            def __init__(self, listener: trio.SocketListener) -> None:
+                self._listener = listener
+                self.addresses = [listener.socket.getsockname()[:2]]
+
+            async def serve(self) -> None:
+                await trio.serve_listeners(self._answer, [self._listener])
+
+            async def drain(self) -> None:
+                await self._listener.aclose()
+
+            async def _answer(self, stream: trio.SocketStream) -> None:
+                async for data in stream:
+                    await stream.send_all(data)
+    """
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -70,6 +88,15 @@ class RunningPart:
 
     ``why_not_ready()`` is one line for ``GET /ready``, or None. ``settled()`` is asked after the service has closed:
     whether everything that was taken has its outcome and the accounts add up. It decides the exit code.
+
+        async def run(inside: Inside) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)  # the tasks of the part
+                await inside()
+                nursery.cancel_scope.cancel()
+
+        running = RunningPart(value="for the parts that need this one", run=run)
+        await running.run(trio.lowlevel.checkpoint)
     """
 
     value: Any = None
@@ -87,6 +114,9 @@ class Command:
     """A command of ``hermes`` that a part brings. ``place`` is ``module:attribute``, imported when it is asked for.
 
     ``heading`` is where it is listed, such as ``LOOK INTO IT``; ``summary`` is the command's own first line.
+
+    >>> Command("LOOK INTO IT", "jobs", "my_jobs.cli:jobs", "List the jobs that wait.").name
+    'jobs'
     """
 
     heading: str
@@ -106,6 +136,12 @@ class Part:
     ``check(settings, service)`` raises `hermes.ConfigError` for what can be told to be wrong without opening anything.
     A part whose variables depend on others, as those of sinks depend on SINKS, has a ``configure`` that reads them in
     the place of ``settings``.
+
+        @asynccontextmanager
+        async def open_clock(settings: object, core: Core) -> AsyncIterator[RunningPart]:
+            yield RunningPart(value=time.time)
+
+        CLOCK = Part("clock", "Tells the time", open_clock)
     """
 
     name: str
