@@ -11,10 +11,12 @@ import pytest
 from tests.deploy.helm import ROOT
 
 
-def test_ruff_checks_every_script_that_is_python() -> None:
+def test_ruff_and_mypy_check_every_script_that_is_python() -> None:
     scripts = [path for path in ROOT.joinpath("scripts").iterdir() if path.read_text().startswith("#!/usr/bin/env py")]
-    listed = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["tool"]["ruff"]["extend-include"]
-    assert sorted(f"scripts/{path.name}" for path in scripts) == listed
+    tools = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["tool"]
+    names = {f"scripts/{path.name}" for path in scripts}
+    assert names == set(tools["ruff"]["extend-include"])
+    assert names <= set(tools["mypy"]["files"])
 
 
 @pytest.mark.parametrize(
