@@ -300,9 +300,9 @@ def _tell(error: Exception, text: bytes, separate: str) -> tuple[str, bool]:
         try:
             _decode_raw(text)  # a decoder that stops at a wrong field has not seen that the rest is cut off
         except UNDECODABLE as worse:
-            error = worse
-        else:
-            return explain_missing(error, text), True
+            # Told here: a name that outlived this block would hold the error, whose frame holds the name and the body.
+            return describe_error(worse, text, separate), False
+        return explain_missing(error, text), True
     return describe_error(error, text, separate), False
 
 
