@@ -168,6 +168,12 @@ class Connection:
 
         Called by the owner of the socket once it has sent what the client takes.
         """
+        if self._reserve_held():
+            return True
+        self._lane.refusals.tell(_UNREADABLE.route_name, Response(503, detail=_TOO_MUCH_HELD), b"", self._client)
+        return False
+
+    def _reserve_held(self) -> bool:
         held = len(self._buffer) + self.unsent
         if len(self.waiting) > 1:  # responses that are ready wait behind one that is not
             held += sum([len(slot.data) for slot in self.waiting if slot.data is not None])
@@ -176,7 +182,6 @@ class Connection:
         if change < 0:
             keyless.release(-change)
         elif change and not keyless.reserve(change):
-            self._lane.refusals.tell(_UNREADABLE.route_name, Response(503, detail=_TOO_MUCH_HELD), b"", self._client)
             return False
         self._held += change
         return True
@@ -239,8 +244,10 @@ class Connection:
             if begun and lane.clock() > lane.turn_ends:
                 # 64 KiB may hold hundreds of requests, each of which may take some milliseconds.
                 self._keep(data, position)
-                self.phase, self.deferred = _HEAD, True
-                return
+                if self._reserve_held():
+                    self.phase, self.deferred = _HEAD, True
+                    return
+                self._buffer = b""  # what the service itself would leave must not cost the client its connection
             begun = True
             head = self._known_head
             if head is not None and data.startswith(self._known, position):

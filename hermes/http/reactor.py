@@ -211,7 +211,9 @@ class Reactor:
             elif events & _GONE:
                 self._close(peer)
                 return
-            if events & _READ and (peer.interest & select.EPOLLIN):
+            if connection.deferred:
+                pass  # the client's next bytes, or its end, are for the turn in which this one's requests are served
+            elif events & _READ and (peer.interest & select.EPOLLIN):
                 # No more than the rest of a body: many small requests in one go would hold up the others.
                 data = peer.sock.recv(min(max(connection.expected, _RECV_BYTES), _RECV_BODY_BYTES))
                 if peer.lingering:

@@ -28,6 +28,20 @@ def blocked(room: int = 0) -> Wire:
 # --- order -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_turn_that_is_over_costs_no_client_its_connection_where_the_budget_has_no_room() -> None:
+    wire = Wire()
+    wire.lane.turn_ends = -1.0
+    keyless = wire.lane.body_budget.keyless
+    while keyless.reserve(1024):
+        pass  # others hold all of it
+    count = 2 * FREE_BYTES // len(ONE)
+    wire.connection.receive(ONE * count)
+    while wire.connection.deferred:
+        wire.connection.resume()
+        assert wire.connection.hold()
+    assert len(wire.intake.ids) == count
+
+
 def test_requests_that_came_at_once_are_served_one_by_one_when_each_takes_a_turn() -> None:
     wire = Wire()
     wire.lane.turn_ends = -1.0  # over already, so that one request is served in each turn
