@@ -119,6 +119,8 @@ class Dispatcher(Generic[T]):
 
     """
 
+    # Attributes: 29, because an item costs less than a microsecond, and each look into another object adds to that.
+    # Parameters: 9, because each is a bound or a weight that its user chooses, by keyword.
     def __init__(
         self,
         interval: float = 0.1,

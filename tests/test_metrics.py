@@ -156,4 +156,4 @@ async def test_a_name_with_quotes_and_line_breaks_cannot_break_the_exposition() 
     engine.aggregator.received['evil"} 1\nhermes_fake 5\n'] = 3
     metrics = Metrics(*engine.engine.metrics)
     assert "hermes_fake" not in scrape(metrics)
-    assert [sample.value for sample in scrape(metrics)["hermes_events_received_total"].samples] == [3]
+    assert sum(sample.value for sample in scrape(metrics)["hermes_events_received_total"].samples) == 3

@@ -141,6 +141,44 @@ def test_nothing_sleeps_on_the_loop(path: Path) -> None:
         assert not {"time.sleep", "sleep"} & set(calls(path))
 
 
+# Size of a class
+
+MOST_ATTRIBUTES = 14
+MOST_PARAMETERS = 5
+CAREFUL = ("hermes/engine/", "hermes/dispatch.py", "hermes/metrics.py", "hermes/rate.py", "hermes/throttle")
+"""Where the bounds hold; elsewhere they are not looked at yet."""
+
+
+def size_of(cls: ast.ClassDef) -> tuple[int, int]:
+    """The attributes that ``__init__`` gives an object, and the parameters that it takes beside ``self``."""
+    for function in cls.body:
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+            stored = {
+                node.attr
+                for node in ast.walk(function)
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and dotted(node.value) == "self"
+            }
+            arguments = function.args
+            return len(stored), len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]) - 1
+    return 0, 0
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith(CAREFUL)], ids=name_of)
+def test_a_class_is_small_or_says_why_not(path: Path) -> None:
+    """Its docstring, or a comment where users read that, has ``Attributes: 17, because ...`` or ``Parameters: ...``."""
+    for node in ast.walk(parsed(path)):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        told = ast.get_source_segment(path.read_text(), node) or ""
+        attributes, parameters = size_of(node)
+        for kind, count, most in (
+            ("Attributes", attributes, MOST_ATTRIBUTES),
+            ("Parameters", parameters, MOST_PARAMETERS),
+        ):
+            reason = re.search(rf"^ *#? ?{kind}: (\d+), because \w.{{20,}}", told, re.M)
+            assert (int(reason[1]) if reason else 0) == (count if count > most else 0), f"{node.name}: {count} {kind}"
+
+
 # Errors
 
 

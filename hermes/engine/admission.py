@@ -8,9 +8,10 @@ the intake.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 
+from hermes.event import Chunk
 from hermes.rate import Rate
 
 SHORTEST_RETRY = 1
@@ -35,7 +36,7 @@ class Admission:
         self.events = 0
         self.bytes = 0
         self.accepted = 0
-        self._max_events = max_events
+        self.max_events = max_events
         self._max_bytes = max_bytes
         self._waiters: dict[_Waiter, None] = {}  # in order of arrival; a set of them, for many may leave at once
         self._waiting_bytes = 0
@@ -46,7 +47,7 @@ class Admission:
     def admit(self, count: int, size: int) -> bool:
         """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""
         events, total = self.events + count, self.bytes + size
-        if (events > self._max_events or total > self._max_bytes or self._waiters or self._closed) and (
+        if (events > self.max_events or total > self._max_bytes or self._waiters or self._closed) and (
             self._waiters or not self.has_room(count, size)
         ):
             return False
@@ -102,7 +103,7 @@ class Admission:
 
     def has_room(self, count: int, size: int) -> bool:
         """Whether so many events of so many bytes would be let in now."""
-        if self._closed or self.events + count > self._max_events:
+        if self._closed or self.events + count > self.max_events:
             return False
         # A body larger than all the room for bytes is taken when the house is empty: else it never could be.
         return self.bytes + size <= self._max_bytes or not self.events
@@ -138,3 +139,23 @@ class Admission:
         # keep each other, and the events, until the garbage collector runs.
         del waiter.settle
         return settle
+
+
+def free_room(admission: Admission, clock: Callable[[], float]) -> Callable[[Sequence[Chunk]], None]:
+    """The function that a delivery calls with chunks whose outcome in its sink is known.
+
+    The last sink that a chunk waits for frees its room.
+    """
+
+    def settle(chunks: Sequence[Chunk]) -> None:
+        count = size = 0
+        for chunk in chunks:
+            chunk.unsettled -= 1
+            # Not below: where no sink is required, the first one frees the room, and the others come here as well.
+            if chunk.unsettled == 0:
+                count += len(chunk.events)
+                size += chunk.size
+        if count:
+            admission.leave(count, size, clock())
+
+    return settle

@@ -69,6 +69,11 @@ class SinkCalls:
         self._last_failed = False
         self._evicted_said = 0
 
+    @property
+    def most(self) -> int:
+        """The most calls at once."""
+        return int(self._room.total_tokens)
+
     def allowed(self) -> bool:
         """Whether the breaker lets a call through now; then exactly one `write` has to follow."""
         return self._breaker.allow(trio.current_time())

@@ -17,16 +17,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import trio
 
 from hermes.ack import Receipt
 from hermes.breaker import BreakerState
 from hermes.config import Settings
-from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.engine.backlog import Backlog, BacklogOptions
+from hermes.engine.buffer import Buffer
 from hermes.engine.calls import RefusesEverything, SinkCalls
+from hermes.engine.collectors import SinkNumbers
 from hermes.engine.context import SinkContext
 from hermes.engine.job import Job
 from hermes.engine.journal import EventJournal
@@ -56,54 +56,62 @@ class DeliveryStatistics:
     """Events that became dead letters, by reason."""
 
 
-class Delivery:
-    """The sink of ``context`` at work. ``on_settled`` hears of chunks whose outcome in this sink is known.
+def ignore_settled(_chunks: Sequence[Chunk]) -> None:
+    """With a journal nobody waits for room until chunks are settled."""
 
-    With a ``journal`` the sink's progress and backlog are kept there. Raises `PluginError` for a sink that takes
-    nothing: ``max_batch`` or ``concurrency`` below 1.
+
+class Delivery:
+    """The sink of ``context`` at work. ``on_settled`` is called with chunks whose outcome in this sink is known.
+
+    ``awaited``: requests with ``Hermes-Ack: delivered`` wait for this sink; by default for a required one. With a
+    ``journal`` the sink's progress and backlog are kept there. Raises `PluginError` for a sink that takes nothing:
+    ``max_batch`` or ``concurrency`` below 1.
     """
 
-    def __init__(self, context: SinkContext, service: Settings, journal: EventJournal | None = None) -> None:
-        name, sink, settings = context.name, context.sink, context.settings
+    def __init__(
+        self,
+        context: SinkContext,
+        service: Settings,
+        journal: EventJournal | None = None,
+        *,
+        awaited: bool | None = None,
+        on_settled: Callable[[Sequence[Chunk]], None] = ignore_settled,
+    ) -> None:
+        name, sink = context.name, context.sink
         if sink.max_batch < 1 or sink.concurrency < 1:
             raise PluginError(
                 f"sink {name!r} has max_batch {sink.max_batch} and concurrency {sink.concurrency}: "
                 "each must be 1 or more. Tell its author."
             )
         self.name = name
-        self.numbers = context.numbers
-        self.required = settings.required
-        self.awaited = settings.required
         self.max_batch = sink.max_batch
-        self.on_settled: Callable[[Sequence[Chunk]], None] = lambda _chunks: None
+        self.awaited = context.settings.required if awaited is None else awaited
+        self._on_settled = on_settled
         self._context = context
-        self._workers = min(service.worker_count, sink.concurrency)
         evictions = context.dead_letters.evictions
         self._ledger = Ledger(name, lambda: evictions.own[name])
-        self._calls = SinkCalls(context, self._ledger, self._workers)
-        self.redeliver = self._calls.redeliver
+        self._calls = SinkCalls(context, self._ledger, min(service.worker_count, sink.concurrency))
+        self._buffer = Buffer(context, service)
+        self._backlog = self._open_backlog(journal) if journal is not None else None
         self._dropped_unsaid = 0
         self._uncommitted = 0  # events in memory that no journal has
         self._unnoted = 0  # events with an outcome that no request is told, or not yet
         self._abandoned = False
         self._owed: int | None = None
-        self._max_bytes = max(service.queue_bytes, service.max_body_bytes)
-        self._max_events = max(service.queue_size, sink.max_batch)
-        self._in_flight: set[Job] = set()  # what the workers have taken out of the buffer
-        self._in_flight_events = self._in_flight_bytes = 0
-        self._buffer: Dispatcher[Chunk] = Dispatcher(
-            interval=settings.flush_interval or service.flush_interval,
-            # Half of what may be in the house: the other half can come in while this is written, and no request is
-            # refused for events that wait for company.
-            flush_items=min(settings.batch_size or service.batch_size, sink.max_batch, max(1, service.queue_size // 2)),
-            flush_bytes=max(1, self._max_bytes // 2),
-            max_batch_items=sink.max_batch,
-            max_buffered_items=self._max_events,
-            max_buffered_bytes=self._max_bytes,
-            size=attrgetter("size"),
-            count=len,
-        )
-        self._backlog = self._open_backlog(journal) if journal is not None else None
+
+    @property
+    def numbers(self) -> SinkNumbers:
+        """What is counted beside the account."""
+        return self._context.numbers
+
+    @property
+    def required(self) -> bool:
+        """Whether the operator wants every event in this sink before its room is free."""
+        return self._context.settings.required
+
+    async def redeliver(self, batch: Batch) -> None:
+        """As `SinkCalls.redeliver`."""
+        await self._calls.redeliver(batch)
 
     @property
     def cursor(self) -> int:
@@ -128,7 +136,7 @@ class Delivery:
             self._calls.drain()
         else:
             self._calls.stop_holding()
-        self._buffer.close()
+        self._buffer.waiting.close()
 
     async def run(self) -> None:
         """Deliver until `close` has been called and everything has its outcome."""
@@ -136,7 +144,7 @@ class Delivery:
             if self._backlog is not None:
                 nursery.start_soon(self._backlog.run)
             async with trio.open_nursery() as workers:
-                for _ in range(self._workers):
+                for _ in range(self._calls.most):
                     workers.start_soon(self._work)
             nursery.cancel_scope.cancel()
 
@@ -148,21 +156,17 @@ class Delivery:
     def untold(self) -> int:
         """The most events that may have no outcome in the receipt of their request."""
         account = self.account()
-        partly = sum(len(job.batch) - job.left for job in self._in_flight)  # noted when the whole batch is done
+        partly = sum(len(job.batch) - job.left for job in self._buffer.jobs)  # noted when the whole batch is done
         return account.in_flight + partly + account.spilled + sum(account.dropped.values()) + self._unnoted
 
     def statistics(self) -> DeliveryStatistics:
         """How the sink is served now. The work is in proportion to the batches in hand."""
         calls, backlog = self._calls, self._backlog
-        arrivals = [job.batch.chunks[0].received_at for job in self._in_flight]
-        if (first := self._buffer.peek()) is not None:
-            arrivals.append(first.received_at)
-        if backlog is not None and backlog.records.oldest is not None:
-            arrivals.append(backlog.records.oldest)
+        arrivals = [self._buffer.oldest, backlog.records.oldest if backlog is not None else None]
         return DeliveryStatistics(
-            oldest=min(arrivals, default=None),
+            oldest=min([each for each in arrivals if each is not None], default=None),
             on_disk=backlog.events if backlog is not None else 0,
-            held=self._count_held(),
+            held=self._buffer.held,
             breaker=calls.breaker,
             open_for=calls.open_for,
             failure=calls.failure,
@@ -196,8 +200,9 @@ class Delivery:
             self._count_drop(lost, "journal_full", "the journal has nearly reached JOURNAL_MAX_BYTES")
 
     def _open_backlog(self, journal: EventJournal) -> Backlog:
+        buffer = self._buffer
         options = BacklogOptions(
-            self.name, self._context.settings, self.max_batch, (self._max_events // 2, self._max_bytes // 2)
+            self.name, self._context.settings, self.max_batch, (buffer.max_events // 2, buffer.max_bytes // 2)
         )
         backlog = Backlog(
             journal, options, self._take, lambda count: self._count_drop(count, "damaged", "the journal has lost them")
@@ -207,20 +212,8 @@ class Delivery:
 
     def _take(self, pieces: Sequence[Chunk]) -> bool:
         """Put all pieces of a record into the buffer, or none (False)."""
-        bounded = self._backlog is not None or self._calls.holding  # where admission holds back too little
-        if bounded and (self._in_flight_events or len(pieces) > 1):
-            count = self._in_flight_events + sum(map(len, pieces))
-            size = self._in_flight_bytes + sum(piece.size for piece in pieces)
-            if not self._buffer.has_room(count, size):
-                return False
-        for piece in pieces:
-            # From a time with larger settings it may be larger than the whole buffer; alone it does no harm.
-            piece.size = min(piece.size, self._max_bytes)
-            try:
-                self._buffer.enqueue(piece)
-            except (QueueFull, ShuttingDown, Stopped):
-                return False
-        return True
+        # With a journal, or while events are held, admission holds back too little to bound the memory.
+        return self._buffer.take(pieces, bounded=self._backlog is not None or self._calls.holding)
 
     def _offer_uncommitted(self, chunk: Chunk) -> None:
         """What no journal has is in the buffer or lost."""
@@ -231,22 +224,22 @@ class Delivery:
                 self._count_drop(len(piece), "queue_full", "its buffer is full")
                 if self.awaited and piece.receipt is not None:
                     piece.receipt.note(self.name, 0, 0, len(piece))
-                self.on_settled([piece])
+                self._on_settled([piece])
 
     async def _work(self) -> None:
-        async for chunks in self._buffer:
+        async for chunks in self._buffer.waiting:
             await self._handle(chunks)
 
     async def _handle(self, chunks: Sequence[Chunk]) -> None:
         """Deliver chunks as one batch; while it is held, the newest of the others is tried before it is tried again."""
-        jobs = [self._take_in_hand(chunks)]  # the last one is tried; the others are held
+        jobs = [self._buffer.take_in_hand(chunks)]  # the last one is tried; the others are held
         tries_others = True
         try:
             while jobs:
                 job = jobs[-1]
                 held = job.left and job.held_at is not None
-                if held and tries_others and (others := self._buffer.take_newest_nowait()):
-                    jobs.append(self._take_in_hand(others))
+                if held and tries_others and (others := self._buffer.waiting.take_newest_nowait()):
+                    jobs.append(self._buffer.take_in_hand(others))
                     continue
                 tries_others = True
                 if job.left and await self._try(job):
@@ -260,18 +253,8 @@ class Delivery:
             for job in reversed(jobs):
                 self._put_down(job)
 
-    def _take_in_hand(self, chunks: Sequence[Chunk]) -> Job:
-        job = Job(Batch(chunks))
-        self._in_flight.add(job)
-        self._in_flight_events += job.left
-        self._in_flight_bytes += sum(chunk.size for chunk in chunks)
-        self.numbers.batch_size.observe(job.left)
-        return job
-
     def _put_down(self, job: Job) -> None:
-        self._in_flight.discard(job)
-        self._in_flight_events -= len(job.batch)
-        self._in_flight_bytes -= sum(chunk.size for chunk in job.batch.chunks)
+        self._buffer.put_down(job)
         self._release(job)
 
     async def _try(self, job: Job) -> bool:
@@ -338,7 +321,7 @@ class Delivery:
             followed = [(chunk, left) for chunk, left in zip(chunks, unspent, strict=True) if chunk.receipt is not None]
             self._unnoted += sum(len(chunk.events) - left for chunk, left in followed)
         self._uncommitted -= uncommitted
-        self.on_settled(chunks)
+        self._on_settled(chunks)
 
     async def _note(self, job: Job) -> None:
         """Tell the requests that wait for delivery what became of their events. Cancelled, they hear it is late."""
@@ -357,10 +340,7 @@ class Delivery:
         if self._abandoned:
             return 0
         on_disk = 0 if self._backlog is None else self._backlog.events + self._backlog.on_its_way
-        return self._buffer.statistics().buffered_items + sum(job.left for job in self._in_flight) + on_disk
-
-    def _count_held(self) -> int:
-        return sum(job.left for job in self._in_flight if job.held_at is not None)
+        return self._buffer.events + on_disk
 
     def _count_drop(self, count: int, reason: str, why: str) -> None:
         if not count:

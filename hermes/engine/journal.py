@@ -44,6 +44,8 @@ class EventJournal:
     ``capacity`` is JOURNAL_MAX_BYTES, and ``room`` how many bytes more stay within it. ``failing`` says why the storage
     does not work, while it does not. ``receipts`` follow events of open requests by their record's index. A sink of
     which nothing was saved begins where ``unknown`` says.
+
+    Attributes: 16, because every request reads ``room``, ``next`` and ``events`` as plain numbers kept beside the log.
     """
 
     def __init__(

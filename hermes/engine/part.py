@@ -8,12 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from hermes.config import Group, Mistakes, Settings
 from hermes.core import Core
 from hermes.dead_letters import DeadLetters
-from hermes.engine.aggregate import Aggregator
 from hermes.engine.context import SinkContext
-from hermes.engine.delivery import Delivery
-from hermes.engine.engine import Engine
-from hermes.engine.intake import Intake
-from hermes.engine.journal import EventJournal, open_journal
+from hermes.engine.journal import open_journal
+from hermes.engine.making import make_engine
 from hermes.part import Part, ReadSettings, RunningPart
 from hermes.sink import ConfiguredSink, collect_sinks, variable_prefix
 from hermes.traces.work import NO_TRACING, Tracing
@@ -34,12 +31,11 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
         if settings.durability != "memory":
             log = await opened.enter_async_context(core.world.open_log(settings, EVENTS_LOG))
             journal = await open_journal(log, settings.journal_max_bytes)
-        deliveries = []
+        contexts = []
         for sink in sinks:
             target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
-            context = SinkContext(sink.name, target, sink.delivery, dead_letters, tracing)
-            deliveries.append(Delivery(context, settings, journal))
-        engine = _make_engine(settings, deliveries, journal, tracing)
+            contexts.append(SinkContext(sink.name, target, sink.delivery, dead_letters, tracing))
+        engine = make_engine(contexts, settings, journal, tracing)
         yield RunningPart(
             value=engine,
             metrics=engine.metrics,
@@ -49,27 +45,6 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
             why_not_ready=engine.why_not_ready,
             settled=engine.settled,
         )
-
-
-def _make_engine(
-    settings: Settings, deliveries: Sequence[Delivery], journal: EventJournal | None, tracing: Tracing
-) -> Engine:
-    if journal is not None:
-        journal.forget_unknown_sinks()
-    aggregator = Aggregator(settings.aggregate_minutes)
-    if settings.event_types != ("*",):
-        aggregator.received.update(dict.fromkeys(settings.event_types, 0))
-    intake = Intake(
-        deliveries,
-        aggregator,
-        queue_size=settings.queue_size,
-        queue_bytes=settings.queue_bytes,
-        blocking=settings.backpressure_mode == "block",
-        journal=journal,
-        ack_timeout=settings.ack_timeout,
-        tracing=tracing,
-    )
-    return Engine(intake, deliveries, journal, aggregator, settings.aggregate_flush_interval)
 
 
 def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:

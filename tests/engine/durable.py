@@ -17,13 +17,15 @@ import trio
 from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
+from hermes.engine.admission import Admission
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.backlog import Backlog
 from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
-from hermes.engine.intake import Intake
+from hermes.engine.intake import Intake, IntakeOptions
 from hermes.engine.journal import EventJournal, open_journal
+from hermes.engine.journal_intake import JournalIntake
 from hermes.engine.ledger import Account
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
@@ -193,9 +195,10 @@ def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     missing = [index for gap in progress.gaps(journal.next) for index in range(*gap)]
     assert places == missing[: len(places)], "a record has two places, or none"
 
-    statistics = delivery._buffer.statistics()
-    assert statistics.buffered_items + delivery._in_flight_events <= delivery._max_events
-    assert statistics.buffered_bytes + delivery._in_flight_bytes <= delivery._max_bytes
+    buffer = delivery._buffer
+    statistics = buffer.waiting.statistics()
+    assert statistics.buffered_items + buffer._events_in_hand <= buffer.max_events
+    assert statistics.buffered_bytes + buffer._bytes_in_hand <= buffer.max_bytes
     assert len(backlog.records.ranges) <= 1001
 
 
@@ -320,16 +323,12 @@ async def make_durable_engine(
     service = service or settings()
     made = await make_durable(log, sinks, service=service, **durable)
     aggregator = Aggregator(service.aggregate_minutes)
-    intake = Intake(
-        list(made.deliveries.values()),
-        aggregator,
-        queue_size=service.queue_size,
-        queue_bytes=service.queue_bytes,
-        blocking=blocking,
-        journal=made.journal,
-        ack_timeout=ack_timeout,
-    )
-    return DurableEngine(made, Engine(intake, list(made.deliveries.values()), made.journal, aggregator))
+    deliveries = list(made.deliveries.values())
+    if not any(delivery.awaited for delivery in deliveries):
+        deliveries[0].awaited = True
+    options = IntakeOptions(Admission(service.queue_size, service.queue_bytes), blocking, ack_timeout)
+    intake = JournalIntake(deliveries, aggregator, options, made.journal)
+    return DurableEngine(made, Engine(intake, deliveries, made.journal, aggregator))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import trio
+from msgspec.structs import replace
 
 from hermes.ack import Ack, Outcome
 from hermes.config import Settings
@@ -21,6 +22,7 @@ from hermes.engine.context import SinkContext
 from hermes.engine.delivery import Delivery
 from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
+from hermes.engine.making import make_engine as production_make_engine
 from hermes.event import Chunk, Event
 from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
@@ -74,7 +76,7 @@ class Bench:
         account = self.delivery.account()
         refused = account.dead_lettered + account.evicted
         settled = account.delivered + refused + account.spilled + sum(account.dropped.values())
-        partly = sum(len(job.batch) - job.left for job in self.delivery._in_flight)  # chunks are settled as a whole
+        partly = sum(len(job.batch) - job.left for job in self.delivery._buffer.jobs)  # chunks are settled as a whole
         assert account.in_flight == self.unsettled - partly, account
         assert account.accepted == settled + account.in_flight
         assert account.balanced
@@ -96,9 +98,8 @@ def make_bench(
     sink = sink or ScriptedSink()
     dead_letters = MemoryDeadLetters(letters)
     context = SinkContext(name, sink, DeliverySettings(**delivery), dead_letters)
-    made = Delivery(context, service or settings())
+    made = Delivery(context, service or settings(), on_settled=lambda chunks: bench._settle(chunks))
     bench = Bench(sink, made, dead_letters)
-    made.on_settled = bench._settle
     return bench
 
 
@@ -179,22 +180,15 @@ def make_engine(
     blocking: bool = False,
 ) -> MemoryEngine:
     """An engine with these sinks; ``delivery`` has the fields of each one's `DeliverySettings` by name."""
-    service = service or settings()
-    benches = {
-        name: make_bench(sink, service=service, name=name, **(delivery or {}).get(name, {}))
+    service = replace(service or settings(), backpressure_mode="block" if blocking else "strict")
+    dead_letters = MemoryDeadLetters(100)
+    contexts = [
+        SinkContext(name, sink, DeliverySettings(**(delivery or {}).get(name, {})), dead_letters)
         for name, sink in sinks.items()
-    }
-    for bench in benches.values():
-        bench.delivery.on_settled = lambda _chunks: None  # the intake's to set
-    aggregator = Aggregator(service.aggregate_minutes)
-    intake = Intake(
-        [bench.delivery for bench in benches.values()],
-        aggregator,
-        queue_size=service.queue_size,
-        queue_bytes=service.queue_bytes,
-        blocking=blocking,
-    )
-    return MemoryEngine(Engine(intake, [bench.delivery for bench in benches.values()], None, aggregator), benches)
+    ]
+    made = production_make_engine(contexts, service)
+    benches = {each.name: Bench(sinks[each.name], each, dead_letters) for each in made.deliveries}
+    return MemoryEngine(made, benches)
 
 
 @asynccontextmanager

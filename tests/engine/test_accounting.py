@@ -18,11 +18,8 @@ from hypothesis import strategies as st
 from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.engine.aggregate import Aggregator
 from hermes.engine.context import SinkContext
-from hermes.engine.delivery import Delivery
-from hermes.engine.engine import Engine
-from hermes.engine.intake import Intake
+from hermes.engine.making import make_engine
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch
 from hermes.sink import DeliverySettings
@@ -87,30 +84,28 @@ class Run:
         self.plan = plan
         dice = random.Random(plan.seed)
         names = [f"sink-{n}" for n in range(len(plan.sinks))]
-        service = Settings(worker_count=3, batch_size=5, flush_interval=0.1, queue_size=plan.queue_size)
+        service = Settings(
+            worker_count=3,
+            batch_size=5,
+            flush_interval=0.1,
+            queue_size=plan.queue_size,
+            queue_bytes=2**20,
+            backpressure_mode="block",
+        )
         self.letters = MemoryDeadLetters(100_000)
         self.sinks = [RandomSink(dice, *sink[:3]) for sink in plan.sinks]
-        self.deliveries = [
-            Delivery(
-                SinkContext(
-                    name,
-                    sink,
-                    DeliverySettings(required=plan.sinks[n][3], timeout=2, retries=2, max_backoff=1, breaker_open=3),
-                    self.letters,
-                ),
-                service,
+        contexts = [
+            SinkContext(
+                name,
+                sink,
+                DeliverySettings(required=plan.sinks[n][3], timeout=2, retries=2, max_backoff=1, breaker_open=3),
+                self.letters,
             )
             for n, (name, sink) in enumerate(zip(names, self.sinks, strict=True))
         ]
-        self.aggregator = Aggregator(1440)
-        self.intake = Intake(
-            self.deliveries,
-            self.aggregator,
-            queue_size=plan.queue_size,
-            queue_bytes=2**20,
-            blocking=True,
-        )
-        self.engine = Engine(self.intake, self.deliveries, None, self.aggregator)
+        self.engine = make_engine(contexts, service)
+        self.deliveries, self.intake = self.engine.deliveries, self.engine.intake
+        self.aggregator = self.engine.aggregator
         self.taken: list[str] = []
 
     def check(self) -> None:
@@ -124,7 +119,7 @@ class Run:
             uncounted = len(sink.stored) + len(sink.refused) - account.delivered - account.dead_lettered
             assert 0 <= uncounted <= 3 * sink.max_batch
             assert uncounted == 0 or sink.refused
-            buffered = delivery._buffer.statistics().buffered_items
+            buffered = delivery._buffer.waiting.statistics().buffered_items
             if not delivery._abandoned:  # then the buffer keeps what the account says is lost
                 assert 0 <= account.in_flight - buffered <= 3 * sink.max_batch
             assert buffered <= max(self.plan.queue_size, sink.max_batch)

@@ -85,9 +85,9 @@ async def test_memory_is_bounded_by_the_queue_with_what_the_workers_have_in_hand
             await durable.put_events(1, payload=b'{"v":"' + b"x" * 2000 + b'"}')
         await wait_all_tasks_blocked()
         delivery = durable.delivery
-        in_memory = delivery._buffer.statistics().buffered_bytes + delivery._in_flight_bytes
+        in_memory = delivery._buffer.waiting.statistics().buffered_bytes + delivery._buffer._bytes_in_hand
         assert 45_000 < in_memory <= 50_000
-        assert delivery._in_flight_bytes > 6000
+        assert delivery._buffer._bytes_in_hand > 6000
         sink.resume()
         await sink.wait_stored(100)
 

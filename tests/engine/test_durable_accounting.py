@@ -23,14 +23,11 @@ from hypothesis import strategies as st
 from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
-from hermes.engine.aggregate import Aggregator
 from hermes.engine.context import SinkContext
-from hermes.engine.delivery import Delivery
-from hermes.engine.engine import Engine
-from hermes.engine.intake import Intake
 from hermes.engine.journal import JournalState, open_journal
 from hermes.engine.journal_record import decode_chunk
 from hermes.engine.ledger import Account
+from hermes.engine.making import make_engine
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.log import Record
@@ -240,50 +237,44 @@ class Life:
         world, plan = self.world, self.plan
         world.log.dead, world.log.trouble = False, 0.0
         self.journal = await open_journal(world.log, world.plan.journal_bytes)
-        service = Settings(worker_count=3, batch_size=5, flush_interval=0.1, queue_size=plan.queue_size)
-        self.deliveries = [
-            Delivery(
-                SinkContext(
-                    store.name,
-                    RandomSink(
-                        store,
-                        world.log,
-                        frozenset(world.log.saved[store.name]),
-                        world.dice,
-                        max_batch,
-                        concurrency,
-                        health,
-                    ),
-                    DeliverySettings(
-                        required=world.plan.required[n],
-                        timeout=2,
-                        max_backoff=1,
-                        breaker_open=3,
-                        catch_up_order=order,
-                        refusal_rows=2,  # so that some are held now and then
-                        refusal_hold=20,
-                    ),
-                    world.letters,
+        service = Settings(
+            worker_count=3,
+            batch_size=5,
+            flush_interval=0.1,
+            queue_size=plan.queue_size,
+            queue_bytes=2**20,
+            backpressure_mode="block" if plan.blocking else "strict",
+            ack_timeout=5.0,
+        )
+        contexts = [
+            SinkContext(
+                store.name,
+                RandomSink(
+                    store,
+                    world.log,
+                    frozenset(world.log.saved[store.name]),
+                    world.dice,
+                    max_batch,
+                    concurrency,
+                    health,
                 ),
-                service,
-                self.journal,
+                DeliverySettings(
+                    required=world.plan.required[n],
+                    timeout=2,
+                    max_backoff=1,
+                    breaker_open=3,
+                    catch_up_order=order,
+                    refusal_rows=2,  # so that some are held now and then
+                    refusal_hold=20,
+                ),
+                world.letters,
             )
             for n, (store, (max_batch, concurrency, health, order)) in enumerate(
                 zip(world.stores, plan.sinks, strict=True)
             )
         ]
-        self.journal.forget_unknown_sinks()
-        aggregator = Aggregator(1440)
-        self.intake = Intake(
-            self.deliveries,
-            aggregator,
-            queue_size=plan.queue_size,
-            queue_bytes=2**20,
-            blocking=plan.blocking,
-            journal=self.journal,
-            ack_timeout=5.0,
-        )
-        self.engine = Engine(self.intake, self.deliveries, self.journal, aggregator)
+        self.engine = make_engine(contexts, service, self.journal)
+        self.deliveries, self.intake = self.engine.deliveries, self.engine.intake
         world.log.trouble = world.letters.trouble = plan.trouble
         with trio.CancelScope() as scope:
             try:

@@ -135,7 +135,7 @@ async def test_an_intake_that_was_cancelled_refuses_what_is_offered(autojump_clo
     assert answers == [False]
     assert not engine.offer_one("too late")
     # A worker that ends now settles its batch; nobody is let in who would find the channel broken.
-    engine.intake._settle([make_chunk(1)])
+    next(iter(engine.benches.values())).delivery._on_settled([make_chunk(1)])
     assert engine.intake.admission.accepted == 2
 
 

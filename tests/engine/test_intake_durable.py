@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hermes.ack import Ack, Outcome
-from hermes.engine import intake, journal_record
+from hermes.engine import journal_intake, journal_record
 from hermes.engine import receipts as receipts_module
 from hermes.errors import BatchRejected, LogFull
 from hermes.event import Event
@@ -275,7 +275,7 @@ async def test_what_the_journal_could_never_take_is_refused_for_good_and_the_ser
 async def test_a_request_is_judged_by_the_records_that_it_is_cut_into(
     autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "_MOST_IN_A_RECORD", 3)
+    monkeypatch.setattr(journal_intake, "MOST_IN_A_RECORD", 3)
     event = Event("1" * 20, "u" * 50, "x", 0)  # some 130 bytes of a record
     engine = await make_durable_engine()
     async with durable_engine_running(engine):

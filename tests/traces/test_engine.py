@@ -15,12 +15,10 @@ from trio.testing import MockClock
 
 from hermes.ack import Ack, Outcome
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.engine.aggregate import Aggregator
 from hermes.engine.context import SinkContext
-from hermes.engine.delivery import Delivery
-from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.journal import open_journal
+from hermes.engine.making import make_engine
 from hermes.errors import BatchRejected
 from hermes.event import Batch
 from hermes.sink import DeliverySettings
@@ -60,22 +58,11 @@ async def running(
     """Leaving the block closes the intake and waits until all is settled."""
     kept = Kept()
     journal = await open_journal(log, 100 * MIB) if log is not None else None
-    service = settings(queue_size=queue)
+    service = settings(queue_size=queue, queue_bytes=MIB, backpressure_mode="block" if blocking else "strict")
     context = SinkContext("db", sink, DeliverySettings(**delivery), MemoryDeadLetters(100), kept.spans)
-    made = Delivery(context, service, journal)
-    aggregator = Aggregator(60)
-    intake = Intake(
-        [made],
-        aggregator,
-        queue_size=queue,
-        queue_bytes=MIB,
-        blocking=blocking,
-        journal=journal,
-        tracing=kept.spans,
-    )
-    engine = Engine(intake, [made], journal, aggregator)
+    engine = make_engine([context], service, journal, kept.spans)
     async with around(engine):
-        yield TracedEngine(kept, intake, sink)
+        yield TracedEngine(kept, engine.intake, sink)
 
 
 def children_of(request: TracedRequest, spans: list[ReadableSpan]) -> list[ReadableSpan]:
