@@ -1,6 +1,12 @@
-"""Settings: how a variable of the environment is declared, read, refused and documented.
+"""Declares, reads, checks and documents the settings, which are variables of the environment.
 
-The one declaration has many readers: `read` makes the values, `describe` feeds the README's table, ``.env.example`` and
+- `declaration`: reads and describes a group of settings from its one declaration
+- `notation`: the notation of durations, sizes, addresses, lists and truth values
+- `settings`: the declarations of the service's own settings
+- `traces`: the endpoint of traces, with the variables of OpenTelemetry
+- `mistakes`: collects the mistakes of a configuration
+
+Each declaration has many readers: `read` makes the values; `describe` feeds the table of settings, ``.env.example`` and
 ``hermes config check``. Nothing is read at import time.
 """
 

@@ -1,8 +1,9 @@
-"""One declaration, many readers: what a group of settings declares, read from an environment or described.
+"""Reads and describes a group of settings from its one declaration.
 
 A group of settings is a frozen msgspec ``Struct`` whose fields carry ``Meta``: the description, the bounds, and for the
-types of `hermes.config.notation` how the text is read. Invariant: a bad value is a mistake of one line that names the
-variable, the value and what is accepted. Called for the service's settings, and for those that each sink declares.
+types of `hermes.config.notation` the notation of the text. The service declares one group, each sink another.
+
+Invariant: a bad value is a mistake of one line that names the variable, the value and the accepted values.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ GroupT = TypeVar("GroupT", bound=msgspec.Struct)
 
 @dataclass(frozen=True)
 class Variable:
-    """One declared variable: its name in the environment, and all that a reader of the documentation wants.
+    """One declared variable: its name in the environment, and the facts that documents and checks need.
 
-    ``default`` is msgspec's ``NODEFAULT`` where the variable must be set. ``type``, ``notation`` and ``bounds`` are for
-    those who write the same rules in another language, such as a schema: the Python type of the value, how its text is
-    written where that is not plain, and msgspec's ``ge``, ``gt``, ``le``, ``lt`` as far as they are given. ``secret``:
-    the value is never shown. ``guards``: without it something is open, so that an empty value is refused; every secret
-    does.
+    ``default`` is msgspec's ``NODEFAULT`` where the variable must be set. ``type``, ``notation`` and ``bounds`` serve
+    code that writes the same rules in another language, such as a schema: the Python type of the value, the notation of
+    its text (None for a plain type), and the given ones of msgspec's ``ge``, ``gt``, ``le``, ``lt``. ``secret``: the
+    value is never shown. ``guards``: without a value something is open to everybody, so an empty value is refused;
+    every secret guards.
+
+    >>> next(variable.default_text for variable in describe(Settings) if variable.name == "FLUSH_INTERVAL")
+    '100ms'
     """
 
     name: str
@@ -51,7 +55,7 @@ class Variable:
 
     @property
     def default_text(self) -> str:
-        """The default as one would write it in the environment; empty for none."""
+        """The default in the notation of the environment; empty if there is no default."""
         return "" if self.required else self.show(self.default)
 
     @property
@@ -60,19 +64,21 @@ class Variable:
         return self.default is msgspec.NODEFAULT
 
     def look_up(self, environ: Mapping[str, str]) -> str | None:
-        """The text that an environment gives it, or None. Raises `ConfigError`, as `lookup` does."""
+        """Return the text that an environment gives to the variable, or None. Raises `ConfigError` as `lookup` does."""
         return lookup(environ, self.name, guards=self.guards)
 
     def read(self, text: str) -> Any:
-        """The value that ``text`` stands for. Raises `ConfigError`."""
+        """Return the value that ``text`` stands for. Raises `ConfigError`."""
         try:
             return self._read(text)
         except (ValueError, KeyError, msgspec.ValidationError):
             shown = "(hidden)" if self.secret else repr(text)
+            # `from None`: the cause's message may quote the secret, and a traceback would print it.
             raise ConfigError(f"{self.name}={shown}: expected {self.accepts}") from None
 
 
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+# msgspec converts text to int and float. For a bool it takes neither yes and no nor on and off, and it knows no Path.
 _PLAIN_PARSERS: dict[Any, Callable[[str], Any]] = {bool: parse_bool, Path: Path}
 
 
@@ -90,7 +96,8 @@ def _show(value: Any) -> str:
 
 
 def _accepts(base: Any, metas: list[Meta], notation: Notation | None) -> str:
-    """The words for what a setting takes, from its type and bounds."""
+    """Return the phrase for the accepted values of a setting, from its type and bounds."""
+    # A notation knows its phrase best; a plain type has the phrase of the table below.
     if notation is not None:
         words = notation.accepts
     elif get_origin(base) is Literal:
@@ -114,10 +121,14 @@ def _read_text(parse: Callable[[str], Any], checked: Any, text: str) -> Any:
 def describe(
     group: type[msgspec.Struct], prefix: str = "", defaults: msgspec.Struct | None = None
 ) -> Iterator[Variable]:
-    """Every variable that a group of settings declares, in order; ``prefix`` goes before each name.
+    """Yield every variable that a group of settings declares, in order; ``prefix`` goes before each name.
 
-    ``defaults`` is an instance of the group whose values stand for the defaults that it declares.
+    ``defaults`` is an instance of the group whose values replace the declared defaults.
+
+    >>> [variable.name for variable in describe(DeliverySettings, "SINK_ECHO_")][:1]
+    ['SINK_ECHO_REQUIRED']
     """
+    # include_extras keeps Annotated; without it the descriptions and bounds are gone.
     hints = typing.get_type_hints(group, include_extras=True)
     for field in msgspec.structs.fields(group):
         base, metas = _flatten(hints[field.name])
@@ -126,11 +137,15 @@ def describe(
             extra.update(meta.extra or {})
         notation: Notation | None = extra.get("notation")
         bounded = [meta for meta in metas if any(getattr(meta, key) is not None for key in _BOUNDS)]
+        # msgspec checks a bound only where it stands in the annotation, so the bounds are put around the base type
+        # again.
         checked: Any = base
         for meta in bounded:
             checked = Annotated[checked, meta]
+        # A notation replaces the plain parser, even for a type that the table knows.
         parse = notation.parse if notation is not None else _PLAIN_PARSERS.get(base, str)
         default = field.default
+        # A factory's default depends on the machine (the number of processors): call it now, for this machine.
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
         if defaults is not None:
@@ -148,17 +163,27 @@ def describe(
             guards=bool(extra.get("secret") or extra.get("guards")),
             accepts=_accepts(base, bounded, notation),
             show=notation.format if notation else _show,
+            # msgspec cannot convert to a bool, a Path or an Address from what the parser returns; they have no bounds
+            # to check.
             _read=parse if base in (bool, Path, Address, Address | None) else partial(_read_text, parse, checked),
         )
 
 
 def lookup(environ: Mapping[str, str], name: str, *, guards: bool = False) -> str | None:
-    """The text of a variable: its own, or that of the file that ``NAME_FILE`` names.
+    """Return the text of a variable, from the variable itself or from the file that ``NAME_FILE`` names.
 
-    An empty variable counts as unset, unless it ``guards`` something: then it is an error, for a secret that was not
-    filled in must not open what it closes. A file that was named and holds nothing is an error for every variable.
+    An empty variable counts as unset, because a compose file or a chart passes empty variables on. An empty variable
+    that ``guards`` something is an error: a secret that was not filled in must not open the door that it closes. A
+    named file that is empty is an error for every variable.
+
+    >>> lookup({"LOG_LEVEL": " debug "}, "LOG_LEVEL")
+    'debug'
+    >>> lookup({"API_KEYS": ""}, "API_KEYS", guards=True)
+    Traceback (most recent call last):
+    hermes.errors.ConfigError: API_KEYS is set but empty: ...
     """
     text, path = environ.get(name, ""), environ.get(name + "_FILE", "")
+    # Neither may win silently: the operator believes that the other one is in force.
     if text and path:
         raise ConfigError(f"{name} and {name}_FILE are both set: keep one")
     if path:
@@ -173,7 +198,8 @@ def lookup(environ: Mapping[str, str], name: str, *, guards: bool = False) -> st
 
 def _read_file(name: str, path: str) -> str:
     try:
-        # Editors of Windows begin a file with a byte order mark, which is no part of a key.
+        # utf-8-sig: editors of Windows begin a file with a byte order mark, and the key would not match with it.
+        # strip: a file that `echo` wrote ends in a line feed.
         text = Path(path).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise ConfigError(
@@ -187,9 +213,9 @@ def _read_file(name: str, path: str) -> str:
 
 
 def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defaults: GroupT | None = None) -> GroupT:
-    """The values of a group of settings from an environment. Raises `ConfigError` for all that are bad or missing.
+    """Return the values of a group of settings from an environment.
 
-    ``defaults`` has other defaults than the class has.
+    Raises `ConfigError` with one line for each bad or missing variable. ``defaults`` are as in `describe`.
 
     >>> class LinesSettings(msgspec.Struct, frozen=True):
     ...     timeout: Annotated[Duration, about("longest that connecting may take", gt=0)] = 5.0
@@ -214,10 +240,15 @@ def try_read(
     prefix: str = "",
     defaults: GroupT | None = None,
 ) -> GroupT | None:
-    """The same, with ``mistakes`` collected: the default stands for a bad value; None where a required one lacks."""
+    """Return the values as `read` does, but collect the errors in ``mistakes``.
+
+    The default stands for a bad value. Returns None if a required variable has no value.
+    """
+    # From `defaults`, so that a variable which is not set keeps the sink's own default.
     values = {} if defaults is None else msgspec.structs.asdict(defaults)
     complete = True
     for variable in describe(group, prefix, defaults):
+        # One variable a block: a bad one does not keep the next ones from being checked.
         with mistakes.collect(variable.name):
             text = variable.look_up(environ)
             if text is not None:

@@ -1,7 +1,7 @@
-"""How a setting is written in the environment: durations, sizes, addresses, lists, truth values.
+"""Parses and writes the notation of settings: durations, sizes, addresses, lists, truth values.
 
 Invariant: a ``parse_*`` function returns the value or raises ValueError or KeyError; its ``format_*`` twin writes a
-text that reads back as the same value. The types at the end are what declarations of settings are made of.
+text that reads back as the same value. Declarations of settings are made of the types at the end of the file.
 """
 
 from __future__ import annotations
@@ -16,36 +16,52 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+# Go's units, because operators know them from Prometheus, Kubernetes and Docker. Go accepts both spellings of
+# microseconds.
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+# re.ASCII here and below: \d would match the digits of every script.
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+# An IPv6 address needs its brackets, or its last group could not be told from the port.
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([^:\[\]\s]*)):(\d{1,5})", re.ASCII)
 _TYPE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from Go's notation (`time.ParseDuration`): ``100ms``, ``1m30s``, ``2h``, ``0``."""
+    """Return the seconds of a duration in Go's notation (`time.ParseDuration`).
+
+    >>> parse_duration("1m30s"), parse_duration("100ms"), parse_duration("0")
+    (90.0, 0.1, 0.0)
+    """
     if text == "0":
         return 0.0
     parts = list(_DURATION_PART.finditer(text))
+    # finditer skips what it does not match; a duration must consist of its parts alone.
     if not parts or "".join(part.group() for part in parts) != text:
         raise ValueError(text)
     seconds = sum(float(part[1]) * _DURATION_UNITS[part[2]] for part in parts)
+    # A number of 400 digits becomes infinity, which no timeout accepts.
     if not math.isfinite(seconds):
         raise ValueError(text)
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """Go's notation for a number of seconds: ``1m30s``, or the digits it takes to read back the same."""
+    """Return a number of seconds in Go's notation, with the digits needed to read back the same number.
+
+    >>> format_duration(90), format_duration(0.1)
+    ('1m30s', '100ms')
+    """
     text = _spell_duration(seconds)
-    # %g has six digits, and an exponent where more are needed.
+    # %g writes six digits, and an exponent where six are too few: such a number is written in full.
     if "e" not in text and parse_duration(text) == seconds:
         return text
+    # The repr of a float has exactly the digits that identify it; Decimal writes them without an exponent.
     return f"{Decimal(repr(seconds)):f}s"
 
 
 def _spell_duration(seconds: float) -> str:
+    # Zero is 0s: it has no unit that would fit better.
     if seconds and seconds < 1:
         return f"{seconds * 1000:g}ms"
     whole = []
@@ -57,7 +73,11 @@ def _spell_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes from ``1048576``, ``64KiB``, ``10MiB``, ``1GiB`` (or the decimal ``KB``, ``MB``, ``GB``)."""
+    """Return the bytes of a size, in binary or decimal units.
+
+    >>> parse_size("1048576"), parse_size("10MiB"), parse_size("64KB")
+    (1048576, 10485760, 64000)
+    """
     match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text, re.ASCII)
     if match is None or match[2].upper() not in _SIZE_UNITS:
         raise ValueError(text)
@@ -65,15 +85,26 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest binary notation for a number of bytes."""
+    """Return a number of bytes in the shortest binary notation.
+
+    >>> format_size(10 * 2**20), format_size(1500)
+    ('10MiB', '1500')
+    """
     for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        # Only a unit that divides the size: 1500 reads back as 1500, 1.46KiB would not.
         if size and size % length == 0:
             return f"{size // length}{unit}"
     return str(size)
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where to listen: ``host`` is empty for all interfaces, IPv6 included."""
+    """An address to listen on: ``host`` is empty for all interfaces, IPv6 included.
+
+    >>> str(Address("::1", 8080))
+    '[::1]:8080'
+    >>> Address("127.0.0.1", 8080).is_loopback
+    True
+    """
 
     host: str
     port: int
@@ -84,15 +115,25 @@ class Address(msgspec.Struct, frozen=True):
         if self.host.lower() == "localhost":
             return True
         try:
+            # An address may end in a zone, as in fe80::1%eth0; the zone does not decide whether it is loopback.
             return ip_address(self.host.partition("%")[0]).is_loopback
         except ValueError:
             return False
 
     def collides(self, other: Address) -> bool:
-        """Whether only one of the two can be listened on: one port, and one host, or one host is all of its family."""
+        """Whether only one of the two addresses can be listened on.
+
+        Two addresses collide if they have one port, and either one host, or one of the hosts is all addresses of the
+        family.
+
+        >>> parse_address(":8080").collides(parse_address("127.0.0.1:8080"))
+        True
+        """
         mine, its = (address.host.lower().replace("localhost", "127.0.0.1") for address in (self, other))
+        # Port 0 lets the kernel choose, each time another one.
         if self.port != other.port or not self.port:
             return False
+        # A socket on all addresses of a family takes the port on each of them.
         wild = {"0.0.0.0", "::"} & {mine, its}  # noqa: S104 - compared, not listened on
         return mine == its or not (mine and its) or bool(wild and (":" in mine) == (":" in its))
 
@@ -101,7 +142,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def parse_address(text: str) -> Address:
-    """An `Address` from ``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
+    """Return an `Address` from ``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match[3]) > 65535:
         raise ValueError(text)
@@ -109,38 +150,47 @@ def parse_address(text: str) -> Address:
 
 
 def parse_optional_address(text: str) -> Address | None:
-    """An `Address`, or None from ``off``."""
+    """Return an `Address`, or None from ``off``."""
     return None if text.lower() == "off" else parse_address(text)
 
 
 def format_optional_address(address: Address | None) -> str:
-    """The address, or ``off``."""
+    """Return the text of the address, or ``off``."""
     return "off" if address is None else str(address)
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """The names of a comma list, empty ones left out."""
+    """Return the names of a comma list without empty names.
+
+    >>> parse_list("postgres, file,")
+    ('postgres', 'file')
+    """
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse_secrets(text: str) -> tuple[str, ...]:
-    """The secrets of a comma list. An empty one was not filled in; a control character cannot be sent."""
+    """Return the secrets of a comma list. Raises ValueError for an empty secret or one with a control character."""
     secrets = tuple(part.strip() for part in text.split(","))
+    # An empty secret was not filled in, and would admit a request with an empty key. A control character cannot be sent
+    # in a header field, so nobody could use the secret.
     if not all(secret and secret.isprintable() for secret in secrets):
         raise ValueError(text)
     return secrets
 
 
 def parse_event_types(text: str) -> tuple[str, ...]:
-    """The comma list of event types, each a name of 1 to 64 of ``[A-Za-z0-9_.:-]``, or ``*`` for any such name."""
+    """Return the event types of a comma list, each a name of 1 to 64 of ``[A-Za-z0-9_.:-]``, or ``*`` for any such
+    name.
+    """
     names = parse_list(text)
     if not names or (names != ("*",) and not all(_TYPE_NAME.fullmatch(name) for name in names)):
         raise ValueError(text)
+    # A dict keeps the order of the first mentions.
     return tuple(dict.fromkeys(names))
 
 
 def parse_bool(text: str) -> bool:
-    """A truth value from ``true``/``false``, ``1``/``0``, ``yes``/``no``, ``on``/``off``, in any case."""
+    """Return a truth value from ``true``/``false``, ``1``/``0``, ``yes``/``no``, ``on``/``off``, in any case."""
     return {
         "true": True,
         "1": True,
@@ -154,7 +204,7 @@ def parse_bool(text: str) -> bool:
 
 
 class Notation(msgspec.Struct, frozen=True):
-    """How a type of setting is written: ``parse`` raises ValueError or KeyError, ``accepts`` completes "expected …"."""
+    """The notation of a type of setting: ``parse`` raises ValueError or KeyError, ``accepts`` completes "expected"."""
 
     parse: Callable[[str], Any]
     accepts: str
@@ -194,13 +244,13 @@ Secrets = Annotated[
 """A comma-separated list of secrets, none of them empty."""
 
 Guard = Annotated[str, Meta(extra={"guards": True})]
-"""A text without which something is open, though it may be shown: an empty one is refused, as that of a secret is."""
+"""A text that may be shown but guards something: like an empty secret, an empty text is refused."""
 
 
 def about(description: str, *, default: str = "", **bounds: Any) -> Meta:
-    """The description of a setting and msgspec's bounds (``ge``, ``gt``, ``le``, ``lt``), for ``Annotated``.
+    """Return the description of a setting and msgspec's bounds (``ge``, ``gt``, ``le``, ``lt``), for ``Annotated``.
 
-    ``default`` has the words for a default that depends on the machine or on another setting.
+    ``default`` describes a default that depends on the machine or on another setting.
 
     >>> class LinesSettings(msgspec.Struct, frozen=True):
     ...     address: Annotated[str, about("where the server listens, as host:port")]

@@ -1,6 +1,8 @@
-"""The settings of the service: the one place where a variable of the environment is declared.
+"""Declares the settings of the service: the one place where a variable of the environment is declared.
 
-Those of a sink (``SINK_<NAME>_*``) are declared by the sink. Read once, at start, by the command line.
+A sink declares its own settings (``SINK_<NAME>_*``). The command line reads all settings once, at start.
+
+Invariant: `Settings` that were read are consistent with each other.
 """
 
 from __future__ import annotations
@@ -31,13 +33,14 @@ from hermes.config.traces import find_endpoint
 from hermes.errors import ConfigError
 
 MOST_JOURNALED_BODY = 128 * 2**20
-"""The largest request body that the journal takes, in bytes: its record may be twice as large, or more (413 then)."""
+"""The largest request body that the journal takes, in bytes. The record of a body may be twice as large as the body, or
+larger; the request is answered with 413 then."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of the service (specification §3 and those named in its other sections).
+    """The settings of the service. Sizes are in bytes and durations in seconds.
 
-    Sizes are in bytes and durations in seconds. Those of a sink (``SINK_<NAME>_*``) are declared by the sink.
+    A sink declares its own settings (``SINK_<NAME>_*``).
 
     >>> Settings(hermes_data_dir=Path("/tmp/test")).flush_interval
     0.1
@@ -46,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_addr: Annotated[ListenAddress, about("listen address (`:8080`, `127.0.0.1:8080`, `[::1]:8080`)")] = Address(
         "", 8080
     )
+    # Loopback by default: the dashboard and the dead letters show events, and the replay writes to the sinks.
     admin_addr: Annotated[
         OptionalAddress,
         about(
@@ -56,19 +60,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_keys: Annotated[
         Secrets, about("comma list of keys for ADMIN_ADDR; unset: open to everybody on this machine")
     ] = ()
+    # Two bounds on one queue: small events fill it by their number, large ones by their bytes.
     queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
     queue_bytes: Annotated[Size, about("capacity of the bounded queue, in bytes of request bodies", ge=1)] = 256 * 2**20
+    # Workers wait for a sink most of the time, so several to a processor. The bound of 4096 keeps a mistyped number
+    # from starting as many tasks.
     worker_count: Annotated[
         int, about("workers: the most batches in flight at one sink", default="CPUs × 4", ge=1, le=4096)
     ] = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     batch_size: Annotated[int, about("a buffer that reaches this many events is flushed", ge=1)] = 1000
     flush_interval: Annotated[Duration, about("longest a non-empty buffer waits", gt=0)] = 0.1
+    # A secret although a DSN may lack a password: the text is hidden before anybody can tell.
     db_dsn: Annotated[Secret, about("Postgres DSN or URL; unset: nothing is written to a database")] = ""
     max_open_conns: Annotated[int, about("size of the Postgres connection pool", ge=1)] = 100
     backpressure_mode: Annotated[
         Literal["strict", "block"],
         about("when the queue is full: `strict` answers 503 at once, `block` holds the request until there is room"),
     ] = "strict"
+    # At most a day: a mistyped number must not keep a stop waiting for ever.
     shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0, le=86_400)] = 30.0
     parts: Annotated[
         Names, about("comma list of the parts of Hermes to run, with the parts that they need; `all`: every one")
@@ -104,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, about("connections held at once; beyond, one that rests gives way, or the new one waits", ge=1)
     ] = 10_000
+    # A deadline for each phase, so that a client that sends a byte now and then (Slowloris) loses its connection.
     header_timeout: Annotated[Duration, about("longest a request's headers may take", gt=0)] = 10.0
     body_timeout: Annotated[Duration, about("longest a request's body may take", gt=0)] = 30.0
     idle_timeout: Annotated[Duration, about("longest a connection may rest between requests", gt=0)] = 75.0
@@ -127,6 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     traces_headers: Annotated[
         Secret, about("headers of the requests to TRACES_ENDPOINT, as `name=value,name=value`")
     ] = ""
+    # One in a hundred: enough to see a slow path, and no load for the collector.
     traces_sample: Annotated[
         float, about("share of the requests that are traced, of those whose client has not decided", ge=0, le=1)
     ] = 0.01
@@ -138,12 +149,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
 
     def sink_names(self) -> tuple[str, ...]:
-        """The sinks to run: those of SINKS, or the default that the DSN implies."""
+        """Return the names of the sinks to run, from SINKS or from the default that DB_DSN implies."""
         return self.sinks or (("postgres",) if self.db_dsn else ("null",))
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of the service, checked together. Raises `ConfigError` for all that is wrong with them.
+    """Return the settings of the service, checked together. Raises `ConfigError` with one line for each mistake.
 
     >>> settings = read_settings({"HERMES_DATA_DIR": "/var/lib/hermes", "QUEUE_SIZE": "1000"})
     >>> settings.hermes_data_dir, settings.queue_size
@@ -156,24 +167,29 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def collect_settings(environ: Mapping[str, str], mistakes: Mistakes) -> Settings:
-    """The same, with ``mistakes`` collected: the default stands for a bad value."""
+    """Return the settings as `read_settings` does, errors in ``mistakes``. The default stands for a bad value."""
     settings = try_read(Settings, environ, mistakes)
     if settings is None:
         raise AssertionError("a setting of the service has no default")
+    # Raised inside of `collect`, which drops a mistake about a variable that could not be read.
     for mistake in _find_mistakes(settings):
         with mistakes.collect():
             raise ConfigError(mistake)
     with mistakes.collect():
+        # Last, because the OTEL_* variables replace TRACES_* only where TRACES_* are read and empty.
         endpoint, headers = find_endpoint(environ, settings.traces_endpoint, settings.traces_headers)
         return msgspec.structs.replace(settings, traces_endpoint=endpoint, traces_headers=headers)
     return settings
 
 
 def _find_mistakes(settings: Settings) -> Iterator[str]:
-    """What is wrong with settings that depend on each other, a line each, which names every variable concerned."""
+    """Yield one line for each mistake between settings that depend on each other; the line names every variable
+    concerned.
+    """
     if bool(settings.tls_cert) != bool(settings.tls_key):
         yield "TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"
     admin = settings.admin_addr
+    # The admin address replays and deletes dead letters, so nobody else may reach it without a key.
     if admin is not None and not admin.is_loopback and not settings.admin_keys:
         yield f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1"
     if admin is not None and admin.collides(settings.http_addr):

@@ -1,7 +1,7 @@
-"""Where traces go: TRACES_*, or the OTEL_* variables that every OpenTelemetry program knows. Pure.
+"""Finds the endpoint of traces: in TRACES_*, or in the OTEL_* variables that every OpenTelemetry program knows. Pure.
 
-Invariant: TRACES_ENDPOINT goes before the variables of OpenTelemetry, and no refusal repeats a header's value. Called
-when the settings are read, and by the export of traces.
+Invariant: TRACES_ENDPOINT goes before the variables of OpenTelemetry. No error message repeats a header's value.
+
 Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter" and "Environment Variable Specification".
 """
 
@@ -15,6 +15,7 @@ from hermes.config.declaration import lookup
 from hermes.errors import ConfigError
 
 PATH = "/v1/traces"
+# The variable for traces goes before the one for all signals, as the specification says.
 _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -23,14 +24,18 @@ _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 
 def find_endpoint(environ: Mapping[str, str], endpoint: str, headers: str) -> tuple[str, str]:
-    """Endpoint and headers as configured, the variables of OpenTelemetry asked where they are empty.
+    """Return endpoint and headers from the settings, or from the variables of OpenTelemetry if the settings are empty.
 
     Raises `ConfigError` for values that cannot be used.
+
+    >>> find_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}, "", "")
+    ('http://localhost:4318', '')
     """
     name = "TRACES_ENDPOINT"
     if not endpoint and not _turned_off(environ):
         name, endpoint = _first(environ, _ENDPOINTS)
         variable, protocol = _first(environ, _PROTOCOLS)
+        # An endpoint for gRPC listens on another port; Hermes would post to it in vain for ever.
         if endpoint and protocol not in {"", "http/protobuf"}:
             raise ConfigError(
                 f"{variable}={protocol!r}: Hermes sends traces as http/protobuf: set TRACES_ENDPOINT to where that is "
@@ -44,19 +49,30 @@ def find_endpoint(environ: Mapping[str, str], endpoint: str, headers: str) -> tu
 
 
 def traces_url(endpoint: str) -> str:
-    """Where to post to: the endpoint's path ends in ``/v1/traces``, whether it was written so or not."""
+    """Return the URL to post to: the endpoint with ``/v1/traces`` at the end of its path.
+
+    >>> traces_url("http://localhost:4318")
+    'http://localhost:4318/v1/traces'
+    """
     base, mark, query = endpoint.partition("?")
     base = base.rstrip("/")
+    # The specification appends the path to OTEL_EXPORTER_OTLP_ENDPOINT, and takes OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as
+    # it is. Operators mix the two up.
     return (base if base.endswith(PATH) else base + PATH) + mark + query
 
 
 def parse_headers(text: str, variable: str = "TRACES_HEADERS") -> dict[str, str]:
-    """Headers from ``name=value,name=value``, values percent-encoded where they must be. Raises `ConfigError`."""
+    """Return the headers of ``name=value,name=value``, with percent-encoded values decoded. Raises `ConfigError`.
+
+    >>> parse_headers("authorization=Basic%20YW5u")
+    {'authorization': 'Basic YW5u'}
+    """
     headers = {}
     for part in filter(None, map(str.strip, text.split(","))):
         name, _, quoted = part.partition("=")
         name, value = name.strip(), unquote(quoted.strip())
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            # The value is a credential as a rule, so the message hides the whole text.
             raise ConfigError(f"{variable}=(hidden): expected name=value,name=value, with commas written as %2C")
         headers[name.lower()] = value
     return headers
@@ -68,7 +84,7 @@ def _turned_off(environ: Mapping[str, str]) -> bool:
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
-    """The first of the variables that is set, with its text; the last name and an empty text for none."""
+    """Return the first variable that is set, with its text; the last name and an empty text if none is set."""
     text = ""
     for name in names:
         text = lookup(environ, name) or ""
@@ -80,11 +96,12 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str
 def _check_endpoint(name: str, endpoint: str) -> None:
     try:
         parts = urlsplit(endpoint)
-        _ = parts.port  # it raises what it cannot read
+        _ = parts.port  # raises ValueError if the port is not a number
         valid = parts.scheme in {"http", "https"} and parts.hostname and not parts.fragment and endpoint.isprintable()
     except ValueError:
         valid = False
         parts = None
+    # Checked before the form of the URL, because the other message repeats the endpoint with its password.
     if parts is not None and "@" in parts.netloc:
         raise ConfigError(f"{name}=(hidden): a user name and password go into TRACES_HEADERS, as authorization=Basic…")
     if not valid:

@@ -1,14 +1,20 @@
-"""PostgreSQL on Trio: a connection and a pool, with psycopg's cursors, types and errors. Needs the extra `postgres`.
+r"""PostgreSQL on Trio: a connection and a pool, with psycopg's cursors, types and errors. Needs the extra `postgres`.
 
     async with open_pool("postgresql://...", max_size=4) as pool:
         async with pool.connection() as connection:
             await connection.execute("INSERT INTO t VALUES (%s)", [1])
-            await connection.copy_in("COPY t FROM STDIN", b"2\\n3\\n")
+            await connection.copy_in("COPY t FROM STDIN", b"2\n3\n")
             async with connection.transaction():
                 ...
 
-Every wait can be cancelled, and cleans up after itself within a bound that has a name; a connection whose state cannot
-be known is closed. psycopg's asyncio is never run: its protocol generators are driven by Trio (`waiting`).
+- `pool`: a pool of connections; `idle` and `backoff` decide for the pool, without I/O
+- `connection`: a connection; `connecting` dials, `waiting` drives psycopg on Trio, `protocol` extends it over libpq
+- `cursor`, `copying`, `transaction`, `notifications`: the parts of a connection
+- `dsn`: judges a connection string
+- `errors`, `sqlstate`: the errors, and who can act on an error
+
+Every wait can be cancelled, and cleans up after itself within a bound that has a name; a connection in an unknown state
+is closed. psycopg's asyncio code never runs: Trio drives psycopg's protocol generators (`waiting`).
 """
 
 from hermes.postgres.connecting import CONNECT_TIMEOUT

@@ -1,10 +1,9 @@
 """A connection to PostgreSQL: psycopg's, driven by Trio instead of asyncio.
 
-Invariant: when a call ends, in whatever way, no statement is running on the connection. One that was interrupted (by
+Invariant: when a call ends, in whatever way, no statement is running on the connection. An interrupted statement (by
 cancellation, an error, leaving a COPY early) is cancelled at the server and its answer read to the end, shielded and
-within `cleanup_timeout`; where that fails the connection is discarded, with the reason in the log. So a caller hangs
-for no longer than its own deadline and that bound, whatever the peer does. Used by `pool`, and wherever one connection
-is enough.
+within `cleanup_timeout`; if that fails the connection is discarded, with the reason in the log. So a caller waits no
+longer than its own deadline plus that bound, whatever the peer does.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ CLEANUP_TIMEOUT = 5.0
 """Seconds that cancelling a statement, or a ROLLBACK after a failure, may take before the connection is discarded."""
 
 CANCEL_AGAIN_AFTER = 0.25
-"""Seconds after which a request to cancel a statement is repeated, within the clean-up's bound."""
+"""Seconds after which a request to cancel a statement is repeated, within `CLEANUP_TIMEOUT`."""
 
 PREPARE_THRESHOLD = 5
-"""How often a statement is executed before it is prepared on the server."""
+"""A statement is prepared on the server after this many executions. The number is psycopg's own."""
 
 _log = structlog.get_logger("hermes.postgres")
 
@@ -49,11 +48,11 @@ RV = TypeVar("RV")
 
 
 class Connection(AsyncConnection[TupleRow]):
-    r"""See `psycopg.AsyncConnection`, of which this has the methods and the cursors. What differs:
+    r"""`psycopg.AsyncConnection` on Trio, with the same methods and cursors. The differences:
 
-    - `autocommit` is on unless asked otherwise: what belongs together goes into a `transaction()` block.
-    - Leaving `async with connection` closes; what is not committed is lost.
-    - Notifications are read with `wait_notifications()`; `pipeline()` is missing, `executemany()` has one inside.
+    - `autocommit` is on by default: put statements that belong together into a `transaction()` block.
+    - Leaving `async with connection` closes the connection; uncommitted changes are lost.
+    - Read notifications with `wait_notifications()`. `pipeline()` is missing; `executemany()` uses a pipeline inside.
 
     Tasks may share a connection; their statements run one after the other.
 
@@ -74,8 +73,11 @@ class Connection(AsyncConnection[TupleRow]):
         super().__init__(pgconn)
         self.lock = trio.Lock()  # type: ignore[assignment]  # psycopg's is asyncio's; it is used with `async with` only
         self.cursor_factory = Cursor
+        # psycopg prepares on the server by this number; behind a pooler in transaction mode the next statement may
+        # reach a session that lacks the prepared one.
         self.prepare_threshold = prepare_threshold
         self.cleanup_timeout = cleanup_timeout
+        # Kept for the log line of a discarded connection, when libpq has forgotten the number.
         self.backend_pid = pgconn.backend_pid
         self.notifications = NotificationBacklog()
         self.add_notify_handler(self.notifications.put)
@@ -91,11 +93,11 @@ class Connection(AsyncConnection[TupleRow]):
         prepare_threshold: int | None = PREPARE_THRESHOLD,
         cleanup_timeout: float = CLEANUP_TIMEOUT,
     ) -> Self:
-        """Connect, and return a connection that the caller closes; `open_connection` does that by itself.
+        """Connect, and return a connection that the caller closes; `open_connection` closes it itself.
 
-        `dsn` is a URL or libpq's `key=value` pairs; `prepare_threshold=None` suits a connection pooler in between.
-        Raises `psycopg.OperationalError` when no server can be had within the string's `connect_timeout` (10 s), and
-        `psycopg.ProgrammingError` when the string makes no sense.
+        `dsn` is a URL or libpq's `key=value` pairs. Pass `prepare_threshold=None` if a connection pooler is in between.
+        Raises `psycopg.OperationalError` if no server answers within the string's `connect_timeout` (10 s), and
+        `psycopg.ProgrammingError` if the string cannot be parsed.
         """
         capabilities.has_cancel_safe(check=True)  # libpq before 17 can only cancel by blocking
         pgconn = await first_to_connect(connection_parameters(dsn))
@@ -106,12 +108,12 @@ class Connection(AsyncConnection[TupleRow]):
                 prepare_threshold=prepare_threshold,
                 cleanup_timeout=cleanup_timeout,
             )
-        except OSError as error:  # the socket may have got the last descriptor, and to wait for it takes another
+        except OSError as error:  # the socket may have got the last descriptor, and its epoll needs another one
             pgconn.finish()
             raise OperationalError(f"the connection cannot be waited for: {error}") from error
 
     async def copy_in(self, statement: Query, *blocks: Buffer) -> int:
-        """Run a COPY ... FROM STDIN with `blocks`, ready data of any size, and return the number of rows."""
+        """Run a COPY ... FROM STDIN with `blocks`, encoded data of any size, and return the number of rows."""
         cursor = Cursor(self)
         async with cursor.copy(statement) as copy:
             for block in blocks:
@@ -122,14 +124,14 @@ class Connection(AsyncConnection[TupleRow]):
     async def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncIterator[Transaction]:
-        """Run the block in a transaction, or in a savepoint of the one that is open."""
+        """Run the block in a transaction, or in a savepoint if a transaction is open."""
         async with Transaction(self, savepoint_name, force_rollback) as transaction:
             yield transaction
 
     async def wait_notifications(self) -> list[Notify]:
         """Return the notifications that have arrived since the last call; block until there is one.
 
-        Others wait for the connection meanwhile. `notifications.dropped` counts those that were never taken.
+        Other tasks wait for the connection meanwhile. `notifications.dropped` counts the notifications that were lost.
         """
         async with self.lock:
             while not (arrived := self.notifications.take_all()):
@@ -145,7 +147,7 @@ class Connection(AsyncConnection[TupleRow]):
         raise psycopg.NotSupportedError("pipelines are not supported; use executemany()")
 
     async def cancel_safe(self, *, timeout: float = CLEANUP_TIMEOUT) -> None:
-        """Ask the server to cancel what runs on this connection, on behalf of another task.
+        """Ask the server to cancel the statement that another task runs on this connection.
 
         Raises `psycopg.errors.CancellationTimeout`.
         """
@@ -159,6 +161,7 @@ class Connection(AsyncConnection[TupleRow]):
     async def wait(self, generator: PQGen[RV]) -> RV:  # type: ignore[override]  # a timeout is the caller's scope
         """Run one of psycopg's generators on this connection. The caller holds the lock."""
         try:
+            # Before the first byte is sent: a task that is cancelled already leaves nothing to clean up.
             await trio.lowlevel.checkpoint_if_cancelled()
             return await drive(generator, self._waiter)
         except BaseException as error:
@@ -168,19 +171,20 @@ class Connection(AsyncConnection[TupleRow]):
             raise
 
     async def abandon(self, reason: str) -> None:
-        """End the statement that is running, if one is: cancel it at the server and read its answer to the end.
+        """End the running statement, if there is one: cancel it at the server and read its answer to the end.
 
         Shielded and bounded; the connection is usable afterwards, or discarded. The caller holds the lock.
         """
         if self.closed:
             return
+        # An interrupted pipeline cannot be settled: the answers of several statements are under way.
         if self.pgconn.pipeline_status:
             self.discard(f"{reason}, in a pipeline")
         elif self._active:
             await self._bounded(self._cancel_and_settle, reason)
 
     async def clean_up(self, generator: PQGen[RV], what: str) -> RV | None:
-        """Run a generator that must not be left out, shielded and bounded; None when the connection was discarded."""
+        """Run a generator that must run, shielded and bounded. Returns None if the connection was discarded."""
 
         async def run() -> RV:
             async with self.lock:
@@ -189,11 +193,11 @@ class Connection(AsyncConnection[TupleRow]):
         return await self._bounded(run, what)
 
     async def roll_back_leftovers(self) -> None:
-        """Roll back what is open, shielded and bounded, for a connection that goes from one user to the next."""
+        """Roll back an open transaction, shielded and bounded, before the connection goes to another user."""
         await self.clean_up(self._rollback_gen(), "rolling back what was left open")
 
     async def is_alive(self, timeout: float) -> bool:
-        """Make one round trip and return whether the server answered in time; if not, the connection is discarded."""
+        """Make one round trip and return whether the server answered in time; if not, discard the connection."""
         try:
             with trio.move_on_after(timeout):
                 async with self.lock:
@@ -203,6 +207,7 @@ class Connection(AsyncConnection[TupleRow]):
             self.discard(f"a ping failed: {tell(error)}")
         finally:
             if self._active:
+                # In `finally`, so that a cancelled ping discards the connection too: its answer is still to come.
                 self.discard(f"a ping was not answered within {timeout:g} s")
         return False
 
@@ -212,13 +217,14 @@ class Connection(AsyncConnection[TupleRow]):
         return bool(self._waiter.poll() & Ready.R)
 
     def discard(self, reason: str) -> None:
-        """Close at once, and log the reason: the connection is in no state to be used again."""
+        """Close at once, and log the reason: the connection must not be used again."""
         if not self._waiter.closed:
             _log.warning("a Postgres connection was discarded", reason=reason, backend_pid=self.backend_pid)
             self._finish()
 
     async def close(self) -> None:
-        """Close the connection, at once. A statement that another task waits for fails."""
+        """Close the connection at once. A statement that another task waits for fails."""
+        # Set before the waiters wake: their error then says "closed", not "lost".
         self._closed = True
         self._finish()
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -234,14 +240,14 @@ class Connection(AsyncConnection[TupleRow]):
         return not self.closed and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
 
     async def _cancel_and_settle(self) -> None:
-        # A server that has not begun the statement when the request comes forgets the request: ask again.
+        # The server forgets a cancel request that arrives before it has begun the statement: ask again.
         while self._active:
             await drive_connecting(self._cancel_gen())
             with trio.move_on_after(CANCEL_AGAIN_AFTER):
                 await drive(settle(self.pgconn), self._waiter)
 
     async def _bounded(self, step: Callable[[], Awaitable[RV]], what: str) -> RV | None:
-        """Run a step of cleaning up, shielded and within `cleanup_timeout`; where it fails, discard the connection."""
+        """Run a step of cleaning up, shielded and within `cleanup_timeout`; if it fails, discard the connection."""
         late = False
         try:
             with clean_up(self.cleanup_timeout) as scope:
@@ -251,6 +257,7 @@ class Connection(AsyncConnection[TupleRow]):
             self.discard(f"{what}; cleaning up failed: {tell(error)}")
         finally:
             if late or self._active:
+                # Also after any other exception: a connection with a running statement must not go back to a pool.
                 self.discard(f"{what}; cleaning up did not end in time")
         return None
 
@@ -258,6 +265,7 @@ class Connection(AsyncConnection[TupleRow]):
         if self._waiter.closed:
             return
         try:
+            # Asked before `finish`, which closes the descriptor; the tasks that wait for it are woken first.
             fileno = self.pgconn.socket
         except OperationalError:
             fileno = -1  # libpq has closed it already

@@ -1,6 +1,6 @@
-"""The cursor of a Trio connection: psycopg's, with the parts replaced that clean up after themselves.
+"""The cursor of a Trio connection: psycopg's, with `copy` and `stream` replaced.
 
-Used by `connection`, and by who fetches.
+Invariant: leaving `copy` or `stream` early leaves no statement running on the connection.
 """
 
 from __future__ import annotations
@@ -21,19 +21,27 @@ if TYPE_CHECKING:
 
 
 class Cursor(AsyncCursor[Row]):
-    """See `psycopg.AsyncCursor`."""
+    """`psycopg.AsyncCursor` on Trio, with the same methods.
+
+    ::
+
+        cursor = await connection.execute("SELECT id FROM events")
+        async for (event_id,) in cursor:
+            ...
+    """
 
     @asynccontextmanager
     async def copy(self, statement: Query, params: Params | None = None) -> AsyncIterator[Copy]:  # type: ignore[override]
-        """Run a COPY statement; the block writes its data, or reads it.
+        """Run a COPY statement; the block writes its data or reads its rows.
 
-        After the block `rowcount` is the number of rows copied. psycopg's `writer` argument is missing: its writers
+        After the block `rowcount` is the number of copied rows. psycopg's `writer` argument is missing: its writers
         need an asyncio loop.
         """
         async with self._conn.lock:
             await self._conn.wait(self._start_copy_gen(statement, params))
             async with Copy(self) as copy:
                 yield copy
+        # psycopg's cursor reads `rowcount` from the selected result.
         self._select_current_result(0)
 
     async def stream(
@@ -41,7 +49,12 @@ class Cursor(AsyncCursor[Row]):
     ) -> AsyncGenerator[Row, None]:
         """Iterate over a result while it arrives, in chunks of `size` rows.
 
-        Wrap it in `contextlib.aclosing` when the loop may be left early: only then is the rest dropped at once.
+        Wrap the call in `contextlib.aclosing` if the loop may end early; otherwise the rest of the result is dropped
+        only when the generator is collected::
+
+            async with aclosing(cursor.stream("SELECT id FROM events")) as rows:
+                async for (event_id,) in rows:
+                    ...
         """
         async with self._conn.lock:
             try:
@@ -52,8 +65,9 @@ class Cursor(AsyncCursor[Row]):
                         yield self._tx.load_row(row, self._make_row)
                     first = False
             finally:
+                # In `finally`, so that a loop that breaks off frees the connection; after the last row it does nothing.
                 await cast("Connection", self._conn).abandon("stream() was left early")
 
     def set_copy_result(self, result: PGresult) -> None:
-        """Take the result of a completed COPY, for `rowcount`."""
+        """Store the result of a completed COPY, which `rowcount` reads."""
         self._results = [result]

@@ -1,7 +1,7 @@
-"""Judges a connection string before anything is dialed: its form, its numbers and the values that libpq knows.
+"""Checks a connection string before Hermes dials: its form, its numbers and the values that libpq knows.
 
-Invariant: no part of the string is repeated, for any part may be a piece of the password (``u:p/ss@host`` has the port
-``p``). Whether its host exists only connecting tells.
+Invariant: no error message repeats a part of the string, because any part may be a piece of the password
+(``u:p/ss@host`` has the port ``p``). Whether a host exists shows only when Hermes connects.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from hermes.postgres.connecting import connection_parameters
 
 _FORM = "expected a Postgres URL or libpq's key=value pairs, such as postgresql://user:password@host:5432/database"
 _ESCAPE = "write : / ? # @ of a user or a password as %3A %2F %3F %23 %40"
+# libpq reads these as numbers only when it dials, and psycopg does not check them.
 _NUMBERS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 _NUMBER = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
-_NOWHERE = "/nonexistent/hermes"  # libpq judges all options before it looks for a socket there
+# A folder without a socket: libpq checks all options before it looks for the socket, and then dials nobody.
+_NOWHERE = "/nonexistent/hermes"
+# The places where libpq's messages quote a value.
 _QUOTED = re.compile(r'"[^"]*"(?= for connection option)|(?<=: )".*"|(?<=service )".*?"', re.DOTALL)
 
 
 def check_dsn(dsn: str, variable: str = "DB_DSN") -> None:
-    """Raises `ConfigError`, which names the ``variable``, for a string with which no server can be connected to.
+    """Raise `ConfigError`, which names the ``variable``, for a string that cannot lead to a server.
 
     >>> check_dsn("postgresql://ann:secret@localhost:port/events", "SINK_MY_DSN")
     Traceback (most recent call last):
@@ -45,17 +48,23 @@ def check_dsn(dsn: str, variable: str = "DB_DSN") -> None:
 
 
 def invalid_dsn(variable: str = "DB_DSN") -> ConfigError:
-    """The error for a string that makes no sense. Raise it ``from None``, for the driver's own may quote the string."""
+    """Return the error for a string that cannot be parsed.
+
+    Raise it ``from None``, because the driver's own error may quote the string.
+    """
     return ConfigError(f"{variable}=(hidden): {_FORM}; {_ESCAPE}")
 
 
 def _find_fault(parameters: ConnDict) -> str:
-    """What libpq says about the options, without their values; empty if nothing is wrong."""
+    """Return libpq's message about the options, without their values; empty if the options are correct."""
+    # As many hosts as before: libpq compares their number with the number of ports.
     hosts = str(parameters.get("hostaddr") or parameters.get("host") or "").split(",")
+    # gssencmode: with `require` libpq would look for Kerberos credentials first, and hide the fault.
     changed = {**parameters, "host": ",".join([_NOWHERE] * len(hosts)), "hostaddr": None, "gssencmode": "disable"}
     connection = pq.PGconn.connect_start(make_conninfo("", **changed).encode())
     try:
         words = connection.error_message.decode(errors="replace")
     finally:
         connection.finish()
+    # libpq reached the socket's folder, so it accepted every option.
     return "" if _NOWHERE in words else " ".join(_QUOTED.sub("(hidden)", words).split())

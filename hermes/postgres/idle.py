@@ -1,7 +1,7 @@
-"""The connections of a pool that nobody uses, and which of them may be used again. Pure: time is an argument.
+"""Keeps the idle connections of a pool, and decides which of them to close. Pure: time is an argument.
 
-Last in, first out: under little load the same few connections stay warm and the others age out. Generic, because
-deciding needs no connection. Used by `pool`.
+Invariant: last in, first out. Under little load the same few connections stay warm and the others age out. The class is
+generic because its decisions need no connection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ class Pooled(Generic[C]):
 
 
 class IdleStack(Generic[C]):
-    """Idle connections, the one that came last on top. `max_idle` is how long one may lie unused, in seconds."""
+    """Idle connections, the latest on top; `max_idle` is the longest time that one may stay unused, in seconds.
+
+    >>> idle = IdleStack(max_idle=60.0)
+    >>> idle.put(Pooled("first", expires_at=3600.0), now=0.0)
+    >>> idle.put(Pooled("second", expires_at=3600.0), now=50.0)
+    >>> [pooled.connection for pooled in idle.take_outdated(now=61.0)], len(idle)
+    (['first'], 1)
+    """
 
     def __init__(self, max_idle: float) -> None:
         self._max_idle = max_idle
@@ -33,18 +40,20 @@ class IdleStack(Generic[C]):
         return len(self._stack)
 
     def put(self, pooled: Pooled[C], now: float) -> None:
-        """Lay a connection on top."""
+        """Put a connection on top."""
+        # Set here and not at the return to the pool: rolling back before it takes time of its own.
         pooled.idle_since = now
         self._stack.append(pooled)
 
     def take(self) -> Pooled[C] | None:
-        """Take the top one, or None."""
+        """Take the connection on top, or return None."""
         return self._stack.pop() if self._stack else None
 
     def take_outdated(self, now: float) -> list[Pooled[C]]:
-        """Take out those that have been idle for too long or have reached the end of their life, for closing."""
+        """Take out the connections that were idle or alive for too long. The caller closes them."""
         outdated: list[Pooled[C]] = []
         keep: deque[Pooled[C]] = deque()
+        # All of them, not only the bottom: connections differ in the end of their life.
         for pooled in self._stack:
             too_old = now >= pooled.expires_at or now - pooled.idle_since >= self._max_idle
             (outdated if too_old else keep).append(pooled)
@@ -52,7 +61,7 @@ class IdleStack(Generic[C]):
         return outdated
 
     def take_all(self) -> list[Pooled[C]]:
-        """Take out every one, for closing."""
+        """Take out every connection. The caller closes them."""
         taken = list(self._stack)
         self._stack.clear()
         return taken

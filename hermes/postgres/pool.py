@@ -1,10 +1,10 @@
 """A pool of connections without a task of its own.
 
 Invariants: never more than `max_size` connections, and a slot for each in use; slots are given in the order of asking;
-whoever borrows also dials, inside its own deadline, so a cancelled borrower leaves no half-open connection; what
-comes back is idle and outside any transaction, or is closed. A connection whose session is at fault (see `sqlstate`)
-is closed; where the server is at fault the idle ones are too, so that the next borrower dials anew. Idle connections
-age out when others are returned. Used by the postgres sink, and by whatever else shares a database among tasks.
+the borrower dials itself, inside its own deadline, so a cancelled borrower leaves no half-open connection; a returned
+connection is idle and outside any transaction, or is closed. A connection whose session is at fault (see `sqlstate`)
+is closed; if the server is at fault the idle ones are too, so that the next borrower dials anew. Idle connections
+age out when others are returned.
 
     borrow ── slot (FIFO) ── idle one? ── alive? ──► connection ──► return ── transaction open? ROLLBACK ──► idle
                                 │ none      │ no: the next one              └ still running, lost, too old: close
@@ -31,28 +31,28 @@ from hermes.postgres.idle import IdleStack, Pooled
 from hermes.postgres.sqlstate import Fault, fault_of
 
 MAX_SIZE = 10
-"""Connections at most, idle ones included."""
+"""The largest number of connections, idle ones included."""
 
 ACQUIRE_TIMEOUT = 10.0
 """Seconds that a borrower waits for a slot, a check and a dial together."""
 
 MAX_LIFETIME = 3600.0
-"""Seconds after which a connection is replaced at its return; shortened by up to `LIFETIME_JITTER` of it."""
+"""Seconds after which a returned connection is closed instead of kept; shortened by up to `LIFETIME_JITTER` of it."""
 
 LIFETIME_JITTER = 0.1
-"""So that connections which were made together are not replaced together."""
+"""The share of the lifetime that varies, so that connections which were opened together are not closed together."""
 
 MAX_IDLE = 600.0
 """Seconds after which an unused connection is closed."""
 
 CHECK_AFTER = 5.0
-"""A connection that was idle for so many seconds makes a round trip before it is lent; before that, one system call
-tells whether the server has hung up."""
+"""Seconds of idleness after which a connection makes a round trip before it is lent. Earlier, one system call tells
+whether the server has hung up."""
 
 CHECK_TIMEOUT = 2.0
-"""Seconds for that round trip."""
+"""Seconds for the round trip that checks an idle connection."""
 
-# As strict as asked; stricter, where the server waits for its standbys to apply, stays.
+# A server that waits for its standbys to apply (remote_apply) is stricter than `on`, and stays so.
 _SET_COMMIT = b"""
 SELECT set_config('synchronous_commit', %(wanted)s, false)
 WHERE %(wanted)s <> 'on' OR current_setting('synchronous_commit') <> 'remote_apply'
@@ -75,11 +75,11 @@ class _Counts:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """What a pool looks like at a moment, and what it has done since it was opened."""
+    """The state of a pool at one moment, and its counters since it was opened."""
 
     max_size: int
     in_use: int
-    """Slots taken: connections that are lent, checked or dialed."""
+    """Taken slots: connections that are lent, checked or dialed."""
     idle: int
     waiting: int
     """Borrowers that wait for a slot."""
@@ -87,15 +87,15 @@ class PoolStatistics:
     opened: int
     failed_dials: int
     checks: int
-    """Round trips that were made to find out whether an idle connection is alive."""
+    """Round trips that checked whether an idle connection is alive."""
     failed_checks: int
     rolled_back: int
     """Connections that came back with an open transaction."""
     discarded: int
     """Connections that came back lost, with a statement still running, without autocommit, or with their session or
-    server at fault; and the idle ones to that server."""
+    server at fault; and the idle connections to a server at fault."""
     retired: int
-    """Connections that were closed for their age, or because nobody used them."""
+    """Connections that were closed because they were old, or unused for too long."""
     timeouts: int
     """Borrowers that got no connection in time."""
 
@@ -103,11 +103,11 @@ class PoolStatistics:
 class Pool:
     """A pool of at most ``max_size`` connections to one database, for use as `async with open_pool(...) as pool`.
 
-    All durations are in seconds; what each argument bounds is said where its default is. Borrowers leave no session
-    state behind (SET, LISTEN, temporary tables): only transactions are cleaned up after them. ``synchronous_commit`` is
-    set on each new connection; None: it stays as the server, the database or the role has it. Raises
-    `psycopg.ProgrammingError` at once when the connection string makes no sense; nothing is dialed before the first
-    `connection()`.
+    All durations are in seconds; the constant of each default explains its argument. Borrowers leave no session state
+    behind (SET, LISTEN, temporary tables): the pool rolls transactions back, and cleans up nothing else.
+    ``synchronous_commit`` is set on each new connection; None keeps the setting of the server, the database or the
+    role. Raises `psycopg.ProgrammingError` at once if the connection string cannot be parsed; the first `connection()`
+    dials.
 
         async with open_pool(dsn, max_size=4) as pool:
             async with pool.connection() as connection:
@@ -130,6 +130,7 @@ class Pool:
         prepare_threshold: int | None = PREPARE_THRESHOLD,
         synchronous_commit: str | None = None,
     ) -> None:
+        # Parsed for its error only: a bad string must fail here, and not at the first borrower.
         connection_parameters(dsn)
         self._dsn = dsn
         self._max_size = max_size
@@ -143,6 +144,7 @@ class Pool:
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         self._idle: IdleStack[Connection] = IdleStack(max_idle)
         self._backoff = DialBackoff(backoff_min, backoff_max)
+        # Held while a borrower dials a server that was down; with a healthy server the borrowers dial side by side.
         self._one_dialer = trio.Lock()
         self._last_error: OperationalError | None = None
         self._counts = _Counts()
@@ -161,19 +163,21 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
-        """Lend a connection to the block; it is in autocommit mode and has no transaction open.
+        """Lend a connection to the block; the connection is in autocommit mode and has no open transaction.
 
-        Raises `PoolTimeout` when there is none within `timeout` seconds (default: the pool's `acquire_timeout`), and
-        `PoolClosed`. A transaction that the block leaves open is rolled back.
+        Raises `PoolTimeout` if no connection is free within `timeout` seconds (default: the pool's `acquire_timeout`),
+        and `PoolClosed`. A transaction that the block leaves open is rolled back.
         """
         pooled = await self._check_out(self._acquire_timeout if timeout is None else timeout)
         try:
             yield pooled.connection
+        # Only errors of the driver: an exception of the block itself says nothing about the connection.
         except Error as error:
             await self._drop_faulty(pooled.connection, error)
             raise
         finally:
             try:
+                # The slot is released last, even if the check-in fails: until then the connection exists and counts.
                 await self._check_in(pooled)
             finally:
                 self._slots.release()
@@ -189,6 +193,7 @@ class Pool:
         )
 
     async def _check_out(self, timeout: float) -> Pooled[Connection]:
+        # One deadline for the slot, the check and the dial together: the caller's bound, not three of them.
         with trio.move_on_after(timeout):
             await self._slots.acquire()
             try:
@@ -208,6 +213,7 @@ class Pool:
     async def _find(self) -> Pooled[Connection]:
         """Return a connection that works, for the slot that the caller holds."""
         while True:
+            # Checked in every round: the pool may close while this borrower dials.
             if not self._open:
                 raise PoolClosed("the Postgres pool is closed")
             pooled = self._idle.take()
@@ -225,7 +231,8 @@ class Pool:
         if now >= pooled.expires_at:
             self._counts.retired += 1
             return False
-        # Whatever has arrived unasked is most often a goodbye. A lost connection has nothing to read, and is closed.
+        # Unasked input is a farewell of the server, as a rule: check the connection, however short it was idle. A lost
+        # connection is closed and has nothing to read.
         if not connection.closed and not connection.has_unread_input and now - pooled.idle_since < self._check_after:
             return True
         self._counts.checks += 1
@@ -238,14 +245,15 @@ class Pool:
         return alive
 
     async def _dial(self) -> Pooled[Connection] | None:
-        """Connect, or return None when that failed or is no longer needed.
+        """Connect, or return None if the attempt failed or is no longer needed.
 
-        While the server is down one borrower dials, after a pause, and the others wait for what it finds.
+        While the server is down one borrower dials, after a pause, and the others wait for the result.
         """
         if not self._backoff.failures:
             return await self._connect()
         async with self._one_dialer:
             await trio.sleep_until(self._backoff.not_before)
+            # While this borrower waited, another one has connected or returned a connection: try that one first.
             if self._idle or not self._backoff.failures:
                 return None
             return await self._connect()
@@ -258,6 +266,7 @@ class Pool:
             await self._begin(connection)
         except OperationalError as error:
             self._counts.failed_dials += 1
+            # A kept traceback would keep the frames of the failed dial alive, and the connection string in them.
             self._last_error = error.with_traceback(None)
             self._backoff.failed(trio.current_time(), random.random())  # noqa: S311  # jitter, no secret
             return None
@@ -268,7 +277,8 @@ class Pool:
         return Pooled(connection, expires_at=trio.current_time() + lifetime)
 
     async def _begin(self, connection: Connection) -> None:
-        """Give a new connection its settings; where that fails, close it."""
+        """Give a new connection its settings; if that fails, close it."""
+        # No statement at all: a round trip for each new connection costs time when the pool fills.
         if self._synchronous_commit is None:
             return
         try:
@@ -278,10 +288,11 @@ class Pool:
             raise
 
     async def _drop_faulty(self, connection: Connection, error: Error) -> None:
-        """Close the connection where its session is at fault, and the idle ones too where the server is."""
+        """Close the connection if its session is at fault, and the idle connections too if the server is."""
         fault = fault_of(error)
         if fault in (Fault.SESSION, Fault.SERVER):
             connection.discard(f"a statement failed: {tell(error)}")
+        # The idle connections lead to the same stopped server, or to a standby that used to be the primary.
         if fault is Fault.SERVER:
             for pooled in self._idle.take_all():
                 self._counts.discarded += 1
@@ -291,6 +302,7 @@ class Pool:
         connection = pooled.connection
         reusable = False
         try:
+            # First roll back, then judge: after a good ROLLBACK the connection is as new.
             if not connection.closed and connection.pgconn.transaction_status in _IN_TRANSACTION:
                 self._counts.rolled_back += 1
                 await connection.roll_back_leftovers()
@@ -300,7 +312,7 @@ class Pool:
                 self._counts.discarded += 1
                 connection.discard("it came back to the pool with a statement running")
             elif not connection.autocommit:
-                # The next borrower's statements would look stored, and be rolled back at its return.
+                # The next borrower's statements would succeed, and be rolled back when the connection comes back.
                 self._counts.discarded += 1
                 connection.discard("it came back to the pool without autocommit")
             else:
@@ -310,10 +322,11 @@ class Pool:
                 await connection.close()
         if reusable:
             self._idle.put(pooled, trio.current_time())
+        # Here, because the pool has no task of its own that could do it by time.
         for outdated in self._idle.take_outdated(trio.current_time()):
             self._counts.retired += 1
             await outdated.connection.close()
 
 
-# The name says that it is to be entered; the class is for annotations.
+# By the rule for names, `open_x` is entered with `async with`. Annotations use the class.
 open_pool = Pool

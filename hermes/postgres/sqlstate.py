@@ -1,8 +1,7 @@
-"""Who can act on an error of the server: one table from SQLSTATE to `Fault`. Pure.
+"""Says who can act on an error of the server: one table from SQLSTATE to `Fault`. Pure.
 
-Invariants: only an error that the row itself causes is `ROW`; a connection is kept only where its session and its
-server are as good as before. A code that the table does not name has the fault of its class, the first two characters.
-The pool goes by it to drop connections, the postgres sink to tell rows from tables.
+Invariants: `ROW` is only an error that the row itself causes; a connection is kept only if its session and its server
+are as good as before. A code that the table lacks has the fault of its class, the first two characters.
 
 Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
 """
@@ -15,7 +14,7 @@ from psycopg import Error, InterfaceError, OperationalError
 
 
 class Fault(enum.Enum):
-    """What stands in the way of a statement, and who can act."""
+    """The obstacle of a statement, and who can act."""
 
     ROW = "what the row holds: no later attempt will store it"
     DUPLICATE = "a row with the same key: it is stored already, or another one is in its way"
@@ -84,26 +83,30 @@ FAULTS = {
     "XX": Fault.SERVER,     # internal error, data corrupted
 }  # fmt: skip
 
-_RAISED = "exec_stmt_raise"  # the function of the server that runs PL/pgSQL's RAISE, whatever code it is told to use
+# The server's function that runs PL/pgSQL's RAISE. A trigger may raise with any code; the row is at fault all the same.
+_RAISED = "exec_stmt_raise"
 _NO_MORE_TRANSACTIONS = ("GetNewTransactionId", "GetNewMultiXactId")  # 54000 before a wraparound
 
 
 def fault_of(error: Error) -> Fault | None:
-    """Who can act on an error. None: neither the server nor the network raised it, so the caller has a bug.
+    """Return the fault of an error. None: neither server nor network made the error, so the caller has a bug.
 
     >>> fault_of(psycopg.errors.OperationalError("the connection is lost"))
     <Fault.SESSION: 'the state of this session: another one may do'>
     """
     code, diag = error.sqlstate, error.diag
+    # An error without a code comes from libpq or psycopg, not from the server.
     if code is None:
         return Fault.SESSION if isinstance(error, OperationalError | InterfaceError) else None
     fault = FAULTS.get(code) or FAULTS.get(code[:2], Fault.TABLE)
+    # FATAL and PANIC end the session, whatever their code says.
     if diag.severity_nonlocalized in ("FATAL", "PANIC"):
         return fault if fault is Fault.SERVER else Fault.SESSION
     if diag.source_function == _RAISED and fault is not Fault.CONFLICT:
         return Fault.ROW
     if diag.source_function in _NO_MORE_TRANSACTIONS:
         return Fault.BUSY
+    # A check violation without a constraint: the table has no partition for the row, and the operator can add one.
     if code == "23514" and diag.table_name and not diag.constraint_name:
-        return Fault.TABLE  # a row for which the table has no partition
+        return Fault.TABLE
     return fault

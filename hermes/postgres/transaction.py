@@ -1,7 +1,7 @@
 """A transaction block over a Trio connection.
 
-Invariant: when the block is left the transaction is committed, rolled back or, where the server does not answer in
-time, ended with its connection; cancellation at any point leaves no transaction open. Used by `connection`.
+Invariant: when the block ends, the transaction is committed, rolled back or, if the server does not answer in time,
+ended with its connection; cancellation at any point leaves no transaction open.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 
 class Transaction(AsyncTransaction):
-    """See `psycopg.AsyncTransaction`. `psycopg.Rollback` raised inside rolls back and is swallowed.
+    """`psycopg.AsyncTransaction` on Trio. `psycopg.Rollback` raised inside rolls back and is swallowed.
 
-    COMMIT can be cancelled like any statement; then, and when the connection is lost under it, its outcome is unknown.
+    COMMIT can be cancelled like any statement. After a cancelled COMMIT, and after a connection lost during COMMIT, the
+    outcome is unknown::
+
+        async with connection.transaction():
+            await connection.execute("DELETE FROM jobs WHERE done")
     """
 
     _conn: Connection
@@ -42,15 +46,16 @@ class Transaction(AsyncTransaction):
             async with self._conn.lock:
                 await self._conn.wait(self._exit_gen(None, None, None))
         except BaseException as error:
-            # Cancelled before the COMMIT was sent, that is: one that was sent has settled.
+            # The transaction is still active only if the COMMIT was cancelled before it was sent.
             await self._roll_back(error)
             raise
         return False
 
     async def _roll_back(self, error: BaseException | None) -> bool:
-        """Roll back if the transaction has begun and not ended; return whether `error` is to be swallowed."""
+        """Roll back if the transaction has begun and not ended; return whether to swallow `error`."""
         if self.status is not self.Status.ACTIVE:
             return False
+        # The server rolls back when its session ends; there is nobody to send a ROLLBACK to.
         if self.pgconn.status != pq.ConnStatus.OK:
             self.status = self.Status.FAILED
             return False

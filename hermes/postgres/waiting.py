@@ -1,8 +1,10 @@
-"""Driving psycopg's generators with Trio: the only file in which the Postgres driver waits for a socket.
+"""Drives psycopg's generators with Trio: the only file in which the Postgres driver waits for a socket.
 
-psycopg keeps its protocol in generators that yield what they wait for (readable, writable, either) and are told what
-has become ready; libpq does the reading and writing. Invariant: no wait opens a task, every wait can be cancelled, and
-no generator keeps the run loop for longer than `MAX_BUSY_SECONDS` between two of its yields. Used by `connection`.
+psycopg's protocol is made of generators. They yield the awaited readiness (readable, writable, either) and receive the
+actual one; libpq reads and writes.
+
+Invariant: no wait opens a task, every wait can be cancelled, and no generator keeps the run loop for longer than
+`MAX_BUSY_SECONDS` between two of its yields.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from psycopg.errors import OperationalError
 from psycopg.waiting import Ready, Wait
 
 MAX_BUSY_SECONDS = 0.002
-"""How long a generator that finds its socket always ready may go on before other tasks get a turn."""
+"""Seconds that a generator with an always ready socket may go on before other tasks get a turn."""
 
+# A hang-up or an error counts as ready for both: libpq reads or writes, and reports the error.
 _READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
@@ -26,19 +29,17 @@ RV = TypeVar("RV")
 
 
 class SocketWaiter:
-    """Waits for one connected socket, for one task at a time.
-
-    Waiting for readable *or* writable would take two tasks, because a Trio task waits for one thing on one descriptor.
-    An epoll of its own makes it one descriptor, and asking it costs one system call without a turn of the run loop.
-    """
+    """Waits for one connected socket, for one task at a time."""
 
     def __init__(self, fileno: int) -> None:
         self._fileno = fileno
+        # A Trio task waits for one condition of one descriptor, so readable *or* writable would take two tasks. An
+        # epoll is one descriptor for both, and polling it costs one system call without a turn of the run loop.
         self._epoll = select.epoll(1)
         self._epoll.register(fileno, select.EPOLLIN | select.EPOLLOUT)
 
     def poll(self) -> int:
-        """Return what the socket is ready for at this moment. A broken socket is ready for both: libpq finds out."""
+        """Return the present readiness of the socket. A broken socket is ready for both; libpq finds the error."""
         ready: int = Ready.NONE
         for _, events in self._epoll.poll(0, 1):
             if events & _READABLE:
@@ -48,9 +49,9 @@ class SocketWaiter:
         return ready
 
     async def wait(self, wanted: Wait) -> int:
-        """Block until the socket is ready for (part of) `wanted`, and return for what.
+        """Block until the socket is ready for (part of) `wanted`, and return the actual readiness.
 
-        Raises `trio.ClosedResourceError` when `close()` is called meanwhile.
+        Raises `trio.ClosedResourceError` if `close()` is called meanwhile.
         """
         if wanted == Wait.R:
             await trio.lowlevel.wait_readable(self._fileno)
@@ -67,11 +68,11 @@ class SocketWaiter:
         return self._epoll.closed
 
     def close(self, fileno: int) -> None:
-        """Wake up who waits, just before the socket is closed; once.
+        """Wake the waiting task, just before the socket is closed; call once.
 
-        `fileno` is the socket's descriptor, or negative when libpq has already closed it: then the number may belong
-        to somebody else by now, whose waits are none of our business.
+        `fileno` is the socket's descriptor, or negative if libpq has already closed the socket.
         """
+        # A closed descriptor's number may belong to another socket by now, whose waiters must not be woken.
         if fileno >= 0:
             trio.lowlevel.notify_closing(fileno)
         trio.lowlevel.notify_closing(self._epoll.fileno())
@@ -81,15 +82,17 @@ class SocketWaiter:
 async def drive(generator: PQGen[RV], waiter: SocketWaiter) -> RV:
     """Run a generator of an established connection to its end and return its value.
 
-    Always lets other tasks run. Cancelled, it leaves the generator where it stands: the caller settles what the server
-    still does. Raises what the generator raises, and `psycopg.OperationalError` when somebody closes the connection.
+    Always lets other tasks run. A cancelled call leaves the generator where it is: the caller ends the server's work
+    (`Connection.abandon`). Raises the generator's errors, and `psycopg.OperationalError` if the connection is closed
+    meanwhile.
     """
     turn_began = time.monotonic()
     waited = False
     try:
         wanted = next(generator)
         while True:
-            # A socket to write to is nearly always writable, and asking is much cheaper than a turn of the run loop.
+            # A socket is nearly always writable, and polling it is much cheaper than a turn of the run loop. A socket
+            # is rarely readable at once, so a wait to read does not poll.
             ready = waiter.poll() & wanted if wanted & Wait.W else Ready.NONE
             if not ready:
                 ready = await waiter.wait(wanted)
@@ -104,15 +107,15 @@ async def drive(generator: PQGen[RV], waiter: SocketWaiter) -> RV:
     except (OSError, trio.ClosedResourceError) as error:
         raise OperationalError("the connection was closed while in use") from error
     if not waited:
-        # The work is done: a cancellation that arrives now belongs to the caller's next step.
+        # The statement has succeeded. A Cancelled raised here would make the caller believe that it has not.
         await trio.lowlevel.cancel_shielded_checkpoint()
     return result
 
 
 async def drive_connecting(generator: PQGenConn[RV]) -> RV:
-    """Run a generator that opens a socket (a connection's, a cancel request's) to its end and return its value.
+    """Run a generator that opens a socket (of a connection, of a cancel request) to its end and return its value.
 
-    Unlike an established connection's, the descriptor may change under way. Cancelled, it closes the half-open socket.
+    Unlike in `drive`, the descriptor may change meanwhile. A cancelled call closes the half-open socket.
     """
     try:
         fileno, wanted = next(generator)
