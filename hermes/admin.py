@@ -20,13 +20,14 @@ from hermes import __version__
 from hermes.config import Address, Settings
 from hermes.control.admin import judge_admin
 from hermes.control.app import Site, make_app
-from hermes.control.dashboard import dashboard_endpoints
+from hermes.control.dashboard import EVENT_PANELS, SERVICE_PANEL, dashboard_endpoints
 from hermes.control.dead_letters import DeadLetterDesk, dead_letter_endpoints
 from hermes.control.debugging import debug_endpoints
 from hermes.control.endpoint import Endpoint, at
 from hermes.control.frame import Frame
 from hermes.control.live import Live, live_endpoints
 from hermes.control.openapi.pages import documented
+from hermes.control.panel import Panel
 from hermes.control.rejected import RejectedDesk, rejected_endpoints
 from hermes.control.server import ControlServer
 from hermes.control.service import health_endpoint
@@ -70,6 +71,7 @@ class AdminEdge:
         loop_lag: LoopLag,
         draining: Callable[[], bool],
         endpoints: Sequence[Endpoint] = (),
+        panels: Sequence[Panel] = (),
     ) -> None:
         timeouts = timeouts_of(settings)
         self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), edge.requests.observe, time.perf_counter)
@@ -98,7 +100,7 @@ class AdminEdge:
         )
         self._tap = engine.intake.tap
         own = (
-            *dashboard_endpoints(),
+            *dashboard_endpoints((*EVENT_PANELS, *panels, SERVICE_PANEL)),
             *live_endpoints(self._live, ServiceStatus),
             *tap_endpoints(_make_tap_desk(self._tap)),
             *rejected_endpoints(RejectedDesk(edge.rejected, lambda: self._tap.closed)),
@@ -154,10 +156,12 @@ def open_admin(
     loop_lag: LoopLag,
     draining: Callable[[], bool],
     endpoints: Sequence[Endpoint] = (),
+    panels: Sequence[Panel] = (),
 ) -> Iterator[AdminEdge]:
     """The admin edge, listening on ``address`` until the end of the block.
 
-    ``endpoints`` are those of the parts; the ones of ADMIN_ADDR are served. Raises `ConfigError` if it cannot listen.
+    ``endpoints`` are those of the parts; the ones of ADMIN_ADDR are served. ``panels`` are shown on the dashboard
+    after those of the events. Raises `ConfigError` if it cannot listen.
     """
     with open_listeners(address, "ADMIN_ADDR") as sockets:
         yield AdminEdge(
@@ -171,6 +175,7 @@ def open_admin(
             loop_lag=loop_lag,
             draining=draining,
             endpoints=endpoints,
+            panels=panels,
         )
 
 

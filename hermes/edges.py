@@ -83,14 +83,26 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
     access, loop_lag = Access(settings), LoopLag()
     metrics = Metrics(loop_lag, *(source for part in parts.values() for source in part.metrics))
     engine, dead_letters, tracer = (parts[name].value for name in ("events", "dead_letters", "traces"))
+    endpoints = [endpoint for part in parts.values() for endpoint in part.endpoints]
     with ExitStack() as opened:
-        edge = opened.enter_context(open_edge(settings, engine, metrics, access, core.world.listeners, tracer))
+        edge = opened.enter_context(
+            open_edge(settings, engine, metrics, access, core.world.listeners, tracer, endpoints)
+        )
         metrics.add(edge)
         admin = None
         if (address := settings.admin_addr) is not None:
             admin = opened.enter_context(
                 open_admin(
-                    address, settings, engine, dead_letters, access, edge=edge, loop_lag=loop_lag, draining=draining
+                    address,
+                    settings,
+                    engine,
+                    dead_letters,
+                    access,
+                    edge=edge,
+                    loop_lag=loop_lag,
+                    draining=draining,
+                    endpoints=endpoints,
+                    panels=[panel for part in parts.values() for panel in part.panels],
                 )
             )
         listeners = [listener for part in parts.values() for listener in part.listeners]

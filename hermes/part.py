@@ -22,6 +22,8 @@ import msgspec
 from hermes.config import Group, Mistakes, Settings, try_read
 
 if TYPE_CHECKING:
+    from hermes.control.endpoint import Endpoint
+    from hermes.control.panel import Panel
     from hermes.core import Core
     from hermes.metrics import MetricSource
 
@@ -79,7 +81,8 @@ class RunningPart:
     """A part that is open: what it brings to the service.
 
     ``value`` is what the parts that need this one get. ``metrics`` are asked by ``GET /metrics``.
-    ``listeners`` serve beside the HTTP addresses.
+    ``listeners`` serve beside the HTTP addresses; ``endpoints`` are served by them, and described in their documents.
+    ``panels`` are sections of the dashboard.
 
     ``run(inside)`` runs the tasks of the part around ``inside``, and returns once ``inside`` has returned, the tasks
     have ended and all that was taken has its outcome. ``drain(within)`` is called when a stop begins, while ``inside``
@@ -102,6 +105,8 @@ class RunningPart:
     value: Any = None
     metrics: Sequence[MetricSource] = ()
     listeners: Sequence[Listener] = ()
+    endpoints: Sequence[Endpoint] = ()
+    panels: Sequence[Panel] = ()
     run: Callable[[Inside], Awaitable[None]] = run_inside
     drain: Callable[[float], None] = lambda _within: None
     give_up: Callable[[], Awaitable[None]] = give_up_nothing

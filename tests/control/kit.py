@@ -9,7 +9,7 @@ from quart_trio import QuartTrio
 
 from hermes.control.admin import judge_admin
 from hermes.control.app import Site, make_app
-from hermes.control.dashboard import dashboard_endpoints
+from hermes.control.dashboard import EVENT_PANELS, SERVICE_PANEL, dashboard_endpoints
 from hermes.control.dead_letters import DeadLetterDesk, dead_letter_endpoints
 from hermes.control.debugging import debug_endpoints
 from hermes.control.endpoint import Endpoint
@@ -26,6 +26,7 @@ from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
 from hermes.http.rejected import RejectedFeed
 
+PANELS = (*EVENT_PANELS, SERVICE_PANEL)
 BASE = "http://127.0.0.1"
 
 
@@ -50,7 +51,7 @@ def admin_endpoints(
 ) -> tuple[Endpoint, ...]:
     """The endpoints of ADMIN_ADDR, with those of its document; ``keys`` None: it wants no key."""
     own = (
-        *dashboard_endpoints(),
+        *dashboard_endpoints(PANELS),
         *live_endpoints(live or Live(lambda: None, lambda: b"{}"), ServiceStatus),
         *tap_endpoints(tap or tap_desk(Tap())),
         *rejected_endpoints(rejected or RejectedDesk(RejectedFeed(), lambda: False)),

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from os.path import normpath
+from pathlib import PurePosixPath
 
 import pytest
 
 from hermes.control import dashboard
-from hermes.control.dashboard import PAGES
+from hermes.control.dashboard import ASSETS, render_page
+from hermes.control.files import JAVASCRIPT
+from hermes.control.panel import Panel
 from hermes.http.keys import Keys
-from tests.control.kit import admin_app
+from tests.control.kit import PANELS, admin_app
 
-TEXTS = {name: files(dashboard).joinpath(name).read_text() for name, _ in PAGES.values()}
+
+def markup(script: str) -> str:
+    """The HTML of a panel, as it stands in its module."""
+    (html,) = re.findall(r"markup`\n(.*?)`;", script, re.DOTALL)
+    return str(html)
+
+
+PAGE = render_page(PANELS).decode()
+PARTS = {path: (name, kind) for path, (name, kind) in ASSETS.items()} | {
+    panel.path: (panel.file, JAVASCRIPT) for panel in PANELS
+}
+TEXTS = {name: files(dashboard).joinpath(name).read_text() for name, _ in PARTS.values()}
 SCRIPTS = {name: text for name, text in TEXTS.items() if name.endswith(".js")}
+HTML_OF_PANELS = {panel.id: markup(TEXTS[panel.file]) for panel in PANELS}
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", PARTS)
 async def test_every_part_is_served_without_a_key_under_a_strict_policy(path: str) -> None:
     client = admin_app(keys=Keys(["secret"])).test_client()
     answer = await client.get(path)
-    name, kind = PAGES[path]
+    name, kind = PARTS[path]
     assert (answer.status_code, answer.content_type) == (200, kind)
     assert await answer.get_data(as_text=True) == TEXTS[name]
     policy = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
@@ -44,11 +60,12 @@ async def test_the_data_wants_a_key() -> None:
 
 
 def test_the_parts_name_each_other_and_nobody_else() -> None:
-    named = set(re.findall(r'(?:href|src)="(/[^"#]*)"', TEXTS["index.html"]))
-    for text in SCRIPTS.values():
-        named |= {path.removeprefix(".") for path in re.findall(r'from "(\./[^"]+)"', text)}
-    assert named - {"/status", "/docs"} == set(PAGES) - {"/"}
-    for name, text in TEXTS.items():
+    named = set(re.findall(r'(?:href|src|data-module)="(/[^"#]*)"', PAGE))
+    for name, text in SCRIPTS.items():
+        folder = PurePosixPath("/", name).parent
+        named |= {normpath(folder / path) for path in re.findall(r'from "(\.[^"]+)"', text)}
+    assert named - {"/status", "/docs"} == set(PARTS)
+    for name, text in {**TEXTS, "page": PAGE}.items():
         foreign = set(re.findall(r"https?://[^\s\"'`]+", text)) - {"http://www.w3.org/2000/svg"}
         assert not foreign, name
 
@@ -56,40 +73,25 @@ def test_the_parts_name_each_other_and_nobody_else() -> None:
 def test_what_the_service_tells_is_never_markup() -> None:
     for name, text in SCRIPTS.items():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), name
-    assert not re.search(r"\son\w+=|<script(?! type=\"module\" src)|\sstyle=|javascript:", TEXTS["index.html"])
+    for html in (PAGE, *HTML_OF_PANELS.values()):
+        assert not re.search(r"\son\w+=|<script(?! type=\"module\" src)|\sstyle=|javascript:|\$\{", html)
 
 
 def test_every_id_that_a_script_looks_for_is_in_the_page() -> None:
-    ids = re.findall(r'\bid="([^"]+)"', TEXTS["index.html"])
+    ids = [each for html in (PAGE, *HTML_OF_PANELS.values()) for each in re.findall(r'\bid="([^"]+)"', html)]
     assert len(ids) == len(set(ids))
     wanted = {name for text in SCRIPTS.values() for name in re.findall(r'find\("([^"]+)"\)', text)}
     assert wanted <= set(ids)
-    links = set(re.findall(r'href="#([^"]+)"', TEXTS["index.html"]))
-    assert links <= set(ids)
+    links = set(re.findall(r'href="#([^"]+)"', PAGE))
+    labels = {f"{panel.id}-title" for panel in PANELS}
+    assert links | labels <= set(ids)
 
 
-def luminance(colour: str) -> float:
-    """The relative luminance of WCAG 2.2."""
-    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted(map(luminance, (one, other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_every_word_and_every_mark_stands_out(dark: bool) -> None:
-    light_rules, dark_rules = re.findall(r":root \{(.*?)\}", TEXTS["app.css"], re.S)
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light_rules))
-    if dark:
-        colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", dark_rules))
-    for ground in ("paper", "surface"):
-        for words in ("ink", "muted", "accent", "good", "warn", "bad"):
-            assert contrast(colours[words], colours[ground]) >= 4.5, (words, ground)
-        for mark in ("edge", "other", *(f"c{n}" for n in range(10))):
-            assert contrast(colours[mark], colours[ground]) >= 3, (mark, ground)
-    assert contrast(colours["on-solid"], colours["bad"]) >= 4.5
-    assert contrast(colours["paper"], colours["accent"]) >= 4.5
+def test_the_page_has_a_link_and_a_section_for_each_panel_in_the_order_of_the_list() -> None:
+    added = Panel("jobs", "Jobs & more", "package", "panel.js")
+    page = render_page((*PANELS, added)).decode()
+    order = [panel.id for panel in (*PANELS, added)]
+    assert re.findall(r'<li><a href="#([^"]+)">', page) == order
+    assert re.findall(r'<section id="([^"]+)"', page) == order
+    assert "Jobs &amp; more" in page
+    assert 'data-module="/panels/jobs.js"' in page

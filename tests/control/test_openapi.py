@@ -15,7 +15,7 @@ from quart_trio import QuartTrio
 
 from hermes.config import Address, Settings
 from hermes.control.app import Site, make_app
-from hermes.control.dashboard import PAGES
+from hermes.control.dashboard import ASSETS as SHELL
 from hermes.control.debugging import debug_endpoints
 from hermes.control.endpoint import Endpoint
 from hermes.control.openapi.landing import render_landing
@@ -28,12 +28,12 @@ from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
 from hermes.http.work import Workshop
 from hermes.protocols.routes import make_endpoints, make_routes
-from tests.control.kit import BASE, FRAME, admin_app, admin_endpoints, no_debug
+from tests.control.kit import BASE, FRAME, PANELS, admin_app, admin_endpoints, no_debug
 from tests.http.kit import FakeIntake
 
 TYPES = ("song_played", "ad_clicked")
 IMPLIED = {"HEAD", "OPTIONS"}
-PARTS = set(ASSETS) | (set(PAGES) - {"/"})
+PARTS = set(ASSETS) | set(SHELL) | {panel.path for panel in PANELS}
 """Parts of pages, which are no operations."""
 
 

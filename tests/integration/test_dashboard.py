@@ -112,7 +112,7 @@ def test_a_dead_letter_is_looked_at_replayed_and_gone(
     httpx.post(f"{service.url}/events", content=body).raise_for_status()
     found = letter(page, "a")
     expect(found.locator(".reason")).to_have_text("no")
-    expect(page.locator("#nav-letters")).to_have_text("1")
+    expect(page.locator("#nav-dead-letters")).to_have_text("1")
     found.get_by_role("button", name="Payload").click()
     expect(found.locator("pre")).to_have_text('{ "refuse":"no", "n":1.50e400 }')
 
@@ -123,7 +123,7 @@ def test_a_dead_letter_is_looked_at_replayed_and_gone(
     expect(page.locator("#said")).to_have_text("Replay: 1 delivered.")
     # The sinks' table says how many there were since the start, so this may not say that there were none.
     expect(page.locator("#letters-empty")).to_have_text(re.compile("^No dead letter is left: .* replayed or purged"))
-    expect(page.locator("#nav-letters")).to_be_hidden()
+    expect(page.locator("#nav-dead-letters")).to_be_hidden()
 
 
 def test_letters_are_chosen_and_purged_after_a_question(service: Program, look: Open) -> None:

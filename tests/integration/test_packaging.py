@@ -31,7 +31,7 @@ from packaging.utils import canonicalize_name
 
 from hermes import __version__
 from hermes.config import Settings, read_settings
-from hermes.control.dashboard import PAGES
+from hermes.control.dashboard import ASSETS, EVENT_PANELS, SERVICE_PANEL
 from hermes.decode import EventDecoder
 from tests.needs import lacks
 from tests.service import open_service
@@ -93,7 +93,9 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel: Path) -> None:
 
 
 def test_the_dashboard_is_in_the_wheel(wheel: Path) -> None:
-    parts = {f"hermes/control/dashboard/{name}" for name, _ in PAGES.values()}
+    parts = {f"hermes/control/dashboard/{name}" for name, _ in ASSETS.values()} | {
+        f"hermes/control/dashboard/{panel.file}" for panel in (*EVENT_PANELS, SERVICE_PANEL)
+    }
     assert parts <= set(zipfile.ZipFile(wheel).namelist())
 
 

@@ -1,37 +1,64 @@
-"""The dashboard: one page of plain HTML, CSS and JavaScript, which shows what ``/live`` and ``/dead-letters`` tell.
+"""The dashboard: a shell of plain HTML, CSS and JavaScript, and a panel for each section.
 
-Invariant: it holds no data, so that it can be had without a key, for which it then asks. Added to the admin app.
+Invariant: the page holds no data, so that it can be had without a key; it then asks for one. The shell names no panel:
+sections and links are made from the list that `dashboard_endpoints` gets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from html import escape
+from string import Template
 
-from hermes.control.endpoint import Endpoint
-from hermes.control.files import CSS, HTML, JAVASCRIPT, SVG, file_endpoint
+from hermes.control.endpoint import Endpoint, Request
+from hermes.control.files import CSS, HTML, JAVASCRIPT, SVG, file_endpoint, read, serve
 from hermes.control.openapi.operation import HTML_TYPE, STATUS, UNCHANGED, Answer, Content, Operation
+from hermes.control.panel import Panel
+from hermes.http.response import Response
 
-PAGES = {
-    "/": ("index.html", HTML),
+ASSETS = {
     "/app.css": ("app.css", CSS),
     "/app.js": ("app.js", JAVASCRIPT),
-    "/chart.js": ("chart.js", JAVASCRIPT),
-    "/dead_letters.js": ("dead_letters.js", JAVASCRIPT),
     "/dom.js": ("dom.js", JAVASCRIPT),
     "/feed.js": ("feed.js", JAVASCRIPT),
     "/format.js": ("format.js", JAVASCRIPT),
-    "/rejections.js": ("rejections.js", JAVASCRIPT),
-    "/sinks.js": ("sinks.js", JAVASCRIPT),
     "/favicon.svg": ("favicon.svg", SVG),
 }
-"""The file and the content type of each path."""
+"""The file and the content type of each part of the shell."""
+
+EVENT_PANELS = (
+    Panel("events", "Events", __name__, "panels/events.js"),
+    Panel("sinks", "Sinks", __name__, "panels/sinks.js"),
+    Panel("rejections", "Rejected", __name__, "panels/rejections.js"),
+    Panel("dead-letters", "Dead letters", __name__, "panels/dead_letters.js"),
+    Panel("aggregates", "Aggregates", __name__, "panels/aggregates.js"),
+)
+SERVICE_PANEL = Panel("service", "Service", __name__, "panels/service.js")
+
+_LINK = Template('          <li><a href="#$id">$title <span class="count" id="nav-$id" hidden></span></a></li>\n')
+_SECTION = Template('      <section id="$id" aria-labelledby="$id-title" data-module="$path"></section>\n')
 
 
-def dashboard_endpoints() -> tuple[Endpoint, ...]:
-    """The page and its parts."""
-    page, *parts = [file_endpoint(path, __name__, name, kind, "ADMIN_ADDR") for path, (name, kind) in PAGES.items()]
-    return replace(page, describe=_describe), *parts
+def dashboard_endpoints(panels: Sequence[Panel]) -> tuple[Endpoint, ...]:
+    """The page, the parts of its shell, and the module of each panel. Panels are shown in their order."""
+    page = render_page(panels)
+
+    async def show(request: Request) -> Response:
+        return serve(request, page, HTML)
+
+    return (
+        Endpoint("GET", "/", show, _describe, "ADMIN_ADDR"),
+        *(file_endpoint(path, __name__, name, kind, "ADMIN_ADDR") for path, (name, kind) in ASSETS.items()),
+        *(file_endpoint(each.path, each.package, each.file, JAVASCRIPT, "ADMIN_ADDR") for each in panels),
+    )
+
+
+def render_page(panels: Sequence[Panel]) -> bytes:
+    """The HTML of the page, with a link and an empty section for each panel."""
+    words = [{"id": escape(each.id), "title": escape(each.title), "path": escape(each.path)} for each in panels]
+    shell = Template(read(__name__, "index.html").decode())
+    links = "".join(_LINK.substitute(each) for each in words)
+    return shell.substitute(links=links, sections="".join(_SECTION.substitute(each) for each in words)).encode()
 
 
 def _describe() -> Iterable[Operation]:

@@ -12,7 +12,20 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The same in SVG. */
+/** The nodes of a literal piece of HTML. It takes no values, so that what the service tells never becomes markup. */
+export function markup(strings, ...values) {
+  if (values.length) throw new TypeError("markup takes no values: make() and say() do");
+  return [...new DOMParser().parseFromString(strings[0], "text/html").body.childNodes];
+}
+
+/** Show a number beside a panel's name at the top of the page; an empty text hides it. */
+export function badge(panel, text) {
+  const place = find(`nav-${panel}`);
+  place.hidden = !text;
+  say(place, text);
+}
+
+/** An element of SVG with these attributes. */
 export function draw(tag, attributes = {}) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);

@@ -1,10 +1,51 @@
 // The dead letters: listed, their payload shown as text, replayed, and purged after a question.
 
-import { find, make, say } from "./dom.js";
-import { ask, Refused } from "./feed.js";
-import * as format from "./format.js";
+import { badge, find, make, markup, say } from "../dom.js";
+import { ask, Refused } from "../feed.js";
+import * as format from "../format.js";
+
+export const html = markup`
+  <div class="heading">
+    <h2 id="dead-letters-title">Dead letters</h2>
+    <p class="aside" id="letters-total"></p>
+  </div>
+  <form class="tools" id="letters-filter" hidden>
+    <label>Sink <select id="letters-sink"><option value="">any</option></select></label>
+    <label>Reason <input id="letters-reason" type="search" autocomplete="off" spellcheck="false" placeholder="any"></label>
+    <button type="button" id="letters-refresh">Refresh</button>
+    <span class="stretch"></span>
+    <span id="letters-chosen" class="aside"></span>
+    <button type="button" id="letters-replay" disabled>Replay selected</button>
+    <button type="button" id="letters-purge" class="grave" disabled>Purge selected…</button>
+  </form>
+  <table class="cards letters" id="letters" role="table" aria-labelledby="dead-letters-title" hidden>
+    <thead role="rowgroup">
+      <tr role="row">
+        <th scope="col" role="columnheader" class="pick"><input type="checkbox" id="letters-all" aria-label="Select all that are shown"></th>
+        <th scope="col" role="columnheader" class="number">No.</th>
+        <th scope="col" role="columnheader">Refused</th>
+        <th scope="col" role="columnheader">Sink</th>
+        <th scope="col" role="columnheader">Type</th>
+        <th scope="col" role="columnheader">Event</th>
+        <th scope="col" role="columnheader">Reason</th>
+        <th scope="col" role="columnheader"><span class="hidden">Actions</span></th>
+      </tr>
+    </thead>
+  </table>
+  <p class="empty" id="letters-empty">Looking …</p>
+  <p class="more"><button type="button" id="letters-more" hidden>Show more</button></p>
+  <dialog id="ask-dialog" aria-labelledby="ask-title" aria-describedby="ask-words">
+    <h2 id="ask-title"></h2>
+    <p id="ask-words"></p>
+    <p class="buttons">
+      <button type="button" id="ask-no">Keep them</button>
+      <button type="button" id="ask-yes" class="grave solid">Purge</button>
+    </p>
+  </dialog>
+`;
 
 const PAGE = 50;
+let heard = null; // the start of the service and its counts of letters, when they were listed last
 
 const rows = new Map(); // by number, in the order of the page
 const selected = new Set();
@@ -15,7 +56,7 @@ let busy = false;
 let past = 0; // how many there have been since the start
 
 /** Wire the section up. */
-export function beginDeadLetters() {
+export function begin() {
   let timer = 0;
   find("letters-filter").addEventListener("submit", (event) => event.preventDefault());
   find("letters-sink").addEventListener("change", again);
@@ -36,8 +77,17 @@ export function beginDeadLetters() {
   find("letters-purge").addEventListener("click", () => purge([...selected]));
 }
 
-/** Offer the sinks of a status as a filter. */
-export function nameSinks(names) {
+/** Offer the sinks as a filter, and list the letters anew if there are others than at the last status. */
+export function render(status) {
+  nameSinks(status.sinks.map((sink) => sink.name));
+  const count = status.sinks.reduce((total, sink) => total + sink.dead_lettered, 0);
+  const now = `${status.started} ${status.evicted} ${count}`;
+  if (now === heard) return;
+  heard = now;
+  list(count);
+}
+
+function nameSinks(names) {
   const select = find("letters-sink");
   if (select.options.length === names.length + 1) return;
   select.replaceChildren(make("option", { value: "" }, "any"), ...names.map((name) => make("option", { value: name }, name)));
@@ -50,7 +100,7 @@ function again() {
 }
 
 /** Ask for the letters and show them. `count` is how many there have been since the start, where that is news. */
-export async function list(count = past) {
+async function list(count = past) {
   past = count;
   const mine = ++turn;
   const query = new URLSearchParams({ limit: Math.min(wanted, 1000) });
@@ -76,7 +126,7 @@ function show({ letters, next: after, total }, filtered) {
   }
   const table = find("letters");
   for (const letter of letters) {
-    if (!rows.has(letter.number)) rows.set(letter.number, begin(letter));
+    if (!rows.has(letter.number)) rows.set(letter.number, makeRows(letter));
     table.append(rows.get(letter.number).body);
   }
   const empty = find("letters-empty");
@@ -88,17 +138,13 @@ function show({ letters, next: after, total }, filtered) {
   const none = past ? `No dead letter is left: ${gone} replayed or purged.` : "No dead letters.";
   say(empty, filtered ? "No dead letter matches." : none);
   say(find("letters-total"), total ? `${letters.length < total ? `${format.count(letters.length)} of ` : ""}${format.count(total)}, the oldest first` : "");
-  const badge = find("nav-letters");
-  if (!filtered) {
-    badge.hidden = !total;
-    say(badge, format.compact(total));
-  }
+  if (!filtered) badge("dead-letters", total ? format.compact(total) : "");
   tellSelection();
 }
 
 const stamp = (letter) => `${letter.rejected_at} ${letter.attempts} ${letter.reason}`;
 
-function begin(letter) {
+function makeRows(letter) {
   const { number, event } = letter;
   const box = make("input", { type: "checkbox", "aria-label": `Select dead letter ${number}` });
   const look = make("button", { type: "button", "aria-expanded": "false", "aria-controls": `letter-${number}` }, "Payload");

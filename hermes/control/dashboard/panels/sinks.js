@@ -1,7 +1,26 @@
 // The table of the sinks: a group of two rows each, the numbers and, where there is any, the trouble.
 
-import { find, make, say } from "./dom.js";
-import * as format from "./format.js";
+import { find, make, markup, say } from "../dom.js";
+import * as format from "../format.js";
+
+export const html = markup`
+  <h2 id="sinks-title">Sinks</h2>
+  <table class="cards" role="table" aria-labelledby="sinks-title">
+    <thead role="rowgroup">
+      <tr role="row">
+        <th scope="col" role="columnheader">Sink</th>
+        <th scope="col" role="columnheader">Breaker</th>
+        <th scope="col" role="columnheader" class="number">Delivered</th>
+        <th scope="col" role="columnheader" class="number">A second</th>
+        <th scope="col" role="columnheader" class="number">Backlog</th>
+        <th scope="col" role="columnheader" class="number">Lag</th>
+        <th scope="col" role="columnheader" class="number">Dead-lettered</th>
+        <th scope="col" role="columnheader" class="number">Dropped</th>
+        <th scope="col" role="columnheader" class="number">Retries</th>
+      </tr>
+    </thead>
+  </table>
+`;
 
 const COLUMNS = [
   ["Breaker", ""],
@@ -17,17 +36,17 @@ const LATE = 10; // seconds of lag that are worth a look
 const groups = new Map();
 
 /** Show the sinks of a status. */
-export function showSinks(status) {
+export function render(status) {
   for (const sink of status.sinks) {
     if (!groups.has(sink.name)) {
-      groups.set(sink.name, begin(sink));
+      groups.set(sink.name, makeGroup(sink));
       find("sinks").querySelector("table").append(groups.get(sink.name).body);
     }
     update(groups.get(sink.name), sink, status.now);
   }
 }
 
-function begin(sink) {
+function makeGroup(sink) {
   const name = make("th", { scope: "row", role: "rowheader" }, make("span", { class: "name" }, sink.name));
   name.append(sink.required ? make("span", { class: "tag" }, "required") : "");
   const cells = COLUMNS.map(([label, kind]) => make("td", { role: "cell", class: kind || undefined, "data-label": label }));

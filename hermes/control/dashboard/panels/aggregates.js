@@ -1,30 +1,41 @@
-// The two pictures: the rate of the last minutes as a line, and the counts by type and minute as stacked bars.
+// The counts of events by type and minute: stacked bars, and the same as a table.
 
-import { draw, find, make, say } from "./dom.js";
-import * as format from "./format.js";
+import { draw, find, make, markup, say } from "../dom.js";
+import * as format from "../format.js";
 
-const SECONDS = 120;
-const HEIGHT = 40;
 const BARS_HEIGHT = 180;
 const STEP = 10; // of a bar, in units of the drawing
 const GAP = 2;
 
-/** Draw the rates of the last seconds, the newest at the right edge. */
-export function drawSpark(history) {
-  const top = Math.max(1, ...history);
-  const left = SECONDS - history.length;
-  const points = history.map((value, n) => `${left + n} ${(HEIGHT - 1 - (value / top) * (HEIGHT - 3)).toFixed(2)}`);
-  const line = points.length ? `M${points.join("L")}` : "";
-  find("spark-line").setAttribute("d", line);
-  find("spark-area").setAttribute("d", line && `${line}L${SECONDS - 1} ${HEIGHT}L${left} ${HEIGHT}Z`);
-  say(find("spark-peak"), history.length ? `peak ${format.rate(Math.max(...history))}` : "");
-}
+export const html = markup`
+  <div class="heading">
+    <h2 id="aggregates-title">Events by type and minute</h2>
+    <p class="aside" id="aggregates-span"></p>
+  </div>
+  <div id="aggregates-shown" hidden>
+    <ul class="legend" id="legend" aria-label="Types"></ul>
+    <figure class="bars">
+      <p class="scale" id="scale" aria-hidden="true"></p>
+      <svg id="bars" role="img" tabindex="0" aria-describedby="bars-words" aria-label="Events by type and minute. The arrow keys walk through the minutes."></svg>
+      <figcaption id="bars-axis" aria-hidden="true"></figcaption>
+    </figure>
+    <p class="aside words" id="bars-words" aria-live="polite"></p>
+    <details>
+      <summary>The same as a table</summary>
+      <div class="scrolls" tabindex="0" role="region" aria-label="Events by type and minute, as a table">
+        <table id="bars-table"></table>
+      </div>
+    </details>
+  </div>
+  <p class="empty" id="aggregates-empty">No event has come yet. The first will show here a second later.</p>
+  <p class="aside" id="aggregates-elsewhere" hidden></p>
+`;
 
 let shown = null; // the aggregates on the page, as they came
 let chosen = null; // the minute that words and marks are about; null: the whole window
 
-/** Draw the aggregates, unless they are those that are drawn. */
-export function drawBars(aggregates) {
+/** Draw the counts, unless they are drawn already. */
+export function render({ aggregates }) {
   const text = JSON.stringify(aggregates);
   if (shown?.text === text) return;
   const total = sum(aggregates.counts.map(sum));
@@ -118,7 +129,7 @@ function choose(minute) {
 }
 
 /** Let mouse and arrow keys choose a minute. */
-export function makeBarsWalkable() {
+export function begin() {
   const bars = find("bars");
   bars.addEventListener("pointermove", (event) => {
     const box = bars.getBoundingClientRect();

@@ -1,14 +1,35 @@
 // The latest rejected events: single ones of a request, or a whole request, with the reason that the client was told.
 
-import { find, make, say } from "./dom.js";
-import { ask, Refused } from "./feed.js";
-import * as format from "./format.js";
+import { find, make, markup, say } from "../dom.js";
+import { ask, Refused } from "../feed.js";
+import * as format from "../format.js";
+
+export const html = markup`
+  <div class="heading">
+    <h2 id="rejections-title">Rejected events</h2>
+    <p class="aside" id="rejections-total"></p>
+  </div>
+  <table class="cards rejections" id="rejections-table" role="table" aria-labelledby="rejections-title" hidden>
+    <thead role="rowgroup">
+      <tr role="row">
+        <th scope="col" role="columnheader">When</th>
+        <th scope="col" role="columnheader">Path</th>
+        <th scope="col" role="columnheader" class="number">Status</th>
+        <th scope="col" role="columnheader">Place</th>
+        <th scope="col" role="columnheader">Reason</th>
+        <th scope="col" role="columnheader">Client, request</th>
+      </tr>
+    </thead>
+  </table>
+  <p class="empty" id="rejections-empty">Looking …</p>
+`;
 
 const MOST = 50; // rows that are shown, the newest first
 let known = null; // how many events had been rejected when they were listed last
 
-/** List them anew if there are others than at the last call; `rejected` is how many there were. */
-export async function showRejections(rejected) {
+/** List the rejected events anew if more were rejected since the last status. */
+export async function render(status) {
+  const rejected = Object.values(status.rejected).reduce((total, number) => total + number, 0);
   if (rejected === known) return;
   known = rejected;
   try {

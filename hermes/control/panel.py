@@ -1,0 +1,30 @@
+"""A panel of the dashboard, as a part declares it.
+
+    Panel("jobs", "Jobs", "hermes_jobs", "panel.js")
+
+Invariant: nothing here imports Quart or Trio, so that a part can declare its panel without loading either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One section of the page. ``id`` is its place in the address, ``title`` its name at the top of the page.
+
+    ``file`` of ``package`` is a JavaScript module. It exports ``html``, the content of the section (``markup`` of
+    ``/dom.js`` makes it), and may export ``begin()``, called once, and ``render(status)``, called every second with the
+    answer of ``/status``.
+    """
+
+    id: str
+    title: str
+    package: str
+    file: str
+
+    @property
+    def path(self) -> str:
+        """Where the module is served."""
+        return f"/panels/{self.id}.js"
