@@ -28,7 +28,7 @@ _BOUNDS = {
     "hermes.engine.slices.MOST_ANSWERS": (1, 3),
     "hermes.engine.receipts.MAX_OPEN": (1, 4),
     "hermes.engine.backlog._MOST_AT_ONCE": (1, 5),
-    "hermes.engine.backlog._MOST_RANGES": (1, 3),
+    "hermes.engine.backlog.MAX_RANGES": (1, 3),
     "hermes.http.connection.MAX_SLOTS": (1, 3),
     "hermes.log.group.MAX_COMMIT_RECORDS": (1, 3),
     "hermes.log.rows.ROW_BYTES": (1, 300, 2000),
