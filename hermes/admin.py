@@ -37,7 +37,8 @@ from hermes.dead_letters.replay import Target
 from hermes.descriptors import descriptor_limit, share
 from hermes.edge import Edge, timeouts_of
 from hermes.engine.engine import Engine
-from hermes.engine.status import ServiceStatus, Sources, Status
+from hermes.engine.status import Sources, Status
+from hermes.engine.status_types import ServiceStatus
 from hermes.engine.tap import Tap, Wanted
 from hermes.http.access import Access
 from hermes.http.head import Heads

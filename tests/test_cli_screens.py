@@ -22,7 +22,7 @@ from hermes.cli.tables import Column, lay_out
 from hermes.cli.tap import describe, fill
 from hermes.cli.top import draw
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
-from hermes.engine.status import AggregateStatus, JournalStatus
+from hermes.engine.status_types import AggregateStatus, JournalStatus
 from hermes.http.rejected import Rejected
 from hermes.load.options import Options
 from hermes.load.reactor import Progress

@@ -19,7 +19,7 @@ from hermes.cli import main
 from hermes.cli.client import AdminClient, Lost
 from hermes.cli.tap import describe, escape_json, fill
 from hermes.cli.top import draw, short_duration, short_size, spark
-from hermes.engine.status import (
+from hermes.engine.status_types import (
     AggregateStatus,
     JournalStatus,
     QueueStatus,

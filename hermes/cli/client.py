@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from hermes.config import read_settings
-from hermes.engine.status import ServiceStatus
+from hermes.engine.status_types import ServiceStatus
 from hermes.words import blank
 
 _CONNECT_SECONDS = 5.0

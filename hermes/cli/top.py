@@ -28,7 +28,7 @@ from hermes.cli.client import (
 )
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import tells_the_operator
-from hermes.engine.status import ServiceStatus, SinkStatus
+from hermes.engine.status_types import ServiceStatus, SinkStatus
 from hermes.words import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"

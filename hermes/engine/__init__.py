@@ -2,20 +2,35 @@
 
 | file | idea |
 |---|---|
-| ``admission``    | who may come in: the bound on all that is in the house, and who waits for room |
-| ``intake``       | the bounded channel, and the task that counts and hands out what comes through it |
-| ``aggregate``    | counts by type and minute |
-| ``aggregate_flush`` | the counts, sent to the sinks as events now and then |
+| ``part``         | events as a part of the service |
+| ``engine``       | the engine as one thing: its tasks, its end, the account of every event |
+| ``making``       | the parts of an engine, made in the order in which they need each other |
+| ``admission``    | the bound on all accepted events, and the queue of requests that wait for room |
+| ``intake``       | the bounded channel, and the task that counts and hands on its chunks |
+| ``journal_intake`` | the same with a commit to the journal before chunks are handed on |
+| ``tap``          | live events, for people who look while they go by |
 | ``receipts``     | requests that wait until their events are delivered |
-| ``delivery``     | one sink: its buffer, its workers, the outcome of every batch |
-| ``calls``        | one call of a sink: its breaker, its time-out, its retries, its dead letters |
-| ``backlog``      | what of the journal a sink has not had: in memory, or on disk alone and read back |
+| ``slices``       | answers to many requests, with checkpoints between them |
+| ``aggregate``    | counts by type and minute |
+| ``aggregate_flush`` | these counts, sent to the sinks as events now and then |
+| ``context``      | one sink, its settings, and the numbers that are counted of it |
+| ``delivery``     | one sink at work: its workers, and the outcome of every batch |
+| ``buffer``       | the chunks that wait for a worker of one sink, and the batches in hand |
+| ``job``          | one batch on its way through its attempts |
+| ``calls``        | one call of a sink: its breaker, its time-out, its dead letters |
+| ``suspicion``    | whether a refusal is the fault of the sink or of the events |
+| ``workable``     | how many events of one write are expected to be written in time |
+| ``backlog``      | reads back what a sink that is behind has on disk alone |
+| ``held``         | where each unsettled record of a sink is: in memory, or on disk alone |
+| ``pace``         | how fast a backlog is read |
 | ``journal``      | every accepted chunk as a record of the log, and how far each sink has come |
 | ``journal_record`` | a chunk as bytes, and back |
-| ``progress``     | how far one sink has come: a cursor, and what is settled beyond it |
-| ``upkeep``       | the journal's progress is saved, its records are trimmed, room is made |
-| ``ledger``       | what became of every event, for each sink, so that it adds up |
-| ``accounting``   | the ledgers of all sinks, for people |
-| ``status``       | one snapshot of all of it, for the dashboard and ``hermes top`` |
-| ``tap``          | live events, for whoever wants to look |
+| ``progress``     | how far one sink has come: a cursor, and the settled ranges beyond it |
+| ``upkeep``       | saves the progress of the sinks, trims the journal, makes room |
+| ``ledger``       | the account of one sink, which must balance |
+| ``collectors``   | the metrics of all of this |
+| ``status``       | one snapshot of the service, for the dashboard and ``hermes top`` |
+| ``status_types`` | the types of that snapshot |
+| ``rates``        | rates and quantiles of the last seconds |
+| ``ranking``      | many counts as a few rows |
 """

@@ -20,7 +20,7 @@ from hermes.control.rejected import RejectedDesk, rejected_endpoints
 from hermes.control.service import health_endpoint
 from hermes.control.tap import TapDesk, tap_endpoints
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.engine.status import ServiceStatus
+from hermes.engine.status_types import ServiceStatus
 from hermes.engine.tap import Tap, Wanted
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget

@@ -23,7 +23,7 @@ from hermes.control.openapi.pages import ASSETS, documented
 from hermes.control.openapi.schemas import make_schemas
 from hermes.control.segment_gets import endpoints_beside
 from hermes.control.service import aggregates_endpoint, health_endpoint, index_endpoint, service_endpoints
-from hermes.engine.status import ServiceStatus
+from hermes.engine.status_types import ServiceStatus
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
 from hermes.http.work import Workshop

@@ -13,7 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 from hermes import BatchRejected, SinkUnavailable
 from hermes.engine.aggregate import OTHER
 from hermes.engine.calls import OTHER_REASONS
-from hermes.engine.status import HISTORY, MINUTES, MOST_TYPES, ServiceStatus, Sources, Status, quantile
+from hermes.engine.rates import quantile
+from hermes.engine.status import Sources, Status
+from hermes.engine.status_types import HISTORY, MINUTES, MOST_TYPES, ServiceStatus
 from hermes.event import MAX_TIMESTAMP, Chunk
 from hermes.metrics import SECONDS, Histogram
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events

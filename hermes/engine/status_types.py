@@ -1,0 +1,117 @@
+"""The status of a running service as types: what ``GET /status`` gives, and the dashboard and ``hermes top`` show.
+
+Invariant: a status is bounded, however many types, reasons and minutes there are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+HISTORY = 120
+"""Seconds of which the rate is kept, one by one."""
+
+MINUTES = 60
+"""Minutes of the aggregates that a status has."""
+
+MOST_TYPES = 10
+"""Types of the aggregates that are shown each by itself."""
+
+
+class SinkStatus(msgspec.Struct, frozen=True):
+    """One sink. In events but where it says otherwise."""
+
+    name: str
+    required: bool
+    delivered: int
+    rate: float
+    """Delivered a second, lately."""
+    in_flight: int
+    """Accepted, and no outcome yet."""
+    on_disk: int
+    """The part of these that is in the journal alone, for the sink is behind."""
+    held: int
+    """The part of these that is held in memory, for the sink refuses nearly everything for one reason."""
+    lag: float | None
+    """Seconds since the oldest event without an outcome arrived; 0 if there is none, None while it is not known."""
+    breaker: str
+    """"closed", "half_open" or "open"."""
+    opens_in: float
+    """Seconds until an open breaker lets a call through."""
+    failure: str
+    failed_at: float | None
+    """What the last failed call said, and when, in Unix seconds."""
+    retries: int
+    dead_lettered: int
+    evicted: int
+    """Refused, and their dead letters had to make room for newer ones."""
+    refusals: dict[str, int]
+    """The refused ones by reason, since the start."""
+    dropped: dict[str, int]
+
+
+class QueueStatus(msgspec.Struct, frozen=True):
+    """What holds room in the house."""
+
+    events: int
+    capacity: int
+    bytes: int
+    capacity_bytes: int
+
+
+class JournalStatus(msgspec.Struct, frozen=True):
+    """The journal, in bytes. ``failing`` says why its storage does not work, while it does not."""
+
+    bytes: int
+    capacity: int
+    failing: str | None
+
+
+class RequestStatus(msgspec.Struct, frozen=True):
+    """The data requests of the last minute: how many, and quantiles of their duration in seconds, None without any."""
+
+    count: int
+    p50: float | None
+    p99: float | None
+
+
+class AggregateStatus(msgspec.Struct, frozen=True):
+    """Counts by type and minute, for the last `MINUTES` minutes, from ``first`` (Unix time // 60) on.
+
+    ``counts`` has a list for each type, in the order of ``types``. Where there are more than `MOST_TYPES`, the last,
+    "(other)", has the sums of those that are not named. ``elsewhere`` is how many events have another time by their own
+    timestamps: no client's clock moves the window.
+    """
+
+    first: int
+    types: list[str]
+    counts: list[list[int]]
+    elsewhere: int
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """The whole. Times are in Unix seconds."""
+
+    version: str
+    now: float
+    started: float
+    durability: str
+    draining: bool
+    received: int
+    by_type: dict[str, int]
+    rate: float
+    """Events a second, lately."""
+    history: list[int]
+    """Events of each of the last seconds, the oldest first; at most `HISTORY`."""
+    rejected: dict[str, int]
+    queue: QueueStatus
+    journal: JournalStatus | None
+    sinks: list[SinkStatus]
+    evicted: int
+    """Dead letters that made room for newer ones."""
+    aggregates: AggregateStatus
+    requests: RequestStatus
+    connections: int
+    loop_lag: float
+    """Seconds that a timer of the run loop comes late."""
+    memory: int | None
+    """Resident bytes of the process, where the system tells."""
