@@ -1,19 +1,23 @@
-"""Debugging a running Hermes: what ``/debug/pprof/`` answers. Nothing here costs anything until it is asked for.
+"""Debugging a running Hermes: the profiles under ``/debug/pprof/``. A profile costs nothing until somebody asks for it.
 
 The modules, each usable alone:
 
-| module | what it answers |
+| module | content |
 |---|---|
-| ``routes`` | one function from a path and its query to a response: what the control lane calls |
-| ``profile`` | where CPU time goes, by thread and Trio task |
-| ``heap``, ``memory`` | what was allocated and is still alive; how large the process is |
-| ``tasks``, ``held``, ``awaits`` | the Trio task tree: where each task waits, under which cancel scopes |
-| ``block`` | what keeps the run loop from its other tasks |
-| ``stacks``, ``pprof``, ``flame`` | stacks as data, and the file formats that profilers' viewers read |
+| ``routes`` | one function from a path and its query to a response, which the control lane calls |
+| ``page``, ``parameters`` | the page of links; the checked query parameters |
+| ``profile`` | CPU time by thread, Trio task and line |
+| ``heap`` | memory that was allocated during the profile and is still alive |
+| ``memory`` | the size of the process, live objects by type |
+| ``tasks``, ``tasks_text`` | the Trio task tree, and its rendering as text |
+| ``held``, ``awaits`` | the cancel scopes and the coroutines of a suspended task |
+| ``block`` | task steps that keep the run loop from its other tasks |
+| ``stacks``, ``pprof``, ``flame`` | stacks as data, and the file formats of profile viewers |
 | ``exclusive`` | one profile of a kind at a time |
+| ``aside`` | slow work on a thread |
 
-Invariant: a profile leaves no trace. However it ends, the signal handler, tracemalloc and the loop's instruments are
-as they were before. Imports nothing of Hermes but its errors.
+Invariant: a profile leaves no trace. However it ends, the signal handler, tracemalloc and the loop's instruments are as
+before. Imports nothing of Hermes but its errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Work that would hold the run loop up, such as reading source files or compressing a profile, done on a thread.
+"""Runs work on a thread that would block the run loop, such as reading source files or compressing a profile.
 
-Invariant: debugging never waits for the process's shared thread limit, whose exhaustion it may have been called to
-explain; each call brings a limiter of its own. Used by every module here that renders a result.
+Invariant: debugging never waits for the process's shared limit of threads.
 """
 
 from __future__ import annotations
@@ -15,5 +14,11 @@ T = TypeVar("T")
 
 
 async def run_aside(function: Callable[[], T]) -> T:
-    """``function()`` on a worker thread. It cannot be cancelled, so it must be short."""
+    """Return ``function()``, run on a worker thread. The call cannot be cancelled, so the function must be short.
+
+    ::
+
+        text = await run_aside(profile.text)
+    """
+    # A limiter for each call: an exhausted shared limit may be the fault that somebody is looking for.
     return await trio.to_thread.run_sync(function, limiter=trio.CapacityLimiter(1))

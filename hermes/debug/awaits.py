@@ -1,9 +1,6 @@
-"""What a task is suspended in: its coroutine, the one that awaits, the one that awaits, … outermost first.
+"""Finds the coroutines in which a task is suspended: its own, the one that this one awaits, and so on inwards.
 
-Trio's own ``Task.iter_await_frames`` gives up at an object with an ``__await__`` of its own, which every connection of
-Hypercorn has on its way; and it yields frames, of which the collector does not tell what they hold. Hence this walk
-over the language's documented attributes (``cr_await`` and the like). Where Python hides a generator in an object
-written in C, ``gc.get_referents`` looks through it. Used by ``tasks`` and ``held``.
+Invariant: reads only the language's documented attributes (``cr_await`` and the like) and ``gc.get_referents``.
 """
 
 from __future__ import annotations
@@ -19,12 +16,16 @@ from hermes.debug.stacks import MAX_DEPTH
 
 Suspended: TypeAlias = "CoroutineType[Any, Any, Any] | GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
 
+# Trio's own Task.iter_await_frames stops at an object with an __await__ of its own, and every connection of Hypercorn
+# awaits one. It also yields frames, and the collector does not tell what a frame holds. CPython hides the generator
+# inside these objects, which are written in C; gc.get_referents finds it.
 _TRANSPARENT = {"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable"}
 
 
 def awaits_of(task: trio.lowlevel.Task) -> Iterator[Suspended]:
-    """The coroutines and generators that the task is suspended in, at most ``MAX_DEPTH``."""
+    """Yield the coroutines and generators in which the task is suspended, outermost first, at most ``MAX_DEPTH``."""
     awaited: object = task.coro
+    # Bounded: a coroutine that awaits itself in a circle, by a bug, must not hang the profile.
     for _ in range(MAX_DEPTH):
         while type(awaited).__name__ in _TRANSPARENT:
             awaited = next((inner for inner in gc.get_referents(awaited) if is_suspended(inner)), None)
@@ -35,12 +36,12 @@ def awaits_of(task: trio.lowlevel.Task) -> Iterator[Suspended]:
 
 
 def is_suspended(candidate: object) -> TypeGuard[Suspended]:
-    """Whether it is one of the kinds of function that can be suspended."""
+    """Whether the object belongs to one of the kinds of function that can be suspended."""
     return isinstance(candidate, CoroutineType | GeneratorType | AsyncGeneratorType)
 
 
 def frame_and_code(suspended: Suspended) -> tuple[FrameType | None, CodeType]:
-    """Its frame (None once it has ended) and its code."""
+    """Return the frame (None once the function has ended) and the code."""
     if isinstance(suspended, CoroutineType):
         return suspended.cr_frame, suspended.cr_code
     if isinstance(suspended, GeneratorType):

@@ -1,12 +1,12 @@
-"""What keeps the run loop from its other tasks: task steps (from one checkpoint to the next) that take too long.
+"""Profiles the task steps (from one checkpoint to the next) that keep the run loop from its other tasks for too long.
 
-A Trio instrument times each step. Where a long one spends its time, nobody can tell afterwards: by then the task is
-suspended somewhere else. So a thread looks at the loop's thread several times within the threshold, and what it saw
-during a step that proves too long is the step's stack. A call that never lets go of Python's lock is seen right after
-it returns, on the same line.
+A Trio instrument times each step. After a long step the task is suspended somewhere else, so its stack cannot be read
+then. A watching thread reads the stack of the loop's thread several times within the threshold; the stack of a step is
+the one seen most often during it. A call that never releases Python's lock is seen right after it returns, on the same
+line.
 
 Invariants: without an open profile there is neither instrument nor thread; the ring, the table of stacks and the
-sightings of a step are bounded, and every step counts in the totals whatever was evicted.
+sightings of a step are bounded, and every step counts in the totals even if its details were evicted.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from hermes.debug.exclusive import PROFILING
 from hermes.debug.stacks import Frame, RawStack, Sample, StackTable, merge, short_path, synthetic
 from hermes.debug.tasks import Wait, await_stack, waits_at
 
-DEFAULT_THRESHOLD = 0.010  # seconds
+# Seconds. A step of 10 ms delays every other request by 10 ms.
+DEFAULT_THRESHOLD = 0.010
+# Below 1 ms the watching thread itself would take the interpreter's lock too often.
 MIN_THRESHOLD = 0.001
-LOOKS = 4  # at the loop's thread within one threshold
-MAX_PAUSE = 0.1  # seconds between two looks, hence until a cancelled profile ends
+# Looks at the loop's thread within one threshold: a slow step is seen several times.
+LOOKS = 4
+# Seconds between two looks. A cancelled profile ends after at most this long.
+MAX_PAUSE = 0.1
 LISTED = 20  # slow steps in the text
 RING = 1_000  # slow steps kept one by one, the newest
 MAX_STACKS = 5_000  # distinct (task name, stack) whose time is summed
@@ -38,8 +42,11 @@ MAX_SIGHTINGS = 16  # distinct stacks of one step
 
 
 class SlowStep(msgspec.Struct, frozen=True):
-    """A step over the threshold. ``stack`` is where it was seen most often, outermost frame first, empty if it never
-    was; ``then`` is where the task waited after it."""
+    """A step over the threshold.
+
+    ``stack`` is the stack seen most often during the step, outermost frame first, empty if the step was never seen;
+    ``then`` is the place where the task waited after the step.
+    """
 
     task: str
     seconds: float
@@ -50,10 +57,10 @@ class SlowStep(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class BlockProfile:
-    """A finished block profile. Times in seconds unless the name says otherwise.
+    """A finished block profile. Times are in seconds unless the name says otherwise.
 
-    ``samples`` hold every slow step, summed by stack: how many, and nanoseconds. ``recent`` are the newest ones;
-    ``evicted`` is how many more there were.
+    ``samples`` hold every slow step, summed by stack: the number of steps, and nanoseconds. ``recent`` are the newest
+    slow steps; ``evicted`` counts the older ones.
     """
 
     samples: tuple[Sample, ...]
@@ -69,7 +76,7 @@ class BlockProfile:
     longest: float
 
     def pprof(self) -> bytes:
-        """For ``go tool pprof``: sample types ``contentions/count`` and ``delay/nanoseconds``, as Go's own."""
+        """Return a file for ``go tool pprof``: sample types ``contentions/count`` and ``delay/nanoseconds``, as Go's."""
         header = pprof.Header(
             sample_types=(pprof.ValueType("contentions", "count"), pprof.ValueType("delay", "nanoseconds")),
             period_type=pprof.ValueType("contentions", "count"),
@@ -82,12 +89,12 @@ class BlockProfile:
         return pprof.encode(header, self.samples)
 
     def json(self) -> bytes:
-        """The totals and the recent slow steps."""
+        """Return the totals and the recent slow steps as JSON."""
         fields = ("threshold", "duration", "steps", "busy", "slow_steps", "slow", "longest", "evicted", "recent")
         return msgspec.json.encode({name: getattr(self, name) for name in fields})
 
     def text(self) -> str:
-        """The totals, the time by stack, and the ``LISTED`` longest of the recent slow steps."""
+        """Return the totals, the time by stack, and the ``LISTED`` longest of the recent slow steps as text."""
         lines = [self._summary(), "", f"{'ms':>9} {'steps':>6}  in all, by task and where it was"]
         for sample in sorted(self.samples, key=lambda sample: -sample.values[1]):
             steps, nanoseconds = sample.values
@@ -115,14 +122,19 @@ class BlockProfile:
 async def block_profile(seconds: float, threshold: float = DEFAULT_THRESHOLD) -> BlockProfile:
     """Watch the loop for ``seconds``; a step longer than ``threshold`` seconds (``MIN_THRESHOLD`` or more) is slow.
 
-    Raises ``ProfilerBusy`` while another one runs.
+    Raises ``ProfilerBusy`` while another profile runs::
+
+        profile = await block_profile(10.0, threshold=0.050)
+        print(profile.text())
     """
+    # Not `<`, because NaN compares false with everything and must be refused.
     if not threshold >= MIN_THRESHOLD:
         raise ValueError(f"threshold must be {MIN_THRESHOLD} s or more, not {threshold}")
     with PROFILING.hold("block profile", seconds):
         steps = StepRecorder(threshold)
         trio.lowlevel.add_instrument(steps)
         try:
+            # `watch_for` calls check_cancelled, so the wait is not shielded from cancellation for more than MAX_PAUSE.
             await trio.to_thread.run_sync(steps.watch_for, seconds, limiter=trio.CapacityLimiter(1))
         finally:
             trio.lowlevel.remove_instrument(steps)
@@ -130,7 +142,7 @@ async def block_profile(seconds: float, threshold: float = DEFAULT_THRESHOLD) ->
 
 
 class _Sightings:
-    """Stacks seen within one step, which is known by the time it began at."""
+    """The stacks seen within one step; the step is identified by the object of its begin time."""
 
     def __init__(self, began: float) -> None:
         self.began = began
@@ -140,7 +152,7 @@ class _Sightings:
 class StepRecorder(trio.abc.Instrument):
     """The instrument and its watcher. The loop's thread writes all fields but ``_sightings``, which the watcher writes.
 
-    ``clock`` gives seconds; it is real time, for a blocked loop stops no other clock.
+    ``clock`` returns seconds of real time, because a blocked loop does not stop a real clock.
     """
 
     def __init__(self, threshold: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -165,6 +177,7 @@ class StepRecorder(trio.abc.Instrument):
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Part of Trio's interface: a step has ended."""
+        # First forget the step: from here on the watching thread must not record a sighting of it.
         began, self._began, self._task = self._began, None, None
         if began is None:  # the step in which this profile was opened
             return
@@ -180,11 +193,14 @@ class StepRecorder(trio.abc.Instrument):
         self._longest = max(self._longest, took)
         sightings = self._sightings
         stack: RawStack = ()
+        # `is`: two floats may be equal, but each step has its own object. The watcher may replace the sightings at any
+        # time, so the field was read once.
         if sightings.began is began and sightings.stacks:
             stack = sightings.stacks.most_common(1)[0][0]
         key = (task.name, stack)
         total = self._totals.get(key)
         if total is None:
+            # Beyond the bound the time still counts, in one sum without a stack.
             full = len(self._totals) >= MAX_STACKS
             total = self._other if full else self._totals.setdefault(key, [0.0, 0.0])
         total[0] += 1
@@ -192,15 +208,17 @@ class StepRecorder(trio.abc.Instrument):
         self._ring.append((task.name, took, time.time_ns(), stack, waits_at(await_stack(task))))
 
     def watch_for(self, seconds: float) -> None:
-        """Look at the loop's thread for ``seconds``, from a thread that Trio started and may cancel."""
+        """Look at the loop's thread for ``seconds``. Runs on a thread that Trio started and may cancel."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             trio.from_thread.check_cancelled()
+            # A plain sleep: this thread must wake while the loop is blocked.
             time.sleep(min(left, self._threshold / LOOKS, MAX_PAUSE))
             self.look()
 
     def look(self) -> None:
-        """Note where the current step is, if it has taken half the threshold: most steps are never looked at."""
+        """Record the stack of the current step, if it has taken half the threshold. Most steps are never looked at."""
+        # The loop's thread changes both at any time; the check after the capture finds a step that ended meanwhile.
         began, task = self._began, self._task
         if began is None or task is None or self._clock() - began < self._threshold / 2:
             return
@@ -215,7 +233,7 @@ class StepRecorder(trio.abc.Instrument):
             stacks[stack] += 1
 
     def result(self) -> BlockProfile:
-        """What was recorded, with names."""
+        """Return the recorded steps, with names."""
         samples = [
             Sample(self._table.resolve(stack) or (_NOT_SEEN,), _values(total), (("task", name),))
             for (name, stack), total in self._totals.items()
@@ -248,7 +266,7 @@ def _values(total: list[float]) -> tuple[int, int]:
 
 
 def _places(stack: tuple[Frame, ...]) -> list[str]:
-    """The lines of a stack, innermost first."""
+    """Return the lines of a stack, innermost first."""
     return [
         f"{'':>20}{short_path(frame.file)}:{frame.line} {frame.function.rpartition('.')[2]}"
         for frame in reversed(stack or (_NOT_SEEN,))

@@ -1,7 +1,7 @@
-"""One profile at a time, a pause after each, and the two reasons why a profile cannot start.
+"""Allows one profile at a time, and makes a pause after each; the two errors of a profile that cannot start.
 
-Invariants: whoever leaves ``hold`` frees it, cancelled or not; profiles slow the service, so that those of all kinds
-together take a bounded part of the time. Used by ``profile``, ``heap`` and ``block``, and for the views by ``routes``.
+Invariants: leaving ``hold`` frees it, cancelled or not. Profiles slow the service, so profiles of all kinds together
+take a bounded share of the time.
 """
 
 from __future__ import annotations
@@ -23,25 +23,33 @@ class ProfilerBusy(HermesError):
 
 
 class ProfilerUnavailable(HermesError):
-    """This process cannot be profiled so; the message says what stands in the way."""
+    """This kind of profile cannot be taken of this process; the message names the obstacle."""
 
 
 class Exclusive:
-    """What a process has once. It is held for at most the part ``most`` of the time: after each use it has a rest."""
+    """A resource that a process has once, held for at most the share ``most`` of the time, with a pause after each use.
+
+    ::
+
+        PROFILING = Exclusive(0.8)
+        with PROFILING.hold("heap profile", seconds=10.0):
+            await trio.sleep(10.0)
+    """
 
     def __init__(self, most: float) -> None:
-        self.rest = 1 / most - 1  # for each second of use
+        # Seconds of pause for each second of use.
+        self.rest = 1 / most - 1
         self._kind = ""
         self._ended = self._free_at = 0.0
 
     @contextlib.contextmanager
     def hold(self, kind: str, seconds: float) -> Iterator[None]:
-        """Have it for about ``seconds``, for a profile of this kind. Raises ``ProfilerBusy`` at once if it is taken."""
+        """Hold the resource for about ``seconds``, for a profile of this kind. Raises ``ProfilerBusy`` if it is taken."""
         began = trio.current_time()
         left = max(0.0, self._free_at - began)
         if self._kind:
             raise ProfilerBusy(f"a {self._kind} is already being taken; it ends in", left)
-        # Each run of Trio has a clock of its own: an end that is still to come was that of another run.
+        # Each run of Trio has its own clock. An end in the future was measured by the clock of another run.
         if left and began >= self._ended:
             raise ProfilerBusy("a profile was just taken, and the service has a rest of", left)
         self._kind, self._free_at = kind, began + seconds
@@ -49,11 +57,18 @@ class Exclusive:
             yield
         finally:
             self._kind, self._ended = "", trio.current_time()
+            # By the real duration: a profile that was cancelled early earns a shorter pause.
             self._free_at = self._ended + (self._ended - began) * self.rest
 
 
 class Turns:
-    """What is made by one after the other, in at most the part ``most`` of the time; who comes meanwhile waits."""
+    """Work that one task does after another, in at most the share ``most`` of the time. Other tasks wait for a turn.
+
+    ::
+
+        async with VIEWS.turn():
+            tree = take_snapshot()
+    """
 
     def __init__(self, most: float) -> None:
         self._rest_of = 1 / most - 1
@@ -62,7 +77,7 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it."""
+        """Wait for a turn, and hold it for the block."""
         async with self._lock:
             left = self._free_at - trio.current_time()
             if 0 < left <= self._rest:  # more than the rest is an end by the clock of another run of Trio
@@ -77,7 +92,7 @@ class Turns:
 
 
 PROFILING = Exclusive(0.8)
-"""For profiles, which slow the service for as long as they take."""
+"""For profiles, which slow the service while they run."""
 
 VIEWS = Turns(0.2)
-"""For views of a moment, which hold the service up while they are made."""
+"""For views of a moment, which block the service while they are made."""

@@ -1,8 +1,9 @@
-"""A profile as flame graphs: folded stacks (one line each) and speedscope's JSON.
+"""Writes a profile as flame graphs: folded stacks (one line each) and speedscope's JSON.
+
+Invariant: the weights of a profile add up to the same total in every format.
 
 Sources: folded stacks are the input of https://github.com/brendangregg/FlameGraph; the JSON's schema is
-https://www.speedscope.app/file-format-schema.json. Invariant: the weights of a profile add up to the same total in
-every format. Labels become the outermost frames, so that a graph divides by thread and task first.
+https://www.speedscope.app/file-format-schema.json.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from hermes.debug.stacks import Frame, Sample, short_path, synthetic
 
 
 def folded(samples: Sequence[Sample], value: int) -> bytes:
-    """``outer;inner 123`` a line, the largest first. ``value`` is the index in ``Sample.values`` of what to show."""
+    r"""Return lines ``outer;inner 123``, the largest first. ``value`` is the index in ``Sample.values`` of the weight.
+
+    >>> folded([Sample((synthetic("run"), synthetic("parse")), (3, 700))], value=1)
+    b'run;parse 700\n'
+    """
     lines = (
         ";".join(_folded_name(frame) for frame in _with_labels(sample)) + f" {sample.values[value]}\n"
         for sample in sorted(samples, key=lambda sample: -sample.values[value])
@@ -25,7 +30,10 @@ def folded(samples: Sequence[Sample], value: int) -> bytes:
 
 
 def speedscope(samples: Sequence[Sample], value: int, unit: str, name: str) -> bytes:
-    """A file for https://www.speedscope.app. ``unit`` is one that it knows: ``nanoseconds``, ``bytes``, ``none``."""
+    """Return a file for https://www.speedscope.app.
+
+    ``unit`` is one of speedscope's units: ``nanoseconds``, ``bytes``, ``none``.
+    """
     frames: dict[Frame, int] = {}
     stacks = [
         [frames.setdefault(frame, len(frames)) for frame in _with_labels(sample)]
@@ -57,9 +65,11 @@ def speedscope(samples: Sequence[Sample], value: int, unit: str, name: str) -> b
 
 
 def _with_labels(sample: Sample) -> list[Frame]:
+    # The labels become the outermost frames, so that a graph divides by thread and task first.
     return [synthetic(f"{key}: {value}") for key, value in sample.labels] + list(sample.stack)
 
 
 def _folded_name(frame: Frame) -> str:
     place = f" ({short_path(frame.file)}:{frame.line})" if frame.file else ""
+    # Semicolons separate frames in this format, and line feeds separate stacks.
     return (frame.function + place).replace(";", ",").replace("\n", " ")

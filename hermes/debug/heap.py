@@ -1,8 +1,7 @@
-"""A heap profile: what was allocated within some seconds and is still alive, by line, from tracemalloc.
+"""Takes a heap profile with tracemalloc: the memory allocated within some seconds and still alive, by line.
 
-Python records where memory comes from only while tracemalloc is on, which slows every allocation. So it is on for the
-length of a profile and not a moment longer. A profile therefore shows growth, not the whole heap: a leak grows while
-traffic flows, and what was there before is not in it (``memory`` has the totals).
+A profile shows growth, not the whole heap: a leak grows while traffic flows, and older memory is not in the profile
+(``memory`` has the totals).
 
 Invariant: tracemalloc is off again however a profile ends, and its own memory is bounded (``MAX_TRACE_BYTES``).
 """
@@ -23,18 +22,21 @@ from hermes.debug.aside import run_aside
 from hermes.debug.exclusive import PROFILING, ProfilerUnavailable
 from hermes.debug.stacks import Frame, Sample, short_path
 
-DEFAULT_DEPTH = 1  # frames remembered for each allocation; eight make tracing several times as slow
+# Frames remembered for each allocation. Eight make tracing several times as slow.
+DEFAULT_DEPTH = 1
 MAX_DEPTH = 32
-MAX_TRACE_BYTES = 32 << 20  # of tracemalloc's own memory; a profile that reaches it ends early and says so
-CHECK_INTERVAL = 0.25  # seconds between two looks at that memory
+# Of tracemalloc's own memory. A profile that reaches the bound ends early and says so.
+MAX_TRACE_BYTES = 32 << 20
+# Seconds between two looks at that memory.
+CHECK_INTERVAL = 0.25
 
 
 @dataclass(frozen=True)
 class HeapProfile:
     """A finished heap profile.
 
-    The values of a sample are the objects and the bytes that were allocated there and are alive. ``full`` is true if
-    the profile ended early at ``MAX_TRACE_BYTES``.
+    The values of a sample are the number and the bytes of the objects that were allocated there and are alive. ``full``
+    is true if the profile ended early at ``MAX_TRACE_BYTES``.
     """
 
     samples: tuple[Sample, ...]
@@ -43,7 +45,7 @@ class HeapProfile:
     full: bool
 
     def pprof(self) -> bytes:
-        """For ``go tool pprof``: sample types ``inuse_objects/count`` and ``inuse_space/bytes``."""
+        """Return a file for ``go tool pprof``: sample types ``inuse_objects/count`` and ``inuse_space/bytes``."""
         header = pprof.Header(
             sample_types=(pprof.ValueType("inuse_objects", "count"), pprof.ValueType("inuse_space", "bytes")),
             period_type=pprof.ValueType("space", "bytes"),
@@ -56,7 +58,7 @@ class HeapProfile:
         return pprof.encode(header, self.samples)
 
     def text(self, top: int = 50) -> str:
-        """The ``top`` lines of code by bytes, with their source. Reads source files: not for the run loop."""
+        """Return the ``top`` lines of code by bytes, with their source. Reads source files: run it on a thread."""
         lines: dict[Frame, tuple[int, int]] = {}
         for sample in self.samples:
             objects, size = lines.get(sample.stack[-1], (0, 0))
@@ -82,22 +84,28 @@ class HeapProfile:
 async def heap_profile(seconds: float, depth: int = DEFAULT_DEPTH) -> HeapProfile:
     """Trace all allocations for ``seconds``; each remembers its ``depth`` innermost frames, 1 to ``MAX_DEPTH``.
 
-    Raises ``ProfilerBusy`` while another one runs, and ``ProfilerUnavailable`` if tracemalloc is on already.
+    Raises ``ProfilerBusy`` while another profile runs, and ``ProfilerUnavailable`` if tracemalloc is on already::
+
+        profile = await heap_profile(10.0)
+        print(await run_aside(profile.text))
     """
     if not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth must be 1 to {MAX_DEPTH}, not {depth}")
     with PROFILING.hold("heap profile", seconds):
         started_ns, began = time.time_ns(), time.monotonic_ns()
+        # Tracing slows every allocation, so it is on for the length of the profile and no longer.
         with _tracing(depth):
             full = await _sleep_within_bounds(seconds)
             duration_ns = time.monotonic_ns() - began
             snapshot = await run_aside(tracemalloc.take_snapshot)
+        # Outside of `_tracing`: grouping allocates a lot, and would be traced itself.
         samples = await run_aside(lambda: _group(snapshot))
     return HeapProfile(samples, started_ns, duration_ns, full)
 
 
 @contextlib.contextmanager
 def _tracing(depth: int) -> Iterator[None]:
+    # Somebody else's trace: starting anew would clear it, and stopping would end it.
     if tracemalloc.is_tracing():
         raise ProfilerUnavailable("tracemalloc is on already (PYTHONTRACEMALLOC?): start the process without it")
     tracemalloc.start(depth)
@@ -108,7 +116,7 @@ def _tracing(depth: int) -> Iterator[None]:
 
 
 async def _sleep_within_bounds(seconds: float) -> bool:
-    """Sleep; return early, and true, once tracing has used its memory up."""
+    """Sleep; return early, and true, if tracing has used up its memory."""
     end = trio.current_time() + seconds
     while (left := end - trio.current_time()) > 0:
         if tracemalloc.get_tracemalloc_memory() > MAX_TRACE_BYTES:
@@ -121,7 +129,7 @@ def _group(snapshot: tracemalloc.Snapshot) -> tuple[Sample, ...]:
     frames: dict[tuple[str, int], Frame] = {}
 
     def frame(file: str, line: int) -> Frame:
-        # tracemalloc knows no function names; a line of its own for each place makes viewers' tables as fine as it is
+        # tracemalloc knows no function names. The place stands for the name, or viewers would add up a whole file.
         return frames.setdefault((file, line), Frame(f"{short_path(file)}:{line}", file, line))
 
     return tuple(

@@ -1,10 +1,11 @@
-"""What a suspended task holds open: the cancel scopes it is inside of, and in which function each nursery was opened.
+"""Finds the cancel scopes that a suspended task is inside of, and the function in which each nursery was opened.
 
-Trio shows a task's nurseries but not its plain cancel scopes, and gives neither a name. Both lie on the task's frames:
-``with`` keeps the bound ``__exit__`` of what it entered on the frame until it leaves, ``async with … as nursery`` the
-nursery in a variable, and the garbage collector's public ``gc.get_referents`` lists what a suspended frame refers to.
-(What a running frame holds cannot be seen so.) Scopes inside ``trio.fail_after`` and other context managers made from
-generators are found through the generator. Invariant: no code of the inspected objects runs. Called by ``tasks``.
+Trio lists a task's nurseries but not its plain cancel scopes, and names neither. The task's frames hold both: ``with``
+keeps the bound ``__exit__`` of its manager on the frame until the block ends, ``async with … as nursery`` keeps the
+nursery in a variable, and ``gc.get_referents`` lists the objects of a suspended frame. A running frame does not show
+them.
+
+Invariant: no code of the inspected objects runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import trio
 
 from hermes.debug.awaits import Suspended, awaits_of, frame_and_code, is_suspended
 
-MAX_MANAGERS = 8  # context managers made of context managers made of …
+# Context managers nest within each other. A bound, in case a bug makes them a circle.
+MAX_MANAGERS = 8
 
 
 class Held(NamedTuple):
@@ -30,7 +32,10 @@ class Held(NamedTuple):
 
 
 def held_by(task: trio.lowlevel.Task) -> list[Held]:
-    """Outermost first. A nursery that was handed to a callee appears once for each frame that knows it."""
+    """Return the held scopes and nurseries, outermost first.
+
+    A nursery that was passed to a callee appears once for each frame that refers to it.
+    """
     return [held for suspended in awaits_of(task) for held in _held_by_frame(suspended, 0)]
 
 
@@ -43,6 +48,7 @@ def _held_by_frame(suspended: Suspended, level: int) -> Iterator[Held]:
             owner = referent.__self__
             if isinstance(owner, trio.CancelScope):
                 yield Held(owner, code)
+            # `trio.fail_after` and the like are generators; the scope lies on the generator's frame.
             elif level < MAX_MANAGERS:
                 generator = _generator(owner)
                 if generator is not None:
@@ -50,6 +56,7 @@ def _held_by_frame(suspended: Suspended, level: int) -> Iterator[Held]:
 
 
 def _generator(manager: object) -> Suspended | None:
-    """The suspended generator under a manager made by ``contextlib``, which keeps it in ``gen``."""
+    """Return the suspended generator of a manager made by ``contextlib``, which keeps the generator in ``gen``."""
+    # getattr_static: a plain getattr could run a property of the inspected object.
     generator = inspect.getattr_static(manager, "gen", None)
     return generator if is_suspended(generator) else None

@@ -1,7 +1,9 @@
-"""How large the process is: resident memory, the collector's counts, and a census of live objects by type.
+"""Measures the process: resident memory, the collector's counts, and a census of live objects by type.
 
-Nothing needs to be traced for it, so it can be asked at any time. The census looks at a bounded number of objects and
-says when it estimated. Invariant: no code of the counted objects runs (``type(x)``, never ``x.__class__``).
+No tracing is needed, so the summary can be taken at any time. The census looks at a bounded number of objects and says
+whether it estimated.
+
+Invariant: no code of the counted objects runs (``type(x)``, never ``x.__class__``).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import msgspec
 
 from hermes.debug.aside import run_aside
 
-MAX_COUNTED = 500_000  # objects looked at; a larger heap is sampled evenly
+# Objects looked at, in about a tenth of a second. A larger heap is sampled evenly.
+MAX_COUNTED = 500_000
 TOP = 40
 
 
@@ -33,19 +36,19 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class TypeCount(msgspec.Struct, frozen=True):
-    """A type and how many of its objects are alive."""
+    """A type and the number of its live objects."""
 
     type: str
     objects: int
 
 
 class MemorySummary(msgspec.Struct, frozen=True):
-    """Sizes in bytes; None where the system does not tell.
+    """Sizes in bytes; None if the system does not report the size.
 
-    ``tracked_objects`` are those that the collector looks at: containers and instances, not strings, bytes or numbers;
-    ``frozen_objects`` were taken out of its sight by ``gc.freeze`` and are not in the census.
-    ``allocated_blocks`` are those of Python's allocator, whatever is in them. ``estimated`` is true if the census
-    counted every n-th object only.
+    ``tracked_objects`` are the objects that the collector looks at: containers and instances, not strings, bytes or
+    numbers. ``frozen_objects`` were removed from the collector by ``gc.freeze`` and are not in the census.
+    ``allocated_blocks`` are the blocks of Python's allocator, whatever their content. ``estimated`` is true if the
+    census counted only every n-th object.
     """
 
     rss: int | None
@@ -60,11 +63,11 @@ class MemorySummary(msgspec.Struct, frozen=True):
     estimated: bool
 
     def json(self) -> bytes:
-        """The summary as indented JSON."""
+        """Return the summary as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
     def text(self) -> str:
-        """The summary for people."""
+        """Return the summary as text for people."""
         about = "about " if self.estimated else ""
         rss, peak, swap = (_mebibytes(size) for size in (self.rss, self.peak_rss, self.swap))
         lines = [
@@ -85,19 +88,29 @@ class MemorySummary(msgspec.Struct, frozen=True):
 
 
 async def memory_summary(top: int = TOP) -> MemorySummary:
-    """Look now; ``top`` is the number of types named. Takes a tenth of a second or so, on a thread."""
+    """Return the present summary; ``top`` is the number of types named. Takes about a tenth of a second, on a thread.
+
+    ::
+
+        summary = await memory_summary(top=10)
+        print(summary.text())
+    """
     return await run_aside(lambda: _summarise(top))
 
 
 def _summarise(top: int) -> MemorySummary:
+    # Before the list of objects, which would count as memory of the process itself.
     status = _process_status()
     objects = gc.get_objects()
+    # Rounded up, so that the bound holds; 1 if there are no objects.
     step = -(-len(objects) // MAX_COUNTED) or 1
     census = collections.Counter(map(type, itertools.islice(objects, 0, None, step)))
     tracked = len(objects)
-    del objects  # it keeps everything alive
+    # The list keeps every object of the process alive.
+    del objects
     return MemorySummary(
         rss=status.get("VmRSS"),
+        # ru_maxrss is in KiB on Linux; it serves where there is no procfs.
         peak_rss=status.get("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
         swap=status.get("VmSwap"),
         threads=threading.active_count(),
@@ -116,7 +129,7 @@ def _summarise(top: int) -> MemorySummary:
 
 
 def _process_status() -> dict[str, int]:
-    """The sizes in /proc/self/status, in bytes; empty where there is no procfs."""
+    """Return the sizes in /proc/self/status in bytes; empty if there is no procfs."""
     try:
         text = Path(f"/proc/{os.getpid()}/status").read_text()
     except OSError:

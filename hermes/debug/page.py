@@ -1,6 +1,6 @@
-"""The page at ``/debug/pprof/``: what there is, in one sentence each, with links that work as they are.
+"""Renders the page at ``/debug/pprof/``: each profile in one sentence, with links that work as they are.
 
-Plain HTML without scripts. Links are relative, so that the page works behind a prefix. Called by ``routes``.
+Invariant: plain HTML without scripts; links are relative, so that the page works behind a prefix.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 
 class Link(NamedTuple):
-    """A link of the page: its target, relative to the page, and its words."""
+    """A link of the page: its target, relative to the page, and its text."""
 
     href: str
     words: str
 
 
 class Section(NamedTuple):
-    """One kind of profile: its name, what it tells, and the forms it can be had in."""
+    """One kind of profile: its name, a sentence about it, and links to its formats."""
 
     name: str
     about: str
@@ -65,6 +65,7 @@ SECTIONS = (
     ),
 )
 
+# In the page itself: the debug address serves no files.
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}"
     "dt{font-weight:600}dd{margin:0 0 1rem}"
@@ -72,7 +73,7 @@ _STYLE = (
 
 
 def render(tasks: int) -> str:
-    """The page. ``tasks`` is how many there are now."""
+    """Return the page. ``tasks`` is the present number of Trio tasks."""
     sections = "\n".join(_section(section) for section in SECTIONS)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>hermes: /debug/pprof/</title>'

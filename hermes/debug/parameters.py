@@ -1,7 +1,7 @@
-"""The query parameters of ``/debug/pprof/``, checked: each has bounds, and a bad one says what is accepted.
+"""Checks the query parameters of ``/debug/pprof/``: each has bounds, and an error names the accepted values.
 
-Called by ``routes``. Invariant: nothing that is read here was taken as given; unknown parameters are ignored, for ``go
-tool pprof`` may send its own.
+Invariant: every value that is read here has been checked. Unknown parameters are ignored, because ``go tool pprof`` may
+send its own.
 """
 
 from __future__ import annotations
@@ -15,34 +15,42 @@ class BadParameterError(ValueError):
 
 
 class Parameters:
-    """A query such as ``{"seconds": "5", "format": "folded"}``."""
+    """A query, read parameter by parameter.
+
+    >>> query = Parameters({"seconds": "5", "debug": "1"})
+    >>> query.number("seconds", 30.0, 0.1, 120.0, "seconds")
+    5.0
+    >>> query.format(("pprof", "text"), ("pprof", "text"))
+    'text'
+    """
 
     def __init__(self, query: Mapping[str, str]) -> None:
         self._query = query
 
     def number(self, name: str, default: float, low: float, high: float, unit: str) -> float:
-        """A number from ``low`` to ``high``, both included."""
+        """Return a number from ``low`` to ``high``, both included."""
         given = self._query.get(name)
         if given is None:
             return default
         try:
             number = float(given)
         except ValueError:
+            # NaN fails the comparison below, as the text "nan" does.
             number = math.nan
         if not low <= number <= high:
             raise BadParameterError(f"{name}={_shown(given)}: must be a number from {low:g} to {high:g} ({unit})")
         return number
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
+        """Return a whole number from ``low`` to ``high``, both included."""
         given = self._query.get(name, str(default))
-        # The length first: int() of a million digits takes its time.
+        # The length is checked before int(), which takes quadratic time in the number of digits.
         if not (given.isascii() and given.isdigit() and len(given) <= 9 and low <= int(given) <= high):
             raise BadParameterError(f"{name}={_shown(given)}: must be a whole number from {low} to {high}")
         return int(given)
 
     def format(self, accepted: Sequence[str], levels: Sequence[str]) -> str:
-        """The output format: ``format=`` one of ``accepted``, or Go's ``debug=N``, an index into ``levels``."""
+        """Return the output format: ``format=`` one of ``accepted``, or Go's ``debug=N``, an index into ``levels``."""
         given = self._query.get("format")
         if given is None:
             return levels[self.whole("debug", 0, 0, len(levels) - 1)]

@@ -1,8 +1,10 @@
-"""The pprof file format, encoded by hand: gzip around one protobuf message ``perftools.profiles.Profile``.
+"""Writes the pprof file format: gzip around one protobuf message ``perftools.profiles.Profile``.
 
-Source of the field numbers: https://github.com/google/pprof/blob/main/proto/profile.proto. The message is flat and only
-ever written, so a few lines replace a protobuf library and generated code. Read by ``go tool pprof``, by
-speedscope and by most profile viewers. Invariant: string 0 is empty, and ids of functions and locations begin at 1.
+``go tool pprof``, speedscope and most other viewers of profiles read it.
+
+Invariant: string 0 is empty, and ids of functions and locations begin at 1.
+
+Source of the field numbers: https://github.com/google/pprof/blob/main/proto/profile.proto.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from hermes.varint import varint
 
 @dataclass(frozen=True)
 class ValueType:
-    """What a sample's value counts, and its unit: ``("cpu", "nanoseconds")``, ``("samples", "count")``."""
+    """The quantity and the unit of a sample's value: ``("cpu", "nanoseconds")``, ``("samples", "count")``."""
 
     kind: str
     unit: str
@@ -25,7 +27,7 @@ class ValueType:
 
 @dataclass(frozen=True)
 class Header:
-    """What a profile says about itself.
+    """The facts of a profile that hold for all samples.
 
     ``sample_types`` has one entry for each value of a sample; viewers show the last one unless ``default`` names
     another. ``period`` is the sampling distance in ``period_type``'s unit. Times are nanoseconds.
@@ -41,20 +43,28 @@ class Header:
 
 
 def encode(header: Header, samples: Iterable[Sample]) -> bytes:
-    """The gzipped profile. Every sample has as many values as the header has sample types."""
+    """Return the gzipped profile. Every sample has as many values as the header has sample types.
+
+    ::
+
+        count = ValueType("samples", "count")
+        header = Header((count,), count, 1, time.time_ns(), 0, default="samples")
+        data = encode(header, [Sample((Frame("main", "main.py", 12),), (7,))])
+    """
     tables = _Tables()
     text = tables.text
     body = bytearray()
     for sample_type in header.sample_types:
         body += _message(1, _value_type(sample_type, tables))
     for sample in samples:
+        # pprof wants the innermost frame first; samples have the outermost first.
         locations = b"".join(varint(tables.location(frame)) for frame in reversed(sample.stack))
         values = b"".join(map(varint, sample.values))
         labels = b"".join(
             _message(3, _integer(1, text(key)) + _integer(2, text(value))) for key, value in sample.labels
         )
         body += _message(2, _message(1, locations) + _message(2, values) + labels)
-    # One mapping that claims to be fully symbolised keeps viewers from looking for a binary to ask for names.
+    # One mapping that claims to have all names: without it viewers look for a binary to read the names from.
     symbolised = b"".join(_integer(flag, 1) for flag in (7, 8, 9))
     body += _message(3, _integer(1, 1) + _integer(5, text("hermes")) + symbolised)
     body += tables.locations + tables.functions
@@ -63,14 +73,15 @@ def encode(header: Header, samples: Iterable[Sample]) -> bytes:
     for comment in header.comments:
         body += _integer(13, text(comment))
     body += _integer(14, text(header.default))
-    # Last, for every line above may have added a string; the order of fields in a message is free.
+    # The strings come last, because every line above may have added one. The order of fields in a message is free.
     body += b"".join(_message(6, string.encode(errors="replace")) for string in tables.strings)
+    # mtime=0 makes equal profiles equal files.
     return gzip.compress(bytes(body), compresslevel=6, mtime=0)
 
 
 @dataclass
 class _Tables:
-    """What samples refer to by number; each thing is written once."""
+    """The tables that samples refer to by number; each entry is written once."""
 
     strings: dict[str, int] = field(default_factory=lambda: {"": 0})
     functions: bytearray = field(default_factory=bytearray)
@@ -106,6 +117,7 @@ def _value_type(value_type: ValueType, tables: _Tables) -> bytes:
     return _integer(1, tables.text(value_type.kind)) + _integer(2, tables.text(value_type.unit))
 
 
+# The message is flat and only ever written, so these two functions replace a protobuf library and generated code.
 def _integer(field_number: int, value: int) -> bytes:
     return varint(field_number << 3) + varint(value)
 

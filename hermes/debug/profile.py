@@ -1,15 +1,12 @@
-"""A CPU profile by signal: where the process's CPU time goes, by thread, Trio task and line.
+"""Takes a CPU profile by signal: the process's CPU time by thread, Trio task and line.
 
-``ITIMER_PROF`` raises SIGPROF for every 1/hz seconds of CPU that the process burns on any thread. The handler runs on
-the main thread, which is Trio's, between two bytecodes; so a busy loop cannot starve it as it starves a sampling
-thread. What a tick saw is weighed by the CPU time that each thread's own clock gained since the tick before: a C call
-that held a tick back for two seconds is charged two seconds, and an idle thread nothing. A thread that had little CPU
-since the last tick was probably waiting when it was seen, so its time is owed until a tick finds it at work.
+``ITIMER_PROF`` raises SIGPROF for every 1/hz seconds of CPU time that the process uses on any thread. A tick charges to
+each thread the CPU time that the thread's own clock gained since the tick before: a C call that delayed a tick by two
+seconds is charged two seconds, and an idle thread nothing. A thread that had little CPU time since the last tick was
+probably waiting when the tick saw it; its time is charged later, at a tick that finds it working.
 
-Invariants. The handler never raises, allocates within bounds, and gives way as soon as it has used a tenth of the
-process's CPU (``skipped``). It cannot disturb system calls: Python retries its own (PEP 475), and SA_RESTART makes the
-kernel retry those of C libraries. Disarming leaves the signal's old handler, and no pending signal that would kill
-under it.
+Invariants. The handler never raises, allocates within bounds, and skips ticks as soon as it has used a tenth of the
+process's CPU time (``skipped``). Disarming restores the signal's old handler.
 """
 
 from __future__ import annotations
@@ -33,11 +30,16 @@ from hermes.debug.stacks import Frame, RawStack, Sample, StackTable, merge, synt
 
 DEFAULT_HZ = 100
 MAX_HZ = 1000
-MAX_STACKS = 20_000  # distinct (thread, task, stack); what comes after is summed up as one
-MAX_THREADS = 256  # looked at in one tick
-WORKING_SHARE = 2  # a thread with half of the CPU since the last tick is taken for working where it is seen
-MAX_OWED_TICKS = 10  # a thread that owes the CPU of so many ticks is charged wherever it is seen
-COST_DIVISOR = 10  # the handler may use one part in this many of the process's CPU
+# Distinct (thread, task, stack). Further stacks are added up as one.
+MAX_STACKS = 20_000
+# Threads looked at in one tick: the handler's time grows with them.
+MAX_THREADS = 256
+# A thread that used half of the CPU time since the last tick counts as working at the place where the tick sees it.
+WORKING_SHARE = 2
+# A thread with the uncharged CPU time of this many ticks is charged at the place where the tick sees it.
+MAX_OWED_TICKS = 10
+# The handler may use one part in this many of the process's CPU time.
+COST_DIVISOR = 10
 NANOSECONDS = 1_000_000_000
 
 
@@ -45,9 +47,9 @@ NANOSECONDS = 1_000_000_000
 class Samples:
     """A finished CPU profile.
 
-    The values of a sample are the ticks that saw it and its CPU time in nanoseconds; its labels are the thread and, on
-    the main thread, the Trio task. ``cpu_ns`` is what the process used: the samples' CPU plus ``overhead_ns``, the
-    handler's own. ``skipped`` ticks were given up to stay cheap; their time is charged to the next one.
+    The values of a sample are the number of its ticks and its CPU time in nanoseconds; its labels are the thread and,
+    on the main thread, the Trio task. ``cpu_ns`` is the CPU time of the process: the samples' plus ``overhead_ns``, the
+    handler's own. ``skipped`` ticks were given up to stay cheap; their time is charged to the next tick.
     """
 
     samples: tuple[Sample, ...]
@@ -60,7 +62,7 @@ class Samples:
     skipped: int
 
     def pprof(self) -> bytes:
-        """For ``go tool pprof``: sample types ``samples/count`` and ``cpu/nanoseconds``."""
+        """Return a file for ``go tool pprof``: sample types ``samples/count`` and ``cpu/nanoseconds``."""
         header = pprof.Header(
             sample_types=(pprof.ValueType("samples", "count"), pprof.ValueType("cpu", "nanoseconds")),
             period_type=pprof.ValueType("cpu", "nanoseconds"),
@@ -73,19 +75,22 @@ class Samples:
         return pprof.encode(header, self.samples)
 
     def speedscope(self) -> bytes:
-        """For https://www.speedscope.app, weighed by CPU nanoseconds."""
+        """Return a file for https://www.speedscope.app, weighed by CPU nanoseconds."""
         return flame.speedscope(self.samples, 1, "nanoseconds", "hermes CPU")
 
     def folded(self) -> bytes:
-        """Folded stacks for flamegraph.pl, weighed by CPU nanoseconds."""
+        """Return folded stacks for flamegraph.pl, weighed by CPU nanoseconds."""
         return flame.folded(self.samples, 1)
 
 
 async def cpu_profile(seconds: float, hz: int = DEFAULT_HZ) -> Samples:
-    """Profile the whole process for ``seconds``; ``hz`` is ticks per second of CPU, 1 to ``MAX_HZ``.
+    """Profile the whole process for ``seconds``; ``hz`` is ticks per second of CPU time, 1 to ``MAX_HZ``.
 
-    Raises ``ProfilerBusy`` while another one runs, and ``ProfilerUnavailable`` where Trio is not on the main thread or
-    somebody else uses the profiling timer.
+    Raises ``ProfilerBusy`` while another profile runs, and ``ProfilerUnavailable`` if Trio is not on the main thread or
+    other code uses the profiling timer::
+
+        samples = await cpu_profile(10.0)
+        Path("hermes.pb.gz").write_bytes(await run_aside(samples.pprof))
     """
     if not 1 <= hz <= MAX_HZ:
         raise ValueError(f"hz must be 1 to {MAX_HZ}, not {hz}")
@@ -97,21 +102,24 @@ async def cpu_profile(seconds: float, hz: int = DEFAULT_HZ) -> Samples:
 
 
 class _Thread:
-    """A thread's name, its CPU clock and what that showed at the last tick, and CPU time not yet charged to a stack."""
+    """A thread's name, its CPU clock with the last reading, and its CPU time that is not yet charged to a stack."""
 
     __slots__ = ("_clock", "_seen_ns", "name", "owed_ns")
 
     def __init__(self, name: str, native_id: int) -> None:
         self.name = name
         # Linux's clock id for a thread: the inverted thread id, then "per thread" and "scheduler time" (kernel source,
-        # include/linux/posix-timers.h, CPUCLOCK_*). An ended thread is then an OSError; the same clock by way of
-        # pthread_getcpuclockid would read freed memory.
+        # include/linux/posix-timers.h, CPUCLOCK_*). For an ended thread it raises OSError; pthread_getcpuclockid would
+        # read freed memory.
         self._clock = ~native_id << 3 | 6
         self._seen_ns = 0
         self.owed_ns = 0
 
     def read_ns(self) -> int:
-        """CPU nanoseconds since the last call, at first since the thread's birth. OSError: the thread has ended."""
+        """Return the CPU nanoseconds since the last call, at first since the thread began.
+
+        Raises OSError if the thread has ended.
+        """
         now = time.clock_gettime_ns(self._clock)
         gained = now - self._seen_ns
         self._seen_ns = now
@@ -119,7 +127,7 @@ class _Thread:
 
 
 class _Sampler:
-    """One profile: the signal handler and what it has gathered."""
+    """One profile: the signal handler and its counts."""
 
     def __init__(self, hz: int) -> None:
         self._hz = hz
@@ -137,10 +145,11 @@ class _Sampler:
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
-        """Sample while inside."""
+        """Sample while inside of the block."""
         if threading.current_thread() is not threading.main_thread():
             raise ProfilerUnavailable("a CPU profile needs Trio on the process's main thread, where signals arrive")
         previous = signal.getsignal(signal.SIGPROF)
+        # None: C code installed the handler, and Python could not restore it.
         if previous is None or signal.getitimer(signal.ITIMER_PROF)[0]:
             raise ProfilerUnavailable("the profiling timer or SIGPROF is in use by another profiler: stop that first")
         self._meet()
@@ -155,20 +164,24 @@ class _Sampler:
         self._started_ns = time.time_ns()
         self._cpu_began = self._looked_at = time.process_time_ns()
         try:
+            # A handler in Python runs on the main thread, which is Trio's, between two bytecodes. A busy loop cannot
+            # starve it, as it starves a sampling thread.
             signal.signal(signal.SIGPROF, self._tick)
+            # SA_RESTART makes the kernel retry the system calls of C libraries; Python retries its own (PEP 475).
             signal.siginterrupt(signal.SIGPROF, False)
             signal.setitimer(signal.ITIMER_PROF, 1 / self._hz, 1 / self._hz)
             yield
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-            # Ignoring a signal discards what is pending; under SIG_DFL a late SIGPROF would end the process.
+            # Ignoring a signal discards a pending one. If the old handler is SIG_DFL, a late SIGPROF would end the
+            # process.
             signal.signal(signal.SIGPROF, signal.SIG_IGN)
             signal.signal(signal.SIGPROF, previous)
             self._duration_ns = time.monotonic_ns() - began
             self._cpu_ns = time.process_time_ns() - self._cpu_began
 
     def result(self) -> Samples:
-        """What was gathered, with names. The samples' CPU and the overhead add up to the process's."""
+        """Return the samples with names. The samples' CPU time and the overhead add up to the process's."""
         samples = [
             Sample(self._table.resolve(raw), (ticks, cpu), _labels(thread, task))
             for (thread, task, raw), (ticks, cpu) in self._stacks.items()
@@ -190,7 +203,8 @@ class _Sampler:
         )
 
     def _tick(self, _signal: int, interrupted: FrameType | None) -> None:
-        # The signal interrupts its own handler too.
+        # The signal interrupts its own handler too. Over the bound of the cost, skip the tick: the next one charges
+        # its time.
         if self._inside or self._overhead_ns * COST_DIVISOR > time.process_time_ns() - self._cpu_began:
             self._skipped += 1
             return
@@ -256,7 +270,7 @@ class _Sampler:
 
 
 def _current_task() -> trio.lowlevel.Task | None:
-    """The task that the signal interrupted; None between two task steps."""
+    """Return the task that the signal interrupted; None between two task steps."""
     try:
         return trio.lowlevel.current_task()
     except RuntimeError:

@@ -1,8 +1,9 @@
-"""``/debug/pprof/`` and below: from a path and its query to a response, in the manner of Go's net/http/pprof.
+"""Serves ``/debug/pprof/`` and below: from a path and its query to a response, in the manner of Go's net/http/pprof.
 
-The control lane calls ``answer`` for every GET below that path; whether debugging is on at all is its business.
-As in Go, ``debug=0`` (the default) is the format of ``go tool pprof``, and ``debug=1`` text. Invariant: what a client
-can ask for is bounded in time, rate and size, and a refusal says what to do (RFC 9457 problem details).
+As in Go, ``debug=0`` (the default) is the format of ``go tool pprof``, and ``debug=1`` is text. The control lane
+decides whether debugging is on.
+
+Invariant: every request is bounded in time, rate and size, and a refusal says what to do (RFC 9457 problem details).
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from hermes.debug.tasks_text import render_summary, render_tree
 
 PREFIX = "/debug/pprof/"
 MIN_SECONDS, MAX_SECONDS = 0.1, 120.0
-MAX_HEAP_SECONDS = 30.0  # tracing leaves 40 % of the throughput, with a depth of 32 5 %
-CPU_SECONDS = 30.0  # as long as Go's, which tools wait for
+# Tracing leaves 40 % of the throughput, with a depth of 32 only 5 %: not for long.
+MAX_HEAP_SECONDS = 30.0
+# As in Go, so that the time-outs of tools fit.
+CPU_SECONDS = 30.0
 WATCH_SECONDS = 10.0
 
 TEXT = "text/plain; charset=utf-8"
@@ -45,8 +48,14 @@ class Answer(NamedTuple):
 
 
 async def answer(path: str, query: Mapping[str, str]) -> Answer:
-    """The response to ``GET path?query``. Takes as long as the profile that was asked for; may be cancelled."""
+    """Return the response to ``GET path?query``. Takes as long as the requested profile; may be cancelled.
+
+    ::
+
+        status, content_type, body, headers = await answer("/debug/pprof/goroutine", {"debug": "2"})
+    """
     if path == PREFIX.rstrip("/"):
+        # The links of the page are relative, and resolve only below the slash.
         return Answer(308, TEXT, b"", {"Location": PREFIX})
     page_function = _PAGES.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
     if page_function is None:
@@ -57,6 +66,7 @@ async def answer(path: str, query: Mapping[str, str]) -> Answer:
     except BadParameterError as error:
         return _problem(400, "Bad Request", str(error))
     except ProfilerBusy as error:
+        # Retry-After takes whole seconds; 0 would bring the client back too early.
         wait = str(max(1, math.ceil(error.retry_after)))
         return _problem(503, "Service Unavailable", str(error), {"Retry-After": wait})
     except ProfilerUnavailable as error:
@@ -133,6 +143,7 @@ _PAGES: Mapping[str, Callable[[Parameters], Awaitable[Answer]]] = {
     "memory": _memory,
 }
 
+# A profile of a minute ago must not come from a cache; nosniff keeps a browser from running text as a script.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 

@@ -1,7 +1,6 @@
 """Stacks as data: a frame, a sample, and a table that captures stacks cheaply and names them later.
 
-Capturing runs in a signal handler or against a thread that is being watched, so it only collects integers; what costs
-(line tables, names) waits for ``resolve``. Invariant: a capture is bounded in depth, and the innermost frames survive.
+Invariant: a capture is bounded in depth, and keeps the innermost frames.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-MAX_DEPTH = 128  # frames; a recursion deeper than this is cut at its outer end
-_CUT = (0, 0)  # no code object has the id 0
+# Frames. A deeper recursion is cut at its outer end, because the innermost frames use the time.
+MAX_DEPTH = 128
+# Marks the cut: no code object has the id 0.
+_CUT = (0, 0)
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -27,7 +28,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Sample(NamedTuple):
-    """A stack, outermost frame first, and what was measured there: one value for each sample type of its profile."""
+    """A stack, outermost frame first, and its measured values: one for each sample type of the profile."""
 
     stack: tuple[Frame, ...]
     values: tuple[int, ...]
@@ -38,18 +39,27 @@ RawStack = tuple[int, ...]  # code id, instruction offset, code id, … from the
 
 
 class StackTable:
-    """Turns live frames into hashable tuples, and those into frames with names and lines.
+    """Turns live frames into hashable tuples, and the tuples into frames with names and lines.
 
-    Code objects are known by their id: hashing one walks all its constants. The table keeps them alive, so that an id
-    stays unique, and so it grows with the code that was seen, not with the number of captures.
+    The table keeps code objects alive, so that an id stays unique. It grows with the code that was seen, not with the
+    number of captures.
+
+    >>> import sys
+    >>> table = StackTable()
+    >>> raw = table.capture(sys._getframe())
+    >>> table.resolve(raw)[-1].function.rpartition(".")[2]
+    '<module>'
     """
 
     def __init__(self) -> None:
+        # By id: hashing a code object walks all of its constants.
         self._codes: dict[int, tuple[CodeType, str]] = {}
         self._frames: dict[tuple[int, int], Frame] = {}
 
     def capture(self, frame: FrameType | None, until: FrameType | None = None) -> RawStack:
-        """The stack of ``frame``, outwards as far as ``until`` (included), or whole."""
+        """Return the stack of ``frame``, outwards to ``until`` (included), or the whole stack."""
+        # This runs in a signal handler or against a watched thread, so it collects only integers. Line tables and
+        # names, which cost more, wait for `resolve`.
         codes = self._codes
         raw: list[int] = []
         while frame is not None:
@@ -67,7 +77,7 @@ class StackTable:
         return tuple(raw)
 
     def resolve(self, raw: RawStack) -> tuple[Frame, ...]:
-        """The frames of a captured stack, outermost first."""
+        """Return the frames of a captured stack, outermost first."""
         pairs = zip(raw[-2::-2], raw[-1::-2], strict=True)
         return tuple(self._frames.get(pair) or self._name(*pair) for pair in pairs)
 
@@ -83,7 +93,12 @@ class StackTable:
 
 
 def merge(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """The samples with equal stacks and labels added up: several instructions make a line."""
+    """Return the samples with the values of equal stacks and labels added up: several instructions make one line.
+
+    >>> stack = (synthetic("parse"),)
+    >>> merge([Sample(stack, (1, 10)), Sample(stack, (1, 5))])[0].values
+    (2, 15)
+    """
     sums: dict[tuple[tuple[Frame, ...], tuple[tuple[str, str], ...]], tuple[int, ...]] = {}
     for stack, values, labels in samples:
         before = sums.get((stack, labels))
@@ -92,19 +107,23 @@ def merge(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def synthetic(name: str) -> Frame:
-    """A frame that stands for something without a Python line."""
+    """Return a frame that stands for something without a Python line."""
     return Frame(name, "", 0)
 
 
 def frame_of(frame: FrameType) -> Frame:
-    """The frame as data, at once; for the few frames of a suspended task."""
+    """Return the frame as data, with its name; cheap enough only for the few frames of a suspended task."""
     code = frame.f_code
     module = frame.f_globals.get("__name__", "?")
     return Frame(f"{module}.{code.co_qualname}", code.co_filename, frame.f_lineno, code.co_firstlineno)
 
 
 def short_path(file: str) -> str:
-    """The last three parts of a path: enough to recognise a file by."""
+    """Return the last three parts of a path, enough to recognise a file.
+
+    >>> short_path("/usr/lib/hermes/engine/intake.py")
+    'hermes/engine/intake.py'
+    """
     return "/".join(file.rsplit("/", 3)[-3:])
 
 

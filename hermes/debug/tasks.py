@@ -1,9 +1,8 @@
-"""The Trio task tree: which task is in which nursery, where each waits, and under which deadlines.
+"""Takes the Trio task tree: the nursery of each task, the place where it waits, and its deadlines.
 
-It is what Go calls its goroutine profile. Taken between two steps of the loop by public interfaces alone
-(``trio.lowlevel``), as data without live objects in it, so that a thread can read sources and render it.
-Invariant: ``take_snapshot`` is synchronous, hence consistent, and bounded; what it left out is counted.
-``tasks_text`` renders it for people.
+Go calls this its goroutine profile. The tree holds no live objects, so a thread can read sources and render it.
+
+Invariant: ``take_snapshot`` is synchronous, hence consistent, and bounded; omitted tasks are counted.
 """
 
 from __future__ import annotations
@@ -25,12 +24,14 @@ from hermes.debug.awaits import awaits_of, frame_and_code
 from hermes.debug.held import Held, held_by
 from hermes.debug.stacks import Frame, Sample, StackTable, frame_of, short_path
 
-MAX_TASKS = 2_000  # described; more are counted in ``omitted``
-MAX_LEVELS = 100  # nurseries inside each other
+# Described tasks. A snapshot blocks the loop for a time that grows with the tasks; the rest is counted in `omitted`.
+MAX_TASKS = 2_000
+# Nurseries inside each other. The walk recurses, and Python's own limit must not end it.
+MAX_LEVELS = 100
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Where a task waits: the innermost line outside Trio, and the function of Trio that it called there."""
+    """The place where a task waits: the innermost line outside Trio, and the function of Trio called there."""
 
     location: str
     primitive: str
@@ -53,7 +54,7 @@ class NurseryNode(msgspec.Struct, frozen=True):
 
 
 class TaskNode(msgspec.Struct, frozen=True):
-    """A task: where it waits, the cancel scopes it is inside of, and its nurseries; each outermost first."""
+    """A task: the place where it waits, the cancel scopes it is inside of, and its nurseries; each outermost first."""
 
     name: str
     running: bool
@@ -80,7 +81,7 @@ class TaskTree(msgspec.Struct, frozen=True):
     threads: tuple[ThreadStack, ...]
 
     def tasks(self) -> Iterator[TaskNode]:
-        """Every described task, parents first."""
+        """Yield every described task, parents first."""
         waiting = [self.root]
         while waiting:
             task = waiting.pop()
@@ -88,11 +89,11 @@ class TaskTree(msgspec.Struct, frozen=True):
             waiting += (child for nursery in task.nurseries for child in nursery.tasks)
 
     def summary(self) -> dict[Wait, int]:
-        """How many tasks wait in each place, the most first."""
+        """Return the number of tasks at each place, the largest first."""
         return dict(collections.Counter(task.wait for task in self.tasks()).most_common())
 
     def json(self) -> bytes:
-        """The tree and its summary as JSON. Reads no files."""
+        """Return the tree and its summary as JSON. Reads no files."""
         summary = [
             {"location": wait.location, "primitive": wait.primitive, "tasks": tasks}
             for wait, tasks in self.summary().items()
@@ -100,7 +101,7 @@ class TaskTree(msgspec.Struct, frozen=True):
         return msgspec.json.encode({"summary": summary, "tree": self})
 
     def pprof(self) -> bytes:
-        """For ``go tool pprof``: sample type ``tasks/count``, tasks with equal stacks counted together."""
+        """Return a file for ``go tool pprof``: sample type ``tasks/count``, equal stacks counted together."""
         count = pprof.ValueType("tasks", "count")
         header = pprof.Header((count,), count, 1, self.taken_ns, 0, default="tasks")
         stacks = collections.Counter(task.stack for task in self.tasks())
@@ -108,7 +109,11 @@ class TaskTree(msgspec.Struct, frozen=True):
 
 
 def take_snapshot() -> TaskTree:
-    """The tree of the running loop, now."""
+    """Return the present tree of the running loop::
+
+    tree = take_snapshot()
+    print(await run_aside(lambda: render_tree(tree)))
+    """
     walk = _Walk(inspect.currentframe())
     tree = walk.visit(trio.lowlevel.current_root_task() or trio.lowlevel.current_task(), 0)
     total = trio.lowlevel.current_statistics().tasks_living
@@ -116,21 +121,21 @@ def take_snapshot() -> TaskTree:
 
 
 def waits_at(stack: Sequence[Frame]) -> Wait:
-    """Where a task with this stack of ``await_stack`` waits."""
+    """Return the place where a task with this stack of ``await_stack`` waits."""
     if not stack:
         return Wait("ended", "")
     at = -1 if len(stack) == 1 or not is_trio(stack[-1]) else -2
     here = stack[at]
-    # trio._sync.Event.wait reads trio.Event.wait, as its users know it
+    # Write trio._sync.Event.wait as trio.Event.wait, the name that its users know. Keep __aenter__ and the like.
     names = stack[-1].function.split(".") if at == -2 else []
     primitive = ".".join(name for name in names if not name.startswith("_") or name.startswith("__"))
     return Wait(f"{short_path(here.file)}:{here.line} {here.function.rpartition('.')[2]}", primitive)
 
 
 def await_stack(task: trio.lowlevel.Task) -> tuple[Frame, ...]:
-    """The frames a suspended task awaits in, outermost first, as far as the function of Trio that it called.
+    """Return the frames in which a suspended task awaits, outermost first, to the function of Trio that it called.
 
-    What that function calls in turn is the same for all its callers, and says nothing.
+    The frames inside of that function are the same for all of its callers.
     """
     frames = (frame_and_code(suspended)[0] for suspended in awaits_of(task))
     stack = [frame_of(frame) for frame in frames if frame is not None]
@@ -148,8 +153,10 @@ class _Walk:
     def visit(self, task: trio.lowlevel.Task, level: int) -> TaskNode:
         self.visited += 1
         running = task is self._current
+        # The task that takes the snapshot is not suspended; its stack is read from the running frame.
         stack = _running_stack(task, self._here) if running else await_stack(task)
         held = held_by(task)
+        # Reversed, so that the outermost frame wins: it opened the nursery, the inner ones got it as an argument.
         openers = {entry.what: entry for entry in reversed(held) if isinstance(entry.what, trio.Nursery)}
         return TaskNode(
             name=task.name,
@@ -168,6 +175,7 @@ class _Walk:
             return ()
         return tuple(
             self.visit(child, level)
+            # Trio keeps the children in a set; two snapshots must list them alike.
             for child in sorted(nursery.child_tasks, key=lambda child: child.name)
             if self.visited < MAX_TASKS
         )
@@ -195,5 +203,5 @@ def _threads() -> tuple[ThreadStack, ...]:
 
 
 def is_trio(frame: Frame) -> bool:
-    """Whether a frame is Trio's own."""
+    """Whether a frame belongs to Trio."""
     return frame.function.startswith("trio.")

@@ -1,6 +1,6 @@
-"""The task tree as text: the places where tasks wait, or every task in its nursery with its source lines.
+"""Renders the task tree as text: the places where tasks wait, or every task in its nursery with its source lines.
 
-Reads source files, so it belongs on a thread, not on the run loop. Called by ``routes``.
+Invariant: reads source files, so it runs on a thread, never on the run loop.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from hermes.debug.tasks import Scope, TaskNode, TaskTree, is_trio
 
 
 def render_summary(tree: TaskTree) -> str:
-    """The places where tasks wait, with their source."""
+    """Return the places where tasks wait, with the number of tasks at each."""
     lines = [_heading(tree), "", f"{'tasks':>7}  waiting at"]
     lines += [f"{count:>7}  {wait.location}  {wait.primitive}" for wait, count in tree.summary().items()]
     return "\n".join([*lines, ""])
 
 
 def render_tree(tree: TaskTree) -> str:
-    """Every task in its nursery, with the lines it awaits in."""
+    """Return every task in its nursery, with the lines in which it awaits."""
     lines = [_heading(tree), "", *_task_lines(tree.root, "")]
     for thread in tree.threads:
         lines += ["", f"thread {thread.name}", *_stack_lines(thread.stack, "  ")]
@@ -35,6 +35,7 @@ def _heading(tree: TaskTree) -> str:
 def _task_lines(task: TaskNode, indent: str) -> Iterator[str]:
     state = "running" if task.running else f"waits in {task.wait.primitive}" if task.wait.primitive else "not waiting"
     yield f"{indent}* {task.name}  [{state}]"
+    # Trio's own frames are the same for every task and hide the task's.
     own = [frame for frame in task.stack if not is_trio(frame)]
     yield from _stack_lines(own or task.stack, indent + "    ")
     for scope in task.scopes:

@@ -1,8 +1,8 @@
-"""The kit for the authors of plugins, and for the tests of Hermes itself. Production code never imports it.
+"""The test kit for authors of plugins, and for the tests of Hermes itself. Production code never imports it.
 
-`check_sink` tries a sink against its contract, `check_log` a log. `make_event`, `make_events`, `make_chunk`,
-`make_batch` and `awkward_events` build what a sink is given; `event_strategy` gives Hypothesis the same;
-`ScriptedSink` stands in for a database.
+`check_sink` checks a sink against its contract, `check_log` a log. `make_event`, `make_events`, `make_chunk`,
+`make_batch`, `big_event` and `awkward_events` build the input of a sink; `event_strategy` gives Hypothesis any valid
+event; `ScriptedSink` replaces a database.
 """
 
 from hermes.testing.conformance import check_sink

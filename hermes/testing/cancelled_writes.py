@@ -1,7 +1,7 @@
-"""What a cancelled write may leave behind: nothing half done, and no answer that a later write takes for its own.
+"""Checks that a cancelled write leaves nothing half done, and no answer that a later write takes for its own.
 
-Invariant: a write is cancelled at each of its awaits in turn, at the await itself and while what it waits for is under
-way. Called by `hermes.testing.check_sink`.
+Invariant: a write is cancelled at each of its awaits in turn, once at the await itself and once while the awaited
+operation is under way.
 """
 
 from __future__ import annotations
@@ -16,33 +16,40 @@ from hermes.sink import Sink
 from hermes.testing.events import bad_events, make_batch, make_events
 from hermes.testing.probe import SinkCheckFailed, SinkProbe, fail
 
-MOST_PAUSES = 200  # of one write that are cancelled, each in turn
-CANCEL_DELAYS = (0.0, 0.002)  # at the await itself, and while what it waits for is under way
+# A bound on the rounds: a sink that pauses for every event would make as many rounds as it has events.
+MOST_PAUSES = 200
+# Seconds. 0 cancels at the await itself; after 2 ms a local server has the request, and its answer is under way.
+CANCEL_DELAYS = (0.0, 0.002)
 
 
 @dataclass(frozen=True)
 class CancelledWrites:
-    """The checks of one sink; ``atomic`` is what it claims."""
+    """The checks of one sink; ``atomic`` is the sink's claim."""
 
     probe: SinkProbe
     atomic: bool
     run_id: str
 
     async def leave_nothing_half_done(self) -> None:
-        """The same batch can be written again, and is all there then."""
+        """Check that a cancelled batch can be written again, and is complete then."""
         check = "cancellation"
         async with self.probe.opened(check) as sink:
             for delay in CANCEL_DELAYS:
                 for pause in range(MOST_PAUSES):
+                    # New ids in each round: a sink that stores an id once would take a leftover of the round before for
+                    # success.
                     events = self._events(f"{check}-{delay}-{pause}", min(12, sink.max_batch))
+                    # The write ended before this pause, so later pauses do not exist.
                     if not await self._cancel_one(check, sink, events, pause, delay):
                         break
 
     async def _cancel_one(self, check: str, sink: Sink, events: list[Event], pause: int, delay: float) -> bool:
-        """Cancel a write ``delay`` seconds after its pause of this number; return whether it got that far."""
+        """Cancel a write ``delay`` seconds after its pause number ``pause``; return whether it reached this pause."""
+        # Several chunks, so that a sink which writes chunk by chunk can be cancelled between two of them.
         batch = make_batch(events, chunk=5)
         reached, cancelled = await self._cancel(check, sink, batch, pause, delay)
         when = f"after a write was cancelled at its await number {pause + 1}"
+        # A write that ended in time is complete; only a write that was cut off may be incomplete.
         if self.atomic and cancelled and self.probe.read_back is not None:
             stored = len(await self.probe.stored(events))
             if stored not in (0, len(events)):
@@ -57,18 +64,21 @@ class CancelledWrites:
         return reached
 
     async def leave_no_answer_behind(self) -> None:
-        """The write after a cancelled one gets its own answer, and not the one that nobody waited for.
+        """Check that the write after a cancelled write gets its own answer.
 
-        A sink that keeps its connection after a cancelled write reads the answer to that write as the answer to the
-        next one: it loses rejected events, rejects good ones, or returns before its events are stored.
+        A sink that keeps its connection after a cancelled write reads the answer to the cancelled write as the answer
+        to the next one: it loses rejected events, rejects good ones, or returns before its events are stored.
         """
         check = "the write after a cancelled one"
         async with self.probe.opened(check) as sink:
+            # One less than the limit: a bad event joins the batch.
             size = max(1, min(12, sink.max_batch - 1))
             refusable = await self._find_refusable(check, sink)
             for delay in CANCEL_DELAYS:
                 for pause in range(MOST_PAUSES):
                     name = f"{check}-{delay}-{pause}"
+                    # The cancelled batch and the next differ in size, so that a mixed-up answer shows in the number of
+                    # its rows.
                     one = self._events(f"{name}-one", 1)
                     many = self._events(f"{name}-many", size)
                     bad = [] if refusable is None else [self._bad_events(name)[refusable]]
@@ -76,11 +86,13 @@ class CancelledWrites:
                     if not reached:
                         break
                     await self._write_after(check, sink, [*many, *bad], len(bad))
+                    # The other way round: here the cancelled write has the bad event, and a rejection would hit the
+                    # next batch.
                     await self._cancel(check, sink, make_batch(bad or one), pause, delay)
                     await self._write_after(check, sink, self._events(f"{name}-last", size), 0)
 
     async def _find_refusable(self, check: str, sink: Sink) -> int | None:
-        """Which of the bad events the sink refuses, by its place; None for a sink that takes them all."""
+        """Return the index of a bad event that the sink rejects; None if it takes all of them."""
         for place, event in enumerate(self._bad_events(check)):
             _, refused = await self.probe.try_write(check, sink, make_batch([event]))
             if refused:
@@ -88,7 +100,10 @@ class CancelledWrites:
         return None
 
     async def _cancel(self, check: str, sink: Sink, batch: Batch, pause: int, delay: float) -> tuple[bool, bool]:
-        """Cancel a write ``delay`` seconds after its pause of this number; whether it got that far, and was cut off."""
+        """Cancel a write ``delay`` seconds after its pause number ``pause``.
+
+        Returns whether the write reached the pause, and whether it was cut off.
+        """
         reached = False
 
         def before_pause(number: int) -> None:
@@ -104,7 +119,7 @@ class CancelledWrites:
         return reached, scope.cancelled_caught
 
     async def _write_after(self, check: str, sink: Sink, events: list[Event], bad: int) -> None:
-        """Write events of which the last ``bad`` have to be refused, and see that they got the answer of their own."""
+        """Write events of which the last ``bad`` must be rejected, and check that the answer is for this write."""
         advice = (
             "after a cancelled write, throw away the connection, or whatever else an answer may still come on: in "
             "`finally`, in a shielded scope with a deadline"

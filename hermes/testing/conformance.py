@@ -1,10 +1,10 @@
-"""The conformance suite for sinks: what the engine relies on, tried on a real sink.
+"""The conformance suite for sinks: checks a real sink against the promises that the engine relies on.
 
     async def test_my_sink_conforms(tmp_path):
         await check_sink(lambda: open_my_sink(tmp_path), read_back, stores_once=True)
 
-Invariant: a sink that passes can be delivered to by the engine; what a sink does beyond the contract (`hermes.Sink`) is
-checked only where it claims it. Runs under pytest-trio or any Trio program; needs no Hermes around it.
+Invariant: the engine can deliver to a sink that passes; a promise beyond the contract (`hermes.Sink`) is checked only
+if the sink claims it. Runs under pytest-trio or any Trio program, without a running Hermes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from hermes.testing.cancelled_writes import CancelledWrites
 from hermes.testing.events import awkward_events, bad_events, big_event, make_batch, make_events
 from hermes.testing.probe import OpenSink, ReadBack, SinkCheckFailed, SinkProbe, fail
 
-MOST_EVENTS = 20_000  # of a batch, for a sink that would take more
+# A sink may take more, but a test of a larger batch takes minutes and finds no other faults.
+MOST_EVENTS = 20_000
 
 
 async def check_sink(
@@ -36,20 +37,20 @@ async def check_sink(
     latest_timestamp: int = MAX_TIMESTAMP,
     timeout: float = 60.0,
 ) -> None:
-    """Try everything that the engine relies on. Raises `SinkCheckFailed` for the first thing that does not hold.
+    """Check every promise that the engine relies on. Raises `SinkCheckFailed` for the first one that the sink breaks.
 
-    ``open_sink()`` opens the sink, as its plugin's ``open`` would; it is called many times, over the same storage.
-    ``read_back()`` returns all events in that storage, this run's among them; without it nothing is known of what
-    arrives, and only the behaviour is checked. What the sink claims:
+    ``open_sink()`` opens the sink, as its plugin's ``open`` does; it is called many times, over the same storage.
+    ``read_back()`` returns all events in that storage, including the events of this run; without it only the behaviour
+    is checked, not the stored events. The sink's claims:
 
-    - ``stores_once``: an event id that comes again is not stored again
+    - ``stores_once``: an event id that arrives again is not stored again
     - ``keeps_order``: events are read back in the order of their batch
-    - ``atomic``: of a write that was cancelled, all events are stored or none
-    - ``exact_payload``: payloads are read back byte for byte; if not, as equal JSON
+    - ``atomic``: a cancelled write stores all of its events or none
+    - ``exact_payload``: payloads are read back byte for byte; if False, as equal JSON
 
-    ``largest_payload`` is in bytes. ``latest_timestamp``, in Unix seconds, is the last that the storage can hold: the
-    sink has to reject events of a later time, never to store another time in its place. ``timeout`` is how long, in
-    seconds, any single step may take.
+    ``largest_payload`` is in bytes. ``latest_timestamp``, in Unix seconds, is the last time that the storage can hold:
+    the sink must reject later events, and never store another time in their place. ``timeout`` is the longest time, in
+    seconds, that any single step may take.
 
         sink = ScriptedSink()
 
@@ -73,7 +74,7 @@ class _Checks:
 
     async def run(self) -> None:
         cancelled = CancelledWrites(self.probe, self.atomic, self.run_id)
-        # The big ones last: `read_back` reads everything each time.
+        # The large batches come last: `read_back` reads the whole storage each time.
         await self.attributes_are_sane()
         await self.closing_is_safe()
         await self.small_batches_arrive()
@@ -89,6 +90,7 @@ class _Checks:
         async with self.probe.opened("open") as sink:
             for name in ("max_batch", "concurrency"):
                 value = getattr(sink, name, None)
+                # `type` instead of isinstance: True is an int too.
                 if type(value) is not int or value < 1:
                     fail("attributes", f"{name} is {value!r}", f"give the sink an int `{name}` of at least 1")
 
@@ -99,6 +101,7 @@ class _Checks:
             await self.probe.write(check, sink, batch)
         try:
             async with self.probe.opened(check):
+                # `open` must close the sink after an exception, and let the exception pass.
                 raise _Mark
         except _Mark:
             pass
@@ -106,6 +109,7 @@ class _Checks:
             fail(check, "an exception raised inside `async with` was swallowed", "let it pass through `open`")
         with trio.CancelScope() as scope:
             async with self.probe.opened(check) as sink:
+                # Closing in a cancelled scope: a sink that awaits without a shield leaves its connection open here.
                 scope.cancel()
                 await self.probe.write(check, sink, batch)
                 await trio.lowlevel.checkpoint()
@@ -117,6 +121,7 @@ class _Checks:
         check = "small batches"
         events = self._events(check, 4)
         async with self.probe.opened(check) as sink:
+            # The engine never writes an empty batch, but an author's own code may.
             await self.probe.write(check, sink, Batch([]))
             await self.probe.write(check, sink, make_batch(events[:1]))
             for part in _parts(events[1:], min(3, sink.max_batch)):
@@ -127,6 +132,7 @@ class _Checks:
         check = "awkward events"
         awkward = awkward_events(prefix=self.run_id)
         events = [event for event in awkward if event.timestamp <= self.latest_timestamp]
+        # The largest payload goes through the same checks as the awkward ones.
         events.append(big_event(self.largest_payload, id=f"{self.run_id}-big"))
         async with self.probe.opened(check) as sink:
             for part in _parts(events, min(7, sink.max_batch)):
@@ -160,6 +166,7 @@ class _Checks:
             for part in _parts(mixed, min(len(mixed), sink.max_batch)):
                 _, refused = await self.probe.try_write(check, sink, make_batch(part))
                 for event in (part[index] for index in refused):
+                    # A sink that rejects a whole batch for one bad event loses good events.
                     if event in good:
                         fail(check, f"the good event {event.id!r} was rejected as well", "reject the bad ones only")
         await self.probe.expect(check, good)
@@ -172,6 +179,7 @@ class _Checks:
             await self._write_together(check, sink, [make_batch(events) for events in own])
             await self.probe.expect(check, [event for events in own for event in events], in_order=False)
             shared = self._events(f"{check}-shared", size)
+            # Opposite orders of the same ids: two transactions that lock rows in the order of the batch deadlock.
             orders = [shared, shared[::-1]] * sink.concurrency
             await self._write_together(check, sink, [make_batch(order) for order in orders[: sink.concurrency]])
             await self.probe.expect(check, shared, repeated=True, in_order=False)
@@ -183,7 +191,8 @@ class _Checks:
             try:
                 await self.probe.write(check, sink, batch)
             except SinkCheckFailed as failure:
-                failures.append(failure)  # the first as it is, rather than a group of them
+                # Kept instead of raised, so that a test shows the first failure and not an exception group.
+                failures.append(failure)
 
         async with trio.open_nursery() as nursery:
             for batch in batches:
@@ -195,6 +204,7 @@ class _Checks:
         check = "the largest batch"
         async with self.probe.opened(check) as sink:
             events = self._events(check, min(sink.max_batch, MOST_EVENTS))
+            # Chunks of the size that one request brings.
             await self.probe.write(check, sink, make_batch(events, chunk=500))
         await self.probe.expect(check, events)
 

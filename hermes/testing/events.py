@@ -1,7 +1,7 @@
-"""Events, chunks and batches for tests: plain ones, awkward ones, and Hypothesis strategies for any.
+"""Builds events, chunks and batches for tests: plain ones, awkward ones, and a Hypothesis strategy for any.
 
-Invariant: everything made here is what the HTTP edge would let in: no U+0000, no lone surrogate, payloads that are JSON
-objects. A test of refused input builds its `hermes.Event` itself. Called by the tests of Hermes and of plugins.
+Invariant: the HTTP edge would accept every event made here: no U+0000, no lone surrogate, payloads that are JSON
+objects. Only `bad_events` makes others.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 TIMESTAMP = 1_700_000_000
-"""The timestamp of an event that does not say otherwise: 2023-11-14 22:13:20 UTC."""
+"""The default timestamp of an event: 2023-11-14 22:13:20 UTC."""
 
 RECEIVED_AT = 1_700_000_001.25
-"""The time of arrival of a chunk that does not say otherwise."""
+"""The default time of arrival of a chunk. A binary fraction, so that no format rounds it."""
 
 
 def make_event(
@@ -32,7 +32,7 @@ def make_event(
     timestamp: int = TIMESTAMP,
     payload: bytes | str = b"{}",
 ) -> Event:
-    """One event; ``payload`` is the text of a JSON object, kept as it is.
+    """Return one event; ``payload`` is the text of a JSON object, and is not re-written.
 
     >>> make_event("7", payload='{"title": "Alive"}').user_id
     'user-1'
@@ -41,7 +41,7 @@ def make_event(
 
 
 def make_events(count: int, *, prefix: str = "event", payload: bytes | str = b'{"n": 1}') -> list[Event]:
-    """``count`` events with the ids ``prefix-0``, ``prefix-1``, … of a hundred users, a second apart.
+    """Return ``count`` events with the ids ``prefix-0``, ``prefix-1``, … of a hundred users, a second apart.
 
     >>> [event.id for event in make_events(3, prefix="song")]
     ['song-0', 'song-1', 'song-2']
@@ -53,7 +53,7 @@ def make_events(count: int, *, prefix: str = "event", payload: bytes | str = b'{
 
 
 def make_chunk(events: Iterable[Event] | int = 1, *, received_at: float = RECEIVED_AT) -> Chunk:
-    """A chunk of these events, or of as many plain ones; its size is that of their JSON text, roughly.
+    """Return a chunk of these events, or of this many plain events; its size is roughly the size of their JSON text.
 
     >>> len(make_chunk(3)), len(make_chunk([make_event("7")]))
     (3, 1)
@@ -63,7 +63,7 @@ def make_chunk(events: Iterable[Event] | int = 1, *, received_at: float = RECEIV
 
 
 def make_batch(events: Iterable[Event] | int = 1, *, chunk: int = 0, received_at: float = RECEIVED_AT) -> Batch:
-    """A batch of these events, or of as many plain ones, in chunks of ``chunk`` events (0: in one).
+    """Return a batch of these events, or of this many plain events, in chunks of ``chunk`` events (0: in one).
 
     Chunks arrive a second apart, the first at ``received_at``.
 
@@ -77,6 +77,7 @@ def make_batch(events: Iterable[Event] | int = 1, *, chunk: int = 0, received_at
     return Batch([make_chunk(part, received_at=received_at + n) for n, part in enumerate(parts)])
 
 
+# Each text has a meaning in some format that sinks write: COPY, CSV, JSON, SQL, a URL, a terminal.
 _AWKWARD_TEXTS = {
     "quotes": "\"'`$$",
     "backslashes": "\\ \\\\ \\N \\. \\t \\x41 \\101 \\u0041",
@@ -94,6 +95,7 @@ _AWKWARD_TEXTS = {
     "sql": "'); DROP TABLE events; --",
     "longest": "\U0001f680" * 200,
 }
+# Valid JSON that a parser and a writer do not give back: white space, escapes, numbers beyond 2**53, deep nesting.
 _AWKWARD_PAYLOADS = (
     b"{}",
     b"{ }",
@@ -109,8 +111,15 @@ _AWKWARD_PAYLOADS = (
 
 
 def awkward_events(*, prefix: str = "awkward") -> list[Event]:
-    """Valid events that careless sinks garble: escapes, controls, every kind of Unicode, extreme times, odd JSON."""
+    """Return valid events that careless sinks garble.
+
+    They hold escapes, controls, every kind of Unicode, extreme times and unusual JSON.
+
+    >>> len({event.id for event in awkward_events()}) > 30
+    True
+    """
     found = [
+        # 256 characters are the longest id that the edge accepts.
         make_event(f"{prefix}-text-{name}-{text}"[:256], user_id=text, type="song_played")
         for name, text in _AWKWARD_TEXTS.items()
     ]
@@ -120,6 +129,7 @@ def awkward_events(*, prefix: str = "awkward") -> list[Event]:
     ]
     found += [
         make_event(f"{prefix}-time-{timestamp}", timestamp=timestamp)
+        # The borders of 32-bit integers, signed and unsigned, and of the year 9999.
         for timestamp in (0, 1, 2**31 - 1, 2**31, 2**32, MAX_TIMESTAMP - 1, MAX_TIMESTAMP)
     ]
     found.append(make_event(f"{prefix}-long-id-".ljust(256, "x"), type="custom.type:with-all_of_it.0"))
@@ -127,7 +137,7 @@ def awkward_events(*, prefix: str = "awkward") -> list[Event]:
 
 
 def big_event(size: int = 2**20, *, id: str = "big") -> Event:  # noqa: A002  the field's own name
-    """An event whose payload has ``size`` bytes, half of them characters that sinks have to escape.
+    """Return an event whose payload has ``size`` bytes, half of them in characters that sinks have to escape.
 
     >>> len(bytes(big_event(1000).payload))
     1000
@@ -137,7 +147,7 @@ def big_event(size: int = 2**20, *, id: str = "big") -> Event:  # noqa: A002  th
 
 
 def event_strategy() -> SearchStrategy[Event]:
-    r"""A Hypothesis strategy of any valid event. Needs the distribution ``hypothesis``.
+    r"""Return a Hypothesis strategy of any valid event. Needs the distribution ``hypothesis``.
 
     ::
 
@@ -145,10 +155,12 @@ def event_strategy() -> SearchStrategy[Event]:
         def test_an_event_is_written_as_one_line(event: Event) -> None:
             assert b"\n" not in msgspec.json.encode(event.id)
     """
+    # Imported here, because only this function needs hypothesis.
     from hypothesis import strategies as st
 
     text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=256)
     value = st.recursive(
+        # Integers within 2**60: larger ones do not survive a storage that reads JSON numbers into 64 bits.
         st.none() | st.booleans() | st.integers(-(2**60), 2**60) | text,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
         max_leaves=8,
@@ -164,7 +176,7 @@ def _write_json(value: dict[str, Any], escaped: bool, spread: bool) -> Raw:
 
 
 def bad_events(prefix: str) -> list[Event]:
-    """Events that no client can have sent, and that a sink may refuse."""
+    """Return events that no client can have sent, and that a sink may refuse."""
     return [
         make_event(f"{prefix}-nul\0"),
         Event(f"{prefix}-utf8", "user", "song_played", 1, Raw(b'{"not UTF-8": "\xff"}')),

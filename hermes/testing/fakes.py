@@ -1,7 +1,7 @@
-"""A sink that does what a test tells it and remembers what it was asked: the stand-in for a database.
+"""A sink that follows a test's script and records its calls; it replaces a database in tests.
 
-Invariant: an outcome is used up by one write, in the order the writes begin; a write that is cancelled stores nothing.
-It runs on the virtual clock, and it passes `hermes.testing.check_sink` like any sink. Used by the engine's tests.
+Invariant: one write uses up one outcome, in the order in which the writes begin; a cancelled write stores nothing. The
+sink runs on the virtual clock, and passes `hermes.testing.check_sink`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from hermes.repeated_event import RepeatedEvent
 from hermes.sink import SinkPlugin
 
 Outcome = BaseException | trio.Event | None
-"""What one write does: None stores the batch; an event waits until it is set, then stores it; an exception is raised
-(`BatchRejected` after storing the events that it does not name)."""
+"""The outcome of one write: None stores the batch; a `trio.Event` delays storing until it is set; an exception is
+raised (`BatchRejected` after storing the events that it does not name)."""
 
 
 @dataclass
 class Write:
-    """One call of `ScriptedSink.write`: when it began and ended (Trio's clock), with what, and how it went.
+    """One call of `ScriptedSink.write`: its events, its begin and end (Trio's clock), and its outcome.
 
-    ``outcome`` is None while it runs, then ``done``, ``unavailable``, ``rejected``, ``cancelled`` or ``crashed``.
+    ``outcome`` is None while the write runs, then ``done``, ``unavailable``, ``rejected``, ``cancelled`` or
+    ``crashed``.
 
         sink = ScriptedSink()
         await sink.write(make_batch(3))
@@ -42,10 +43,10 @@ class Write:
 
 @dataclass
 class ScriptedSink:
-    """A sink that follows ``script``, one outcome a write, and stores every batch when the script is over.
+    """A sink that follows ``script``, one outcome a write, and stores every batch once the script is used up.
 
-    ``stored`` has the events in the order in which their writes ended; ``writes`` every call. ``most_at_once`` is the
-    highest number of writes that ran together. ``opened`` and ``closed`` count.
+    ``stored`` has the events in the order in which their writes ended; ``writes`` has every call. ``most_at_once`` is
+    the highest number of concurrent writes. ``opened`` and ``closed`` count.
 
         sink = ScriptedSink.following(SinkUnavailable("down"), None)
         with pytest.raises(SinkUnavailable):
@@ -68,7 +69,7 @@ class ScriptedSink:
 
     @classmethod
     def following(cls, *outcomes: Outcome, max_batch: int = 1000, concurrency: int = 1) -> ScriptedSink:
-        """A sink with this script."""
+        """Return a sink with this script."""
         return cls(deque(outcomes), max_batch, concurrency)
 
     def stall(self) -> None:
@@ -86,7 +87,8 @@ class ScriptedSink:
         self._always = None
 
     async def write(self, batch: Batch) -> None:
-        """Do what the script says. Raises what it says."""
+        """Follow the script's next outcome. Raises the exception that the script holds."""
+        # `stall` and `fail` go before the script, and leave the script as it is.
         outcome = self._always
         if outcome is None and self.script:
             outcome = self.script.popleft()
@@ -119,11 +121,11 @@ class ScriptedSink:
         self.stored += call.events
 
     async def wait_writes(self, count: int) -> None:
-        """Return as soon as ``count`` writes have begun, since the sink was made."""
+        """Return as soon as ``count`` writes have begun since the sink was made."""
         await self._wait(lambda: len(self.writes) >= count)
 
     async def wait_stored(self, count: int) -> None:
-        """Return as soon as ``count`` events are stored, since the sink was made."""
+        """Return as soon as ``count`` events have been stored since the sink was made."""
         await self._wait(lambda: len(self.stored) >= count)
 
     async def _wait(self, reached: Callable[[], bool]) -> None:
@@ -136,7 +138,7 @@ class ScriptedSink:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ScriptedSink]:
-        """The sink while it is open, as a plugin would open it; it counts and may be opened again."""
+        """Open the sink for the length of the block, as a plugin does. It may be opened again; ``opened`` counts."""
         self.opened += 1
         await trio.lowlevel.checkpoint()
         try:
@@ -145,7 +147,7 @@ class ScriptedSink:
             self.closed += 1
 
     def plugin(self) -> SinkPlugin:
-        """The value of an entry point that opens this sink."""
+        """Return a plugin that opens this sink, as an entry point would name it."""
         return SinkPlugin(open=lambda _settings, _service: self.open(), summary="follows a test's script")
 
 
@@ -155,7 +157,7 @@ def _name(error: BaseException) -> str:
 
 
 def unavailable(count: int = 1, *, retry_after: float | None = None) -> Iterable[SinkUnavailable]:
-    """As many refusals for a script: ``ScriptedSink.following(*unavailable(3))``.
+    """Return ``count`` refusals for a script: ``ScriptedSink.following(*unavailable(3))``.
 
     >>> sink = ScriptedSink.following(*unavailable(3, retry_after=5.0))
     """

@@ -1,6 +1,8 @@
-"""What `check_log` tries of calls that meet: at the same time, or cancelled at any of their awaits.
+"""The checks of `check_log` for concurrent and cancelled calls.
 
-Each check is a function of a probe that raises `LogCheckFailed`. Called by `hermes.testing.log_conformance`.
+Each check is a function of a probe and raises `LogCheckFailed`.
+
+Invariant: a call is cancelled at each of its awaits in turn.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ from hermes.errors import StaleWriter
 from hermes.log import Log
 from hermes.testing.log_probe import LogCheckFailed, LogProbe, fail, trim
 
-APPENDERS = 40  # at the same time
-MOST_PAUSES = 200  # of one call that are cancelled, each in turn
-CANCEL_DELAYS = (0.0, 0.002)  # at the await itself, and while what it waits for is under way
+# Enough for several to wait while a commit runs; they must share the next commit.
+APPENDERS = 40
+# A bound on the rounds of one call, each of which cancels at another pause.
+MOST_PAUSES = 200
+# Seconds. 0 cancels at the await itself; after 2 ms the awaited operation is under way in a thread or a server.
+CANCEL_DELAYS = (0.0, 0.002)
 
 
 async def appends_at_the_same_time_stay_whole(probe: LogProbe) -> None:
-    """Concurrent appends are each contiguous, where they were told, and share commits."""
+    """Check that concurrent appends are contiguous, each at its returned index, and that they share commits."""
     check = "appends at the same time"
+    # Appends of 1 to 4 records, so that a log which mixes them up cannot be right by chance.
     own = [[b"%d/%d" % (number, n) for n in range(number % 4 + 1)] for number in range(APPENDERS)]
     places: dict[int, int] = {}
     async with probe.opened(check) as log:
@@ -29,6 +35,7 @@ async def appends_at_the_same_time_stay_whole(probe: LogProbe) -> None:
 
         async def append(number: int) -> None:
             places[number] = await probe.append(check, log, own[number])
+            # A read at once: `append` returns only when its records can be read.
             await probe.call(check, "read", log.read(places[number], max_records=1))
 
         await _together([append(number) for number in range(APPENDERS)])
@@ -37,6 +44,7 @@ async def appends_at_the_same_time_stay_whole(probe: LogProbe) -> None:
             if [record.data for record in found] != own[number]:
                 what = f"append() returned {index}, but its records are not there"
                 fail(check, what, "the records of one append are contiguous, from the index that it returned on")
+        # The order of the appends is the log's choice; only their indexes tell it.
         order = sorted(places, key=places.__getitem__)
         await probe.expect(check, log, start, [record for number in order for record in own[number]])
         after = log.statistics()
@@ -49,7 +57,7 @@ async def appends_at_the_same_time_stay_whole(probe: LogProbe) -> None:
 
 
 async def of_writers_that_expect_the_same_index_one_wins(probe: LogProbe) -> None:
-    """Of concurrent appends that expect the same index exactly one is taken."""
+    """Check that exactly one of several concurrent appends with the same expected index succeeds."""
     check = "writers at the same index"
     winners: list[int] = []
     async with probe.opened(check) as log:
@@ -69,11 +77,12 @@ async def of_writers_that_expect_the_same_index_one_wins(probe: LogProbe) -> Non
 
 
 async def appends_and_reads_go_on_during_a_trim(probe: LogProbe) -> None:
-    """Appends, reads and trims at the same time do not disturb each other."""
+    """Check that concurrent appends, reads and trims do not disturb each other."""
     check = "appends during a trim"
     async with probe.opened(check) as log:
         start = log.next
         for _ in range(20):
+            # Records of 1 kB, so that a log with small segments has several to remove.
             await probe.append(check, log, [bytes(1000)] * 10)
         end = log.next
 
@@ -96,7 +105,7 @@ async def appends_and_reads_go_on_during_a_trim(probe: LogProbe) -> None:
 
 
 async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
-    """An append that is cancelled, at any of its awaits, is in the log whole or not at all."""
+    """Check that an append which is cancelled, at any of its awaits, leaves all of its records or none."""
     check = "cancelled appends"
     async with probe.opened(check) as log:
         start = log.next
@@ -105,6 +114,7 @@ async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
             for pause in range(MOST_PAUSES):
                 cancel = _CancelAt(pause, delay)
                 records = [b"%d/%g/%d" % (pause, delay, n) for n in range(3)]
+                # An append that is not cancelled shares the commit with the cancelled one, and must succeed.
                 beside = [b"%d/%g" % (pause, delay)]
                 await _together(
                     [_append_cancelled(probe, check, log, records, cancel), _append(probe, check, log, beside)]
@@ -114,6 +124,7 @@ async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
                 if data not in (records + beside, beside + records, beside):
                     what = f"after an append was cancelled at its await number {pause + 1} there are {data}"
                     fail(check, what, "let all of its records be in the log, in their order, or none")
+                # Either outcome is correct, so the check goes on from the records that are there.
                 expected += data
                 if not cancel.reached:
                     break
@@ -124,7 +135,7 @@ async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
 
 
 async def other_cancelled_calls_leave_a_usable_log(probe: LogProbe) -> None:
-    """Reads, trims and snapshots that are cancelled, at any await, cost nothing."""
+    """Check that cancelled reads, trims and snapshots, at any await, lose nothing."""
     check = "cancelled calls"
     async with probe.opened(check) as log:
         records = [b"%d" % n for n in range(200)]
@@ -141,6 +152,8 @@ async def other_cancelled_calls_leave_a_usable_log(probe: LogProbe) -> None:
                     cancel = _CancelAt(pause, delay)
                     with cancel.scope:
                         await probe.call(check, verb, call(pause), cancel.before_pause)
+                    # A cancelled trim may have happened or not, so `first` may move with each round, but no further
+                    # than asked.
                     if not start <= log.first <= log.next - len(records) // 4:
                         fail(check, f"first is {log.first} after cancelled calls", "trim to what was asked for")
                     await probe.expect(check, log, log.first, records[log.first - start :])
@@ -152,7 +165,7 @@ async def other_cancelled_calls_leave_a_usable_log(probe: LogProbe) -> None:
 
 
 class _CancelAt:
-    """A scope that is cancelled ``delay`` seconds after a call's pause of this number, if it gets that far."""
+    """A scope that is cancelled ``delay`` seconds after pause number ``pause`` of a call, if it gets that far."""
 
     def __init__(self, pause: int, delay: float) -> None:
         self.scope = trio.CancelScope()
@@ -179,7 +192,7 @@ async def _append_cancelled(probe: LogProbe, check: str, log: Log, records: Sequ
 
 
 async def _together(calls: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run calls at the same time; of those that fail, the first as it is, rather than a group of them."""
+    """Run calls concurrently; raise the first failure as it is, instead of an exception group."""
     failures: list[LogCheckFailed] = []
 
     async def run(call: Coroutine[Any, Any, None]) -> None:

@@ -1,10 +1,10 @@
-"""The conformance suite for logs: what the event journal relies on, tried on a real log.
+"""The conformance suite for logs: checks a real log against the promises that the event journal relies on.
 
     async def test_my_log_conforms(tmp_path):
         await check_log(lambda: open_my_log(tmp_path))
 
-Invariant: a log that passes keeps the promises of `hermes.log.Log` while its storage works; what it does when that
-fails is for tests of its own. Runs under pytest-trio or any Trio program; needs no Hermes around it.
+Invariant: a log that passes keeps the promises of `hermes.log.Log` while its storage works; the behaviour with a broken
+storage needs tests of its own. Runs under pytest-trio or any Trio program, without a running Hermes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ async def check_log(
     largest_record: int = 10 * 2**20,
     timeout: float = 60.0,
 ) -> None:
-    """Try every promise of `hermes.log.Log`. Raises `LogCheckFailed` for the first that does not hold.
+    """Check every promise of `hermes.log.Log`. Raises `LogCheckFailed` for the first one that the log breaks.
 
-    ``open_log()`` opens the log, as its plugin would; it is called many times, over the same storage, which may hold
-    records already: they are trimmed. What the log claims:
+    ``open_log()`` opens the log, as its plugin does; it is called many times, over the same storage. Records that the
+    storage holds already are trimmed. The log's claims:
 
-    - ``keeps``: what was appended is there when the journal is opened again
-    - ``shares_commits``: appends at the same time need fewer commits than there are of them
+    - ``keeps``: appended records are there when the log is opened again
+    - ``shares_commits``: concurrent appends need fewer commits than there are appends
 
-    ``largest_record`` is in bytes. ``timeout`` is how long, in seconds, any single step may take.
+    ``largest_record`` is in bytes. ``timeout`` is the longest time, in seconds, that any single step may take.
 
         async def test_my_log_conforms(tmp_path: Path) -> None:
             await check_log(lambda: open_my_log(tmp_path))
     """
     probe = LogProbe(open_log, keeps, shares_commits, largest_record, timeout)
+    # From simple to hard: the first failure names the simplest broken promise.
     for check in (
         log_records.attributes_are_sane,
         log_records.records_come_back_in_order,

@@ -1,6 +1,6 @@
-"""What `check_log` tries of a log's life: trimming, snapshots, closing, and being opened again.
+"""The checks of `check_log` for trimming, snapshots, closing, and opening again.
 
-Each check is a function of a probe that raises `LogCheckFailed`. Called by `hermes.testing.log_conformance`.
+Each check is a function of a probe and raises `LogCheckFailed`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from hermes.testing.log_probe import LogProbe, agree, fail, trim
 
 
 async def what_is_trimmed_is_gone(probe: LogProbe) -> None:
-    """A trim moves ``first``, also into the middle of an append, for good, and never the next index."""
+    """Check that a trim moves ``first``, even into the middle of an append, for good, and never moves ``next``."""
     check = "trim"
     records = [b"%04d" % n for n in range(50)]
     async with probe.opened(check) as log:
         start = log.next
+        # Appends of ten records, so that most trims end within one.
         for place in range(0, 50, 10):
             await probe.append(check, log, records[place : place + 10])
         await trim(probe, check, log, start, start)
         if log.statistics().bytes != 200:
             what = f"statistics() counts {log.statistics().bytes} bytes of 200"
             fail(check, what, "count what is kept, and no more")
+        # To the border of an append, into one, to the same place again, backwards, and to the last record.
         for to in (10, 13, 13, 5, 49):
             await trim(probe, check, log, start + to, max(log.first, start + to))
             await probe.expect(check, log, log.first, records[log.first - start :])
@@ -35,6 +37,7 @@ async def what_is_trimmed_is_gone(probe: LogProbe) -> None:
                 what = f"statistics() counts {log.statistics().bytes} bytes of {4 * (log.next - log.first)}"
                 fail(check, what, "take away those of the records that were trimmed")
         end = log.next
+        # Far beyond the end: the engine may trim to an index that a lost record had.
         await trim(probe, check, log, 10**12, end)
         if await probe.read_all(check, log, 0) or log.statistics().bytes:
             fail(check, "something is left when all is trimmed", "a trim beyond `next` trims everything")
@@ -45,6 +48,7 @@ async def what_is_trimmed_is_gone(probe: LogProbe) -> None:
             if log.first != end:
                 fail(check, f"first is {log.first} instead of {end} when it is opened again", "keep what was trimmed")
             await probe.expect(check, log, end, [b"after"])
+            # Now the log is empty: its position must survive without a record that carries it.
             await trim(probe, check, log, log.next, end + 1)
         async with probe.opened(check) as log:
             if (log.first, log.next) != (end + 1, end + 1):
@@ -53,9 +57,10 @@ async def what_is_trimmed_is_gone(probe: LogProbe) -> None:
 
 
 async def the_last_snapshot_counts(probe: LogProbe) -> None:
-    """A snapshot takes the place of the last, and is there when the journal is opened again."""
+    """Check that a snapshot replaces the one before, and is there when the log is opened again."""
     check = "snapshots"
     async with probe.opened(check) as log:
+        # A state of 1 MiB with every byte, and an empty one, which is not the same as no snapshot.
         for state in (b"first", bytes(range(256)) * 4096, b"", b"last"):
             await probe.call(check, "take_snapshot", log.take_snapshot(log.next, state))
             if log.snapshot != Snapshot(log.next, state):
@@ -63,6 +68,7 @@ async def the_last_snapshot_counts(probe: LogProbe) -> None:
                 fail(check, what, "let it be the last one taken")
         expected = log.snapshot
         await probe.append(check, log, [b"x"])
+        # The trim removes every record; the snapshot must not go with them.
         await probe.call(check, "trim", log.trim(log.next))
     if probe.keeps:
         async with probe.opened(check) as log:
@@ -72,7 +78,7 @@ async def the_last_snapshot_counts(probe: LogProbe) -> None:
 
 
 async def a_reopened_log_is_as_it_was(probe: LogProbe) -> None:
-    """A log that is opened again has its records and goes on where it stood."""
+    """Check that a log which is opened again has its records, and continues at its position."""
     check = "reopening"
     if not probe.keeps:
         return
@@ -93,7 +99,7 @@ async def a_reopened_log_is_as_it_was(probe: LogProbe) -> None:
 
 
 async def a_block_that_fails_loses_nothing(probe: LogProbe) -> None:
-    """An exception or a cancellation passes through the open log and costs no record."""
+    """Check that an exception or a cancellation passes through the open log and costs no record."""
     check = "closing"
     try:
         async with probe.opened(check) as log:

@@ -1,7 +1,7 @@
-"""Talking to a log under watch: opening and the four verbs, each bounded in time and judged in plain words.
+"""Calls a log and watches the calls: each is bounded in time, and a fault is reported in plain words.
 
-Invariant: whatever a log does wrong leaves here as a `LogCheckFailed` that says what to do, except what its opening
-raises by itself. Called by `hermes.testing.check_log`.
+Invariant: every fault of a log leaves this module as a `LogCheckFailed` that says what to do, except an exception that
+opening the log raises itself.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 BeforePause = Callable[[int], None]
 ResultT = TypeVar("ResultT")
 
-LONGEST_STEP = 1.0  # seconds between two awaits of a call; far more than any log needs, so that no slow machine fails
+# Seconds between two awaits of a call. Far more than any log needs, so that a slow machine does not fail a good log.
+LONGEST_STEP = 1.0
 
 
 class LogCheckFailed(AssertionError):
-    """A log breaks the contract; the message says which part, how, and what to do."""
+    """A log breaks the contract; the message names the broken promise and the remedy."""
 
 
 def fail(check: str, what: str, advice: str) -> NoReturn:
-    """Raise `LogCheckFailed` with what was found and what to do about it."""
+    """Raise `LogCheckFailed` with the finding and the advice."""
     raise LogCheckFailed(f"{check}: {what}. {advice[0].upper()}{advice[1:]}.")
 
 
@@ -40,7 +41,7 @@ def watch_nothing(_number: int) -> None:
 
 @dataclass(frozen=True)
 class LogProbe:
-    """One log, its storage and what it claims; the fields are those of `check_log`."""
+    """One log, its storage and its claims; the fields are the parameters of `check_log`."""
 
     open_log: OpenLog
     keeps: bool
@@ -49,7 +50,7 @@ class LogProbe:
     timeout: float
 
     def opened(self, check: str) -> AbstractAsyncContextManager[Log]:
-        """The log, open; opening and closing may each take ``timeout``."""
+        """Open the log for a block; opening and closing may each take ``timeout``."""
 
         def tell(words: str) -> None:
             fail(check, words, "bound what it waits for")
@@ -59,7 +60,7 @@ class LogProbe:
     async def call(
         self, check: str, verb: str, call: Coroutine[Any, Any, ResultT], before_pause: BeforePause = watch_nothing
     ) -> ResultT:
-        """Await one call of a verb, watched. Lets `hermes.StaleWriter` and ValueError pass."""
+        """Await one call of a method, and watch it. Lets `hermes.StaleWriter` and ValueError pass."""
         watch = Watch(before_pause)
         results: list[ResultT] = []
 
@@ -69,6 +70,7 @@ class LogProbe:
         with trio.CancelScope(deadline=trio.current_time() + self.timeout) as bound:
             try:
                 await watch.run(keep())
+            # Both are correct answers to some arguments; the check decides.
             except (StaleWriter, ValueError):
                 raise
             except LogUnavailable as error:
@@ -80,6 +82,7 @@ class LogProbe:
                 ) from error
         if bound.cancelled_caught:
             fail(check, f"{verb}() took longer than {self.timeout:g} s", "bound what it waits for")
+        # A call without an await keeps every other task of the service waiting when it is called in a loop.
         if not watch.pauses:
             fail(check, f"{verb}() never let another task run", "await something: trio.lowlevel.checkpoint() at least")
         if watch.longest > LONGEST_STEP:
@@ -95,19 +98,21 @@ class LogProbe:
         expected_index: int | None = None,
         before_pause: BeforePause = watch_nothing,
     ) -> int:
-        """Append records that have to be taken; return the index of the first."""
+        """Append records that the log must take; return the index of the first."""
         call = log.append(records, expected_index=expected_index)
         index = await self.call(check, "append", call, before_pause)
         if type(index) is not int:
             fail(check, f"append() returned {index!r}", "return the index of the first record")
+        # Not equality: another task may have appended since.
         if log.next < index + len(records):
             advice = "move `next` when the records are durable, before append() returns"
             fail(check, f"append() returned {index} for {len(records)} records, but next is {log.next}", advice)
         return index
 
     async def read_all(self, check: str, log: Log, from_index: int) -> list[Record]:
-        """Everything from ``from_index`` on that has been appended, in as many reads as it takes."""
+        """Return every record from ``from_index`` to the present end, in as many reads as needed."""
         records: list[Record] = []
+        # The end is fixed before the first read, or concurrent appends would keep the loop going.
         start, end = max(from_index, log.first), log.next
         while start < end:
             part = await self.call(check, "read", log.read(start))
@@ -120,20 +125,21 @@ class LogProbe:
         return records
 
     async def expect(self, check: str, log: Log, from_index: int, expected: Sequence[bytes]) -> None:
-        """See that exactly these records stand from ``from_index`` to the end, without a gap."""
+        """Check that exactly these records stand from ``from_index`` to the end, without a gap."""
         records = await self.read_all(check, log, from_index)
         indexes = [record.index for record in records]
         if indexes != list(range(from_index, from_index + len(expected))):
             what = f"records {_brief(indexes)} are there, not {from_index} to {from_index + len(expected) - 1}"
             fail(check, what, "indexes have no gap, and a record that was appended is never missing")
         for record, data in zip(records, expected, strict=True):
+            # A memoryview or a bytearray equals bytes, but may change after the read.
             if type(record.data) is not bytes or record.data != data:
                 advice = "store the bytes as they are"
                 fail(check, f"record {record.index} came back as {record.data[:50]!r} instead of {data[:50]!r}", advice)
 
 
 async def trim(probe: LogProbe, check: str, log: Log, to_index: int, first: int) -> None:
-    """Trim, and see that the log then begins at ``first``."""
+    """Trim, and check that the log begins at ``first`` afterwards."""
     await probe.call(check, "trim", log.trim(to_index))
     if log.first != first:
         fail(check, f"first is {log.first} after trim({to_index}), not {first}", "move `first`, and never back")
@@ -141,7 +147,7 @@ async def trim(probe: LogProbe, check: str, log: Log, to_index: int, first: int)
 
 
 def agree(check: str, log: Log) -> None:
-    """See that a log and its statistics say the same."""
+    """Check that a log and its statistics agree."""
     if not (type(log.first) is int and type(log.next) is int and 0 <= log.first <= log.next):
         fail(check, f"first is {log.first!r} and next is {log.next!r}", "they are ints, and 0 <= first <= next")
     numbers = log.statistics()

@@ -1,6 +1,6 @@
-"""What `check_log` tries of records: that they come back as they were appended, in order, within a read's limits.
+"""The checks of `check_log` for records: each comes back as it was appended, in order, within a read's limits.
 
-Each check is a function of a probe that raises `LogCheckFailed`. Called by `hermes.testing.log_conformance`.
+Each check is a function of a probe and raises `LogCheckFailed`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from hermes.errors import StaleWriter
 from hermes.log import Record, Snapshot
 from hermes.testing.log_probe import LogProbe, agree, fail
 
+# Empty records, a text protocol's line ends, bytes that are not UTF-8, an SQL injection; one record twice.
 AWKWARD = [
     b"",
     b"\0",
@@ -26,7 +27,7 @@ AWKWARD = [
 
 
 async def attributes_are_sane(probe: LogProbe) -> None:
-    """``first``, ``next``, ``snapshot`` and the statistics are what they should be."""
+    """Check ``first``, ``next``, ``snapshot`` and the statistics of a log that was just opened."""
     check = "attributes"
     async with probe.opened(check) as log:
         agree(check, log)
@@ -35,10 +36,11 @@ async def attributes_are_sane(probe: LogProbe) -> None:
 
 
 async def records_come_back_in_order(probe: LogProbe) -> None:
-    """Records are numbered without a gap and come back byte for byte."""
+    """Check that records are numbered without a gap and come back byte for byte."""
     check = "order"
     async with probe.opened(check) as log:
         start = log.next
+        # A read at the end finds nothing, and does not wait.
         await probe.expect(check, log, start, [])
         expected: list[bytes] = []
         for part in ([b"one"], AWKWARD, [b"two"], [b"%d" % n for n in range(300)]):
@@ -54,7 +56,7 @@ async def records_come_back_in_order(probe: LogProbe) -> None:
 
 
 async def reads_keep_their_limits(probe: LogProbe) -> None:
-    """A read gives as much as its limits allow, and one record at least if there is any."""
+    """Check that a read gives as many records as its limits allow, and at least one if there is any."""
     check = "limits of a read"
     records = [bytes([n]) * (10 * n) for n in range(1, 9)]  # 10, 20, ... 80 bytes
     cases: list[tuple[int, dict[str, int], int]] = [
@@ -76,6 +78,7 @@ async def reads_keep_their_limits(probe: LogProbe) -> None:
     ]
     async with probe.opened(check) as log:
         start = log.next
+        # Three appends, so that reads cross and split them.
         for part in (records[:3], records[3:4], records[4:]):
             await probe.append(check, log, part)
         for offset, limits, count in cases:
@@ -87,11 +90,12 @@ async def reads_keep_their_limits(probe: LogProbe) -> None:
 
 
 async def an_append_of_nothing_is_refused(probe: LogProbe) -> None:
-    """No records: ValueError, and no index is used."""
+    """Check that an append of no records raises ValueError and uses no index."""
     check = "an append of nothing"
     async with probe.opened(check) as log:
         start = log.next
         try:
+            # Not through the probe: a call that only raises need not pause.
             await log.append([])
         except ValueError:
             pass
@@ -102,11 +106,12 @@ async def an_append_of_nothing_is_refused(probe: LogProbe) -> None:
 
 
 async def stale_writers_are_refused(probe: LogProbe) -> None:
-    """An expected index that is not the next one is refused, and nothing is appended."""
+    """Check that an append with another expected index than the next one is refused, and appends nothing."""
     check = "stale writers"
     async with probe.opened(check) as log:
         start = log.next
         await probe.append(check, log, [b"a", b"b"], expected_index=start)
+        # Behind, in the middle of the last append, one ahead, and far ahead.
         for wrong in (start, start + 1, start + 3, 10**12):
             try:
                 await probe.append(check, log, [b"stale"], expected_index=wrong)
@@ -121,11 +126,12 @@ async def stale_writers_are_refused(probe: LogProbe) -> None:
 
 
 async def large_records_come_back(probe: LogProbe) -> None:
-    """Records of ``largest_record`` bytes are kept, and read one at a time if need be."""
+    """Check that records of ``largest_record`` bytes are kept, and read one at a time if need be."""
     check = "large records"
     large = [bytes([n]) * (probe.largest_record - n) for n in range(2)]
     async with probe.opened(check) as log:
         start = log.next
+        # A large record between small ones of the same append, and one alone.
         await probe.append(check, log, [b"before", large[0], b"between"])
         await probe.append(check, log, [large[1]])
         await probe.expect(check, log, start, [b"before", large[0], b"between", large[1]])
@@ -133,6 +139,7 @@ async def large_records_come_back(probe: LogProbe) -> None:
         if len(found) != 1:
             what = f"read() of a record over max_bytes gave {len(found)}"
             fail(check, what, "give one record, however large it is")
+        # Give the space back before the next check.
         await probe.call(check, "trim", log.trim(log.next))
 
 

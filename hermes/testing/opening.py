@@ -1,6 +1,6 @@
-"""Opens what a conformance suite checks, with a bound on the opening and the closing.
+"""Opens the object that a conformance suite checks, and bounds the time of opening and closing.
 
-Invariant: the time in between has no bound here, and an error that is raised in the block passes unchanged.
+Invariant: the block itself has no bound here, and its exceptions pass unchanged.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ OpenedT = TypeVar("OpenedT")
 async def opened_within(
     timeout: float, open_it: Callable[[], AbstractAsyncContextManager[OpenedT]], tell: Callable[[str], None]
 ) -> AsyncIterator[OpenedT]:
-    """What ``open_it`` opens; opening and closing may each take ``timeout`` seconds, else ``tell`` gets the words."""
+    """Open an object for a block.
+
+    Opening and closing may each take ``timeout`` seconds; if one takes longer, ``tell`` is called with a message.
+    """
+    # One scope with a moving deadline: a scope of its own for closing could not reach into the `async with`.
     bound = trio.CancelScope(deadline=trio.current_time() + timeout)
     doing = "opening"
     with bound:
         async with open_it() as opened:
+            # The checks in the block have bounds of their own.
             bound.deadline = math.inf
             try:
                 yield opened

@@ -1,7 +1,7 @@
-"""Talking to a sink under watch: opening, writing, reading back, each bounded in time and judged in plain words.
+"""Opens a sink, writes and reads back, and watches: each step is bounded in time, each fault reported in plain words.
 
-Invariant: whatever a sink does wrong leaves here as a `SinkCheckFailed` that says what to do, except what its ``open``
-raises by itself. Called by `hermes.testing.check_sink`.
+Invariant: every fault of a sink leaves this module as a `SinkCheckFailed` that says what to do, except an exception
+that the sink's ``open`` raises itself.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from hermes.testing.stepping import Watch
 OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
 ReadBack = Callable[[], Awaitable[Iterable[Event]]]
 
-LONGEST_STEP = 1.0  # seconds between two awaits of a write; far more than any sink needs, so that no slow machine fails
+# Seconds between two awaits of a write. Far more than any sink needs, so that a slow machine does not fail a good sink.
+LONGEST_STEP = 1.0
 
 
 class SinkCheckFailed(AssertionError):
-    """A sink breaks the contract; the message says which part, how, and what to do."""
+    """A sink breaks the contract; the message names the broken promise and the remedy."""
 
 
 def fail(check: str, what: str, advice: str) -> NoReturn:
-    """Raise `SinkCheckFailed` with what was found and what to do about it."""
+    """Raise `SinkCheckFailed` with the finding and the advice."""
     raise SinkCheckFailed(f"{check}: {what}. {advice[0].upper()}{advice[1:]}.")
 
 
 @dataclass(frozen=True)
 class SinkProbe:
-    """One sink, its storage and what it claims; the fields are those of `check_sink`."""
+    """One sink, its storage and its claims; the fields are the parameters of `check_sink`."""
 
     open_sink: OpenSink
     read_back: ReadBack | None
@@ -48,7 +49,7 @@ class SinkProbe:
     timeout: float
 
     def opened(self, check: str) -> AbstractAsyncContextManager[Sink]:
-        """The sink, open; opening and closing may each take ``timeout``."""
+        """Open the sink for a block; opening and closing may each take ``timeout``."""
 
         def tell(words: str) -> None:
             fail(check, words, "bound what it waits for")
@@ -58,7 +59,7 @@ class SinkProbe:
     async def write(
         self, check: str, sink: Sink, batch: Batch, *, before_pause: Callable[[int], None] = lambda _number: None
     ) -> Watch:
-        """Write a batch that has to be taken whole."""
+        """Write a batch that the sink must store completely."""
         watch, refused = await self.try_write(check, sink, batch, before_pause)
         if refused:
             advice = "every event that keeps the rules of `hermes.Event` has to be stored"
@@ -68,7 +69,7 @@ class SinkProbe:
     async def try_write(
         self, check: str, sink: Sink, batch: Batch, before_pause: Callable[[int], None] = lambda _number: None
     ) -> tuple[Watch, dict[int, str]]:
-        """Write a batch, watched; return what was rejected, by index."""
+        """Write a batch and watch the call; return the rejected events' reasons by index."""
         watch = Watch(before_pause)
         refused: dict[int, str] = {}
         with trio.CancelScope(deadline=trio.current_time() + self.timeout) as bound:
@@ -85,21 +86,24 @@ class SinkProbe:
                 ) from error
         if bound.cancelled_caught:
             fail(check, f"write() took longer than {self.timeout:g} s", "bound what it waits for")
+        # A sink may return from an empty batch at once.
         if len(batch) and not watch.pauses:
             fail(check, "write() never let another task run", "await something: trio.lowlevel.checkpoint() at least")
         if watch.longest > LONGEST_STEP:
             advice = "run blocking calls in trio.to_thread.run_sync, and await between slices of long computations"
             fail(check, f"write() kept every other task waiting for {watch.longest:.1f} s", advice)
         for index, reason in refused.items():
+            # The engine makes a dead letter of each entry; an index outside of the batch would lose the letter.
             if not (type(index) is int and 0 <= index < len(batch) and isinstance(reason, str) and reason):
                 advice = "the keys are indexes in the batch, the values say why in words"
                 fail(check, f"BatchRejected has {index!r}: {reason!r} for {len(batch)} events", advice)
         return watch, refused
 
     async def stored(self, events: Iterable[Event]) -> list[Event]:
-        """What of these events is stored, by their ids, in the order it is read."""
+        """Return those of ``events`` that are stored, found by their ids, in the order of reading."""
         if self.read_back is None:
             return []
+        # The storage may hold other tests' events, and earlier checks' ones.
         ids = {event.id for event in events}
         with trio.fail_after(self.timeout):
             return [event for event in await self.read_back() if event.id in ids]
@@ -107,7 +111,7 @@ class SinkProbe:
     async def expect(
         self, check: str, events: Sequence[Event], *, repeated: bool = False, in_order: bool = True
     ) -> None:
-        """See that these events are stored, once each unless they were written repeatedly."""
+        """Check that these events are stored, each once unless it was written repeatedly."""
         if self.read_back is None:
             return
         stored = await self.stored(events)
@@ -136,6 +140,7 @@ class SinkProbe:
                     "escape what the format gives a meaning to, and keep text as Unicode",
                 )
         one, other = bytes(sent.payload), bytes(stored.payload)
+        # json.loads compares big numbers exactly, and ignores white space and the order of keys.
         if one != other and (self.exact_payload or json.loads(one) != json.loads(other)):
             advice = "store bytes(event.payload) as they are" + (
                 ", or say `exact_payload=False` if the storage re-writes JSON" if self.exact_payload else ""

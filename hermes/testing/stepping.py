@@ -1,7 +1,6 @@
-"""Running a coroutine under watch: how often it pauses, how long it runs between two pauses, cancelled at any of them.
+"""Runs a coroutine and watches it: counts its pauses, and measures the time between two pauses.
 
-Invariant: the coroutine behaves as if it were awaited plainly; a pause is where it hands control to Trio. Called by the
-conformance suites.
+Invariant: the coroutine behaves as under a plain `await`; a pause is a point at which it hands control to Trio.
 """
 
 from __future__ import annotations
@@ -13,7 +12,13 @@ from typing import Any
 
 
 class Watch:
-    """What was seen of one run: ``pauses`` so far, and the ``longest`` stretch between two of them in seconds."""
+    """Watches one run: ``pauses`` counts so far, ``longest`` is the longest stretch between two of them in seconds.
+
+    ::
+
+        watch = Watch(before_pause=lambda number: scope.cancel() if number == 2 else None)
+        await watch.run(sink.write(batch))
+    """
 
     def __init__(self, before_pause: Callable[[int], None] = lambda _number: None) -> None:
         self.pauses = 0
@@ -28,6 +33,7 @@ class Watch:
             while True:
                 began = time.perf_counter()
                 try:
+                    # Between two pauses no other task runs, so the time of this call is what other tasks wait.
                     trap = coroutine.send(answer)
                 except StopIteration:
                     return
@@ -35,6 +41,8 @@ class Watch:
                     self.longest = max(self.longest, time.perf_counter() - began)
                 self._before_pause(self.pauses)
                 self.pauses += 1
+                # Trio answers with an outcome, also for a cancellation; the coroutine unwraps it itself, as under a
+                # plain await.
                 answer = yield trap
         finally:
             coroutine.close()
