@@ -76,7 +76,7 @@ class BlockProfile:
     longest: float
 
     def pprof(self) -> bytes:
-        """Return a file for ``go tool pprof``: sample types ``contentions/count`` and ``delay/nanoseconds``, as Go's."""
+        """Return a file for ``go tool pprof``: sample types ``contentions/count`` and ``delay/nanoseconds``."""
         header = pprof.Header(
             sample_types=(pprof.ValueType("contentions", "count"), pprof.ValueType("delay", "nanoseconds")),
             period_type=pprof.ValueType("contentions", "count"),

@@ -44,7 +44,7 @@ class Exclusive:
 
     @contextlib.contextmanager
     def hold(self, kind: str, seconds: float) -> Iterator[None]:
-        """Hold the resource for about ``seconds``, for a profile of this kind. Raises ``ProfilerBusy`` if it is taken."""
+        """Hold the resource for about ``seconds``, for a profile of this kind. Raises ``ProfilerBusy`` if taken."""
         began = trio.current_time()
         left = max(0.0, self._free_at - began)
         if self._kind:
