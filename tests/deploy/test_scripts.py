@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,12 @@ def test_ruff_and_mypy_check_every_script_that_is_python() -> None:
     names = {f"scripts/{path.name}" for path in scripts}
     assert names == set(tools["ruff"]["extend-include"])
     assert names <= set(tools["mypy"]["files"])
+
+
+@pytest.mark.parametrize("script", ["Makefile", ".ci/run", *(f"scripts/{p.name}" for p in ROOT.glob("scripts/*"))])
+def test_the_tests_that_a_script_names_exist(script: str) -> None:
+    named = set(re.findall(r"(?<![\w/])tests/[\w/]+(?:\.py)?", ROOT.joinpath(script).read_text()))
+    assert {name for name in named if not ROOT.joinpath(name).exists()} == set()
 
 
 @pytest.mark.parametrize(
