@@ -19,6 +19,7 @@ from hermes import ConfigError, Event, SinkUnavailable
 from hermes.config import Settings, describe, read
 from hermes.sink import SinkPlugin
 from hermes.testing import check_sink, make_batch
+from tests.docs.api import MODULES
 from tests.docs.test_documents import ROOT, python_sample
 
 PAGE = "docs/how-to/write-a-sink.md"
@@ -108,3 +109,8 @@ def test_the_how_to_has_every_option_of_the_conformance_suite_and_every_field_of
     assert {field.name for field in dataclasses.fields(SinkPlugin)} - {"open", "settings"} <= set(
         re.findall(r"\w+", sample)
     )
+
+
+def test_the_how_to_has_every_module_that_a_sink_may_import() -> None:
+    listed = re.findall(r"^\| `(hermes[\w.]*)` \|", (ROOT / PAGE).read_text(), re.M)
+    assert listed == [module for module in MODULES if module not in {"hermes.part", "hermes.core"}]
