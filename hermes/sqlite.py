@@ -24,6 +24,7 @@ import trio
 
 from hermes.cleanup import clean_up, run_to_end
 from hermes.errors import ConfigError, is_shortage
+from hermes.folders import make_folder
 from hermes.in_place import Names
 from hermes.threads import EXPECTED
 
@@ -195,7 +196,7 @@ def connect(path: Path, schema: Schema) -> Connection:
     >>> connection.close()
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         with suppress(FileExistsError):
             # Not by opening it: closing the file again would end the locks of other connections in this process.
             os.mknod(path, 0o600)  # SQLite gives the files beside it the same mode

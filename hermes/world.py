@@ -19,6 +19,7 @@ from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import ConfigError, LogUnavailable, PluginError
+from hermes.folders import make_folder
 from hermes.log import Log
 from hermes.log.memory import open_memory_log
 from hermes.log.sqlite import open_sqlite_log
@@ -106,7 +107,7 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
 def _make_folder(folder: Path) -> None:
     """For this user alone, for events are nobody else's business; one that is there stays as it is."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise ConfigError(
             f"HERMES_DATA_DIR={str(folder)!r}: cannot be made: {error.strerror}; name a folder that this user may write"

@@ -13,8 +13,9 @@ imports nothing from here.
 """
 
 from hermes.cleanup import clean_up, run_to_end, time_on_threads
+from hermes.folders import make_folder, sync_folder
 from hermes.in_place import is_in_place
-from hermes.log.folder import LOCK, lock_folder, sync_folder
+from hermes.log.folder import LOCK, lock_folder
 from hermes.threads import run_on_thread
 from hermes.words import clean
 
@@ -24,6 +25,7 @@ __all__ = [
     "clean_up",
     "is_in_place",
     "lock_folder",
+    "make_folder",
     "run_on_thread",
     "run_to_end",
     "sync_folder",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hermes.errors import ConfigError
+from hermes.folders import make_folder
 
 RESERVE_BYTES = 16 * 2**20
 _RESERVE_SHARE = 16  # of a small disk, one part in this many
@@ -40,7 +41,7 @@ def lock_folder(folder: Path) -> int:
     >>> os.close(lock)  # another process may have it now
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         folder.chmod(0o700)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -88,15 +89,6 @@ def read_watermark(lock: int) -> Watermark:
     first, following, *beginnings = text.split()
     known = (b"" if each == _UNKNOWN.encode() else bytes.fromhex(each.decode()) for each in beginnings)
     return Watermark(int(first), int(following), *known)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the folder: files that were added, renamed or removed in it stay so after a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def room(folder: Path) -> int:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import structlog
 
+from hermes.folders import sync_folder
 from hermes.log import tables
 from hermes.log.contract import Loss, Snapshot
-from hermes.log.folder import DATABASE, Watermark, read_watermark, sync_folder
+from hermes.log.folder import DATABASE, Watermark, read_watermark
 from hermes.log.rows import Cut, examine, lost_row
 
 FOLD_BYTES = 8 * 2**20

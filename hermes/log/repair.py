@@ -16,8 +16,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from hermes.errors import ConfigError
+from hermes.folders import sync_folder
 from hermes.log import tables
-from hermes.log.folder import DATABASE, REPAIRED, sync_folder
+from hermes.log.folder import DATABASE, REPAIRED
 from hermes.log.rows import Row, decode_row, encode_row, lost_row, size_of_first
 from hermes.log.salvage import Pages
 from hermes.log.survey import Kept, Survey

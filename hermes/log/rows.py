@@ -2,7 +2,7 @@
 
 Invariants: rows follow each other without a gap, in index and in offset; `fault` finds any change of a stored row;
 the index of a record that was lost is never given to another, for a row that says "lost" stands in its place. Pure.
-Used by the sqlite log, its offline tools and the simulated disk of the tests.
+Used by the sqlite log and its offline tools.
 """
 
 from __future__ import annotations

@@ -6,20 +6,6 @@ Called by the file sink and by the parquet sink, on threads.
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-from hermes.kit import sync_folder
-
-__all__ = ["make_folder", "sync_folder", "write_all"]
-
-
-def make_folder(folder: Path, mode: int = 0o700) -> None:
-    """Make the folder, and what is missing above it, durably. One that is there stays as it is. Raises OSError."""
-    if not folder.is_dir():
-        if folder.parent != folder:
-            make_folder(folder.parent, mode)
-        folder.mkdir(mode, exist_ok=True)
-        sync_folder(folder.parent)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

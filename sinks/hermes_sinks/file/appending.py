@@ -16,8 +16,8 @@ from pathlib import Path
 
 import structlog
 
-from hermes.kit import is_in_place
-from hermes_sinks.common.disk import make_folder, sync_folder, write_all
+from hermes.kit import is_in_place, make_folder, sync_folder
+from hermes_sinks.common.disk import write_all
 from hermes_sinks.file.names import Names
 from hermes_sinks.file.rotating import Rotation
 

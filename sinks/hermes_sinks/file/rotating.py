@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from hermes_sinks.common.disk import sync_folder
+from hermes.kit import sync_folder
 from hermes_sinks.file.compressing import Copy, copy_of
 from hermes_sinks.file.names import SUFFIXES, Names
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from hermes import ConfigError
-from hermes.kit import LOCK, is_in_place, lock_folder
-from hermes_sinks.common.disk import make_folder, sync_folder, write_all
+from hermes.kit import LOCK, is_in_place, lock_folder, make_folder, sync_folder
+from hermes_sinks.common.disk import write_all
 from hermes_sinks.parquet.settings import Bucket, ParquetSettings
 
 CONNECT_TIMEOUT = 5.0  # seconds
