@@ -14,6 +14,10 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
     """Make the folder and its missing parents; their names are durable. One that is there stays as it is.
 
     Raises OSError.
+
+    >>> make_folder(Path(folder, "mine", "of-today"))
+    >>> Path(folder, "mine", "of-today").is_dir()
+    True
     """
     if not folder.is_dir():
         if folder.parent != folder:

@@ -7,9 +7,13 @@
 | ``world``        | the outside of the service, and its lives one after the other; the crash at any step |
 | ``network``      | connections in memory: latency, fragments, cuts, clients that vanish |
 | ``door``         | Unix sockets between that network and the reactor, which wants descriptors |
-| ``disk``         | files of which only what was synced survives a loss of power |
-| ``log``          | the contract of `hermes.log` on that disk, with the rows and the group commit of the real one |
-| ``dead_letters`` | the real store of dead letters on SQLite, whose file is on that disk |
+| ``disk``         | real files in memory, of which only what was synced survives a loss of power |
+| ``inode``        | one of them: its durable bytes, its pages that were not synced |
+| ``vfs``          | SQLite on that disk: the journal, the dead letters, the sqlite sink |
+| ``calls``        | Python's calls on it: locks, the watermark, folders, the file sink |
+| ``threads``      | calls on threads, each at one moment of the virtual clock |
+| ``stored``       | what the files hold, read from copies |
+| ``disk_sinks``   | the built-in sinks that keep files |
 | ``sinks``        | databases on other machines, with moods and dislikes |
 | ``requests``     | events and requests, byte for byte |
 | ``clients``      | who sends them, and sends them again |

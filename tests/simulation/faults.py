@@ -6,6 +6,7 @@ the run says that faults cease, nothing of them is left (`World.calm`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -16,6 +17,9 @@ from tests.simulation.sinks import Mood
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+DiskTrouble: TypeAlias = Literal["failing", "unwritable", "unreadable", "full", "over_quota", "hanging", "slow"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,11 @@ class SinkFault:
 
 @dataclass(frozen=True)
 class DiskFault:
-    """The disk fails to sync, fails to read, is full, or is slow, for some seconds."""
+    """The disk fails to sync, to write, to read, is full, hangs, or is slow, for some seconds."""
 
     at: float
     seconds: float
-    kind: Literal["failing", "unreadable", "full", "slow"]
+    kind: DiskTrouble
 
     async def strike(self, world: World) -> None:
         trouble, usual = world.disk.trouble, world.disk.usual_latency
@@ -65,7 +69,8 @@ class ClockStep:
 class Crash:
     """The process is killed, so many steps of its tasks after the moment; with it the machine, if it is the ``power``.
 
-    Only steps count while the disk writes to the file ``while_writing``, if that is given. The next process starts
+    Where ``while_writing`` is given, it is killed before a change of a file whose name begins so, and ``steps`` are the
+    changes before that: a commit has several. The next process starts
     ``down`` seconds later, and is killed ``again`` so many steps after its start. ``stopping``: at the moment a
     graceful stop begins, and does not come to its end.
     """
@@ -110,13 +115,31 @@ class Replay:
         await world.replay_letters()
 
 
+_DISK_TROUBLES: Sequence[DiskTrouble] = (
+    "failing",
+    "failing",
+    "unwritable",
+    "unreadable",
+    "full",
+    "over_quota",
+    "hanging",
+    "slow",
+)
+_FILES = (
+    None,
+    "data",
+    "data/journal",
+    "data/journal/log.db",
+    "data/journal/lock",
+    "data/dead-letters.db",
+)
 _CLOCK_STEPS = (-86_400, -3, -0.5, 0.5, 3, 86_400)
 
 Fault: TypeAlias = SinkFault | DiskFault | ClockStep | Crash | Restart | Replay
 
 
-def make_timetable(chance: Random, duration: float, sinks: int) -> list[Fault]:
-    """The faults of a run, in order."""
+def make_timetable(chance: Random, duration: float, sinks: int, files: Sequence[str]) -> list[Fault]:
+    """The faults of a run, in order. The first ``sinks`` have moods, others have ``files``."""
     faults: list[Fault] = []
     if chance.random() < 0.1:
         return faults  # a day on which nothing goes wrong must end well, too
@@ -125,24 +148,22 @@ def make_timetable(chance: Random, duration: float, sinks: int) -> list[Fault]:
             mood = chance.choice([mood for mood in Mood if mood is not Mood.UP])
             faults.append(SinkFault(chance.uniform(0, duration), chance.uniform(0.05, duration / 2), sink, mood))
     for _ in range(chance.choice((0, 0, 1, 2))):
-        kind: Literal["failing", "unreadable", "full", "slow"] = chance.choice(
-            ("failing", "unreadable", "full", "slow")
-        )
+        kind = chance.choice(_DISK_TROUBLES)
         faults.append(DiskFault(chance.uniform(0, duration), chance.uniform(0.02, 2), kind))
     steps = chance.choice((0, 0, 0, 1, 2))
     faults += [ClockStep(chance.uniform(0, duration), chance.choice(_CLOCK_STEPS)) for _ in range(steps)]
     cured = chance.choice((None, 0, sinks - 1))
     faults += [Replay(chance.uniform(0, duration), cured) for _ in range(chance.choice((0, 0, 1, 2)))]
     ends = chance.choice((0, 1, 2, 3, 5))
-    faults += [_make_end(chance, chance.uniform(0, duration)) for _ in range(ends)]
+    faults += [_make_end(chance, chance.uniform(0, duration), files) for _ in range(ends)]
     return sorted(faults, key=lambda fault: fault.at)
 
 
-def _make_end(chance: Random, at: float) -> Fault:
+def _make_end(chance: Random, at: float, files: Sequence[str]) -> Fault:
     down = chance.choice((0.01, 0.5, 2.0))
     if chance.random() < 0.3:
         return Restart(at, down)
-    file = chance.choice((None, "log", "log", "log-meta", "letters"))
-    steps = chance.randint(0, 5 if file else 400)
+    file = chance.choice((*_FILES, *files, *files, *files, *files))
+    steps = chance.randint(0, 12 if file else 400)
     again = chance.randint(1, 300) if chance.random() < 0.3 else None
     return Crash(at, steps, chance.random() < 0.6, down, file, again, stopping=chance.random() < 0.2)

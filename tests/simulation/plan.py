@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import structs
 
 from hermes.config import Settings
 from hermes.sink import DeliverySettings
+from tests.simulation.disk_sinks import FILES, make_settings
 from tests.simulation.faults import Fault, SinkFault, make_timetable
 from tests.simulation.network import Weather
 from tests.simulation.sinks import Mood, SinkPlan
@@ -32,7 +33,15 @@ _BOUNDS = {
     "hermes.http.connection.MAX_SLOTS": (1, 3),
     "hermes.log.group.MAX_COMMIT_RECORDS": (1, 3),
     "hermes.log.rows.ROW_BYTES": (1, 300, 2000),
+    "hermes.log.sqlite.FOLD_BYTES": (1, 100_000, 400_000),
+    "hermes.log.sqlite.MAX_UNFOLDED_BYTES": (200_000, 1_000_000),
+    "hermes.log.tables.DELETE_ROWS": (1, 3),
+    "hermes.log.tables.SPARE_PAGES": (1, 4),
+    "hermes.log.tables.SHRINK_PAGES": (4, 16),
 }
+
+
+_DISK_SINKS: Sequence[Literal["sqlite", "file"]] = ("sqlite", "file")
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,9 @@ def make_plan(seed: int) -> Plan:
     chance = Random(f"{seed}/plan")
     duration = chance.uniform(2, 15)
     first, sinks = _make_settings(chance), _make_sinks(chance)
-    timetable = make_timetable(chance, duration, len(sinks))
+    disk_sinks = _make_disk_sinks(chance)
+    timetable = make_timetable(chance, duration, len(sinks), [FILES[sink.kind] for sink in disk_sinks])
+    sinks += disk_sinks
     if len(sinks) > 1 and chance.random() < 0.4:
         first, sinks, outages = _crowd(chance, first, sinks, duration)
         timetable = sorted([*timetable, *outages], key=lambda fault: fault.at)
@@ -142,7 +153,11 @@ def _crowd(
         replace(sink, delivery=structs.replace(sink.delivery, required=sink is sinks[0]), max_batch=(4,))
         for sink in sinks
     ]
-    outages = [SinkFault(chance.uniform(0, 1), duration, number, Mood.DOWN) for number in range(1, len(sinks))]
+    outages = [
+        SinkFault(chance.uniform(0, 1), duration, number, Mood.DOWN)
+        for number, sink in enumerate(sinks)
+        if number and sink.kind == "machine"
+    ]
     return settings, crowded, outages
 
 
@@ -184,6 +199,37 @@ def _make_sinks(chance: Random) -> list[SinkPlan]:
             poisonous=chance.choice((0, 0, 7, 20)),
         )
         for name in ("alpha", "beta", "gamma")[: chance.choice((1, 2, 2, 3))]
+    ]
+
+
+def _make_disk_sinks(chance: Random) -> list[SinkPlan]:
+    """Sinks of ours, whose files are on the disk of the service."""
+    return [
+        SinkPlan(
+            kind,
+            DeliverySettings(
+                required=chance.random() < 0.5,
+                timeout=chance.choice((0.2, 3.0)),
+                retries=chance.randint(0, 4),
+                backoff=0.01,
+                max_backoff=0.2,
+                breaker_failures=chance.randint(1, 4),
+                breaker_open=chance.choice((0.2, 1.0)),
+            ),
+            max_batch=chance.choice(((1,), (4,), (1000,))),
+            concurrency=1,
+            latency=0.0,
+            poisonous=0,
+            kind=kind,
+            settings=make_settings(
+                kind,
+                max_bytes=chance.choice((300, 3000, 10**6)),
+                max_age=chance.choice((0.0, 0.5)),
+                compress=chance.choice(("none", "gzip", "zstd")),
+            ),
+        )
+        for kind in _DISK_SINKS
+        if chance.random() < 0.35
     ]
 
 

@@ -19,6 +19,7 @@ from unittest import mock
 
 import structlog
 import trio
+from hermes_sinks.file import FileSink
 from trio.testing import MockClock
 
 import hermes.app
@@ -28,13 +29,17 @@ from hermes.engine.ledger import Account
 from hermes.http import reactor
 from tests.http_client import Client
 from tests.service import engine_of
+from tests.simulation.calls import calls_on
 from tests.simulation.clients import SimulatedClient
-from tests.simulation.dead_letters import kept_letters
+from tests.simulation.disk import Disk, open_disk
 from tests.simulation.faults import Fault
 from tests.simulation.network import Weather
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.requests import Request, make_event, make_request
+from tests.simulation.stored import kept_letters
+from tests.simulation.threads import threads_at_moments
 from tests.simulation.trace import Trace
+from tests.simulation.vfs import sqlite_on
 from tests.simulation.world import Hopeless, World, until
 
 _EPOCH = 1_700_000_000.0
@@ -63,8 +68,9 @@ def simulate(seed: int, *, keep: int = 200) -> Result:
 
     async def main() -> None:
         nonlocal world
-        world = World(plan, trace)
-        with trio.move_on_after(_LONGEST_RUN) as scope, _own_wall_clock(world):
+        world = World(plan, trace, disk)
+        threads = threads_at_moments(lambda: disk.pause(world.is_over))
+        with trio.move_on_after(_LONGEST_RUN) as scope, _own_wall_clock(world), threads:
             try:
                 await _run(world)
             except* Hopeless as hopeless:
@@ -72,11 +78,11 @@ def simulate(seed: int, *, keep: int = 200) -> Result:
         if scope.cancelled_caught:
             world.oracle.find("the run did not end")
 
-    with _everything_seeded(plan, trace):
+    with open_disk(plan.random("disk"), trace, plan.disk_latency) as disk, _everything_seeded(plan, trace, disk):
         trio.run(main, clock=MockClock(autojump_threshold=0))
     assert world is not None
     tally = world.oracle.tally()
-    tally["torn rows"] = world.disk.torn
+    tally["torn files"], tally["syncs"], tally["refused by the disk"] = disk.torn, disk.syncs, disk.failures
     return Result(plan, world.oracle.problems, trace.digest, list(trace.last), tally)
 
 
@@ -219,12 +225,13 @@ def _own_wall_clock(world: World) -> Iterator[None]:
     def now() -> float:
         return _EPOCH + trio.current_time() + world.clock_offset
 
-    with mock.patch("time.time", now):
+    # What a sink has for its clock by default was looked up when it was imported.
+    with mock.patch("time.time", now), mock.patch.object(FileSink.__init__, "__defaults__", (now,)):
         yield
 
 
 @contextmanager
-def _everything_seeded(plan: Plan, trace: Trace) -> Iterator[None]:
+def _everything_seeded(plan: Plan, trace: Trace, disk: Disk) -> Iterator[None]:
     """The chance that Hermes and Trio take for themselves comes from the seed; log lines go into the trace."""
     scheduler: Any = trio._core._run
     chances = (random, scheduler._r)
@@ -245,6 +252,8 @@ def _everything_seeded(plan: Plan, trace: Trace) -> Iterator[None]:
         with mock.patch.object(hermes.app, "_settle_garbage_collector"), ExitStack() as bounds:
             # How long a turn of the reactor may take is real time, which no seed decides.
             bounds.enter_context(mock.patch.object(reactor, "perf_counter", float))
+            bounds.enter_context(sqlite_on(disk))
+            bounds.enter_context(calls_on(disk))
             for name, value in plan.bounds.items():
                 bounds.enter_context(mock.patch(name, value))
             yield

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Literal, Protocol
 
+import msgspec
 import trio
 
 from hermes.errors import BatchRejected, SinkUnavailable
@@ -49,7 +50,8 @@ _FLAKY = (Mood.UP, Mood.UP, Mood.SLOW, Mood.DOWN, Mood.HALF_DONE, Mood.PARTIAL)
 class SinkPlan:
     """What the seed decides about a sink. ``latency`` of a commit in seconds; ``poisonous``: one id in so many.
 
-    Each life of the service gets the next ``max_batch``, in turn.
+    Each life of the service gets the next ``max_batch``, in turn. A sink that is no ``machine`` is a built-in one, with
+    its ``settings``.
     """
 
     name: str
@@ -58,6 +60,45 @@ class SinkPlan:
     concurrency: int
     latency: float
     poisonous: int
+    kind: Literal["machine", "sqlite", "file"] = "machine"
+    settings: msgspec.Struct | None = None
+
+
+class JudgedSink(Protocol):
+    """What the oracle and the world ask of a sink, wherever it keeps what it has."""
+
+    plan: SinkPlan
+    mood: Mood
+    cured: bool
+    confirmed: int
+    complaints: list[str]
+
+    @property
+    def rows(self) -> Sequence[Event]:
+        """What is stored, in the order in which it was."""
+
+    @property
+    def stored(self) -> dict[str, Event]:
+        """The same by event id."""
+
+    @property
+    def repeated(self) -> Counter[str]:
+        """How often each event was given to it again."""
+
+    def refuses(self, event_id: str) -> bool:
+        """Whether the sink refuses this event now."""
+
+    def may_have_refused(self, event_id: str) -> bool:
+        """Whether the event may be a dead letter."""
+
+    def configured(self, life: int) -> ConfiguredSink:
+        """The sink as a life of the service gets it."""
+
+    def disconnect(self) -> None:
+        """The service has crashed."""
+
+    def check_files(self) -> None:
+        """All is over: complain of what is wrong with the files."""
 
 
 @dataclass
@@ -117,6 +158,9 @@ class SimulatedSink:
             yield self.session
 
         return ConfiguredSink(self.plan.name, SinkPlugin(open_session), NoSettings(), self.plan.delivery)
+
+    def check_files(self) -> None:
+        """It has none."""
 
     def disconnect(self) -> None:
         """The service has crashed: what it sends from now on does not come."""

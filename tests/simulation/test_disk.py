@@ -1,155 +1,168 @@
-"""The simulated disk forgets what it may forget and nothing else; what lives on it keeps the contracts of Hermes."""
+"""The simulated disk forgets what it may forget and nothing else, whether SQLite writes to it or Python does."""
 
 from __future__ import annotations
 
 import errno
+import os
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import closing
+from pathlib import Path
 from random import Random
 
 import pytest
 import trio
 
-from hermes.dead_letters import DeadLetters
-from hermes.errors import LogFull, LogUnavailable
-from hermes.log import Log
-from hermes.testing import check_log
-from tests.dead_letters.conformance import StoreSuite
-from tests.dead_letters.kit import EVERYTHING, OpenStore, make_letter
-from tests.simulation.dead_letters import SimulatedDeadLetters
-from tests.simulation.disk import Disk, Mount
-from tests.simulation.log import SimulatedLog
+from tests.simulation.calls import calls_on
+from tests.simulation.disk import Disk, open_disk
+from tests.simulation.inode import PAGE, SECTOR
+from tests.simulation.threads import threads_at_moments
 from tests.simulation.trace import Trace
+from tests.simulation.vfs import sqlite_on
 
-SEEDS = range(200)
-
-
-def make_disk(seed: int = 0) -> Disk:
-    return Disk(Random(seed), Trace(1000), 0.001)
+SEEDS = range(60)
 
 
-async def open_log(mount: Mount) -> SimulatedLog:
-    log = SimulatedLog(mount)
-    await log.open()
-    return log
+@pytest.fixture
+async def disk(autojump_clock: None) -> AsyncIterator[Disk]:
+    with open_disk(Random(0), Trace(1000), 0.001) as disk, calls_on(disk), sqlite_on(disk):
+        yield disk
 
 
-async def test_what_was_synced_survives_a_loss_of_power_and_what_was_not_survives_from_the_oldest_on(
-    autojump_clock: None,
-) -> None:
-    kept, torn = set(), 0
-    for seed in SEEDS:
-        disk = make_disk(seed)
-        mount = disk.mount()
-        mount.write("a", 0, b"synced")
-        await mount.sync("a")
-        for key in range(1, 4):
-            mount.write("a", key, b"unsynced")
+def write(path: Path, data: bytes, *, sync: bool = True) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        os.pwrite(descriptor, data, 0)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(disk: Disk) -> None:
+    descriptor = os.open(disk.mount.root, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+async def test_a_loss_of_power_leaves_what_was_synced_and_any_whole_sectors_of_the_rest(disk: Disk) -> None:
+    old, new = b"o" * PAGE, b"n" * PAGE
+    kept = set()
+    for _ in SEEDS:
+        write(disk.mount.root / "a", old * 2)
+        sync_folder(disk)
+        write(disk.mount.root / "a", new, sync=False)
         disk.crash(power=True)
-        rows = disk.mount().rows("a")
-        assert rows[0] == b"synced"
-        whole = [key for key, data in rows.items() if data == b"unsynced"]
-        assert whole == list(range(1, len(whole) + 1))
-        kept.add(len(whole))
-        torn += len(rows) - 1 - len(whole)
-    assert kept == {0, 1, 2, 3}
-    assert torn == pytest.approx(len(SEEDS) * 3 / 8, rel=0.5)
+        left = (disk.mount.root / "a").read_bytes()
+        assert left[PAGE:] == old
+        sectors = [left[place : place + SECTOR] for place in range(0, PAGE, SECTOR)]
+        assert set(sectors) <= {old[:SECTOR], new[:SECTOR]}
+        kept.add(sectors.count(new[:SECTOR]))
+        disk.crash(power=True)
+        assert (disk.mount.root / "a").read_bytes() == left, "what is there after one loss of power is durable"
+    assert {0, PAGE // SECTOR} < kept
 
 
-async def test_a_process_that_dies_leaves_all_it_has_written_and_writes_no_more(autojump_clock: None) -> None:
-    disk = make_disk()
-    mount = disk.mount()
-    mount.write("a", 1, b"1")
-    mount.dead = True
-    disk.crash(power=False)
-    mount.write("a", 2, b"2")
-    with pytest.raises(OSError, match="dead"):
-        await mount.sync("a")
-    assert disk.mount().rows("a") == {1: b"1"}
+async def test_a_process_that_dies_leaves_the_cache_and_a_loss_of_power_may_still_take_it(disk: Disk) -> None:
+    lost = 0
+    for _ in SEEDS:
+        before = disk.mount
+        write(before.root / "a", b"1")
+        sync_folder(disk)
+        write(before.root / "a", b"2", sync=False)
+        disk.crash(power=False)
+        with pytest.raises(OSError, match="dead"):
+            write(before.root / "a", b"3")
+        assert (disk.mount.root / "a").read_bytes() == b"2"
+        disk.crash(power=True)
+        lost += (disk.mount.root / "a").read_bytes() == b"1"
+    assert 0 < lost < len(SEEDS)
 
 
-@pytest.mark.parametrize(("trouble", "code"), [("failing", errno.EIO), ("full", errno.ENOSPC)])
-async def test_a_sync_that_fails_has_written_nothing(autojump_clock: None, trouble: str, code: int) -> None:
-    disk = make_disk()
-    mount = disk.mount()
-    mount.write("a", 1, b"1")
-    await mount.sync("a")
+async def test_a_name_is_durable_when_its_folder_is_synced(disk: Disk) -> None:
+    found = set()
+    for number in SEEDS:
+        write(disk.mount.root / "a", b"%03d" % number)
+        sync_folder(disk)
+        write(disk.mount.root / "new", b"new")
+        (disk.mount.root / "new").rename(disk.mount.root / "a")
+        disk.crash(power=True)
+        names = {path.name: path.read_bytes() for path in disk.mount.root.iterdir()}
+        assert names["a"] in (b"new", b"%03d" % number)
+        found.add((names.pop("a"), *names) if "new" in names else (names["a"] == b"new",))
+        (disk.mount.root / "new").unlink(missing_ok=True)
+    assert {(True,), (False,)} < found
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"), [("failing", errno.EIO), ("unwritable", errno.EIO), ("full", errno.ENOSPC)]
+)
+async def test_a_disk_in_trouble_says_so(disk: Disk, trouble: str, code: int) -> None:
+    write(disk.mount.root / "a", b"1")
     setattr(disk.trouble, trouble, True)
-    mount.write("a", 1, b"2")
-    mount.write("a", 2, b"2")
-    with pytest.raises(OSError) as caught:
-        await mount.sync("a")
-    assert caught.value.errno == code
-    assert mount.rows("a") == {1: b"1"}
+    codes = set()
+    for _ in SEEDS:
+        try:
+            write(disk.mount.root / "a", b"1" * PAGE)
+        except OSError as error:
+            codes.add(error.errno)
+    assert codes == {code}
+    assert disk.failures
 
 
-async def test_the_simulated_log_conforms(autojump_clock: None) -> None:
-    disk = make_disk()
+async def test_what_a_failed_sync_has_lost_no_later_sync_writes(disk: Disk) -> None:
+    lost = 0
+    for _ in SEEDS:
+        write(disk.mount.root / "a", b"old")
+        sync_folder(disk)
+        disk.trouble.failing = True
+        with pytest.raises(OSError, match="Input/output"):
+            write(disk.mount.root / "a", b"new")
+        disk.trouble.failing = False
+        assert (disk.mount.root / "a").read_bytes() == b"new"
+        write(disk.mount.root / "a", b"")
+        disk.crash(power=True)
+        lost += (disk.mount.root / "a").read_bytes() == b"old"
+    assert 0 < lost < len(SEEDS)
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Log]:
-        yield await open_log(disk.mount())
 
-    await check_log(opened)
-
-
-async def test_the_log_keeps_what_it_acknowledged_whatever_a_loss_of_power_leaves_of_the_rest(
-    autojump_clock: None,
-) -> None:
-    cut = 0
-    for seed in SEEDS:
-        disk = make_disk(seed)
-        mount = disk.mount()
-        log = await open_log(mount)
-        await log.append([b"a", b"b"])
-        with trio.move_on_after(0.0001):
-            await log.append([b"unknown" * 10])
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_append_in_vain, log)
-            await trio.sleep(0.0001)
-            mount.dead = True
+@pytest.mark.parametrize("synchronous", ["FULL", "OFF"])
+async def test_sqlite_keeps_each_commit_if_it_syncs_and_only_then(disk: Disk, synchronous: str) -> None:
+    lost = 0
+    for _ in range(30):
+        before = count_rows(disk)
+        with closing(sqlite3.connect(disk.mount.root / "db", isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("CREATE TABLE IF NOT EXISTS t (x)")
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.execute("INSERT INTO t VALUES (1)")
             disk.crash(power=True)
-        log = await open_log(disk.mount())
-        data = [record.data for record in await log.read(0)]
-        assert data[:2] == [b"a", b"b"]
-        cut += log.cut
-        index = await log.append([b"next"])
-        assert [(record.index, record.data) for record in await log.read(index)] == [(index, b"next")]
-    assert cut
+            with pytest.raises(sqlite3.OperationalError):
+                connection.execute("INSERT INTO t VALUES (1)")
+        lost += count_rows(disk) != before + 1
+    assert (lost > 0) == (synchronous == "OFF")
 
 
-async def _append_in_vain(log: SimulatedLog) -> None:
-    with pytest.raises(LogUnavailable):
-        await log.append([b"lost" * 10])
+def count_rows(disk: Disk) -> int:
+    if not (disk.mount.root / "db").exists():
+        return 0
+    with closing(sqlite3.connect(disk.mount.root / "db")) as connection:
+        return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
 
 
-@pytest.mark.parametrize(("trouble", "error"), [("failing", LogUnavailable), ("full", LogFull)])
-async def test_the_log_refuses_while_the_disk_does_and_goes_on_after_it(
-    autojump_clock: None, trouble: str, error: type[Exception]
-) -> None:
-    disk = make_disk()
-    log = await open_log(disk.mount())
-    setattr(disk.trouble, trouble, True)
-    with pytest.raises(error):
-        await log.append([b"a"])
-    setattr(disk.trouble, trouble, False)
-    assert await log.append([b"b"]) == 0
+async def test_a_call_on_a_thread_is_made_whoever_leaves_it(disk: Disk) -> None:
+    made: list[float] = []
 
+    async def pause() -> None:
+        await trio.sleep(1)
 
-class TestSimulatedDeadLetters(StoreSuite):
-    @pytest.fixture
-    def open_store(self) -> OpenStore:
-        disk = make_disk()
-
-        @asynccontextmanager
-        async def open_store(max_letters: int) -> AsyncIterator[DeadLetters]:
-            yield SimulatedDeadLetters(disk.mount(), max_letters)
-
-        return open_store
-
-
-async def test_dead_letters_are_there_after_a_loss_of_power(autojump_clock: None) -> None:
-    disk = make_disk()
-    await SimulatedDeadLetters(disk.mount(), 10).add([make_letter(1), make_letter(2)])
-    disk.crash(power=True)
-    assert await SimulatedDeadLetters(disk.mount(), 10).count(EVERYTHING) == {make_letter(1).sink: 2}
+    with threads_at_moments(pause):
+        with trio.move_on_after(0.5):
+            await trio.to_thread.run_sync(made.append, 1, abandon_on_cancel=True)
+        assert not made
+        with trio.move_on_after(0.1):
+            await trio.to_thread.run_sync(made.append, 2)
+        with pytest.raises(OSError, match="no"):
+            await trio.to_thread.run_sync(os.stat, "/no/such/file")
+    assert made == [1, 2]

@@ -6,29 +6,36 @@ blind, or that the patch has lost its target.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import msgspec
 import pytest
+import trio
+from hermes_sinks.common.disk import write_all
+from hermes_sinks.file.appending import LineFile
 
+from hermes import sqlite
 from hermes.ack import Outcome, Receipt
+from hermes.dead_letters.sqlite import SqliteDeadLetters
 from hermes.engine.admission import Admission
 from hermes.engine.calls import SinkCalls
 from hermes.engine.journal import EventJournal
 from hermes.engine.journal_record import encode_chunk
 from hermes.engine.ledger import Ledger
 from hermes.engine.progress import Progress, ProgressState
-from hermes.errors import LogUnavailable, SinkUnavailable
+from hermes.errors import HermesError, LogUnavailable, SinkUnavailable
 from hermes.event import Batch, Chunk
 from hermes.http.connection import Connection
 from hermes.http.head import Head
 from hermes.http.pending import Pending
-from hermes.log.rows import encode_rows
-from tests.simulation.dead_letters import SimulatedDatabase, SimulatedDeadLetters
-from tests.simulation.log import SimulatedLog
+from hermes.log.sqlite import SqliteLog
+from tests.simulation.faults import Crash
+from tests.simulation.plan import Plan, make_plan
 from tests.simulation.run import simulate
 from tests.simulation.sinks import SimulatedSink
 
@@ -38,12 +45,39 @@ Bug = Callable[[], AbstractContextManager[Any]]
 
 
 def acknowledged_before_the_commit() -> AbstractContextManager[Any]:
-    async def commit(self: SimulatedLog, index: int, records: list[bytes]) -> None:
-        for row in encode_rows(index, self._end_offset, records):
-            self._write(row)
-            self._rows.append(row)
+    write = SqliteLog._write
 
-    return mock.patch.object(SimulatedLog, "_commit", commit)
+    async def late(log: SqliteLog, index: int, records: list[bytes]) -> None:
+        await trio.sleep(0.5)
+        with suppress(HermesError, sqlite3.Error):
+            await write(log, index, records)
+
+    async def hasty(self: SqliteLog, index: int, records: list[bytes]) -> None:
+        trio.lowlevel.spawn_system_task(late, self, index, records)
+
+    return mock.patch.object(SqliteLog, "_write", hasty)
+
+
+def databases_that_are_not_synced() -> AbstractContextManager[Any]:
+    prepare = sqlite._prepare
+
+    def careless(connection: sqlite3.Connection, path: Path, schema: sqlite.Schema) -> None:
+        prepare(connection, path, schema)
+        connection.execute("PRAGMA synchronous = OFF")
+
+    return mock.patch.object(sqlite, "_prepare", careless)
+
+
+def a_file_sink_that_does_not_sync() -> AbstractContextManager[Any]:
+    def write(self: LineFile, blocks: Sequence[bytes]) -> None:
+        for block in blocks:
+            write_all(self._fd, block)
+
+    return mock.patch.object(LineFile, "_write", write)
+
+
+def folders_whose_names_are_not_synced() -> AbstractContextManager[Any]:
+    return mock.patch("hermes.folders.sync_folder")
 
 
 def refused_but_kept() -> AbstractContextManager[Any]:
@@ -68,16 +102,12 @@ def a_cursor_saved_too_far() -> AbstractContextManager[Any]:
 
 
 def a_trim_too_far() -> AbstractContextManager[Any]:
-    trim = SimulatedLog.trim
-    return mock.patch.object(SimulatedLog, "trim", lambda self, to_index: trim(self, to_index + 5))
+    trim = SqliteLog.trim
+    return mock.patch.object(SqliteLog, "trim", lambda self, to_index: trim(self, to_index + 5))
 
 
 def a_start_that_replays_nothing() -> AbstractContextManager[Any]:
     return mock.patch.object(Progress, "gaps", return_value=[])
-
-
-def a_torn_tail_that_is_not_cut() -> AbstractContextManager[Any]:
-    return mock.patch("tests.simulation.log.examine", return_value=None)
 
 
 def a_sink_without_a_key() -> AbstractContextManager[Any]:
@@ -98,20 +128,7 @@ def a_failed_write_taken_for_a_success() -> AbstractContextManager[Any]:
 
 
 def dead_letters_that_are_thrown_away() -> AbstractContextManager[Any]:
-    async def add(_self: SimulatedDeadLetters, _letters: object) -> None:
-        pass
-
-    return mock.patch.object(SimulatedDeadLetters, "add", add)
-
-
-def dead_letters_that_are_not_synced() -> AbstractContextManager[Any]:
-    run = SimulatedDatabase.run
-
-    async def hasty(self: SimulatedDatabase, function: Any) -> Any:
-        with mock.patch.object(self._mount, "sync", mock.AsyncMock()):
-            return await run(self, function)
-
-    return mock.patch.multiple(SimulatedDatabase, run=hasty, run_in_place=hasty)
+    return mock.patch.object(SqliteDeadLetters, "add", mock.AsyncMock())
 
 
 def dead_letters_replayed_into_nothing() -> AbstractContextManager[Any]:
@@ -156,15 +173,16 @@ def answers_out_of_order() -> AbstractContextManager[Any]:
 
 BUGS: Mapping[Bug, str] = {
     acknowledged_before_the_commit: "lost, though promised",
+    databases_that_are_not_synced: "lost, though promised",
+    a_file_sink_that_does_not_sync: "file: lost, though promised",
+    folders_whose_names_are_not_synced: "lost, though promised",
     refused_but_kept: "every answer was that nothing was taken",
     a_cursor_saved_too_far: "lost, though promised",
     a_trim_too_far: "lost, though promised",
     a_start_that_replays_nothing: "lost, though promised",
-    a_torn_tail_that_is_not_cut: "LogDamaged",
     a_sink_without_a_key: "stored more than once",
     a_failed_write_taken_for_a_success: "lost, though promised",
     dead_letters_that_are_thrown_away: "lost, though promised",
-    dead_letters_that_are_not_synced: "lost, though promised",
     dead_letters_replayed_into_nothing: "lost, though promised",
     a_journal_that_tidies_payloads: "changed",
     delivered_said_when_the_first_sink_has_it: "said to be delivered",
@@ -175,8 +193,23 @@ BUGS: Mapping[Bug, str] = {
 """Each bug, and words of what is found."""
 
 
+TOUCHED: Mapping[Bug, str] = {
+    a_file_sink_that_does_not_sync: "data/files",
+}
+"""The file in whose writing a loss of power shows the bug; seeds without one are passed over, for their time."""
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_it_finds(bug: Bug) -> None:
     with bug():
-        assert any(BUGS[bug] in problem for seed in range(MOST_SEEDS) for problem in simulate(seed).problems)
+        seeds = [seed for seed in range(10 * MOST_SEEDS) if _may_show(make_plan(seed), TOUCHED.get(bug))][:MOST_SEEDS]
+        assert any(BUGS[bug] in problem for seed in seeds for problem in simulate(seed).problems)
+
+
+def _may_show(plan: Plan, file: str | None) -> bool:
+    """Whether the power fails while the file is written."""
+    return file is None or any(
+        isinstance(fault, Crash) and fault.power and (fault.while_writing or "").startswith(file)
+        for fault in plan.timetable
+    )

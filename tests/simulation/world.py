@@ -15,24 +15,26 @@ from contextvars import ContextVar
 from typing import Any
 
 import trio
+from msgspec import structs
 
 from hermes.app import Running, serve
 from hermes.config import Settings
-from hermes.dead_letters import DeadLetters, Selection
+from hermes.dead_letters import Selection
 from hermes.dead_letters.replay import Target, replay
-from hermes.errors import LogUnavailable
+from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
+from hermes.errors import ConfigError, LogUnavailable
 from hermes.log import Log
+from hermes.world import DEAD_LETTERS_FILE, open_log
 from hermes.world import World as Outside
 from tests.service import configuration_of, engine_of
-from tests.simulation.dead_letters import SimulatedDeadLetters
-from tests.simulation.disk import Disk, Trouble
+from tests.simulation.disk import DATA, Disk, Trouble
+from tests.simulation.disk_sinks import DiskSink
 from tests.simulation.door import Door, open_door
 from tests.simulation.faults import Crash
-from tests.simulation.log import SimulatedLog
 from tests.simulation.network import Network, SimulatedListener
 from tests.simulation.oracle import LifeRecord, Oracle
 from tests.simulation.plan import Plan
-from tests.simulation.sinks import Mood, SimulatedSink
+from tests.simulation.sinks import JudgedSink, Mood, SimulatedSink, SinkPlan
 from tests.simulation.trace import Trace
 
 _LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
@@ -50,13 +52,15 @@ class Life:
 
     def __init__(self, world: World, number: int) -> None:
         self.number = number
-        self.settings = world.plan.settings[number % len(world.plan.settings)]
+        self._mount = world.disk.mount
+        settings = world.plan.settings[number % len(world.plan.settings)]
+        self.settings = structs.replace(settings, hermes_data_dir=self._mount.root / DATA)
         self.stop = trio.Event()
         self.running: Running | None = None
         self.crashed_at: float | None = None
         self._world = world
         self._scope = trio.CancelScope()
-        self._mount = world.disk.mount()
+        self._refused_before = world.disk.failures
         self._listener = world.network.listen(number)
         self._visits: list[trio.CancelScope] = []
         self._door: Door | None = None
@@ -88,7 +92,6 @@ class Life:
             finally:
                 _LIFE.reset(token)
         self._listener.stop()
-        self._mount.dead = True
         if self.crashed_at is None:
             world.disk.crash(power=False)  # what was written is with the kernel, synced or not
             self._check_end()
@@ -103,7 +106,6 @@ class Life:
         world = self._world
         world.trace.note("crash", self.number, "power" if power else "process")
         self.crashed_at = trio.current_time()
-        self._mount.dead = True
         world.disk.crash(power=power)
         world.network.crash(self._listener)
         for sink in world.sinks:
@@ -133,7 +135,8 @@ class Life:
     def _explain(self, error: Exception) -> None:
         """It has ended by itself: well, if it could not start on a disk that is in trouble. Raises `Hopeless`."""
         world = self._world
-        if not isinstance(error, LogUnavailable) or self.running is not None or not world.disk.trouble.any:
+        refused = world.disk.failures > self._refused_before
+        if not isinstance(error, LogUnavailable | ConfigError) or self.running is not None or not refused:
             world.oracle.find(f"life {self.number} ended of {_words(error)}")
             raise Hopeless from error
         world.trace.note("no start", self.number)  # whoever supervises it tries again
@@ -158,49 +161,66 @@ class Life:
             yield [self._listener]
 
     @asynccontextmanager
-    async def _open_log(self, _settings: Settings, _name: str) -> AsyncIterator[Log]:
-        log = SimulatedLog(self._mount)
-        await log.open()
-        if log.cut:
-            self._world.trace.note("cut", self.number, log.cut)
-        yield log
+    async def _open_log(self, settings: Settings, name: str) -> AsyncIterator[Log]:
+        async with open_log(settings, name) as log:
+            if lost := log.statistics().lost.records:
+                self._world.oracle.find(f"life {self.number}: the log says itself that {lost} records are gone")
+            yield log
 
     @asynccontextmanager
-    async def _open_dead_letters(self, settings: Settings) -> AsyncIterator[DeadLetters]:
-        await trio.lowlevel.checkpoint()
-        yield SimulatedDeadLetters(self._mount, settings.dead_letters)
+    async def _open_dead_letters(self, settings: Settings) -> AsyncIterator[SqliteDeadLetters]:
+        path = settings.hermes_data_dir / DEAD_LETTERS_FILE  # also where DURABILITY=memory keeps none
+        async with open_sqlite_dead_letters(path, settings.dead_letters) as letters:
+            yield letters
 
 
 class _Killer(trio.abc.Instrument):
-    """Crashes a life after so many steps of its tasks."""
+    """Crashes a life after so many steps of its tasks, or changes of a file."""
 
     def __init__(self, life: Life, crash: Crash, disk: Disk) -> None:
         self._life = life
         self._crash = crash
         self._disk = disk
         self._steps = crash.steps
+        if crash.while_writing is None:
+            trio.lowlevel.add_instrument(self)
+        else:
+            disk.on_change = self._note_change
+
+    def disarm(self) -> None:
+        """It kills nobody any more, unless it has."""
+        if self._crash.while_writing is not None:
+            self._disk.on_change = None
+        elif self._life.crashed_at is None:
+            trio.lowlevel.remove_instrument(self)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        file = self._crash.while_writing
-        if task.context.get(_LIFE) is not self._life or not (file is None or self._disk.is_writing(file)):
-            return
-        if self._steps:
-            self._steps -= 1
-            return
-        trio.lowlevel.remove_instrument(self)
-        self._life.crash(power=self._crash.power)
+        if task.context.get(_LIFE) is self._life and not self._count():
+            trio.lowlevel.remove_instrument(self)
+            self._life.crash(power=self._crash.power)
+
+    def _note_change(self, file: str) -> None:
+        assert self._crash.while_writing is not None
+        if file.startswith(self._crash.while_writing) and not self._count():
+            self._disk.on_change = None
+            self._life.crash(power=self._crash.power)
+
+    def _count(self) -> bool:
+        """Whether there are steps left before the last one."""
+        self._steps -= 1
+        return self._steps >= 0
 
 
 class World:
     """Everything outside of the service, and the service in it. Raises `Hopeless` where it is run."""
 
-    def __init__(self, plan: Plan, trace: Trace) -> None:
+    def __init__(self, plan: Plan, trace: Trace, disk: Disk) -> None:
         self.plan = plan
         self.trace = trace
         self.clock_offset = 0.0
-        self.disk = Disk(plan.random("disk"), trace, plan.disk_latency)
+        self.disk = disk
         self.network = Network(plan.random("network"), trace)
-        self.sinks = [SimulatedSink(sink, plan.random(f"sink {sink.name}"), trace) for sink in plan.sinks]
+        self.sinks = [self._make_sink(sink) for sink in plan.sinks]
         awaited = [sink.name for sink in plan.sinks if sink.delivery.required] or [plan.sinks[0].name]
         self.oracle = Oracle(
             self.sinks,
@@ -214,6 +234,16 @@ class World:
         self._killer: _Killer | None = None
         self._next_kill: Crash | None = None
         self._finished = False
+
+    def _make_sink(self, sink: SinkPlan) -> JudgedSink:
+        if sink.kind == "machine":
+            return SimulatedSink(sink, self.plan.random(f"sink {sink.name}"), self.trace)
+        return DiskSink(sink, self.disk, self.trace)
+
+    def is_over(self) -> bool:
+        """Whether whoever asks belongs to a life that has crashed."""
+        life = _LIFE.get()
+        return life is not None and life.crashed_at is not None
 
     async def run_service(self) -> None:
         """Life after life, until the last."""
@@ -239,7 +269,6 @@ class World:
         elif self._killer is None:
             self._down = crash.down
             self._killer = _Killer(self.life, crash, self.disk)
-            trio.lowlevel.add_instrument(self._killer)
 
     def arm_next_life(self, crash: Crash) -> None:
         """Crash the next life as soon as it has started."""
@@ -279,8 +308,8 @@ class World:
 
     def _disarm(self) -> None:
         killer, self._killer = self._killer, None
-        if killer is not None and (self.life is None or self.life.crashed_at is None):
-            trio.lowlevel.remove_instrument(killer)
+        if killer is not None:
+            killer.disarm()
 
 
 async def until(condition: Callable[[], bool]) -> None:
