@@ -14,7 +14,7 @@ from tests.simulation.run import simulate
 from tests.simulation.runner import try_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEEDS = 100
+SEEDS = 60
 REPLAYED = (0, 1, 2, 3, 4)
 
 EXPECTED = (
