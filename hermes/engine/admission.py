@@ -1,9 +1,8 @@
-"""Admission: the one bound on all events in the house, in events and in bytes, and the queue of those who wait.
+"""Admission: the one bound on all events in the house, in events and in bytes, and the queue of requests that wait.
 
 An event holds room from the moment it is accepted until its outcome is known in the sinks that the intake waits for, so
 a stalled sink fills the house and the next request is refused; memory cannot grow behind the channel. Invariant: the
-events of a request come in together or not at all, and first come is first served. Pure: time is passed in. Called by
-the intake.
+events of a request come in together or not at all, and first come is first served. Pure: time is passed in.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class _Waiter:
 
 
 class Admission:
-    """Room for ``max_events`` and ``max_bytes``. As many bytes again may belong to those who wait for room."""
+    """Room for ``max_events`` and ``max_bytes``. As many bytes again may belong to requests that wait for room."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.events = 0
@@ -85,12 +84,12 @@ class Admission:
         self.leave(count, size, now)
 
     def close(self) -> None:
-        """Let nobody in any more; those who wait are told."""
+        """Admit no more events, and refuse the requests that wait."""
         self._closed = True
         self.dismiss_waiters()
 
     def dismiss_waiters(self) -> None:
-        """Tell those who wait that they wait in vain."""
+        """Refuse the requests that wait."""
         while self._waiters:
             self._dismiss(next(iter(self._waiters)))(False)
 
@@ -110,7 +109,7 @@ class Admission:
 
     def _admit_waiters(self) -> None:
         if self._admitting:
-            return  # told that it is in, somebody has come back with more at once: the loop below goes on with that
+            return  # re-entered from a waiter's callback; the outer loop admits the new waiter
         self._admitting = True
         try:
             while self._waiters:

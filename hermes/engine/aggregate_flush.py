@@ -1,4 +1,4 @@
-"""The optional flush of counts to the sinks: what was counted since the last one, as events.
+"""The optional flush of counts to the sinks: the counts since the last flush, as events.
 
 Invariant: summing ``count`` over all flushed events of a type and minute gives its count as of the last flush, for
 what finds no room is made up for by the next. Each count is an event of its own request, so that no number of them is

@@ -1,9 +1,9 @@
 """Calls of one sink: never while its breaker is open, never longer than its time-out, their failures told.
 
-Invariants: each call that the breaker allows is reported to it exactly once; what a sink refuses for good is in the
-dead letters before anybody counts it; a sink that refuses nearly everything for one reason has failed, and nothing of
-that becomes a dead letter while it is held (see `hermes.engine.suspicion`); no more calls are under way than the sink
-wants. Called by the delivery's workers, and by the replay of dead letters.
+Invariants: each call that the breaker allows is reported to it exactly once; an event that a sink refuses for good is
+in the dead letters before it is counted; a sink that refuses nearly everything for one reason has failed, and nothing
+of that becomes a dead letter while it is held (see `hermes.engine.suspicion`); no more calls are under way than the
+sink wants. Called by the delivery's workers, and by the replay of dead letters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ OTHER_REASONS = "(other reasons)"
 
 
 class RefusesEverything(SinkUnavailable):
-    """The sink refuses nearly everything for one reason. What ``reasons`` does not name is written and counted."""
+    """The sink refuses nearly everything for one reason. Events that ``reasons`` does not name are stored and
+    counted."""
 
     def __init__(self, rejected: BatchRejected, total: int) -> None:
         first = next(iter(rejected.reasons.values()))[:_MOST_WORDS]
@@ -90,7 +91,7 @@ class SinkCalls:
 
     @property
     def draining(self) -> bool:
-        """Whether `drain` was called: a call may still be made, but nobody waits for a better moment."""
+        """Whether `drain` was called: a call may still be made, but without a pause before it."""
         return self._drain_begun.is_set()
 
     @property
@@ -124,7 +125,7 @@ class SinkCalls:
         self._breaker_moved.set()
 
     def stop_holding(self) -> None:
-        """A stop has begun and no journal keeps what is held: it becomes dead letters, as far as the breaker allows."""
+        """A stop has begun and no journal keeps held events: they become dead letters, as far as the breaker allows."""
         self._suspicion.release()
         self._breaker_moved.set()
 
@@ -148,7 +149,8 @@ class SinkCalls:
             await self._drain_begun.wait()
 
     async def write(self, batch: Batch, attempt: int) -> Mapping[int, str]:
-        """One allowed call; the outcome of every event is in the ledger when it returns. Returns what was refused.
+        """One allowed call; the outcome of every event is in the ledger when it returns. Returns why events were
+        refused.
 
         Raises `hermes.SinkUnavailable`: nothing is counted, and the batch may be written again; with
         `RefusesEverything` the written ones are counted, and the others may be written again, by `write_held`.

@@ -23,7 +23,7 @@ DROPPED = ("circuit_open", "damaged", "journal_full", "queue_full", "shutdown", 
 
 
 class SinkNumbers:
-    """What one sink's delivery counts beside its ledger: calls and batches, not events."""
+    """The counts of one sink's delivery beside its ledger: calls and batches, not events."""
 
     __slots__ = ("batch_size", "flush_seconds", "open_rejects", "retries")
 

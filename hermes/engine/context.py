@@ -1,4 +1,4 @@
-"""`SinkContext`: one sink, how it is to be served, and what its delivery and its calls share."""
+"""`SinkContext`: one sink, its settings, and the objects that its delivery and its calls share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hermes.traces.work import NO_TRACING, Tracing
 
 @dataclass(frozen=True)
 class SinkContext:
-    """What is known of a sink from its start to its end.
+    """A sink as it stays from its start to its end.
 
     ``settings`` are the operator's for this sink, over its author's. ``numbers`` are added to by the delivery and by
     the calls, and read by the metrics.

@@ -41,7 +41,8 @@ class DeliveryStatistics:
     """A delivery as of now, beside its account."""
 
     oldest: float | None
-    """When the oldest event without an outcome arrived, in Unix seconds; None: there is none, or nobody has looked."""
+    """When the oldest event without an outcome arrived, in Unix seconds; None if there is no such event, or before the
+    first record was read."""
     on_disk: int
     """Events that are owed and in the journal alone."""
     held: int
@@ -51,13 +52,13 @@ class DeliveryStatistics:
     """Seconds until an open breaker may allow a trial."""
     failure: str
     failed_at: float | None
-    """What the last failed call said, and when, in Unix seconds; it stays when the next one succeeds."""
+    """The message of the last failed call and its time in Unix seconds; both stay when the next call succeeds."""
     refusals: Mapping[str, int]
     """Events that became dead letters, by reason."""
 
 
 def ignore_settled(_chunks: Sequence[Chunk]) -> None:
-    """With a journal nobody waits for room until chunks are settled."""
+    """With a journal no request waits for room until chunks are settled."""
 
 
 class Delivery:
@@ -101,7 +102,7 @@ class Delivery:
 
     @property
     def numbers(self) -> SinkNumbers:
-        """What is counted beside the account."""
+        """The counts beside the account."""
         return self._context.numbers
 
     @property
@@ -115,13 +116,13 @@ class Delivery:
 
     @property
     def cursor(self) -> int:
-        """The index of the journal below which this sink needs nothing. Raises `RuntimeError` where there is none."""
+        """The index of the journal below which this sink needs nothing. Raises `RuntimeError` without a journal."""
         if self._backlog is None:
             raise RuntimeError("there is no journal")
         return self._backlog.records.cursor
 
     def offer(self, chunks: Sequence[Chunk]) -> None:
-        """Take chunks into the buffer. Those for which there is no room stay in the journal, or are dropped."""
+        """Take chunks into the buffer. A chunk that finds no room stays in the journal, or is dropped without one."""
         backlog = self._backlog
         for chunk in chunks:
             self._ledger.accept(len(chunk.events))
@@ -131,7 +132,7 @@ class Delivery:
                 backlog.offer(chunk)
 
     def close(self) -> None:
-        """No more will be offered: what is buffered is due now, and with a journal it is tried once, if at all."""
+        """No more will be offered: buffered chunks are due now, and with a journal each is tried once, if at all."""
         if self._backlog is not None:
             self._calls.drain()
         else:
@@ -149,7 +150,7 @@ class Delivery:
             nursery.cancel_scope.cancel()
 
     def account(self) -> Account:
-        """What became of the events that were offered. The work is in proportion to the batches in hand."""
+        """The account of the events that were offered. The work is in proportion to the batches in hand."""
         return self._ledger.account(self._count_in_flight(), self._owed)
 
     @property
@@ -175,7 +176,7 @@ class Delivery:
         )
 
     def abandon(self, accepted: int, uncommitted: int = 0) -> None:
-        """All tasks have ended: of ``accepted`` events, what has no outcome stays in the journal or is lost.
+        """All tasks have ended: of ``accepted`` events, those without an outcome stay in the journal or are lost.
 
         ``uncommitted`` of them were not offered yet, and no journal has them.
         """
@@ -190,7 +191,7 @@ class Delivery:
             self._owed = self._backlog.owed()
 
     async def give_up_below(self, index: int) -> None:
-        """The journal is crowded, and forgets what is below ``index``; what of it is not in memory is dropped.
+        """The journal is crowded and forgets records below ``index``; their events that are not in memory are dropped.
 
         Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
         """
@@ -216,7 +217,7 @@ class Delivery:
         return self._buffer.take(pieces, bounded=self._backlog is not None or self._calls.holding)
 
     def _offer_uncommitted(self, chunk: Chunk) -> None:
-        """What no journal has is in the buffer or lost."""
+        """Put a chunk that no journal has into the buffer, or drop it."""
         for piece in chunk.split(self.max_batch):
             if self._take((piece,)):
                 self._uncommitted += len(piece)
@@ -276,7 +277,7 @@ class Delivery:
         return bool(job.left) and not calls.draining
 
     async def _write(self, job: Job) -> bool:
-        """Write what comes next of a batch; after a failure, pause. False: there are no tries left."""
+        """Write the next portion of a batch; after a failure, pause. False: there are no tries left."""
         calls = self._calls
         portion = job.next(calls.workable)
         job.attempt += 1
@@ -324,7 +325,8 @@ class Delivery:
         self._on_settled(chunks)
 
     async def _note(self, job: Job) -> None:
-        """Tell the requests that wait for delivery what became of their events. Cancelled, they hear it is late."""
+        """Tell the requests that wait for delivery what became of their events. If this is cancelled, the
+        receipts expire, and the answer is that the delivery is late."""
 
         def note(piece: tuple[Chunk, Receipt, int, int]) -> None:
             chunk, receipt, dead, gone = piece

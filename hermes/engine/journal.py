@@ -26,7 +26,7 @@ from hermes.repeated_event import RepeatedEvent
 _log = structlog.get_logger("hermes.journal")
 
 _CROWDED = 0.9
-_SAY_AGAIN = 30.0  # a storage that goes on failing is said to so often, in seconds
+_SAY_AGAIN = 30.0  # seconds between log lines while the storage keeps failing
 _PROBATION = 5.0  # seconds without a failed append after which a save that succeeds means that the storage works
 
 
@@ -252,7 +252,7 @@ async def open_journal(log: Log, max_bytes: int) -> EventJournal:
         _log.error("events that were acknowledged are gone", records=lost.records, events=lost_events(lost))
     unknown = ProgressState(log.next, events)
     if log.snapshot is None and log.next > log.first:
-        # Records, but no word of who has had them: nobody knows better than to deliver them again.
+        # There are records but no saved progress: deliver all of them again.
         oldest = await log.read(log.first, max_records=1)
         unknown = ProgressState(log.first, decode_head(oldest[0].data, oldest[0].index).first if oldest else events)
     return EventJournal(log, max_bytes, events, state.sinks, unknown)

@@ -1,7 +1,8 @@
-"""`JournalIntake`: the intake that commits what it takes to the journal before it hands it on.
+"""`JournalIntake`: the intake that commits events to the journal before it hands them on.
 
-One commit answers every request whose events are in it. Invariant: what was answered as durable is in the journal, and
-what is refused is in no sink. Events hold their room until they are committed, for from then on the disk has them.
+One commit answers every request whose events are in it. Invariant: an event that
+was answered as durable is in the journal, and a refused one is in no sink. Events hold their room until they are
+committed, for from then on the disk has them.
 """
 
 from __future__ import annotations
@@ -43,30 +44,28 @@ class JournalIntake(Intake):
 
     def find_refusal(self, size: int) -> Outcome | None:
         """As `Intake.find_refusal`, or the journal has no room."""
-        return self._find_no_space(size) or super().find_refusal(size)
-
-    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
-        """As `Intake.submit`, unless the journal has no room for the events, now or ever."""
-        if size > self._journal.capacity or not _fit_records(events, size):
-            refusal: Outcome | None = Outcome.TOO_LARGE
-        else:
-            refusal = self._find_no_space(size)
-        if refusal is None:
-            return super().submit(events, size, ack, settle)
-        settle(refusal, None)
-        return nothing_to_call_off
-
-    def _find_no_space(self, size: int) -> Outcome | None:
         journal = self._journal
         if size + self.admission.bytes > journal.room:
             journal.want_room()
             return Outcome.NO_SPACE
-        return None
+        return super().find_refusal(size)
+
+    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+        """As `Intake.submit`, unless the journal has no room for the events, now or ever."""
+        journal = self._journal
+        if size > journal.capacity or not _fit_records(events, size):
+            settle(Outcome.TOO_LARGE, None)
+        elif size + self.admission.bytes > journal.room:
+            journal.want_room()
+            settle(Outcome.NO_SPACE, None)
+        else:
+            return super().submit(events, size, ack, settle)
+        return nothing_to_call_off
 
     async def _pass_on(self, chunks: list[Chunk]) -> None:
         """Commit chunks, hand them on, and answer the requests that wait for the commit.
 
-        The next commit takes what comes during this one, so no pause is needed to gather it.
+        The next commit takes the requests that come during this one, so no pause is needed to gather them.
         """
         promised = [chunk for chunk in chunks if not chunk.waiting and chunk.receipt is None]
         refused: list[Chunk] = []
@@ -74,7 +73,8 @@ class JournalIntake(Intake):
             with self._options.tracing.commit(chunks):
                 await self._journal.append(chunks)
         except LogUnavailable:
-            # What was answered already, as no more than accepted, goes on without a place in the journal.
+            # A request that was answered as accepted cannot be refused any more: its events go on without a place in
+            # the journal.
             refused = [chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None]
             chunks = promised
             for traced in chain.from_iterable(chunk.traced or () for chunk in refused):

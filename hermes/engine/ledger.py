@@ -1,10 +1,9 @@
-"""The ledger: for each sink, what became of every event that was accepted.
+"""The ledger: for each sink, the outcome of every event that was accepted.
 
 Invariant, at every moment: ``accepted = delivered + dead-lettered + evicted + spilled + dropped + in flight``, and
-after a drain nothing is in flight. None of these is what the others leave over: each is counted where its events are,
-so an event that is lost or counted twice shows as ``missing``. After a stop what was spilled is what the journal owes.
-An imbalance is a bug of Hermes, never a fact about a sink. Pure. Written by the delivery of the sink; read by the
-metrics and the exit log.
+after a drain nothing is in flight. No term is computed from the others: each is counted where its events are, so an
+event that is lost or counted twice shows as ``missing``. After a stop the journal owes the spilled events. An imbalance
+is a bug of Hermes, never a fact about a sink. Pure.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Account:
 
     @property
     def balanced(self) -> bool:
-        """Whether the equation holds, no part of it is below zero, and the journal owes what was spilled."""
+        """Whether the equation holds, no part of it is below zero, and the journal owes the spilled events."""
         parts = (self.replayed, self.delivered, self.dead_lettered, self.evicted, self.spilled, self.in_flight)
         return not self.missing and min(*parts, *self.dropped.values()) >= 0 and self.owed in (None, self.spilled)
 
@@ -74,7 +73,7 @@ class Ledger:
         self.replayed = 0
         self.delivered = 0
         self.dead_lettered = 0
-        """All that were refused for good, those whose letters were evicted since included."""
+        """Events that were refused for good, with the events whose letters were evicted since."""
         self.dropped: Counter[str] = Counter()
         self.spilled = 0
         self._evicted = evicted

@@ -1,7 +1,7 @@
 """`make_engine`: the parts of an engine, made in the order in which they need each other.
 
-Nothing is assigned to a part after it was made: what a delivery calls when chunks are settled needs only the admission,
-so that is made first.
+Nothing is assigned to a part after it was made: a delivery calls a function of the admission when chunks are settled,
+so the admission is made first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def make_engine(
 ) -> Engine:
     """The engine before these sinks, of which there is one at least; ``journal`` is None with DURABILITY=memory.
 
-    A request with ``Hermes-Ack: delivered`` waits for the required sinks; where none is required, for the first one.
+    A request with ``Hermes-Ack: delivered`` waits for the required sinks; without a required sink, for the first.
     Raises `PluginError` for a sink that takes nothing.
     """
     required = [sink.name for sink in sinks if sink.settings.required]

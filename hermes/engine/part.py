@@ -21,7 +21,7 @@ from hermes.world import EVENTS_LOG
 async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncIterator[RunningPart]:
     """Open the journal and the sinks. The value of the part is the `Engine`.
 
-    Raises `hermes.ConfigError`, `hermes.LogDamaged`, and what the sinks raise.
+    Raises `hermes.ConfigError`, `hermes.LogDamaged`, and the errors of the sinks.
     """
     settings = core.settings
     dead_letters: DeadLetters = core.needed["dead_letters"]
@@ -53,7 +53,7 @@ def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mi
 
 
 def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
-    """The settings of the events with these sinks, in the place of those of SINKS."""
+    """The settings of the events with these sinks instead of the sinks that SINKS names."""
     groups = []
     for sink in sinks:
         prefix = variable_prefix(sink.name)
@@ -62,7 +62,7 @@ def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
 
 
 def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
-    """Raises `ConfigError` with what each sink says is wrong with its settings."""
+    """Raises `ConfigError` with the complaints of each sink about its settings."""
     mistakes = Mistakes()
     for sink in sinks:
         if sink.plugin.check is not None:

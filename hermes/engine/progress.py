@@ -1,4 +1,4 @@
-"""How far one sink has come in the journal: a cursor, and what is settled beyond it. Pure.
+"""How far one sink has come in the journal: a cursor, and the settled ranges beyond it. Pure.
 
 Batches are settled in any order, so beyond the cursor there are ranges that are settled and gaps that are not.
 Invariants: everything below ``cursor`` is settled; ranges do not touch, so neighbours are one; ``settled`` counts the
@@ -11,11 +11,11 @@ from __future__ import annotations
 import msgspec
 
 MOST_RANGES = 1000
-"""Of a saved state. What is beyond them is delivered again after a crash."""
+"""Ranges of a saved state. Events of ranges beyond them are delivered again after a crash."""
 
 
 class ProgressState(msgspec.Struct, frozen=True):
-    """What is saved: the cursor, the events settled in all, and ``(start, stop, events)`` of each range beyond it."""
+    """The saved state: the cursor, the events settled in all, and ``(start, stop, events)`` of each range beyond it."""
 
     cursor: int
     settled: int
@@ -34,9 +34,10 @@ class Progress:
 
     @classmethod
     def restore(cls, state: ProgressState, end: int) -> Progress:
-        """What a saved state says about a log that ends before ``end`` now.
+        """The progress of a saved state in a log that ends before ``end`` now.
 
-        Where the log has lost its end, what was settled there is gone: what comes in its place is not settled.
+        Where the log has lost its end, the settled records there are gone: the records that come in their place are not
+        settled.
         """
         progress = cls(min(state.cursor, end), state.settled)
         for start, stop, events in state.done:
@@ -47,7 +48,7 @@ class Progress:
         return progress
 
     def settle(self, start: int, stop: int, events: int) -> None:
-        """The records from ``start`` to before ``stop``, ``events`` in all and none of them settled, are settled."""
+        """The unsettled records from ``start`` to before ``stop``, with ``events`` events in all, are settled."""
         self.settled += events
         self._add(start, stop, events)
 
@@ -61,7 +62,8 @@ class Progress:
     def unsettled_below(self, stop: int, before: int) -> int:
         """How many events are not settled below ``stop``, when ``before`` events are in all the records below it.
 
-        The last record below ``stop`` must not be settled, for of a range that goes on the parts are not known.
+        The last record below ``stop`` must be unsettled: a settled range that crosses `stop` has one total, so its
+        share below `stop` is unknown.
         """
         beyond = sum(events for start, events in self._events.items() if start >= stop)
         return before - (self.settled - beyond)
@@ -79,7 +81,7 @@ class Progress:
         return gaps
 
     def state(self) -> ProgressState:
-        """What to save."""
+        """The state to save."""
         ranges = sorted(self._stops.items())
         done = tuple((start, stop, self._events[start]) for start, stop in ranges[:MOST_RANGES])
         left_out = sum(self._events[start] for start, _ in ranges[MOST_RANGES:])

@@ -1,9 +1,8 @@
 """The requests that wait for the delivery of their events (``Hermes-Ack: delivered``), and their deadline.
 
-All wait equally long, so they expire in the order in which they came, and one task with one timer does for all.
+All wait equally long, so they expire in the order in which they came, and one task with one timer is enough.
 Invariants: at most `MAX_OPEN` wait, each until it is settled, expires or is called off. A request that is told that its
-delivery is late has events without an outcome; where it has none, that is a bug, counted in ``untold``. Filled by the
-intake; the app runs `run`.
+delivery is late has events without an outcome; where it has none, that is a bug, counted in ``untold``.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Receipts:
         return len(self._open)
 
     def open(self, events: int, settle: Settle) -> Receipt | None:
-        """Follow ``events`` events; None: too many requests wait already, or nothing is delivered any more."""
+        """Follow ``events`` events. None: too many requests wait already, or nothing is delivered any more."""
         if self._ended or len(self._open) >= MAX_OPEN:
             return None
 
@@ -66,12 +65,12 @@ class Receipts:
                 self.untold[name] += unknown - most
 
     async def expire_after(self, seconds: float) -> None:
-        """A stop has begun: nobody waits longer than this for a delivery."""
+        """A stop has begun: no request waits longer than this for a delivery."""
         await trio.sleep(seconds)
         self.expire_all()
 
     def expire_all(self) -> None:
-        """Nothing more will be delivered: everybody is told what is known."""
+        """Nothing more will be delivered: every request is answered with the outcomes that are known."""
         self._ended = True
         while self._open:
             next(iter(self._open)).settle(Outcome.LATE)
@@ -81,7 +80,7 @@ class Receipts:
         while True:
             while not self._open:  # those who came may have gone before we look
                 await self._came.wait()
-            # The oldest may be settled before that. Those that come now expire later, so nobody is told too late.
+            # The oldest may be settled before that. A receipt that is opened now expires later, so none is late.
             await trio.sleep_until(next(iter(self._open.values())))
             await answer_in_slices(self._take_due(trio.current_time()), lambda receipt: receipt.settle(Outcome.LATE))
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 MOST_ANSWERS = 500
-"""Answers between two checkpoints: some 5 ms, which is what a neighbour's request then waits longer."""
+"""Answers between two checkpoints: some 5 ms, which a neighbour's request waits for its turn."""
 
 Asked = TypeVar("Asked")
 

@@ -1,4 +1,4 @@
-"""The status of a running service as one value: what the dashboard and ``hermes top`` show.
+"""The status of a running service as one value, for the dashboard and ``hermes top``.
 
 `Status.tick`, once a second, keeps the counters of the last two minutes; `Status.snapshot` makes rates and quantiles
 of them when somebody asks. Invariants: a snapshot is bounded, for counts beyond a bound are summed up in one; asking
@@ -59,7 +59,7 @@ class Sources:
 
 
 class Status:
-    """The status of what ``sources`` name."""
+    """The status that is made of ``sources``."""
 
     def __init__(self, sources: Sources, now: float) -> None:
         self._sources = sources

@@ -1,4 +1,4 @@
-"""The status of a running service as types: what ``GET /status`` gives, and the dashboard and ``hermes top`` show.
+"""The status of a running service as types: the JSON of ``GET /status``, which the dashboard and ``hermes top`` show.
 
 Invariant: a status is bounded, however many types, reasons and minutes there are.
 """
@@ -39,7 +39,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """Seconds until an open breaker lets a call through."""
     failure: str
     failed_at: float | None
-    """What the last failed call said, and when, in Unix seconds."""
+    """The message of the last failed call, and its time in Unix seconds."""
     retries: int
     dead_lettered: int
     evicted: int
@@ -50,7 +50,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """What holds room in the house."""
+    """The events that hold room in the queue."""
 
     events: int
     capacity: int
@@ -78,8 +78,8 @@ class AggregateStatus(msgspec.Struct, frozen=True):
     """Counts by type and minute, for the last `MINUTES` minutes, from ``first`` (Unix time // 60) on.
 
     ``counts`` has a list for each type, in the order of ``types``. Where there are more than `MOST_TYPES`, the last,
-    "(other)", has the sums of those that are not named. ``elsewhere`` is how many events have another time by their own
-    timestamps: no client's clock moves the window.
+    "(other)", has the sums of the types that are not named. ``elsewhere`` is how many events have another time by their
+    own timestamps: no client's clock moves the window.
     """
 
     first: int

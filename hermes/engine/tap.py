@@ -1,10 +1,10 @@
-"""The tap: live events, for whoever wants to look while they go by. Nobody who looks ever slows them down.
+"""The tap: live events, for people who look while they go by. A follower never slows the events down.
 
-The intake shows the tap what it hands on, if anybody listens: with nobody there, that costs one truth test for all that
-a wake-up brought. Each follower has a buffer of its own, bounded in events and bytes; what does not fit is skipped and
-counted, and the follower is told how many it missed. Invariants: an event that is wanted is given to the follower once,
+The intake shows the tap the chunks that it hands on. Without a follower that costs one truth test a wake-up. Each
+follower has a buffer of its own, bounded in events and bytes; an event that does not fit is skipped and counted, and
+the follower is told how many it missed. Invariants: an event that is wanted is given to the follower once,
 in the order of its arrival, or counted as skipped; at most `MOST_FOLLOWERS` look at once; a follower keeps no request's
-body alive. Shown to by the intake; followed by ``GET /tap``.
+body alive.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def in_sample(event_id: str, sample: float) -> bool:
 
 
 class Follower:
-    """One who looks. Made by `Tap.follow`, and used as a context manager, whose end gives the place back."""
+    """One reader of the tap. Made by `Tap.follow`, and used as a context manager, whose end gives the place back."""
 
     def __init__(self, tap: Tap, wanted: Wanted) -> None:
         self._tap = tap
@@ -71,7 +71,7 @@ class Follower:
         self._news = RepeatedEvent()
 
     async def receive(self) -> tuple[list[Event], int]:
-        """Wait: the events since the last call, and how many did not fit. Nothing: the tap is closed."""
+        """Wait for the events since the last call, and how many did not fit. No event and 0: the tap is closed."""
         while not (self._events or self._skipped or self._tap.closed):
             await self._news.wait()
         events, skipped = self._events, self._skipped
@@ -79,11 +79,11 @@ class Follower:
         return events, skipped
 
     def wake(self) -> None:
-        """Something has changed."""
+        """The tap is closed."""
         self._news.set()
 
     def show(self, chunks: Sequence[Chunk]) -> None:
-        """Keep what is wanted of these, as far as it fits."""
+        """Keep the wanted events of these chunks, as far as they fit."""
         before = len(self._events) + self._skipped
         for chunk in chunks:
             events = chunk.events
@@ -115,7 +115,7 @@ class Follower:
 
 
 class Tap:
-    """Where events can be followed. ``listening``: whether anybody does."""
+    """Where events can be followed. ``listening``: there is a follower."""
 
     def __init__(self) -> None:
         self.listening = False
@@ -142,12 +142,12 @@ class Tap:
         self.listening = bool(self._followers)
 
     def show(self, chunks: Sequence[Chunk]) -> None:
-        """Show chunks to everybody who listens."""
+        """Show chunks to every follower."""
         for follower in self._followers:
             follower.show(chunks)
 
     def close(self) -> None:
-        """A stop has begun: the followers get what they have, and then their end."""
+        """A stop has begun: the followers get the events in their buffers, and then their end."""
         self.closed = True
         for follower in self._followers:
             follower.wake()

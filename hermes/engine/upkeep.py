@@ -1,7 +1,7 @@
-"""The upkeep of the journal: the progress of the sinks is saved, what all have settled is trimmed, room is made.
+"""The upkeep of the journal: saves the progress of the sinks, trims records that all have settled, makes room.
 
 Invariant: only sinks that are not waited for lose events to a crowded journal, the oldest first, each counted, and only
-where that lets the journal forget something. One task of the app, and a last time when the deliveries have ended.
+where that lets the journal forget something.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def save_at_the_end(journal: EventJournal) -> None:
 
 
 async def _make_room(journal: EventJournal, deliveries: Sequence[Delivery]) -> bool:
-    """Let the journal forget its oldest records, if nobody is waited for who needs them. False: it could not.
+    """Let the journal forget its oldest records, unless an awaited sink still needs them. Returns whether it did.
 
     Raises `hermes.LogUnavailable`.
     """
