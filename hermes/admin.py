@@ -1,7 +1,7 @@
-"""The admin edge: what operators see and do, on an address of its own.
+"""The admin edge: serves operators on ADMIN_ADDR, an address of their own.
 
-Its connections are few, so each has a task of its own. Invariants: it shares no route and no key with the address where
-events come in; who watches is sent away before the rest drains. Opened by the app, where ADMIN_ADDR names an address.
+Connections are few here, so each has a task. Invariants: this address shares no data route and no key with HTTP_ADDR;
+the streams that never end are ended before the other requests are drained.
 """
 
 from __future__ import annotations
@@ -48,15 +48,17 @@ from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.stream import StreamServer
 from hermes.loop_lag import LoopLag
 
-_NEWCOMERS = 16  # one connection of so many is for those that have asked for nothing yet
+# One connection in so many has no place in the control lane: a newcomer must get as far as its request.
+_NEWCOMERS = 16
 _MAX_BODY_BYTES = 2**20
-_LINGER_SECONDS = 0.25  # a browser does not look at what it holds in reserve: a stop would wait for it
+# A browser does not notice the end of a connection that it holds in reserve: a stop would wait for the browser.
+_LINGER_SECONDS = 0.25
 
 
 class AdminEdge:
     """Serves while `serve` and `keep_live` run; ends with `drain`. Made by `open_admin`.
 
-    The status tells of the requests to ``edge``, where events come in. Beyond loopback it speaks TLS where that does.
+    The status shows the requests to ``edge``. Beyond loopback this address speaks TLS if ``edge`` does.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class AdminEdge:
         )
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:
-        """Log how many refusals had no line of their own, where it is time to."""
+        """Log how many refusals had no line of their own, if the pause since the last line is over."""
         self._lane.refusals.tell_rest(at_the_end=at_the_end)
 
     async def serve(self) -> None:
@@ -134,11 +136,12 @@ class AdminEdge:
         await self._server.serve()
 
     async def keep_live(self) -> None:
-        """Tell those who watch how things are, every second, until cancelled."""
+        """Send the status to every watcher each second, until cancelled."""
         await self._live.run()
 
     async def drain(self) -> None:
         """Accept nothing more, answer what is in flight, and return when every connection has ended."""
+        # These streams would never end by themselves, and the drain below would wait for them.
         self._live.end()
         self._tap.close()
         await self._server.drain()

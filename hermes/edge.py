@@ -1,8 +1,8 @@
-"""The edge: both HTTP lanes on the address where events come in, wired to what the engine lends them.
+"""The edge: both HTTP lanes on HTTP_ADDR, over the endpoints of the events and of the other parts.
 
-The fast lane accepts every connection and hands over those that are for the control lane. Its sockets are a reactor's;
-under TLS each is a task instead. Invariant: the lanes know the intake and the views only as
-callables. Nothing opens in a constructor: `open_edge` opens the sockets and closes them.
+The fast lane accepts every connection, and hands a connection over to the control lane when its next request is for no
+data route. A reactor serves all sockets of the fast lane; under TLS each connection has a task instead. Invariants: the
+lanes know the intake only as a callable; nothing opens in a constructor: `open_edge` opens and closes the sockets.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ from hermes.repeated_event import RepeatedEvent
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 
-_TURNS_OF_OTHERS = 3  # of 2 ms each, where they have so much to do, after one of some milliseconds for large requests
+# After some milliseconds of a large request the other tasks get so many turns, of up to 2 ms each.
+_TURNS_OF_OTHERS = 3
 _TIMES_ITS_BODY = 6
-"""What the largest request takes while it is decoded: its body, that without its coding, its pieces, its events."""
+"""Memory of the largest request while it is decoded, in bodies: as sent, decompressed, in pieces, and as events."""
 
 
 class Edge:
@@ -107,7 +108,8 @@ class Edge:
         most = shares.data
         places = shares.control
         if tls is not None:
-            # There a connection that was handed over still counts as one of the fast lane, and gives way here alone.
+            # Under TLS a connection that was handed over keeps its place in the fast lane, and only the control lane
+            # makes it give way. With fewer places there than in the fast lane, a newcomer finds one.
             places = min(places, max(1, most - max(1, most // 10)))
         self._control = ControlServer(app, timeouts, settings.max_body_bytes, places)
         sockets = [place for place in listeners if isinstance(place, socket.socket)]
@@ -144,7 +146,7 @@ class Edge:
         return self._lane.refusals.feed
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:
-        """Log how many refusals had no line of their own, where it is time to."""
+        """Log how many refusals had no line of their own, if the pause since the last line is over."""
         self._lane.refusals.tell_rest(at_the_end=at_the_end)
 
     async def serve_data(self) -> None:
@@ -161,7 +163,7 @@ class Edge:
                 await self._large_came.wait()
 
     async def serve_control(self) -> None:
-        """Serve what is handed over, until cancelled."""
+        """Serve the connections that are handed over, until cancelled."""
         await self._control.serve()
 
     async def drain(self, within: float) -> None:
@@ -204,7 +206,7 @@ def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
 
 
 def timeouts_of(settings: Settings) -> Timeouts:
-    """How long a client may take, on either address."""
+    """The time that a client may take, on either address."""
     return Timeouts(
         header=settings.header_timeout,
         body=settings.body_timeout,

@@ -2,7 +2,7 @@
 
 Invariant: a request passes only with one of the admin keys or, where there are none, from this machine and under a name
 of this machine. So no web page that the operator visits can reach the address: neither by a form or an image (its
-origin is another) nor by a name that it lets point here (DNS rebinding). Pure.
+origin is another) nor by a name that the page's owner points here (DNS rebinding). Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The requests of one connection that are being answered, and the end of what its client sends.
+"""Follows the requests of one connection that are being answered, and the moment when the client stops sending.
 
-Hypercorn takes the end of what a client sends for its leaving, and calls off what it has asked for. But a client may
-send no more and wait for its answers. Invariant: whoever has sent a whole request is answered, where the answer comes
-soon; a client that has left is not worked for longer than that.
+Hypercorn takes the end of the client's sending side for the client's leaving, and cancels the requests. But a client
+may send no more and wait for its answers. Invariant: a client that has sent a whole request is answered, if the answer
+comes soon; the service does not work longer than that for a client that has left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hermes.repeated_event import RepeatedEvent
 
 WHEN_CLIENT_ENDS = "hermes.when_client_ends"
-"""The key in the state of an ASGI scope: `Answering.when_client_ends`, for what waits as long as it takes."""
+"""The key of `Answering.when_client_ends` in the state of an ASGI scope."""
 
 _ENDED_SECONDS = 1.0
 _REST_OF_BODY_SECONDS = 0.05  # what Hypercorn takes to give the app the last bytes before the end, and more
@@ -26,9 +26,9 @@ _REST_OF_BODY_SECONDS = 0.05  # what Hypercorn takes to give the app the last by
 class Answering:
     """The requests that are being answered.
 
-    ``changed`` is called whenever one begins, is read whole, waits for its client to read, or ends. A client that does
-    not read for ``patience`` seconds is given up by ``give_up``: over HTTP/2 its bytes may wait in a window of its own
-    making, where no stream's time-out sees them.
+    ``changed`` is called whenever a request begins, is read whole, waits for the client to read, or ends. A client that
+    does not read for ``patience`` seconds is given up by ``give_up``: over HTTP/2 the bytes may wait in a window that
+    the client has closed, where the time-out of the stream does not see them.
     """
 
     def __init__(self, changed: Callable[[], None], patience: float, give_up: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class Answering:
 
     @contextmanager
     def when_client_ends(self, call: Callable[[], None]) -> Iterator[None]:
-        """Within, ``call`` is called when the client sends no more, or at once if it already does not."""
+        """Within the block, ``call`` is called when the client stops sending, or at once if that has happened."""
         if self._client_ended:
             call()
         self._hear_end.add(call)
@@ -113,11 +113,12 @@ class Answering:
             self._hear_end.discard(call)
 
     async def finish(self) -> None:
-        """The client sends no more: wait until what it has asked for is answered, but not for long."""
+        """Wait, for a short time, until the requests of a client that sends no more are answered."""
         self._client_ended = True
         for call in tuple(self._hear_end):
             call()
-        for _ in range(3):  # Hypercorn has but scheduled the task of a request that has just come
+        # Hypercorn has only scheduled the task of a request that has just come: let the task begin and be counted.
+        for _ in range(3):
             await trio.lowlevel.checkpoint()
         with trio.move_on_after(_REST_OF_BODY_SECONDS):
             while self.bodies_left:
@@ -128,7 +129,7 @@ class Answering:
                     await self._changed.wait()
 
     def release(self) -> None:
-        """The connection is over: tell nobody anything more."""
+        """Report no change any more: the connection has ended."""
         self._tell_change = _tell_nobody
 
     def _change(self) -> None:
@@ -141,7 +142,7 @@ def _tell_nobody() -> None:
 
 
 def _only_cancelled(group: BaseExceptionGroup[BaseException]) -> trio.Cancelled | None:
-    """One of the group's errors, if all of them are that the request was cancelled."""
+    """One of the group's errors, if every error is a cancellation."""
     if group.split(trio.Cancelled)[1] is not None:
         return None
     error: BaseException = group

@@ -1,4 +1,4 @@
-"""What the apps of the control lane have in common: request ids, problem details, what is in flight. Quart stops here.
+"""Makes the app that both addresses start from: request ids, problem details, requests in flight.
 
 Invariant: every answer carries a request id and is observed, and every error is problem details. The app of each
 address adds its own routes.
@@ -38,7 +38,7 @@ _VARIABLE = re.compile(r"<[^<>]*?(\w+)>")  # of a path in werkzeug's notation
 
 @dataclass(frozen=True)
 class Frame:
-    """What an app tells about its requests, and the largest body it takes, in bytes.
+    """The functions that hear about the requests of an app, and the largest body in bytes.
 
     ``observe(route, status, seconds)`` hears how long each took, ``track`` 1 when one begins and -1 at its end,
     ``refusals`` those that were answered with 4xx or 5xx.
@@ -52,7 +52,7 @@ class Frame:
 
 
 class _App(QuartTrio):
-    """Quart, whose own lines about errors are unlimited and no lines of ours."""
+    """Quart with our log lines about errors. Quart would write lines without limit, in a form of its own."""
 
     def __init__(self) -> None:
         super().__init__("hermes", static_folder=None)
@@ -138,7 +138,7 @@ def _route() -> str:
 
 
 def _explain_path(method: str, path: str, known: Collection[str], allowed: str) -> str:
-    """What to do about a path of which this address has none, or which takes the ``allowed`` methods and not this."""
+    """Say what to do about a path that does not exist here, or that takes the ``allowed`` methods and not this one."""
     if allowed:
         takes = [each for each in allowed.split(", ") if each not in {"HEAD", "OPTIONS"}]
         return f"this path does not take {clean(method, ECHOED)}: send {' or '.join(takes) or allowed}"

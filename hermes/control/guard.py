@@ -1,6 +1,6 @@
-"""What stands before Quart: it counts what is in flight, and refuses requests that Quart could not read.
+"""Stands before Quart: counts the requests in flight, and refuses the requests that Quart could not read.
 
-Quart routes before it runs any function of ours, and what it cannot read there is a 500: a target, a Host, a query.
+Quart routes before any function of ours runs, and answers 500 to a target, a Host or a query that Quart cannot read.
 Invariant: a request that reaches Quart has a path, a Host that IDNA can encode, and a query in ASCII.
 """
 
@@ -68,7 +68,7 @@ def find_fault(scope: Any) -> Response | None:
 
 
 def path_of(scope: Any) -> str:
-    """The path of a target that is one. CONNECT names a host and no path."""
+    """The path of a valid target. CONNECT names a host and no path."""
     target: str = scope["path"]
     if target.startswith("/") or target == "*":
         return target

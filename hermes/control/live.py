@@ -3,9 +3,8 @@
     GET /status   {"version": …, "now": …, "received": …, "rate": …, "sinks": […], …}
     GET /live     the same as ``event: status``, at once and then every second; ``event: end`` when the service stops
 
-Invariants: the status is made once a second for all who watch, and not at all while nobody does; one who reads slowly
-gets the latest and misses others, so that nothing piles up; at most `MOST_STREAMS` watch at once. The admin edge runs
-`Live.run` and calls `Live.end`.
+Invariants: the status is made once a second for all watchers, and not at all without a watcher; a slow reader gets the
+latest status and misses others, so that nothing piles up; at most `MOST_STREAMS` watch at once.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _END = b"event: end\ndata: {}\n\n"
 
 
 class Live:
-    """The feed of all who watch. ``tick`` is called every second, and ``render`` gives the status as JSON."""
+    """The feed of all watchers. ``tick`` is called every second, and ``render`` gives the status as JSON."""
 
     def __init__(self, tick: Callable[[], None], render: Callable[[], bytes]) -> None:
         self.render = render
@@ -43,10 +42,11 @@ class Live:
         self._news = RepeatedEvent()
 
     async def run(self) -> None:
-        """Tick, and tell those who watch, until cancelled."""
+        """Tick, and send the status to every watcher, until cancelled."""
         due = trio.current_time()
         while True:
-            due = max(due + PERIOD, trio.current_time())  # seconds in which the loop was busy are not made up for
+            # After seconds in which the loop was busy the feed goes on from now, and sends no burst to catch up.
+            due = max(due + PERIOD, trio.current_time())
             await trio.sleep_until(due)
             self._tick()
             if self.watchers:
@@ -69,7 +69,7 @@ class Live:
 
 
 class _Stream(AsyncIterator[bytes]):
-    """One who watches."""
+    """The stream of one watcher."""
 
     def __init__(self, live: Live) -> None:
         self._live = live

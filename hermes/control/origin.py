@@ -1,10 +1,10 @@
-"""Whether a browser says that a page of another origin sends a request. Pure.
+"""Decides whether a browser says that a page of another origin sends a request. Pure.
 
-Invariant: a foreign page gets at nothing that costs or tells something, by any method, as far as browsers say where a
-request comes from. What it may do is lead a visitor to a page, which then asks for its own parts. A client that is no
-browser sends none of these headers, and passes.
-What remains: a browser without Fetch Metadata cannot be told from a visitor who typed the address, where a foreign page
-opens or frames this one and sends no Referer.
+Invariant: as far as browsers say where a request comes from, a foreign page reaches no data and starts no work, by any
+method. A foreign page may link to a page of this address, which then requests its own parts. A client that is no
+browser sends no such header, and passes.
+A gap remains: an old browser, without Fetch Metadata, shows no difference between a visitor who typed the address and a
+foreign page that opens or frames this address and sends no Referer.
 Source: Fetch standard, "Origin header"; W3C Fetch Metadata Request Headers; RFC 9110 §10.1.3 (Referer).
 """
 
@@ -19,10 +19,10 @@ FOREIGN = problem(403, "a page of another origin may not do this: open this addr
 
 
 def refuse_foreign(headers: Mapping[str, str], *, page: bool) -> Response | None:
-    """The answer to a request that another origin's page sends; None: it may pass.
+    """The answer to a request that another origin's page sends, or None if the request may pass.
 
-    ``headers`` have their names in lower case. ``page``: the request reads a page that costs nothing and tells nothing,
-    so that a link on another site may lead there.
+    ``headers`` have their names in lower case. ``page``: the request reads a page without data, to which
+    another site may link.
     """
     if not _is_foreign(headers) or (page and _leads_there(headers)):
         return None
@@ -50,7 +50,7 @@ def _is_part_of_a_page(headers: Mapping[str, str]) -> bool:
 
 
 def _leads_there(headers: Mapping[str, str]) -> bool:
-    """Whether the visitor follows a link: the page is then shown on its own, not within the other."""
+    """Whether the visitor follows a link, so that the page is shown on its own and not within the foreign page."""
     if "origin" in headers or ("sec-fetch-dest" not in headers and _is_part_of_a_page(headers)):
         return False
     return headers.get("sec-fetch-mode", "navigate") == "navigate" and (

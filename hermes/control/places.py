@@ -1,7 +1,7 @@
-"""The connections of the control lane: at most so many, and the idlest gives way to a newcomer.
+"""Bounds the connections of the control lane: at the bound, the idlest connection gives way to a newcomer.
 
-Invariant: a place is refused only where every connection has a request that we are working on; one that waits for its
-client, however long it may, does not keep a newcomer out. Pure.
+Invariant: a newcomer is refused only if the service works on a request of every connection. A connection that waits for
+its client keeps no newcomer out, however long the wait. Pure.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ class Use(Enum):
     """What a connection does, in the order in which connections give way."""
 
     IDLE = "idle"
-    """It has no request, or is over and waits for the client to close its side."""
+    """The connection has no request, or has ended and waits for the client to close its side."""
     WAITING = "waiting"
-    """Its client has to send the rest of a request, or to read a response."""
+    """The client has to send the rest of a request, or to read a response."""
     BUSY = "busy"
-    """We work on a request."""
+    """The service works on a request."""
 
 
 class Occupant(Protocol):
     """A connection that has a place."""
 
     def give_way(self) -> None:
-        """End now: the place is another's."""
+        """End now: another connection has the place."""
 
 
 class Places:
-    """The places of ``most`` connections. ``evicted`` counts those that gave way, ``refused`` those that got none."""
+    """The places of ``most`` connections. ``evicted`` and ``refused`` count for the metrics."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -43,7 +43,7 @@ class Places:
         return len(self._use)
 
     def take(self, newcomer: Occupant) -> bool:
-        """Take a place. False: there is none, for all are busy."""
+        """Take a place. Returns False if every connection is busy."""
         if len(self._use) >= self.most:
             idlest = next(iter(self._by_use[Use.IDLE] or self._by_use[Use.WAITING]), None)
             if idlest is None:
@@ -57,7 +57,7 @@ class Places:
         return True
 
     def note(self, occupant: Occupant, use: Use) -> None:
-        """What a connection does now; one that has given way is no longer known."""
+        """Note the use of a connection. A connection that has given way is no longer known, and ignored."""
         before = self._use.get(occupant)
         if before is not None and before is not use:
             del self._by_use[before][occupant]
@@ -65,7 +65,7 @@ class Places:
             self._use[occupant] = use
 
     def leave(self, occupant: Occupant) -> None:
-        """The connection is over, if it is not already known to be."""
+        """Free the place of a connection, unless the place is free already."""
         use = self._use.pop(occupant, None)
         if use is not None:
             del self._by_use[use][occupant]

@@ -4,8 +4,8 @@
     GET /rejected/live   a line of JSON each: those that are kept, and then every one that comes
 
 Between the lines come ``{"skipped": n}`` where n were more than are kept, and an empty line at the beginning and
-wherever nothing came for `HEARTBEAT` seconds. Invariant: a follower holds no more than the number of the entry that was
-sent last, so the feed never waits for anybody. The admin edge lends the feed.
+wherever nothing came for `HEARTBEAT` seconds. Invariant: a follower holds only the number of the last entry that it was
+sent, so the feed never waits for a reader.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RejectedList(msgspec.Struct):
 
 @dataclass
 class RejectedDesk:
-    """What the routes work on. ``ended`` says whether a stop has begun; ``followers`` is how many follow now."""
+    """The feed and its followers. ``ended()`` says whether a stop has begun; ``followers`` is how many follow now."""
 
     feed: RejectedFeed
     ended: Callable[[], bool]
@@ -50,7 +50,7 @@ class RejectedDesk:
 
 
 class _Stream(AsyncIterator[bytes]):
-    """The lines of one who follows."""
+    """The lines of one follower."""
 
     def __init__(self, desk: RejectedDesk) -> None:
         self._desk = desk
@@ -77,7 +77,7 @@ class _Stream(AsyncIterator[bytes]):
                 return b"\n"
             await trio.sleep(LOOK_SECONDS)
         entries = feed.since(self._sent)
-        # What was no longer kept before the first look is history, and nobody was promised it.
+        # Entries that were gone before the first look are not counted: the follower was not there to miss them.
         skipped = feed.total - self._sent - len(entries) if self._sent else 0
         self._sent = feed.total
         lines = b"".join(_encode(entry) + b"\n" for entry in entries)

@@ -1,7 +1,7 @@
-"""A connection as Hypercorn sees it, bounded in time: bytes that were read before, then the client's own.
+"""A connection as Hypercorn sees it, bounded in time: first the bytes that were read before, then the client's own.
 
-Invariants: whoever owns the stream closes it; a client that says nothing or reads nothing is given up; one that only
-sends no more is answered first, where the answer comes soon.
+Invariants: the owner of the stream closes the stream; a client that sends nothing or reads nothing is given up; a
+client that has only ended its sending side is answered first, if the answer comes soon.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Patience(NamedTuple):
 
 
 class Replay:
-    """A stream as Hypercorn sees it: it gives back the bytes that were read before; whoever owns the stream closes it.
+    """A stream as Hypercorn sees it, which gives back the bytes that were read before. The owner closes the stream.
 
-    ``lifetime`` is what Hypercorn has to run in. It ends when Hypercorn closes the stream (by itself it would wait for
-    its timers), or when the client reads nothing for too long (by itself it would try the next response). A client that
-    sends nothing for too long is given up, but not while it is sent something: by itself Hypercorn would end a response
-    that goes on for long. ``places`` hear what the connection does.
+    Hypercorn has to run within ``lifetime``. The scope ends when Hypercorn closes the stream, where Hypercorn alone
+    would wait for its timers, and when the client reads nothing for too long, where Hypercorn alone would try the next
+    response. A client that sends nothing for too long is given up, unless an answer is being sent. ``places`` hear
+    whether the connection is busy.
     """
 
     def __init__(self, stream: Stream, data: bytes, places: Places, patience: Patience) -> None:
@@ -63,7 +63,7 @@ class Replay:
         self.socket: trio.socket.SocketType = transport.socket
 
     async def receive_some(self, _max_bytes: int | None = None) -> bytes:
-        """Bytes of the client; none: it has had its answers and sends no more. Raises `trio.TooSlowError`."""
+        """Bytes of the client; empty once the client has ended and is answered. Raises `trio.TooSlowError`."""
         if not self._data:
             self._replayed = True
             if self._draining:
@@ -79,14 +79,13 @@ class Replay:
         return data
 
     async def send_all(self, data: bytes) -> None:
-        """Send bytes. Raises `trio.BrokenResourceError` for a client that does not read them."""
+        """Send bytes. Raises `trio.BrokenResourceError` if the client does not read."""
         if self.closed:
             raise trio.ClosedResourceError
         try:
             self._places.note(self, Use.WAITING)
-            with trio.fail_after(
-                self._patience.write
-            ) as self._sending:  # for Hypercorn shields its sends from cancellation
+            # Hypercorn shields its sends from cancellation, so a client that does not read needs a deadline here.
+            with trio.fail_after(self._patience.write) as self._sending:
                 await self._stream.send_all(_put_into_words(data))
             self._change()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
@@ -94,18 +93,16 @@ class Replay:
             raise trio.BrokenResourceError from error
 
     async def drain(self) -> None:
-        """End as soon as the connection is idle, which it is not before what was handed over with it is answered.
-
-        Hypercorn ends it then, unless it has lost the task that would: a request that ends cancels its own tasks, and
-        at times the one that Hypercorn is just about to start for the time after it.
-        """
+        """End the connection once the requests that were handed over with the stream are answered."""
+        # Hypercorn ends an idle connection, unless it has lost the task for that: a request that ends cancels its own
+        # tasks, and at times the task that Hypercorn is about to start for the idle time. Hence the deadline below.
         self._draining = True
         if self._replayed:
             await self.context.terminated.set()
             self._receiving.deadline = self._patient_until()
 
     def give_way(self) -> None:
-        """End now, without a word: the place is another's."""
+        """End at once and send nothing: another connection has the place."""
         self.gave_way = True
         self.lifetime.cancel()
         self.socket.close()
@@ -118,7 +115,7 @@ class Replay:
         self._places.note(self, use if answering.requests else Use.IDLE)
 
     def _patient_until(self) -> float:
-        """When the client has been silent for too long, from now on."""
+        """The time at which a client that stays silent from now on is given up."""
         idle_at_the_end = self._draining and not self.answering.requests
         return trio.current_time() + (_IDLE_AT_STOP_SECONDS if idle_at_the_end else self._patience.silence)
 
@@ -134,7 +131,7 @@ class PlainReplay(Replay):
     """Without TLS."""
 
     async def send_eof(self) -> None:
-        """Whoever owns the stream does it."""
+        """The owner of the stream ends the sending side."""
 
 
 class SecureReplay(Replay):
@@ -142,11 +139,11 @@ class SecureReplay(Replay):
 
     @property
     def transport_stream(self) -> Replay:
-        """What has the socket."""
+        """The stream below TLS, which has the socket."""
         return self
 
     async def do_handshake(self) -> None:
-        """It is done."""
+        """The handshake is done already."""
         await trio.lowlevel.checkpoint()
 
     def selected_alpn_protocol(self) -> str | None:

@@ -39,7 +39,7 @@ _CROWDED_SECONDS = 1.0
 
 
 class _HypercornLog(Logger):
-    """Hypercorn's log, whose own lines are unlimited and no lines of ours."""
+    """Hypercorn's log. Hypercorn would write lines without limit, in a form of its own."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -50,7 +50,7 @@ class _HypercornLog(Logger):
 
 
 class ControlServer:
-    """Serves an ASGI app on connections that others accepted, at most ``most`` at once."""
+    """Serves an ASGI app on connections that the fast lane accepted, ``most`` at once."""
 
     def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int, most: int) -> None:
         self.places = Places(most)
@@ -75,7 +75,7 @@ class ControlServer:
         self._send, self._receive = trio.open_memory_channel[tuple[trio.SocketStream, Replay]](inf)
 
     def hand_over(self, sock: socket.socket, data: bytes) -> None:
-        """Take a connection with the bytes that were read from it; the idlest gives way to it, if need be."""
+        """Take a connection with the bytes that were read. The idlest connection gives way if there is no place."""
         if self._draining:
             sock.close()
             return
@@ -90,7 +90,7 @@ class ControlServer:
         self._send.send_nowait((stream, replay))
 
     async def serve(self) -> None:
-        """Serve what is handed over until cancelled."""
+        """Serve the connections that are handed over, until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 async for stream, replay in self._receive:
@@ -101,7 +101,7 @@ class ControlServer:
                     self._receive.receive_nowait()[1].give_way()
 
     async def drain(self) -> None:
-        """End idle connections, and return once those in the middle of a request have had their answer."""
+        """End idle connections, and return once every request in progress is answered."""
         self._draining = True
         self._send.close()
         for stream in tuple(self._streams):
@@ -169,10 +169,8 @@ def _render(response: Response) -> bytes:
 
 
 def _take_apart(server: Any) -> None:
-    """Break the reference cycles of Hypercorn and h2, which hold what was received last, up to 160 KiB.
-
-    The collector finds them long after: it is told to look seldom, for events are in no cycles.
-    """
+    """Break the reference cycles of Hypercorn and h2, which hold the last bytes received, up to 160 KiB."""
+    # The collector would find the cycles long after: it runs seldom here, because events are in no cycles.
     wrapper = getattr(server, "protocol", None)
     protocol = getattr(wrapper, "protocol", None)
     for part in (getattr(protocol, "connection", None), protocol, wrapper, server):
@@ -181,7 +179,8 @@ def _take_apart(server: Any) -> None:
 
 
 async def _break_when_cancelled(stream: Replay) -> None:
-    """Close the socket if the end does not come from Hypercorn: that ends what it shields from cancellation."""
+    """Close the socket when cancelled, unless Hypercorn has ended the connection."""
+    # Hypercorn shields its sends from cancellation. A closed socket ends them.
     try:
         await trio.sleep_forever()
     finally:

@@ -3,9 +3,8 @@
     GET /tap?type=a,b&user=…&sample=0.1     {"id": …, "user_id": …, "type": …, "timestamp": …, "payload": …}
 
 Between them come ``{"skipped": n}`` where n events were more than the reader could take, and an empty line at the
-beginning, from which on every event is shown, and wherever nothing came for `HEARTBEAT` seconds. Invariant: what a
-reader does not take in time is skipped and never waits in memory beyond the follower's bounds. The admin edge lends
-the tap.
+beginning, from which on every event is shown, and wherever nothing came for `HEARTBEAT` seconds. Invariant: events
+that a reader does not take in time are skipped, and never wait in memory beyond the bounds of the follower.
 """
 
 from __future__ import annotations
@@ -36,22 +35,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Follower(Protocol):
-    """One who looks, as the engine has it."""
+    """A reader of live events, as the engine sees one."""
 
     async def receive(self) -> tuple[list[Event], int]:
-        """Wait: the events since the last call, and how many did not fit. Nothing: it is over."""
+        """Wait for the events since the last call, and how many did not fit. No events and 0: the tap has closed."""
 
 
 @dataclass(frozen=True)
 class TapDesk:
-    """What the route works on: ``follow(types, user, sample)``; ``crowded`` when there is no place for another."""
+    """The tap: ``follow(types, user, sample)`` takes a place, and ``crowded()`` says that no place is left."""
 
     follow: Callable[[frozenset[str], str, float], AbstractContextManager[Follower]]
     crowded: Callable[[], bool]
 
 
 class _Stream(AsyncIterator[bytes]):
-    """The lines of one who looks. The place is taken when the first is sent: before, nobody would give it back."""
+    """The lines of one reader."""
+
+    # The place is taken when the first line is sent: a request that ends earlier could not give the place back.
 
     def __init__(self, desk: TapDesk, types: frozenset[str], user: str, sample: float) -> None:
         self._desk = desk
@@ -148,5 +149,6 @@ def _wrong(parameter: str, words: str) -> Response:
 
 
 def _line(event: Event) -> bytes:
-    """The event as it would be posted, on one line: in JSON line breaks stand between tokens alone."""
+    """The event on one line, in the form in which a client posts events."""
+    # Line breaks in JSON stand only between tokens, so a space can replace each.
     return _encode(event).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"

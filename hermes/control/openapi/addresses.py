@@ -1,4 +1,4 @@
-"""What each address says about itself at the head of its document.
+"""Makes the document of an address, with the words at its head.
 
 Imported when a document is first asked for.
 """

@@ -1,4 +1,4 @@
-"""What the endpoints of dead letters declare. Imported when a document is first asked for."""
+"""Describes the endpoints of dead letters. Imported when a document is first asked for."""
 
 from __future__ import annotations
 

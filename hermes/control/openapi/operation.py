@@ -1,7 +1,7 @@
-"""The words in which a route is declared: an operation, its parameters, the bodies it takes and every answer it gives.
+"""The vocabulary in which an endpoint is described: an operation, its parameters, bodies and answers.
 
-Data alone. Invariant: a declaration names types, examples and words; what is the same for all operations of an address
-is not repeated in each. Made by the modules of declarations; read by ``document``.
+Data alone. Invariant: an operation names types, examples and words; answers that all operations of an address share are
+not repeated. Read by ``document``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. ``kind`` is a type that msgspec knows; ``example`` is shown, and left out where it is None."""
+    """One parameter. ``kind`` is a type that msgspec knows; ``example`` is shown unless None."""
 
     name: str
     words: str
@@ -64,7 +64,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Content:
-    """A body of one media type. ``kind`` is a type that msgspec knows; None: the type says it all."""
+    """A body of one media type. ``kind`` is a type that msgspec knows, or None if the media type is enough."""
 
     media_type: str
     kind: Any = None
@@ -87,7 +87,7 @@ CHALLENGE = {"WWW-Authenticate": Header("`Bearer`, the kind of key that is wante
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: when it is given, with which bodies and headers."""
+    """One answer: its status, the case in which an endpoint gives it, its bodies and its headers."""
 
     status: int
     words: str
@@ -96,7 +96,7 @@ class Answer:
 
 
 class Tag(NamedTuple):
-    """A group of operations, and what the document says about it."""
+    """A group of operations, described by ``words`` in the document."""
 
     name: str
     words: str
@@ -114,10 +114,10 @@ DEBUGGING = Tag(
 
 @dataclass(frozen=True)
 class Operation:
-    """What an endpoint does, for the document; method, address and key are the endpoint's own.
+    """Describes an endpoint in the document; method, address and key are the endpoint's own.
 
     ``path`` is one of several that the endpoint serves; empty: the endpoint's. ``endless``: a good answer goes on until
-    somebody ends it. ``same_as``: the path of another operation that does all the same.
+    the client or the service ends the stream. ``same_as``: the path of another operation with the same effect.
     """
 
     tag: Tag

@@ -1,6 +1,6 @@
-"""What the profiles declare: one operation for each, with the bounds of its parameters.
+"""Describes the profiles: one operation for each, with the bounds of its parameters.
 
-Imported when a document is first asked for: it brings the modules for debugging, tracemalloc among them.
+Imported when a document is first asked for: the import brings the modules for debugging, tracemalloc among them.
 """
 
 from __future__ import annotations

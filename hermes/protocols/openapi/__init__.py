@@ -1,4 +1,4 @@
-"""What the data routes declare in OpenAPI, beside the protocols that serve them.
+"""Describes the data routes in OpenAPI, beside the protocols that serve them.
 
 | file | idea |
 |---|---|

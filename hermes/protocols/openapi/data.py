@@ -1,4 +1,4 @@
-"""What the declarations of all data routes share: the headers of a request, and what is told of its events.
+"""The headers, answers and types that all data routes share in their descriptions.
 
 Read by the declarations of each protocol.
 """

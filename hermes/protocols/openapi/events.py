@@ -1,4 +1,4 @@
-"""What ``POST /events`` declares: Hermes's own events, and CloudEvents.
+"""Describes ``POST /events``: Hermes's own events, and CloudEvents.
 
 Called when the document of the address where events come in is first asked for.
 """
@@ -71,7 +71,7 @@ class StructuredCloudEvent(ContextAttributes):
 
 
 def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Operation:
-    """The operation; ``event_types`` is what EVENT_TYPES allows, and ``any_times`` says that EVENT_TIMES=any."""
+    """The operation; ``event_types`` are the types that EVENT_TYPES allows, ``any_times``: EVENT_TIMES=any."""
     payload = Annotated[dict[str, Any], Meta(description="Any JSON object, kept byte for byte.")]
     members: dict[str, Any] = {"type": (allowed_types(event_types),), "payload": (payload, {})}
     words = _EVENT

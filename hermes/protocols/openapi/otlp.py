@@ -1,4 +1,4 @@
-"""What ``POST /v1/logs`` declares: OpenTelemetry logs over OTLP/HTTP.
+"""Describes ``POST /v1/logs``: OpenTelemetry logs over OTLP/HTTP.
 
 Called when the document of the address where events come in is first asked for.
 """
@@ -145,7 +145,7 @@ class Status(msgspec.Struct):
 
 
 def declare_otlp(event_types: Sequence[str]) -> Operation:
-    """The operation; ``event_types`` is what EVENT_TYPES allows."""
+    """The operation; ``event_types`` are the types that EVENT_TYPES allows."""
     kind = example_type(event_types)
     record = {
         "timeUnixNano": "1700000000000000000",

@@ -1,4 +1,4 @@
-"""What the paths of Segment's HTTP API declare.
+"""Describes the paths of Segment's HTTP API.
 
 Called when the document of the address where events come in is first asked for.
 """
@@ -83,7 +83,7 @@ SegmentBatch = restate(
 
 
 def declare_messages(path: str, event_types: Sequence[str]) -> Operation:
-    """The operation of one of the paths that take messages; ``event_types`` is what EVENT_TYPES allows."""
+    """The operation of one of the paths that take messages; ``event_types`` are the types that EVENT_TYPES allows."""
     if path not in SINGLES:
         batch = {"batch": [{"type": "track", "event": example_type(event_types), "userId": "ann", "messageId": "m-2"}]}
         return _operation(
