@@ -1,8 +1,8 @@
 """The optional flush of counts to the sinks: the counts since the last flush, as events.
 
-Invariant: summing ``count`` over all flushed events of a type and minute gives its count as of the last flush, for
-what finds no room is made up for by the next. Each count is an event of its own request, so that no number of them is
-too many for a small queue. Runs every AGGREGATE_FLUSH_INTERVAL. Run by the app as one task.
+Invariant: summing ``count`` over all flushed events of a type and minute gives its count as of the last flush, for the
+next flush has the counts that found no room in this one. Each count is an event of its own request, so that no number
+of them is too many for a small queue. Runs every AGGREGATE_FLUSH_INTERVAL.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ async def flush_aggregates(aggregator: Aggregator, offer: Callable[[list[Event],
     while True:
         await trio.sleep(interval)
         counts = aggregator.snapshot()
+        # Minutes that left the aggregates never come back, so their keys would only take memory.
         flushed = {key: count for key, count in flushed.items() if key in counts}
         for key, count in counts.items():
             grown = count - flushed.get(key, 0)
@@ -32,9 +33,9 @@ async def flush_aggregates(aggregator: Aggregator, offer: Callable[[list[Event],
                 continue
             event = _event(key, grown)
             if not offer([event], len(memoryview(event.payload))):
-                break
+                break  # the queue is full: clients come first, and the next flush makes up for it
             flushed[key] = count
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # there may be 50,000 counts, each an event of its own
 
 
 def _event(key: str, count: int) -> Event:

@@ -135,16 +135,18 @@ class Backlog:
             start, end = self.records.ranges[0]
             stop = min(end, start + _READ_RECORDS)
             try:
+                # Without records here, the number of events before the end says how many are lost.
                 records = await self._journal.read(start, stop, _READ_BYTES)
                 before = 0 if records else await self._journal.events_before(stop)
             except LogUnavailable as error:
                 self._throttled.warn("the backlog cannot be read", reason=str(error))
                 await trio.sleep(_RETRY_SECONDS)
                 continue
-            if not records and self._is_next(start):
+            if not records and self._is_next(start):  # else the journal gave it up while it was read
                 self._skip(stop, before)
             for record in records:
                 at_once += await self._feed(record)
+                # Not in each turn: a record of one event would pay a checkpoint of its own.
                 if at_once >= _MOST_AT_ONCE:
                     at_once = 0
                     await trio.lowlevel.checkpoint()
@@ -161,6 +163,7 @@ class Backlog:
         pieces = chunk.split(self._options.max_chunk)
         records.hold(chunk, len(pieces), fed=True)
         self._last_fed = index
+        # Until all pieces have room: in the order "oldest" no new chunk may overtake them.
         self._feeding = True
         self.on_its_way = count
         for piece in pieces:

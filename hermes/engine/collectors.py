@@ -46,6 +46,7 @@ class SinkMetrics:
         numbers = {(delivery.name,): delivery.numbers for delivery in self._deliveries}
         accounts = {(delivery.name,): delivery.account() for delivery in self._deliveries}
         states = {(delivery.name,): delivery.statistics() for delivery in self._deliveries}
+        # One histogram without a label, of the batches of all sinks: so it is specified.
         batches = Histogram.merged(EVENTS, [each.batch_size for each in numbers.values()])
         yield histogram("hermes_batch_size", "Events a batch", [], {(): batches})
         yield histogram(

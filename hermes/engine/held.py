@@ -83,7 +83,7 @@ class HeldRecords:
         """``count`` events of a chunk have their outcome, others have not. Returns how many no journal has."""
         held = self.held.get(chunk.index)
         if held is None:
-            return count
+            return count  # it was taken while the journal's storage failed, and has no record
         held.left -= count
         return 0 if held.kept else count
 
@@ -121,6 +121,7 @@ class HeldRecords:
         self.events += len(chunk.events)
         if not self.ranges:
             self._on_disk_since = chunk.received_at
+        # Chunks come in the order of their indexes, so a sink that stays behind has one range, however long.
         if self.ranges and self.ranges[-1][1] == chunk.index:
             self.ranges[-1][1] += 1
         else:
@@ -143,6 +144,7 @@ class HeldRecords:
         if start >= stop:
             return 0
         lost = self.progress.unsettled_below(stop, before)
+        # Records in memory are unsettled as well, but their events are not lost: memory has them.
         lost -= sum(held.events for index, held in self.held.items() if index < stop and held.kept)
         self.progress.settle(start, stop, lost)
         self.advance(stop, lost)
@@ -175,6 +177,7 @@ class HeldRecords:
         disowned = 0
         for index, held in self.held.items():
             if index < stop and held.kept:
+                # Settled in the journal's eyes, so that it can be trimmed; memory alone has its events from now on.
                 held.kept = False
                 self.progress.settle(index, index + 1, held.events)
                 disowned += held.left

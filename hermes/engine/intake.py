@@ -246,6 +246,7 @@ class Intake:
         return chunk.split(self._most_in_a_chunk)
 
     def _send_chunk(self, chunk: Chunk) -> None:
+        # Before it is sent: a sink may settle it in the same turn of the loop.
         chunk.unsettled = self._needed
         self._send.send_nowait(chunk)
 
@@ -253,6 +254,7 @@ class Intake:
 
     def _gather(self, chunk: Chunk) -> list[Chunk]:
         """A chunk with what waits behind it, but no more at once than the loop can spare the time for."""
+        # Requests that come from now on join a new chunk: this one is being counted or committed.
         self._open = self._open_unacked = None
         chunks, count, size = [chunk], len(chunk), chunk.size
         try:

@@ -47,6 +47,7 @@ class Job:
         if len(head) > most:
             self._todo[:1] = [head[:most], head[most:]]
             head = self._todo[0]
+        # The usual case: nothing was split off or held, so the sink gets the batch itself and nothing is copied.
         whole = len(head) == len(self.batch)
         return Portion(head, self.batch if whole else Batch(list(self._select(head))))
 
@@ -58,6 +59,7 @@ class Job:
         """
         del self._todo[0]
         self.refused.update((portion.indexes[place], reason) for place, reason in refused.items())
+        # The next portion has tries of its own: it has failed for nothing yet.
         self.attempt = self.failures = 0
         self.held_at = None
         return self._spend(portion.indexes)
@@ -65,6 +67,7 @@ class Job:
     def hold(self, portion: Portion, refused: Iterable[int], witnesses: int) -> list[tuple[Chunk, int]]:
         """Of the next portion only the places ``refused`` are left, and they are held. Returns what `done` does."""
         rest = [portion.indexes[place] for place in sorted(refused)]
+        # They stay the next portion: after a pause they are tried again, before others of this batch.
         self._todo[0] = rest
         self.failures = 0
         if self.held_at is None:
@@ -85,7 +88,7 @@ class Job:
     def _spend(self, indexes: Sequence[int]) -> list[tuple[Chunk, int]]:
         self.left -= len(indexes)
         if not self.left:
-            return []
+            return []  # the whole job is released at once, which costs less than chunk by chunk
         spent = [(chunk, len(places)) for chunk, places in self._by_chunk(indexes)]
         for chunk, count in spent:
             self._spent[chunk] = self._spent.get(chunk, 0) + count
@@ -105,7 +108,7 @@ class Job:
         for chunk, places in self._by_chunk(indexes):
             count = len(chunk.events)
             if len(places) == count:
-                yield chunk
+                yield chunk  # untouched chunks are shared, for they may be large
                 continue
             events = [chunk.events[place] for place in places]
             piece = Chunk(events, chunk.received_at, chunk.size * len(events) // count, derived=chunk.derived)

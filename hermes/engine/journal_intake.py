@@ -32,7 +32,7 @@ class JournalIntake(Intake):
         self, deliveries: Sequence[Delivery], aggregator: Aggregator, options: IntakeOptions, journal: EventJournal
     ) -> None:
         super().__init__(deliveries, aggregator, options)
-        self.ack = Ack.DURABLE
+        self.ack = Ack.DURABLE  # a client that asks for nothing is answered when its events are committed
         self._journal = journal
         self._most_in_a_chunk = MOST_IN_A_RECORD  # the records of one commit; the backlog cuts them for its sink
 
@@ -80,8 +80,10 @@ class JournalIntake(Intake):
             for traced in chain.from_iterable(chunk.traced or () for chunk in refused):
                 traced.accepted = 0
         now = trio.current_time()
+        # Before anything is handed on or answered: a client that hears of the failure may come again at once.
         self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
         await self._hand_on(chunks)
+        # After the sinks have the chunks, so that a client that has its 202 finds its event in the accounts.
         await answer_in_slices(_take_waiting(chunks), lambda settle: settle(Outcome.TAKEN, None))
         await answer_in_slices(_take_waiting(refused), lambda settle: settle(Outcome.FAILED, None))
         await answer_in_slices(_take_followed(refused), lambda receipt: receipt.settle(Outcome.FAILED))

@@ -94,7 +94,7 @@ class Ledger:
 
     def drop(self, count: int, reason: str) -> None:
         """Events will never reach the sink."""
-        if count:
+        if count:  # else a reason that never occurred would show with 0
             self.dropped[reason] += count
 
     def spill(self, count: int) -> None:
@@ -103,6 +103,7 @@ class Ledger:
 
     def account(self, in_flight: int, owed: int | None = None) -> Account:
         """The sums as of now; ``in_flight`` and ``owed`` are counted where these events are."""
+        # Evicted letters were dead-lettered before, and an event may stand in one term alone.
         evicted = self._evicted()
         return Account(
             self.sink,
@@ -112,7 +113,7 @@ class Ledger:
             self.dead_lettered - evicted,
             evicted,
             self.spilled,
-            dict(self.dropped),
+            dict(self.dropped),  # a copy: an account is a value of its moment
             in_flight,
             owed,
         )

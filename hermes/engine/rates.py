@@ -37,6 +37,7 @@ class History:
     def before(self, now: float, seconds: float) -> Sample:
         """The counters as of so long ago, or the oldest that there are."""
         for sample in reversed(self._samples):
+            # Half a second of grace: samples come once a second, and a late one would double the time looked at.
             if now - sample.at >= seconds - 0.5:
                 return sample
         return self._samples[0]

@@ -30,7 +30,7 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
     while True:
         with trio.move_on_after(_PERIOD):
             await journal.wait_room_wanted()
-            await trio.sleep(_LEAST_PERIOD)
+            await trio.sleep(_LEAST_PERIOD)  # many requests are refused together, and one round serves all of them
         room_wanted = journal.take_room_wanted()  # before the save, for the next round sees what comes during it
         await journal.save()
         if trio.current_time() >= look_at:
@@ -62,5 +62,5 @@ async def _make_room(journal: EventJournal, deliveries: Sequence[Delivery]) -> b
     for delivery in deliveries:
         if delivery.cursor < stop:
             await delivery.give_up_below(stop)
-    await journal.save()
+    await journal.save()  # only a saved progress lets the journal trim
     return journal.first > first
