@@ -164,7 +164,7 @@ def open_admin(
 ) -> Iterator[AdminEdge]:
     """The admin edge, listening on ``address`` until the end of the block.
 
-    ``endpoints`` are those of the parts; the ones of ADMIN_ADDR are served. ``panels`` are shown on the dashboard
+    ``endpoints`` are the parts'; the ones of ADMIN_ADDR are served. ``panels`` are shown on the dashboard
     after those of the events. Raises `ConfigError` if it cannot listen.
     """
     with open_listeners(address, "ADMIN_ADDR") as sockets:

@@ -190,7 +190,7 @@ def open_edge(
 ) -> Iterator[Edge]:
     """The edge, listening on HTTP_ADDR until the end of the block; on ``listeners`` of others where they are given.
 
-    ``endpoints`` are those of the parts beside the events; the ones of HTTP_ADDR are served, on the lane of each.
+    ``endpoints`` are the other parts'; the ones of HTTP_ADDR are served, on the lane of each.
     Raises `ConfigError` if it cannot listen.
     """
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:

@@ -4,12 +4,12 @@
 |---|---|
 | ``endpoint``     | one declaration of a route; the type of requests and answers |
 | ``app``          | the Quart app of an address, built from its endpoints |
-| ``frame``        | what both apps have in common: request ids, problem details, bugs |
+| ``frame``        | the start of both apps: request ids, problem details, bugs |
 | ``reply``        | between Quart's requests and responses and ours |
 | ``guard``        | refuses requests that Quart could not read |
 | ``server``       | the connections that the fast lane hands over, driven by Hypercorn and contained |
 | ``replay``       | one connection as Hypercorn sees it, bounded in time |
-| ``answering``    | the requests of one connection that are being answered, and the end of what its client sends |
+| ``answering``    | the requests of one connection in progress, and the moment when the client stops sending |
 | ``places``       | a bound on the connections; the idlest gives way to a newcomer |
 | ``admin``        | judges the requests to the admin address |
 | ``origin``       | whether a page of another origin asks |
@@ -22,7 +22,7 @@
 | ``tap``          | endpoint: live events |
 | ``rejected``     | endpoints: the latest rejected events |
 | ``dead_letters`` | endpoints: the dead letters |
-| ``letter_parameters`` | the parameters of those endpoints, checked |
+| ``letter_parameters`` | the parameters of ``dead_letters``, checked |
 | ``dashboard``    | endpoints: the page for operators |
 | ``openapi``      | the description of either address, and its page |
 | ``files``        | files of web pages |

@@ -20,7 +20,7 @@ from hermes.http.response import Response, problem
 def judge_admin(keys: Keys, endpoints: Sequence[Endpoint]) -> Callable[[str, Mapping[str, str]], Response | None]:
     """The judge of an admin app: gives the answer to a request that must not pass.
 
-    ``keys`` without one: this machine needs none. The ``endpoints`` that want no key are pages that hold no data.
+    ``keys`` may be empty: then this machine needs no key. ``endpoints`` that want no key are pages without data.
     """
     open_paths = frozenset(endpoint.path for endpoint in endpoints if endpoint.key == "none")
     wanted = keys if keys.configured else None

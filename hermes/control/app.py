@@ -1,6 +1,6 @@
 """The Quart-Trio app of an address, built from its endpoints.
 
-Invariant: a data route answers here (HTTP/2, odd spellings of the path) as it does in the fast lane, for both lanes
+Invariant: a data route answers here (HTTP/2, odd spellings of the path) as in the fast lane, for both lanes
 call the same functions. Which endpoints there are is the edges' business: this module names no path.
 """
 
@@ -34,9 +34,9 @@ def _pass(_path: str, _headers: Mapping[str, str]) -> Response | None:
 
 @dataclass(frozen=True)
 class Site:
-    """What an address serves. ``judge(path, headers)`` answers a request that must not pass, before it is routed.
+    """All that an address serves. ``judge(path, headers)`` answers a request that must not pass, before routing.
 
-    ``keys`` are asked for by the endpoints that leave it to the app. ``body_budget`` bounds the bodies of data routes
+    ``keys`` are asked for by endpoints whose ``key`` is ``before``. ``body_budget`` bounds the bodies of data routes
     that are read here.
     """
 
@@ -51,6 +51,7 @@ def make_app(site: Site) -> QuartTrio:
     """The ASGI app of an address."""
     app = make_frame(site.frame)
     asked = {endpoint.path for endpoint in site.endpoints if endpoint.method == "OPTIONS"}
+    # These paths stand in the settings of other programs, typed by people, and come with slashes too many.
     typed_by_hand = {endpoint.path for endpoint in site.endpoints if endpoint.lane == "fast"} | asked
 
     @app.before_request

@@ -1,6 +1,6 @@
 """A data route in the control lane: the body is read within its bounds, and the route's own functions answer it.
 
-Invariant: the route is called as the fast lane calls it, so that both lanes answer alike.
+Invariant: the route is called as in the fast lane, so that both lanes answer alike.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def answer_body(request: Request, head: Head, route: Route, body: bytes) -
 
 
 async def _wait_for(request: Request, pending: Pending) -> Response:
-    """The response to come. It is called off by a client that leaves, or sends no more, and by a drain."""
+    """The response to come. A client that leaves or sends no more, and a drain, call the request off."""
     arrived = trio.Event()
     pending.hear = lambda _pending, _response: arrived.set()
     try:

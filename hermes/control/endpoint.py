@@ -42,8 +42,8 @@ _CONVERTER = re.compile(r":\w+\}")
 class Request:
     """A request to the control lane. Header names are lower case; a repeated header is joined with commas.
 
-    ``query`` has every value of each name, ``parameters`` has those of the path. ``origin`` is the address that the
-    client asked, such as ``http://localhost:8080``, and ``client`` is the client's own, or empty. ``id`` goes with the
+    ``query`` has every value of each name, ``parameters`` has the path's. ``origin`` is the address that the client
+    asked, such as ``http://localhost:8080``, and ``client`` is the client's own, or empty. ``id`` goes with the
     answer. Within ``when_client_ends(call)`` the function is called once the client sends no more.
     """
 
@@ -77,7 +77,7 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Streaming:
-    """A 200 whose body goes on until ``body`` ends or the client leaves. HEAD is answered without entering it."""
+    """A 200 that goes on until ``body`` ends or the client leaves. HEAD is answered without entering ``body``."""
 
     content_type: str
     body: Body
@@ -91,8 +91,8 @@ Handler = Callable[[Request], Awaitable[Answer]]
 class Endpoint:
     """One route. ``path`` may have parameters: ``{name}``, ``{name:int}``, and ``{name:path}``, which takes slashes.
 
-    ``describe()`` gives the operations of the document, mostly one; it is called when the document is first asked for.
-    None at all: the endpoint is a part of a page, or answers OPTIONS, which every path does.
+    ``describe()`` gives the operations of the document, mostly one, and is called when the document is first asked for.
+    An endpoint without an operation is a part of a page, or answers OPTIONS, which every path does.
     """
 
     method: str
@@ -104,7 +104,7 @@ class Endpoint:
 
     @property
     def lane(self) -> Literal["fast", "control"]:
-        """The lane that serves it. The control lane serves data routes too, over HTTP/2 and under odd paths."""
+        """The lane of the endpoint. The control lane serves data routes too, over HTTP/2 and under odd paths."""
         return "fast" if isinstance(self.handler, Route) else "control"
 
     @property

@@ -41,7 +41,7 @@ class Frame:
     """The functions that hear about the requests of an app, and the largest body in bytes.
 
     ``observe(route, status, seconds)`` hears how long each took, ``track`` 1 when one begins and -1 at its end,
-    ``refusals`` those that were answered with 4xx or 5xx.
+    ``refusals`` hears of requests that were answered with 4xx or 5xx.
     """
 
     observe: Callable[[str, int, float], None]

@@ -1,7 +1,7 @@
 """The parameters of the endpoints of dead letters: read from the query and the body, and checked.
 
-Invariant: a parameter that is empty, unknown or given twice is an error, for it must not widen what is purged. Pure but
-for the reading of a body.
+Invariant: a parameter that is empty, unknown or given twice is an error, so that a mistake never widens a purge. Pure
+but for the reading of a body.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 
 class WrongValue(Exception):
-    """A parameter is wrong; the client mends it."""
+    """A parameter is wrong, and the client has to correct the request."""
 
     def __init__(self, parameter: str, words: str) -> None:
         super().__init__(words)
@@ -114,7 +114,7 @@ def merge(query: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
-    """The parameters, checked. Raises `WrongValue` for the first that is none, or that has no value it may have."""
+    """The parameters, checked. Raises `WrongValue` for the first one that is unknown or has a wrong value."""
     try:
         found = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:

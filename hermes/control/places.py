@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Use(Enum):
-    """What a connection does, in the order in which connections give way."""
+    """The use of a connection, in the order in which connections give way."""
 
     IDLE = "idle"
     """The connection has no request, or has ended and waits for the client to close its side."""

@@ -25,7 +25,7 @@ from hermes.http.rejected import Rejected, RejectedFeed
 from hermes.http.response import Response, problem
 
 LOOK_SECONDS = 0.25
-"""How often a follower looks for what is new."""
+"""The time between two looks of a follower for new entries."""
 
 MOST_FOLLOWERS = 8
 

@@ -30,7 +30,7 @@ def join_headers() -> dict[str, str]:
 
 
 def from_quart(parameters: Mapping[str, Any]) -> Request:
-    """The request that Quart serves now; ``parameters`` are those of its path."""
+    """The request that Quart serves now; ``parameters`` are the ones in its path."""
     state: Mapping[str, Any] = request.scope.get("state") or {}
     return Request(
         request.method,

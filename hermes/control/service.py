@@ -86,6 +86,7 @@ def aggregates_endpoint(aggregates: Callable[[], Mapping[str, int]]) -> Endpoint
 
 def index_endpoint(version: str, settings: Settings, endpoints: Sequence[Endpoint]) -> Endpoint:
     """``/`` of HTTP_ADDR: a page for browsers, and for others the paths of ``endpoints`` that have no parameter."""
+    # The parts of pages are no paths that a reader of the index looks for, so the documents' are left out.
     paths = {"/", "/docs", "/openapi.json"} | {each.path for each in endpoints if "{" not in each.path}
     index = msgspec.json.encode({"service": "hermes", "version": version, "paths": sorted(paths)})
 

@@ -1,8 +1,8 @@
-"""The handshake by which a service that delivers CloudEvents asks whether it may.
+"""The handshake by which a service asks for permission to deliver CloudEvents.
 
-It asks by OPTIONS before the first event, and again from time to time. Invariant: whoever may ask may deliver, at any
-rate; keys and room are judged with each event. Called for ``OPTIONS /events``. Source: CloudEvents' "HTTP 1.1 Web Hooks
-for Event Delivery" §4.
+The service asks by OPTIONS before the first event, and again from time to time. Invariant: every sender may deliver, at
+any rate; keys and room are judged with each event. Called for ``OPTIONS /events``.
+Source: CloudEvents' "HTTP 1.1 Web Hooks for Event Delivery" §4.
 """
 
 from __future__ import annotations

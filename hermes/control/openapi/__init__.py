@@ -3,8 +3,8 @@
 | file | idea |
 |---|---|
 | ``pages``        | the endpoints of the document, of the page and of its parts |
-| ``landing``      | what a browser sees at ``/`` of HTTP_ADDR |
-| ``addresses``    | what each address says about itself at the head of its document |
+| ``landing``      | the page for browsers at ``/`` of HTTP_ADDR |
+| ``addresses``    | the document of each address, and the words at its head |
 | ``operation``    | the words in which an endpoint is described |
 | ``profiles``     | the operations of the profiles |
 | ``dead_letters`` | the operations of the dead letters |
@@ -13,5 +13,5 @@
 | ``page/``        | plain HTML, CSS and JavaScript |
 
 A test fails where an endpoint is served without being described, and another has Schemathesis compare the document with
-what the service answers.
+the answers of the service.
 """

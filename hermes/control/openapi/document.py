@@ -29,7 +29,7 @@ EVERYWHERE = (
     problem(408, "The request came too slowly."),
     problem(431, "The headers of the request are larger than 64 KiB."),
 )
-"""The answers that any request may get, whatever it asks for."""
+"""The answers that every request may get."""
 
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
@@ -44,7 +44,7 @@ _SECURITY = {
 
 @dataclass(frozen=True)
 class About:
-    """What an address says about itself. ``keyed``: keys are configured, and endpoints ask for one.
+    """The head of the document of an address. ``keyed``: keys are configured, and endpoints ask for one.
 
     Beside `EVERYWHERE`, ``everywhere`` are answers that any request may get, and ``secured`` those to an operation that
     wants a key.
@@ -72,6 +72,7 @@ def make_document(about: About, endpoints: Iterable[Endpoint]) -> dict[str, Any]
     """The document of an address that serves these endpoints."""
     described = [(endpoint, operation) for endpoint in endpoints for operation in endpoint.describe()]
     operations = [operation for _, operation in described]
+    # All schemas in one go: msgspec names each component once, and two calls could give two types one name.
     schemas = _Schemas(operations, about.shared)
     paths: dict[str, Any] = {}
     for endpoint, operation in described:

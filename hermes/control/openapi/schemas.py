@@ -1,7 +1,7 @@
 """JSON Schemas of the types that really decode and encode, with the words that stand beside them in the source.
 
-Invariant: a schema is msgspec's own of the type, but for what JSON Schema writes in another way: the end of a pattern,
-and the name of a type that is private to its module. Pure. Called by ``document``.
+Invariant: a schema is msgspec's own, but for the two things that JSON Schema writes in another way: the end of a
+pattern, and the name of a type that is private to its module. Pure. Called by ``document``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make_schemas(kinds: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, 
 
 
 def restate(kind: type[msgspec.Struct], name: str, words: str, **members: tuple[Any, ...]) -> Any:
-    """The struct ``kind`` with some members as they look in JSON, where it keeps them raw: type, and maybe default."""
+    """The struct ``kind`` with some members as they look in JSON, where ``kind`` has them raw: type, maybe default."""
     fields: list[Any] = [(member, *given) for member, given in members.items()]
     return msgspec.defstruct(name, fields, bases=(kind,), namespace={"__doc__": words})
 
@@ -55,7 +55,7 @@ def _describe(schema: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def _mend(value: Any) -> Any:
-    """The same in JSON Schema's own notation, wherever it stands within."""
+    """The value in JSON Schema's own notation, at every depth."""
     if isinstance(value, dict):
         return {name: _mend_member(name, member) for name, member in value.items()}
     return [_mend(each) for each in value] if isinstance(value, list) else value
@@ -93,7 +93,7 @@ def _collect_words(kinds: Iterable[Any]) -> dict[str, dict[str, str]]:
 
 
 def _read_words(kind: type) -> dict[str, str]:
-    """The docstrings of the members of a type and of those it inherits from: a string that follows a member."""
+    """The docstrings of the members of a type and of its bases: a string that follows a member."""
     words: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not (is_dataclass(base) or issubclass(base, msgspec.Struct)) or base is msgspec.Struct:
