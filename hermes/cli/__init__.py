@@ -1,8 +1,13 @@
-"""The command line: every command of ``hermes``, under the heading that says what one does with it.
+"""The command line ``hermes``: every command, under a heading that names its purpose.
 
-Invariant: what an operator did wrong is one line on stderr and exit code 2; a traceback is a bug of ours. One file a
-command, imported when it is asked for; ``operator`` has what they share, ``manual`` how their help looks, ``program``
-how a run ends.
+- `serve`, `settings`, `top`, `tap`, `dlq`, `log`, `load`, `help`, `completion`: one command or group each
+- `dlq_names`, `dlq_replay`, `reload`: parts of `dlq` and `serve`
+- `client`: the client of a running Hermes, for `top` and `tap`
+- `operator`, `values`, `tables`, `strays`: shared by the commands
+- `manual`: the layout of the help pages; `mistakes`: the error for a wrong command line; `program`: the end of a run
+
+Invariant: a mistake of the operator is one line on stderr and exit code 2; a traceback is a bug of Hermes. A command is
+imported when somebody asks for it.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from hermes.cli.program import INTERRUPTED, NO_READER, Entry, Program
 from hermes.errors import PluginError
 from hermes.parts import commands_of_others
 
+# Names and summaries stand here, so that a list of the commands imports none of them; a test compares the summaries.
 _ENTRIES = {
     "RUN IT": (
         Entry("serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM, SIGINT or SIGQUIT."),
@@ -85,10 +91,11 @@ _MANUAL = Manual(
 
 
 def _commands_of_parts() -> Iterator[tuple[str, Entry]]:
-    """The commands of parts that other distributions bring, each with its heading."""
+    """Yield the commands of parts from other distributions, each with its heading."""
     try:
         found = commands_of_others()
-    except PluginError as error:  # a broken package does not take the other commands away
+    # A broken package must not take the other commands away.
+    except PluginError as error:
         click.echo(f"hermes: {error}", err=True)
         return
     for command in found:

@@ -1,8 +1,7 @@
-"""The client of a running Hermes: its admin address, its key, and what goes wrong on the way, in one line.
+"""The client of a running Hermes: calls its admin address with a key, and reports every failure in one line.
 
-Invariant: whatever comes from the other side is checked before it is shown, and a server that is silent for too long
-counts as gone. Called by ``hermes top`` and ``hermes tap``, which do one thing at a time: so there is no loop here, and
-a read may block.
+Invariant: every answer is checked before it is shown, and a server that is silent for too long counts as gone. The
+commands do one thing at a time, so there is no event loop here, and a read may block.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ from hermes.config import read_settings
 from hermes.engine.status_types import ServiceStatus
 from hermes.words import blank
 
+# A person waits at the terminal: a wrong address must show soon.
 _CONNECT_SECONDS = 5.0
-_SILENCE_SECONDS = 15.0  # the tap is heard of every 2 s at least, the status every second
+# The service sends a line of the tap at least every 2 s, and a status every second.
+_SILENCE_SECONDS = 15.0
 
 _URL_WORDS = "The admin address of a running Hermes; that of ADMIN_ADDR unless told."
 _KEY_WORDS = "One of its ADMIN_KEYS. Rather set HERMES_ADMIN_KEY, for others see a command line."
@@ -47,7 +48,7 @@ class Unreachable(click.ClickException):
 
 
 class WrongAddress(Unreachable):
-    """The value of ``--url`` is no address, or that of ``--key`` no key."""
+    """The value of ``--url`` is not an address, or the value of ``--key`` cannot be a key."""
 
     exit_code = 2
 
@@ -57,7 +58,15 @@ class Lost(Unreachable):
 
 
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options ``--url`` and ``--key``, as one argument ``client``."""
+    """Give a command the options ``--url`` and ``--key``, as one argument ``client``.
+
+    ::
+
+        @click.command()
+        @with_client
+        def status(client: AdminClient) -> None:
+            click.echo(client.raw_status())
+    """
 
     @wraps(command)
     def run(*, url: str | None, key: str | None, **options: Any) -> None:
@@ -73,37 +82,45 @@ class _Letters(msgspec.Struct, frozen=True):
 
 
 class AdminClient:
-    """Asks one Hermes. Every call raises `Unreachable`."""
+    """Calls the admin address of one Hermes. Every method raises `Unreachable`.
+
+    ::
+
+        with open_client("http://127.0.0.1:8081", key=None) as client:
+            print(client.status().received)
+    """
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
         self.url = str(client.base_url).rstrip("/")
 
     def status(self) -> ServiceStatus:
-        """How the service is now."""
+        """Return the present status of the service."""
         return parse_status(self.raw_status())
 
     def raw_status(self) -> bytes:
-        """The JSON of the status, as the service wrote it."""
+        """Return the JSON of the status, as the service wrote it."""
         with self._telling():
             response = self._client.get("/status")
             self._check(response)
             return response.content
 
     def dead_letters(self) -> int | None:
-        """The number of dead letters in the store, those of earlier runs too; None if the store did not answer."""
+        """Return the number of dead letters in the store, including earlier runs'; None if the store did not answer."""
         try:
             with self._telling():
                 response = self._client.get("/dead-letters", params={"limit": 1})
                 self._check(response)
                 return msgspec.json.decode(response.content, type=_Letters).total
-        except (Unreachable, msgspec.DecodeError):  # the store can be busy or away while all else is shown
+        # The store may be busy or away; the screen shows everything else.
+        except (Unreachable, msgspec.DecodeError):
             return None
 
     def watch(self) -> Iterator[ServiceStatus]:
-        """The status every second, until the service stops. Raises `Lost` when the connection breaks."""
+        """Yield the status every second, until the service stops. Raises `Lost` if the connection breaks."""
         data, kind = b"", ""
         for line in self._lines("/live", {}):
+            # The stream is Server-Sent Events: lines `event:` and `data:`, and an empty line at the end of each event.
             name, _, value = line.partition(":")
             if name == "event":
                 kind = value.strip()
@@ -115,11 +132,11 @@ class AdminClient:
                 return
 
     def tap(self, parameters: dict[str, str]) -> Iterator[str]:
-        """The lines of the tap, until the service stops. Raises `Lost` when the connection breaks."""
+        """Yield the lines of the tap, until the service stops. Raises `Lost` if the connection breaks."""
         return self._lines("/tap", parameters)
 
     def rejected(self) -> Iterator[str]:
-        """The lines about rejected events, as `tap` gives those of events."""
+        """Yield the lines about rejected events, in the way of `tap`."""
         return self._lines("/rejected/live", {})
 
     def _lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
@@ -127,10 +144,11 @@ class AdminClient:
         try:
             with self._telling(), self._client.stream("GET", path, params=parameters) as response:
                 if response.is_error:
+                    # The body of an error holds the detail; a streamed response has not read it yet.
                     response.read()
                 self._check(response)
                 begun = True
-                # Not httpx's own lines: those end at more characters than a line of JSON does.
+                # httpx's iter_lines also breaks at U+2028 and the like, which may stand within a line of JSON.
                 rest = ""
                 for text in response.iter_text():
                     *lines, rest = (rest + text).split("\n")
@@ -144,9 +162,10 @@ class AdminClient:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Say what went wrong in the operator's words."""
+        """Turn every error of httpx into an `Unreachable` in the operator's words."""
         try:
             yield
+        # From the special to the general: ConnectTimeout and ConnectError are HTTPErrors too.
         except httpx.ConnectTimeout:
             raise Unreachable(f"no Hermes answers at {self.url} in time: is it the right address?") from None
         except httpx.ConnectError as error:
@@ -171,7 +190,7 @@ class AdminClient:
 
 @contextmanager
 def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
-    """A client of this address with this key, or of those that the environment names.
+    """Open a client of this address with this key; the environment gives the missing ones.
 
     Raises `Unreachable` and `hermes.ConfigError`.
     """
@@ -181,13 +200,15 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
             if settings.admin_addr is None:
                 raise Unreachable("ADMIN_ADDR is off here: name the admin address of a running Hermes with --url")
             address = settings.admin_addr
+            # The service listens on all addresses; none of the three can be connected to on every system.
             host = "127.0.0.1" if address.host in {"", "0.0.0.0", "::"} else address.host  # noqa: S104 - compared only
             url = f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
+        # On the machine of the service its own ADMIN_KEYS serve too.
         key = key or os.environ.get("HERMES_ADMIN_KEY") or next(iter(settings.admin_keys), None)
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
-        # Whatever proxy the environment names is for other addresses than this.
+        # trust_env=False: a proxy of the environment is meant for other addresses, and would see the key.
         opened = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
         raise WrongAddress(f"--url or --key cannot be used: {error}") from None
@@ -196,7 +217,7 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
 
 
 def parse_status(data: bytes) -> ServiceStatus:
-    """The status in an answer. Raises `Unreachable` if the body is not a status."""
+    """Return the status in an answer. Raises `Unreachable` if the body is not a status."""
     try:
         return msgspec.json.decode(data, type=ServiceStatus)
     except msgspec.DecodeError as error:

@@ -1,6 +1,7 @@
-"""``hermes completion SHELL``: the script that lets a shell complete commands, options and their values.
+"""``hermes completion SHELL``: prints the script that lets a shell complete commands, options and their values.
 
-The script asks ``hermes`` itself for every completion, so it does not go out of date. click writes it and answers it.
+Invariant: the script never goes out of date, because the shell asks ``hermes`` itself for every completion. click
+writes the script and answers the shell.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     write, place = _SHELLS[shell]
     click.echo(write(ctx.find_root().command, {}, "hermes", COMPLETE_VARIABLE).source(), nl=False)
+    # The advice would be in the way where the shell reads the script.
     if _is_terminal():
         click.echo(f"hermes: keep this in {place}; `hermes completion --help` has the commands", err=True)
 

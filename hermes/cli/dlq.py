@@ -1,9 +1,11 @@
-"""``hermes dlq``: the events that a sink refused for good, looked at, sent again, or forgotten.
+"""``hermes dlq``: lists, shows, replays and removes the events that a sink refused for good.
 
-Works on the store that DURABILITY names, whether the service runs or not. Invariants: no command touches a letter that
-came after it had counted; nothing is forgotten that was not named by a filter, a number or ``--all``, and confirmed.
-What is for programs goes to stdout, questions and progress to stderr. Exit code 0: done; 1: not all of it, for example
-because a letter that was named does not exist, or the store does not work; 2: a setting or an option is wrong.
+The commands work on the store that DURABILITY names, whether the service runs or not. Output for programs goes to
+stdout, questions and progress to stderr. Exit code 0: done; 1: not everything was done, for example because a named
+letter does not exist, or the store does not work; 2: a setting or an option is wrong.
+
+Invariants: no command touches a letter that came after the count; a letter is removed only if a filter, a number or
+``--all`` named it, and the operator confirmed.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 _NONE = "no dead letter matches"
+# The store numbers letters from 1 on.
 _number = WholeNumber(1, MAX_NUMBER)
 
 
@@ -85,7 +88,8 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str | Non
 
 
 def _text(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Refuse an empty value: it is most often a mistake of a script, and would select more letters than were meant."""
+    """Refuse an empty value: a script's mistake as a rule, and the filter would select more letters than intended."""
+    # Text with bytes that are not UTF-8 arrives as surrogates; no stored text contains them.
     if text is not None and (not text or text != text.encode(errors="ignore").decode()):
         raise click.BadParameter(f"{text!r}: expected some text")
     return text
@@ -111,6 +115,7 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--type", "kind", callback=_text, shell_complete=complete_types, help="Of this event type."),
         click.option("--sink", callback=_text, shell_complete=complete_sinks, help="Refused by this sink."),
     )
+    # From the last to the first: click lists the option first that was applied last.
     decorated: Callable[..., None] = run
     for option in options:
         decorated = option(decorated)
@@ -144,7 +149,7 @@ _dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Say how man
 def list_letters(selection: Selection, after: int, limit: int | None, as_json: bool) -> None:
     """List dead letters, the oldest first.
 
-    A letter is listed if it matches all options that select. --json prints in full what the table cuts.
+    A letter is listed if it matches all options that select. --json prints every field in full.
     """
     settings = _settings()
     if as_json:
@@ -154,6 +159,7 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
     if not rows:
         click.echo(f"{_NONE}.", err=True)
         return
+    # The reason alone may wrap: the other columns are copied into other commands.
     print_table(("number", "rejected at", "sink", "type", "event id", Column("reason", least=30)), rows)
     if more:
         click.echo(f"\n{len(rows)} of {total} dead letters; for the next: --after {rows[-1][0]}", err=True)
@@ -178,7 +184,7 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
 def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     """Show all of one dead letter, its payload as it was sent.
 
-    NUMBER is that of `hermes dlq list`.
+    NUMBER comes from `hermes dlq list`.
     """
     letter = trio.run(_get, _settings(), number)
     if letter is None:
@@ -234,13 +240,15 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
 def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_json: bool) -> None:
     """Send dead letters to their sinks again.
 
-    NUMBER is that of `hermes dlq list`. A letter is removed when its sink has the event, and stays with the new reason
-    where it refuses it again. Events that a sink has already are stored once.
+    NUMBER comes from `hermes dlq list`. A letter is removed when its sink has the event, and stays with the new reason
+    if the sink refuses the event again. Events that a sink has already are stored once.
     """
+    # The sinks of the part `events`; the other parts need not be configured for a replay.
     configuration = configure(["events"])
     settings, sinks = configuration.settings, configuration.value_of("events")
     _check_store(settings)
     configure_logs(settings.log_level, settings.log_format)
+    # Before the replay, which removes letters: afterwards a delivered letter would count as missing.
     _, _, missing = trio.run(_count, settings, selection)
     with show_progress() as show:
         outcomes = trio.run(replay_to_sinks, settings, sinks, selection, rate, dry_run, show)
@@ -280,8 +288,9 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
 def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Forget dead letters for good.
 
-    Says how many, and asks. NUMBER is that of `hermes dlq list`. What comes while it asks is kept.
+    Prints the number of letters, and asks. NUMBER comes from `hermes dlq list`. Letters that arrive meanwhile are kept.
     """
+    # Exactly one of the two: neither would remove everything by accident, both would hide a filter.
     if everything == (selection != Selection()):
         raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
     settings = _settings()
@@ -290,6 +299,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
     removed = 0
     if count and not dry_run:
         if not yes:
+            # A script that forgot --yes must fail, and not wait for an answer.
             if not _is_terminal():
                 raise click.UsageError("nothing is forgotten without a question; where nobody can answer, say --yes.")
             click.confirm(f"Forget {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
@@ -317,7 +327,7 @@ def _is_terminal() -> bool:
 
 
 def _check_store(settings: Settings) -> None:
-    """Raises `ConfigError` where there is no store to be opened. Nothing is made in a folder that was misspelt."""
+    """Raise `ConfigError` if there is no store to open. Creates nothing in a folder whose name is misspelt."""
     if settings.durability == "memory":
         raise ConfigError(
             "DURABILITY='memory': the dead letters live in the running service, which has them over HTTP at "
@@ -333,7 +343,7 @@ def _check_store(settings: Settings) -> None:
 async def _pages(
     store: DeadLetters, selection: Selection, after: int, limit: int | None
 ) -> AsyncIterator[list[DeadLetter]]:
-    """The letters that match, at most ``limit``, page by page."""
+    """Yield the letters that match, at most ``limit``, page by page."""
     while limit != 0 and (
         page := await store.page(selection, after=after, limit=min(limit or PAGE_LETTERS, PAGE_LETTERS))
     ):
@@ -344,6 +354,7 @@ async def _pages(
 
 async def _print_lines(settings: Settings, selection: Selection, after: int, limit: int | None) -> None:
     async with open_dead_letters(settings) as store:
+        # An empty result may come from a misspelt sink.
         if not await store.page(selection, limit=1):
             await check_sink(store, settings, selection.sink)
         async for page in _pages(store, selection, after, limit):
@@ -353,7 +364,7 @@ async def _print_lines(settings: Settings, selection: Selection, after: int, lim
 async def _gather_rows(
     settings: Settings, selection: Selection, after: int, limit: int
 ) -> tuple[list[tuple[str, ...]], bool, int]:
-    """The rows of a table, without the payloads; whether there are more; and how many letters match in all."""
+    """Return the rows of a table without payloads, whether there are more, and the number of all matching letters."""
     rows: list[tuple[str, ...]] = []
     async with open_dead_letters(settings) as store:
         async for page in _pages(store, selection, after, limit):
@@ -372,8 +383,9 @@ async def _get(settings: Settings, number: int) -> DeadLetter | None:
 
 
 async def _count(settings: Settings, selection: Selection) -> tuple[Selection, int, list[int]]:
-    """The selection without letters that come later, the number of its letters, and the numbers that no letter has."""
+    """Return the selection without later letters, the number of its letters, and the numbers without a letter."""
     async with open_dead_letters(settings) as store:
+        # The question and the removal then speak of the same letters, even if the service adds some meanwhile.
         selection = replace(selection, up_to=await store.last())
         count = sum((await store.count(selection)).values())
         if not count:

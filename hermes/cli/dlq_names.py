@@ -1,7 +1,6 @@
 """Looks up the letters and sinks that a command of ``hermes dlq`` names, and reports the names that do not exist.
 
-Invariant: a command that was given a name that does not exist does not end with exit code 0, for a script would take
-"there was nothing to do" for success. A filter that matches nothing is no mistake.
+Invariant: a command with a name that does not exist never exits with 0. A filter without a match is not a mistake.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.sink import installed_sinks, suggest
 
-_SHOWN = 10  # numbers that are named one by one
+# Numbers that the line names one by one; a script may have given thousands.
+_SHOWN = 10
 
 
 async def find_missing(store: DeadLetters, selection: Selection) -> list[int]:
-    """The numbers of the selection that no letter in the store has."""
+    """Return the numbers of the selection that no letter in the store has."""
     if selection.numbers is None:
         return []
+    # Without the other filters: a letter that a filter leaves out exists all the same.
     named = Selection(numbers=selection.numbers)
     found: set[int] = set()
     after = 0
@@ -31,7 +32,7 @@ async def find_missing(store: DeadLetters, selection: Selection) -> list[int]:
 
 
 def tell_missing(numbers: Sequence[int]) -> None:
-    """Print on stderr which letters do not exist, if any."""
+    """Print the missing letters on stderr, if there are any."""
     if not numbers:
         return
     shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
@@ -44,6 +45,7 @@ async def check_sink(store: DeadLetters, settings: Settings, name: str | None) -
     if name is None:
         return
     known = {*settings.sink_names(), *installed_sinks()}
+    # A sink that was uninstalled may have left letters behind.
     if name in known or await store.count(Selection(sink=name)):
         return
     known.update(await store.count(Selection()))

@@ -1,6 +1,6 @@
 """Replays dead letters for ``hermes dlq replay``: opens the sinks, keeps their time-outs and shows the progress.
 
-Invariant: only a sink that has letters is opened, and a write is bounded as in the service. Called by ``dlq``.
+Invariant: only a sink that has letters is opened, and a write is bounded as in the service.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ async def replay_to_sinks(
         wanted = await store.count(selection)
         targets = {}
         for sink in sinks:
+            # Opening connects; a sink without letters may be down without harm.
             if sink.name in wanted:
                 opened = await stack.enter_async_context(sink.plugin.open(sink.settings, settings))
                 targets[sink.name] = Target(partial(_write, sink, opened), opened.max_batch)
@@ -52,7 +53,7 @@ async def _write(configured: ConfiguredSink, sink: Sink, batch: Batch) -> None:
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[Replayed], None]]:
-    """A function that draws the progress of a replay: one bar for each sink, only on a terminal."""
+    """Yield a function that draws the progress of a replay: one bar for each sink, only on a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -62,6 +63,7 @@ def show_progress() -> Iterator[Callable[[Replayed], None]]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
+    # auto_refresh would start a thread; a drawing after each batch is enough.
     with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as bars:
 
         def show(outcome: Replayed) -> None:

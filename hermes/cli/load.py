@@ -1,7 +1,7 @@
-"""``hermes load``: arguments in, progress to stderr, summary to stdout.
+"""``hermes load``: reads the arguments, shows progress on stderr, prints the summary on stdout.
 
-Invariant: stdout holds the summary only, so ``--json`` can be piped. The exit code says whether the server took what it
-was sent, so a script needs not read the summary. The generator itself is ``hermes.load``.
+Invariant: stdout holds only the summary, so ``--json`` can be piped. The exit code says whether the server accepted the
+load, so a script need not read the summary. The generator itself is ``hermes.load``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from hermes.load.tally import Summary
 
 DURATION_WITH_TOTAL = 600.0
-"""The bound in time, in seconds, when only a number of requests is asked for."""
+"""The bound in time, in seconds, of a run that was given only a number of requests."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FULL = ("429", "503")
-"""What a server answers that has no room just now, which is what a load may be there to find out."""
+"""The answers of a server that has no room at the moment. A load test may be there to find this limit, so they are no
+failure of the run."""
 
 
 class _Duration(click.ParamType[float]):
@@ -39,6 +40,7 @@ class _Duration(click.ParamType[float]):
         if isinstance(value, (int, float)):
             return float(value)
         try:
+            # A plain number means seconds here, unlike in settings.
             return float(value) if value.replace(".", "", 1).isdecimal() else parse_duration(value)
         except ValueError:
             self.fail(f"{value!r}: expected a duration such as 500ms, 30s or 1m30s", param, ctx)
@@ -111,12 +113,12 @@ class _Rate(click.ParamType[float]):
 def load(as_json: bool, quiet: bool, **arguments: Any) -> None:
     """POST generated events and report rate, latency and codes.
 
-    Without --rate each connection sends its next request as soon as the last one is answered (closed loop): what can
-    the server take? With --rate requests are due on a fixed schedule (open loop) and latency counts from the moment a
+    Without --rate each connection sends its next request as soon as the last one is answered (closed loop): how
+    much can the server take? With --rate requests are due on a fixed schedule (open loop) and latency counts from the moment a
     request was due, so that a stall shows in full, also in the requests that had to wait to be sent ("coordinated
     omission"): how does the server feel at this rate?
 
-    Ctrl-C ends the run early and prints the summary so far. The events are real ones: aim it at a server of your own.
+    Ctrl-C ends the run early and prints the summary so far. The events are real ones: choose a server of your own.
     """
     try:
         options = _options(**arguments)
@@ -135,8 +137,9 @@ def load(as_json: bool, quiet: bool, **arguments: Any) -> None:
 
 
 def find_failure(summary: Summary) -> str | None:
-    """One line saying why the run failed, or None."""
+    """Return one line that says why the run failed, or None."""
     refused = {code: count for code, count in summary.codes.items() if not code.startswith("2") and code not in _FULL}
+    # The order of the checks is the order of blame: a refusal is a mistake in the request, the rest is the server's.
     if refused:
         codes = ", ".join(f"{count:,} with {code}" for code, count in refused.items())
         return f"{sum(refused.values()):,} of {summary.requests:,} requests were refused: {codes}{_mend(refused)}"
@@ -180,7 +183,7 @@ def _options(
 
 
 def _run(options: Options, *, as_json: bool, quiet: bool) -> Summary:
-    # Imported here, for help and completion import this module too, and these take most of the time.
+    # Imported here, because help and completion import this module too, and these imports take most of the time.
     import msgspec
     import trio
 

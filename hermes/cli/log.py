@@ -1,8 +1,9 @@
-"""``hermes log``: the journal's folder looked at, checked, and repaired; the same for any log of that kind.
+"""``hermes log``: inspects, checks and repairs the folder of the journal, or of another log of that kind.
 
-`inspect` only reads, and may do so while the service runs; `check` and `repair` want the folder for themselves.
-Invariant: nothing is changed before it was said what would be lost, and confirmed. Exit code 0: all is well; 1: there
-are faults, or they were left as they are; 2: a setting or an option is wrong, or the folder is in use.
+`inspect` only reads, and may run beside the service; `check` and `repair` need the folder for themselves. Exit code 0:
+no fault; 1: there are faults, or they were left; 2: a setting or an option is wrong, or the folder is in use.
+
+Invariant: nothing changes before the command has printed the losses, and the operator confirmed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from hermes.log.rows import named
 from hermes.log.survey import Lost, Survey, survey
 from hermes.world import EVENTS_LOG, LOG_NAME, log_folder
 
-_SHOWN = 20  # records, and faults, unless more are asked for
+# Records and faults in the output by default: one screen.
+_SHOWN = 20
 
 
 def _default_folder(name: str) -> Path:
-    # Of all settings this one alone: a log can be looked at where the service could not start.
+    # Reads this setting alone: a log must be readable even if another setting keeps the service from starting.
     data_dir: Path = setting("hermes_data_dir")
     return log_folder(data_dir, name)
 
@@ -82,7 +84,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readabl
 def log_commands() -> None:
     """Look at the journal on this machine's disk, check it, or repair it.
 
-    It has the accepted events, with DURABILITY=disk. FOLDER is where it is kept; without one: `journal` in
+    The journal has the accepted events, with DURABILITY=disk. FOLDER is its folder; by default `journal` in
     HERMES_DATA_DIR.
     """
 
@@ -107,7 +109,7 @@ def log_commands() -> None:
 @_as_json
 @tells_the_operator
 def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: int | None, as_json: bool) -> None:
-    """Print what the journal holds, or some of its records.
+    """Print the contents of the journal, or some of its records.
 
     The service may run meanwhile. FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. With --json, records
     come as one JSON object a line.
@@ -116,6 +118,7 @@ def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: i
     if from_index is None and limit is None:
         _print_overview(folder, as_json)
         return
+    # A range beyond the end is a mistake; an empty table would hide it from a script.
     if from_index and from_index >= (found := overview(folder)).next:
         extent = f"its records are {found.first} to {found.next - 1}" if found.next > found.first else "it has none"
         click.echo(f"hermes: there is no record {from_index} in {folder}; {extent}", err=True)
@@ -151,14 +154,15 @@ def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: i
 @_as_json
 @tells_the_operator
 def check_log(folder: Path | None, name: str, as_json: bool) -> None:
-    """Go through everything in the journal, and say what is wrong.
+    """Read the whole journal and print every fault.
 
-    Also says what a repair would do and lose, and changes nothing. FOLDER is `journal` in HERMES_DATA_DIR, unless
-    another is named. The service must be stopped.
+    Also prints the actions and the losses of a repair, and changes nothing. FOLDER is `journal` in HERMES_DATA_DIR,
+    unless another is named. The service must be stopped.
     """
     folder = folder or _default_folder(name)
     with _locked(folder) as acknowledged:
         if is_unfinished(folder):
+            # In the middle of a repair the folder holds two databases, and neither is the journal.
             raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` to finish it")
         found = survey(folder, acknowledged)
     if as_json:
@@ -193,7 +197,7 @@ def repair_log(folder: Path | None, name: str, yes: bool) -> None:
     """Write a damaged journal anew, with everything that can be saved.
 
     FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged one is kept beside it. The service must
-    be stopped. Says first what would be lost, and asks. Records that are lost keep their place, so that no sink takes
+    be stopped. First prints the losses, and asks. Records that are lost keep their place, so that no sink takes
     others for them.
     """
     folder = folder or _default_folder(name)
@@ -205,6 +209,7 @@ def repair_log(folder: Path | None, name: str, yes: bool) -> None:
         _print_faults(found)
         if not found.faults:
             return
+        # On stderr, so that stdout stays the report.
         if not yes and not click.confirm("Repair it?", err=True):
             sys.exit(1)
         aside = repair(found)
@@ -217,6 +222,7 @@ def _locked(folder: Path) -> Iterator[Watermark]:
         raise ConfigError(f"{folder}: there is no journal here: name its folder, or set HERMES_DATA_DIR")
     descriptor = lock_folder(folder)
     try:
+        # The lock file holds the mark of the last acknowledged record.
         yield read_watermark(descriptor)
     finally:
         os.close(descriptor)
@@ -248,7 +254,7 @@ def _print_overview(folder: Path, as_json: bool) -> None:
 
 
 def _describe_progress(cursor: int, behind: int) -> str:
-    """How far a sink has come: ``cursor`` is the first record that it lacks, ``behind`` how many it lacks."""
+    """Return the progress of a sink: ``cursor`` is the first record that the sink lacks, ``behind`` their number."""
     if not behind:
         return "has every record"
     done = f"has every record before {cursor}" if cursor else "has no record yet"
@@ -256,7 +262,7 @@ def _describe_progress(cursor: int, behind: int) -> str:
 
 
 def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:
-    """How far each sink has come, as the event journal saved it. Empty if the log is not an event journal."""
+    """Return the progress of each sink, as the event journal saved it. Empty if the log is not an event journal."""
     if snapshot is None:
         return {}
     try:
@@ -266,10 +272,11 @@ def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:
 
 
 def _describe(record: Record) -> dict[str, object]:
-    """One line about a record; only its size if it is not an event chunk."""
+    """Return one line about a record; only its size if the record is not an event chunk."""
     row: dict[str, object] = {"index": record.index, "bytes": len(record.data)}
     try:
         head = decode_head(record.data, record.index)
+    # A log of another kind has records of its own format.
     except LogDamaged:
         return row
     received_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(head.received_at))
@@ -314,7 +321,8 @@ def _describe_extent(found: Survey) -> str:
 
 
 def _describe_mark(mark: Watermark) -> str:
-    """How far records were acknowledged, as the file of the lock says."""
+    """Return the extent of the acknowledged records, from the lock file."""
+
     if not mark.next:
         return "how far records were acknowledged is not known"
     return f"acknowledged up to record {mark.next - 1}"

@@ -1,8 +1,8 @@
-"""The help of a command as a page of a manual: its sections, in their order, at 80 columns.
+"""Lays out the help of a command as a page of a manual, with fixed sections, at 80 columns.
 
-Invariant: a test checks everything that a page says. A page is made of the command's docstring (its first paragraph
-is the summary), its options, and a `Manual` that a test walks: every command has examples that parse, and exit codes.
-Bold headings appear on a terminal alone, and not where NO_COLOR is set. Every file of a command uses these classes.
+A page is made of the command's docstring (its first paragraph is the summary), its options, and a `Manual`.
+
+Invariant: a test checks every statement of a page: every command has examples that parse, and exit codes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ from typing import Any
 
 import click
 
+# Some terminals are wider, but lines of more than 80 columns are hard to read.
 WIDTH = 80
-_TERM_WIDTH = 28  # of what stands left in a list, options for the most part
+# The widest left column of a list, mostly options; a longer term gets a line of its own.
+_TERM_WIDTH = 28
 
 
 @dataclass(frozen=True)
 class Manual:
-    """What a page says beside the docstring and the options.
+    """The parts of a page beside the docstring and the options.
 
-    ``examples``: what one wants and what to type. ``exits``: each exit code and when it comes. ``environment`` and
+    ``examples``: pairs of a purpose and a command line. ``exits``: each exit code and its meaning. ``environment`` and
     ``files``: names with their meaning. ``see_also``: commands, or places in the documentation.
+
+    >>> manual = Manual(examples=[("Show all:", "hermes sinks")], exits={0: "Done."}, see_also=["hermes serve"])
+    >>> manual.exits[0]
+    'Done.'
     """
 
     examples: Sequence[tuple[str, str]]
@@ -45,12 +51,13 @@ class _Context(click.Context):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # The convention of no-color.org, which click does not follow.
         if os.environ.get("NO_COLOR"):
             self.color = False
 
 
 def write_list(formatter: click.HelpFormatter, heading: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Write a section of terms and their meaning; none where there are no rows."""
+    """Write a section of terms and their meaning; write nothing if there are no rows."""
     rows = list(rows)
     if rows:
         with formatter.section(heading):
@@ -58,7 +65,13 @@ def write_list(formatter: click.HelpFormatter, heading: str, rows: Iterable[tupl
 
 
 class ManualCommand(click.Command):
-    """A command whose help is a page of a manual."""
+    """A command whose help is a page of a manual.
+
+    ::
+
+        @click.command("sinks", cls=ManualCommand, manual=Manual(examples=[...], exits={0: "Done."}))
+        def list_sinks() -> None: ...
+    """
 
     context_class = _Context
 
@@ -68,11 +81,11 @@ class ManualCommand(click.Command):
 
     @property
     def summary(self) -> str:
-        """The first paragraph of the docstring: one line that says what the command does."""
+        """The first paragraph of the docstring: one line about the purpose of the command."""
         return " ".join(cleandoc(self.help or "").partition("\n\n")[0].split())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments. Every mistake in them knows its command, so that its line can name it."""
+        """Read the arguments. Every error about them carries its context, so that its line can name the command."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -90,7 +103,7 @@ class ManualCommand(click.Command):
             with formatter.section("DESCRIPTION"):
                 formatter.write_text(description)
         self.write_commands(formatter)
-        # An argument is in the synopsis, and the description says what it is.
+        # Arguments are left out: the synopsis names them, and the description explains them.
         options = (each for each in self.get_params(ctx) if isinstance(each, click.Option))
         records = (option.get_help_record(ctx) for option in options)
         write_list(formatter, "OPTIONS", filter(None, records))
@@ -115,13 +128,13 @@ class ManualGroup(ManualCommand, click.Group):
     command_class = ManualCommand
 
     def write_commands(self, formatter: click.HelpFormatter) -> None:
-        """The commands of the group, in the order in which they were declared, each with its summary."""
+        """Write the commands of the group, in the order of their declaration, each with its summary."""
         write_list(formatter, "COMMANDS", ((name, command.summary) for name, command in self.pages()))
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The names in the order in which they were declared, which goes from the harmless to the grave."""
+        """Return the names in the order of their declaration, from the harmless to the dangerous."""
         return list(self.commands)
 
     def pages(self) -> Iterable[tuple[str, ManualCommand]]:
-        """Every command of the group that has a page, by its name."""
+        """Return every command of the group that has a page, with its name."""
         return ((name, command) for name, command in self.commands.items() if isinstance(command, ManualCommand))

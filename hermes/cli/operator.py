@@ -1,6 +1,6 @@
 """Reads the settings of the environment for the commands, and prints each mistake as one line.
 
-What takes long to import is imported where it is used: help and completion need none of it.
+Invariant: importing this module is fast, because help and completion import it; slow imports stand where they are used.
 """
 
 from __future__ import annotations
@@ -21,16 +21,26 @@ from hermes.words import printable
 
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Print each error that the operator can correct as one line; exit with 2 for a mistake, 1 if the storage fails."""
+    """Print each error that the operator can correct as one line; exit with 2 for a mistake, 1 if the storage fails.
+
+    ::
+
+        @click.command()
+        @tells_the_operator
+        def check() -> None:
+            read_settings(os.environ)  # a ConfigError becomes `hermes: ...` on stderr, and exit code 2
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         mistake: BaseException
         try:
             return command(*args, **kwargs)
+        # A nursery raises its errors in a group, even a single one.
         except* (ConfigError, PluginError, LogDamaged, LogUnavailable, StaleWriter) as group:
             mistake = group
         while isinstance(mistake, BaseExceptionGroup):
+            # The first one: errors that follow from it would confuse.
             mistake = mistake.exceptions[0]
         for each in mistake.mistakes if isinstance(mistake, ConfigError) else (str(mistake),):
             click.echo(f"hermes: {one_line(each)}", err=True)
@@ -41,10 +51,10 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def configure(parts: Sequence[str] = ()) -> Configuration:
-    """The settings of the environment, checked as far as possible without opening a socket or a sink.
+    """Return the settings of the environment, checked as far as possible without opening a socket or a sink.
 
-    ``parts`` are the parts to run, in the place of those of PARTS. Prints the variables without effect first. Raises
-    `ConfigError` with every mistake.
+    ``parts`` are the parts to run, instead of PARTS. Prints the variables without effect first. Raises `ConfigError`
+    with every mistake.
     """
     from hermes.http.listen import open_tls_context
     from hermes.world import check_world
@@ -54,24 +64,31 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     settings = configuration.settings
     with mistakes.collect():
         check_world(settings)
+    # One of the two alone is a mistake that was collected already.
     if settings.tls_cert and settings.tls_key:
         with mistakes.collect():
             open_tls_context(settings.tls_cert, settings.tls_key)
     strays: list[Stray] = []
     with mistakes.collect():
         strays = find_strays(os.environ, configuration)
-    if mistakes:  # else the command tells them; of a sink's variables nothing is sure while SINKS may be wrong
+    # Without a mistake the command itself prints the strays. A variable of a sink is left out here: while SINKS may be
+    # wrong, the variable may have an effect after all.
+    if mistakes:
         tell_strays(stray for stray in strays if not stray.name.startswith("SINK_"))
     mistakes.raise_any()
     return configuration
 
 
 def tell_strays(strays: Iterable[Stray]) -> None:
-    """Say on stderr which variables have no effect, a line each."""
+    """Print on stderr which variables have no effect, a line each."""
     for stray in strays:
         click.echo(f"hermes: {stray.name} has no effect: {stray.why}", err=True)
 
 
 def one_line(text: str) -> str:
-    """The text as one line: white space becomes single spaces, and control characters are escaped."""
+    r"""Return the text as one line: white space becomes single spaces, and control characters are escaped.
+
+    >>> one_line("could not connect:\n  refused")
+    'could not connect: refused'
+    """
     return printable(" ".join(text.split()))

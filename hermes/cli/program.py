@@ -1,7 +1,7 @@
-"""The program ``hermes``: its commands, found when they are asked for, and how each of its runs ends.
+"""The program ``hermes``: finds its commands when somebody asks for them, and ends each of its runs.
 
-Invariants: a list of the commands imports none of them, so help and completion are quick; whatever was wrong with the
-command line is one line on stderr; a reader that went away and Ctrl-C are silent. ``hermes.cli`` declares the commands.
+Invariants: a list of the commands imports none of them, so help and completion are quick; an error of the command line
+is one line on stderr; the end of a reader and Ctrl-C print nothing.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ from hermes.cli.manual import ManualCommand, ManualGroup, write_list
 from hermes.cli.mistakes import explain
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""The exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
 
 NO_READER = 141
-"""The exit code where nobody reads what is written, as in ``hermes dlq list | head -1``: 128 + SIGPIPE."""
+"""The exit code after the reader of the output has ended, as in ``hermes dlq list | head -1``: 128 + SIGPIPE."""
 
 COMPLETE_VARIABLE = "_HERMES_COMPLETE"
 _STDOUT = 1
+# The disk is full, or the user's quota is: the operator can act, so it is no traceback.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A command by its name: ``module:attribute`` and its summary, which is that of the command itself."""
+    """A command that is not imported yet: its name, its place ``module:attribute``, and its summary.
+
+    >>> Entry("help", "hermes.cli.help:help_command", "Show the page of a command.").load().name
+    'help'
+    """
 
     name: str
     place: str
@@ -49,7 +54,7 @@ class Entry:
 
 
 class Program(ManualGroup):
-    """The commands under the headings that say what one does with them. It is ``hermes``, however it is called."""
+    """The commands under their headings. The program is called ``hermes``, whatever name started the process."""
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class Program(ManualGroup):
 
     @cached_property
     def _sections(self) -> dict[str, list[Entry]]:
-        """Every command by its heading. The commands of other distributions are looked for once."""
+        """The commands by heading. The commands of other distributions are looked up once."""
         sections = {heading: list(entries) for heading, entries in self._own.items()}
         for heading, entry in self._find_others():
             sections.setdefault(heading, []).append(entry)
@@ -75,28 +80,29 @@ class Program(ManualGroup):
         return {entry.name: entry for section in self._sections.values() for entry in section}
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The names, those that people use first before the others."""
+        """Return the names; the commands that people use first stand first."""
         return list(self._entries)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now, or None."""
+        """Return the command, imported now, or None."""
+        # Own commands first: a package's entry points are read only for a name that Hermes lacks.
         own = (entry for section in self._own.values() for entry in section)
         entry = next((entry for entry in own if entry.name == cmd_name), None) or self._entries.get(cmd_name)
         return None if entry is None else entry.load()
 
     def pages(self) -> Iterator[tuple[str, ManualCommand]]:
-        """Every command, each imported."""
+        """Return every command, each imported."""
         loaded = ((name, entry.load()) for name, entry in self._entries.items())
         return ((name, command) for name, command in loaded if isinstance(command, ManualCommand))
 
     def write_commands(self, formatter: click.HelpFormatter) -> None:
-        """The commands under their headings."""
+        """Write the commands under their headings."""
         width = max(map(len, self._entries))
         for heading, entries in self._sections.items():
             write_list(formatter, heading, ((entry.name.ljust(width), entry.summary) for entry in entries))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """Commands by their entries, and the options."""
+        """Return the commands by their entries, and the options."""
         found = [
             CompletionItem(entry.name, help=entry.summary)
             for entry in self._entries.values()
@@ -107,21 +113,24 @@ class Program(ManualGroup):
     def main(
         self, args: Iterable[str] | None = None, *_ignored: Any, standalone_mode: bool = True, **extra: Any
     ) -> Any:
-        """Run the command line and end the process; the constants above are the codes that are not a command's own."""
+        """Run the command line and end the process. The constants above are the exit codes beside the commands' own."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra.pop("prog_name", None)
         if not standalone_mode:
             return super().main(arguments, prog_name="hermes", standalone_mode=False, **extra)
+        # Completion runs before the arguments are parsed, because the line is incomplete.
         if instruction := os.environ.get(COMPLETE_VARIABLE):
             sys.exit(shell_complete(self, extra, "hermes", COMPLETE_VARIABLE, instruction))
         code = 0
         try:
             code = self._run(arguments, extra)
+        # A nursery wraps an exception in a group, so `except*` throughout.
         except* KeyboardInterrupt:
             code = INTERRUPTED
         except* BrokenPipeError:
             if not _reader_is_gone():
-                raise  # it was another pipe that broke
+                # Another pipe broke, such as the connection to a server.
+                raise
             _drop_output()
             code = NO_READER
         except* OSError as group:
@@ -147,7 +156,7 @@ class Program(ManualGroup):
             click.echo(f"hermes: {explain(error)}", err=True)
             return error.exit_code
         except click.Abort as abort:
-            # A question that was not answered with yes: with Ctrl-C, or else.
+            # The operator did not answer a question with yes, or pressed Ctrl-C.
             if isinstance(abort.__context__, KeyboardInterrupt):
                 return INTERRUPTED
             click.echo("hermes: nothing was done", err=True)
@@ -156,14 +165,14 @@ class Program(ManualGroup):
 
 
 def _reader_is_gone() -> bool:
-    """Whether stdout is a pipe or a socket that nobody reads any more."""
+    """Whether stdout is a pipe or a socket without a reader."""
     poll = select.poll()
     poll.register(_STDOUT, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _drop_output() -> None:
-    """Discard the buffered output: the interpreter would write it again as it ends, and print an error."""
+    """Discard the buffered output; otherwise the interpreter writes it again as it ends, and prints an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDOUT)
     os.close(nowhere)

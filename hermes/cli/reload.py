@@ -1,8 +1,8 @@
 """Reads the keys and the certificate anew without a restart, on SIGHUP or when one of their files changes.
 
-Invariant: a reload changes all that it can or nothing, and takes no connection. Settings that are wrong, or files that
-do not fit each other because only one of them is there yet, leave everything as it is, and are looked at again. What
-has changed and cannot be changed while the service runs is told by the names of its variables.
+Invariant: a reload changes everything that it can or nothing, and breaks no connection. Wrong settings, or files that
+do not fit each other because only one of them is there yet, leave everything as it is, and are read again later. The
+log names the variables that have changed and wait for a restart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hermes.errors import ConfigError, PluginError
 from hermes.http.access import Access
 
 LOOK_SECONDS = 5.0
-"""How often the files are looked at."""
+"""Seconds between two looks at the files. A poll, because inotify misses changes on network and mounted disks."""
 
 _KEYS = ("api_keys", "admin_keys")
 
@@ -32,7 +32,14 @@ _Seen = Sequence[tuple[int, int, int, int] | None]
 
 
 class Reloader:
-    """Reloads for a running service that was started with this configuration."""
+    """Reloads the keys and the certificate of a running service that was started with this configuration.
+
+    ::
+
+        reloader = Reloader(configuration, running.edges.access)
+        nursery.start_soon(reloader.run)
+        reloader.ask()  # on SIGHUP
+    """
 
     def __init__(self, configuration: Configuration, access: Access) -> None:
         self._now = configuration
@@ -47,16 +54,17 @@ class Reloader:
         self._asked.set()
 
     async def run(self) -> None:
-        """Reload whenever somebody asks or a file changes, until cancelled."""
+        """Reload after each `ask` and each change of a file, until cancelled."""
         while True:
             with trio.move_on_after(LOOK_SECONDS):
                 await self._asked.wait()
+            # A new event before the reload, so that a signal during the reload causes another one.
             asked, self._asked = self._asked.is_set(), trio.Event()
             await self.look(asked=asked)
 
     async def look(self, *, asked: bool = False) -> None:
-        """Reload if a file has changed since it was last read, or if somebody asked."""
-        # A folder of secrets may be on a disk that hangs: a stop does not wait for it.
+        """Reload if a file has changed since it was last read, or after an `ask`."""
+        # A folder of secrets may be on a disk that hangs. A stop must not wait for the disk.
         seen = await trio.to_thread.run_sync(_look_at, self._files, abandon_on_cancel=True)
         if not asked and seen == self._seen:
             return
@@ -64,6 +72,7 @@ class Reloader:
             await self._reload()
         except (ConfigError, PluginError) as error:
             reason = one_line(str(error))
+            # A fault that lasts is logged once, not every five seconds; a person who asked gets an answer each time.
             if asked or reason != self._failure:
                 _log.error("nothing was reloaded", reason=reason)
             self._failure = reason
@@ -73,11 +82,13 @@ class Reloader:
     async def _reload(self) -> None:
         after = await trio.to_thread.run_sync(configure, self._now.names, abandon_on_cancel=True)
         settings = after.settings
+        # First the certificate, which may fail; the keys are changed after it without a further error.
         certificate = self._access.certificate
         if certificate is not None:
             await trio.to_thread.run_sync(certificate.renew, abandon_on_cancel=True)
         before = self._now
-        # Whether a key is wanted at all was decided at the start, for the documents and the pages say so.
+        # The OpenAPI documents and the pages say whether a key is needed, and were made at the start. So a reload
+        # replaces keys, but neither adds the first one nor removes the last one.
         keys = {
             name: getattr(settings, name)
             for name in _KEYS
@@ -93,7 +104,7 @@ class Reloader:
 
 
 def _files_of(configuration: Configuration, environ: Mapping[str, str]) -> list[str]:
-    """The files that the settings were read from, and those of the certificate."""
+    """Return the files that the settings were read from, and the files of the certificate."""
     names = [f"{variable.name}_FILE" for variable in configuration.variables()]
     files = [path for name in names if (path := environ.get(name))]
     settings = configuration.settings
@@ -101,7 +112,10 @@ def _files_of(configuration: Configuration, environ: Mapping[str, str]) -> list[
 
 
 def _look_at(files: Sequence[str]) -> _Seen:
-    """A value for each file that changes with its content; links are followed, because a mounted secret is a link."""
+    """Return a value for each file that changes with its content.
+
+    Links are followed, because a mounted secret is a link.
+    """
     seen: list[tuple[int, int, int, int] | None] = []
     for path in files:
         try:
@@ -114,7 +128,7 @@ def _look_at(files: Sequence[str]) -> _Seen:
 
 
 def _differences(before: Configuration, after: Configuration) -> set[str]:
-    """The variables whose values differ."""
+    """Return the variables whose values differ."""
     now = {(group.prefix, type(group.values)): group.values for group in after.groups()}
     return {
         (group.prefix + name).upper()

@@ -1,4 +1,7 @@
-"""``hermes serve``: the service until a signal, and the exit code that says how it ended."""
+"""``hermes serve``: runs the service until a signal, and ends with an exit code that says how.
+
+Invariant: the process ends within SHUTDOWN_TIMEOUT plus a few seconds, whatever hangs.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,14 @@ if TYPE_CHECKING:
 _EXAMPLE = '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive"}}'
 _STDERR = 2
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2)  # by default they would end the process, and there is no use for them
-_AT_ONCE_SECONDS = 0.5  # for what has to be cleaned up when a second signal has come
+# By default these signals end the process, and Hermes has no use for them.
+_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2)
+# For the clean-up after a second signal.
+_AT_ONCE_SECONDS = 0.5
+# For the last accounts and the sinks' progress when a task cannot be cancelled.
 _LAST_SAVE_SECONDS = 1.0
-_STUCK_SECONDS = 5.0  # how long what was cancelled may take to end, and then the process ends without it
+# A cancelled task may take this long to end; then the process ends without it.
+_STUCK_SECONDS = 5.0
 
 
 _MANUAL = Manual(
@@ -72,12 +79,13 @@ _MANUAL = Manual(
 def serve_command(parts: tuple[str, ...]) -> None:
     """Run the service until SIGTERM, SIGINT or SIGQUIT.
 
-    PART is a part of Hermes to run, in the place of those in PARTS, which is `events` unless told; `all` is every part.
-    Events are taken at POST /events and delivered to every sink in SINKS. The first signal drains: what was accepted is
-    delivered, within SHUTDOWN_TIMEOUT. A second one stops at once. SIGHUP reads the keys and the certificate anew, as
+    PART is a part of Hermes to run, instead of PARTS, which is `events` by default; `all` is every part. Events are
+    taken at POST /events and delivered to every sink in SINKS. The first signal drains: accepted events are delivered,
+    within SHUTDOWN_TIMEOUT. A second one stops at once. SIGHUP reads the keys and the certificate anew, as
     does a change of their files. The log goes to stderr.
     """
-    for number in (signal.SIGHUP, *_HARMLESS):  # which would end a service that is about to start
+    # Until the receiver below is open, these signals would end a service that is about to start.
+    for number in (signal.SIGHUP, *_HARMLESS):
         signal.signal(number, signal.SIG_IGN)
     configuration = configure(parts)
     settings = configuration.settings
@@ -85,6 +93,7 @@ def serve_command(parts: tuple[str, ...]) -> None:
     configure_logs(settings.log_level, settings.log_format)
     for stray in strays:
         structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
+    # After the logs are configured, so that a warning has their form.
     raise_descriptor_limit()
     _compare_with_descriptors(settings.max_connections)
     clean, hanging = trio.run(_serve_until_signalled, configuration)
@@ -93,7 +102,7 @@ def serve_command(parts: tuple[str, ...]) -> None:
 
 
 def _compare_with_descriptors(max_connections: int) -> None:
-    """Say that there are fewer connections than MAX_CONNECTIONS, if so: not when the first client finds none."""
+    """Warn at the start if the descriptors allow fewer connections than MAX_CONNECTIONS."""
     limit = descriptor_limit()
     shares = share(limit, max_connections)
     if shares.data < max_connections:
@@ -107,7 +116,7 @@ def _compare_with_descriptors(max_connections: int) -> None:
 
 
 async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, int]:
-    """Whether every event has its outcome, and how many threads were left behind in calls that hang."""
+    """Serve; return whether every event has its outcome, and the number of threads left behind in calls that hang."""
     stop = trio.Event()
     clean = False
     settings = configuration.settings
@@ -118,7 +127,9 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
         nursery.cancel_scope.cancel()
 
     with _end_of_the_interpreter(), trio.open_signal_receiver(*_STOPPING, signal.SIGHUP, *_HARMLESS) as signals:
-        from hermes.app import serve  # the whole service, which the help of this command does without
+        # Imports the whole service, which the help of this command does not need. Inside of the receiver, so that a
+        # signal during the import stops the start.
+        from hermes.app import serve
         from hermes.cli.reload import Reloader
 
         async with trio.open_nursery() as nursery:
@@ -130,15 +141,19 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
             nursery.start_soon(reloader.run)
             _greet(settings, running)
             await stop.wait()
+            # `run` cancels this wait as soon as the service has ended; only a stuck service lets it pass.
             await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
             await _end_without(running)
-    # A stop while the parts are opened finds nothing that was accepted.
+    # A stop while the parts are still opening is clean: nothing was accepted.
     return clean or not obeying.serving, left_behind()
 
 
 @contextmanager
 def _end_of_the_interpreter() -> Iterator[None]:
-    """After a crash it is bounded: it closes SQLite's connections, and waits for a thread that hangs in one of them."""
+    """Bound the end of the interpreter after a crash.
+
+    The interpreter closes SQLite's connections, and waits for a thread that hangs in one of them.
+    """
     try:
         yield
     finally:
@@ -147,24 +162,24 @@ def _end_of_the_interpreter() -> Iterator[None]:
 
 
 class _Signals:
-    """What each signal asks for: a graceful stop within ``timeout`` seconds, its end at once, a reload, or nothing."""
+    """Acts on each signal: a graceful stop within ``timeout`` seconds, a stop at once, a reload, or nothing."""
 
     def __init__(self, stop: trio.Event, everything: trio.CancelScope, timeout: float) -> None:
         self.reload: Callable[[], None] = lambda: None
-        """What SIGHUP calls; nothing until the service runs, for all was read just now."""
+        """The function that SIGHUP calls. Does nothing until the service runs, because the settings are fresh then."""
         self.serving = False
-        """Whether events may have been accepted. Before, a server that hangs may hold up the start."""
+        """Whether events may have been accepted. Before that, a server that hangs may hold up the start."""
         self._stop = stop
         self._everything = everything
         self._timeout = timeout
         self._on_terminal = os.isatty(_STDERR)
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
-        """Obey every signal, until cancelled."""
+        """Act on every signal, until cancelled."""
         log = structlog.get_logger("hermes")
         async for number in signals:
             name = signal.Signals(number).name
-            # A terminal that is closed sends SIGHUP too; nobody would stop the service that was started there.
+            # A closing terminal sends SIGHUP too. A reload then would leave a service that nobody can stop.
             if number in _STOPPING or (number == signal.SIGHUP and self._lost_terminal()):
                 self._end(name)
             elif number != signal.SIGHUP:
@@ -184,7 +199,8 @@ class _Signals:
             end_by(trio.current_time() + _AT_ONCE_SECONDS)
             timeout = 0.0
         self._stop.set()
-        # A loop that hangs cannot end anything: this names the call on stderr and exits with 1.
+        # A run loop that hangs cannot end the process. faulthandler's own thread can: it prints the stack and exits
+        # with 1.
         faulthandler.dump_traceback_later(timeout + _STUCK_SECONDS, exit=True)
 
     def _lost_terminal(self) -> bool:
@@ -192,9 +208,10 @@ class _Signals:
 
 
 async def _end_without(running: Running) -> None:
-    """End the process although a task does not let itself be cancelled: a sink's call on a thread hangs, for example.
+    """End the process although a task cannot be cancelled, for example because a sink's call on a thread hangs.
 
-    What is known is told and saved before: the accounts as they stand, where the thread is, and how far the sinks came.
+    Before that, the process reports the accounts as they stand and the stack of the thread, and saves the sinks'
+    progress.
     """
     faulthandler.dump_traceback()
     end_by(trio.current_time() + _LAST_SAVE_SECONDS)
@@ -204,7 +221,8 @@ async def _end_without(running: Running) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process without waiting for a thread that was left behind, as the interpreter's own end may do."""
+    """End the process without waiting for a thread that was left behind, as the interpreter's own end might."""
+    # os._exit drops buffered output.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,7 @@
-"""``hermes sinks`` and ``hermes config``: list the installed sinks, check the environment, explain a setting."""
+"""``hermes sinks`` and ``hermes config``: list the installed sinks, check the environment, explain a setting.
+
+Invariant: no command connects anywhere, and no secret is shown.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ from hermes.spelling import close_words, misspelt
 def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
     """List the sinks that are installed, with their variables.
 
-    NAME is that of a sink; without one: all of them. A sink that cannot be used says what to install. Sinks of other
+    NAME is the name of a sink; by default all are listed. An unusable sink names the package to install. Sinks of other
     packages are found by their entry points, in the group hermes.sinks.
     """
     rows = []
@@ -57,6 +60,7 @@ def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
         row: dict[str, Any] = {"name": name, "package": point.dist.name if point.dist else "", "usable": True}
         try:
             plugin = load_plugin(point)
+        # A sink whose driver is missing stays in the list, with the remedy as its summary.
         except PluginError as error:
             row |= {"usable": False, "summary": str(error), "variables": []}
         else:
@@ -110,15 +114,16 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="All settings, machine-readable, on stdout.")
 @tells_the_operator
 def check_config(everything: bool, as_json: bool) -> None:
-    """Validate the environment and print what `hermes serve` would run.
+    """Validate the environment and print the settings of a start.
 
-    What is set is shown. Every mistake is a line on stderr. Neither the address nor what a sink connects to is tried. A
+    Shows the settings that are set. Every mistake is a line on stderr. Opens no address and connects to no server. A
     variable without effect that looks like a setting is a warning on stderr, and a mistake where a secret was meant.
     Secrets are hidden.
     """
     configuration = configure()
     settings = configuration.settings
     rows = [row for group in configuration.groups() for row in _values(group)]
+    # On stderr, before the table: stdout is for the settings alone.
     tell_strays(find_strays(os.environ, configuration))
     if as_json:
         click.echo(msgspec.json.encode({row.variable.name: row.shown for row in rows}))
@@ -149,14 +154,16 @@ def check_config(everything: bool, as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_settings)
 @tells_the_operator
 def explain_settings(names: tuple[str, ...]) -> None:
-    """Say what a setting means, what it takes, and its default.
+    """Print the meaning of a setting, its accepted values, and its default.
 
     NAME is that of the variable, of the service or of a sink that is installed, such as SINK_SQLITE_PATH. SINK_SQLITE_
-    (or 'SINK_SQLITE_*') is every one that begins so. Without a name: all those of the service.
+    (or 'SINK_SQLITE_*') is every one that begins so. Without a name: all settings of the service.
     """
     variables = {variable.name: variable for variable in service_variables()}
+    # Only then: reading them imports every installed sink.
     if any(name.upper().startswith("SINK_") for name in names):
         variables |= {variable.name: variable for variable in sink_variables()}
+    # A dict, so that a setting which two names match is shown once.
     found = {each.name: each for name in names for each in _find_variables(name, variables)}
     shown = list((found or variables).values())
     for number, variable in enumerate(shown):
@@ -169,7 +176,7 @@ def explain_settings(names: tuple[str, ...]) -> None:
 
 
 def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variable]:
-    """The variable of this name; those that begin so, where it ends in ``_``, ``*`` or dots."""
+    """Return the variable of this name; if the name ends in ``_``, ``*`` or dots, all variables that begin so."""
     prefix = name.upper().rstrip("*.…")
     if prefix != name.upper() or prefix.endswith("_"):
         begins_so = [variable for key, variable in variables.items() if key.startswith(prefix)]
@@ -179,7 +186,7 @@ def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variab
 
 
 def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
-    """The variable of this name, or whose value the file of this name holds. Raises `click.UsageError`."""
+    """Return the variable of this name, or the one that a ``_FILE`` name belongs to. Raises `click.UsageError`."""
     wanted = name.upper()
     found = variables.get(wanted) or variables.get(wanted.removesuffix("_FILE"))
     if found is None:
@@ -195,14 +202,14 @@ def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
 
 
 def _wrap_text(text: str, first: str = "", others: str = "") -> str:
-    """The text for the terminal, at most `WIDTH` columns wide."""
+    """Return the text wrapped for the terminal, at most `WIDTH` columns wide."""
     width = min(WIDTH, shutil.get_terminal_size().columns)
     return click.formatting.wrap_text(text, width, first, others)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A variable with its value as text (secrets hidden). ``source``: the variable that it comes from, or empty."""
+    """A variable with its value as text (secrets hidden). ``source``: the variable that gave the value, or empty."""
 
     variable: Variable
     shown: str
@@ -219,13 +226,14 @@ def _show_row(row: _Row) -> tuple[str, ...]:
 
 
 def _values(group: Group) -> list[_Row]:
-    """Each variable of a group with its value and where it comes from."""
+    """Return each variable of a group with its value and the source of the value."""
     rows = []
     for variable in group.variables():
         value = getattr(group.values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
         given = [name for name in (variable.name, f"{variable.name}_FILE") if os.environ.get(name, "").strip()]
-        # A value that no variable of ours gives is one of OpenTelemetry's, which the export of traces reads too.
+        # A value without a variable of Hermes comes from OpenTelemetry's variables, which the export of traces reads
+        # too.
         source = given[0] if given else "OTEL_…" if value != variable.default else ""
         rows.append(_Row(variable, shown, source))
     return rows

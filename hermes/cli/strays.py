@@ -1,8 +1,9 @@
-"""Variables of the environment that look like ours and have no effect: misspelt ones, and those of sinks not in use.
+"""Finds variables of the environment that look like settings and have no effect. Pure.
 
-Pure. Invariant: a misspelt variable is never passed over in silence, and a misspelt secret is a `ConfigError`, for the
-service would run open, or keep nothing, while its operator believes otherwise. The environment is full of variables of
-other programs, so a name is only taken for ours where it is a slip of the finger away from a setting.
+They are misspelt settings, and settings of sinks that are not in use. The environment is full of variables of other
+programs, so a name counts as a misspelt setting only if it is a slip of the finger away from one.
+
+Invariant: a misspelt variable is always reported, and a misspelt secret is a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from hermes.sink import installed_sinks, variable_prefix
 from hermes.spelling import misspelt
 
 _OF_COMMANDS = ("HERMES_ADMIN_KEY",)
-"""Variables that only commands read, so they are no settings of the service."""
+"""Variables that only commands read; they are not settings of the service."""
 
 
 class Stray(NamedTuple):
-    """A variable without effect: why, and what may have been meant."""
+    """A variable without effect; ``why`` names the reason and the setting that may have been meant."""
 
     name: str
     why: str
 
 
 def find_strays(environ: Mapping[str, str], configuration: Configuration) -> list[Stray]:
-    """The variables without effect that look like ours. Raises `ConfigError` for a secret that is misspelt."""
+    """Return the variables without effect that look like settings. Raises `ConfigError` for a misspelt secret."""
     declared = {
         name: variable for variable in configuration.variables() for name in (variable.name, f"{variable.name}_FILE")
     }
-    # SINK_ variables that nobody declares were refused when the sinks were configured: the others are declared.
+    # A SINK_ variable that no installed sink declares was refused when the sinks were configured. The idle ones belong
+    # to installed sinks that SINKS does not name.
     idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
     owners = ((name, _owner(name)) for name in idle)
     strays = [Stray(name, f"SINKS does not name {owner}") for name, owner in owners if owner]
@@ -39,6 +41,7 @@ def find_strays(environ: Mapping[str, str], configuration: Configuration) -> lis
         if (meant := misspelt(name, declared)) is None:
             continue
         variable = declared[meant]
+        # Without the secret the service would run open to everybody, while its operator believes otherwise.
         if variable.guards and not any(given in environ for given in (variable.name, f"{variable.name}_FILE")):
             raise ConfigError(
                 f"{name} is no setting, and {variable.name} is not set: did you mean {meant}? Rename it, or unset it"
@@ -48,6 +51,6 @@ def find_strays(environ: Mapping[str, str], configuration: Configuration) -> lis
 
 
 def _owner(name: str) -> str:
-    """The installed sink that a variable belongs to: the longest prefix names it, as when sinks are configured."""
+    """Return the installed sink that a variable belongs to: the one with the longest matching prefix."""
     prefixes = {variable_prefix(sink): sink for sink in installed_sinks()}
     return prefixes.get(max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=""), "")

@@ -1,6 +1,6 @@
 """Lays out tables for the terminal: at every width no text is cut off, and no row wraps at the terminal's edge.
 
-Where a terminal is too narrow for a row, the columns that do not fit become labelled lines under it:
+If a terminal is too narrow for a row, the columns that do not fit become labelled lines under it:
 
     number  rejected at           sink      type
     17      2023-11-14 22:15:00Z  postgres  song_played
@@ -8,7 +8,7 @@ Where a terminal is too narrow for a row, the columns that do not fit become lab
             reason    22003: value overflows numeric format
 
 Invariants: a value that people copy stands on one line, unless it is longer than the terminal is wide; brackets in a
-value are no markup. The layout is a pure function of the rows and the width.
+value are not markup. The layout is a pure function of the rows and the width.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Column:
-    """A column. ``least``: the width from which its text may wrap within the row; 0: it never does, for one copies it.
+    """A column of a table.
 
+    ``least``: the width from which its text may wrap within the row; 0: the text never wraps, because people copy it.
     ``below``: always a labelled line under the row. ``right``: flush right, as numbers are.
     """
 
@@ -38,17 +39,28 @@ class Column:
 
 
 def print_table(columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text under these columns; a column given by name alone is one that people copy from."""
+    """Print rows of text under these columns; a column given by name alone never wraps, because people copy from it.
+
+    ::
+
+        print_table(("number", Column("reason", least=30)), [("17", "22003: value overflows numeric format")])
+    """
     console = open_console(markup=False, highlight=False)
     given = [Column(column) if isinstance(column, str) else column for column in columns]
     for line in lay_out(given, rows, console.width):
+        # rich would wrap once more, by its own rules.
         console.print(line, soft_wrap=True)
 
 
 def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Text]:
-    """The lines of the table on a terminal of this width."""
+    """Return the lines of the table on a terminal of this width.
+
+    >>> [str(line) for line in lay_out([Column("number"), Column("reason")], [("17", "too large")], width=40)]
+    ['number  reason', '17      too large']
+    """
     inside = [place for place, column in enumerate(columns) if not column.below]
     widths = [_least_width(columns[place], [row[place] for row in rows]) for place in inside]
+    # From the right: the first columns name the row.
     while len(inside) > 1 and _sum(widths) > width:
         inside.pop()
         widths.pop()
@@ -59,6 +71,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     head = [columns[place] for place in inside]
     under = [place for place in range(len(columns)) if place not in inside]
     label = max((len(columns[place].name) for place in under), default=0)
+    # Under the second column where the terminal is wide enough, so that the first column stays free to scan.
     indent = widths[0] + _GAP if widths[0] + _GAP + label <= width // 3 else _GAP
     lines = []
     if any(column.name for column in head):
@@ -74,9 +87,10 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
 
 
 def _least_width(column: Column, values: Iterable[str]) -> int:
-    """The least width at which the column can stand beside the others."""
+    """Return the least width at which the column can stand beside the others."""
     from rich.cells import cell_len
 
+    # Cells, not characters: a Chinese character takes two columns, a combining one none.
     longest = max((cell_len(line) for value in values for line in value.split("\n")), default=0)
     return max(cell_len(column.name), min(longest, column.least) if column.least else longest)
 
@@ -88,7 +102,7 @@ def _sum(widths: Sequence[int]) -> int:
 def _row(
     cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], most: int, style: str = ""
 ) -> list[Text]:
-    """The lines of one row: each cell wrapped within its width, and none beyond ``most``."""
+    """Return the lines of one row: each cell wrapped within its width, and no line longer than ``most``."""
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
@@ -104,7 +118,11 @@ def _row(
 
 
 def wrap(value: str, width: int) -> list[str]:
-    """The lines of a text: broken between words, or within one that is longer than a line."""
+    """Return the lines of a text: broken between words, or within a word that is longer than a line.
+
+    >>> wrap("no room for this", 8)
+    ['no room', 'for this']
+    """
     from rich.cells import cell_len, chop_cells
 
     lines = []
@@ -124,7 +142,7 @@ def wrap(value: str, width: int) -> list[str]:
 
 
 def open_console(**options: Any) -> Console:
-    """A rich Console that lets BrokenPipeError through, so that `Program.main` handles it."""
+    """Return a rich Console that lets BrokenPipeError through, so that `Program.main` handles it."""
     from rich.console import Console
 
     class LoudConsole(Console):

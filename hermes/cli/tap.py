@@ -1,7 +1,9 @@
-"""``hermes tap``: live events in the terminal, while they go by.
+"""``hermes tap``: prints live events in the terminal.
 
-Invariant: nothing that a client of the service has sent reaches the terminal raw; what a terminal might obey is shown
-escaped. Events go to stdout, a line each, on a terminal as many as its width asks for; everything else goes to stderr.
+Events go to stdout, a line each; on a terminal an event takes as many lines as its width requires. Everything else goes
+to stderr.
+
+Invariant: no text of a client reaches the terminal raw; characters that a terminal might obey are escaped.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from hermes.event import Event
 from hermes.http.rejected import Rejected
 from hermes.words import printable
 
-_INDENT = "    "  # of the lines after the first of an event
+# Marks the further lines of an event.
+_INDENT = "    "
 
 
 class _Notice(msgspec.Struct, frozen=True):
-    """A line that is no event says how many were skipped."""
+    """A line that is not an event: the number of skipped events."""
 
     skipped: int = 0
 
@@ -87,7 +90,7 @@ def tap(
 ) -> None:
     """Follow live events, from a running Hermes, until Ctrl-C.
 
-    A sample is chosen by the events' ids: it has the same events wherever it is taken, and a larger one has all of a
+    A sample is chosen by the events' ids: it has the same events on every machine, and a larger sample contains a
     smaller one. Events that come faster than they can be shown are skipped, and counted on stderr; the service never
     waits for a tap.
     """
@@ -95,6 +98,7 @@ def tap(
         raise click.UsageError("--rejected shows every rejected event: leave out --type, --user and --sample")
     parameters = {"type": ",".join(types), "user": user or "", "sample": f"{sample:.17g}"}
     lines = client.rejected() if rejected else client.tap({name: text for name, text in parameters.items() if text})
+    # Ctrl-C is the usual end of a tap, not a failure.
     with suppress(KeyboardInterrupt):
         _follow(lines, Rejected if rejected else Event, limit, as_json)
 
@@ -104,7 +108,8 @@ def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | Non
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in lines:
         if not line.strip():
-            continue  # the service says that it is there
+            # An empty line shows that the connection lives.
+            continue
         found = _read(line, kind)
         if isinstance(found, int):
             mend = "" if kind is Rejected else "; see --type, --user and --sample"
@@ -118,7 +123,7 @@ def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | Non
 
 
 def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
-    """The event of a line, or the number of skipped events. Raises `Unreachable`."""
+    """Return the event of a line, or the number of skipped events. Raises `Unreachable`."""
     try:
         skipped = msgspec.json.decode(line, type=_Notice).skipped
         return skipped or msgspec.json.decode(line, type=kind)
@@ -127,9 +132,10 @@ def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
 
 
 def describe(found: Event | Rejected) -> list[str]:
-    """The parts that are shown of an event: its time, type, user and id, and its payload as it was sent.
+    """Return the shown parts of an event: its time, type, user and id, and its payload as it was sent.
 
-    Of a rejected one: when and where it came in, the status of the answer, its place in the request, and the reason.
+    Of a rejected event: the time and route of its request, the status of the answer, its place in the request, and the
+    reason.
     """
     if isinstance(found, Event):
         facts = [format_time(found.timestamp), found.type, found.user_id, found.id]
@@ -141,9 +147,13 @@ def describe(found: Event | Rejected) -> list[str]:
 
 
 def fill(parts: Sequence[str], width: int | None) -> str:
-    """The parts on one line, or for a terminal on as many lines as they need, broken between parts where that can be.
+    """Return the parts on one line, or for a terminal on as many lines as needed, broken between parts if possible.
 
-    A part that is longer than a line is broken between its words, so that the terminal never is what breaks it.
+    A part that is longer than a line is broken between its words, so that the terminal itself never breaks a line.
+
+    >>> print(fill(["song_played", "user-1", "a long payload"], width=24))
+    song_played  user-1
+        a long payload
     """
     whole = "  ".join(parts)
     if width is None or cell_len(whole) <= width:
@@ -159,17 +169,20 @@ def fill(parts: Sequence[str], width: int | None) -> str:
 
 
 def escape_json(text: str) -> str:
-    """JSON of the same value without any character that a terminal might obey.
+    r"""Return JSON of the same value without any character that a terminal might obey.
 
-    Such a character stands in a string, where an escape means the same, or is white space between tokens.
+    >>> escape_json('{"title":"bell\a"}')
+    '{"title":"bell\\u0007"}'
     """
     if text.isprintable():
         return text
+    # Such a character stands within a string, where an escape means the same, or is white space between tokens.
     return "".join(each if each.isprintable() else _escape(each) for each in text)
 
 
 def _escape(character: str) -> str:
     if character in "\t\r\n":
         return " "
+    # JSON escapes are UTF-16 code units: a character beyond U+FFFF needs two.
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

@@ -1,8 +1,7 @@
-"""``hermes top``: what the dashboard shows, in the terminal.
+"""``hermes top``: draws the dashboard's content in the terminal.
 
 Invariants: the drawing is a function of a status and of the terminal's width, and no number is cut off at any width;
-names and words that come from elsewhere are escaped, and are never markup. Follows ``/live``, and looks for it again
-when it is lost.
+names and texts from elsewhere are escaped, and are never markup. Follows ``/live``, and reconnects after a loss.
 """
 
 from __future__ import annotations
@@ -32,14 +31,20 @@ from hermes.engine.status_types import ServiceStatus, SinkStatus
 from hermes.words import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_SPARK = 60  # seconds, a column each
-_MINUTES = 45  # likewise
+# Seconds of the rate's history, a column each.
+_SPARK = 60
+# Minutes of the aggregates, a column each.
+_MINUTES = 45
+# With less room the bars move below the names.
 _FEWEST_MINUTES = 15
-_LABELS = 14  # columns that the labels of the events take, with the room around them
+# Columns that the labels of the events take, with the room around them.
+_LABELS = 14
 _NUMBERS = ("delivered", "per s", "backlog", "lag", "dead", "dropped", "retries")
 _RETRY_SECONDS = 1.0
-_LETTERS_SECONDS = 10.0  # until dead letters that others have replayed or purged are counted again
-_LATE = 10.0  # seconds of lag that are worth a look
+# Seconds after which dead letters are counted again, because others may have replayed or purged some.
+_LETTERS_SECONDS = 10.0
+# A lag of more seconds is shown in yellow.
+_LATE = 10.0
 _BREAKERS = {"closed": ("●", "green"), "half_open": ("◐", "yellow"), "open": ("■", "red")}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -65,8 +70,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def top(client: AdminClient, once: bool, as_json: bool) -> None:
     """Watch a running Hermes: rates, queue, sinks and their lag.
 
-    The screen is drawn every second, until Ctrl-C. A service that stops is waited for. It shows what the dashboard at
-    ADMIN_ADDR does.
+    The screen is drawn every second, until Ctrl-C. A service that stops is waited for. The content is that of the
+    dashboard at ADMIN_ADDR.
     """
     if as_json:
         data = client.raw_status()
@@ -99,16 +104,16 @@ def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
 
 
 class _Letters:
-    """The number of dead letters that are kept, asked for when it may have changed: it is a query of their store."""
+    """The number of stored dead letters. A count is a query, so it is made only when the number may have changed."""
 
     def __init__(self, client: AdminClient) -> None:
         self._client = client
         self.known: int | None = None
-        """How many there were when they were counted last."""
+        """The number at the last count."""
         self._asked: tuple[float, ...] = ()
 
     def count(self, status: ServiceStatus) -> int | None:
-        """The number of dead letters, at this status or some seconds before; None if the store did not answer."""
+        """Return the number of dead letters, at most some seconds old; None if the store did not answer."""
         made = sum(sink.dead_lettered for sink in status.sinks)
         state = status.started, made, status.evicted, status.now // _LETTERS_SECONDS
         if state != self._asked:
@@ -117,13 +122,13 @@ class _Letters:
 
 
 def draw(status: ServiceStatus, url: str, trouble: str = "", letters: int | None = None) -> RenderableType:
-    """The whole screen. ``trouble`` says why the status is old; ``letters`` is the number of stored dead letters."""
+    """Return the whole screen. ``trouble`` says why the status is old; ``letters`` is the number of dead letters."""
     return _Screen(status, url, trouble, letters)
 
 
 @dataclass(frozen=True)
 class _Screen:
-    """The screen of a status, drawn for the width of the console that it is printed on."""
+    """The screen of a status, drawn for the width of the console that prints it."""
 
     status: ServiceStatus
     url: str
@@ -153,7 +158,11 @@ class _Screen:
 
 
 def spark(values: Sequence[float], width: int) -> str:
-    """The last ``width`` values as blocks, as high as they are large; any that is not 0 can be seen."""
+    """Return the last ``width`` values as blocks of matching height; any value but 0 is visible.
+
+    >>> spark([0, 1, 50, 100], width=4)
+    ' ▁▄█'
+    """
     values = values[-width:]
     top_value = max(values, default=0)
     steps = len(_BLOCKS) - 1
@@ -162,7 +171,11 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 def short_duration(seconds: float) -> str:
-    """A duration in its largest unit or two."""
+    """Return a duration in its largest one or two units.
+
+    >>> short_duration(0.25), short_duration(3700)
+    ('250 ms', '1 h 1 min')
+    """
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs" if seconds > 0 else "0 s"
     if seconds < 1:
@@ -178,7 +191,11 @@ def short_duration(seconds: float) -> str:
 
 
 def short_size(size: float) -> str:
-    """A number of bytes in its largest unit."""
+    """Return a number of bytes in its largest unit.
+
+    >>> short_size(1536)
+    '1.5 KiB'
+    """
     place = 0
     while size >= 1024 and place < len(_UNITS) - 1:
         size /= 1024
@@ -205,6 +222,7 @@ def _events(status: ServiceStatus, width: int) -> Table:
     reasons = " · ".join(f"{printable(reason)} {count:,}" for reason, count in status.rejected.items() if count)
     grid.add_row("received", f"{status.received:,}", shown.append(f"  {reasons}", style="dim"))
     queue, requests = status.queue, status.requests
+    # The queue is full as soon as one of its two bounds is reached.
     share = max(queue.events / queue.capacity, queue.bytes / queue.capacity_bytes)
     grid.add_row("queue", f"{queue.events:,}", _gauge(share).append(f" of {queue.capacity:,}"))
     if (journal := status.journal) is not None:
@@ -228,9 +246,10 @@ def _gauge(share: float, width: int = 20) -> Text:
 
 
 def _sinks(status: ServiceStatus, width: int) -> RenderableType:
-    """One row for each sink; where a row is wider than the terminal, the name with the numbers under it."""
+    """Return one row for each sink; on a narrow terminal, each name with its numbers below."""
     rows = [_cells(sink) for sink in status.sinks]
     titles = ("sink", "breaker", *_NUMBERS)
+    # Measured before rich draws: rich would cut numbers to fit the width.
     longest = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     if sum(longest) + 2 * (len(titles) - 1) <= width:
         numbers = [Column(name, justify="right", no_wrap=True) for name in _NUMBERS]
@@ -255,7 +274,7 @@ def _sinks(status: ServiceStatus, width: int) -> RenderableType:
 
 
 def _cells(sink: SinkStatus) -> list[Text]:
-    """The cells of a sink's row: its name, its breaker, and its numbers in the order of ``_NUMBERS``."""
+    """Return the cells of a sink's row: its name, its breaker, and its numbers in the order of ``_NUMBERS``."""
     mark, colour = _BREAKERS.get(sink.breaker, ("?", "red"))
     state = printable(sink.breaker.replace("_", "-"))
     if sink.opens_in:
@@ -276,7 +295,7 @@ def _cells(sink: SinkStatus) -> list[Text]:
 
 
 def wrap_parts(parts: Sequence[Text], width: int) -> list[Text]:
-    """Short parts on as few lines as they need, each whole, with a dot between those of one line."""
+    """Return short parts on as few lines as needed, each part whole, with a dot between the parts of a line."""
     lines: list[Text] = []
     for part in parts:
         if lines and len(lines[-1]) + len(part) + 3 <= width:
@@ -287,7 +306,7 @@ def wrap_parts(parts: Sequence[Text], width: int) -> list[Text]:
 
 
 def _notes(sink: SinkStatus, now: float) -> list[Text]:
-    """What went wrong at a sink, a line each."""
+    """Return the faults of a sink, a line each."""
     lines = []
     if sink.failed_at is not None:
         ago = short_duration(max(0.0, now - sink.failed_at))
@@ -300,6 +319,7 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
         lines.append(f"held: {sink.held:,} events, for it refuses everything for one reason")
     if sink.evicted:
         lines.append(f"lost: {sink.evicted:,} dead letters had to make room for newer ones")
+    # Three reasons: a faulty producer makes one or two, and the rest is in `hermes dlq list`.
     refused = sorted(sink.refusals.items(), key=lambda item: -item[1])[:3]
     if refused:
         lines.append("refused for good: " + " · ".join(f"{reason} ({count:,})" for reason, count in refused))
@@ -308,7 +328,7 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
 
 
 def _aggregates(status: ServiceStatus, width: int) -> RenderableType:
-    """The counts of the last minutes by type; of fewer minutes where the terminal is narrow."""
+    """Return the counts of the last minutes by type; of fewer minutes on a narrow terminal."""
     shown = status.aggregates
     names = [printable(kind) for kind in shown.types]
     longest = max(map(len, ("type", *names)))

@@ -1,7 +1,7 @@
-"""Types of option values: each parses the text, refuses a wrong one, and completes it for a shell.
+"""Types of option values: each parses the text, refuses a wrong value, and completes a value for a shell.
 
-Invariant: a refusal shows the value and says what is expected, as the errors of settings do. A completion never fails
-and never connects anywhere: it offers only names that the environment and the installed packages have.
+Invariant: a refusal shows the value and the expected form, as the errors of settings do. A completion never fails and
+never connects anywhere; all offered names come from the environment and the installed packages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from hermes.sink import ENTRY_POINT_GROUP, describe_sink, load_plugin
 
 
 class WholeNumber(click.ParamType[int]):
-    """A whole number between two bounds, both among them."""
+    """A whole number between two bounds, both included.
+
+    ::
+
+        @click.option("--limit", type=WholeNumber(1, 1000))
+    """
 
     name = "number"
 
@@ -29,10 +34,11 @@ class WholeNumber(click.ParamType[int]):
         self._least, self._most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number. Fails with the range that is expected."""
+        """Return the number. Fails with the expected range."""
         try:
             number = int(value)
         except ValueError:
+            # Out of range, so that the refusal below tells both faults in one sentence.
             number = self._least - 1
         if number < self._least or (self._most is not None and number > self._most):
             most = "" if self._most is None else f" and at most {self._most}"
@@ -41,47 +47,53 @@ class WholeNumber(click.ParamType[int]):
 
 
 def setting(field: str) -> Any:
-    """The value of one setting of the service; mistakes in the others are ignored. Raises `ConfigError`."""
+    """Return the value of one setting of the service; mistakes in the others are ignored. Raises `ConfigError`.
+
+    ::
+
+        folder: Path = setting("hermes_data_dir")
+    """
     (variable,) = (variable for variable in describe(Settings) if variable.field == field)
     text = variable.look_up(os.environ)
     return variable.default if text is None else variable.read(text)
 
 
 def complete_sinks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The names of the sinks that SINKS names or that are installed."""
+    """Return the names of the sinks that SINKS names or that are installed."""
     installed = dict.fromkeys(_installed(), "")
     return _matching(installed | dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), incomplete)
 
 
 def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The event types that EVENT_TYPES names."""
+    """Return the event types that EVENT_TYPES names."""
     return _matching({name: "" for name in _setting_or("event_types", ()) if name != "*"}, incomplete)
 
 
 def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The variables of the service, and where one of a sink is begun those of the sinks, in any case."""
+    """Return the variables of the service, and the sinks' variables once the word begins with SINK, in any case."""
     variables = service_variables()
+    # Reading the sinks' variables imports every sink, and a person waits for the completion.
     if incomplete.upper().startswith("SINK"):
         variables += sink_variables()
     return _matching({variable.name: _brief(variable) for variable in variables}, incomplete.upper())
 
 
 def complete_parts(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The names of the installed parts."""
+    """Return the names of the installed parts."""
     with suppress(PluginError):
         return _matching(dict.fromkeys(installed_parts(), ""), incomplete)
     return []
 
 
 def service_variables() -> list[Variable]:
-    """The variables of the service, and those of every installed part."""
+    """Return the variables of the service and of every installed part."""
     with suppress(PluginError):
         return [*describe(Settings), *describe_parts(installed_parts().values())]
     return [*describe(Settings)]
 
 
 def sink_variables() -> list[Variable]:
-    """The variables of every installed sink that can be used."""
+    """Return the variables of every installed sink that can be used."""
     found: list[Variable] = []
     for name, point in sorted(_installed().items()):
         with suppress(PluginError):
@@ -90,7 +102,8 @@ def sink_variables() -> list[Variable]:
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """The installed sinks; of two of one name the first."""
+    """Return the installed sinks; of two with one name the first."""
+    # Unlike `installed_sinks`, this never fails: a completion must not print an error into the command line.
     return {point.name: point for point in reversed([*entry_points(group=ENTRY_POINT_GROUP)])}
 
 
