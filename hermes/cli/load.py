@@ -113,9 +113,9 @@ class _Rate(click.ParamType[float]):
 def load(as_json: bool, quiet: bool, **arguments: Any) -> None:
     """POST generated events and report rate, latency and codes.
 
-    Without --rate each connection sends its next request as soon as the last one is answered (closed loop): how
-    much can the server take? With --rate requests are due on a fixed schedule (open loop) and latency counts from the moment a
-    request was due, so that a stall shows in full, also in the requests that had to wait to be sent ("coordinated
+    Without --rate each connection sends its next request as soon as the last one is answered (closed loop): how much
+    can the server take? With --rate requests are due on a fixed schedule (open loop) and latency counts from the moment
+    a request was due, so that a stall shows in full, also in the requests that had to wait to be sent ("coordinated
     omission"): how does the server feel at this rate?
 
     Ctrl-C ends the run early and prints the summary so far. The events are real ones: choose a server of your own.
