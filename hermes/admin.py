@@ -22,8 +22,7 @@ from hermes.control.admin import judge_admin
 from hermes.control.app import Site, make_app
 from hermes.control.dashboard import EVENT_PANELS, SERVICE_PANEL, dashboard_endpoints
 from hermes.control.dead_letters import DeadLetterDesk, dead_letter_endpoints
-from hermes.control.debugging import debug_endpoints
-from hermes.control.endpoint import Endpoint, at
+from hermes.control.endpoint import Endpoint
 from hermes.control.frame import Frame
 from hermes.control.live import Live, live_endpoints
 from hermes.control.openapi.pages import documented
@@ -108,9 +107,8 @@ class AdminEdge:
             *tap_endpoints(_make_tap_desk(self._tap)),
             *rejected_endpoints(RejectedDesk(edge.rejected, lambda: self._tap.closed)),
             *dead_letter_endpoints(DeadLetterDesk(dead_letters, targets)),
-            *at("ADMIN_ADDR", endpoints),
+            *endpoints,
             health_endpoint("ADMIN_ADDR"),
-            *debug_endpoints("ADMIN_ADDR", engine.show),
         )
         keys = access.admin_keys
         served = documented("ADMIN_ADDR", __version__, own, keyed=keys.configured)
@@ -164,8 +162,8 @@ def open_admin(
 ) -> Iterator[AdminEdge]:
     """The admin edge, listening on ``address`` until the end of the block.
 
-    ``endpoints`` are the parts'; the ones of ADMIN_ADDR are served. ``panels`` are shown on the dashboard
-    after those of the events. Raises `ConfigError` if it cannot listen.
+    ``endpoints`` are those of the parts, and of debugging. ``panels`` are shown on the dashboard after those of the
+    events. Raises `ConfigError` if it cannot listen.
     """
     with open_listeners(address, "ADMIN_ADDR") as sockets:
         yield AdminEdge(

@@ -26,6 +26,7 @@ from hermes.cleanup import end_by, end_no_later_than
 from hermes.configuration import Configuration
 from hermes.core import Core
 from hermes.edges import Edges, open_edges
+from hermes.http.ingress import Ingress
 from hermes.part import RunningPart, open_parts, run_around
 from hermes.world import REAL, World
 
@@ -57,7 +58,7 @@ async def serve(
     how much was not delivered; or an account does not add up.
     """
     end_by(math.inf)  # the end of a service that this run of Trio had before is over
-    core = Core(configuration.settings, world)
+    core = Core(configuration.settings, world, Ingress(configuration.settings))
     deadline = trio.CancelScope()
     with deadline:
         async with open_parts(configuration.parts, core) as parts:

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hermes.config import Settings
+from hermes.http.ingress import Ingress
 from hermes.world import World
 
 
 @dataclass(frozen=True)
 class Core:
-    """What a part gets when it is opened. ``needed`` has, by name, the value of each part that it needs.
+    """What a part gets when it is opened.
+
+    ``ingress`` is what its data routes share with those of other parts. ``needed`` has, by name, the value of each part
+    that it needs.
 
     ::
 
@@ -24,6 +28,7 @@ class Core:
 
     settings: Settings
     world: World
+    ingress: Ingress
     needed: Mapping[str, Any] = field(default_factory=dict)
 
     def with_needed(self, needed: Mapping[str, Any]) -> Core:

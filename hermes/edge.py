@@ -1,15 +1,15 @@
-"""The edge: both HTTP lanes on HTTP_ADDR, over the endpoints of the events and of the other parts.
+"""The edge: both HTTP lanes on HTTP_ADDR, over the endpoints of the parts.
 
 The fast lane accepts every connection, and hands a connection over to the control lane when its next request is for no
 data route. A reactor serves all sockets of the fast lane; under TLS each connection has a task instead. Invariants: the
-lanes know the intake only as a callable; nothing opens in a constructor: `open_edge` opens and closes the sockets.
+edge names no part, and no path of one; nothing opens in a constructor: `open_edge` opens and closes the sockets.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,37 +19,24 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from hermes import __version__
 from hermes.config import Settings
 from hermes.control.app import Site, make_app
-from hermes.control.debugging import debug_endpoints
-from hermes.control.endpoint import Endpoint, at
+from hermes.control.endpoint import Endpoint
 from hermes.control.frame import Frame
 from hermes.control.openapi.pages import documented
-from hermes.control.segment_gets import endpoints_beside
 from hermes.control.server import ControlServer
-from hermes.control.service import aggregates_endpoint, health_endpoint, index_endpoint, service_endpoints
+from hermes.control.service import health_endpoint, index_endpoint, service_endpoints
 from hermes.descriptors import descriptor_limit, share
-from hermes.engine.engine import Engine
-from hermes.engine.journal import EventJournal
-from hermes.http.access import Access
 from hermes.http.head import Heads, Route
-from hermes.http.lane import BodyBudget, Lane, Timeouts
+from hermes.http.ingress import Ingress
+from hermes.http.lane import Lane, Timeouts
 from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.reactor import Reactor
 from hermes.http.rejected import RejectedFeed
-from hermes.http.request_metrics import RequestMetrics
 from hermes.http.stream import StreamServer
-from hermes.http.traced import RequestTracer, trace_routes
-from hermes.http.work import Workshop
 from hermes.metrics import Metrics
-from hermes.protocols.events import PATH
-from hermes.protocols.routes import make_endpoints, make_routes
-from hermes.repeated_event import RepeatedEvent
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 
-# After some milliseconds of a large request the other tasks get so many turns, of up to 2 ms each.
-_TURNS_OF_OTHERS = 3
-_TIMES_ITS_BODY = 6
-"""Memory of the largest request while it is decoded, in bodies: as sent, decompressed, in pieces, and as events."""
+_DRAINING = "draining: no new events are taken"
 
 
 class Edge:
@@ -58,50 +45,29 @@ class Edge:
     def __init__(
         self,
         settings: Settings,
-        engine: Engine,
+        ingress: Ingress,
         metrics: Metrics,
-        access: Access,
         listeners: Listeners,
-        tracer: RequestTracer | None = None,
-        endpoints: Sequence[Endpoint] = (),
+        endpoints: Sequence[Endpoint],
+        not_ready: Callable[[], str | None],
     ) -> None:
-        self.requests = RequestMetrics([(PATH, 202)])
         timeouts = timeouts_of(settings)
-        largest = _TIMES_ITS_BODY * settings.max_body_bytes
-        budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # clients without a key never have all
-        self._large_came = RepeatedEvent()
-        self._workshop = Workshop(budget, self._large_came.set)
-        routes = make_routes(
-            engine.intake,
-            self.requests.rejected,
-            workshop=self._workshop,
-            event_types=settings.event_types,
-            max_body_bytes=settings.max_body_bytes,
-            any_times=settings.event_times == "any",
-            keys=access.api_keys,
-            origins=settings.cors_origins,
-        )
-        if tracer is not None:
-            routes = trace_routes(routes, tracer, engine.intake, self.requests.rejected, lambda: lane.request_id())
-        events = make_endpoints(routes, settings.event_types, any_times=settings.event_times == "any")
-        beside = endpoints_beside({route.name: route for route in routes})
-        self.endpoints = (*events, *beside, *at("HTTP_ADDR", endpoints))
-        data_routes = {(each.method, each.path): each.handler for each in self.endpoints if each.lane == "fast"}
+        access, observe = ingress.access, ingress.requests.observe
+        self.requests = ingress.requests
+        data_routes = {(each.method, each.path): each.handler for each in endpoints if each.lane == "fast"}
         self.data_routes = frozenset(path for _method, path in data_routes)
         heads = Heads({key: route for key, route in data_routes.items() if isinstance(route, Route)})
         access.on_new_keys = heads.forget
-        self._lane = lane = Lane(heads, budget, self.requests.observe, time.perf_counter)
+        self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter)
         served = (
-            *self.endpoints,
+            *endpoints,
             health_endpoint("HTTP_ADDR"),
-            *service_endpoints(lambda: _why_not_ready(lane, engine.journal), metrics.expose),
-            aggregates_endpoint(engine.aggregator.snapshot),
-            *(debug_endpoints("HTTP_ADDR", engine.show) if settings.debug_endpoints else ()),
+            *service_endpoints(lambda: _DRAINING if lane.draining else not_ready(), metrics.expose),
         )
         served = (*served, index_endpoint(__version__, settings, served))
-        frame = Frame(self.requests.observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
-        keyed = access.api_keys.configured
-        app = make_app(Site(frame, documented("HTTP_ADDR", __version__, served, keyed=keyed), budget, access.api_keys))
+        frame = Frame(observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
+        documents = documented("HTTP_ADDR", __version__, served, keyed=access.api_keys.configured)
+        app = make_app(Site(frame, documents, ingress.budget, access.api_keys))
         shares = share(descriptor_limit(), settings.max_connections)
         tls = access.certificate.context if access.certificate is not None else None
         self._data: Reactor | StreamServer
@@ -153,15 +119,6 @@ class Edge:
         """Accept every connection, and serve the data routes, until cancelled."""
         await self._data.serve()
 
-    async def decode_large(self) -> None:
-        """Decode the large requests of both lanes, a piece at a time, until cancelled."""
-        while True:
-            if self._workshop.turn():
-                for _ in range(_TURNS_OF_OTHERS):  # in each the loop looks at every socket and timer
-                    await trio.lowlevel.checkpoint()
-            else:
-                await self._large_came.wait()
-
     async def serve_control(self) -> None:
         """Serve the connections that are handed over, until cancelled."""
         await self._control.serve()
@@ -181,28 +138,19 @@ class Edge:
 @contextmanager
 def open_edge(
     settings: Settings,
-    engine: Engine,
+    ingress: Ingress,
     metrics: Metrics,
-    access: Access,
-    listeners: Listeners | None = None,
-    tracer: RequestTracer | None = None,
-    endpoints: Sequence[Endpoint] = (),
+    listeners: Listeners | None,
+    endpoints: Sequence[Endpoint],
+    not_ready: Callable[[], str | None],
 ) -> Iterator[Edge]:
     """The edge, listening on HTTP_ADDR until the end of the block; on ``listeners`` of others where they are given.
 
-    ``endpoints`` are the other parts'; the ones of HTTP_ADDR are served, on the lane of each.
-    Raises `ConfigError` if it cannot listen.
+    ``endpoints`` are served, each on its own lane; ``not_ready`` says why no data is taken now. Raises `ConfigError` if
+    it cannot listen.
     """
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
-        yield Edge(settings, engine, metrics, access, places, tracer, endpoints)
-
-
-def _why_not_ready(lane: Lane, journal: EventJournal | None) -> str | None:
-    if lane.draining:
-        return "draining: no new events are taken"
-    if journal is not None and journal.failing is not None:
-        return f"the journal cannot be written: {journal.failing}"
-    return None
+        yield Edge(settings, ingress, metrics, places, endpoints, not_ready)
 
 
 def timeouts_of(settings: Settings) -> Timeouts:

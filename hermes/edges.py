@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from hermes.admin import AdminEdge, open_admin
+from hermes.control.debugging import debug_endpoints
+from hermes.control.endpoint import at
 from hermes.core import Core
 from hermes.edge import Edge, open_edge
 from hermes.http.access import Access
+from hermes.http.ingress import Ingress
 from hermes.loop_lag import LoopLag
 from hermes.metrics import Metrics
 from hermes.part import Listener, RunningPart
@@ -25,10 +29,15 @@ class Edges:
 
     edge: Edge
     admin: AdminEdge | None
-    access: Access
+    ingress: Ingress
     listeners: Sequence[Listener]
     metrics: Metrics
     loop_lag: LoopLag
+
+    @property
+    def access(self) -> Access:
+        """The keys and the certificate, which can change while the service runs."""
+        return self.ingress.access
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -44,9 +53,10 @@ class Edges:
     def tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """What has to run, each until it is cancelled."""
         edge, admin = self.edge, self.admin
-        own = (edge.serve_data, edge.decode_large, edge.serve_control, self.loop_lag.measure, self._keep_telling)
+        lanes = (edge.serve_data, self.ingress.decode_large, edge.serve_control)
         operators = () if admin is None else (admin.serve, admin.keep_live)
-        return *own, *operators, *(listener.serve for listener in self.listeners)
+        servers = (listener.serve for listener in self.listeners)
+        return *lanes, *operators, *servers, self.loop_lag.measure, self._keep_telling
 
     async def drain(self, within: float) -> None:
         """Accept nothing more, and answer what is in flight, on every address, within so many seconds.
@@ -79,15 +89,15 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
 
     Raises `ConfigError` for an address where the service cannot listen.
     """
-    settings = core.settings
-    access, loop_lag = Access(settings), LoopLag()
+    settings, ingress, loop_lag = core.settings, core.ingress, LoopLag()
     metrics = Metrics(loop_lag, *(source for part in parts.values() for source in part.metrics))
-    engine, dead_letters, tracer = (parts[name].value for name in ("events", "dead_letters", "traces"))
     endpoints = [endpoint for part in parts.values() for endpoint in part.endpoints]
+    show = partial(_show, parts)
+    debugging = debug_endpoints("HTTP_ADDR", show) if settings.debug_endpoints else ()
     with ExitStack() as opened:
-        edge = opened.enter_context(
-            open_edge(settings, engine, metrics, access, core.world.listeners, tracer, endpoints)
-        )
+        own = (*at("HTTP_ADDR", endpoints), *debugging)
+        not_ready = partial(_why_not_ready, parts)
+        edge = opened.enter_context(open_edge(settings, ingress, metrics, core.world.listeners, own, not_ready))
         metrics.add(edge)
         admin = None
         if (address := settings.admin_addr) is not None:
@@ -95,15 +105,23 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
                 open_admin(
                     address,
                     settings,
-                    engine,
-                    dead_letters,
-                    access,
+                    parts["events"].value,
+                    parts["dead_letters"].value,
+                    ingress.access,
                     edge=edge,
                     loop_lag=loop_lag,
                     draining=draining,
-                    endpoints=endpoints,
+                    endpoints=(*at("ADMIN_ADDR", endpoints), *debug_endpoints("ADMIN_ADDR", show)),
                     panels=[panel for part in parts.values() for panel in part.panels],
                 )
             )
         listeners = [listener for part in parts.values() for listener in part.listeners]
-        yield Edges(edge, admin, access, listeners, metrics, loop_lag)
+        yield Edges(edge, admin, ingress, listeners, metrics, loop_lag)
+
+
+def _why_not_ready(parts: Mapping[str, RunningPart]) -> str | None:
+    return next(filter(None, (part.why_not_ready() for part in parts.values())), None)
+
+
+def _show(parts: Mapping[str, RunningPart]) -> dict[str, object]:
+    return {name: value for part in parts.values() for name, value in part.show().items()}

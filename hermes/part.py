@@ -80,9 +80,9 @@ class Listener(Protocol):
 class RunningPart:
     """A part that is open: what it brings to the service.
 
-    ``value`` is what the parts that need this one get. ``metrics`` are asked by ``GET /metrics``.
-    ``listeners`` serve beside the HTTP addresses; ``endpoints`` are served by them, and described in their documents.
-    ``panels`` are sections of the dashboard.
+    ``value`` is what the parts that need this one get. ``endpoints`` are served on HTTP_ADDR or
+    ADMIN_ADDR, and described in the document of that address. ``panels`` are sections of the dashboard. ``metrics`` are
+    asked by ``GET /metrics``. ``listeners`` serve beside the HTTP addresses.
 
     ``run(inside)`` runs the tasks of the part around ``inside``, and returns once ``inside`` has returned, the tasks
     have ended and all that was taken has its outcome. ``drain(within)`` is called when a stop begins, while ``inside``
@@ -90,7 +90,8 @@ class RunningPart:
     that if a task does not end: the process will end, so the part logs and saves what it knows.
 
     ``why_not_ready()`` is one line for ``GET /ready``, or None. ``settled()`` is asked after the service has closed:
-    whether everything that was taken has its outcome and the accounts add up. It decides the exit code.
+    whether everything that was taken has its outcome and the accounts add up. It decides the exit code. ``show()`` is
+    what the part adds to ``GET /debug/accounting``, by names that are its own.
 
         async def run(inside: Inside) -> None:
             async with trio.open_nursery() as nursery:
@@ -103,15 +104,16 @@ class RunningPart:
     """
 
     value: Any = None
+    endpoints: Sequence[Endpoint] = ()
     metrics: Sequence[MetricSource] = ()
     listeners: Sequence[Listener] = ()
-    endpoints: Sequence[Endpoint] = ()
     panels: Sequence[Panel] = ()
     run: Callable[[Inside], Awaitable[None]] = run_inside
     drain: Callable[[float], None] = lambda _within: None
     give_up: Callable[[], Awaitable[None]] = give_up_nothing
     why_not_ready: Callable[[], str | None] = lambda: None
     settled: Callable[[], bool] = lambda: True
+    show: Callable[[], Mapping[str, object]] = dict
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ ALL = "all"
 BUILT_IN = {
     "dead_letters": "hermes.dead_letters.part:DEAD_LETTERS",
     "traces": "hermes.traces.part:TRACES",
-    "events": "hermes.engine.part:EVENTS",
+    "events": "hermes.events.part:EVENTS",
 }
 """The parts of Hermes, by the place of their declaration."""
 

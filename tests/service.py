@@ -24,7 +24,7 @@ from hermes.config import Address, Settings
 from hermes.configuration import Configuration
 from hermes.dead_letters.part import DEAD_LETTERS
 from hermes.engine.engine import Engine
-from hermes.engine.part import EVENTS, with_sinks
+from hermes.events.part import EVENTS, with_sinks
 from hermes.part import ConfiguredPart, ReadSettings
 from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
 from hermes.testing.fakes import ScriptedSink

@@ -80,6 +80,12 @@ class BodyBudget:
             self._whole.release(size)
 
 
+def make_request_ids() -> Callable[[], bytes]:
+    """A function that gives an id at each call, which no other call and no other service gives."""
+    prefix = urandom(6).hex().encode()
+    return (b"%b-%x" % (prefix, number) for number in count(1)).__next__
+
+
 class Lane:
     """What all connections of the fast lane share.
 
@@ -106,10 +112,9 @@ class Lane:
         self.turn_ends = inf
         self.inflight = 0
         self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)
-        prefix = urandom(6).hex().encode()
         self.date = b""
         self._second = 0
-        self.request_id = (b"%b-%x" % (prefix, number) for number in count(1)).__next__
+        self.request_id = make_request_ids()
 
     def begin_turn(self) -> None:
         """Bytes are about to be served: what they are answered carries the date of now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
@@ -25,14 +25,15 @@ REJECTED = (
 
 
 class RequestMetrics:
-    """How long requests took, by route and status, and how many events were refused, by reason.
+    """How long requests took, by route and status, and how many events were refused, by reason."""
 
-    ``expected`` are routes with a status whose histogram is there before the first of these requests.
-    """
-
-    def __init__(self, expected: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(self) -> None:
         self.rejected: Counter[str] = Counter()
-        self.durations = {route: Histogram(SECONDS) for route in expected}
+        self.durations: dict[tuple[str, int], Histogram] = {}
+
+    def expect(self, route: str, status: int) -> None:
+        """Show the histogram of such requests before the first of them, for a rate needs a sample to begin with."""
+        self.durations.setdefault((route, status), Histogram(SECONDS))
 
     def observe(self, route: str, status: int, seconds: float, times: int = 1) -> None:
         """Count a request that took so long, or ``times`` alike."""

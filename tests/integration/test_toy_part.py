@@ -25,8 +25,14 @@ import trio
 from prometheus_client.core import GaugeMetricFamily
 
 from hermes.config import about
+from hermes.control.endpoint import Endpoint
+from hermes.control.openapi.operation import Answer, Operation, Tag
 from hermes.errors import ConfigError
+from hermes.http.response import Response
 from hermes.part import Command, Part, RunningPart
+
+
+TOYS = Tag("Toys", "Things to play with.")
 
 
 class ToySettings(msgspec.Struct, frozen=True):
@@ -62,11 +68,38 @@ class Toy:
     def settled(self):
         return not self._settings.toy_lost
 
+    def show(self):
+        return {"toy": {"lost": self._settings.toy_lost}}
+
+    async def throw(self, request):
+        return Response(200, request.parameters["thing"].encode(), "text/plain")
+
+    async def list_things(self, request):
+        return Response(200, b"[]")
+
+
+def describe_throw():
+    yield Operation(TOYS, "Throw a thing", answers=[Answer(200, "Its name.")])
+
+
+def describe_list():
+    yield Operation(TOYS, "List things", answers=[Answer(200, "Every thing.")])
+
 
 @asynccontextmanager
 async def open_toy(settings, core):
     toy = Toy(settings)
-    yield RunningPart(value=toy, metrics=[toy], listeners=[toy], settled=toy.settled)
+    yield RunningPart(
+        value=toy,
+        endpoints=[
+            Endpoint("GET", "/toys/{thing}", toy.throw, describe_throw),
+            Endpoint("GET", "/toys", toy.list_things, describe_list, "ADMIN_ADDR", "before"),
+        ],
+        metrics=[toy],
+        listeners=[toy],
+        settled=toy.settled,
+        show=toy.show,
+    )
 
 
 def check(settings, service):
@@ -149,6 +182,11 @@ def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
         TOY_LOST=lost,
     )
     assert f"toy_lost {lost}.0" in httpx.get(f"{program.url}/metrics").text
+    assert httpx.get(f"{program.url}/toys/ball").text == "ball"
+    assert httpx.get(f"{program.admin_url}/toys").json() == []
+    assert httpx.get(f"{program.admin_url}/debug/accounting").json()["toy"] == {"lost": int(lost)}
+    assert "/toys/{thing}" in httpx.get(f"{program.url}/openapi.json").json()["paths"]
+    assert "/toys" in httpx.get(f"{program.admin_url}/openapi.json").json()["paths"]
     assert trio.run(echoed, port) == b"ball"
     assert program.stop() == code
 

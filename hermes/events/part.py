@@ -11,6 +11,7 @@ from hermes.dead_letters import DeadLetters
 from hermes.engine.context import SinkContext
 from hermes.engine.journal import open_journal
 from hermes.engine.making import make_engine
+from hermes.events.routes import make_event_endpoints
 from hermes.part import Part, ReadSettings, RunningPart
 from hermes.sink import ConfiguredSink, collect_sinks, variable_prefix
 from hermes.traces.work import NO_TRACING, Tracing
@@ -25,7 +26,8 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
     """
     settings = core.settings
     dead_letters: DeadLetters = core.needed["dead_letters"]
-    tracing: Tracing = core.needed["traces"] or NO_TRACING
+    tracer = core.needed["traces"]
+    tracing: Tracing = tracer or NO_TRACING
     async with AsyncExitStack() as opened:
         journal = None
         if settings.durability != "memory":
@@ -38,12 +40,14 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
         engine = make_engine(contexts, settings, journal, tracing)
         yield RunningPart(
             value=engine,
+            endpoints=make_event_endpoints(settings, engine, core.ingress, tracer),
             metrics=engine.metrics,
             run=engine.run,
             drain=engine.drain,
             give_up=engine.give_up,
             why_not_ready=engine.why_not_ready,
             settled=engine.settled,
+            show=engine.show,
         )
 
 
