@@ -63,8 +63,9 @@ def make_app(site: Site) -> QuartTrio:
         handler = endpoint.handler
         if isinstance(handler, Route):
             _add_data_route(app, endpoint, handler, site)
-            if endpoint.path not in asked:
-                _add_preflight(app, handler)
+            methods = [each.method for each in site.endpoints if each.lane == "fast" and each.path == endpoint.path]
+            if endpoint.path not in asked and endpoint.method == methods[0]:
+                _add_preflight(app, handler, methods)
         else:
             _add(app, endpoint, _answer_by(handler, site.keys if endpoint.key == "before" else None), asked)
     app.asgi_app = _tidy_paths(app.asgi_app, typed_by_hand)  # type: ignore[method-assign]
@@ -100,8 +101,9 @@ def _to_rule(found: re.Match[str]) -> str:
 
 
 def _add_data_route(app: QuartTrio, endpoint: Endpoint, route: Route, site: Site) -> None:
-    async def serve(**_parameters: Any) -> QuartResponse:
+    async def serve(**parameters: Any) -> QuartResponse:
         head = Head(request.method, request.path, join_headers())
+        head.parameters = {name: str(value) for name, value in parameters.items()}
         head.query = request.query_string.decode("latin-1")
         head.request_id = g.request_id.encode("latin-1")
         response = await serve_data_route(from_quart({}), head, route, site.body_budget)
@@ -110,9 +112,9 @@ def _add_data_route(app: QuartTrio, endpoint: Endpoint, route: Route, site: Site
     _add(app, endpoint, serve, {endpoint.path})
 
 
-def _add_preflight(app: QuartTrio, route: Route) -> None:
-    async def preflight() -> QuartResponse:
-        response = to_quart(Response(204, headers={"Allow": "POST, OPTIONS"}))
+def _add_preflight(app: QuartTrio, route: Route, methods: Sequence[str]) -> None:
+    async def preflight(**_parameters: Any) -> QuartResponse:
+        response = to_quart(Response(204, headers={"Allow": ", ".join([*methods, "OPTIONS"])}))
         return with_lines(response, route.response_lines(Head("OPTIONS", route.name, join_headers())))
 
     _add(app, Endpoint("OPTIONS", route.name, route), preflight, {route.name})

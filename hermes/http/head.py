@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from sys import getsizeof
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
 
 import httptools
 
@@ -42,6 +43,12 @@ _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/\d\.\d\r\n")
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
 
+_NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
+_PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_KINDS = {None: "[^/]+", "int": "[0-9]+", "path": ".+"}  # of a parameter, by the same names as in the control lane
+_WITHOUT_BODY = frozenset({"GET", "DELETE"})  # without a length these have no body, where another method's is missing
+
+
 class BadHead(Exception):
     """The head breaks HTTP/1.1; ``response`` says how, and the connection ends with it."""
 
@@ -54,7 +61,8 @@ class Head:
     """A request's head. Header names are lower case; a repeated header is joined with commas.
 
     ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
-    control lane. ``query`` is what follows the path after a question mark. ``plain``: the body is JSON
+    control lane. ``parameters`` are those of the route's path, decoded. ``query`` is what follows the path after a
+    question mark. ``plain``: the body is JSON
     without a coding. Set by the route's ``check``: ``format``, how the body is written; ``ack``, what the client wants
     to be sure of (None: what the service promises by itself); ``admit``, what judges a key in the body (None: the head
     had one, or none is wanted); ``unique``: no other request has this head.
@@ -77,6 +85,7 @@ class Head:
         "keep_alive",
         "media_type",
         "method",
+        "parameters",
         "path",
         "piece",
         "plain",
@@ -94,6 +103,7 @@ class Head:
     def __init__(self, method: str, path: str, headers: Mapping[str, str], *, keep_alive: bool = True) -> None:
         self.method = method
         self.path = path
+        self.parameters: Mapping[str, str] = _NO_PARAMETERS
         self.query = ""
         self.headers = headers
         self.keep_alive = keep_alive
@@ -119,6 +129,7 @@ class Head:
 class Route:
     """A data route: plain functions from a parsed request to a response.
 
+    ``name`` is its path, which may have parameters: ``/jobs/{id}``, ``/toys/{number:int}``, ``/files/{name:path}``.
     ``check(head)`` answers what the head alone decides (None: go on); ``handle(head, body)`` answers with a response
     that is ready, or with one that is pending. ``response_lines(head)`` is ready header lines for every response, each
     begun by a line break.
@@ -165,11 +176,30 @@ def is_target(method: str, target: str) -> bool:
     return bool(parts.hostname and parts.scheme)
 
 
+def compile_path(path: str) -> re.Pattern[str]:
+    """A pattern that matches what the parameters of a route's path stand for, each as a group of its name.
+
+    >>> compile_path("/jobs/{id}").fullmatch("/jobs/17")["id"]
+    '17'
+    """
+    pieces, end = [], 0
+    for found in _PARAMETER.finditer(path):
+        pieces += [re.escape(path[end : found.start()]), f"(?P<{found[1]}>{_KINDS[found[2]]})"]
+        end = found.end()
+    return re.compile("".join([*pieces, re.escape(path[end:])]))
+
+
 class Heads:
-    """Parses heads for a table of routes, ``(method, path)`` to route, and remembers them by their bytes."""
+    """Parses heads for a table of routes, ``(method, path)`` to route, and remembers them by their bytes.
+
+    A path without parameters goes before one that has some; of these the first goes before the others.
+    """
 
     def __init__(self, routes: Mapping[tuple[str, str], Route]) -> None:
         self._routes = routes
+        self._patterns = [
+            (method, compile_path(path), route) for (method, path), route in routes.items() if _PARAMETER.search(path)
+        ]
         self._known: dict[bytes, Head] = {}
         self._kept = 0
         self.forgotten = 0
@@ -179,7 +209,8 @@ class Heads:
     def parse(self, data: bytes) -> Head:
         """The head in ``data``, which ends in its empty line. Raises `BadHead`."""
         head = self._parse(data)
-        own = head.request_id or head.expect_continue or head.refusal or head.unique
+        # Paths with parameters differ from request to request: to remember them would push out heads that come again.
+        own = head.request_id or head.expect_continue or head.refusal or head.unique or head.parameters
         usual = not own and head.content_length >= 0
         if head.route is not None and usual and (kept := _kept_bytes(data, head)) <= _MOST_KEPT:
             self._kept += kept
@@ -217,7 +248,7 @@ class Heads:
         head.query = query
         if upgrade or parser.should_upgrade() or parser.get_http_version() not in {"1.0", "1.1"}:
             return head
-        route = self._routes.get((method, path))
+        route = self._routes.get((method, path)) or self._find(head)
         if route is None:
             return head
         if collected.hosts != 1 and (collected.hosts or parser.get_http_version() == "1.1"):
@@ -232,6 +263,13 @@ class Heads:
         head.refusal = route.check(head) or self._check_framing(head)
         return head
 
+    def _find(self, head: Head) -> Route | None:
+        for method, pattern, route in self._patterns:
+            if method == head.method and (found := pattern.fullmatch(head.path)) is not None:
+                head.parameters = {name: unquote(value) for name, value in found.groupdict().items()}
+                return route
+        return None
+
     def _read_framing(self, head: Head, version: str) -> None:
         headers = head.headers
         if "transfer-encoding" in headers:
@@ -240,6 +278,8 @@ class Heads:
             head.chunked = True
         elif "content-length" in headers:
             head.content_length = int(headers["content-length"])
+        elif head.method in _WITHOUT_BODY:
+            head.content_length = 0
         given = headers.get("x-request-id", "").encode("latin-1")
         if _REQUEST_ID.fullmatch(given):
             head.request_id = given

@@ -171,3 +171,56 @@ def test_a_bad_head_says_what_is_wrong() -> None:
             parse(*lines)
         assert caught.value.response.status == 400
         assert caught.value.response.close
+
+
+# --- paths with parameters --------------------------------------------------------------------------------------------
+
+
+def at(method: str, target: bytes, *lines: bytes) -> tuple[str, dict[str, str], Response | None]:
+    """The name of the route that a request gets, its parameters and its refusal."""
+    routes = {
+        (method, path): Route(path, lambda _: None, lambda _head, _body: Response(200), lambda _: b"", 1000)
+        for method, path in [
+            ("GET", "/jobs/{id}"),
+            ("DELETE", "/jobs/{id}"),
+            ("GET", "/jobs/latest"),
+            ("POST", "/jobs/{number:int}/runs/{run}"),
+            ("POST", "/files/{name:path}"),
+        ]
+    }
+    found = Heads(routes).parse(head(*lines, first=b"%b %b HTTP/1.1" % (method.encode(), target)))
+    return found.route_name, dict(found.parameters), found.refusal
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "route", "parameters"),
+    [
+        ("GET", b"/jobs/17", "/jobs/{id}", {"id": "17"}),
+        ("DELETE", b"/jobs/a%20b%2Fc?x=1", "/jobs/{id}", {"id": "a b/c"}),
+        ("GET", b"/jobs/latest", "/jobs/latest", {}),
+        ("GET", b"/jobs/", "unreadable", {}),
+        ("GET", b"/jobs/1/2", "unreadable", {}),
+        ("POST", b"/jobs/7/runs/x", "/jobs/{number:int}/runs/{run}", {"number": "7", "run": "x"}),
+        ("POST", b"/jobs/seven/runs/x", "unreadable", {}),
+        ("POST", b"/files/a/b.txt", "/files/{name:path}", {"name": "a/b.txt"}),
+        ("PUT", b"/jobs/17", "unreadable", {}),
+    ],
+)
+def test_a_route_is_found_by_its_pattern(method: str, target: bytes, route: str, parameters: dict[str, str]) -> None:
+    assert at(method, target, b"Content-Length: 0")[:2] == (route, parameters)
+
+
+def test_a_request_that_reads_or_deletes_needs_no_length_and_another_does() -> None:
+    assert at("GET", b"/jobs/1")[2] is None
+    assert at("DELETE", b"/jobs/1")[2] is None
+    refusal = at("POST", b"/files/a")[2]
+    assert refusal is not None
+    assert refusal.status == 411
+
+
+def test_heads_with_parameters_are_not_remembered_for_each_may_come_once() -> None:
+    route = Route("/jobs/{id}", lambda _: None, lambda _head, _body: Response(200), lambda _: b"", 1000)
+    every = Heads({("GET", "/jobs/{id}"): route})
+    data = head(first=b"GET /jobs/1 HTTP/1.1")
+    every.parse(data)
+    assert every.recall(data) is None

@@ -27,12 +27,15 @@ from prometheus_client.core import GaugeMetricFamily
 from hermes.config import about
 from hermes.control.endpoint import Endpoint
 from hermes.control.openapi.operation import Answer, Operation, Tag
+from hermes.control.panel import Panel
 from hermes.errors import ConfigError
+from hermes.http.head import Route
 from hermes.http.response import Response
 from hermes.part import Command, Part, RunningPart
 
 
 TOYS = Tag("Toys", "Things to play with.")
+KICK = "/toys/{thing}"
 
 
 class ToySettings(msgspec.Struct, frozen=True):
@@ -74,12 +77,27 @@ class Toy:
     async def throw(self, request):
         return Response(200, request.parameters["thing"].encode(), "text/plain")
 
+    def kick(self, head, body):
+        return Response(200, b"%b %d" % (head.parameters["thing"].encode(), len(body)), "text/plain")
+
     async def list_things(self, request):
         return Response(200, b"[]")
 
 
 def describe_throw():
     yield Operation(TOYS, "Throw a thing", answers=[Answer(200, "Its name.")])
+
+
+def check_head(head):
+    return None
+
+
+def no_lines(head):
+    return b""
+
+
+def describe_kick():
+    yield Operation(TOYS, "Kick a thing", answers=[Answer(200, "Its name, and how hard.")])
 
 
 def describe_list():
@@ -93,8 +111,10 @@ async def open_toy(settings, core):
         value=toy,
         endpoints=[
             Endpoint("GET", "/toys/{thing}", toy.throw, describe_throw),
+            Endpoint("PUT", KICK, Route(KICK, check_head, toy.kick, no_lines, 100), describe_kick),
             Endpoint("GET", "/toys", toy.list_things, describe_list, "ADMIN_ADDR", "before"),
         ],
+        panels=[Panel("toys", "Toys to play with", "toy_files", "panel.js")],
         metrics=[toy],
         listeners=[toy],
         settled=toy.settled,
@@ -118,6 +138,8 @@ TOY = Part(
 )
 '''
 
+PANEL = "export const html = '<p>A ball.</p>';"
+
 COMMAND = '''
 import click
 
@@ -131,9 +153,14 @@ def play():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return install(
+    made = install(
         tmp_path / "plugins", "hermes-toy", {}, {"toy": TOY, "toy_command": COMMAND}, parts={"toy": "toy:TOY"}
     )
+    files = made / "toy_files"
+    files.mkdir()
+    files.joinpath("__init__.py").touch()
+    files.joinpath("panel.js").write_text(PANEL)
+    return made
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -183,9 +210,14 @@ def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
     )
     assert f"toy_lost {lost}.0" in httpx.get(f"{program.url}/metrics").text
     assert httpx.get(f"{program.url}/toys/ball").text == "ball"
+    assert httpx.put(f"{program.url}/toys/a%20ball", content=b"xxx").text == "a ball 3"
+    assert httpx.put(f"{program.url}//toys/ball", content=b"").text == "ball 0", "the control lane answers alike"
     assert httpx.get(f"{program.admin_url}/toys").json() == []
+    assert httpx.get(f"{program.admin_url}/panels/toys.js").text == PANEL
+    assert "Toys to play with" in httpx.get(f"{program.admin_url}/").text
     assert httpx.get(f"{program.admin_url}/debug/accounting").json()["toy"] == {"lost": int(lost)}
-    assert "/toys/{thing}" in httpx.get(f"{program.url}/openapi.json").json()["paths"]
+    described = httpx.get(f"{program.url}/openapi.json").json()["paths"]["/toys/{thing}"]
+    assert {"get", "put"} <= described.keys()
     assert "/toys" in httpx.get(f"{program.admin_url}/openapi.json").json()["paths"]
     assert trio.run(echoed, port) == b"ball"
     assert program.stop() == code
