@@ -1,8 +1,9 @@
-"""What a client may ask to be sure of before it is answered, and what it is told.
+"""Acknowledgements: the guarantee that a client waits for, and the outcome that its answer reports.
 
-`Ack` is the value of the request header ``Hermes-Ack``; `Outcome` is how a request ended; a `Receipt` follows the
-events of one request into the sinks. Both lanes ask with these and the engine answers with them, so neither imports the
-other.
+`Ack` is the value of the request header ``Hermes-Ack``; `Outcome` is the end of a request; a `Receipt` follows the
+events of one request into the sinks.
+
+Invariant: a request gets exactly one outcome. The lanes and the engine share this module, so neither imports the other.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ HEADER = "hermes-ack"
 
 
 class Ack(IntEnum):
-    """How far events must have come before their request is answered."""
+    """The stage that events must reach before their request is answered."""
 
     ACCEPTED = 0
     """In the queue."""
     DURABLE = 1
     """Committed to the journal."""
     DELIVERED = 2
-    """Stored by every required sink; where none is required, by the first."""
+    """Stored by every required sink; if no sink is required, by the first one."""
 
 
 class Outcome(Enum):
-    """How the events of a request have fared; all but `TAKEN`, `REFUSED`, `DROPPED` and `LATE`: nothing was taken."""
+    """The outcome of a request's events.
+
+    After `TAKEN`, `REFUSED`, `DROPPED` and `LATE` the events are accepted; after the others no event was accepted.
+    """
 
     TAKEN = "they have come as far as was asked for"
     NO_ROOM = "the queue is full"
@@ -38,7 +42,7 @@ class Outcome(Enum):
 
 
 class SinkReceipt:
-    """What one sink has done with the events of a request so far, in events."""
+    """One sink's results for the events of a request so far, in events."""
 
     __slots__ = ("dead_lettered", "delivered", "dropped")
 
@@ -49,16 +53,22 @@ class SinkReceipt:
 
     @property
     def known(self) -> int:
-        """Events whose outcome was noted."""
+        """The number of events with a known outcome."""
         return self.delivered + self.dead_lettered + self.dropped
 
 
 Settle = Callable[[Outcome, "Receipt | None"], None]
-"""Is told how the events of a request have fared, once; the receipt is there if the request asked for delivery."""
+"""Called once with the outcome of a request; with the receipt if the request asked for delivery."""
 
 
 class Receipt:
-    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all are known, or when it expires."""
+    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all outcomes are known, or on expiry.
+
+    >>> receipt = Receipt(2, ("postgres",), lambda outcome, receipt: print(outcome.name))
+    >>> receipt.note("postgres", delivered=1)
+    >>> receipt.note("postgres", delivered=1)
+    TAKEN
+    """
 
     __slots__ = ("_settle", "_unknown", "durable", "events", "sinks")
 
@@ -66,6 +76,7 @@ class Receipt:
         self.durable = False
         self.events = events
         self.sinks = {name: SinkReceipt() for name in sinks}
+        # One counter for all sinks: `note` runs for every batch, and a sum over the sinks would cost more.
         self._unknown = events * len(sinks)
         self._settle: Settle | None = settle
 
@@ -75,7 +86,7 @@ class Receipt:
         return self._settle is None
 
     def note(self, sink: str, delivered: int, dead_lettered: int = 0, dropped: int = 0) -> None:
-        """A sink has settled some of the events."""
+        """Note a sink's results for some of the events."""
         noted = self.sinks[sink]
         noted.delivered += delivered
         noted.dead_lettered += dead_lettered
@@ -85,10 +96,12 @@ class Receipt:
             every = self.sinks.values()
             dropped_any = any(each.dropped for each in every)
             refused_any = any(each.dead_lettered for each in every)
+            # The worst outcome of any sink: the client must learn of a lost event first.
             self.settle(Outcome.DROPPED if dropped_any else Outcome.REFUSED if refused_any else Outcome.TAKEN)
 
     def settle(self, outcome: Outcome) -> None:
-        """Answer, unless that has been done."""
+        """Answer the request, unless it has its answer."""
+        # Cleared first, so that a callback which causes another note cannot answer twice.
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(outcome, self)

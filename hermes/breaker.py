@@ -1,11 +1,11 @@
-"""The circuit breaker: whether a call may reach a sink now. A pure state machine; the time is an argument.
+"""The circuit breaker: decides whether a call may reach a sink now. A pure state machine; the time is an argument.
 
-It is told of every call: `Breaker.allow` before, and after it exactly one of `succeeded`, `failed` and `abandoned`.
-Invariants: no call is allowed in the `open_for` seconds after the breaker opened; when half-open, one call at a time
-is under way and its result is the one that decides. So a trial starts only when the calls from before have ended; what
-they report while the breaker is open is old news and changes nothing.
+The engine has one breaker for each sink, and reports every call: `Breaker.allow` before the call, and exactly one of
+`succeeded`, `failed` and `abandoned` after it.
 
-Called by the engine, one breaker a sink.
+Invariants: no call is allowed in the `open_for` seconds after the breaker opened; a half-open breaker has one call
+under way, and the result of this call decides. So a trial starts only after the earlier calls have ended; their results
+change nothing while the breaker is open.
 """
 
 import math
@@ -13,7 +13,7 @@ from enum import Enum, IntEnum
 
 
 class BreakerState(IntEnum):
-    """The values are those of the metric `hermes_db_circuit_state`."""
+    """The state of a breaker. The values are the values of the metric `hermes_db_circuit_state`."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -21,7 +21,10 @@ class BreakerState(IntEnum):
 
 
 class BreakerEvent(Enum):
-    """What moves the breaker. The failure that completes a row of `failures` is `FAILED_TOO_OFTEN`, others `FAILED`."""
+    """The events that move the breaker.
+
+    The failure that completes a row of `failures` is `FAILED_TOO_OFTEN`; other failures are `FAILED`.
+    """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -37,7 +40,7 @@ TRANSITIONS: dict[tuple[BreakerState, BreakerEvent], BreakerState] = {
     (_CLOSED, BreakerEvent.FAILED): _CLOSED,
     (_CLOSED, BreakerEvent.FAILED_TOO_OFTEN): _OPEN,
     (_CLOSED, BreakerEvent.ABANDONED): _CLOSED,
-    # A call that was allowed before the breaker opened: it says nothing about the sink as it is now.
+    # A call that was allowed before the breaker opened. Its result says nothing about the present state of the sink.
     (_OPEN, BreakerEvent.SUCCEEDED): _OPEN,
     (_OPEN, BreakerEvent.FAILED): _OPEN,
     (_OPEN, BreakerEvent.ABANDONED): _OPEN,
@@ -48,7 +51,7 @@ TRANSITIONS: dict[tuple[BreakerState, BreakerEvent], BreakerState] = {
     (_HALF_OPEN, BreakerEvent.ABANDONED): _HALF_OPEN,
     (_HALF_OPEN, BreakerEvent.TRIAL_STARTED): _HALF_OPEN,
 }
-"""Every move there is. What is missing cannot happen."""
+"""Every transition. A pair that is missing cannot happen: `Breaker` would raise KeyError."""
 
 
 class Breaker:
@@ -83,30 +86,36 @@ class Breaker:
         self._open_for = open_for
         self._state = BreakerState.CLOSED
         self._failed_in_a_row = 0
+        # Minus infinity: a breaker that never opened has no pause left.
         self._retry_at = -math.inf  # when the last open window ends or ended
         self._under_way = 0  # calls that were allowed and have not ended
         self._rejects = 0
 
     @property
     def state(self) -> BreakerState:
-        """Open turns half-open with the first trial, not by the mere passing of time."""
+        """The present state. An open breaker turns half-open with the first trial, not by the mere passing of time."""
         return self._state
 
     @property
     def rejects(self) -> int:
-        """Calls that were not allowed, since the beginning."""
+        """The number of calls that were refused, since the beginning."""
         return self._rejects
 
     def remaining(self, now: float) -> float:
-        """Seconds until the next trial at the earliest; 0 unless the breaker is open.
+        """Return the seconds until the next trial at the earliest; 0 unless the breaker is open.
 
-        At 0 a call may still be refused, because another is under way: whoever waits keeps a pause of its own as well.
+        At 0 a call may still be refused, because another call is under way. So a waiting caller must also pause by
+        itself.
         """
         return max(0.0, self._retry_at - now)
 
     def allow(self, now: float) -> bool:
-        """Whether a call may be made now. If so it is under way until its end is reported; if not it is counted."""
+        """Return whether a call may be made now. An allowed call is under way until its end is reported.
+
+        A refused call is counted.
+        """
         if self._state is not BreakerState.CLOSED:
+            # A call from before the breaker opened counts too: with two calls under way, the first result would decide.
             if self._under_way or self.remaining(now) > 0:
                 self._rejects += 1
                 return False
@@ -115,7 +124,7 @@ class Breaker:
         return True
 
     def succeeded(self, now: float) -> None:
-        """Report that a call has succeeded. Raises RuntimeError if none is under way, as the two below do."""
+        """Report that a call has succeeded. Raises RuntimeError if no call is under way, as the next two methods do."""
         self._end_call()
         self._failed_in_a_row = 0
         self._move(BreakerEvent.SUCCEEDED, now)
@@ -128,7 +137,7 @@ class Breaker:
         self._move(BreakerEvent.FAILED_TOO_OFTEN if too_often else BreakerEvent.FAILED, now)
 
     def abandoned(self, now: float) -> None:
-        """Report that a call was cancelled without a result. It breaks no row of failures; a trial may be repeated."""
+        """Report that a call was cancelled without a result. The row of failures goes on; a trial may be repeated."""
         self._end_call()
         self._move(BreakerEvent.ABANDONED, now)
 
@@ -139,5 +148,6 @@ class Breaker:
 
     def _move(self, event: BreakerEvent, now: float) -> None:
         before, self._state = self._state, TRANSITIONS[self._state, event]
+        # Only on the way into OPEN: a late failure of an old call must not make the pause longer.
         if self._state is BreakerState.OPEN is not before:
             self._retry_at = now + self._open_for

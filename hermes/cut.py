@@ -1,10 +1,12 @@
-"""Cuts a large JSON body into bodies of the same form, each so small that it is decoded in a few milliseconds.
+"""Cuts a large JSON body into bodies of the same form, each small enough to be decoded in a few milliseconds.
 
-A decoder in C keeps the loop for as long as its whole body takes. So a large body is cut where one element of its array
-ends and the next begins, and each piece is decoded by itself. Where to cut is guessed, and a decoder proves the guess:
-what is a valid array up to there ends there. Where that fails, as within a large element or beside a mistake, brackets
-and quotes are counted. Invariants: the pieces hold every element, in order; what happens between two items that are
-yielded takes some milliseconds at most, whatever the bytes are, but for finding the end of a long string. Pure.
+A decoder in C blocks the loop until its whole body is decoded. So a large body is cut between two elements of its
+array, and each piece is decoded by itself. The place of a cut is guessed, and a decoder proves the guess: a valid array
+up to there ends there. If the proof fails, as within a large element or beside a mistake, brackets and quotes are
+counted.
+
+Invariants: the pieces hold every element, in order. Between two yielded items at most some milliseconds pass, whatever
+the bytes are, except while the end of a long string is searched. Pure.
 """
 
 from __future__ import annotations
@@ -22,14 +24,18 @@ from hermes.ends import OPENING, Ends, ends_early, expect_end, malformed, skip_s
 from hermes.proof import Slim, hide_long_values
 
 AT_ONCE = JUDGED
-"""The longest body that is decoded at once, in bytes. What is in a longer one was judged by a `Cutter`."""
+"""The longest body that is decoded at once, in bytes. A `Cutter` judges the contents of a longer body."""
 
-_BRACKETS = 4096  # of one step of counting: one millisecond
-_MEMBERS_BYTES = 4096  # of one step through the members of an object, the shortest of which take 5: two milliseconds
-_GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))  # what an element may end in, and how often to try
+# Brackets counted in one step: one millisecond.
+_BRACKETS = 4096
+# Bytes of one step through the members of an object. The shortest members have 5 bytes: two milliseconds.
+_MEMBERS_BYTES = 4096
+# The endings of an element, and the number of attempts with each. Most elements are objects.
+_GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))
 _WHITESPACE = b" \t\r\n"
 _BRACE, _BRACKET = b"{["
 
+# Possessive quantifiers never backtrack, so a hostile text cannot make a match slow.
 _match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % STRING, re.DOTALL).match
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_name = msgspec.json.Decoder(str).decode
@@ -38,25 +44,30 @@ _INVALID = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Stands for an element that is not decoded: ``error`` says why."""
+    """Replaces an element that is not decoded: ``error`` is the reason."""
 
     error: str
 
 
 Pieces = Iterator[bytes | Slim | Refused | None]
-"""Bodies, also without their long values, elements that are refused, and None: a moment to let others go on."""
+"""Bodies, bodies without their long values, refused elements, and None: a moment at which other tasks may run."""
 
 Path = tuple[tuple[str, ...], ...]
-"""The members, each by any of its names, that lead through objects and arrays of objects to the elements."""
+"""The members that lead through objects and arrays of objects to the elements, each with all of its names."""
 
 _Steps = Generator[bytes | Slim | Refused | None, None, int]
 
 
 def cut_lines(body: bytes, size: int) -> Pieces:
-    """Cut newline-delimited JSON into pieces of about ``size`` bytes. A long line that is no JSON is refused alone."""
+    r"""Cut newline-delimited JSON into pieces of about ``size`` bytes. A long line that is not JSON is refused alone.
+
+    >>> list(cut_lines(b'{"n":1}\n{"n":2}\n{"n":3}\n', size=16))
+    [b'{"n":1}\n{"n":2}\n', b'{"n":3}\n']
+    """
     body = without_mark(body)
     position = 0
     while position < len(body):
+        # The last line that ends within the piece; else the end of a line that is longer than a piece.
         end = body.rfind(b"\n", position, position + size) + 1
         end = end or body.find(b"\n", position + size) + 1 or len(body)
         if end - position <= AT_ONCE:
@@ -90,8 +101,13 @@ def cut_json(body: bytes, size: int) -> Pieces:
 class Cutter:
     """Cuts along arrays that lie in objects.
 
-    ``size`` is about the bytes of a piece. ``most_shared`` bounds what every piece repeats, ``most_element`` an
-    element, and ``most_objects`` the objects in either, where it is larger than a piece; 0: no bound.
+    ``size`` is about the bytes of a piece. ``most_shared`` bounds the bytes that every piece repeats, ``most_element``
+    an element, and ``most_objects`` the objects in either, if an element is larger than a piece; 0: no bound.
+
+    ::
+
+        for piece in Cutter(size=65536).cut_along(body, (("resourceSpans",), ("scopeSpans",))):
+            ...  # bytes to decode, a Refused element, or None: let other tasks run
     """
 
     def __init__(self, size: int, *, most_shared: int = 0, most_element: int = 0, most_objects: int = 0) -> None:
@@ -103,7 +119,7 @@ class Cutter:
     def cut_along(self, body: bytes, path: Path) -> Pieces:
         """Cut the array that ``path`` leads to from the outer object, through arrays of objects. Raises `BadBody`.
 
-        Every piece has the other members of the objects on its way.
+        Every piece has the other members of the objects along the path.
         """
         body = without_mark(body)
         start = skip_space(body, 0)
@@ -114,7 +130,10 @@ class Cutter:
         expect_end(body, end)
 
     def judge(self, body: bytes) -> Pieces:
-        """The body as one piece, unless it is nested too deeply: a long text is not searched for that when decoded."""
+        """Yield the body as one piece, or a refusal if it is nested too deeply.
+
+        The decoder does not search a long text for its depth, so the search is here.
+        """
         start = skip_space(body, 0)
         if len(body) > AT_ONCE and body[start : start + 1] == b"{":
             yield (yield from hide_long_values(body, self._size))
@@ -164,7 +183,7 @@ class Cutter:
             position = skip_space(text, position + 1)
 
     def _guess(self, text: bytes, position: int) -> Generator[None, None, int]:
-        """Where an element ends, at most a piece away; -1: it has to be counted."""
+        """Return the end of an element, at most a piece away; -1 if the brackets must be counted."""
         for ending, times in _GUESSES:
             end = position + self._size
             for _ in range(times):
@@ -175,6 +194,7 @@ class Cutter:
                 if end == position:
                     break
                 try:
+                    # The proof: if this is a valid array, its last element ends at `end`.
                     _decode_raw(b"[%b]" % text[position:end])
                 except _INVALID:
                     yield None
@@ -183,7 +203,7 @@ class Cutter:
         return -1
 
     def _count(self, ends: Ends, text: bytes, position: int) -> Generator[None, None, int]:
-        """Where the last element ends that fits into a piece, or the first."""
+        """Return the end of the last element that fits into a piece, or of the first element."""
         last, start, count = 0, position, 0
         while True:
             end = yield from ends.find(position)
@@ -199,7 +219,8 @@ class Cutter:
                 yield None
 
     def _find_fault(self, ends: Ends, text: bytes, start: int, end: int) -> Generator[None, None, str]:
-        """Why an element that is larger than a piece is not decoded, if so."""
+        """Return the reason for not decoding an element that is larger than a piece; empty if it may be decoded."""
+        # The array around the element adds one level, which the limit does not count.
         deepest = (yield from ends.walk(start))[1] if text[start] in OPENING else 0
         if deepest > MAX_NESTING + 1:
             return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
@@ -210,7 +231,7 @@ class Cutter:
         return ""
 
     def _cut_object(self, ends: Ends, text: bytes, start: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:
-        """Cut along ``path`` from the object at ``start``; returns where it ends."""
+        """Cut along ``path`` from the object at ``start``; return the position of its end."""
         shared: list[bytes] = []
         size = 0
         found, leading = -1, path[0][0]
@@ -228,9 +249,12 @@ class Cutter:
             if (read := _read_name(name[1])) not in path[0]:
                 shared.append(text[position:end])
                 size += end + 1 - position
+                # Checked while reading, before the members are joined: the joined bytes would be repeated in every
+                # piece.
                 if size > self._most_shared > 0 and end - start > AT_ONCE:
                     raise self._shares_too_much(leading)
             elif found >= 0:
+                # A decoder would keep the last one only, and the events of the others would be lost without a word.
                 raise BadBody(f"an object has more than one member {path[0][0]!r}")
             else:
                 found, leading = value, read
@@ -262,7 +286,7 @@ class Cutter:
 
 
 def _read_name(name: bytes) -> str:
-    """A member's name without its quotes; an escape may stand for a letter of it."""
+    """Return a member's name without its quotes; an escape may stand for a letter of the name."""
     if b"\\" not in name:
         return name[1:-1].decode(errors="replace")
     try:

@@ -1,10 +1,11 @@
-"""From the bytes of a request body to events, or to the words that tell a client what is wrong with them.
+"""Decodes the bytes of a request body to events, or to messages that tell a client the faults. Pure.
 
-Pure. The usual body, all valid, costs one pass of msgspec's decoder and a few searches in C; only a body in which
-something is wrong is walked event by event, to say which one and why. Invariant: an event that leaves here keeps every
-rule of specification §1, no input raises anything but `BadBody`, and what is wrong inside one event of several is that
-event's alone. `EventDecoder` reads Hermes's own events; the functions below it are the rules of JSON that the decoders
-of other protocols keep as well (``hermes.protocols``).
+The usual body, all valid, costs one pass of msgspec's decoder and a few searches in C; only a body with a fault is
+walked event by event, to find each faulty event. `EventDecoder` reads Hermes's own events; the functions below it are
+the rules of JSON that the decoders of other protocols keep as well (``hermes.protocols``).
+
+Invariant: an event that leaves this module keeps every rule of an event, no input raises anything but `BadBody`, and a
+fault in one of several events rejects that event alone.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from hermes.event import MAX_TIMESTAMP, Event
 from hermes.misnamed import explain_missing
 
 MAX_REJECTIONS = 1000
-"""The most invalid events of one request that are told one by one; with more, the request is refused as a whole."""
+"""The largest number of invalid events that an answer lists. With more, the whole request is refused."""
 
 MAX_NESTING = 500
-"""The deepest that a payload's arrays and objects may be nested. Every Python reads this deep, and so does every
-database; deeper, one would refuse what another takes."""
+"""The deepest nesting of a payload's arrays and objects. Every Python and every database reads this depth; beyond it,
+one would refuse a payload that another takes."""
 
 JUDGED = 128 * 2**10
-"""The longest text, in bytes, whose nesting is judged as it is decoded."""
+"""The longest text, in bytes, whose nesting is judged during decoding. `hermes.cut` judges a longer one in slices."""
 
 SHALLOW = 2 * MAX_NESTING
-"""Shorter JSON cannot be deeper than that, for each level opens and closes."""
+"""Shorter JSON cannot be nested too deeply, because each level takes an opening and a closing byte."""
 
 Text = TypeVar("Text", bytes, Raw)
 
 _WHITESPACE = b" \t\r\n"
-# How JSON begins in UTF-32 and, in the group, UTF-16: with a mark, or with one of its own characters among zero bytes.
+# The beginning of JSON in UTF-32 and, in the group, UTF-16: a mark, or one of JSON's own characters among zero bytes.
 _WIDE = re.compile(
     rb"\xff\xfe\0\0|\0\0\xfe\xff|[{\[\" \t\r\n]\0\0\0|\0\0\0[{\[\" \t\r\n]"
     rb"|(\xff\xfe|\xfe\xff|[{\[\" \t\r\n]\0[^\0]\0|\0[{\[\" \t\r\n]\0[^\0])"
@@ -50,16 +51,19 @@ _STRING = re.compile(STRING, re.DOTALL)
 _FORM = re.compile(rb"[\w.%-]{1,64}=")
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-# Held all at once, each element of an array takes some 50 bytes. In a short body, or in one with fewer commas than one
-# in so many bytes, that does not matter.
+# A list of all elements takes some 50 bytes for each. That is harmless in a short body, and in a body with fewer commas
+# than one in this many bytes.
 _HELD_BYTES = 2**20
 _BYTES_A_COMMA = 8
-_MOST_ECHOED = 120  # characters of a message with a client's value in it
-_MOST_NAMED = 10  # types of EVENT_TYPES that an answer names, for each of its rejected events
-_BACKSLASH = 0x5C  # as an integer, for a search for one byte is six times faster than one for six
+# Characters of a message with a client's value in it.
+_MOST_ECHOED = 120
+# Types of EVENT_TYPES that an answer names, for each of its rejected events.
+_MOST_NAMED = 10
+# As an integer, because a search for one byte is six times faster than a search for the six of the escape.
+_BACKSLASH = 0x5C
 _BRACE = 0x7B
 _NUL_ESCAPE = rb"\u0000"
-# Half of a surrogate pair: what is left where a string was cut in the middle of an emoji.
+# Half of a surrogate pair: the remainder of a string that was cut in the middle of an emoji.
 _HALF_PAIR = re.compile(
     rb"(?<!\\)(?:\\\\)*+(\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2}))"
 )
@@ -69,16 +73,16 @@ _WHOLE_SECONDS = (
 )
 _ANY_TIME = "expected Unix seconds or milliseconds, or RFC 3339 text with a zone, from 1970 to 9999"
 UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What msgspec raises for bytes that are not the JSON that was asked for."""
+"""The errors of msgspec for bytes that are not the expected JSON."""
 
 
 class BadBody(HermesError):
-    """The body as a whole cannot be read. The client acts; the message says where and what."""
+    """The body as a whole cannot be read. The client acts; the message names the fault and its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One event that was refused: its place in the request, from 0, and why."""
+    """One event that was refused: its place in the request, from 0, and the reason."""
 
     index: int
     error: str
@@ -86,10 +90,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The valid events of a request, in its order, and the others.
+    """The valid events of a request, in the request's order, and the rejected ones.
 
-    ``size`` is the number of bytes that the events keep alive, where it is not that of the body; ``note`` is what the
-    client should hear though its events were taken.
+    ``size`` is the number of bytes that the events keep alive, if it differs from the body's; ``note`` is a message for
+    the client although its events were accepted.
     """
 
     events: list[Event]
@@ -99,14 +103,15 @@ class Decoded:
 
 
 def allowed_types(event_types: Sequence[str]) -> Any:
-    """The type of an event's ``type``, for msgspec, that takes what EVENT_TYPES allows."""
+    """Return the type of an event's ``type``, for msgspec, with the types that EVENT_TYPES allows."""
     if tuple(event_types) == ("*",):
+        # \Z and not $: a dollar sign also matches before a final line feed.
         return Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
     return Literal[tuple(event_types)]
 
 
 def advise_unlisted(event_types: Sequence[str]) -> str:
-    """What to do about a type that EVENT_TYPES does not name, and the first of those that it does."""
+    """Return the advice about a type that EVENT_TYPES lacks, with the first types of EVENT_TYPES."""
     named = ", ".join(event_types[:_MOST_NAMED]) + (", …" if len(event_types) > _MOST_NAMED else "")
     return f"not in EVENT_TYPES: add it there, or set EVENT_TYPES=* to take any (it has {named})"
 
@@ -115,12 +120,18 @@ class EventDecoder:
     """Reads events whose type is one of ``event_types`` (``("*",)``: any name of 1 to 64 of ``[A-Za-z0-9_.:-]``).
 
     ``any_times``: a timestamp may also be in milliseconds, with a fraction, or RFC 3339 text.
+
+    >>> decoder = EventDecoder(["song_played"])
+    >>> body = b'[{"id":"1","user_id":"ann","type":"song_played","timestamp":1700000000}, {"id":"2"}]'
+    >>> decoded = decoder.decode_json(body)
+    >>> [event.id for event in decoded.events], decoded.rejected
+    (['1'], [Rejection(index=1, error='Object missing required field `user_id`')])
     """
 
     def __init__(self, event_types: Sequence[str], *, any_times: bool = False) -> None:
         self._any_times = any_times
         self._unlisted = advise_unlisted(event_types)
-        # The set of types is configuration, so the struct that checks it in C is made at start.
+        # The allowed types are configuration, so the struct that checks them in C is made at the start.
         checked_id = Annotated[str, Meta(min_length=1, max_length=256)]
         checked: Any = msgspec.defstruct("Event", [("type", allowed_types(event_types))], bases=(Event,), gc=False)
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
@@ -133,7 +144,7 @@ class EventDecoder:
         )
 
     def decode_one(self, body: bytes) -> Event | None:
-        """The event of the most common body, one valid object in ASCII; None: `decode_json` has to look closer."""
+        """Return the event of the most common body, one valid object in ASCII. None: `decode_json` must look closer."""
         try:
             event = self._decode_one(body)
         except UNDECODABLE:
@@ -143,11 +154,12 @@ class EventDecoder:
         return None
 
     def decode_json(self, body: bytes, ids: Callable[[int], str] | None = None) -> Decoded:
-        """The events of a JSON object or of an array of objects. Raises `BadBody`.
+        """Return the events of a JSON object or of an array of objects. Raises `BadBody`.
 
-        ``ids`` gives an id to each event that has none, by its place in the request; None: every event needs its own.
+        ``ids`` gives an id to each event without one, by its place in the request; None: every event needs its own id.
         """
         body = without_mark(body)
+        # lstrip copies the body, so the first byte alone is asked first.
         single = body[:1] == b"{" or body.lstrip(_WHITESPACE)[:1] == b"{"
         if ids is None:
             try:
@@ -165,12 +177,16 @@ class EventDecoder:
         return explain(map(bytes, find_elements(body)), check)
 
     def decode_lines(self, body: bytes, ids: Callable[[int], str] | None = None) -> Decoded:
-        """The same of newline-delimited JSON, one object a line, empty lines skipped. Raises `BadBody`."""
+        """Return the events of newline-delimited JSON, one object a line; empty lines are skipped. Raises `BadBody`.
+
+        ``ids`` are as in `decode_json`.
+        """
         body = without_mark(body)
         if ids is None:
             try:
                 events = self._one.decode_lines(body)
-                # The decoder would also read events that are parted by no line break, or lie on several lines.
+                # The decoder also accepts events without a line break between them, and an event on several lines. So
+                # the number of lines must be the number of events.
                 if body.count(b"\n") + (body[-1:] != b"\n") == len(events) and self._clean(body, events):
                     return Decoded(events)
             except UNDECODABLE:
@@ -182,9 +198,9 @@ class EventDecoder:
         """Whether decoded events keep the rules that the decoder does not check, judged over the whole body at once."""
         if not is_clean(body):
             return False
-        # A NUL byte is in no valid JSON, so it can part the payloads, and each must begin with a brace.
+        # Valid JSON contains no NUL byte, so a NUL byte can separate the payloads. Each must begin with a brace.
         payloads = [event.payload for event in events]
-        # Of one event a byte does, for to copy a payload of megabytes takes as long as to decode it.
+        # For a single event one byte is enough: copying a payload of megabytes takes as long as decoding it.
         joined = b"\0".join(payloads) if len(events) != 1 else bytes(memoryview(payloads[0])[:1])
         if events and (joined[:1] != b"{" or joined.count(b"\0{") != len(events) - 1):
             return False
@@ -203,14 +219,16 @@ class EventDecoder:
         return event
 
     def _mend(self, text: bytes, id_: str | None, error: str) -> Event:
-        """An event that lacks an id, if it may, or whose time has another form. Raises `msgspec.ValidationError`.
+        """Return an event that lacks an id, if it may, or has a time of another form.
 
-        1700000000.0 is an integer to JSON Schema, and so to the clients that our OpenAPI document is read by.
+        Raises `msgspec.ValidationError`.
         """
         try:
             told = self._lenient.decode(text)
         except msgspec.ValidationError:
+            # `error` is the message of the strict decoder, which names the field; the lenient decoder's would confuse.
             raise msgspec.ValidationError(self._advise(error)) from None
+        # JSON Schema counts 1700000000.0 as an integer, and clients are generated from the OpenAPI document.
         seconds = _whole_seconds(told.timestamp) if self._any_times else int(told.timestamp)
         given = id_ if told.id is UNSET else told.id
         whole = self._any_times or seconds == told.timestamp
@@ -233,7 +251,7 @@ class EventDecoder:
 
 
 def _whole_seconds(time: float | datetime) -> int:
-    """The Unix seconds of a time, which is in milliseconds if it would be after the year 9999 otherwise."""
+    """Return the Unix seconds of a time; a time after the year 9999 is taken for milliseconds."""
     if isinstance(time, datetime):
         time = time.timestamp()
     return int(time // 1000 if time >= MAX_TIMESTAMP + 1 else time // 1)
@@ -244,12 +262,12 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 def find_elements(body: bytes) -> Iterable[Raw]:
-    """The texts of an array's elements, whatever is wrong in one of them. Raises `BadBody`, maybe after some."""
+    """Return the texts of an array's elements, with any faults within them. Raises `BadBody`, maybe after some."""
     if len(body) <= _HELD_BYTES or body.count(b",") * _BYTES_A_COMMA <= len(body):
         try:
             return _decode_raws(body)
         except UNDECODABLE:
-            pass  # the slower way tells in which element
+            pass  # the slower way finds the faulty element
     return _split(body)
 
 
@@ -268,12 +286,12 @@ def explain(
     alone: bool = False,
     partial: bool = False,
 ) -> Decoded:
-    """Each event by itself, as ``check`` reads it by its place and its text. Raises `BadBody`.
+    """Read each event by itself with ``check``, from its place and its text. Raises `BadBody`.
 
     ``check`` raises `msgspec.ValidationError` for an event that breaks a rule, and one of `UNDECODABLE` for broken
-    JSON. ``separate`` is the advice where more than one value is in a text. ``alone``: the text is the whole body, so
-    where its JSON is broken there is no event to speak of. ``partial``: any number of events may be invalid; the first
-    `MAX_REJECTIONS` have a reason of their own, and the first stands for the others.
+    JSON. ``separate`` is the advice for a text with more than one value. ``alone``: the text is the whole body, so
+    broken JSON leaves no event to report. ``partial``: any number of events may be invalid; the first `MAX_REJECTIONS`
+    have a reason of their own, and the first reason stands for the others.
     """
     events: list[Event] = []
     rejected: list[Rejection] = []
@@ -288,6 +306,7 @@ def explain(
                     raise BadBody(told) from None
                 rejected.append(Rejection(index, told))
             else:
+                # The same object again: a body of a million faults must not take memory for each.
                 rejected.append(rejected[0])
         if len(rejected) > MAX_REJECTIONS and not partial:
             raise too_many_rejected(rejected[0])
@@ -295,19 +314,21 @@ def explain(
 
 
 def _tell(error: Exception, text: bytes, separate: str) -> tuple[str, bool]:
-    """What is wrong with an event, and whether its text is JSON, so that it is an event at all."""
+    """Return the fault of an event, and whether its text is JSON, so that it is an event at all."""
     if isinstance(error, msgspec.ValidationError):
         try:
-            _decode_raw(text)  # a decoder that stops at a wrong field has not seen that the rest is cut off
+            # A decoder that stops at a wrong field has not seen whether the rest is cut off.
+            _decode_raw(text)
         except UNDECODABLE as worse:
-            # Told here: a name that outlived this block would hold the error, whose frame holds the name and the body.
+            # Described within this block: a name that outlives it would hold the error, whose traceback holds the frame
+            # and the body, a cycle until the next garbage collection.
             return describe_error(worse, text, separate), False
         return explain_missing(error, text), True
     return describe_error(error, text, separate), False
 
 
 def too_many_rejected(first: Rejection) -> BadBody:
-    """More events of a request are invalid than are told one by one."""
+    """Return the error for a request with more invalid events than an answer lists."""
     return BadBody(
         f"more than {MAX_REJECTIONS} events are invalid, the first (index {first.index}): {first.error}. Nothing of "
         "this request was taken"
@@ -315,9 +336,9 @@ def too_many_rejected(first: Rejection) -> BadBody:
 
 
 def is_clean(body: bytes) -> bool:
-    """Whether valid JSON is UTF-8 and has no escaped NUL, as far as a glance tells.
+    """Whether valid JSON is UTF-8 and has no escaped NUL, by a quick look that may also say no to a clean text.
 
-    msgspec does not look inside `Raw`, so that is done here, over the whole body at once.
+    msgspec does not look inside `Raw`, so this function checks the whole body at once.
     """
     if _BACKSLASH in body and _NUL_ESCAPE in body:
         return False
@@ -330,27 +351,29 @@ def is_clean(body: bytes) -> bool:
 
 
 def check_text(text: bytes) -> None:
-    """The same for one event, exactly. Raises `UnicodeDecodeError`, or `msgspec.ValidationError` for a NUL."""
+    """Check one event's text exactly. Raises `UnicodeDecodeError`, or `msgspec.ValidationError` for a NUL."""
     if not text.isascii():
         text.decode()
-    # The escape itself, and not a backslash that is escaped followed by the letters u0000.
+    # The escape itself, not an escaped backslash followed by the letters u0000.
     if _NUL_ESCAPE in text and _NUL_ESCAPE in text.replace(rb"\\", b""):
         raise msgspec.ValidationError("A string holds U+0000, which cannot be stored")
 
 
 def any_deep(payloads: Sequence[Raw]) -> bool:
-    """Whether one of these is nested more than `MAX_NESTING` deep."""
+    """Whether one of the payloads is nested more than `MAX_NESTING` deep."""
     return max(map(len, payloads), default=0) >= SHALLOW and any(map(is_deep, payloads))
 
 
 def is_deep(payload: Raw) -> bool:
-    """Whether valid JSON is nested more than `MAX_NESTING` deep. Of a longer text than `JUDGED` that is known already.
+    """Whether valid JSON is nested more than `MAX_NESTING` deep. False for a text longer than `JUDGED`.
 
-    To find out takes a tenth of a second for each megabyte of tiny values, so ``hermes.cut`` does it in many steps.
+    The depth of a longer text is known already: finding it takes a tenth of a second for each megabyte of tiny values,
+    so ``hermes.cut`` does that in many steps.
     """
     if not SHALLOW <= len(payload) <= JUDGED:
         return False
     data = bytes(payload)
+    # Counting brackets in C first: hardly any payload has enough of them to be too deep.
     if len(data.translate(None, _NOT_BRACKETS)) < SHALLOW:
         return False
     depth = 0
@@ -362,7 +385,7 @@ def is_deep(payload: Raw) -> bool:
 
 
 def without_mark(body: bytes) -> bytes:
-    """A body without the byte order mark that some editors and languages put before UTF-8 (RFC 8259 §8.1).
+    """Return a body without the byte order mark that some editors and languages put before UTF-8 (RFC 8259 §8.1).
 
     Raises `BadBody` for UTF-16 and UTF-32.
     """
@@ -379,7 +402,7 @@ def refuse_wide(body: bytes) -> None:
 
 
 def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> str:
-    """What is wrong with ``text``, and where; ``separate`` is the advice where more than one value is in it."""
+    """Return the fault of ``text`` and its place; ``separate`` is the advice if the text has more than one value."""
     if not text.strip(_WHITESPACE):
         return "the body is empty"
     if isinstance(error, RecursionError):

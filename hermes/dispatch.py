@@ -1,4 +1,4 @@
-"""The dispatcher: items go in one at a time and come out in bounded batches. Needs Trio and the standard library.
+"""The dispatcher: takes items one at a time and hands out bounded batches. Needs Trio and the standard library.
 
 `Dispatcher.enqueue` is synchronous and never blocks: an item is accepted, or refused by name. Any number of tasks
 iterate over the dispatcher, and each batch goes to exactly one of them. Invariants, at every moment:
@@ -10,9 +10,8 @@ iterate over the dispatcher, and each batch goes to exactly one of them. Invaria
   first come first served, and one that is cancelled leaves its batch to the next.
 
 There is no background task and no nursery: the timer of the batch being filled is the deadline of the cancel scope in
-which a consumer waits for it. There are no locks: call it in Trio's thread (`trio.from_thread.run_sync` from others).
-
-Called by the engine, which batches chunks of events for each sink with it, and by whoever imports `hermes.Dispatcher`.
+which a consumer waits. There are no locks: call the dispatcher in Trio's thread (`trio.from_thread.run_sync` from
+other threads). The engine has one for each sink, and batches chunks of events.
 """
 
 import math
@@ -28,12 +27,13 @@ import trio
 
 T = TypeVar("T")
 
+# A number instead of None, so that the hot path compares without a case of its own.
 _NO_LIMIT = sys.maxsize
 _length: Callable[[Any], int] = len
 
 
 class DispatchError(Exception):
-    """Base of every refusal of `Dispatcher.enqueue`. The refused item was not taken and changed nothing."""
+    """The base of every refusal of `Dispatcher.enqueue`. The refused item was not taken and changed nothing."""
 
 
 class QueueFull(DispatchError):
@@ -41,20 +41,20 @@ class QueueFull(DispatchError):
 
 
 class PayloadTooLarge(DispatchError):
-    """The item would not fit even into an empty dispatcher. Split it or drop it: trying again is useless."""
+    """The item does not fit even into an empty dispatcher. Split the item or drop it: trying again is useless."""
 
 
 class ShuttingDown(DispatchError):
-    """The intake is closed; consumers are still taking what was accepted before."""
+    """The intake is closed; consumers still take the items that were accepted before."""
 
 
 class Stopped(DispatchError):
-    """The intake is closed and nothing will be handed out any more."""
+    """The intake is closed, and no batch will be handed out any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatcherStatistics:
-    """What a dispatcher holds and has done. Items are weighed by `count`, bytes by `size`."""
+    """The contents and the counters of a dispatcher. Items are weighed by `count`, bytes by `size`."""
 
     buffered_items: int
     """Accepted and not yet taken."""
@@ -93,13 +93,13 @@ class Dispatcher(Generic[T]):
                 dispatcher.enqueue(b"payload")
 
     A batch is due `interval` after its first item, or at once when it reaches a target: `flush_items`, `flush_bytes`,
-    or one of its caps. It goes to the consumer that has waited longest. While none is ready, a batch that is due goes
-    on growing up to its caps, and behind it the next one begins; so batches grow under load. An item that would lift a
-    batch above a cap starts the next one. What is buffered counts against `max_buffered_*` until it is taken.
+    or one of its caps. The batch goes to the consumer that has waited longest. While no consumer is ready, a due batch
+    goes on growing up to its caps, and behind it the next one begins; so batches grow under load. An item that would
+    lift a batch above a cap starts the next one. Buffered items count against `max_buffered_*` until they are taken.
 
-    Leaving the `async with` block, in whatever way, is `close()`: nothing that was accepted is discarded, consumers
-    take the rest, and then their loops end by themselves. To know that all was taken, `await shutdown()` first; what
-    no consumer came for stays in `statistics().buffered_items`.
+    Leaving the `async with` block, in whatever way, is `close()`: no accepted item is discarded, consumers take the
+    rest, and then their loops end by themselves. To know that everything was taken, `await shutdown()` first; items
+    that no consumer took stay in `statistics().buffered_items`.
 
     Args:
         interval: how long a batch waits for more items, in seconds; 0 = due at once, `math.inf` = for ever.
@@ -107,8 +107,8 @@ class Dispatcher(Generic[T]):
         max_batch_bytes: bytes that a batch holds at most; 0 = no limit.
         max_buffered_items: items that wait in all, in whatever number of batches; 0 = no limit.
         max_buffered_bytes: bytes that wait in all; 0 = no limit. A full buffer is a target too: with the first
-            `QueueFull`, what is gathered is due.
-        flush_items: a batch that reaches this is due, but goes on growing (a trigger, not a cap);
+            `QueueFull`, the gathered items are due.
+        flush_items: a batch of this many items is due, but goes on growing (a trigger, not a cap);
             0 = `max_batch_items`.
         flush_bytes: the same in bytes; 0 = `max_batch_bytes`.
         size: bytes of an item, 0 or more; `len` unless told.
@@ -160,7 +160,8 @@ class Dispatcher(Generic[T]):
         self._size = size
         self._count = count
 
-        # Batches that take no more, oldest first, each with its items and bytes. Behind them the one being filled.
+        # Batches that take no more items, oldest first, each with its items and bytes. Behind them is the batch being
+        # filled.
         self._full: deque[tuple[list[T], int, int]] = deque()
         self._full_items = 0
         self._full_bytes = 0
@@ -168,8 +169,8 @@ class Dispatcher(Generic[T]):
         self._batch_items = 0
         self._batch_bytes = 0
         self._due = math.inf  # when the batch being filled is due, in Trio's time; -inf = it has reached a target
-        # Below both horizons nothing has to be decided: the item is not the first of its batch, reaches no target,
-        # meets no limit, and the intake is open. A horizon may be nearer than it must, never farther.
+        # Below both horizons nothing needs a decision: the item is not the first of its batch, reaches no target,
+        # meets no limit, and the intake is open. A horizon may be too near, never too far.
         self._items_horizon = 0  # an empty batch has none: its first item is always decided
         self._bytes_horizon = 0
 
@@ -181,7 +182,7 @@ class Dispatcher(Generic[T]):
         self._abandoned_items = self._abandoned_bytes = 0
         self._refused_full = self._refused_too_large = self._refused_closed = 0
 
-    # Control-C must not land between two counters; Trio protects its own channels so, and a call costs the same.
+    # Control-C must not arrive between two counters. Trio protects its own channels in the same way.
     @trio.lowlevel.enable_ki_protection
     def enqueue(self, item: T) -> None:
         """Accept one item. Never blocks.
@@ -204,7 +205,7 @@ class Dispatcher(Generic[T]):
             self._decide(item, items - self._batch_items, size)
 
     def has_room(self, items: int, size: int) -> bool:
-        """Whether ``items`` items of ``size`` bytes together, none too large by itself, would all be accepted now."""
+        """Whether ``items`` items of ``size`` bytes together, none too large alone, would all be accepted now."""
         return (
             not self._closed
             and self._full_items + self._batch_items + items <= self._max_buffered_items
@@ -212,7 +213,7 @@ class Dispatcher(Generic[T]):
         )
 
     def peek(self) -> T | None:
-        """The item that leaves next, left where it is; None: the buffer is empty."""
+        """Return the item that leaves next, without taking it; None if the buffer is empty."""
         batch = self._full[0][0] if self._full else self._batch
         return batch[0] if batch else None
 
@@ -235,7 +236,8 @@ class Dispatcher(Generic[T]):
             or self._full_bytes + self._batch_bytes + size > self._max_buffered_bytes
         ):
             self._refused_full += items
-            if self._batch:  # nobody should be refused for items that wait for company
+            # The waiting items make the buffer full, so they are due now.
+            if self._batch:
                 self._due = -math.inf
                 self._call()
             raise QueueFull("the buffer is full; try again when a consumer has taken a batch")
@@ -255,7 +257,7 @@ class Dispatcher(Generic[T]):
         self._call()
 
     def _look_ahead(self) -> None:
-        """Find the horizons of the batch being filled, after anything that brought a decision nearer."""
+        """Compute the horizons of the batch being filled, after any change that brought a decision nearer."""
         if not self._batch:
             return
         due = self._due == -math.inf
@@ -274,10 +276,12 @@ class Dispatcher(Generic[T]):
         self._items_horizon = 0
 
     def _call(self) -> None:
-        """Tell those in line when to come: the k-th when the k-th batch is due; when we have stopped, all at once."""
+        """Wake the k-th consumer in line when the k-th batch is due; after the stop, wake all at once."""
         line = iter(self._line)
         for place in line if self._stopped.is_set() else islice(line, len(self._full)):
+            # A scope that was cancelled already ignores this, so waking twice is harmless.
             place.cancel()
+        # The next in line waits for the batch being filled: its deadline is the timer.
         for place in islice(line, 1):
             place.deadline = self._due
 
@@ -295,7 +299,10 @@ class Dispatcher(Generic[T]):
         return batch
 
     def take_newest_nowait(self) -> list[T] | None:
-        """Take the batch that was begun last, due or not. None: nothing is buffered, or a consumer waits for it."""
+        """Take the batch that was begun last, due or not.
+
+        Returns None if nothing is buffered, or a consumer waits for the batch.
+        """
         if self._line or not (self._full or self._batch):
             return None
         if self._batch:
@@ -320,8 +327,9 @@ class Dispatcher(Generic[T]):
         try:
             with place:
                 await trio.sleep_forever()
-            # Our place was called, so either a batch is due for us or there will be none. Cancellation from
-            # outside leaves through the lines below, and calls the next in line to what was ours.
+            # This scope was cancelled or its deadline has passed, so a batch is due for this consumer, or the
+            # dispatcher has stopped. Cancellation from outside leaves through `finally`, which gives the batch to the
+            # next in line.
             if self._stopped.is_set():
                 raise StopAsyncIteration
             return self._take()
@@ -331,7 +339,7 @@ class Dispatcher(Generic[T]):
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
-        """Close the intake without waiting. What was accepted is due at once, and when it is taken every loop ends."""
+        """Close the intake without waiting. Accepted items are due at once; once they are taken, every loop ends."""
         if self._closed:
             return
         self._closed = True
@@ -343,12 +351,13 @@ class Dispatcher(Generic[T]):
             self._stop()
 
     async def shutdown(self, deadline: float = math.inf) -> bool:
-        """Close the intake and wait until consumers have taken all, but no longer than `deadline`.
+        """Close the intake and wait until consumers have taken all items, but no longer than `deadline`.
 
-        `deadline` is a moment of Trio's clock, such as `trio.current_time() + 5`, not a duration. What is untaken by
-        then is abandoned and counted. Cancelling this call abandons nothing: consumers go on.
+        `deadline` is a moment of Trio's clock, such as `trio.current_time() + 5`, not a duration. Items that are
+        untaken by then are abandoned and counted. Cancelling this call abandons nothing: consumers go on.
 
-        Returns True if every accepted item was taken; what consumers do with their last batch is their own matter.
+        Returns True if every accepted item was taken. Whether consumers have finished their last batch is not known
+        here.
         """
         self.close()
         with trio.CancelScope(deadline=deadline):
@@ -357,7 +366,7 @@ class Dispatcher(Generic[T]):
         return self._abandoned_items == 0
 
     def _stop(self) -> None:
-        """End every consumer's loop, and abandon what is left."""
+        """End every consumer's loop, and abandon the remaining items."""
         self._abandoned_items += self._full_items
         self._abandoned_bytes += self._full_bytes
         self._full.clear()
@@ -377,7 +386,7 @@ class Dispatcher(Generic[T]):
         self.close()
 
     def statistics(self) -> DispatcherStatistics:
-        """Count what is buffered and what has happened so far. Cheap: nothing is summed up."""
+        """Return the counters so far. Cheap: nothing is summed up."""
         buffered_items = self._full_items + self._batch_items
         buffered_bytes = self._full_bytes + self._batch_bytes
         return DispatcherStatistics(

@@ -1,10 +1,11 @@
-"""Finds the elements of a JSON array, or the members of an object, without judging what is in them.
+"""Finds the elements of a JSON array, or the members of an object, without judging their contents.
 
-A decoder of JSON stops at the first mistake, and cannot say where the element ends that has it. Brackets and quotes
-alone tell that: half of a surrogate pair, a byte that is not UTF-8, a number of a megabyte or a thousand levels spoil
-their own element only. What cannot be told apart is an array in which a quote or a bracket is missing. Invariant: the
-elements of valid JSON are found exactly, one at a time, in memory for one and time linear in the text, of which there
-is a bound: text that is little but brackets is refused. Pure.
+A decoder of JSON stops at the first mistake, and cannot tell where the faulty element ends. Brackets and quotes alone
+tell the end: half of a surrogate pair, a byte that is not UTF-8, a number of a megabyte or a thousand levels spoil only
+their own element. A missing quote or bracket spoils the whole array.
+
+Invariant: the elements of valid JSON are found exactly, one at a time, in memory for one element and in time linear in
+the text, within a bound: a text of little but brackets is refused. Pure.
 """
 
 from __future__ import annotations
@@ -15,35 +16,44 @@ from collections.abc import Iterator
 from msgspec import DecodeError
 
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-"""A regular expression of a JSON string, whatever is in it; for use with `re.DOTALL`."""
+"""A regular expression of a JSON string with any contents; for use with `re.DOTALL`."""
 
 _WHITESPACE = b" \t\r\n"
 _QUOTE, _COMMA = b'",'
 _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
 
 
-# What is skipped in one step. Within an element a comma parts nothing, and an array of plain values is skipped as well.
+# The text skipped in one step. Within an element a comma separates nothing, and an array of plain values is skipped
+# whole. Possessive quantifiers keep the time linear.
 _skip_outside = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % STRING, re.DOTALL).match
 _skip_inside = re.compile(rb'[^"\[\]{}]*+(?:(?:%b|\[[^"\[\]{}]*+\])[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
+# Each bracket costs a step in Python. The bound grows with the text, and leaves small texts alone.
 _FREE_BRACKETS = 100_000
 _BYTES_A_BRACKET = 8
 _match_name = re.compile(rb"\s*+(%b)\s*+:" % STRING, re.DOTALL).match
 
 
 def cut_off(position: int) -> str:
-    """What is wrong with a text that ends at ``position``, before its last value does."""
+    """Return the fault of a text that ends at ``position``, before its last value does."""
     return f"it ends in the middle (byte {position}): was the body cut off?"
 
 
 def split_array(text: bytes) -> Iterator[bytes]:
-    """The elements of an array, each as its text. Raises `msgspec.DecodeError`, maybe after some."""
+    """Yield the elements of an array, each as its text. Raises `msgspec.DecodeError`, maybe after some elements.
+
+    >>> list(split_array(b'[1, {"a": [2, 3]}, "x"]'))
+    [b'1', b'{"a": [2, 3]}', b'"x"']
+    """
     return _split(text, b"[", b"]")
 
 
 def split_object(text: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The members of an object: each name with its quotes and escapes, and the text of the value.
+    """Yield the members of an object: each name with its quotes and escapes, and the text of the value.
 
-    Raises `msgspec.DecodeError`, maybe after some.
+    Raises `msgspec.DecodeError`, maybe after some members.
+
+    >>> list(split_object(b'{"a": 1, "b": [2]}'))
+    [(b'"a"', b'1'), (b'"b"', b'[2]')]
     """
     for member in _split(text, b"{", b"}"):
         name = _match_name(member)
@@ -53,7 +63,7 @@ def split_object(text: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def is_object(text: bytes) -> bool:
-    """Whether a text begins and ends as one object, whatever is wrong within."""
+    """Whether a text begins and ends as one object, with any faults within."""
     try:
         return all(True for _ in _split(text, b"{", b"}"))
     except DecodeError:

@@ -1,7 +1,7 @@
-"""Finds where the values of a JSON text end, by its brackets and quotes alone, a millisecond at a time.
+"""Finds the ends of the values of a JSON text, by its brackets and quotes alone, a millisecond at a time.
 
-Invariant: where a valid value ends is found exactly; what is no valid JSON is found to end somewhere, or refused, and a
-decoder judges it later. Between two pauses a bounded number of bytes and of brackets is looked at. Pure.
+Invariant: the end of a valid value is found exactly. An invalid value gets some end, or is refused, and a decoder
+judges the value later. Between two pauses a bounded number of bytes and of brackets is read. Pure.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from collections.abc import Generator
 from hermes.decode import BadBody
 from hermes.elements import STRING, cut_off
 
-_LIMIT = 128 * 2**10  # bytes of one step of an expression: half a millisecond
-_BRACKETS = 4096  # of one step of counting: one millisecond
+# Bytes of one step of an expression: half a millisecond.
+_LIMIT = 128 * 2**10
+# Brackets of one step of counting: one millisecond.
+_BRACKETS = 4096
+# A body of little but brackets would take seconds; ordinary JSON has far fewer than one in four bytes.
 _FREE_BRACKETS = 400_000
 _BYTES_A_BRACKET = 4
+# The stack of open brackets takes memory for each level.
 _MOST_LEVELS = 200_000
 _QUOTE = ord('"')
 OPENING = frozenset(b"[{")
-"""How an array or an object begins."""
+"""The first bytes of an array and of an object."""
 
 _skip_space = re.compile(rb"[ \t\r\n]*+").match
 _skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
@@ -28,7 +32,10 @@ _skip_scalar = re.compile(rb'[^",\[\]{} \t\r\n]*+').match
 
 
 class Ends:
-    """Finds where the values of a text end. A long array or object is walked once, with all that are in it."""
+    """Finds the ends of a text's values. Walks a long array or object once, with all values in it.
+
+    ``long`` is the size in bytes from which the end of an inner value is remembered.
+    """
 
     def __init__(self, text: bytes, long: int) -> None:
         self._text = text
@@ -37,7 +44,7 @@ class Ends:
         self._brackets = _FREE_BRACKETS + len(text) // _BYTES_A_BRACKET
 
     def find(self, position: int) -> Generator[None, None, int]:
-        """Where the value at ``position`` ends. Raises `BadBody`."""
+        """Return the end of the value at ``position``. Raises `BadBody`."""
         text = self._text
         first = text[position : position + 1]
         if first in {b"[", b"{"}:
@@ -53,11 +60,11 @@ class Ends:
         return end
 
     def is_long(self, position: int) -> bool:
-        """Whether a long array or object begins at ``position``, as far as it lies in one that was walked."""
+        """Whether a long array or object begins at ``position``; known only within a value that `walk` has read."""
         return position in self._known
 
     def walk(self, position: int) -> Generator[None, None, tuple[int, int]]:
-        """Where an array or object ends, and how deeply it is nested. Raises `BadBody`."""
+        """Return the end and the depth of the array or object at ``position``. Raises `BadBody`."""
         text, size = self._text, len(self._text)
         begun: list[int] = []
         deepest = count = 0
@@ -78,11 +85,13 @@ class Ends:
                     deepest = max(deepest, len(begun))
                     start = begun.pop()
                     position += 1
+                    # Only long values are remembered: every small one would take more memory than the body.
                     if position - start > self._long:
                         self._known[start] = position
                     if not begun:
                         return position, deepest
             count += 1
+            # Bytes or brackets, whichever comes first: both take time.
             if count == _BRACKETS or position > pause:
                 self._brackets -= count
                 if self._brackets < 0 or len(begun) > _MOST_LEVELS:
@@ -107,7 +116,7 @@ def _find_end_of_string(text: bytes, position: int) -> Generator[None, None, int
 
 
 def skip_space(text: bytes, position: int) -> int:
-    """Where white space ends. Raises `BadBody` for more of it than can be skipped at once."""
+    """Return the end of white space. Raises `BadBody` for more white space than can be skipped at once."""
     end: int = _skip_space(text, position, position + _LIMIT).end()  # type: ignore[union-attr]
     if end == position + _LIMIT:
         raise malformed(f"there are more than {_LIMIT} bytes of white space", position)
@@ -115,17 +124,17 @@ def skip_space(text: bytes, position: int) -> int:
 
 
 def expect_end(text: bytes, position: int) -> None:
-    """Raise `BadBody` where more than white space follows."""
+    """Raise `BadBody` if more than white space follows."""
     position = skip_space(text, position)
     if position < len(text):
         raise malformed("trailing characters", position)
 
 
 def malformed(what: str, position: int) -> BadBody:
-    """The error for a text that is no JSON, to be raised."""
+    """Return the error for a text that is not JSON."""
     return BadBody(f"JSON is malformed: {what} (byte {position})")
 
 
 def ends_early(position: int) -> BadBody:
-    """The error for a text that ends before its value does, to be raised."""
+    """Return the error for a text that ends before its value does."""
     return BadBody(f"JSON is malformed: {cut_off(position)}")

@@ -1,7 +1,7 @@
 """The errors that cross a boundary of Hermes, and who has to act on each.
 
-An error of one of these classes is expected and handled where its docstring says. Any other exception is a bug: it
-crashes upward through the nursery tree and ends the process with a traceback, never a silent loss.
+Invariant: an error of one of these classes is expected, and handled where its docstring says. Any other exception is a
+bug: it crashes upward through the nursery tree and ends the process with a traceback, never a silent loss.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class HermesError(Exception):
 class ConfigError(HermesError):
     """Settings are wrong. The operator acts.
 
-    Each of the ``mistakes`` is one line that names the variable and what is accepted.
+    Each of the ``mistakes`` is one line that names the variable and the accepted values.
 
     >>> raise ConfigError("SINK_LINES_ADDRESS='nowhere': expected host:port")
     Traceback (most recent call last):
@@ -34,10 +34,11 @@ class PluginError(HermesError):
 
 
 class SinkUnavailable(HermesError):
-    """A sink could not take a batch now, but may take the same batch later. The engine retries; the breaker counts it.
+    """A sink could not take a batch now, but may take the same batch later.
 
-    ``retry_after`` is the sink's own wish, in seconds, for the pause before the next attempt. ``too_slow`` says that
-    the write took longer than it may, so that a smaller one may succeed: the engine halves the batch.
+    The engine retries, and the breaker counts a failure. ``retry_after`` is the sink's own wish, in seconds, for the
+    pause before the next attempt. ``too_slow`` says that the write exceeded its time-out, so that a smaller batch may
+    succeed: the engine halves the batch.
 
     >>> error = SinkUnavailable("the server is busy", retry_after=5.0)
     >>> str(error), error.retry_after
@@ -53,8 +54,8 @@ class SinkUnavailable(HermesError):
 class BatchRejected(HermesError):
     """A sink wrote a batch except for some events that it will never take.
 
-    ``reasons`` maps the index of each refused event in the batch to the sink's words. Every event that it does not
-    name **is written**. The engine hands the named ones to the dead letters; the breaker counts a success.
+    ``reasons`` maps the index of each refused event in the batch to the sink's words. Every other event **is written**.
+    The engine makes dead letters of the refused events; the breaker counts a success.
 
     >>> error = BatchRejected({2: "the column amount takes no negative number"})
     >>> str(error)
@@ -67,17 +68,17 @@ class BatchRejected(HermesError):
 
 
 class LogUnavailable(HermesError):
-    """The log's storage does not work now: an I/O error, a database that is down. Nothing was appended; try later."""
+    """The log's storage does not work now: an I/O error, a stopped database. Nothing was appended; try later."""
 
 
 class LogFull(LogUnavailable):
-    """The log's storage has no room. Nothing was appended; an append succeeds again when there is room."""
+    """The log's storage has no room. Nothing was appended; an append succeeds again once there is room."""
 
 
 class StaleWriter(HermesError):
-    """Another writer has appended meanwhile: the index that this one expected is taken. It has to read, or to give up.
+    """Another writer has appended meanwhile: the expected index is taken. The writer must read the log, or give up.
 
-    ``next_index`` is where the log stands.
+    ``next_index`` is the next index of the log.
     """
 
     def __init__(self, expected: int, next_index: int) -> None:
@@ -86,17 +87,22 @@ class StaleWriter(HermesError):
 
 
 class LogDamaged(HermesError):
-    """A record of the log is not what was written. The operator acts: the message names the place and what to do."""
+    """A record of the log differs from the record that was written. The operator acts; the message names the remedy."""
 
 
+# Out of descriptors (of the process, of the machine), socket buffers or memory.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def is_shortage(error: BaseException) -> bool:
     """Whether an error says that the machine, or this process, lacks descriptors, memory or threads for the moment.
 
-    That is nobody's bug: what met it waits and tries again.
+    A shortage is not a bug: the caller waits and tries again.
+
+    >>> is_shortage(OSError(errno.EMFILE, "Too many open files"))
+    True
     """
     if isinstance(error, OSError):
         return error.errno in _SHORTAGES
+    # CPython raises a plain RuntimeError here, so only the text tells.
     return isinstance(error, RuntimeError) and str(error) == "can't start new thread"

@@ -1,7 +1,6 @@
-"""What travels through Hermes: an event, a chunk (the events of one request) and a batch (the chunks of one write).
+"""The data that travels through Hermes: event, chunk (the events of one request), batch (the chunks of one write).
 
-Invariant: nothing on the way changes an event, and ``payload`` stays the client's own bytes. Everything that handles
-events imports this module: the decoder, the engine and every sink.
+Invariant: nothing on the way changes an event, and ``payload`` stays the client's own bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ from hermes.ack import Receipt, Settle
 from hermes.traced import TracedRequest
 
 MAX_TIMESTAMP = 253_402_300_799
-"""The last second of the year 9999, in Unix seconds: the last that every sink can store."""
+"""The last second of the year 9999, in Unix seconds: the last time that every sink can store."""
 
 EMPTY_PAYLOAD = Raw(b"{}")
 
 EVENT_BYTES = 256
-"""The bytes of memory that an event takes beside its payload, as the bounds count them."""
+"""The bytes of memory that an event takes beside its payload, by the count of the queue's and the journal's bounds."""
 
 
+# gc=False: an event refers to no container, so the collector need not visit the millions in a full queue.
 class Event(msgspec.Struct, gc=False):
     """One event, as the client sent it.
 
@@ -49,12 +49,12 @@ class Chunk:
     """Events that arrived together, in the client's order.
 
     ``received_at`` is the wall-clock time of arrival in Unix seconds. ``size`` is the number of bytes that the chunk
-    keeps alive, as admission counts them. ``unsettled`` is the number of sinks whose outcome admission still waits for.
-    ``derived`` marks what Hermes made of other events, which is not counted again. ``index`` is its place in the
-    journal, -1 while it has none; ``waiting`` are the requests that are answered when it has one. ``receipt`` follows
-    its events where a request waits for their delivery. ``traced`` are the traced requests that it has events of, None
-    for none; what is read back from a journal has lost them. ``continues``: the next chunk has more of the same
-    request, and shares its commit.
+    keeps alive, by admission's count. ``unsettled`` is the number of sinks whose outcome admission still waits for.
+    ``derived`` marks events that Hermes made of other events; they are not counted again. ``index`` is the chunk's
+    place in the journal, -1 before it has one; ``waiting`` are the requests that are answered once the chunk has an
+    index. ``receipt`` follows the events of a request that waits for their delivery. ``traced`` are the traced requests
+    of the events, or None; a chunk that was read back from a journal has lost them. ``continues``: the next chunk has
+    more events of the same request, and shares the commit.
 
     >>> chunk = Chunk([make_event("1"), make_event("2")], received_at=1700000001.5, size=200)
     >>> [event.id for event in chunk.events], chunk.received_at
@@ -87,15 +87,19 @@ class Chunk:
         self.traced: list[TracedRequest] | None = None
 
     def split(self, most: int) -> Sequence[Chunk]:
-        """Chunks of at most ``most`` events each, which share out the size; itself if it is small enough.
+        """Return chunks of at most ``most`` events each, which share out the size; the chunk itself if small enough.
 
-        Each has the journal's index, the receipt and the traced requests of this one. The requests that wait for the
-        commit are left to the caller: they are to hear of the last piece alone.
+        Each piece has the journal's index, the receipt and the traced requests of this chunk. The requests that wait
+        for the commit are left to the caller, who tells them only after the last piece.
+
+        >>> [(len(piece), piece.size) for piece in make_chunk(5).split(2)]
+        [(2, 216), (2, 216), (1, 108)]
         """
         count = len(self.events)
         if count <= most:
             return (self,)
         starts = range(0, count, most)
+        # Differences of rounded sums, so that the sizes of the pieces add up to the size exactly.
         sizes = [self.size * min(start + most, count) // count - self.size * start // count for start in starts]
         pieces = [
             Chunk(self.events[start : start + most], self.received_at, size, derived=self.derived)
@@ -112,7 +116,7 @@ class Chunk:
 class Batch(Sequence[Event]):
     """The events of one write, in order of arrival, kept as the chunks in which they arrived.
 
-    It is a plain sequence of events. A sink that also wants the time of arrival walks ``chunks``.
+    A batch is a plain sequence of events. A sink that also needs the times of arrival iterates over ``chunks``.
 
     >>> batch = Batch([make_chunk([make_event("1"), make_event("2")]), make_chunk([make_event("3")])])
     >>> len(batch), [event.id for event in batch]
@@ -129,14 +133,14 @@ class Batch(Sequence[Event]):
 
     @property
     def events(self) -> list[Event]:
-        """All events in one list, made on first use; its indexes are the ones that ``BatchRejected`` names."""
+        """All events in one list, made on first use. ``BatchRejected`` names events by their indexes in this list."""
         if self._events is None:
             self._events = list(chain.from_iterable([chunk.events for chunk in self.chunks]))
         return self._events
 
     @property
     def arrivals(self) -> list[float]:
-        """When each event arrived, in Unix seconds; as long as ``events``."""
+        """The time of arrival of each event, in Unix seconds; as long as ``events``."""
         return [chunk.received_at for chunk in self.chunks for _ in chunk.events]
 
     def __len__(self) -> int:

@@ -1,8 +1,10 @@
-"""Whether the names of open files still stand for the files that are open.
+"""Checks whether the names of open files still stand for the open files.
 
-A file that is deleted or renamed while it is open goes on taking writes and syncs, and nobody ever finds what was
-written. Invariant: a name is compared by device and inode, which no other file gets while this one is open; a name that
-did not exist yet is learnt when it does.
+A file that is deleted or renamed while it is open goes on taking writes and syncs, and nobody ever finds the written
+data.
+
+Invariant: names are compared by device and inode, which no other file gets while this one is open. A name that did not
+exist at first is learnt once it does.
 """
 
 from __future__ import annotations
@@ -16,14 +18,22 @@ class FileGone(OSError):
 
 
 class Names:
-    """Names of files that are open, or will be. Blocking."""
+    """The names of files that are open, or will be. Blocking.
+
+    >>> path = Path(folder, "journal")
+    >>> _ = path.write_bytes(b"record")
+    >>> names = Names(path)
+    >>> path.unlink()
+    >>> names.gone() == path
+    True
+    """
 
     def __init__(self, *paths: Path) -> None:
         self._seen: dict[Path, tuple[int, int] | None] = dict.fromkeys(paths)
         self.gone()
 
     def gone(self) -> Path | None:
-        """The first name that does not stand for its file any more, or None."""
+        """Return the first name that no longer stands for its file, or None."""
         for path, seen in self._seen.items():
             found = _identify(path)
             if seen is None:
@@ -33,7 +43,7 @@ class Names:
         return None
 
     def check(self) -> None:
-        """Raises `FileGone` if one of the names does not stand for its file any more."""
+        """Raise `FileGone` if one of the names no longer stands for its file."""
         if (path := self.gone()) is not None:
             raise FileGone(f"{path} was deleted or renamed while in use: put it back, or restart Hermes to begin anew")
 
@@ -55,6 +65,7 @@ def is_in_place(descriptor: int, path: Path) -> bool:
 def _identify(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except OSError:  # also where the folder may not be searched: nobody could find the file there
+    # Also for a folder that may not be searched: nobody could find the file there.
+    except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -1,9 +1,11 @@
-"""Log lines: structlog over the standard library, so that the lines of libraries look like ours.
+"""Writes log lines: structlog over the standard library, so that the lines of libraries have the same form.
 
-One JSON object a line on stderr, or a console format on a terminal; stdout belongs to the sink of that name. What
-concerns one request has its ``request_id``, and its ``trace_id`` and ``span_id`` where it is traced: bound with
-structlog's context variables by whoever serves it. Invariant: nothing that a line quotes can begin another line or
-reach the terminal as a command; a traceback shows no values of variables. Configured once, by the command line.
+A line is one JSON object on stderr, or console text on a terminal; stdout belongs to the sink of that name. A line
+about one request has its ``request_id``, and its ``trace_id`` and ``span_id`` if the request is traced: the code that
+serves the request binds them to structlog's context variables. The command line configures the logs once.
+
+Invariant: no quoted text can begin another line or reach the terminal as a command; a traceback shows no values of
+variables.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import structlog
 
 from hermes.words import printable
 
+# Lines of structlog and of the standard library pass through the same processors.
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -25,16 +28,16 @@ _SHARED: list[structlog.typing.Processor] = [
 
 
 def log_style(style: str) -> str:
-    """``console`` or ``json``: what ``auto`` means here."""
+    """Return ``console`` or ``json``; decide ``auto`` by the terminal."""
     if style == "auto":
         return "console" if sys.stderr.isatty() else "json"
     return style
 
 
 def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A processor: what a terminal or a reader of lines would take for more than text is written as ``\\x1b``, ``\\n``.
+    r"""A processor that writes every character that a terminal or a reader of lines might obey as ``\x1b`` or ``\n``.
 
-    A traceback keeps its lines, indented, so that none of them looks like one of ours.
+    A traceback keeps its lines, indented, so that no line of a traceback looks like a log line.
     """
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():
@@ -47,6 +50,7 @@ def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> s
 
 def configure_logs(level: str, style: str) -> None:
     """Write log lines of ``level`` and above to stderr; ``style`` is ``console``, ``json`` or ``auto``."""
+    # The convention of no-color.org: the variable counts if it is set, whatever its value.
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer: list[structlog.typing.Processor] = (
         [
@@ -54,7 +58,8 @@ def configure_logs(level: str, style: str) -> None:
             structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
         ]
         if log_style(style) == "console"
-        else [structlog.processors.JSONRenderer()]  # which escapes by itself
+        # JSON escapes control characters itself.
+        else [structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -67,6 +72,7 @@ def configure_logs(level: str, style: str) -> None:
             ],
         )
     )
+    # force: a library that was imported earlier may have installed a handler, whose lines would have another form.
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

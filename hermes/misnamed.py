@@ -1,7 +1,7 @@
-"""Finds the member that a client may have meant for a field that is missing: ``userId`` for ``user_id``.
+"""Finds the member that a client may have meant for a missing field: ``userId`` for ``user_id``. Pure.
 
-Pure. Invariant: the work for one object is bounded, whatever its members are, and only a short printable name of the
-client's is repeated.
+Invariant: the work for one object is bounded, whatever its members are, and only a short printable name of the client's
+is repeated.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from hermes.spelling import distance
 
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _NOT_OF_A_WORD = re.compile(r"[^a-z0-9]+")
-_MOST_TEXT = 16 * 2**10  # bytes of an object that is searched
+# Bytes of an object. A larger one is not searched, because the advice costs a second decoding.
+_MOST_TEXT = 16 * 2**10
+# A longer name would fill the answer with the client's own text.
 _LONGEST_NAME = 64
-_MOST_COMPARED = 2  # names whose letters are compared one by one: some 10 µs each
-_SHORTEST_COMPARED = 4  # letters; of shorter names one slip makes another word
+# Names whose letters are compared one by one: some 10 µs each.
+_MOST_COMPARED = 2
+# Letters. In a shorter name one slip makes another word.
+_SHORTEST_COMPARED = 4
 _SLIPS = 2
 
-# What other systems call these fields, in small letters without anything between the words.
+# The names of these fields in other systems, in small letters without anything between the words.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "id": ("eventid", "messageid", "uuid", "guid", "insertid", "dedupid", "key"),
     "userid": ("user", "uid", "distinctid", "anonymousid", "customerid", "accountid", "username"),
@@ -36,7 +40,7 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class FieldMissing(msgspec.ValidationError):
-    """One of the ``fields`` is wanted, and the object has none of them."""
+    """One of the ``fields`` is required, and the object has none of them."""
 
     def __init__(self, message: str, *fields: str) -> None:
         super().__init__(message)
@@ -44,7 +48,7 @@ class FieldMissing(msgspec.ValidationError):
 
 
 def explain_missing(error: msgspec.ValidationError, text: bytes) -> str:
-    """The words of an error, with what may have been meant where a field of the JSON object ``text`` is missing."""
+    """Return the words of an error; if a field of the object ``text`` is missing, with the member that may be meant."""
     words, fields = str(error), missing_fields(error)
     if not fields or len(text) > _MOST_TEXT:
         return words
@@ -56,7 +60,7 @@ def explain_missing(error: msgspec.ValidationError, text: bytes) -> str:
 
 
 def missing_fields(error: msgspec.ValidationError) -> tuple[str, ...]:
-    """The fields of which an error says that one is missing; none for an error about something else."""
+    """Return the fields of which one is missing by this error; empty for another error."""
     if isinstance(error, FieldMissing):
         return error.fields
     found = _MISSING.search(str(error))
@@ -64,7 +68,7 @@ def missing_fields(error: msgspec.ValidationError) -> tuple[str, ...]:
 
 
 def advise(fields: tuple[str, ...], names: Iterable[str]) -> str:
-    """What to do where one of ``fields`` is missing beside members of these names; empty if none is like it.
+    """Return the advice if one of ``fields`` is missing beside members of these names; empty if no name is like it.
 
     >>> advise(("user_id",), ["id", "userId"])
     '; did you mean `user_id` by `userId`? Rename it'
@@ -72,6 +76,7 @@ def advise(fields: tuple[str, ...], names: Iterable[str]) -> str:
     known = {_plain(name): name for name in names if len(name) <= _LONGEST_NAME and name.isprintable()}
     for field in fields:
         meant = _find(_plain(field), known)
+        # A member of the very name is there, so another fault made the error.
         if meant and meant != field:
             return f"; did you mean `{field}` by `{meant}`? Rename it"
     return ""

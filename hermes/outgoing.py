@@ -1,9 +1,8 @@
-"""Posting to one server over HTTP: httpx at the boundary, for all that Hermes sends.
+"""Posts to one server over HTTP: httpx at the boundary, for every request that Hermes sends.
 
-Invariants: whatever keeps a request from its answer is `NoAnswer`; its words never hold the URL's path, query or
-credentials, and no log does; of an answer no more is read than was asked for; redirects are not followed; proxies and
-certificates named by the environment are left alone. Called by the http and clickhouse sinks, and by the export of
-spans.
+Invariants: every failure to get an answer is `NoAnswer`; its message never holds the URL's path, query or credentials,
+and no log does. No more of an answer is read than the caller asked for. Redirects are not followed; proxies and
+certificates of the environment are ignored.
 """
 
 from __future__ import annotations
@@ -32,11 +31,14 @@ Coding = Literal["none", "gzip", "zstd"]
 T = TypeVar("T")
 
 MOST_PAUSE = 900.0
-"""The longest Retry-After that is obeyed, in seconds: a wrong clock over there must not silence us for a year."""
+"""The longest Retry-After that is obeyed, in seconds: a server's wrong clock must not stop the delivery for a year."""
 
-MOST_QUOTED = 300  # characters of an answer in a reason
-KEEP_ALIVE = 30.0  # seconds; under the idle time-outs of usual servers and load balancers
-_THREAD_FROM = 64 * 2**10  # bytes; less is compressed in under 2 ms
+# Characters of an answer in a reason. A reason is stored with every dead letter.
+MOST_QUOTED = 300
+# Seconds. Less than the idle time-outs of usual servers and load balancers, which would close a connection in use.
+KEEP_ALIVE = 30.0
+# Bytes. Fewer are compressed in under 2 ms, less than a thread costs under load.
+_THREAD_FROM = 64 * 2**10
 
 
 class NoAnswer(HermesError):
@@ -45,7 +47,7 @@ class NoAnswer(HermesError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to post: the URL without credentials, the credentials, and the name that logs and errors show.
+    """The server to post to: the URL without credentials, the credentials, and the name for logs and errors.
 
     >>> target = parse_target("https://ann:secret@example.org/path", "SINK_MY_URL")
     >>> target.auth, target.words
@@ -59,7 +61,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    r"""The status, the headers by their lower-case names, and the beginning of the body, as it came.
+    r"""The status, the headers by their lower-case names, and the beginning of the body, undecoded.
 
     >>> Answer(503, {"retry-after": "5"}, b"over\nload").excerpt
     'over load'
@@ -71,7 +73,7 @@ class Answer:
 
     @property
     def excerpt(self) -> str:
-        """The beginning of the body for a reason: one line, only printable characters; empty if there is none."""
+        """The beginning of the body for a reason: one line of printable characters; empty if there is no body."""
         text = self.body[: 4 * MOST_QUOTED].decode(errors="replace")
         return clean(text, MOST_QUOTED)
 
@@ -100,7 +102,7 @@ class HttpClient:
     async def post(
         self, body: bytes, headers: Mapping[str, str], *, most: int, query: Mapping[str, str] | None = None
     ) -> Answer:
-        """Post the body and return the answer with ``most`` bytes of its body. Raises `NoAnswer`."""
+        """Post the body and return the answer with at most ``most`` bytes of its body. Raises `NoAnswer`."""
         url = self._url.copy_merge_params(query) if query else self._url
         try:
             request = self._client.build_request("POST", url, content=body, headers=headers)
@@ -129,7 +131,8 @@ class _Whole(httpx.AsyncByteStream):
 
 async def _read(response: httpx.Response, most: int) -> bytes:
     body = bytearray()
-    # Leaving the loop would leave its generators half-run, to the garbage collector; cancelling ends them at once.
+    # Leaving the loop would leave its generators suspended until the garbage collector runs. Cancelling ends them at
+    # once.
     with trio.CancelScope() as enough:
         async for piece in response.aiter_raw():
             body += piece[: most - len(body)]
@@ -150,7 +153,8 @@ def _explain(error: httpx.HTTPError) -> str:
     if words := _FAILURES.get(type(error)):
         return words
     cause: BaseException | None = error
-    while cause is not None and not str(cause):  # httpx says nothing about a handshake that fails
+    # httpx's error for a failed handshake has no text; its cause has.
+    while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
     return f"{type(error).__name__}: {clean(str(cause or ''), MOST_QUOTED)}"
 
@@ -165,7 +169,7 @@ async def open_client(
     tls: ssl.SSLContext,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[HttpClient]:
-    """A client with at most ``connections`` connections, kept alive between requests. The first post connects.
+    """Open a client with at most ``connections`` connections, kept alive between requests. The first post connects.
 
     ::
 
@@ -177,12 +181,14 @@ async def open_client(
             except NoAnswer:
                 ...  # nothing listens on that port
     """
-    for name in ("httpx", "httpcore"):  # whose logs have a line for each request, with its URL and all headers
+    # These libraries log each request, with its URL and all headers.
+    for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     async with httpx.AsyncClient(
         auth=target.auth,
         headers={
-            "accept-encoding": "identity",  # what is quoted and searched is read as it comes
+            # The body is quoted and searched without decoding.
+            "accept-encoding": "identity",
             "user-agent": f"Hermes/{__version__}",
             **(headers or {}),
         },
@@ -206,8 +212,9 @@ def parse_target(text: str, variable: str) -> Target:
     """
     try:
         url = httpx.URL(text)
+        # The resolver encodes the name in the same way, and would raise there.
         url.host.encode("idna")  # what the resolver will do
-        # httpx escapes what no host name may hold.
+        # httpx percent-encodes characters that a host name may not have.
         valid = url.scheme in ("http", "https") and url.host and "%" not in url.host and not url.fragment
         valid = valid and 0 < (url.port or 1) < 2**16
     except (httpx.InvalidURL, UnicodeError):
@@ -219,9 +226,9 @@ def parse_target(text: str, variable: str) -> Target:
 
 
 def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
-    """The TLS context of a client, which trusts the system's authorities and the ones in ``ca_file`` (PEM).
+    """Return the TLS context of a client, which trusts the system's authorities and the ones in ``ca_file`` (PEM).
 
-    Raises `ConfigError`: the file cannot be read, or holds no certificates.
+    Raises `ConfigError` if the file cannot be read or holds no certificates.
 
     >>> tls_context("/does/not/exist", verify=True, variable="SINK_MY_CA_FILE")
     Traceback (most recent call last):
@@ -234,13 +241,14 @@ def tls_context(ca_file: str, *, verify: bool, variable: str) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{variable}={ca_file!r}: cannot be used as certificates (PEM): {error}") from None
     if not verify:
+        # In this order: ssl refuses CERT_NONE while the host name is checked.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
 async def pack(size: int, work: Callable[[], T]) -> T:
-    """Do the work on a body of ``size`` bytes (joining, hashing, compressing), on a thread if it is large.
+    """Do the work on a body of ``size`` bytes (joining, hashing, compressing), on a thread if the body is large.
 
     ::
 
@@ -251,7 +259,7 @@ async def pack(size: int, work: Callable[[], T]) -> T:
 
 
 def compress(coding: Coding, body: bytes) -> bytes:
-    """The body in this content coding; the same body becomes the same bytes.
+    """Return the body in this content coding; equal bodies give equal bytes.
 
     ::
 
@@ -269,7 +277,7 @@ _COMPRESSORS: dict[Coding, Callable[[bytes], bytes]] = {
 
 
 def retry_after(answer: Answer, now: float) -> float | None:
-    """The pause that an answer asks for, in seconds, at most `MOST_PAUSE`; ``now`` is in Unix seconds.
+    """Return the pause that an answer asks for, in seconds, at most `MOST_PAUSE`; ``now`` is in Unix seconds.
 
     Source: RFC 9110, section 10.2.3: whole seconds, or a date (section 5.6.7).
 
@@ -287,7 +295,7 @@ def retry_after(answer: Answer, now: float) -> float | None:
 
 
 def host_of(location: str) -> str:
-    """The host of a URL that a server sent; empty if the URL has no host.
+    """Return the host of a URL that a server sent; empty if the URL has no host.
 
     >>> host_of("https://example.org/path?token=secret")
     'example.org'
@@ -296,4 +304,5 @@ def host_of(location: str) -> str:
         host = httpx.URL(location).host
     except httpx.InvalidURL:
         return ""
-    return "" if "%" in host else clean(host, 255)  # httpx escapes what no host name may hold
+    # httpx percent-encodes characters that a host name may not have.
+    return "" if "%" in host else clean(host, 255)

@@ -1,7 +1,7 @@
-"""`Rate`: how many events a second went by lately, of any flow: arrivals, departures.
+"""`Rate`: the present number of events a second of any flow, such as arrivals or departures. Pure.
 
-Counts are kept by whole second over the last ten, so memory is at most eleven pairs of numbers however fast events go
-by. Pure: time is passed in, in seconds of any clock that never goes back.
+Invariant: counts are kept by whole second over the last ten, so memory is at most eleven pairs of numbers. The caller
+passes the time, in seconds of any clock that never goes back.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 WINDOW = 10
-"""Seconds that the rate looks back."""
+"""Seconds of the past that count: long enough to smooth bursts, short enough to show a change soon."""
 
 
 class Rate:
@@ -29,7 +29,7 @@ class Rate:
         self._began: float | None = None
 
     def record(self, count: int, now: float) -> None:
-        """Count events that went by at ``now``."""
+        """Count events that happened at ``now``."""
         if self._began is None:
             self._began = now
         second = int(now)
@@ -40,11 +40,12 @@ class Rate:
             self._forget(now)
 
     def per_second(self, now: float) -> float:
-        """Events a second; 0 if none went by in the last `WINDOW` seconds."""
+        """Return the events a second; 0 if there were none in the last `WINDOW` seconds."""
         self._forget(now)
         if not self._counts or self._began is None:
             return 0.0
-        # Shortly after the first count the window is not full yet. Less than a second would exaggerate.
+        # Shortly after the first count the window is not full, so divide by the time so far; at least a second, because
+        # one event in the first millisecond is not a thousand a second.
         return sum(count for _, count in self._counts) / min(WINDOW, max(1.0, now - self._began))
 
     def _forget(self, now: float) -> None:

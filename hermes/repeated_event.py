@@ -1,6 +1,6 @@
-"""An event that happens again and again: `RepeatedEvent.set` wakes every task that waits at that moment.
+"""`RepeatedEvent`: an event that happens again and again; `set` wakes every task that waits at that moment.
 
-The idea is trio-util's `RepeatedEvent`. Invariant: a call of `set` is not remembered, so a task looks at its condition
+The idea is trio-util's `RepeatedEvent`. Invariant: a call of `set` is not remembered, so a task checks its condition
 first and waits after that, with no ``await`` between the two:
 
     while not self._items:
@@ -13,7 +13,15 @@ import trio
 
 
 class RepeatedEvent:
-    """Wakes the tasks that wait, each time it is set."""
+    """Wakes the waiting tasks each time it is set.
+
+    ::
+
+        changed = RepeatedEvent()
+        nursery.start_soon(changed.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        changed.set()  # the task goes on
+    """
 
     __slots__ = ("_next",)
 
@@ -21,9 +29,9 @@ class RepeatedEvent:
         self._next: trio.Event | None = None
 
     def set(self) -> None:
-        """Wake the tasks that wait now. With no task waiting it does nothing, so a hot path may call it each time."""
+        """Wake the tasks that wait now. Does nothing without a waiting task, so a hot path may call `set` each time."""
         if self._next is not None:
-            # The attribute is cleared first: a task that waits again from now on waits for the next call.
+            # Cleared first, so that a task which waits again from now on waits for the next call.
             event, self._next = self._next, None
             event.set()
 

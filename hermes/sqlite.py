@@ -1,9 +1,9 @@
-"""One SQLite database of ours: opened strictly, used on a thread by one caller at a time.
+"""One SQLite database of Hermes: opened strictly, used on a thread by one caller at a time.
 
-Invariants: what a transaction committed is on the disk (WAL, ``synchronous=FULL``); a call that has begun runs to its
-end, so a cancelled caller finds the whole of it done or nothing, unless the disk hangs at the end of a stop; no file of
-another program, or of a newer Hermes, is ever written to; a file that somebody has deleted or renamed takes nothing
-more. sqlite3's own errors pass through, for each user to map them.
+Invariants: a committed transaction is on the disk (WAL, ``synchronous=FULL``); a call that has begun runs to its end,
+so a cancelled caller finds the call done or not begun, unless the disk hangs at the end of a stop; no file of another
+program, or of a newer Hermes, is ever written to; a file that was deleted or renamed takes no further writes. sqlite3's
+own errors pass through, and each user maps them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ from hermes.folders import make_folder
 from hermes.in_place import Names
 from hermes.threads import EXPECTED
 
-LOCK_TIMEOUT = 5.0  # seconds; another process may hold the file
+# Seconds. Another process may hold the file, such as `hermes dlq` beside the service.
+LOCK_TIMEOUT = 5.0
 SIDECARS = ("-wal", "-shm")
 
 _BEGUN = "the file was moved or deleted by another program; a new one is begun, without what the old one holds"
 _ATTEMPTS = 3
 _EXPECTED = (sqlite3.Error, *EXPECTED)
 
-_VERSION_BITS = 16  # of SQLite's user_version are the version of the schema; the others, a mark of `Connection.differ`
+# This many bits of SQLite's user_version are the version of the schema; the others are the mark of `Connection.differ`.
+_VERSION_BITS = 16
 _MARKS = 2**15
 
 ResultT = TypeVar("ResultT")
@@ -44,14 +46,14 @@ _log = structlog.get_logger("hermes.sqlite")
 
 
 class NewerFile(ConfigError):
-    """The file is ours, but a newer Hermes has written it."""
+    """The file belongs to Hermes, but a newer Hermes has written it."""
 
 
 @dataclass(frozen=True)
 class Schema:
     """The schema of a database file: ``application_id`` marks the files of one program, ``version`` counts changes.
 
-    ``script`` makes the tables; ``pragmas`` run before it, once, and ``settings`` on each connection.
+    ``script`` creates the tables; ``pragmas`` run before the script, once, and ``settings`` run on each connection.
 
     >>> SCHEMA = Schema(application_id=0x4D494E45, version=1, script="CREATE TABLE t (id TEXT PRIMARY KEY);")
     """
@@ -64,11 +66,12 @@ class Schema:
 
 
 class Connection(sqlite3.Connection):
-    """A connection whose transactions can be made to differ from one that has failed, until one succeeds.
+    """A connection whose transactions differ from a transaction that has failed, until one succeeds.
 
-    A commit whose sync failed has left its frames in the write-ahead file, each with a checksum over all before it. If
-    the next transaction begins with the same frame, and the machine stops before its second, the old ones fit again,
-    and what was refused comes back. So each begins with a number in the first page, which is the first that is written.
+    A commit whose sync failed has left its frames in the write-ahead file, each with a checksum over all earlier
+    frames. If the next transaction began with the same frame, and the machine stopped before its second frame, the old
+    frames would fit again, and the refused data would come back. So each transaction begins with another number in the
+    first page, which is written first.
 
         def insert(connection: Connection) -> None:
             with transaction(connection):
@@ -78,21 +81,21 @@ class Connection(sqlite3.Connection):
     mark: int | None = None
 
     def differ(self) -> None:
-        """A commit has failed: what is written from now on begins with what it did not begin with."""
+        """Make later transactions begin differently, because a commit has failed."""
         stored = int(self.execute("PRAGMA user_version").fetchone()[0]) >> _VERSION_BITS
         self.mark = ((stored if self.mark is None else self.mark) + 1) % _MARKS
 
     def set_mark(self) -> None:
-        """Begin the transaction that is open with the mark, if there is one."""
+        """Write the mark, if there is one, at the beginning of the open transaction."""
         if self.mark is not None:
             version = self.execute("PRAGMA user_version").fetchone()[0] % 2**_VERSION_BITS
             self.execute(f"PRAGMA user_version = {self.mark << _VERSION_BITS | version}")
 
 
 class Database:
-    """The open database at ``path``. Everything happens in functions that `run` calls with the connection, on a thread.
+    """The open database at ``path``. All work is done by functions that `run` calls with the connection, on a thread.
 
-    ``connect`` opens it, and opens it anew when its file was deleted or renamed by another program.
+    ``connect`` opens the file, and opens it anew after another program has deleted or renamed the file.
 
         async def count(database: Database) -> int:
             return await database.run(lambda connection: connection.execute("SELECT count(*) FROM t").fetchone()[0])
@@ -106,25 +109,28 @@ class Database:
         self._turn = trio.CapacityLimiter(1)
 
     async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
-        """Call ``function`` on a thread; one at a time, first come first served. sqlite3's errors pass through."""
+        """Call ``function`` on a thread; one call at a time, first come first served. sqlite3's errors pass through."""
         with _threads_that_lack():
             return await run_to_end(function, self._connection, limiter=self._turn, expected=_EXPECTED)
 
     async def run_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
-        """As `run`, and what ``function`` has written is in the file that has the name now.
+        """Call ``function`` as `run` does, and make sure that its writes are in the file that has the name now.
 
-        So it may be called again, with an empty database. Raises sqlite3's OperationalError where none can be made.
+        So ``function`` may be called again, with an empty database. Raises sqlite3's OperationalError if no file can be
+        made.
         """
         with _threads_that_lack():
             return await run_to_end(self._call_in_place, function, limiter=self._turn, expected=_EXPECTED)
 
     async def aclose(self) -> None:
-        """Close the file; its write-ahead file is folded in, unless the disk hangs until a stop has to end."""
+        """Close the file and fold its write-ahead file in, unless the disk hangs until a stop has to end."""
         with clean_up(math.inf):
             await self.run(lambda connection: connection.close())
 
     def _call_in_place(self, function: Callable[[Connection], ResultT]) -> ResultT:
         for _ in range(_ATTEMPTS):
+            # Checked before the call, because the write would go into a file without a name, and after it, because the
+            # file may go meanwhile.
             if self._names.gone() is not None:
                 _log.error(_BEGUN, file=str(self.path))
                 self._connection.close()
@@ -141,7 +147,7 @@ class Database:
 
 @contextmanager
 def _threads_that_lack() -> Iterator[None]:
-    """A machine that has no thread for a call is a storage that does not work for the moment, as a full disk is."""
+    """Raise an OperationalError if the machine has no thread for a call: like a full disk, the fault may pass."""
     try:
         yield
     except RuntimeError as error:
@@ -151,18 +157,20 @@ def _threads_that_lack() -> Iterator[None]:
 
 
 def _names(path: Path) -> Names:
-    """The names of the files of an open database: without its sidecars what was committed is lost as well."""
+    """Return the names of the files of an open database. Without its sidecars committed data is lost too."""
     return Names(path, *(path.with_name(path.name + ending) for ending in SIDECARS))
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end of the block, rolled back if it raises.
+    """Run one write transaction: committed at the end of the block, rolled back if the block raises.
 
     >>> connection = sqlite3.connect(":memory:", isolation_level=None)
     >>> with transaction(connection):
     ...     _ = connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY)")
     """
+    # IMMEDIATE takes the write lock now: a deferred transaction would fail later, without a wait, if another one wrote
+    # meanwhile.
     connection.execute("BEGIN IMMEDIATE")
     try:
         if isinstance(connection, Connection):
@@ -170,16 +178,18 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
         if isinstance(connection, Connection):
-            connection.mark = None  # nothing of what has failed is left
+            # The failed transaction's frames are overwritten.
+            connection.mark = None
     except BaseException:
-        if connection.in_transaction:  # some errors, a full disk among them, have rolled back by themselves
+        # After some errors, such as a full disk, SQLite has rolled back already.
+        if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 @contextmanager
 def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is read in the block is of one moment, whatever is written beside it."""
+    """Read one state of the database in the block, whatever is written meanwhile."""
     connection.execute("BEGIN")
     try:
         yield
@@ -188,9 +198,10 @@ def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def connect(path: Path, schema: Schema) -> Connection:
-    """Open the file, or make it and its folder, readable by this user alone. Blocking.
+    """Open the file, or create the file and its folder, readable by this user alone. Blocking.
 
-    Raises `ConfigError` for a file that is not ours or cannot be opened; sqlite3's own errors for a damaged one.
+    Raises `ConfigError` for a file of another program or one that cannot be opened; sqlite3's own errors for a damaged
+    one.
 
     >>> connection = connect(Path(folder, "my.db"), Schema(0x4D494E45, 1, "CREATE TABLE t (id TEXT PRIMARY KEY);"))
     >>> connection.close()
@@ -198,8 +209,9 @@ def connect(path: Path, schema: Schema) -> Connection:
     try:
         make_folder(path.parent)
         with suppress(FileExistsError):
-            # Not by opening it: closing the file again would end the locks of other connections in this process.
-            os.mknod(path, 0o600)  # SQLite gives the files beside it the same mode
+            # mknod instead of open: POSIX locks belong to the process, so closing the file again would end the locks
+            # of other connections in this process. SQLite gives the sidecars the same mode.
+            os.mknod(path, 0o600)
         connection = sqlite3.connect(
             path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, factory=Connection
         )
@@ -224,7 +236,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
     if made:
         return
     with transaction(connection):
-        if not _is_made(connection, path, schema):  # another process may have made it meanwhile
+        # Another process may have created the tables meanwhile.
+        if not _is_made(connection, path, schema):
             for statement in _statements(schema.script):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {schema.application_id}")
@@ -232,7 +245,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Two processes that switch the same file at once would wait for each other: SQLite refuses one of them at once."""
+    """Switch the file to WAL, also if another process switches the same file at this moment."""
+    # Two processes that switch at once would wait for each other, so SQLite refuses one of them without a wait.
     for last in (False, True):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -240,14 +254,14 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             if last or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             with transaction(connection):
-                pass  # this one waits for the other
+                pass  # a write transaction waits for the other process
         else:
             return
 
 
 def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool:
-    """Whether the file is ours already; False: it is empty. Raises `ConfigError` for any other."""
-    # In one statement, for another process may be making it at this moment.
+    """Whether the file has Hermes's tables already; False if it is empty. Raises `ConfigError` for any other file."""
+    # In one statement, because another process may be creating the tables at this moment.
     application, version, tables = connection.execute(
         "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "
         "(SELECT count(*) FROM sqlite_schema)"
@@ -263,7 +277,7 @@ def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script; ``executescript`` would begin by ending the transaction that is open."""
+    """Yield the statements of a script. ``executescript`` would first commit the open transaction."""
     statement = ""
     for part in script.split(";"):
         statement += part + ";"
@@ -274,7 +288,7 @@ def _statements(script: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def open_database(path: Path, schema: Schema) -> AsyncIterator[Database]:
-    """A database, open while the block runs. Raises as `connect` does.
+    """Open a database for the length of the block. Raises as `connect` does.
 
     ::
 
@@ -297,9 +311,9 @@ async def open_database(path: Path, schema: Schema) -> AsyncIterator[Database]:
 
 @contextmanager
 def reading(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
-    """The file to look at, also while a service uses it: nothing is changed, folded in or left locked. Blocking.
+    """Open the file for reading, also while a service uses it: nothing is changed or left locked. Blocking.
 
-    Raises `ConfigError` for a file that is not ours; sqlite3's own errors for one that is missing or damaged.
+    Raises `ConfigError` for a file of another program; sqlite3's own errors for a missing or damaged file.
     """
     uri = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT, isolation_level=None)) as connection:

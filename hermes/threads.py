@@ -1,10 +1,7 @@
-"""Calls on threads whose failures leave nothing in memory.
+"""Runs calls on threads whose failures leave nothing in memory.
 
-Trio carries an error out of a thread through frames that hold it, and by its traceback the error holds those frames,
-the call's arguments among them: a cycle, which stays until the garbage collector runs. That is rarely, so a disk that
-fails for a while would keep every batch that it did not take. Invariant: an expected error, and the cancellation that a
-call looks for, cross as a value, without traceback, and are raised again here; any other one is a bug, and keeps its
-traceback.
+Invariant: an expected error, and a cancellation that the call itself checks for, cross from the thread as a value,
+without a traceback, and are raised again in the task. Any other error is a bug, and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -23,6 +20,9 @@ EXPECTED = (OSError, HermesError)
 """The errors of calls that read and write files."""
 
 
+# Trio carries an error out of a thread through frames that hold it, and the error's traceback holds those frames with
+# the call's arguments: a cycle, which stays until the garbage collector runs. The collector runs rarely, so a disk that
+# fails for a while would keep every refused batch in memory. A value has no frames.
 class _Failed:
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -51,7 +51,8 @@ async def run_on_thread(
     def call() -> ResultT | _Failed:
         try:
             return function(*args)
-        except trio.Cancelled as error:  # of `trio.from_thread.check_cancelled`; the task raises it again
+        # Raised by `trio.from_thread.check_cancelled`; the task raises it again.
+        except trio.Cancelled as error:
             _forget_frames(error)
             return _Failed(error)
         except expected as error:
@@ -65,11 +66,12 @@ async def run_on_thread(
     try:
         raise error
     finally:
+        # The frame of this function would hold the error, whose traceback holds the frame.
         del error, result
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Take the tracebacks away, also those of the errors that led to it."""
+    """Remove the tracebacks of an error and of the errors that led to it."""
     found = [error]
     while found:
         each = found.pop()

@@ -1,8 +1,10 @@
-"""`Throttle` decides which lines about lasting trouble are written, and counts the lines that are not.
+"""`Throttle` decides which lines about lasting trouble are written, and counts the lines that are not. Pure.
 
-Lines are told apart by kind. The first of a kind is always written; after it one every `PAUSE` seconds, which can say
-how many had no line since. Invariants: each line is either written or counted; at most ``most`` kinds are told apart at
-a time, so memory and the number of lines are bounded whatever clients send. Pure: time is passed in.
+The first line of a kind is always written; after it one line every `PAUSE` seconds, with the number of lines held back
+since. The caller passes the time.
+
+Invariants: each line is either written or counted; at most ``most`` kinds are told apart at a time, so memory and the
+number of lines are bounded whatever clients send.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Generic, TypeVar
 PAUSE = 5.0
 """Seconds between two lines of one kind."""
 
-_OTHERS = object()  # the kind of all lines that come when ``most`` kinds are known
+# The kind of every line that comes while ``most`` kinds are known.
+_OTHERS = object()
 
 Line = TypeVar("Line")
 
@@ -27,7 +30,7 @@ class _Kind(Generic[Line]):
 
 
 class Throttle(Generic[Line]):
-    """Which of many lines are written. ``Line`` is what the caller needs to write about lines that were held back.
+    """Decides which of many lines are written. ``Line`` is the caller's data about a held-back line.
 
     >>> throttle = Throttle[str]()
     >>> [throttle.admit("refused", f"line {n}", now) for n, now in enumerate((0.0, 1.0, 2.0, 5.0))]
@@ -45,9 +48,9 @@ class Throttle(Generic[Line]):
         return len(self._kinds)
 
     def admit(self, kind: Hashable, line: Line, now: float, count: int = 1) -> int | None:
-        """Whether a line is to be written now: None says no, a number says how many of its kind had no line before it.
+        """Return None to hold a line back, or the number of held-back lines of its kind to write it now.
 
-        ``count`` is what a line that is held back adds to that number.
+        ``count`` is the number that a held-back line adds.
         """
         if self._most is not None and kind not in self._kinds and len(self._kinds) >= self._most:
             kind = _OTHERS
@@ -63,9 +66,9 @@ class Throttle(Generic[Line]):
         return unsaid
 
     def take_rest(self, now: float, *, at_the_end: bool = False) -> Iterator[tuple[Line, int]]:
-        """The last line of each kind whose pause has ended, and how many were held back; ``at_the_end`` of every kind.
+        """Yield the last line of each kind whose pause has ended, and the number of lines held back.
 
-        A kind of which nothing was held back is forgotten.
+        ``at_the_end`` yields those of every kind. A kind without held-back lines is forgotten.
         """
         for kind, known in [*self._kinds.items()]:
             if not at_the_end and now < known.due:

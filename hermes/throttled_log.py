@@ -1,6 +1,6 @@
-"""`ThrottledLog`: log lines about trouble that lasts, each at most once every few seconds.
+"""`ThrottledLog`: log lines about lasting trouble, each at most once every few seconds.
 
-Invariants: the first line of a kind is always written; a later one says as ``more`` how many of its kind had no line.
+Invariants: the first line of a kind is always written; a later one has the number of unwritten lines as ``more``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from hermes.throttle import Throttle
 
 
 class ThrottledLog:
-    """Lines of ``logger``, each with ``facts``, which are the same in all of them."""
+    """Lines of ``logger``, each with the same ``facts``.
+
+    ::
+
+        log = ThrottledLog("hermes.engine", sink="postgres")
+        log.warn("a write failed", reason="no answer in time")
+    """
 
     def __init__(self, logger: str, **facts: object) -> None:
         self._log = structlog.get_logger(logger)
@@ -26,7 +32,7 @@ class ThrottledLog:
         return self._write(logging.WARNING, message, message, facts)
 
     def report_bug(self, message: str, error: BaseException | None, **facts: object) -> bool:
-        """Log an error with its traceback. Errors that one line of our code raised are one kind.
+        """Log an error with its traceback. Errors that one line of code raised are one kind.
 
         Returns whether the line was written.
         """
@@ -43,7 +49,7 @@ class ThrottledLog:
 
 
 def _place(error: BaseException | None) -> str:
-    """The type of an error and the line that raised it: there are as many as there is code."""
+    """Return the type of an error and the line that raised it: the number of kinds is bounded by the code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     trace = error.__traceback__ if error is not None else None

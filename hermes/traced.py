@@ -1,7 +1,8 @@
-"""A traced request, as its events and its answer remember it on their way through Hermes; how a sink passes a trace on.
+"""A traced request as plain data, which chunks and responses carry, and the headers by which a sink continues a trace.
 
-Plain data: what it stands for is known to ``hermes.traces`` alone, so nothing here needs OpenTelemetry. Invariant: it
-never keeps a request's body or headers. Made by the data routes that are traced; carried by chunks and responses.
+``hermes.traces`` alone knows OpenTelemetry, so this module does not need it. The data routes make the object.
+
+Invariant: a traced request never keeps a request's body or headers.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 carrier: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("hermes_trace_headers", default=dict)
-"""What makes the headers of the work that goes on in this task. Set by ``hermes.traces``."""
+"""The function that makes the trace headers for this task's work. ``hermes.traces`` sets it."""
 
 
 def trace_headers() -> Mapping[str, str]:
-    """Headers that continue the present trace, ``traceparent`` first of all, for a request that a sink's write makes.
+    """Return headers that continue the present trace, ``traceparent`` first, for a request that a sink's write makes.
 
-    Empty where the write has no events of a traced request.
+    Empty if the write has no events of a traced request.
 
     >>> headers = {"content-type": "application/json", **trace_headers()}
     """
@@ -24,10 +25,10 @@ def trace_headers() -> Mapping[str, str]:
 
 
 class TracedRequest:
-    """One traced request. ``accepted`` is how many of its events the intake has taken.
+    """One traced request. ``accepted`` counts its events that the intake has taken.
 
-    ``context`` is what continues its trace: an OpenTelemetry context. ``trace_id`` and ``span_id`` are in lower-case
-    hexadecimal digits, as logs and headers have them.
+    ``context`` continues its trace: an OpenTelemetry context. ``trace_id`` and ``span_id`` are in lower-case
+    hexadecimal digits, as in logs and headers.
     """
 
     __slots__ = ("accepted", "context", "request_id", "span_id", "trace_id")

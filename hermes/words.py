@@ -1,20 +1,31 @@
-"""Words of somebody else, made fit for a reason, a log or a terminal. Pure. Called by whoever quotes others."""
+"""Makes text from outside fit for a reason, a log or a terminal. Pure.
+
+Invariant: the result holds no character that a terminal might obey.
+"""
 
 from __future__ import annotations
 
 
 def blank(text: str) -> str:
-    """The text with a space for each character that a terminal might obey."""
+    r"""Return the text with a space for each character that a terminal might obey.
+
+    >>> blank("one\ttwo")
+    'one two'
+    """
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that a terminal might obey."""
+    r"""Return the text with every character escaped that a terminal might obey.
+
+    >>> printable("bell\a")
+    'bell\\x07'
+    """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def clean(text: str, most: int) -> str:
-    r"""Make one line of a text from outside: only printable characters, at most ``most`` of them.
+    r"""Return one line of a text from outside: only printable characters, at most ``most`` of them.
 
     >>> clean("no such\ttable:\n events", most=16)
     'no such table: …'
