@@ -51,8 +51,7 @@ async def run_on_thread(
     def call() -> ResultT | _Failed:
         try:
             return function(*args)
-        # Raised by `trio.from_thread.check_cancelled`; the task raises it again.
-        except trio.Cancelled as error:
+        except trio.Cancelled as error:  # of `trio.from_thread.check_cancelled`; the task raises it again
             _forget_frames(error)
             return _Failed(error)
         except expected as error:
