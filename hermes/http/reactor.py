@@ -286,8 +286,8 @@ class Reactor:
             self._epoll.modify(peer.fd, interest)
         peer.calm = interest == _READ and connection.phase is _IDLE and not connection.waiting
         phase = None if connection.waiting else connection.phase
-        if connection.out:
-            phase = Phase.CLOSING
+        if connection.out or (connection.deferred and not connection.waiting):
+            phase = Phase.CLOSING  # it goes on once the client reads what was sent
         if phase is not peer.phase or phase is Phase.IDLE:
             peer.phase = phase
             peer.deadline = self._now + self._allowance(peer)
@@ -296,7 +296,9 @@ class Reactor:
         connection = peer.connection
         if connection.out:
             return self._timeouts.write
-        return inf if connection.waiting else allowance(connection.phase, self._timeouts)
+        if connection.waiting:
+            return inf
+        return self._timeouts.write if connection.deferred else allowance(connection.phase, self._timeouts)
 
     def _send(self, peer: _Peer) -> bool:
         """Send what is ready. False if the connection ended, or some of it is left for later."""
@@ -467,7 +469,7 @@ class Reactor:
             if len(self._peers) >= self._max_connections:
                 self._make_room()
             for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:
-                if peer.lingering or peer.connection.out:
+                if peer.lingering or peer.connection.out or peer.connection.deferred:
                     self._close(peer)
                 elif self._peers.get(peer.fd) is peer:  # the end of another may have ended this one's wait, and itself
                     peer.connection.time_out()
