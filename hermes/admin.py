@@ -32,7 +32,7 @@ from hermes.control.server import ControlServer
 from hermes.control.service import health_endpoint
 from hermes.control.tap import TapDesk, tap_endpoints
 from hermes.dead_letters import DeadLetters
-from hermes.dead_letters.replay import Target
+from hermes.dead_letters.events import sink_source, sink_target
 from hermes.descriptors import descriptor_limit, share
 from hermes.edge import Edge, timeouts_of
 from hermes.engine.engine import Engine
@@ -77,7 +77,10 @@ class AdminEdge:
     ) -> None:
         timeouts = timeouts_of(settings)
         self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), edge.requests.observe, time.perf_counter)
-        targets = {delivery.name: Target(delivery.redeliver, delivery.max_batch) for delivery in engine.deliveries}
+        targets = {
+            sink_source(delivery.name): sink_target(delivery.redeliver, delivery.max_batch)
+            for delivery in engine.deliveries
+        }
         status = Status(
             Sources(
                 version=__version__,

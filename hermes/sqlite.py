@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -54,6 +55,8 @@ class Schema:
     """The schema of a database file: ``application_id`` marks the files of one program, ``version`` counts changes.
 
     ``script`` creates the tables; ``pragmas`` run before the script, once, and ``settings`` run on each connection.
+    ``upgrades`` are scripts that bring an older file to this version, one for each step: the last of them upgrades the
+    version before this one. They run in one transaction. A file that is older than ``oldest`` is refused.
 
     >>> SCHEMA = Schema(application_id=0x4D494E45, version=1, script="CREATE TABLE t (id TEXT PRIMARY KEY);")
     """
@@ -63,6 +66,12 @@ class Schema:
     script: str
     pragmas: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    upgrades: tuple[str, ...] = ()
+
+    @property
+    def oldest(self) -> int:
+        """The oldest version that can be upgraded to this one."""
+        return self.version - len(self.upgrades)
 
 
 class Connection(sqlite3.Connection):
@@ -226,22 +235,28 @@ def connect(path: Path, schema: Schema) -> Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    made = _is_made(connection, path, schema)
-    if not made:
+    found = _find_version(connection, path, schema)
+    if found is None:
         for pragma in schema.pragmas:
             connection.execute(f"PRAGMA {pragma}")
     _switch_to_wal(connection)
     for pragma in ("synchronous = FULL", *schema.settings):
         connection.execute(f"PRAGMA {pragma}")
-    if made:
+    if found == schema.version:
         return
     with transaction(connection):
-        # Another process may have created the tables meanwhile.
-        if not _is_made(connection, path, schema):
-            for statement in _statements(schema.script):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {schema.application_id}")
-            connection.execute(f"PRAGMA user_version = {schema.version}")
+        # Another process may have created or upgraded the tables meanwhile.
+        found = _find_version(connection, path, schema)
+        scripts = (schema.script,) if found is None else schema.upgrades[found - schema.oldest :]
+        for statement in chain.from_iterable(map(_statements, scripts)):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {schema.application_id}")
+        (stored,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {stored >> _VERSION_BITS << _VERSION_BITS | schema.version}")
+    if found is not None and found != schema.version:
+        _log.info("the file of an older Hermes is upgraded", file=str(path), schema=schema.version)
+        # A script, for `execute` would free a single page. It does nothing where the pragmas ask for no such vacuum.
+        connection.executescript("PRAGMA incremental_vacuum")
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
@@ -259,8 +274,8 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool:
-    """Whether the file has Hermes's tables already; False if it is empty. Raises `ConfigError` for any other file."""
+def _find_version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | None:
+    """The version of a file with Hermes's tables; None if it is empty. Raises `ConfigError` for any other file."""
     # In one statement, because another process may be creating the tables at this moment.
     application, version, tables = connection.execute(
         "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "
@@ -273,7 +288,14 @@ def _is_made(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool
         raise NewerFile(
             f"{path}: written by a newer Hermes (schema {version}, this one knows {schema.version}); upgrade"
         )
-    return bool(tables)
+    if not tables:
+        return None
+    if version < schema.oldest:
+        raise ConfigError(
+            f"{path}: written by an older Hermes (schema {version}), which this one cannot upgrade to its own (schema "
+            f"{schema.version}); go back to the older one, or move the file away to begin a new one"
+        )
+    return int(version)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -317,5 +339,10 @@ def reading(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
     """
     uri = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT, isolation_level=None)) as connection:
-        _is_made(connection, path, schema)
+        found = _find_version(connection, path, schema)
+        if found is not None and found < schema.version:
+            raise ConfigError(
+                f"{path}: written by an older Hermes (schema {found}, this one reads {schema.version}); start the "
+                "service with this folder once, which upgrades it"
+            )
         yield connection

@@ -20,6 +20,7 @@ from hermes.cli import dlq as module
 from hermes.cli import main
 from hermes.configuration import Configuration
 from hermes.dead_letters import DeadLetter
+from hermes.dead_letters.events import to_event
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
 from hermes.testing import ScriptedSink, unavailable
@@ -81,7 +82,7 @@ Kept = Callable[[], list[DeadLetter]]
 
 
 def ids(letters: Sequence[DeadLetter]) -> list[str]:
-    return [letter.event.id for letter in letters]
+    return [to_event(letter).id for letter in letters]
 
 
 SOME = [
@@ -311,7 +312,7 @@ def test_what_is_refused_again_is_exit_code_1(run: Run, keep: Keep, kept: Kept, 
     assert result.exit_code == 1
     assert result.stdout == "postgres: 1 delivered, 1 refused again, 0 left\n"
     (letter,) = kept()
-    assert (letter.event.id, letter.reason, letter.attempts) == ("event-0", "still no", 2)
+    assert (to_event(letter).id, letter.reason, letter.attempts) == ("event-0", "still no", 2)
 
 
 def test_a_sink_that_is_unavailable_is_exit_code_1_and_its_words(

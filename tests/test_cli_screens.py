@@ -6,7 +6,6 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,6 +20,7 @@ from hermes.cli import main
 from hermes.cli.tables import Column, lay_out
 from hermes.cli.tap import describe, fill
 from hermes.cli.top import draw
+from hermes.dead_letters.events import to_letter
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.engine.status_types import AggregateStatus, JournalStatus
 from hermes.http.rejected import Rejected
@@ -121,10 +121,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def prepare() -> None:
         first = make_letter(0, sink="postgres", reason="22003 overflow", rejected_at=REJECTED_AT)
         longest = make_event(ID, user_id=ID, type=TYPE)
+        times = {"rejected_at": first.rejected_at, "received_at": first.received_at}
         letters = [
             first,
-            replace(first, event=make_event(UUID), reason=REASON),
-            replace(first, event=longest, sink="clickhouse", reason=CHINESE),
+            to_letter(make_event(UUID), "postgres", REASON, 1, **times),
+            to_letter(longest, "clickhouse", CHINESE, 1, **times),
         ]
         async with open_sqlite_dead_letters(folder / "dead-letters.db", 1000) as store:
             await store.add(letters)

@@ -76,10 +76,10 @@ async def journal(folder: Path) -> AsyncIterator[Write]:
         yield lambda number: log.append([json.dumps({"id": f"event-{number}"}).encode()])
 
 
-def column(name: str, table: str) -> Callable[[Path], list[str]]:
+def column(name: str, table: str, expression: str = "id") -> Callable[[Path], list[str]]:
     def ids(folder: Path) -> list[str]:
         with closing(sqlite3.connect(f"file:{folder / name}?mode=ro", uri=True)) as connection:
-            return [row[0] for row in connection.execute(f"SELECT id FROM {table}")]
+            return [row[0] for row in connection.execute(f"SELECT {expression} FROM {table}")]
 
     return ids
 
@@ -95,7 +95,7 @@ def parquet(folder: Path) -> list[str]:
 
 HOLDERS = {
     "sqlite sink": Holder(sqlite_sink, column("events.db", "events")),
-    "dead letters": Holder(dead_letters, column("dead-letters.db", "letters")),
+    "dead letters": Holder(dead_letters, column("dead-letters.db", "letters", "facts ->> 'id'")),
     "file sink": Holder(file_sink, lines),
     "parquet sink": Holder(parquet_sink, parquet),
     "journal": Holder(journal, lambda _folder: []),

@@ -32,6 +32,7 @@ from hermes.cli.values import WholeNumber, complete_sinks, complete_types
 from hermes.config import Settings, read_settings
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
+from hermes.dead_letters.events import select_events, to_event
 from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
 from hermes.errors import ConfigError
@@ -107,7 +108,7 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*, sink: str | None, kind: str | None, reason: str | None, since: float | None, **options: Any) -> None:
         numbers = options.pop("numbers", ()) or None
-        command(selection=Selection(sink, kind, reason, since, numbers), **options)
+        command(selection=select_events(sink, kind, reason, since, numbers), **options)
 
     options: tuple[_Decorator, ...] = (
         click.option("--since", callback=_since, help=f"Refused at this time or later: {SINCE}."),
@@ -190,7 +191,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     if letter is None:
         tell_missing([number])
         sys.exit(1)
-    event = letter.event
+    event = to_event(letter)
     if payload_only:
         click.echo(bytes(event.payload), nl=False)
         return
@@ -199,7 +200,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
         return
     facts = (
         ("number", str(letter.number)),
-        ("sink", letter.sink),
+        ("sink", letter.source.name),
         ("reason", letter.reason),
         ("attempts", str(letter.attempts)),
         ("rejected at", format_time(letter.rejected_at)),
@@ -291,7 +292,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
     Prints the number of letters, and asks. NUMBER comes from `hermes dlq list`. Letters that arrive meanwhile are kept.
     """
     # Exactly one of the two: neither would remove everything by accident, both would hide a filter.
-    if everything == (selection != Selection()):
+    if everything == (selection != select_events()):
         raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
     settings = _settings()
     selection, count, missing = trio.run(_count, settings, selection)
@@ -356,7 +357,7 @@ async def _print_lines(settings: Settings, selection: Selection, after: int, lim
     async with open_dead_letters(settings) as store:
         # An empty result may come from a misspelt sink.
         if not await store.page(selection, limit=1):
-            await check_sink(store, settings, selection.sink)
+            await check_sink(store, settings, selection.name)
         async for page in _pages(store, selection, after, limit):
             click.echo(b"\n".join(map(encode_line, page)))
 
@@ -371,14 +372,14 @@ async def _gather_rows(
             after = page[-1].number
             rows += map(_row, page)
         if not rows:
-            await check_sink(store, settings, selection.sink)
+            await check_sink(store, settings, selection.name)
         more = bool(rows) and bool(await store.page(selection, after=after, limit=1))
         return rows, more, sum((await store.count(selection)).values())
 
 
 async def _get(settings: Settings, number: int) -> DeadLetter | None:
     async with open_dead_letters(settings) as store:
-        letters = await store.page(Selection(numbers=[number]), limit=1)
+        letters = await store.page(select_events(numbers=[number]), limit=1)
         return letters[0] if letters else None
 
 
@@ -389,7 +390,7 @@ async def _count(settings: Settings, selection: Selection) -> tuple[Selection, i
         selection = replace(selection, up_to=await store.last())
         count = sum((await store.count(selection)).values())
         if not count:
-            await check_sink(store, settings, selection.sink)
+            await check_sink(store, settings, selection.name)
         return selection, count, await find_missing(store, selection)
 
 
@@ -405,11 +406,12 @@ def _tell(outcomes: Sequence[Replayed], dry_run: bool) -> None:
             facts = f"{outcome.left} would be replayed" if not outcome.stopped else f"{outcome.left} cannot be replayed"
         else:
             facts = f"{outcome.delivered} delivered, {outcome.refused} refused again, {outcome.left} left"
-        click.echo(f"{outcome.sink}: {facts}{f': {printable(outcome.stopped)}' if outcome.stopped else ''}")
+        click.echo(f"{outcome.source.name}: {facts}{f': {printable(outcome.stopped)}' if outcome.stopped else ''}")
     if not outcomes:
         click.echo(f"{_NONE}.")
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:
-    texts = (letter.sink, letter.event.type, letter.event.id, letter.reason)
+    event = to_event(letter)
+    texts = (letter.source.name, event.type, event.id, letter.reason)
     return str(letter.number), format_time(letter.rejected_at), *map(printable, texts)

@@ -11,6 +11,7 @@ import click
 
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
+from hermes.dead_letters.events import select_events
 from hermes.sink import installed_sinks, suggest
 
 # Numbers that the line names one by one; a script may have given thousands.
@@ -22,7 +23,7 @@ async def find_missing(store: DeadLetters, selection: Selection) -> list[int]:
     if selection.numbers is None:
         return []
     # Without the other filters: a letter that a filter leaves out exists all the same.
-    named = Selection(numbers=selection.numbers)
+    named = select_events(numbers=selection.numbers)
     found: set[int] = set()
     after = 0
     while page := await store.page(named, after=after):
@@ -46,7 +47,7 @@ async def check_sink(store: DeadLetters, settings: Settings, name: str | None) -
         return
     known = {*settings.sink_names(), *installed_sinks()}
     # A sink that was uninstalled may have left letters behind.
-    if name in known or await store.count(Selection(sink=name)):
+    if name in known or await store.count(select_events(name)):
         return
-    known.update(await store.count(Selection()))
+    known.update(source.name for source in await store.count(select_events()))
     raise click.UsageError(f"--sink: there is no sink {name!r}: {suggest(name, known)}")

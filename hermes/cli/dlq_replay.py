@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hermes.config import Settings
-from hermes.dead_letters import Selection
-from hermes.dead_letters.replay import Replayed, Target, replay
+from hermes.dead_letters import Selection, Source
+from hermes.dead_letters.events import sink_source, sink_target
+from hermes.dead_letters.replay import Replayed, replay
 from hermes.errors import SinkUnavailable
 from hermes.event import Batch
 from hermes.sink import ConfiguredSink, Sink, variable_prefix
@@ -36,10 +37,11 @@ async def replay_to_sinks(
         wanted = await store.count(selection)
         targets = {}
         for sink in sinks:
+            source = sink_source(sink.name)
             # Opening connects; a sink without letters may be down without harm.
-            if sink.name in wanted:
+            if source in wanted:
                 opened = await stack.enter_async_context(sink.plugin.open(sink.settings, settings))
-                targets[sink.name] = Target(partial(_write, sink, opened), opened.max_batch)
+                targets[source] = sink_target(partial(_write, sink, opened), opened.max_batch)
         return await replay(store, selection, targets, rate=rate, dry_run=dry_run, on_progress=show)
 
 
@@ -62,14 +64,14 @@ def show_progress() -> Iterator[Callable[[Replayed], None]]:
         TextColumn("{task.fields[refused]} refused"),
         TimeRemainingColumn(),
     )
-    tasks: dict[str, TaskID] = {}
+    tasks: dict[Source, TaskID] = {}
     # auto_refresh would start a thread; a drawing after each batch is enough.
     with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as bars:
 
         def show(outcome: Replayed) -> None:
             tried = outcome.delivered + outcome.refused
-            if outcome.sink not in tasks:
-                tasks[outcome.sink] = bars.add_task(outcome.sink, total=outcome.left, refused=0)
-            bars.update(tasks[outcome.sink], completed=tried, refused=outcome.refused, refresh=True)
+            if outcome.source not in tasks:
+                tasks[outcome.source] = bars.add_task(outcome.source.name, total=outcome.left, refused=0)
+            bars.update(tasks[outcome.source], completed=tried, refused=outcome.refused, refresh=True)
 
         yield show

@@ -21,8 +21,9 @@ import trio
 
 from hermes.control.endpoint import Answer, Endpoint, Handler, Request
 from hermes.control.letter_parameters import Listing, Purging, Replaying, WrongValue, from_body, from_query, merge, read
-from hermes.dead_letters import DeadLetters, Selection
+from hermes.dead_letters import DeadLetters, Source
 from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.events import select_events
 from hermes.dead_letters.notation import encode_letter, summarize
 from hermes.dead_letters.replay import Target, replay
 from hermes.errors import LogUnavailable
@@ -42,10 +43,10 @@ _PATH = "/dead-letters"
 
 @dataclass(frozen=True)
 class DeadLetterDesk:
-    """What the endpoints work on. ``targets`` are the sinks that letters can be replayed to, by name."""
+    """What the endpoints work on. ``targets`` are where letters can be replayed to, by source."""
 
     store: DeadLetters
-    targets: Mapping[str, Target]
+    targets: Mapping[Source, Target]
 
 
 def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
@@ -68,7 +69,7 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
     async def show_letter(request: Request) -> Answer:
         number = request.parameters["number"]
         # A larger number fits no store; the stores' drivers would fail at it.
-        letters = await store.page(Selection(numbers=[number]), limit=1) if number <= MAX_NUMBER else ()
+        letters = await store.page(select_events(numbers=[number]), limit=1) if number <= MAX_NUMBER else ()
         return (
             Response(200, encode_letter(letters[0])) if letters else problem(404, f"there is no dead letter {number}")
         )
@@ -92,7 +93,7 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
     async def purge_letters(request: Request) -> Answer:
         asked = read(Purging, from_query(request))
         selection = asked.selection()
-        if asked.all == (selection != Selection()):
+        if asked.all == (selection != select_events()):
             raise WrongValue("all", "say which: a filter such as sink, or all=true (and not both)")
         # Letters that come while the purge goes on are not those that the operator has counted.
         selection = replace(selection, up_to=await store.last())

@@ -16,6 +16,7 @@ from msgspec import Meta
 from hermes.control.endpoint import Request
 from hermes.dead_letters import Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
+from hermes.dead_letters.events import select_events
 from hermes.dead_letters.notation import parse_since
 
 _MOST_LISTED = 1000
@@ -54,7 +55,7 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
                 since = parse_since(since, time.time())
             except ValueError as error:
                 raise WrongValue("since", f"since={str(since)[:_ECHOED]!r}: expected {error}") from None
-        return Selection(self.sink, self.type, self.reason, since, self.numbers)
+        return select_events(self.sink, self.type, self.reason, since, self.numbers)
 
 
 class Listing(_Chosen):

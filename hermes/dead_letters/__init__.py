@@ -1,4 +1,4 @@
-"""Dead letters: where an event goes that a sink refused for good.
+"""Dead letters: where an event goes that a sink refused for good, and what any other part could not hand over.
 
 | file | idea |
 |---|---|
@@ -8,11 +8,14 @@
 | ``rows``     | a letter as a row of a table, for the durable stores; pure |
 | ``sqlite``   | one file, which the service and ``hermes dlq`` use at the same time |
 | ``postgres`` | a table that all instances share; imported by whoever has the driver |
-| ``replay``   | sending letters to their sinks again |
+| ``tables``   | the tables of the durable stores, and their upgrades |
+| ``replay``   | sending letters to their sources again |
+| ``events``   | the letters of events: an event as a letter and back |
+| ``part``     | the part that opens the store |
 | ``notation`` | how letters are asked for and shown, on the command line and over HTTP; pure |
 """
 
-from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection
+from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection, Source
 from hermes.dead_letters.memory import MemoryDeadLetters
 
-__all__ = ["DeadLetter", "DeadLetters", "MemoryDeadLetters", "Selection"]
+__all__ = ["DeadLetter", "DeadLetters", "MemoryDeadLetters", "Selection", "Source"]

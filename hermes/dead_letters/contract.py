@@ -1,36 +1,53 @@
-"""What a store of dead letters is: events that a sink refused for good, kept for somebody to look at and send again.
+"""What a store of dead letters is: the bodies that a part could not hand over, kept for an operator to see and replay.
 
 Invariants: `DeadLetters.add` has returned: the letters are kept by the store's own standard. A letter has a number,
-given once and never again, and a later letter's is higher; an event that the same sink refuses again, byte for byte,
-takes the place of its older letter under the same number. A store is bounded, and what leaves it for want of room is
-counted (`Evictions`). No call holds more than a page of letters in memory.
-
-Implemented by the stores beside this file; written by the deliveries; read by ``hermes dlq`` and ``/dead-letters``.
+given once and never again, and a later letter's is higher; a body that the same source refuses again, byte for byte and
+with the same facts, takes the place of its older letter under the same number. A store is bounded, and what leaves it
+for want of room is counted (`Evictions`). No call holds more than a page of letters in memory. A store reads no body:
+the part that owns a letter makes it and reads it (see `hermes.dead_letters.events`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeAlias
 
 from hermes.dead_letters.evictions import Evictions
-from hermes.event import Event
 
 PAGE_LETTERS = 100
 PAGE_BYTES = 8 * 2**20
-"""The bounds of a page, where its reader names none: letters, and bytes of payload."""
+"""The bounds of a page, where its reader names none: letters, and bytes of bodies."""
 
 MAX_NUMBER = 2**63 - 1
 """The highest number that any store can give a letter."""
 
+Fact: TypeAlias = str | int
+"""The value of a fact: text without U+0000, or an integer of 64 bits."""
+
+
+class Source(NamedTuple):
+    """Where letters come from: a part of Hermes, and a name in it such as that of a sink.
+
+    >>> Source("events", "postgres").name
+    'postgres'
+    """
+
+    part: str
+    name: str
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused event: by which sink, why, after how many attempts, and when (both times in Unix seconds)."""
+    """One refused body: by which source, why, after how many attempts, and when (both times in Unix seconds).
 
-    event: Event
-    sink: str
+    ``facts`` are what its part selects it by and shows beside ``body``. The part always gives the same names, in the
+    same order, with values of the same types. A name has ASCII letters and underscores alone.
+    """
+
+    source: Source
+    facts: Mapping[str, Fact]
+    body: bytes
     reason: str
     attempts: int
     rejected_at: float
@@ -43,8 +60,11 @@ class DeadLetter:
 class Selection:
     """Which letters: those that match everything that is given."""
 
-    sink: str | None = None
-    type: str | None = None
+    part: str | None = None
+    name: str | None = None
+    """The name of the source in its part."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """Facts that a letter has, each with exactly this value."""
     reason: str | None = None
     """A part of the reason; ASCII letters in any case."""
     since: float | None = None
@@ -71,11 +91,11 @@ class DeadLetters(Protocol):
     ) -> list[DeadLetter]:
         """The first letters that match and have a number above ``after``, in the order of their numbers.
 
-        At least one if there is any; at most ``limit``, and as many as fit in ``max_bytes`` of payload.
+        At least one if there is any; at most ``limit``, and as many as fit in ``max_bytes`` of bodies.
         """
 
-    async def count(self, selection: Selection) -> Mapping[str, int]:
-        """How many letters match, by sink; sinks without any are left out."""
+    async def count(self, selection: Selection) -> Mapping[Source, int]:
+        """How many letters match, by source, in the order of the sources; sources without any are left out."""
 
     async def last(self) -> int:
         """The highest number of a letter that is kept, 0 if there is none."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import trio
 
-from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection, Source
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import identity, tidy
 
 
 class MemoryDeadLetters:
-    """The last ``max_letters`` dead letters, whose payloads and reasons have at most ``max_bytes`` together."""
+    """The last ``max_letters`` dead letters, whose bodies and reasons have at most ``max_bytes`` together."""
 
     def __init__(self, max_letters: int, max_bytes: int = 64 * 2**20) -> None:
         self.evictions = Evictions()
@@ -23,7 +23,7 @@ class MemoryDeadLetters:
         self._bytes = 0
         self._next = 1
         self._letters: dict[int, DeadLetter] = {}  # by number, oldest first
-        self._numbers: dict[tuple[str, bytes], int] = {}  # by sink and identity of the event
+        self._numbers: dict[tuple[Source, bytes], int] = {}  # by source and identity
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters; the oldest make room."""
@@ -43,7 +43,7 @@ class MemoryDeadLetters:
         while len(self._letters) > self._max_letters or self._bytes > self._max_bytes:
             letter = next(iter(self._letters.values()))
             self._forget(letter.number)
-            evicted.append((letter.number, letter.sink))
+            evicted.append((letter.number, letter.source))
         self.evictions.add(last, self._next - 1, evicted)
 
     async def page(
@@ -54,16 +54,16 @@ class MemoryDeadLetters:
         letters: list[DeadLetter] = []
         for letter in self._select(selection):
             if letter.number > after:
-                max_bytes -= len(letter.event.payload)
+                max_bytes -= len(letter.body)
                 if len(letters) == limit or (letters and max_bytes < 0):
                     break
                 letters.append(letter)
         return letters
 
-    async def count(self, selection: Selection) -> Mapping[str, int]:
-        """How many letters match, by sink."""
+    async def count(self, selection: Selection) -> Mapping[Source, int]:
+        """How many letters match, by source."""
         await trio.lowlevel.checkpoint()
-        return dict(sorted(Counter(letter.sink for letter in self._select(selection)).items()))
+        return dict(sorted(Counter(letter.source for letter in self._select(selection)).items()))
 
     async def last(self) -> int:
         """The highest number of a letter that is kept, 0 if there is none."""
@@ -101,8 +101,9 @@ class MemoryDeadLetters:
             if (
                 (wanted is None or number in wanted)
                 and (selection.up_to is None or number <= selection.up_to)
-                and selection.sink in (None, letter.sink)
-                and selection.type in (None, letter.event.type)
+                and selection.part in (None, letter.source.part)
+                and selection.name in (None, letter.source.name)
+                and selection.facts.items() <= letter.facts.items()
                 and (part is None or part in _fold(letter.reason))
                 and (selection.since is None or letter.rejected_at >= selection.since)
             ):
@@ -118,8 +119,8 @@ class MemoryDeadLetters:
         self._bytes -= _size(letter)
 
 
-def _key(letter: DeadLetter) -> tuple[str, bytes]:
-    return letter.sink, identity(letter.event)
+def _key(letter: DeadLetter) -> tuple[Source, bytes]:
+    return letter.source, identity(letter)
 
 
 def _fold(text: str) -> bytes:
@@ -127,4 +128,4 @@ def _fold(text: str) -> bytes:
 
 
 def _size(letter: DeadLetter) -> int:
-    return len(letter.event.payload) + len(letter.reason)
+    return len(letter.body) + len(letter.reason)

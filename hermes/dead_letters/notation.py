@@ -15,6 +15,7 @@ import msgspec
 
 from hermes.config.notation import parse_duration
 from hermes.dead_letters.contract import DeadLetter
+from hermes.dead_letters.events import to_event
 from hermes.dead_letters.replay import Replayed
 
 SINCE = "a duration back from now such as 2h, an ISO time such as 2026-01-31T12:00:00Z, or Unix seconds"
@@ -49,16 +50,19 @@ def format_time(seconds: float) -> str:
 
 
 def encode_letter(letter: DeadLetter) -> bytes:
-    """A letter as a JSON object, its event inside as it would be sent to ``POST /events``; times in Unix seconds."""
+    """The letter of an event as a JSON object, times in Unix seconds.
+
+    The event is inside, as it would be sent to ``POST /events``.
+    """
     return msgspec.json.encode(
         {
             "number": letter.number,
-            "sink": letter.sink,
+            "sink": letter.source.name,
             "reason": letter.reason,
             "attempts": letter.attempts,
             "rejected_at": letter.rejected_at,
             "received_at": letter.received_at,
-            "event": letter.event,
+            "event": to_event(letter),
         }
     )
 
@@ -76,7 +80,7 @@ def summarize(outcomes: Sequence[Replayed]) -> dict[str, Any]:
         "left": sum(outcome.left for outcome in outcomes),
         "sinks": [
             {
-                "sink": outcome.sink,
+                "sink": outcome.source.name,
                 "delivered": outcome.delivered,
                 "refused": outcome.refused,
                 "left": outcome.left,

@@ -2,27 +2,29 @@
 
 Invariants: a call that returns has committed, on the server's disk; what changes the table takes its turn (an advisory
 lock), so that no two instances evict too much or wait for each other in a circle; every call ends within
-`CALL_TIMEOUT`. Nothing is dialed before the first call, and a server that is down is what that call says. Needs the
-extra ``postgres``.
+`CALL_TIMEOUT`, but for the first that finds a table of an older Hermes, which it upgrades. Nothing is dialed before the
+first call, and a server that is down is what that call says. Needs the extra ``postgres``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 import trio
 
-from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.cleanup import clean_up
+from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection, Source
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
+from hermes.dead_letters.tables import FIND, MAKE, TABLE, UPGRADE, VERSION
 from hermes.errors import LogUnavailable
 from hermes.postgres import Connection, Error, Pool, open_pool, tell
 from hermes.postgres.dsn import check_dsn
 
-TABLE = "hermes_dead_letters"
-SCHEMA_VERSION = 1
 CALL_TIMEOUT = 30.0
 """Seconds that a call, or one transaction of a long removal, may take, getting a connection included."""
 
@@ -30,30 +32,11 @@ ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included
 REMOVED_AT_ONCE = 1000  # letters of one transaction
 SLICE = 500  # letters made into rows between two checkpoints
 CONNECTIONS = 2
+UPGRADE_TIMEOUT = 600.0
+"""Seconds that the upgrade of an older table may take; the call that finds one waits for it."""
 
-_MAKE = f"""
-CREATE TABLE {TABLE} (
-    number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    sink        text NOT NULL,
-    id          text NOT NULL,
-    user_id     text NOT NULL,
-    type        text NOT NULL,
-    ts          bigint NOT NULL,           -- Unix seconds
-    reason      text NOT NULL,
-    attempts    bigint NOT NULL,
-    rejected_at double precision NOT NULL, -- Unix seconds
-    received_at double precision NOT NULL, -- Unix seconds
-    digest      bytea NOT NULL,            -- of the event
-    payload     bytea NOT NULL,            -- the client's own JSON text
-    UNIQUE (sink, digest)
-);
-COMMENT ON TABLE {TABLE} IS 'Hermes dead letters, schema {SCHEMA_VERSION}'
-""".encode()
-# Not to_regclass, which may remember from before it waited for its turn that there is no table.
-_FIND = f"""
-SELECT substring(obj_description(oid, 'pg_class') FROM 'Hermes dead letters, schema (\\d+)')::integer
-FROM pg_class WHERE relname = '{TABLE}' AND pg_table_is_visible(oid)
-""".encode()  # noqa: S608
+_log = structlog.get_logger("hermes.dead_letters")
+
 # The lock comes in a transaction that sees what was committed while it waited, whatever the server's default is.
 _TAKE_TURN = b"""
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -61,14 +44,14 @@ SELECT pg_advisory_xact_lock(x'6865726D65736401'::bigint)
 """
 _ADD = f"""
 INSERT INTO {TABLE} ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join(["%s"] * len(COLUMNS))})
-ON CONFLICT (sink, digest) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
+ON CONFLICT (digest, part, source) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
     rejected_at = excluded.rejected_at, received_at = excluded.received_at
 """.encode()  # noqa: S608 - the columns are ours
 _MAY_BE_FULL = f"SELECT max(number) - min(number) >= %s FROM {TABLE}".encode()  # noqa: S608
 _EVICT = f"""
 DELETE FROM {TABLE} WHERE number IN (
     SELECT number FROM {TABLE} ORDER BY number LIMIT greatest(0, (SELECT count(*) FROM {TABLE}) - %s)
-) RETURNING number, sink
+) RETURNING number, part, source
 """.encode()  # noqa: S608
 _LAST = f"SELECT coalesce(max(number), 0) FROM {TABLE}".encode()  # noqa: S608
 _AMEND = f"UPDATE {TABLE} SET reason = %s, attempts = %s, rejected_at = %s WHERE number = %s".encode()  # noqa: S608
@@ -88,7 +71,7 @@ class PostgresDeadLetters:
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, committed; the oldest make room."""
         rows = await _make_rows(letters)
-        evicted: list[tuple[int, str]] = []
+        evicted: list[tuple[int, str, str]] = []
         async with self._adding:
             async with self._change() as connection:
                 (before,) = await _fetch_one(connection, _LAST)
@@ -97,17 +80,17 @@ class PostgresDeadLetters:
                 (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
                 if may_be_full:
                     evicted = await (await connection.execute(_EVICT, [self._max_letters])).fetchall()
-            self.evictions.add(before, after, evicted)
+            self.evictions.add(before, after, [(number, Source(part, name)) for number, part, name in evicted])
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
     ) -> list[DeadLetter]:
         """The first letters that match and have a number above ``after``, in the order of their numbers."""
         condition, values = _where(selection)
-        columns = ", ".join(COLUMNS)
+        columns = ", ".join(COLUMNS).replace("facts", "facts::text")
         query = f"""
         SELECT {columns} FROM (
-            SELECT *, sum(octet_length(payload)) OVER up_to_here AS total, row_number() OVER up_to_here AS place
+            SELECT *, sum(octet_length(body)) OVER up_to_here AS total, row_number() OVER up_to_here AS place
             FROM (
                 SELECT * FROM {TABLE} WHERE {condition} AND number > %s ORDER BY number LIMIT %s
             ) AS matching WINDOW up_to_here AS (ORDER BY number)
@@ -117,12 +100,13 @@ class PostgresDeadLetters:
             cursor = await connection.execute(query.encode(), [*values, after, limit, max_bytes])
             return [from_row(row) for row in await cursor.fetchall()]
 
-    async def count(self, selection: Selection) -> Mapping[str, int]:
-        """How many letters match, by sink."""
+    async def count(self, selection: Selection) -> Mapping[Source, int]:
+        """How many letters match, by source."""
         condition, values = _where(selection)
-        query = f"SELECT sink, count(*) FROM {TABLE} WHERE {condition} GROUP BY sink"  # noqa: S608
+        query = f"SELECT part, source, count(*) FROM {TABLE} WHERE {condition} GROUP BY part, source"  # noqa: S608
         async with self._connection() as connection:
-            return dict(sorted(await (await connection.execute(query.encode(), values)).fetchall()))
+            rows = await (await connection.execute(query.encode(), values)).fetchall()
+        return {Source(part, name): count for part, name, count in sorted(rows)}
 
     async def last(self) -> int:
         """The highest number of a letter that is kept, 0 if there is none."""
@@ -160,11 +144,11 @@ class PostgresDeadLetters:
     async def _connection(self) -> AsyncIterator[Connection]:
         """A connection to the server, with the table made. Raises `LogUnavailable` for what happens in the block."""
         try:
-            with trio.fail_after(CALL_TIMEOUT):
+            with trio.fail_after(CALL_TIMEOUT) as scope:
                 async with self._pool.connection() as connection:
                     if connection.info.encoding != "utf-8":
                         await connection.execute("SET client_encoding TO 'UTF8'")
-                    await self._prepare(connection)
+                    await self._prepare(connection, scope)
                     yield connection
         except Error as error:
             self._prepared = False  # the table may be what is missing
@@ -172,7 +156,7 @@ class PostgresDeadLetters:
         except trio.TooSlowError as error:
             raise LogUnavailable(f"the dead letters in Postgres: no answer within {CALL_TIMEOUT:g} s") from error
 
-    async def _prepare(self, connection: Connection) -> None:
+    async def _prepare(self, connection: Connection, scope: trio.CancelScope) -> None:
         async with self._preparing:
             if self._prepared:
                 return
@@ -184,15 +168,33 @@ class PostgresDeadLetters:
                 )
             async with connection.transaction():
                 await connection.execute(_TAKE_TURN)
-                found = await (await connection.execute(_FIND)).fetchone()
+                found = await (await connection.execute(FIND)).fetchone()
                 if found is None:
-                    await connection.execute(_MAKE)
-                elif found != (SCHEMA_VERSION,):
-                    raise LogUnavailable(
-                        f"the table {TABLE} is not one that this Hermes knows (schema {found[0]}, this one has "
-                        f"{SCHEMA_VERSION}): upgrade, or rename the table"
-                    )
+                    await connection.execute(MAKE)
+            if found == (VERSION - 1,):
+                await _upgrade(connection, scope)
+            elif found not in (None, (VERSION,)):
+                raise LogUnavailable(
+                    f"the table {TABLE} is not one that this Hermes knows (schema {found[0]}, this one has "
+                    f"{VERSION}): upgrade, or rename the table"
+                )
             self._prepared = True
+
+
+async def _upgrade(connection: Connection, scope: trio.CancelScope) -> None:
+    """Bring the table of the last version to this one, in one transaction. ``scope`` is that of the call."""
+    _log.info("the dead letters' table is of an older Hermes and is upgraded", table=TABLE, schema=VERSION)
+    scope.deadline = math.inf
+    # Shielded: a caller with less patience would begin it again and again, and never see its end.
+    with clean_up(UPGRADE_TIMEOUT) as upgrading:
+        async with connection.transaction():
+            await connection.execute(_TAKE_TURN)
+            # Another instance may have done it meanwhile.
+            if await _fetch_one(connection, FIND) == (VERSION - 1,):
+                await connection.execute(UPGRADE)
+    if upgrading.cancelled_caught:
+        raise LogUnavailable(f"the table {TABLE} could not be upgraded within {UPGRADE_TIMEOUT:g} s: purge letters")
+    scope.deadline = trio.current_time() + CALL_TIMEOUT
 
 
 async def _make_rows(letters: Sequence[DeadLetter]) -> list[tuple[str | int | float | bytes, ...]]:
@@ -212,10 +214,12 @@ async def _fetch_one(connection: Connection, query: bytes, values: Sequence[Any]
 def _where(selection: Selection) -> tuple[str, list[Any]]:
     """The condition of a selection and its values."""
     parts: list[tuple[str, Any]] = []
-    if selection.sink is not None:
-        parts.append(("sink = %s", selection.sink))
-    if selection.type is not None:
-        parts.append(("type = %s", selection.type))
+    if selection.part is not None:
+        parts.append(("part = %s", selection.part))
+    if selection.name is not None:
+        parts.append(("source = %s", selection.name))
+    for name, fact in selection.facts.items():
+        parts.append((f"facts ->> '{name}' = %s", str(fact)))
     if selection.reason is not None:
         # In the collation "C" lower() knows ASCII alone, as in the other stores.
         parts.append(('strpos(lower(reason COLLATE "C"), lower(%s::text COLLATE "C")) > 0', selection.reason))

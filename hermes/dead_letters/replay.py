@@ -1,12 +1,12 @@
-"""Sending dead letters to their sinks again.
+"""Sending dead letters to their sources again: for events, to the sinks that refused them.
 
-    page of letters → batch, each event with its own time of arrival → write ┬ taken: the letters are removed
-                                                                            ├ refused: they stay, with the new reason
-                                                                            └ unavailable: this sink is over
+    page of letters → write of the source's target ┬ taken: the letters are removed
+                                                   ├ refused: they stay, with the new reason
+                                                   └ unavailable: the source's turn is over
 
-Invariant: a letter leaves the store only after its sink has the event, so a crash anywhere loses nothing; at worst an
-event is written twice, and a sink stores each id once. A run ends: it takes the letters that were there when it began,
-each once. Called by ``hermes dlq replay`` and by ``POST /dead-letters/replay``.
+Invariant: a letter leaves the store only after its target has it, so a crash anywhere loses nothing; at worst a
+letter is written twice, and a sink stores each event's id once. A run ends: it takes the letters that were there when
+it began, each once. Called by ``hermes dlq replay`` and by ``POST /dead-letters/replay``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import trio
 
 from hermes.cleanup import clean_up
-from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection
+from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection, Source
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
-from hermes.event import Batch, Chunk
 
 SETTLE_SECONDS = 60.0
 """Longest that noting what became of a batch may take; a caller that is cancelled waits for it."""
@@ -32,23 +30,23 @@ _NO_SINK = "no sink of this name is configured"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the letters of a sink go. ``write`` keeps the contract of `hermes.Sink.write`."""
+    """Where the letters of a source go. ``write`` keeps the contract of `hermes.Sink.write`, of letters."""
 
-    write: Callable[[Batch], Awaitable[None]]
+    write: Callable[[Sequence[DeadLetter]], Awaitable[None]]
     max_batch: int
-    """The most events of one batch."""
+    """The most letters of one write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of the letters of one sink; ``left`` were not tried."""
+    """What became of the letters of one source; ``left`` were not tried."""
 
-    sink: str
+    source: Source
     left: int
     delivered: int = 0
     refused: int = 0
     stopped: str = ""
-    """Why the sink's letters were not all tried, if it was not the caller's wish."""
+    """Why the source's letters were not all tried, if it was not the caller's wish."""
 
 
 class Pace:
@@ -73,17 +71,17 @@ class Pace:
 async def replay(
     store: DeadLetters,
     selection: Selection,
-    targets: Mapping[str, Target],
+    targets: Mapping[Source, Target],
     *,
     rate: float | None = None,
     most: int | None = None,
     dry_run: bool = False,
     on_progress: Callable[[Replayed], None] = lambda _replayed: None,
 ) -> list[Replayed]:
-    """Write the letters that match to their sinks, one sink after the other; return what became of them, by sink.
+    """Write the letters that match to their targets, one source after the other; return what became of them, by source.
 
-    ``rate`` is the most events a second, ``most`` the most events of this run; ``dry_run`` only counts. A sink that is
-    unavailable ends its own letters' turn. ``on_progress`` hears of a sink before its first batch and after each.
+    ``rate`` is the most letters a second, ``most`` the most letters of this run; ``dry_run`` only counts. A sink that
+    is unavailable ends its own letters' turn. ``on_progress`` hears of a source before its first write and after each.
 
     Raises `hermes.LogUnavailable` when the store fails; what was delivered and not yet removed is written again by the
     next run.
@@ -92,14 +90,14 @@ async def replay(
     selection = replace(selection, up_to=last if selection.up_to is None else min(last, selection.up_to))
     pace = Pace(rate)
     outcomes = []
-    for sink, count in (await store.count(selection)).items():
-        outcome = Replayed(sink, count)
-        target = targets.get(sink)
+    for source, count in (await store.count(selection)).items():
+        outcome = Replayed(source, count)
+        target = targets.get(source)
         if target is None:
             outcome = replace(outcome, stopped=_NO_SINK)
         elif not dry_run:
             on_progress(outcome)
-            run = _Run(store, replace(selection, sink=sink), target, pace, on_progress)
+            run = _Run(store, replace(selection, part=source.part, name=source.name), target, pace, on_progress)
             outcome = await run.go(outcome, most)
             most = None if most is None else most - outcome.delivered - outcome.refused
         outcomes.append(outcome)
@@ -144,15 +142,14 @@ class _Run:
 
     async def _write(self, letters: Sequence[DeadLetter]) -> int:
         """Write letters and note what became of them; return how many were refused again."""
-        batch = to_batch(letters)
         reasons: Mapping[int, str] = {}
         try:
-            await self.target.write(batch)
+            await self.target.write(letters)
         except BatchRejected as error:
-            strangers = [index for index in error.reasons if not 0 <= index < len(batch)]
+            strangers = [index for index in error.reasons if not 0 <= index < len(letters)]
             if strangers:  # a bug of the sink, and nobody knows what it has stored
                 raise ValueError(
-                    f"sink {self.selection.sink!r} rejected index {strangers[0]} of {len(batch)} events"
+                    f"sink {self.selection.name!r} rejected index {strangers[0]} of {len(letters)} events"
                 ) from error
             reasons = error.reasons
         # Shielded: what is written now would be written again, and not every sink can tell.
@@ -174,12 +171,3 @@ class _Run:
                     for index, reason in sorted(reasons.items())
                 ]
             )
-
-
-def to_batch(letters: Sequence[DeadLetter]) -> Batch:
-    """A batch whose event at an index is that of the letter at this index, with its time of arrival."""
-    chunks = []
-    for received_at, group in groupby(letters, key=lambda letter: letter.received_at):
-        events = [letter.event for letter in group]
-        chunks.append(Chunk(events, received_at, sum(len(event.payload) for event in events)))
-    return Batch(chunks)

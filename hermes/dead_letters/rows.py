@@ -10,73 +10,74 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import TypeAlias
 
-from msgspec import Raw
+import msgspec
 
-from hermes.dead_letters.contract import DeadLetter
-from hermes.event import Event
+from hermes.dead_letters.contract import DeadLetter, Fact, Source
 
 MAX_REASON = 2000
 """Characters of a reason that are kept."""
 
 COLUMNS = (
     "number",
-    "sink",
-    "id",
-    "user_id",
-    "type",
-    "ts",
+    "part",
+    "source",
     "reason",
     "attempts",
     "rejected_at",
     "received_at",
-    "payload",
+    "facts",
+    "body",
 )
 """The columns of a letter, in the order of a `Row`; a table has ``digest`` beside them."""
 
-Row: TypeAlias = tuple[int, str, str, str, str, int, str, int, float, float, bytes]
+Row: TypeAlias = tuple[int, str, str, str, int, float, float, str, bytes]
+
+_facts = msgspec.json.Decoder(dict[str, Fact])
 
 
-def identity(event: Event) -> bytes:
-    """A digest of all of an event, by which a sink's older letter of the same event is found. 32 bytes."""
+def identity(letter: DeadLetter) -> bytes:
+    """A digest of the facts and the body, by which the older letter of the same body is found. 32 bytes.
+
+    It is stored, so it never changes: the names of the facts are not in it, for the letters of schema 1 had none.
+    """
     digest = sha256()
-    for part in (event.id.encode(), event.user_id.encode(), event.type.encode(), b"%d" % event.timestamp):
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    digest.update(event.payload)
+    for fact in letter.facts.values():
+        text = str(fact).encode()
+        digest.update(b"%d:" % len(text))
+        digest.update(text)
+    digest.update(letter.body)
     return digest.digest()
 
 
 def to_row(letter: DeadLetter) -> tuple[str | int | float | bytes, ...]:
     """All columns but ``number``, in their order, and then the digest."""
-    event = letter.event
     return (
-        letter.sink,
-        event.id,
-        event.user_id,
-        event.type,
-        event.timestamp,
+        letter.source.part,
+        letter.source.name,
         tidy(letter.reason),
         letter.attempts,
         letter.rejected_at,
         letter.received_at,
-        bytes(event.payload),
-        identity(event),
+        msgspec.json.encode(letter.facts).decode(),
+        letter.body,
+        identity(letter),
     )
 
 
 def from_row(row: Row) -> DeadLetter:
     """The letter that a row holds."""
-    number, sink, id_, user_id, type_, timestamp, reason, attempts, rejected_at, received_at, payload = row
-    event = Event(id_, user_id, type_, timestamp, Raw(payload))
-    return DeadLetter(event, sink, reason, attempts, rejected_at, received_at, number)
+    number, part, name, reason, attempts, rejected_at, received_at, facts, body = row
+    return DeadLetter(
+        Source(part, name), _facts.decode(facts), body, reason, attempts, rejected_at, received_at, number
+    )
 
 
 def latest(letters: Iterable[DeadLetter]) -> list[tuple[str | int | float | bytes, ...]]:
-    """The rows of these letters; of those that are of one sink and event, the last."""
-    rows: dict[tuple[object, object], tuple[str | int | float | bytes, ...]] = {}
+    """The rows of these letters; of those that are of one source and body, the last."""
+    rows: dict[tuple[object, ...], tuple[str | int | float | bytes, ...]] = {}
     for letter in letters:
         row = to_row(letter)
-        rows[row[0], row[-1]] = row
+        rows[row[0], row[1], row[-1]] = row
     return list(rows.values())
 
 

@@ -15,49 +15,24 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar
 
-from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection
+from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection, Source
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
+from hermes.dead_letters.tables import SCHEMA
 from hermes.errors import ConfigError, LogUnavailable
-from hermes.sqlite import Database, Schema, open_database, transaction
+from hermes.sqlite import Database, open_database, transaction
 
 REMOVED_AT_ONCE = 1000  # letters of one transaction
-JOURNAL_BYTES = 16 * 2**20  # what the write-ahead file keeps of the disk after a checkpoint
-
-SCHEMA = Schema(
-    application_id=0x48524D44,  # "HRMD"
-    version=1,
-    # The payload comes last: looking at the other columns reads none of its pages.
-    script="""
-        CREATE TABLE letters (
-            number      INTEGER PRIMARY KEY AUTOINCREMENT,
-            sink        TEXT NOT NULL,
-            id          TEXT NOT NULL,
-            user_id     TEXT NOT NULL,
-            type        TEXT NOT NULL,
-            ts          INTEGER NOT NULL, -- Unix seconds
-            reason      TEXT NOT NULL,
-            attempts    INTEGER NOT NULL,
-            rejected_at REAL NOT NULL,    -- Unix seconds
-            received_at REAL NOT NULL,    -- Unix seconds
-            digest      BLOB NOT NULL,    -- of the event
-            payload     BLOB NOT NULL,    -- the client's own JSON text
-            UNIQUE (sink, digest)
-        )
-    """,
-    pragmas=("auto_vacuum = INCREMENTAL",),
-    settings=(f"journal_size_limit = {JOURNAL_BYTES}",),
-)
 
 _ADD = f"""
 INSERT INTO letters ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join("?" * len(COLUMNS))})
-ON CONFLICT (sink, digest) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
+ON CONFLICT (digest, part, source) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
     rejected_at = excluded.rejected_at, received_at = excluded.received_at
 """  # noqa: S608 - the columns are ours
 _EVICT = """
 DELETE FROM letters WHERE number IN (
     SELECT number FROM letters ORDER BY number LIMIT max(0, (SELECT count(*) FROM letters) - ?)
-) RETURNING number, sink
+) RETURNING number, part, source
 """
 _LAST = "SELECT coalesce(max(number), 0) FROM letters"
 _AMEND = "UPDATE letters SET reason = ?, attempts = ?, rejected_at = ? WHERE number = ?"
@@ -76,7 +51,7 @@ class SqliteDeadLetters:
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, on the disk; the oldest make room."""
 
-        def add(connection: sqlite3.Connection) -> tuple[int, int, list[tuple[int, str]]]:
+        def add(connection: sqlite3.Connection) -> tuple[int, int, list[tuple[int, str, str]]]:
             rows = latest(letters)
             with transaction(connection):
                 (before,) = connection.execute(_LAST).fetchone()
@@ -85,7 +60,7 @@ class SqliteDeadLetters:
                 return before, after, connection.execute(_EVICT, [self._max_letters]).fetchall()
 
         before, after, evicted = await self._run(add)
-        self.evictions.add(before, after, evicted)
+        self.evictions.add(before, after, [(number, Source(part, name)) for number, part, name in evicted])
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES
@@ -107,11 +82,14 @@ class SqliteDeadLetters:
 
         return await self._run(page)
 
-    async def count(self, selection: Selection) -> Mapping[str, int]:
-        """How many letters match, by sink."""
+    async def count(self, selection: Selection) -> Mapping[Source, int]:
+        """How many letters match, by source."""
         condition, values = _where(selection)
-        query = f"SELECT sink, count(*) FROM letters WHERE {condition} GROUP BY sink ORDER BY sink"  # noqa: S608
-        return await self._run(lambda connection: dict(connection.execute(query, values).fetchall()))
+        query = (
+            f"SELECT part, source, count(*) FROM letters WHERE {condition} GROUP BY part, source ORDER BY part, source"  # noqa: S608
+        )
+        rows = await self._run(lambda connection: connection.execute(query, values).fetchall())
+        return {Source(part, name): count for part, name, count in rows}
 
     async def last(self) -> int:
         """The highest number of a letter that is kept, 0 if there is none."""
@@ -163,10 +141,12 @@ class SqliteDeadLetters:
 def _where(selection: Selection) -> tuple[str, list[str | float]]:
     """The condition of a selection and its values."""
     parts: list[tuple[str, str | float]] = []
-    if selection.sink is not None:
-        parts.append(("sink = ?", selection.sink))
-    if selection.type is not None:
-        parts.append(("type = ?", selection.type))
+    if selection.part is not None:
+        parts.append(("part = ?", selection.part))
+    if selection.name is not None:
+        parts.append(("source = ?", selection.name))
+    for name, fact in selection.facts.items():
+        parts.append((f"json_extract(facts, '$.{name}') = ?", fact))
     if selection.reason is not None:
         parts.append(("instr(lower(reason), lower(?)) > 0", selection.reason))  # SQLite's lower knows ASCII alone
     if selection.since is not None:

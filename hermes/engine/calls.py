@@ -13,13 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-import msgspec
 import structlog
 import trio
 
 from hermes.breaker import Breaker, BreakerState
 from hermes.cleanup import clean_up
-from hermes.dead_letters import DeadLetter
+from hermes.dead_letters.events import to_letter
 from hermes.engine.context import SinkContext
 from hermes.engine.ledger import Ledger
 from hermes.engine.suspicion import Suspicion
@@ -310,11 +309,11 @@ class SinkCalls:
     async def _dead_letter(self, batch: Batch, reasons: Mapping[int, str], attempts: int) -> None:
         """The named events are dead letters from now on. Raises `hermes.SinkUnavailable` where they cannot be kept."""
         now, arrivals = time.time(), batch.arrivals
-        letters = []
-        for index, reason in sorted(reasons.items()):
-            # A copy, for the payload would keep the whole request's body alive.
-            event = msgspec.structs.replace(batch[index], payload=batch[index].payload.copy())
-            letters.append(DeadLetter(event, self._context.name, reason, attempts, now, arrivals[index]))
+        name = self._context.name
+        letters = [
+            to_letter(batch[index], name, reason, attempts, rejected_at=now, received_at=arrivals[index])
+            for index, reason in sorted(reasons.items())
+        ]
         try:
             # The sink has stored the others already: the account is to say so, also when a stop comes just now.
             with clean_up(_DEAD_LETTER_SECONDS) as scope:
@@ -326,5 +325,5 @@ class SinkCalls:
         evicted = self._context.dead_letters.evictions.total
         if evicted > self._evicted_said and self.throttled.warn("dead letters evicted", events=evicted):
             self._evicted_said = evicted
-        first = letters[0]
-        self.throttled.warn("events rejected", events=len(letters), first=first.event.id, reason=first.reason)
+        first = min(reasons)
+        self.throttled.warn("events rejected", events=len(letters), first=batch[first].id, reason=reasons[first])

@@ -23,6 +23,7 @@ import trio
 from hermes.ack import Receipt
 from hermes.breaker import BreakerState
 from hermes.config import Settings
+from hermes.dead_letters.events import sink_source
 from hermes.engine.backlog import Backlog, BacklogOptions
 from hermes.engine.buffer import Buffer
 from hermes.engine.calls import RefusesEverything, SinkCalls
@@ -90,7 +91,8 @@ class Delivery:
         self._on_settled = on_settled
         self._context = context
         evictions = context.dead_letters.evictions
-        self._ledger = Ledger(name, lambda: evictions.own[name])
+        source = sink_source(name)
+        self._ledger = Ledger(name, lambda: evictions.own[source])
         self._calls = SinkCalls(context, self._ledger, min(service.worker_count, sink.concurrency))
         self._buffer = Buffer(context, service)
         self._backlog = self._open_backlog(journal) if journal is not None else None

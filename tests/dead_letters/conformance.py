@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import trio
 
-from hermes.dead_letters import DeadLetters, Selection
+from hermes.dead_letters import DeadLetter, DeadLetters, Selection, Source
 from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.events import select_events, sink_source, to_event, to_letter
 from hermes.dead_letters.rows import MAX_REASON
 from hermes.testing import awkward_events, big_event
 from tests.dead_letters.kit import (
@@ -26,12 +27,16 @@ class StoreSuite:
 
     async def test_what_comes_back_is_what_went_in_byte_for_byte(self, open_store: OpenStore) -> None:
         events = [*awkward_events(), big_event(2**20)]
-        letters = [replace(make_letter(), event=event, received_at=1e9 + n / 7) for n, event in enumerate(events)]
+        letters = [
+            to_letter(event, "fake", "no", 1, rejected_at=REJECTED_AT, received_at=1e9 + n / 7)
+            for n, event in enumerate(events)
+        ]
         async with open_store(1000) as store:
             await store.add(letters)
             kept = await everything(store)
         assert kept == [replace(letter, number=number) for letter, number in zip(letters, numbers(kept), strict=True)]
-        assert [bytes(letter.event.payload) for letter in kept] == [bytes(event.payload) for event in events]
+        assert [to_event(letter) for letter in kept] == events
+        assert [letter.body for letter in kept] == [bytes(event.payload) for event in events]
 
     async def test_numbers_go_up_and_are_never_given_again(self, open_store: OpenStore) -> None:
         async with open_store(1000) as store:
@@ -57,7 +62,7 @@ class StoreSuite:
     async def test_the_same_event_twice_in_one_call_is_one_letter_the_last(self, open_store: OpenStore) -> None:
         async with open_store(1000) as store:
             await store.add([make_letter(1, reason="first"), make_letter(2), make_letter(1, reason="last")])
-            assert sorted((each.event.id, each.reason) for each in await everything(store)) == [
+            assert sorted((to_event(each).id, each.reason) for each in await everything(store)) == [
                 ("event-1", "last"),
                 ("event-2", "no"),
             ]
@@ -66,13 +71,14 @@ class StoreSuite:
         "other",
         [
             make_letter(1, sink="else"),
+            replace(make_letter(1), source=Source("jobs", "fake")),
             make_letter(2),
             make_letter(1, user_id="else"),
             make_letter(1, type="else"),
             make_letter(1, timestamp=5),
             make_letter(1, payload=b"{ }"),
         ],
-        ids=["sink", "id", "user_id", "type", "timestamp", "payload"],
+        ids=["sink", "part", "id", "user_id", "type", "timestamp", "payload"],
     )
     async def test_what_differs_in_anything_is_another_letter(self, open_store: OpenStore, other: object) -> None:
         async with open_store(1000) as store:
@@ -105,9 +111,9 @@ class StoreSuite:
                 for sink in ("a", "b", "c", "d"):
                     nursery.start_soon(add, store, sink)
             kept = await store.count(EVERYTHING)
-            lost = {sink: 60 - kept.get(sink, 0) for sink in ("a", "b", "c", "d")}
+            lost = {source: 60 - kept.get(source, 0) for source in map(sink_source, ("a", "b", "c", "d"))}
             assert sum(lost.values()) == 230 == store.evictions.total
-            assert dict(store.evictions.own) == dict(store.evictions.by_sink) == lost
+            assert dict(store.evictions.own) == dict(store.evictions.by_source) == lost
 
     async def test_a_letter_that_is_replaced_makes_nobody_leave(self, open_store: OpenStore) -> None:
         async with open_store(2) as store:
@@ -130,9 +136,9 @@ class StoreSuite:
         ("selection", "expected"),
         [
             (Selection(), [0, 1, 2, 3, 4]),
-            (Selection(sink="blue"), [1, 3]),
-            (Selection(sink="BLUE"), []),
-            (Selection(type="ad_clicked"), [2, 3]),
+            (select_events("blue"), [1, 3]),
+            (select_events("BLUE"), []),
+            (select_events(type="ad_clicked"), [2, 3]),
             (Selection(reason="OVERFLOW"), [0, 3]),
             (Selection(reason="100%"), [4]),
             (Selection(reason="_"), [3]),
@@ -140,8 +146,8 @@ class StoreSuite:
             (Selection(reason=""), [0, 1, 2, 3, 4]),
             (Selection(since=REJECTED_AT + 2), [2, 3, 4]),
             (Selection(since=REJECTED_AT + 2.001), [3, 4]),
-            (Selection(sink="blue", type="ad_clicked", reason="overflow", since=REJECTED_AT), [3]),
-            (Selection(sink="blue", type="song_played", reason="overflow"), []),
+            (select_events("blue", type="ad_clicked", reason="overflow", since=REJECTED_AT), [3]),
+            (select_events("blue", type="song_played", reason="overflow"), []),
             (Selection(numbers=[]), []),
         ],
         ids=repr,
@@ -155,10 +161,32 @@ class StoreSuite:
                 sink, kind = "blue" if n % 2 else "red", "ad_clicked" if n in (2, 3) else "song_played"
                 await store.add([make_letter(n, sink=sink, type=kind, reason=reason, rejected_at=REJECTED_AT + n)])
             assert await ids(store, selection) == [f"event-{n}" for n in expected]
-            tally = {sink: sum(n % 2 == odd for n in expected) for sink, odd in (("blue", 1), ("red", 0))}
-            assert await store.count(selection) == {sink: count for sink, count in tally.items() if count}
+            tally = {sink_source(sink): sum(n % 2 == odd for n in expected) for sink, odd in (("blue", 1), ("red", 0))}
+            assert await store.count(selection) == {source: count for source, count in tally.items() if count}
             assert await store.remove(selection) == len(expected)
             assert await ids(store) == [f"event-{n}" for n in range(5) if n not in expected]
+
+    async def test_letters_of_several_parts_are_kept_apart_and_each_is_selected_by_its_facts(
+        self, open_store: OpenStore
+    ) -> None:
+        def job(n: int, body: bytes, queue: str = "mail") -> DeadLetter:
+            return DeadLetter(Source("jobs", "fake"), {"queue": queue, "n": n}, body, "no", 1, 5.0, 4.0)
+
+        jobs = [job(n, bytes(range(256)) * n) for n in (1, 2)]
+        jobs.append(job(2**63 - 1, b"", queue="日本 \"'\\\x01"))
+        async with open_store(100) as store:
+            await store.add([make_letter(1), *jobs, make_letter(2)])
+            assert await store.count(EVERYTHING) == {sink_source("fake"): 2, Source("jobs", "fake"): 3}
+            assert await everything(store, select_events()) == await everything(store, select_events("fake"))
+            assert await ids(store, select_events()) == ["event-1", "event-2"]
+            kept = await everything(store, Selection(part="jobs"))
+            assert kept == [replace(each, number=number) for each, number in zip(jobs, numbers(kept), strict=True)]
+            for letter in kept:
+                assert await everything(store, Selection(facts=letter.facts)) == [letter]
+            assert await everything(store, Selection(facts={"queue": "mail"})) == kept[:2]
+            assert await everything(store, Selection(facts={"queue": "mail", "n": 3})) == []
+            assert await store.remove(Selection("jobs", "fake")) == 3
+            assert await ids(store) == ["event-1", "event-2"]
 
     async def test_numbers_and_a_highest_number_select(self, open_store: OpenStore) -> None:
         async with open_store(100) as store:
@@ -175,7 +203,7 @@ class StoreSuite:
             page = await store.page(EVERYTHING)
             assert len(page) == 100
             rest = await store.page(EVERYTHING, after=page[-1].number, limit=1000)
-            assert [letter.event.id for letter in page + rest] == [f"event-{n}" for n in range(250)]
+            assert [to_event(letter).id for letter in page + rest] == [f"event-{n}" for n in range(250)]
             assert await store.page(EVERYTHING, after=rest[-1].number) == []
 
     async def test_a_page_is_bounded_in_bytes_but_never_empty_before_the_end(self, open_store: OpenStore) -> None:
@@ -186,7 +214,7 @@ class StoreSuite:
             pages = []
             after = 0
             while page := await store.page(EVERYTHING, after=after, max_bytes=1000):
-                pages.append([len(letter.event.payload) for letter in page])
+                pages.append([len(letter.body) for letter in page])
                 after = page[-1].number
         assert pages == [[500, 400], [200], [5000], [300]]
 
@@ -213,8 +241,8 @@ class StoreSuite:
     async def test_many_letters_are_removed_at_once(self, open_store: OpenStore) -> None:
         async with open_store(10_000) as store:
             await store.add([make_letter(n, sink="red" if n % 2 else "blue") for n in range(5000)])
-            assert await store.remove(Selection(sink="red")) == 2500
-            assert await store.count(EVERYTHING) == {"blue": 2500}
+            assert await store.remove(select_events("red")) == 2500
+            assert await store.count(EVERYTHING) == {sink_source("blue"): 2500}
 
 
 class DurableSuite:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
+from hermes.dead_letters.events import to_event, to_letter
 from hermes.testing import make_event
 
 REJECTED_AT = 1_700_000_100.5
@@ -28,7 +29,8 @@ def make_letter(
     **event: Any,
 ) -> DeadLetter:
     """The letter of event ``event-n``; the other arguments are those of `make_event`."""
-    return DeadLetter(make_event(f"event-{n}", **event), sink, reason, attempts, rejected_at, received_at)
+    given = make_event(f"event-{n}", **event)
+    return to_letter(given, sink, reason, attempts, rejected_at=rejected_at, received_at=received_at)
 
 
 async def everything(store: DeadLetters, selection: Selection = EVERYTHING) -> list[DeadLetter]:
@@ -41,4 +43,4 @@ async def everything(store: DeadLetters, selection: Selection = EVERYTHING) -> l
 
 async def ids(store: DeadLetters, selection: Selection = EVERYTHING) -> list[str]:
     """Their events' ids, in order."""
-    return [letter.event.id for letter in await everything(store, selection)]
+    return [to_event(letter).id for letter in await everything(store, selection)]

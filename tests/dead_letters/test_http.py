@@ -15,7 +15,7 @@ from hermes.control import dead_letters as module
 from hermes.control.dead_letters import DeadLetterDesk
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER
-from hermes.dead_letters.replay import Target
+from hermes.dead_letters.events import sink_source, sink_target
 from hermes.errors import LogUnavailable
 from hermes.http.keys import Keys
 from hermes.testing import ScriptedSink, unavailable
@@ -29,7 +29,7 @@ class Desk:
     def __init__(self, letters: Sequence[DeadLetter] = (), keys: Sequence[str] = (), store: Any = None) -> None:
         self.store = MemoryDeadLetters(100_000) if store is None else store
         self.sinks = {"postgres": ScriptedSink(max_batch=10), "sqlite": ScriptedSink(max_batch=10)}
-        targets = {name: Target(sink.write, sink.max_batch) for name, sink in self.sinks.items()}
+        targets = {sink_source(name): sink_target(sink.write, sink.max_batch) for name, sink in self.sinks.items()}
         self._letters = letters
         self.app = admin_app(keys=Keys(keys) if keys else None, dead_letters=DeadLetterDesk(self.store, targets))
         self.client = self.app.test_client()

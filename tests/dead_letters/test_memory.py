@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
-from hermes.testing import make_event
+from hermes.dead_letters.events import to_event
+from tests.dead_letters.kit import make_letter
 
 
 def letter(n: int, *, size: int = 2, reason: str = "") -> DeadLetter:
     payload = b'{"v":"' + b"x" * (size - 8) + b'"}' if size > 8 else b"{}"
-    return DeadLetter(make_event(f"event-{n}", payload=payload), "fake", reason, 1, float(n), float(n))
+    return make_letter(n, payload=payload, reason=reason, rejected_at=float(n), received_at=float(n))
 
 
 def kept(store: MemoryDeadLetters) -> list[str]:
-    return [letter.event.id for letter in store]
+    return [to_event(letter).id for letter in store]
 
 
 async def test_letters_are_kept_oldest_first() -> None:

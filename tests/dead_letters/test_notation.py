@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from hermes.dead_letters.events import sink_source
 from hermes.dead_letters.notation import SINCE, encode_letter, encode_line, format_time, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
 from tests.dead_letters.kit import ARRIVED_AT, REJECTED_AT, make_letter
@@ -76,7 +77,12 @@ def test_a_line_is_one_line_and_means_the_same() -> None:
 
 
 def test_a_summary_adds_up_and_keeps_each_sinks_part() -> None:
-    assert summarize([Replayed("a", 1, delivered=2, refused=3, stopped="why"), Replayed("b", 0, delivered=5)]) == {
+    assert summarize(
+        [
+            Replayed(sink_source("a"), 1, delivered=2, refused=3, stopped="why"),
+            Replayed(sink_source("b"), 0, delivered=5),
+        ]
+    ) == {
         "delivered": 7,
         "refused": 3,
         "left": 1,

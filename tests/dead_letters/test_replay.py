@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from hermes import Batch, BatchRejected, SinkUnavailable
-from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
+from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection, Source
 from hermes.dead_letters import replay as module
-from hermes.dead_letters.replay import Replayed, Target, replay, to_batch
+from hermes.dead_letters.events import select_events, sink_source, sink_target, to_batch, to_event
+from hermes.dead_letters.replay import Replayed, Target, replay
 from hermes.errors import LogUnavailable
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import EVERYTHING, REJECTED_AT, everything, ids, make_letter
@@ -23,8 +26,16 @@ async def store_of(*letters: DeadLetter) -> MemoryDeadLetters:
     return store
 
 
-def targets(sink: ScriptedSink, *names: str) -> dict[str, Target]:
-    return {name: Target(sink.write, sink.max_batch) for name in names or ("fake",)}
+def targets(sink: ScriptedSink, *names: str) -> dict[Source, Target]:
+    return {sink_source(name): sink_target(sink.write, sink.max_batch) for name in names or ("fake",)}
+
+
+def fake(write: Callable[[Batch], Awaitable[None]], max_batch: int) -> dict[Source, Target]:
+    return {sink_source("fake"): sink_target(write, max_batch)}
+
+
+def outcome(sink: str, left: int, **counts: Any) -> Replayed:
+    return Replayed(sink_source(sink), left, **counts)
 
 
 def names_of(sink: ScriptedSink) -> list[str]:
@@ -37,7 +48,7 @@ def names(*numbers: int) -> list[str]:
 
 async def test_what_is_delivered_leaves_the_store() -> None:
     store, sink = await store_of(*map(make_letter, range(5))), ScriptedSink()
-    assert await replay(store, EVERYTHING, targets(sink)) == [Replayed("fake", 0, delivered=5)]
+    assert await replay(store, EVERYTHING, targets(sink)) == [outcome("fake", 0, delivered=5)]
     assert names_of(sink) == names(0, 1, 2, 3, 4)
     assert await everything(store) == []
 
@@ -65,7 +76,7 @@ async def test_a_batch_holds_no_more_than_a_page_of_bytes() -> None:
 def test_a_batch_keeps_each_letters_place_and_time_of_arrival() -> None:
     letters = [make_letter(n, received_at=arrived) for n, arrived in enumerate([5.5, 5.5, 7.0, 5.5])]
     batch = to_batch(letters)
-    assert batch.events == [letter.event for letter in letters]
+    assert batch.events == [to_event(letter) for letter in letters]
     assert batch.arrivals == [5.5, 5.5, 7.0, 5.5]
     assert [len(chunk) for chunk in batch.chunks] == [2, 1, 1]
 
@@ -77,10 +88,15 @@ async def test_what_is_refused_again_stays_with_its_new_reason_and_one_more_atte
     letters = [make_letter(n, attempts=3) for n in range(4)]
     store, sink = await store_of(*letters), ScriptedSink.following(BatchRejected({1: "still no", 3: "never"}))
     before = await everything(store)
-    assert await replay(store, EVERYTHING, targets(sink)) == [Replayed("fake", 0, delivered=2, refused=2)]
+    assert await replay(store, EVERYTHING, targets(sink)) == [outcome("fake", 0, delivered=2, refused=2)]
     assert names_of(sink) == names(0, 2)
     one, three = await everything(store)
-    assert (one.number, one.event, one.reason, one.attempts) == (before[1].number, before[1].event, "still no", 4)
+    assert (one.number, to_event(one), one.reason, one.attempts) == (
+        before[1].number,
+        to_event(before[1]),
+        "still no",
+        4,
+    )
     assert (three.number, three.reason, three.attempts) == (before[3].number, "never", 4)
     assert one.rejected_at > REJECTED_AT
     assert one.received_at == before[1].received_at
@@ -96,7 +112,7 @@ async def test_what_is_refused_again_is_not_met_twice_in_a_run() -> None:
         calls += 1
         raise BatchRejected(dict.fromkeys(range(len(batch)), "no"))
 
-    assert await replay(store, EVERYTHING, {"fake": Target(refuse, 10)}) == [Replayed("fake", 0, refused=30)]
+    assert await replay(store, EVERYTHING, fake(refuse, 10)) == [outcome("fake", 0, refused=30)]
     assert calls == 3
     assert len(await everything(store)) == 30
 
@@ -109,7 +125,7 @@ async def test_letters_that_come_during_a_run_are_left_for_the_next() -> None:
         written.extend(event.id for event in batch)
         await store.add([make_letter(len(written))])
 
-    assert await replay(store, EVERYTHING, {"fake": Target(write, 10)}) == [Replayed("fake", 0, delivered=1)]
+    assert await replay(store, EVERYTHING, fake(write, 10)) == [outcome("fake", 0, delivered=1)]
     assert (written, await ids(store)) == (names(0), names(1))
 
 
@@ -119,14 +135,14 @@ async def test_letters_that_leave_during_a_run_are_not_said_to_be_left() -> None
     async def write(_batch: Batch) -> None:
         await store.remove(EVERYTHING)
 
-    assert await replay(store, EVERYTHING, {"fake": Target(write, 10)}) == [Replayed("fake", 0, delivered=10)]
+    assert await replay(store, EVERYTHING, fake(write, 10)) == [outcome("fake", 0, delivered=10)]
 
 
 async def test_a_sink_that_is_unavailable_ends_its_turn_and_loses_nothing() -> None:
     store = await store_of(*map(make_letter, range(25)))
     sink = ScriptedSink.following(None, *unavailable(), max_batch=10)
     assert await replay(store, EVERYTHING, targets(sink)) == [
-        Replayed("fake", 15, delivered=10, stopped="refusal 1 of 1")
+        outcome("fake", 15, delivered=10, stopped="refusal 1 of 1")
     ]
     assert await ids(store) == names(*range(10, 25))
     assert len(sink.writes) == 2
@@ -136,8 +152,8 @@ async def test_a_sink_that_is_unavailable_does_not_keep_the_next_one_waiting() -
     store = await store_of(make_letter(0, sink="bad"), make_letter(1, sink="good"))
     good, bad = ScriptedSink(), ScriptedSink.following(*unavailable())
     assert await replay(store, EVERYTHING, targets(bad, "bad") | targets(good, "good")) == [
-        Replayed("bad", 1, stopped="refusal 1 of 1"),
-        Replayed("good", 0, delivered=1),
+        outcome("bad", 1, stopped="refusal 1 of 1"),
+        outcome("good", 0, delivered=1),
     ]
 
 
@@ -161,8 +177,8 @@ async def test_each_sink_gets_its_own_letters() -> None:
 async def test_letters_of_a_sink_that_is_not_configured_stay_and_that_is_said() -> None:
     store, sink = await store_of(make_letter(0, sink="gone"), make_letter(1)), ScriptedSink()
     assert await replay(store, EVERYTHING, targets(sink)) == [
-        Replayed("fake", 0, delivered=1),
-        Replayed("gone", 1, stopped="no sink of this name is configured"),
+        outcome("fake", 0, delivered=1),
+        outcome("gone", 1, stopped="no sink of this name is configured"),
     ]
     assert await ids(store) == names(0)
 
@@ -175,8 +191,8 @@ async def test_only_what_is_selected_goes() -> None:
         make_letter(3, type="ad_clicked", reason="Overflow", sink="else"),
     )
     sink = ScriptedSink()
-    selection = Selection(sink="fake", type="ad_clicked", reason="overflow", up_to=10**6)
-    assert await replay(store, selection, targets(sink, "fake", "else")) == [Replayed("fake", 0, delivered=1)]
+    selection = replace(select_events("fake", type="ad_clicked", reason="overflow"), up_to=10**6)
+    assert await replay(store, selection, targets(sink, "fake", "else")) == [outcome("fake", 0, delivered=1)]
     assert await ids(store) == names(0, 2, 3)
 
 
@@ -184,8 +200,8 @@ async def test_a_dry_run_counts_and_writes_nothing() -> None:
     store, sink = await store_of(make_letter(0), make_letter(1), make_letter(2, sink="gone")), ScriptedSink()
     before = await everything(store)
     assert await replay(store, EVERYTHING, targets(sink), dry_run=True) == [
-        Replayed("fake", 2),
-        Replayed("gone", 1, stopped="no sink of this name is configured"),
+        outcome("fake", 2),
+        outcome("gone", 1, stopped="no sink of this name is configured"),
     ]
     assert (sink.writes, await everything(store)) == ([], before)
 
@@ -194,8 +210,8 @@ async def test_a_run_ends_at_its_bound_across_sinks() -> None:
     store = await store_of(*(make_letter(n, sink="a" if n < 5 else "b") for n in range(10)))
     sink = ScriptedSink(max_batch=2)
     assert await replay(store, EVERYTHING, targets(sink, "a", "b"), most=7) == [
-        Replayed("a", 0, delivered=5),
-        Replayed("b", 3, delivered=2),
+        outcome("a", 0, delivered=5),
+        outcome("b", 3, delivered=2),
     ]
     assert await ids(store) == names(7, 8, 9)
 
@@ -263,7 +279,7 @@ async def test_a_crash_between_write_and_removal_leaves_letters_that_are_replaye
         await replay(store, EVERYTHING, targets(sink))
     assert (names_of(sink), await ids(store)) == (names(0, 1, 2), names(0, 1, 2))
     store.crashing = False
-    assert await replay(store, EVERYTHING, targets(sink)) == [Replayed("fake", 0, delivered=3)]
+    assert await replay(store, EVERYTHING, targets(sink)) == [outcome("fake", 0, delivered=3)]
     assert await ids(store) == []
 
 
@@ -285,8 +301,8 @@ async def test_a_run_that_is_cancelled_still_notes_what_it_has_written() -> None
         raise BatchRejected({0: "again"})
 
     with scope:
-        await replay(store, EVERYTHING, {"fake": Target(write, 2)})
-    assert [(letter.event.id, letter.reason) for letter in await everything(store)] == [
+        await replay(store, EVERYTHING, fake(write, 2))
+    assert [(to_event(letter).id, letter.reason) for letter in await everything(store)] == [
         ("event-0", "again"),
         ("event-2", "no"),
         ("event-3", "no"),
@@ -328,5 +344,5 @@ async def test_an_error_of_the_sink_that_is_no_outcome_passes_and_removes_nothin
 async def test_the_words_of_a_sink_that_is_unavailable_are_kept() -> None:
     store = await store_of(make_letter())
     sink = ScriptedSink.following(SinkUnavailable("Postgres: 57P03 the database system is starting up"))
-    (outcome,) = await replay(store, EVERYTHING, targets(sink))
-    assert outcome == replace(outcome, stopped="Postgres: 57P03 the database system is starting up", left=1)
+    (found,) = await replay(store, EVERYTHING, targets(sink))
+    assert found == replace(found, stopped="Postgres: 57P03 the database system is starting up", left=1)

@@ -11,6 +11,7 @@ import pytest
 from hermes import ConfigError
 from hermes import sqlite as wrapper
 from hermes.dead_letters import Selection
+from hermes.dead_letters.events import sink_source
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import LogUnavailable
 from tests.dead_letters.kit import EVERYTHING, everything, ids, make_letter
@@ -34,7 +35,7 @@ async def test_a_letter_is_durable_when_add_returns(tmp_path: Path) -> None:
     async with open_sqlite_dead_letters(tmp_path / FILE_NAME, 10) as store:
         await store.add([make_letter()])
         connection = sqlite3.connect(tmp_path / FILE_NAME)
-        assert connection.execute("SELECT id FROM letters").fetchall() == [("event-0",)]
+        assert connection.execute("SELECT facts ->> 'id' FROM letters").fetchall() == [("event-0",)]
         connection.close()
         level = await store._database.run(lambda connection: connection.execute("PRAGMA synchronous").fetchone())
     assert level == (2,)
@@ -78,7 +79,7 @@ async def test_a_full_disk_is_said_and_nothing_of_the_call_is_kept(tmp_path: Pat
         assert (await ids(store), store.evictions.total) == (["event-0"], 0)
         await limit_pages(store, 1_000_000)
         await store.add([make_letter(n) for n in range(1, 5000)])
-        assert await store.count(EVERYTHING) == {"fake": 5000}
+        assert await store.count(EVERYTHING) == {sink_source("fake"): 5000}
 
 
 async def limit_pages(store: object, pages: int) -> None:

@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from hermes.ack import Outcome, Receipt
 from hermes.dead_letters import DeadLetter
+from hermes.dead_letters.events import to_event
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.testing import ScriptedSink, make_chunk, make_events, unavailable
@@ -126,7 +127,7 @@ async def test_a_refused_event_is_settled_only_when_its_dead_letter_is_kept(auto
         await trio.sleep(10)
         assert (durable.delivery.cursor, durable.account.in_flight) == (1, 0)
     assert (durable.account.delivered, durable.account.dead_lettered) == (2, 1)
-    assert [letter.event.id for letter in durable.dead_letters] == [events[1].id]
+    assert [to_event(letter).id for letter in durable.dead_letters] == [events[1].id]
 
 
 async def test_a_store_of_dead_letters_that_hangs_holds_a_stop_up_for_five_seconds_and_loses_nothing(

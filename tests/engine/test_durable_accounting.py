@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hermes.ack import Ack, Outcome, Receipt
 from hermes.config import Settings
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
+from hermes.dead_letters.events import sink_source, to_event
 from hermes.engine.context import SinkContext
 from hermes.engine.journal import JournalState, open_journal
 from hermes.engine.journal_record import decode_chunk
@@ -210,7 +211,7 @@ class World:
         self.crashes = 0
 
     def buried(self, store: Store) -> set[str]:
-        return {letter.event.id for letter in self.letters if letter.sink == store.name}
+        return {to_event(letter).id for letter in self.letters if letter.source == sink_source(store.name)}
 
     async def live(self, plan: LifePlan, *, last: bool) -> None:
         life = Life(self, plan, last=last)

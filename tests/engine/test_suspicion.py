@@ -10,6 +10,7 @@ import pytest
 import structlog
 import trio
 
+from hermes.dead_letters.events import to_event
 from hermes.engine import suspicion
 from hermes.engine.suspicion import Suspicion
 from hermes.errors import BatchRejected, SinkUnavailable
@@ -156,7 +157,7 @@ async def test_a_sink_that_refuses_everything_gets_its_events_when_it_is_mended(
             assert 0 < held(durable) <= durable.account.in_flight
             assert durable.delivery.statistics().breaker.name == "OPEN"
             assert NULL in durable.delivery.statistics().failure
-            lost = {letter.event.id for letter in durable.dead_letters}
+            lost = {to_event(letter).id for letter in durable.dead_letters}
             sink.refuses = lambda _id: False
             await sink.wait_stored(1000 - len(lost))
         assert held(durable) == 0

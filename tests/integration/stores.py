@@ -62,7 +62,9 @@ def buried_events(folder: Path, sink: str) -> list[Sent]:
     """The dead letters of a sink, as they were sent; ``folder`` is HERMES_DATA_DIR."""
     with closing(sqlite3.connect(folder / "dead-letters.db")) as connection:
         found = connection.execute(
-            "SELECT id, user_id, type, ts, CAST(payload AS TEXT) FROM letters WHERE sink = ?", [sink]
+            "SELECT facts ->> 'id', facts ->> 'user_id', facts ->> 'type', facts ->> 'timestamp', CAST(body AS TEXT) "
+            "FROM letters WHERE part = 'events' AND source = ?",
+            [sink],
         )
         return [Sent(*row) for row in found]
 

@@ -25,6 +25,7 @@ from trio.testing import MockClock
 import hermes.app
 from hermes.app import Running
 from hermes.config import Settings
+from hermes.dead_letters.events import to_event
 from hermes.engine.ledger import Account
 from hermes.http import reactor
 from tests.http_client import Client
@@ -113,7 +114,7 @@ async def _run(world: World) -> None:
         service.cancel_scope.cancel()
     if not oracle.lives[-1].clean:
         oracle.find("the last stop was not clean")
-    oracle.judge([(letter.sink, letter.event) for letter in kept_letters(world.disk)])
+    oracle.judge([(letter.source.name, to_event(letter)) for letter in kept_letters(world.disk)])
     if not plan.timetable:
         oracle.expect_no_repetition()
 

@@ -20,7 +20,8 @@ from msgspec import structs
 from hermes.app import Running, serve
 from hermes.config import Settings
 from hermes.dead_letters import Selection
-from hermes.dead_letters.replay import Target, replay
+from hermes.dead_letters.events import sink_source, sink_target
+from hermes.dead_letters.replay import replay
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.errors import ConfigError, LogUnavailable
 from hermes.log import Log
@@ -120,7 +121,10 @@ class Life:
 
     async def replay_letters(self, running: Running) -> None:
         """What an operator does: send all dead letters to their sinks again. It ends when the life does."""
-        targets = {each.name: Target(each.redeliver, each.max_batch) for each in engine_of(running).deliveries}
+        targets = {
+            sink_source(each.name): sink_target(each.redeliver, each.max_batch)
+            for each in engine_of(running).deliveries
+        }
         token = _LIFE.set(self)
         try:
             with trio.CancelScope() as visit:
