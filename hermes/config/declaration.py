@@ -255,5 +255,6 @@ def try_read(
                 values[variable.field] = variable.read(text)
             elif variable.required:
                 raise ConfigError(f"{variable.name} is not set: expected {variable.accepts}")
+        # Collected, not returned at once, so that every variable is checked.
         complete = complete and not (variable.required and variable.field not in values)
     return group(**values) if complete else None

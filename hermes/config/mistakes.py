@@ -39,6 +39,7 @@ class Mistakes:
         """
         if not isinstance(error, ConfigError | PluginError):
             return False
+        # A `ConfigError` may hold several mistakes, each a line of its own.
         mistakes = error.mistakes if isinstance(error, ConfigError) else (str(error),)
         # Filter first, mark second: the variable's own mistake names the variable, and must not count as a consequence.
         self._found.update((mistake, None) for mistake in mistakes if not self._follows(mistake))

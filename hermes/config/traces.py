@@ -32,6 +32,8 @@ def find_endpoint(environ: Mapping[str, str], endpoint: str, headers: str) -> tu
     ('http://localhost:4318', '')
     """
     name = "TRACES_ENDPOINT"
+    # OTEL_* variables of another program may be in the environment; OTEL_TRACES_EXPORTER=none turns Hermes's traces
+    # off.
     if not endpoint and not _turned_off(environ):
         name, endpoint = _first(environ, _ENDPOINTS)
         variable, protocol = _first(environ, _PROTOCOLS)
@@ -74,6 +76,7 @@ def parse_headers(text: str, variable: str = "TRACES_HEADERS") -> dict[str, str]
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             # The value is a credential as a rule, so the message hides the whole text.
             raise ConfigError(f"{variable}=(hidden): expected name=value,name=value, with commas written as %2C")
+        # Lower case: of two spellings of one header the last one counts.
         headers[name.lower()] = value
     return headers
 
@@ -96,7 +99,8 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str
 def _check_endpoint(name: str, endpoint: str) -> None:
     try:
         parts = urlsplit(endpoint)
-        _ = parts.port  # raises ValueError if the port is not a number
+        # Reading the port raises ValueError if it is not a number.
+        _ = parts.port
         valid = parts.scheme in {"http", "https"} and parts.hostname and not parts.fragment and endpoint.isprintable()
     except ValueError:
         valid = False

@@ -35,10 +35,14 @@ MIN_THRESHOLD = 0.001
 LOOKS = 4
 # Seconds between two looks. A cancelled profile ends after at most this long.
 MAX_PAUSE = 0.1
-LISTED = 20  # slow steps in the text
-RING = 1_000  # slow steps kept one by one, the newest
-MAX_STACKS = 5_000  # distinct (task name, stack) whose time is summed
-MAX_SIGHTINGS = 16  # distinct stacks of one step
+# Slow steps in the text: about one screen with their stacks.
+LISTED = 20
+# Slow steps kept one by one, the newest. A loop in trouble has hundreds of slow steps a second.
+RING = 1_000
+# Distinct (task name, stack) whose time is summed. Task names may hold a request's number, so they are bounded.
+MAX_STACKS = 5_000
+# Distinct stacks of one step. A long computation visits many places, and the most frequent ones come early.
+MAX_SIGHTINGS = 16
 
 
 class SlowStep(msgspec.Struct, frozen=True):
@@ -179,7 +183,8 @@ class StepRecorder(trio.abc.Instrument):
         """Part of Trio's interface: a step has ended."""
         # First forget the step: from here on the watching thread must not record a sighting of it.
         began, self._began, self._task = self._began, None, None
-        if began is None:  # the step in which this profile was opened
+        # None: the step in which this profile was opened had begun before the instrument was added.
+        if began is None:
             return
         took = self._clock() - began
         self._steps += 1
@@ -189,6 +194,7 @@ class StepRecorder(trio.abc.Instrument):
 
     def _record(self, task: trio.lowlevel.Task, began: float, took: float) -> None:
         self._slow_steps += 1
+        # Counted before the stack is looked for, so that the totals are right even without a sighting.
         self._slow += took
         self._longest = max(self._longest, took)
         sightings = self._sightings
@@ -205,6 +211,7 @@ class StepRecorder(trio.abc.Instrument):
             total = self._other if full else self._totals.setdefault(key, [0.0, 0.0])
         total[0] += 1
         total[1] += took
+        # Taken at once: a moment later the task runs again, and waits somewhere else.
         self._ring.append((task.name, took, time.time_ns(), stack, waits_at(await_stack(task))))
 
     def watch_for(self, seconds: float) -> None:
@@ -224,7 +231,8 @@ class StepRecorder(trio.abc.Instrument):
             return
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented, in spite of its name
         stack = self._table.capture(frame, until=task.coro.cr_frame)
-        if self._began is not began:  # the step ended while we looked
+        # The step ended during the capture, so the stack may belong to the next one.
+        if self._began is not began:
             return
         if self._sightings.began is not began:
             self._sightings = _Sightings(began)
@@ -239,6 +247,7 @@ class StepRecorder(trio.abc.Instrument):
             for (name, stack), total in self._totals.items()
         ]
         if self._other[0]:
+            # The sum must appear, or the profile's total would be too small.
             samples.append(Sample((synthetic(f"[beyond {MAX_STACKS} stacks]"),), _values(self._other)))
         return BlockProfile(
             samples=merge(samples),

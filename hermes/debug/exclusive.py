@@ -56,6 +56,7 @@ class Exclusive:
         try:
             yield
         finally:
+            # In `finally`: a cancelled profile must free the resource too.
             self._kind, self._ended = "", trio.current_time()
             # By the real duration: a profile that was cancelled early earns a shorter pause.
             self._free_at = self._ended + (self._ended - began) * self.rest
@@ -80,7 +81,8 @@ class Turns:
         """Wait for a turn, and hold it for the block."""
         async with self._lock:
             left = self._free_at - trio.current_time()
-            if 0 < left <= self._rest:  # more than the rest is an end by the clock of another run of Trio
+            # More than the pause: the end was measured by the clock of another run of Trio.
+            if 0 < left <= self._rest:
                 await trio.sleep(left)
             began = trio.current_time()
             try:
@@ -94,5 +96,6 @@ class Turns:
 PROFILING = Exclusive(0.8)
 """For profiles, which slow the service while they run."""
 
+# A script that asks for the task tree in a loop may take at most a fifth of the service's time.
 VIEWS = Turns(0.2)
 """For views of a moment, which block the service while they are made."""

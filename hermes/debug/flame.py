@@ -40,6 +40,7 @@ def speedscope(samples: Sequence[Sample], value: int, unit: str, name: str) -> b
         for sample in samples
         if sample.values[value]
     ]
+    # The same condition as above: speedscope needs as many weights as stacks.
     weights = [sample.values[value] for sample in samples if sample.values[value]]
     return msgspec.json.encode(
         {
@@ -70,6 +71,7 @@ def _with_labels(sample: Sample) -> list[Frame]:
 
 
 def _folded_name(frame: Frame) -> str:
+    # With the place, because functions of one name in two files would be added up.
     place = f" ({short_path(frame.file)}:{frame.line})" if frame.file else ""
     # Semicolons separate frames in this format, and line feeds separate stacks.
     return (frame.function + place).replace(";", ",").replace("\n", " ")

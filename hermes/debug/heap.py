@@ -62,12 +62,14 @@ class HeapProfile:
         lines: dict[Frame, tuple[int, int]] = {}
         for sample in self.samples:
             objects, size = lines.get(sample.stack[-1], (0, 0))
+            # By the innermost frame: the same line may be reached by several callers.
             lines[sample.stack[-1]] = (objects + sample.values[0], size + sample.values[1])
         largest = sorted(lines.items(), key=lambda item: -item[1][1])
         table = [
             f"{size:>12,} {objects:>9,}  {frame.function}  {linecache.getline(frame.file, frame.line).strip()}"
             for frame, (objects, size) in largest[:top]
         ]
+        # The cut must show, or a reader would take the table for everything.
         if len(largest) > top:
             table.append(f"and {len(largest) - top:,} more lines of code")
         return "\n".join([self._summary(), "", f"{'bytes':>12} {'objects':>9}  allocated at", *table, ""])
@@ -119,6 +121,7 @@ async def _sleep_within_bounds(seconds: float) -> bool:
     """Sleep; return early, and true, if tracing has used up its memory."""
     end = trio.current_time() + seconds
     while (left := end - trio.current_time()) > 0:
+        # Checked while the profile runs: allocation is fastest in the very case that somebody wants to see.
         if tracemalloc.get_tracemalloc_memory() > MAX_TRACE_BYTES:
             return True
         await trio.sleep(min(left, CHECK_INTERVAL))

@@ -41,6 +41,7 @@ def held_by(task: trio.lowlevel.Task) -> list[Held]:
 
 def _held_by_frame(suspended: Suspended, level: int) -> Iterator[Held]:
     _frame, code = frame_and_code(suspended)
+    # This list of a frame's references has the managers of `with` too, which `f_locals` lacks.
     for referent in gc.get_referents(suspended):
         if isinstance(referent, trio.Nursery):
             yield Held(referent, code)

@@ -114,6 +114,7 @@ def _summarise(top: int) -> MemorySummary:
         peak_rss=status.get("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
         swap=status.get("VmSwap"),
         threads=threading.active_count(),
+        # Strings, bytes and numbers show here only; the collector does not track them.
         allocated_blocks=sys.getallocatedblocks(),
         generations=tuple(
             Generation(pending, stats["collections"], stats["collected"], stats["uncollectable"])
@@ -134,6 +135,7 @@ def _process_status() -> dict[str, int]:
         text = Path(f"/proc/{os.getpid()}/status").read_text()
     except OSError:
         return {}
+    # Every size in this file is in kB, which the kernel means as KiB (proc(5)).
     fields = (line.split() for line in text.splitlines() if line.endswith(" kB"))
     return {name.rstrip(":"): int(size) * 1024 for name, size, _unit in fields}
 

@@ -84,5 +84,6 @@ def render(tasks: int) -> str:
 
 
 def _section(section: Section) -> str:
+    # Escaped although the texts are constants: they hold ampersands.
     links = " · ".join(f'<a href="{html.escape(link.href)}">{html.escape(link.words)}</a>' for link in section.links)
     return f"<dt>{html.escape(section.name)}</dt><dd>{html.escape(section.about)}<br>{links}</dd>"

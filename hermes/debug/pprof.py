@@ -60,6 +60,7 @@ def encode(header: Header, samples: Iterable[Sample]) -> bytes:
         # pprof wants the innermost frame first; samples have the outermost first.
         locations = b"".join(varint(tables.location(frame)) for frame in reversed(sample.stack))
         values = b"".join(map(varint, sample.values))
+        # Labels are strings by number too, so a task's name is written once.
         labels = b"".join(
             _message(3, _integer(1, text(key)) + _integer(2, text(value))) for key, value in sample.labels
         )
@@ -96,6 +97,7 @@ class _Tables:
         known = self._location_ids.get(frame)
         if known is not None:
             return known
+        # From 1 on: 0 means "no location" in the format.
         number = self._location_ids[frame] = len(self._location_ids) + 1
         line = _integer(1, self._function(frame)) + _integer(2, frame.line)
         self.locations += _message(4, _integer(1, number) + _integer(2, 1) + _message(4, line))
@@ -108,6 +110,7 @@ class _Tables:
             return known
         number = self._function_ids[key] = len(self._function_ids) + 1
         name, file = self.text(frame.function), self.text(frame.file)
+        # Name and system name are the same, because Python does not mangle names.
         names = _integer(2, name) + _integer(3, name) + _integer(4, file)
         self.functions += _message(5, _integer(1, number) + names + _integer(5, frame.first_line))
         return number

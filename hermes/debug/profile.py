@@ -133,9 +133,11 @@ class _Sampler:
         self._hz = hz
         self._table = StackTable()
         self._stacks: dict[tuple[str, str, RawStack], list[int]] = {}
-        self._other = [0, 0]  # ticks and CPU of stacks beyond MAX_STACKS
+        # Ticks and CPU time of the stacks beyond MAX_STACKS.
+        self._other = [0, 0]
         self._threads: dict[int, _Thread] = {}
         self._main = threading.get_ident()
+        # In nanoseconds of CPU time, so that it holds for every rate of ticks.
         self._most_owed = MAX_OWED_TICKS * NANOSECONDS // hz
         self._looked_at = 0
         self._inside = False
@@ -148,6 +150,7 @@ class _Sampler:
         """Sample while inside of the block."""
         if threading.current_thread() is not threading.main_thread():
             raise ProfilerUnavailable("a CPU profile needs Trio on the process's main thread, where signals arrive")
+        # The profiler takes over a signal and a timer of the whole process, and must not break another profiler's.
         previous = signal.getsignal(signal.SIGPROF)
         # None: C code installed the handler, and Python could not restore it.
         if previous is None or signal.getitimer(signal.ITIMER_PROF)[0]:
@@ -158,7 +161,8 @@ class _Sampler:
         except OSError as error:
             raise ProfilerUnavailable(f"this system has no CPU clock of single threads: {error}") from error
         for thread in self._threads.values():
-            with contextlib.suppress(OSError):  # it may have ended just now
+            # The thread may have ended since `_meet`.
+            with contextlib.suppress(OSError):
                 thread.read_ns()
         began = time.monotonic_ns()
         self._started_ns = time.time_ns()
@@ -189,7 +193,8 @@ class _Sampler:
         if self._other[0]:
             samples.append(Sample((synthetic(f"[beyond {MAX_STACKS} stacks]"),), (self._other[0], self._other[1])))
         rest = self._cpu_ns - self._overhead_ns - sum(sample.values[1] for sample in samples)
-        if rest > 0:  # native threads, threads that came and went between two ticks, and what is still owed
+        # The rest is the time of native threads, of threads that lived between two ticks, and uncharged time.
+        if rest > 0:
             samples.append(Sample((_UNSEEN,), (0, rest)))
         return Samples(
             samples=merge(samples),
@@ -212,11 +217,13 @@ class _Sampler:
         began = time.thread_time_ns()
         try:
             self._ticks += 1
-            while interrupted is not None and interrupted.f_code is _TICK:  # a late tick, just about to begin
+            # A late tick may interrupt a handler that is about to begin; the program's frame is below the handler.
+            while interrupted is not None and interrupted.f_code is _TICK:
                 interrupted = interrupted.f_back
             self._look(began, interrupted)
             self._threads[self._main].read_ns()
-        finally:  # an interrupt from the keyboard may be raised in here
+        # `finally`, because Ctrl-C may raise KeyboardInterrupt within the handler.
+        finally:
             self._overhead_ns += time.thread_time_ns() - began
             self._inside = False
 
@@ -232,15 +239,18 @@ class _Sampler:
                 continue
             try:
                 gained = thread.read_ns()
-            except OSError:  # the ident belongs to a younger thread by now, which the next tick meets
+            # The thread has ended, and a younger one has its ident. The next tick meets the younger one.
+            except OSError:
                 del self._threads[ident]
                 continue
             if ident == self._main:
-                gained -= time.thread_time_ns() - began  # what this handler has used until now is not the program's
+                # The CPU time that this handler has used so far is not the program's.
+                gained -= time.thread_time_ns() - began
                 task = _current_task()
             else:
                 task = None
             thread.owed_ns += max(0, gained)
+            # A task on the main thread is always charged: the signal interrupted it at work.
             if task is None and gained * WORKING_SHARE < elapsed and thread.owed_ns < self._most_owed:
                 continue
             if task is not None:

@@ -57,6 +57,7 @@ async def answer(path: str, query: Mapping[str, str]) -> Answer:
     if path == PREFIX.rstrip("/"):
         # The links of the page are relative, and resolve only below the slash.
         return Answer(308, TEXT, b"", {"Location": PREFIX})
+    # A lookup by the exact name: nothing of the path reaches the file system.
     page_function = _PAGES.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
     if page_function is None:
         names = ", ".join(name for name in _PAGES if name)
@@ -79,6 +80,7 @@ async def _index(_parameters: Parameters) -> Answer:
 
 
 async def _profile(parameters: Parameters) -> Answer:
+    # All parameters are read before the profile begins: a mistake in the last one must not cost thirty seconds.
     form = parameters.format(("pprof", "speedscope", "folded"), ("pprof", "folded"))
     seconds = _seconds(parameters, CPU_SECONDS)
     samples = await cpu_profile(seconds, parameters.whole("hz", DEFAULT_HZ, 1, MAX_HZ))
@@ -137,6 +139,7 @@ _PAGES: Mapping[str, Callable[[Parameters], Awaitable[Answer]]] = {
     "": _index,
     "profile": _profile,
     "heap": _heap,
+    # Go's name for it, which `go tool pprof` and its users know.
     "goroutine": _tasks,
     "tasks": _tasks,
     "block": _block,
@@ -152,6 +155,7 @@ def _seconds(parameters: Parameters, default: float, most: float = MAX_SECONDS) 
 
 
 def _ok(content_type: str, body: str | bytes) -> Answer:
+    # A source line or a task's name may hold half of a surrogate pair, which cannot be encoded.
     return Answer(200, content_type, body.encode(errors="replace") if isinstance(body, str) else body, _HEADERS)
 
 

@@ -35,7 +35,8 @@ class Sample(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
-RawStack = tuple[int, ...]  # code id, instruction offset, code id, … from the innermost frame outwards
+# Code id, instruction offset, code id, … from the innermost frame outwards. A flat tuple of integers is cheap to hash.
+RawStack = tuple[int, ...]
 
 
 class StackTable:
@@ -63,6 +64,7 @@ class StackTable:
         codes = self._codes
         raw: list[int] = []
         while frame is not None:
+            # Two numbers for each frame.
             if len(raw) == 2 * MAX_DEPTH:
                 raw += _CUT
                 break
@@ -79,6 +81,7 @@ class StackTable:
     def resolve(self, raw: RawStack) -> tuple[Frame, ...]:
         """Return the frames of a captured stack, outermost first."""
         pairs = zip(raw[-2::-2], raw[-1::-2], strict=True)
+        # Named once for each place: resolving a line walks the code's line table.
         return tuple(self._frames.get(pair) or self._name(*pair) for pair in pairs)
 
     def _name(self, key: int, offset: int) -> Frame:
@@ -129,6 +132,7 @@ def short_path(file: str) -> str:
 
 def _line(code: CodeType, offset: int) -> int:
     for start, end, line in code.co_lines():
+        # Some instructions have no line; the function's first line stands for them.
         if start <= offset < end and line is not None:
             return line
     return code.co_firstlineno

@@ -114,7 +114,9 @@ def take_snapshot() -> TaskTree:
     tree = take_snapshot()
     print(await run_aside(lambda: render_tree(tree)))
     """
+    # The frame of this function: the task that takes the snapshot is shown as running here.
     walk = _Walk(inspect.currentframe())
+    # The root is None only while Trio starts or ends.
     tree = walk.visit(trio.lowlevel.current_root_task() or trio.lowlevel.current_task(), 0)
     total = trio.lowlevel.current_statistics().tasks_living
     return TaskTree(time.time_ns(), total, max(0, total - walk.visited), tree, _threads())
@@ -123,6 +125,7 @@ def take_snapshot() -> TaskTree:
 def waits_at(stack: Sequence[Frame]) -> Wait:
     """Return the place where a task with this stack of ``await_stack`` waits."""
     if not stack:
+        # A task that has just ended has no frames left, but its nursery still lists it.
         return Wait("ended", "")
     at = -1 if len(stack) == 1 or not is_trio(stack[-1]) else -2
     here = stack[at]
@@ -139,6 +142,7 @@ def await_stack(task: trio.lowlevel.Task) -> tuple[Frame, ...]:
     """
     frames = (frame_and_code(suspended)[0] for suspended in awaits_of(task))
     stack = [frame_of(frame) for frame in frames if frame is not None]
+    # A task may call Trio through several layers of its own; the last line outside Trio is the one to show.
     innermost = next((at for at in reversed(range(len(stack))) if not is_trio(stack[at])), 0)
     return tuple(stack[: innermost + 2])
 
@@ -194,6 +198,7 @@ def _running_stack(task: trio.lowlevel.Task, here: FrameType | None) -> tuple[Fr
 def _threads() -> tuple[ThreadStack, ...]:
     table = StackTable()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
+    # The loop's own thread is left out: its stack is this function.
     here = threading.get_ident()
     return tuple(
         ThreadStack(names.get(ident, f"thread {ident}"), table.resolve(table.capture(frame)))

@@ -33,6 +33,7 @@ def _heading(tree: TaskTree) -> str:
 
 
 def _task_lines(task: TaskNode, indent: str) -> Iterator[str]:
+    # Three cases: the task of this request, a waiting task, and one between two waits.
     state = "running" if task.running else f"waits in {task.wait.primitive}" if task.wait.primitive else "not waiting"
     yield f"{indent}* {task.name}  [{state}]"
     # Trio's own frames are the same for every task and hide the task's.
@@ -48,6 +49,7 @@ def _task_lines(task: TaskNode, indent: str) -> Iterator[str]:
 
 def _stack_lines(stack: Sequence[Frame], indent: str) -> Iterator[str]:
     for frame in stack:
+        # linecache keeps a file's lines, because a thousand tasks wait in a dozen places.
         source = linecache.getline(frame.file, frame.line).strip()
         yield f"{indent}{short_path(frame.file)}:{frame.line} {frame.function.rpartition('.')[2]}: {source}"
 

@@ -149,6 +149,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket, if there is one."""
+        # `close` may be called twice: by the loss and at the end of the run.
         if self.state is not State.CLOSED:
             self.sock.close()
             self.fd = -1

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 # recorded value.
 _OCTAVE_BITS = 6
 _BUCKETS_PER_OCTAVE = 1 << _OCTAVE_BITS
-_EXACT_BITS = _OCTAVE_BITS + 1  # below 2**7 every value has a bucket of its own
+# Below 2**7 every value has a bucket of its own.
+_EXACT_BITS = _OCTAVE_BITS + 1
 # 2**43 ns are 2.4 hours; `--timeout` is at most one hour, so no answer takes longer.
 _VALUE_BITS = 43
 

@@ -119,6 +119,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             "Content-Type": "application/json" if self.events == 1 else "application/x-ndjson",
         }
         for name, value in self.headers:
+            # A header of the user replaces a default one, in any case of letters.
             overridden = next((known for known in fields if known.lower() == name.lower()), name)
             fields[overridden] = value
         if self.gzip:

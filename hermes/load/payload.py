@@ -29,12 +29,15 @@ DEFAULT_PAYLOAD_BYTES = 36
 MAX_BODY_BYTES = 64 << 20
 """The largest body that is built. Hermes itself takes 10 MiB unless it is configured otherwise."""
 
-_SERIAL = b"\x00\x00SERIAL\x00\x00\x00\x00"  # NUL occurs in no JSON text and in no HTTP head
+# Neither JSON text nor an HTTP head contains a NUL, so the marker cannot occur by chance.
+_SERIAL = b"\x00\x00SERIAL\x00\x00\x00\x00"
 # As wide as the marker: a replacement of equal length leaves the Content-Length true.
 _SERIAL_FORMAT = b"%012d"
-_RANDOM_BYTES = 16  # of an id, as a UUID has
+# Bytes of a random id, as many as of a UUID.
+_RANDOM_BYTES = 16
 _RANDOM = b"\x00RANDOM".ljust(2 * _RANDOM_BYTES, b"\x00")
-_TIMESTAMP_SPREAD = 300  # seconds before now, so that several minute buckets are touched
+# Seconds before now. Several minutes, so that the aggregates get several buckets.
+_TIMESTAMP_SPREAD = 300
 # Several templates differ in users, types and timestamps, so that a server cannot profit from one repeated body; 4 MiB
 # keep them in the processor's cache.
 _POOL_BYTES = 4 << 20
@@ -146,7 +149,8 @@ def _with_random_ids(
     """Yield the templates in turn, with a new random id in each event."""
     whole = [template if gzip_level is not None else frame(template) for template in templates]
     events = whole[0].count(_RANDOM)
-    ids = Struct(f"{len(_RANDOM)}s" * events)  # cuts all ids in one call: a slice for each takes three times as long
+    # Cuts all ids in one call. A slice for each takes three times as long.
+    ids = Struct(f"{len(_RANDOM)}s" * events)
     parts = [b""] * (2 * events + 1)
     for pieces in cycle([template.split(_RANDOM) for template in whole]):
         parts[0::2] = pieces
@@ -162,6 +166,7 @@ def _payload(size: int, choose: random.Random) -> bytes:
     if size < len(b'{"d":""}'):
         return b"{%b}" % (b" " * (size - 2))
     filler = choose.randbytes(size // 2).hex().encode()
+    # Random hexadecimal digits, which gzip shrinks by half at most.
     return b'{"d":"%b"}' % filler[: size - 8].ljust(size - 8, b"0")
 
 

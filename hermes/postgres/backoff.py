@@ -38,6 +38,7 @@ class DialBackoff:
             return
         # The exponent is bounded: a server that is down for days must not make the power overflow.
         step = min(self._longest, self._shortest * 2.0 ** min(self.failures, 30))
+        # After the step is computed: the first failure waits for the shortest pause.
         self.failures += 1
         # Jitter, so that several processes which lost the server together do not come back together.
         self.not_before = now + step * (0.5 + 0.5 * chance)

@@ -59,6 +59,7 @@ class Cursor(AsyncCursor[Row]):
         async with self._conn.lock:
             try:
                 await self._conn.wait(self._stream_send_gen(query, params, binary=binary, size=size))
+                # psycopg asks for the description of the columns with the first row only.
                 first = True
                 while result := await self._conn.wait(self._stream_fetchone_gen(first)):
                     for row in range(result.ntuples):

@@ -62,6 +62,7 @@ class IdleStack(Generic[C]):
 
     def take_all(self) -> list[Pooled[C]]:
         """Take out every connection. The caller closes them."""
+        # A copy: closing a connection is a checkpoint, and another task may use the stack meanwhile.
         taken = list(self._stack)
         self._stack.clear()
         return taken

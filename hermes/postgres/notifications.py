@@ -37,6 +37,7 @@ class NotificationBacklog:
 
     def take_all(self) -> list[Notify]:
         """Return the notifications since the last call, oldest first."""
+        # All at once, because a listener acts once for any number of notifications.
         taken = list(self._waiting)
         self._waiting.clear()
         return taken

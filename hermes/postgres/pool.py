@@ -201,6 +201,7 @@ class Pool:
             except BaseException:
                 self._slots.release()
                 raise
+        # Only the pool's own deadline comes here; a cancellation from outside has left through the scope.
         self._counts.timeouts += 1
         now = self.statistics()
         reason = f"; connecting failed: {self._last_error}" if self._last_error else ""
@@ -271,6 +272,7 @@ class Pool:
             self._backoff.failed(trio.current_time(), random.random())  # noqa: S311  # jitter, no secret
             return None
         self._counts.opened += 1
+        # Cleared, or a later time-out of a full pool would blame a server that is well.
         self._last_error = None
         self._backoff.succeeded()
         lifetime = self._max_lifetime * (1 - LIFETIME_JITTER * random.random())  # noqa: S311

@@ -43,6 +43,7 @@ def end_copy(pgconn: PGconn) -> PQGen[PGresult]:
         yield from _write_some(pgconn)
     yield from flush(pgconn)
     results: list[PGresult] = yield from fetch_many(pgconn)
+    # COPY ends with exactly one result.
     (result,) = results
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise error_from_result(result)
@@ -89,6 +90,7 @@ def settle(pgconn: PGconn) -> PQGen[None]:
             while pgconn.put_copy_end(b"interrupted by the client") == 0:
                 yield from _write_some(pgconn)
             yield from flush(pgconn)
+        # libpq gives no further result before the data of the COPY has been read.
         elif result.status == pq.ExecStatus.COPY_OUT:
             yield from _skip_copy_out(pgconn)
 
@@ -96,6 +98,7 @@ def settle(pgconn: PGconn) -> PQGen[None]:
 def _skip_copy_out(pgconn: PGconn) -> PQGen[None]:
     while True:
         size, _ = pgconn.get_copy_data(1)
+        # -1 is the end of the data, 0 means that nothing has arrived yet.
         if size < 0:
             return
         if size == 0:

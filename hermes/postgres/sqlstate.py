@@ -98,12 +98,15 @@ def fault_of(error: Error) -> Fault | None:
     # An error without a code comes from libpq or psycopg, not from the server.
     if code is None:
         return Fault.SESSION if isinstance(error, OperationalError | InterfaceError) else None
+    # A code of a newer server than this table: the operator is told, and no row is blamed.
     fault = FAULTS.get(code) or FAULTS.get(code[:2], Fault.TABLE)
     # FATAL and PANIC end the session, whatever their code says.
     if diag.severity_nonlocalized in ("FATAL", "PANIC"):
         return fault if fault is Fault.SERVER else Fault.SESSION
+    # A serialization failure that a trigger raised on purpose asks for a retry.
     if diag.source_function == _RAISED and fault is not Fault.CONFLICT:
         return Fault.ROW
+    # The server refuses new transactions until a VACUUM, which may end by itself.
     if diag.source_function in _NO_MORE_TRANSACTIONS:
         return Fault.BUSY
     # A check violation without a constraint: the table has no partition for the row, and the operator can add one.

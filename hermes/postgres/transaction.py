@@ -28,6 +28,7 @@ class Transaction(AsyncTransaction):
     _conn: Connection
 
     async def __aenter__(self) -> Self:
+        # psycopg's own check: a transaction object can be entered once.
         self._check_enter()
         try:
             async with self._conn.lock:

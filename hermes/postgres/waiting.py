@@ -133,4 +133,5 @@ async def drive_connecting(generator: PQGenConn[RV]) -> RV:
     except OSError as error:
         raise OperationalError(f"the socket failed: {error}") from error
     finally:
+        # After a cancellation too, so that the half-open socket goes with the generator.
         generator.close()

@@ -124,6 +124,7 @@ class _Checks:
             # The engine never writes an empty batch, but an author's own code may.
             await self.probe.write(check, sink, Batch([]))
             await self.probe.write(check, sink, make_batch(events[:1]))
+            # Chunks of one event: a sink must not expect one chunk in a batch.
             for part in _parts(events[1:], min(3, sink.max_batch)):
                 await self.probe.write(check, sink, make_batch(part, chunk=1))
         await self.probe.expect(check, events)
@@ -151,9 +152,11 @@ class _Checks:
             size = min(6, sink.max_batch)
             await self.probe.write(check, sink, make_batch(events[:size]))
             await self.probe.write(check, sink, make_batch(events[:size]))
-            for part in _parts(events, size):  # some again, some new
+            # Some events again, some new ones: a batch that fails for its old events would lose the new ones.
+            for part in _parts(events, size):
                 await self.probe.write(check, sink, make_batch(part))
-            for part in _parts([*events[-2:], *events[-2:]], size):  # twice in one batch
+            # The same ids twice in one batch: Postgres refuses to update a row twice in one statement.
+            for part in _parts([*events[-2:], *events[-2:]], size):
                 await self.probe.write(check, sink, make_batch(part))
         await self.probe.expect(check, events, repeated=True)
 
@@ -161,6 +164,7 @@ class _Checks:
         check = "bad events"
         good = self._events(check, 4)
         bad = bad_events(f"{self.run_id}-{check.replace(' ', '-')}")
+        # Good events on both sides of each bad one: a sink may lose those before it or those after it.
         mixed = [good[0], bad[0], good[1], bad[1], good[2], bad[2], good[3]]
         async with self.probe.opened(check) as sink:
             for part in _parts(mixed, min(len(mixed), sink.max_batch)):
@@ -175,6 +179,7 @@ class _Checks:
         check = "concurrent writes"
         async with self.probe.opened(check) as sink:
             size = min(200, sink.max_batch)
+            # As many at once as the sink claims in `concurrency`.
             own = [self._events(f"{check}-{n}", size) for n in range(sink.concurrency)]
             await self._write_together(check, sink, [make_batch(events) for events in own])
             await self.probe.expect(check, [event for events in own for event in events], in_order=False)

@@ -72,6 +72,7 @@ def make_batch(events: Iterable[Event] | int = 1, *, chunk: int = 0, received_at
     [2, 2, 1]
     """
     events = make_events(events) if isinstance(events, int) else list(events)
+    # At least 1, because range refuses a step of 0 for an empty batch.
     step = chunk or max(1, len(events))
     parts = [events[start : start + step] for start in range(0, len(events), step)]
     return Batch([make_chunk(part, received_at=received_at + n) for n, part in enumerate(parts)])
@@ -158,6 +159,7 @@ def event_strategy() -> SearchStrategy[Event]:
     # Imported here, because only this function needs hypothesis.
     from hypothesis import strategies as st
 
+    # The edge refuses U+0000 and lone surrogates, so no sink ever gets them.
     text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=256)
     value = st.recursive(
         # Integers within 2**60: larger ones do not survive a storage that reads JSON numbers into 64 bits.
@@ -166,12 +168,14 @@ def event_strategy() -> SearchStrategy[Event]:
         max_leaves=8,
     )
     payload = st.builds(_write_json, st.dictionaries(text, value, max_size=4), st.booleans(), st.booleans())
+    # A few characters of each allowed kind; more would find no more faults.
     type_name = st.text("abcXYZ019_.:-", min_size=1, max_size=64)
     return st.builds(Event, text, text, type_name, st.integers(0, MAX_TIMESTAMP), payload)
 
 
 def _write_json(value: dict[str, Any], escaped: bool, spread: bool) -> Raw:
     separators = (" ,\r\n", "\t:\n ") if spread else (",", ":")
+    # Both spellings of the same text, and both spacings, because sinks must keep the bytes.
     return Raw(json.dumps(value, ensure_ascii=escaped, separators=separators).encode())
 
 
@@ -179,6 +183,7 @@ def bad_events(prefix: str) -> list[Event]:
     """Return events that no client can have sent, and that a sink may refuse."""
     return [
         make_event(f"{prefix}-nul\0"),
+        # Built by hand: make_event would encode the payload.
         Event(f"{prefix}-utf8", "user", "song_played", 1, Raw(b'{"not UTF-8": "\xff"}')),
         Event(f"{prefix}-surrogate\udc80", "user", "song_played", 1),
     ]

@@ -93,6 +93,7 @@ class ScriptedSink:
         if outcome is None and self.script:
             outcome = self.script.popleft()
         call = Write(list(batch.events), trio.current_time())
+        # Before the write runs, so that a test sees a write that is under way.
         self.writes.append(call)
         self._running += 1
         self.most_at_once = max(self.most_at_once, self._running)
@@ -100,6 +101,7 @@ class ScriptedSink:
         try:
             await self._perform(call, outcome)
         except BaseException as error:
+            # Any exception, a cancellation included: the record must say how each write ended.
             call.outcome = _name(error)
             raise
         else:
@@ -113,6 +115,7 @@ class ScriptedSink:
         await trio.lowlevel.checkpoint()
         if isinstance(outcome, trio.Event):
             await outcome.wait()
+        # The contract: the events that the exception does not name are stored.
         elif isinstance(outcome, BatchRejected):
             self.stored += [event for index, event in enumerate(call.events) if index not in outcome.reasons]
             raise outcome
@@ -148,10 +151,12 @@ class ScriptedSink:
 
     def plugin(self) -> SinkPlugin:
         """Return a plugin that opens this sink, as an entry point would name it."""
+        # One sink for every opening, so that a test can look into it.
         return SinkPlugin(open=lambda _settings, _service: self.open(), summary="follows a test's script")
 
 
 def _name(error: BaseException) -> str:
+    # Every other exception is a bug of a sink, which the engine lets crash.
     kinds = {SinkUnavailable: "unavailable", BatchRejected: "rejected", trio.Cancelled: "cancelled"}
     return next((name for kind, name in kinds.items() if isinstance(error, kind)), "crashed")
 

@@ -48,9 +48,11 @@ async def appends_at_the_same_time_stay_whole(probe: LogProbe) -> None:
         order = sorted(places, key=places.__getitem__)
         await probe.expect(check, log, start, [record for number in order for record in own[number]])
         after = log.statistics()
+        # Differences, because the log may have counted before the check.
         commits, appends = after.commits - before.commits, after.appends - before.appends
         if appends != APPENDERS or not 0 < commits <= appends:
             fail(check, f"statistics() counts {commits} commits, {appends} of {APPENDERS} appends", "count each once")
+        # Half as many is a weak claim, so that a slow machine cannot break it.
         if probe.shares_commits and commits > APPENDERS // 2:
             advice = "let what waits share the next commit, or do not claim `shares_commits`"
             fail(check, f"{APPENDERS} of them took {commits} commits", advice)
@@ -143,6 +145,7 @@ async def other_cancelled_calls_leave_a_usable_log(probe: LogProbe) -> None:
         await trim(probe, check, log, start, start)
         calls: list[tuple[str, Callable[[int], Coroutine[Any, Any, object]]]] = [
             ("read", lambda _pause: log.read(log.first)),
+            # Each with another state, so that a stale one shows.
             ("take_snapshot", lambda pause: log.take_snapshot(start, b"%d" % pause)),
             ("trim", lambda _pause: log.trim(log.first + 1)),
         ]
@@ -159,6 +162,7 @@ async def other_cancelled_calls_leave_a_usable_log(probe: LogProbe) -> None:
                     await probe.expect(check, log, log.first, records[log.first - start :])
                     if not cancel.reached:
                         break
+        # The log must accept an append after all the cancelled calls.
         index = await probe.append(check, log, [b"end"], expected_index=log.next)
         await trim(probe, check, log, index, index)
         await probe.expect(check, log, index, [b"end"])

@@ -34,6 +34,7 @@ async def check_log(
         async def test_my_log_conforms(tmp_path: Path) -> None:
             await check_log(lambda: open_my_log(tmp_path))
     """
+    # One probe for all checks; each check opens the log itself, over the same storage.
     probe = LogProbe(open_log, keeps, shares_commits, largest_record, timeout)
     # From simple to hard: the first failure names the simplest broken promise.
     for check in (

@@ -21,6 +21,7 @@ async def what_is_trimmed_is_gone(probe: LogProbe) -> None:
         for place in range(0, 50, 10):
             await probe.append(check, log, records[place : place + 10])
         await trim(probe, check, log, start, start)
+        # 50 records of 4 bytes; the log's own overhead does not count.
         if log.statistics().bytes != 200:
             what = f"statistics() counts {log.statistics().bytes} bytes of 200"
             fail(check, what, "count what is kept, and no more")
@@ -105,6 +106,7 @@ async def a_block_that_fails_loses_nothing(probe: LogProbe) -> None:
         async with probe.opened(check) as log:
             start = log.next
             await probe.append(check, log, [b"a"])
+            # A test's own exception: the log must let it pass, and keep the record.
             raise _Mark
     except _Mark:
         pass

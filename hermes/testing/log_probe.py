@@ -74,6 +74,7 @@ class LogProbe:
             except (StaleWriter, ValueError):
                 raise
             except LogUnavailable as error:
+                # The check runs against a working storage, so there is no reason for a retry.
                 fail(check, f"{verb}() said unavailable: {error}", "it must succeed while the storage works")
             except Exception as error:
                 raise LogCheckFailed(
@@ -101,6 +102,7 @@ class LogProbe:
         """Append records that the log must take; return the index of the first."""
         call = log.append(records, expected_index=expected_index)
         index = await self.call(check, "append", call, before_pause)
+        # An author may forget to return the index; the comparison below would raise TypeError then.
         if type(index) is not int:
             fail(check, f"append() returned {index!r}", "return the index of the first record")
         # Not equality: another task may have appended since.
@@ -150,6 +152,7 @@ def agree(check: str, log: Log) -> None:
     """Check that a log and its statistics agree."""
     if not (type(log.first) is int and type(log.next) is int and 0 <= log.first <= log.next):
         fail(check, f"first is {log.first!r} and next is {log.next!r}", "they are ints, and 0 <= first <= next")
+    # The metrics read the statistics, and the engine reads the log; both must tell the same.
     numbers = log.statistics()
     if (numbers.first, numbers.next) != (log.first, log.next):
         fail(check, f"{numbers} where first is {log.first} and next is {log.next}", "let statistics() say the same")

@@ -43,6 +43,7 @@ async def records_come_back_in_order(probe: LogProbe) -> None:
         # A read at the end finds nothing, and does not wait.
         await probe.expect(check, log, start, [])
         expected: list[bytes] = []
+        # Single records, several, and more than one read returns.
         for part in ([b"one"], AWKWARD, [b"two"], [b"%d" % n for n in range(300)]):
             index = await probe.append(check, log, part)
             if index != start + len(expected) or log.next != index + len(part):
@@ -51,6 +52,7 @@ async def records_come_back_in_order(probe: LogProbe) -> None:
             expected += part
             agree(check, log)
         await probe.expect(check, log, start, expected)
+        # At least: a log may count appends of an earlier opening.
         if log.statistics().appends < 4:
             fail(check, f"statistics() says {log.statistics()} after 4 appends", "count those that succeed")
 
@@ -58,7 +60,8 @@ async def records_come_back_in_order(probe: LogProbe) -> None:
 async def reads_keep_their_limits(probe: LogProbe) -> None:
     """Check that a read gives as many records as its limits allow, and at least one if there is any."""
     check = "limits of a read"
-    records = [bytes([n]) * (10 * n) for n in range(1, 9)]  # 10, 20, ... 80 bytes
+    # 10, 20, ... 80 bytes: every sum differs, so a limit is met by one number of records only.
+    records = [bytes([n]) * (10 * n) for n in range(1, 9)]
     cases: list[tuple[int, dict[str, int], int]] = [
         (0, {}, 8),
         (0, {"max_records": 1}, 1),

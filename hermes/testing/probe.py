@@ -76,9 +76,11 @@ class SinkProbe:
             try:
                 await watch.run(sink.write(batch))
             except SinkUnavailable as error:
+                # The check runs against a working storage, so there is no reason for a retry.
                 fail(check, f"write() said unavailable: {error}", "it must succeed while the storage works")
             except BatchRejected as error:
                 refused = error.reasons
+            # The engine lets such an exception crash the service; the author learns of it here.
             except Exception as error:
                 raise SinkCheckFailed(
                     f"{check}: write() let {type(error).__name__} escape: {error}. Turn what may pass into "
@@ -120,12 +122,14 @@ class SinkProbe:
             if not counts[event.id]:
                 advice = "return from write() only when every event is stored and can be read"
                 fail(check, f"the event {event.id!r} is not there ({len(counts)} of {len(events)} are)", advice)
+            # Without the claim a repetition is allowed only for events that were written twice.
             if counts[event.id] > 1 and (self.stores_once or not repeated):
                 advice = "ignore ids that are stored, or do not claim `stores_once`" if repeated else "write each once"
                 fail(check, f"the event {event.id!r} is stored {counts[event.id]} times", advice)
         found = {event.id: event for event in stored}
         for event in events:
             self._compare(check, event, found[event.id])
+        # Concurrent and repeated writes have no order to keep.
         if self.keeps_order and in_order and not repeated:
             order = [event.id for event in stored]
             if order != [event.id for event in events]:
