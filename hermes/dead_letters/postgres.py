@@ -193,7 +193,10 @@ async def _upgrade(connection: Connection, scope: trio.CancelScope) -> None:
             if await _fetch_one(connection, FIND) == (VERSION - 1,):
                 await connection.execute(UPGRADE)
     if upgrading.cancelled_caught:
-        raise LogUnavailable(f"the table {TABLE} could not be upgraded within {UPGRADE_TIMEOUT:g} s: purge letters")
+        raise LogUnavailable(
+            f"the table {TABLE} could not be upgraded within {UPGRADE_TIMEOUT:g} s: purge letters with the older "
+            "Hermes, or rename the table"
+        )
     scope.deadline = trio.current_time() + CALL_TIMEOUT
 
 
