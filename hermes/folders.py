@@ -7,6 +7,7 @@ is in. Invariant: what `make_folder` returned from is found again after a loss o
 from __future__ import annotations
 
 import os
+from errno import ENOTDIR
 from pathlib import Path
 
 
@@ -22,7 +23,10 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
     if not folder.is_dir():
         if folder.parent != folder:
             make_folder(folder.parent, mode)
-        folder.mkdir(mode, exist_ok=True)
+        try:
+            folder.mkdir(mode, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(folder)) from None
         sync_folder(folder.parent)
 
 

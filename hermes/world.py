@@ -92,6 +92,7 @@ async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
 async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     """The store of dead letters. Raises `hermes.ConfigError`."""
     if settings.durability == "disk":
+        await trio.to_thread.run_sync(_make_folder, settings.hermes_data_dir)
         path = settings.hermes_data_dir / DEAD_LETTERS_FILE
         async with open_sqlite_dead_letters(path, settings.dead_letters) as letters:
             yield letters

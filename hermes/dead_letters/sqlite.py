@@ -9,20 +9,24 @@ another program deletes or renames is begun anew.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar
 
+import trio
+
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection, Source
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
 from hermes.dead_letters.tables import SCHEMA
-from hermes.errors import ConfigError, LogUnavailable
+from hermes.errors import ConfigError, LogFull, LogUnavailable
 from hermes.sqlite import Database, open_database, transaction
 
 REMOVED_AT_ONCE = 1000  # letters of one transaction
+_LEAST_ROOM = 64 * 2**10  # bytes: what an empty database and the files beside it take
 
 _ADD = f"""
 INSERT INTO letters ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join("?" * len(COLUMNS))})
@@ -162,13 +166,21 @@ def _where(selection: Selection) -> tuple[str, list[str | float]]:
 async def open_sqlite_dead_letters(path: Path, max_letters: int) -> AsyncIterator[SqliteDeadLetters]:
     """Open or make the store in the file ``path``, for this user alone; it keeps the last ``max_letters``.
 
-    Raises `hermes.ConfigError` for a file that cannot be used, and says why.
+    Raises `hermes.ConfigError` for a file that cannot be used, and says why; `hermes.LogFull` for a full disk.
     """
     async with AsyncExitStack() as stack:
         try:
             database = await stack.enter_async_context(open_database(path, SCHEMA))
         except sqlite3.OperationalError as error:
+            if await trio.to_thread.run_sync(_is_full, path.parent, error):
+                raise LogFull(f"{path}: the disk is full") from error
             raise ConfigError(f"{path}: cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise ConfigError(f"{path}: cannot be used: {error}; move it away to begin a new one") from error
         yield SqliteDeadLetters(database, max_letters)
+
+
+def _is_full(folder: Path, error: sqlite3.OperationalError) -> bool:
+    """Whether SQLite has failed for want of room. For its shared memory it says so as an I/O error."""
+    room = os.statvfs(folder)
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL or room.f_bavail * room.f_frsize < _LEAST_ROOM

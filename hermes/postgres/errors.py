@@ -71,6 +71,7 @@ def tell(error: Error) -> str:
     a data exception and of an exceeded limit no numbers. The constraint and the column are named if the message lacks
     them.
 
+    >>> from hermes.postgres import OperationalError
     >>> tell(OperationalError("the connection is lost"))
     'the connection is lost'
     """

@@ -85,7 +85,7 @@ def test_a_full_disk_at_the_start_is_one_line_and_exit_code_1(tmp_path: Path) ->
     with small_disk(1) as disk:
         disk.joinpath("filler").write_bytes(bytes(2**20 - 32 * 2**10))
         code, line = run(tmp_path, ["serve"], HERMES_DATA_DIR=str(disk / "data"))
-    assert (code, line) == (1, f"hermes: {disk}/data/journal/log.db: the disk is full\n")
+    assert (code, line) == (1, f"hermes: {disk}/data/dead-letters.db: the disk is full\n")
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
