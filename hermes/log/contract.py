@@ -1,15 +1,13 @@
-"""What a log is: an append-only sequence of records with four verbs, the one seam under all that Hermes keeps.
+"""Declares the log: an append-only sequence of records with four verbs (append, read, trim, take a snapshot).
 
 Invariants, which `hermes.testing.check_log` tries on every engine:
 
-- Indexes count records from 0, without a gap, and never come again, not even that of a record that was lost;
+- Indexes count records from 0, without a gap. An index is never used again, even if its record was lost.
   ``first <= next``; a record is never changed.
-- `append` has returned: its records are durable by the engine's own standard and survive a crash of the process (and,
-  but for the engine ``memory``, its loss). Concurrent appends share commits. The records of one append are contiguous.
-- `append` has raised: nothing of it is in the log, and nothing of it will be.
-- What was cut away by `trim` gives its space back and is never read again.
-
-Implemented by the engines beside this file; used by the event journal, and by whatever needs a durable order.
+- When `append` has returned, its records are durable by the engine's own standard: they survive a crash of the process
+  (except with the engine ``memory``). Concurrent appends share commits. The records of one append are contiguous.
+- When `append` has raised, none of its records is in the log, and none will be.
+- `trim` gives the space of the records back, and they are never read again.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a reader of the log has made of all records below ``index``; ``state`` is in its own format."""
+    """The saved state that stands for all records below ``index``; the format of ``state`` is its writer's."""
 
     index: int
     state: bytes
@@ -37,10 +35,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Records from ``first`` on, ``records`` in all, had been acknowledged and were gone when the log was opened.
+    """``records`` acknowledged records, from index ``first`` on, that were missing when the log was opened.
 
-    ``before`` is how the record before them begins, and ``last`` how the newest that was acknowledged does, lost or
-    not; empty: not known.
+    ``before`` holds the first bytes of the record before the loss, ``last`` those of the newest acknowledged record,
+    lost or not. Either is empty if it is unknown.
     """
 
     first: int = 0
@@ -54,7 +52,7 @@ NO_LOSS = Loss()
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """What a log holds and has done since it was opened."""
+    """The extent of a log, and its counts since it was opened."""
 
     first: int
     """Index of the oldest record that is kept; equal to ``next`` when there is none."""
@@ -67,11 +65,21 @@ class LogStatistics:
     """Appends share them, so this is at most ``appends`` for appends that succeeded."""
     failed_commits: int
     lost: Loss = NO_LOSS
-    """What was gone when the log was opened."""
+    """The acknowledged records that were missing when the log was opened."""
 
 
 class Log(Protocol):
-    """An open log; engines offer ``open_<engine>_log(...)`` as async context managers."""
+    """An open log. Each engine has an async context manager ``open_<engine>_log(...)`` that yields one.
+
+    How a consumer uses a log::
+
+        async with open_sqlite_log(folder) as log:
+            index = await log.append([b"one", b"two"])  # both are durable now
+            for record in await log.read(index):
+                handle(record.index, record.data)
+            await log.take_snapshot(log.next, state)
+            await log.trim(log.next)  # the snapshot stands for the records
+    """
 
     @property
     def first(self) -> int:
@@ -83,26 +91,28 @@ class Log(Protocol):
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The latest that `take_snapshot` made durable, also in an earlier life of the process."""
+        """The latest snapshot that `take_snapshot` made durable, also in an earlier process; None if there is none."""
 
     async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
         """Append one or more records; return the index of the first once they are durable.
 
         A call that is cancelled may have appended its records or not.
 
-        Raises `hermes.StaleWriter` when the next index is not ``expected_index``, `hermes.LogFull` for want of room,
-        `hermes.LogUnavailable` when the storage fails: an append may succeed later. `hermes.LogDamaged` when it cannot.
-        ValueError for no records, or one that is too large for any engine (`hermes.log.rows.MAX_RECORD_BYTES`).
+        Raises `hermes.StaleWriter` if the next index is not ``expected_index``, `hermes.LogFull` if there is no room,
+        `hermes.LogUnavailable` if the storage fails and a later append may succeed, and `hermes.LogDamaged` if no later
+        append can succeed. Raises ValueError if ``records`` is empty or a record is larger than
+        `hermes.log.rows.MAX_RECORD_BYTES`.
         """
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
         """Records in order from ``from_index`` on: at least one if there is any, and no more than the limits allow.
 
-        Those that had been appended when it was called. An index below ``first`` starts at ``first``, and a record
-        that was lost (`hermes log repair`, a damaged end) is skipped, so the index of each record has to be looked at.
-        No record at all: there is none to read below what was ``next`` when it was called. Runs beside appends.
+        Reads the records that had been appended when `read` was called. A ``from_index`` below ``first`` starts at
+        ``first``. Lost records (`hermes log repair`, a damaged end) are skipped, so look at the index of each record.
+        An empty list means that the log has no record between ``from_index`` and the ``next`` of the call. Runs beside
+        appends.
 
-        Raises `hermes.LogUnavailable`, and `hermes.LogDamaged` if the first of them cannot be read.
+        Raises `hermes.LogUnavailable`, and `hermes.LogDamaged` if the first of the records cannot be read.
         """
 
     async def trim(self, to_index: int) -> None:
@@ -116,10 +126,10 @@ class Log(Protocol):
         """Keep ``state`` durably in the place of the last snapshot. Raises as `trim` does."""
 
     async def count_unowned(self) -> int:
-        """How many other logs of the same storage keep records that nobody delivers, for they have no owner.
+        """Count the other logs of the same storage that keep records and have no owner, so nobody delivers them.
 
-        0 where logs have no owners. Raises `hermes.LogUnavailable`.
+        Returns 0 if the logs of this engine have no owners. Raises `hermes.LogUnavailable`.
         """
 
     def statistics(self) -> LogStatistics:
-        """What the log holds and has done. Cheap."""
+        """The extent and the counts of the log. Cheap."""

@@ -1,9 +1,7 @@
-"""The folder of a log: its files, its lock, how far records were acknowledged, and how much room is left beside it.
+"""Holds the folder of an sqlite log: locks it, keeps the watermark in it, and tells how much room its disk has.
 
-Invariants: one process at a time has the folder; nobody but its user can read it; the watermark, in the file of the
-lock, is never ahead of what was durable, for it is written after that. The lock is a file of its own, held
-with flock: SQLite's are POSIX locks on the database, which end when any descriptor of that file is closed. Blocking.
-Used by the sqlite log and its offline tools.
+Invariants: one process at a time has the folder; only its user can read it; the watermark, which stands in the lock
+file, is never ahead of the durable records, because it is written after their commit. Blocking.
 """
 
 from __future__ import annotations
@@ -17,28 +15,31 @@ from typing import NamedTuple
 from hermes.errors import ConfigError
 from hermes.folders import make_folder
 
+# Appends leave this much free, so that a trim of a full disk can write its deletions before it frees anything.
 RESERVE_BYTES = 16 * 2**20
-_RESERVE_SHARE = 16  # of a small disk, one part in this many
+_RESERVE_SHARE = 16  # on a small disk the reserve is one part in this many, or nothing could be appended
 
+# Enough for the head of a journal chunk, from which its number is read.
 BEGINNING_BYTES = 24
 _UNKNOWN = "-"
-_MARK_BYTES = 2 * (20 + 1) + 2 * (2 * BEGINNING_BYTES + 1)  # always as long, so that nothing of an older one is left
+# A fixed length, so that a new mark overwrites every byte of the mark before.
+_MARK_BYTES = 2 * (20 + 1) + 2 * (2 * BEGINNING_BYTES + 1)
 
 DATABASE = "log.db"
 LOCK = "lock"
 """The name of the file that `lock_folder` locks."""
 
 REPAIRED = "log.db.repaired"
-"""The database that a repair has finished, until it has taken the place of the damaged one."""
+"""The database that a repair has written, before its rename to `DATABASE`."""
 
 
 def lock_folder(folder: Path) -> int:
-    """Lock the folder for this process, and make it if it is missing. Closing the returned descriptor unlocks it.
+    """Lock the folder for this process; make the folder if it is missing. Closing the returned descriptor unlocks it.
 
-    Raises `ConfigError`: another process has locked it, or it cannot be made.
+    Raises `ConfigError` if another process has the lock, or the folder cannot be made.
 
     >>> lock = lock_folder(Path(folder, "mine"))
-    >>> os.close(lock)  # another process may have it now
+    >>> os.close(lock)  # another process may lock the folder now
     """
     try:
         make_folder(folder)
@@ -46,6 +47,7 @@ def lock_folder(folder: Path) -> int:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be used: {error}") from error
+    # flock on a file of its own: SQLite's POSIX locks end when the process closes any descriptor of the database.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -59,8 +61,8 @@ def lock_folder(folder: Path) -> int:
 class Watermark(NamedTuple):
     """Records from ``first`` to before ``next`` were acknowledged, and not yet trimmed.
 
-    ``before`` is how the record before ``first`` begins, and ``last`` how the newest one does: `BEGINNING_BYTES` of
-    each, none where they are not known. A user of the log that numbers what its records hold finds the numbers there.
+    ``before`` holds the first `BEGINNING_BYTES` of the record before ``first``, and ``last`` those of the newest
+    record; each is empty if unknown. The event journal reads the numbers of its events from these bytes.
     """
 
     first: int = 0
@@ -70,31 +72,41 @@ class Watermark(NamedTuple):
 
 
 NOT_MARKED = Watermark()
-"""What is known where there is no watermark."""
+"""The watermark of a log that has none yet."""
 
 
 def write_watermark(lock: int, mark: Watermark) -> None:
-    """Note the watermark. It is not synced: it outlives the process, and the machine within half a minute or so."""
+    """Write the watermark, without a sync.
+
+    A crash of the process does not lose the watermark; a crash of the machine may lose the last half minute of marks.
+
+    >>> lock = lock_folder(Path(folder, "marked"))
+    >>> write_watermark(lock, Watermark(first=3, next=7))
+    >>> read_watermark(lock)
+    Watermark(first=3, next=7, before=b'', last=b'')
+    >>> os.close(lock)
+    """
     beginnings = (mark.before.hex() or _UNKNOWN).encode(), (mark.last.hex() or _UNKNOWN).encode()
     text = (b"%020d %020d %b %b" % (mark.first, mark.next, *beginnings)).ljust(_MARK_BYTES)
     os.pwrite(lock, b"%b %08x\n" % (text, zlib.crc32(text)), 0)
 
 
 def read_watermark(lock: int) -> Watermark:
-    """The watermark; an empty one where there is none that can be read. The first ones had no beginnings."""
+    """Return the watermark; `NOT_MARKED` if there is no readable one."""
     line, _, _ = os.pread(lock, 2 * _MARK_BYTES, 0).partition(b"\n")
     text, _, checksum = line.rpartition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return NOT_MARKED
+    # Hermes's first format of the mark had no beginnings, so the list may be empty.
     first, following, *beginnings = text.split()
     known = (b"" if each == _UNKNOWN.encode() else bytes.fromhex(each.decode()) for each in beginnings)
     return Watermark(int(first), int(following), *known)
 
 
 def room(folder: Path) -> int:
-    """Bytes that may be written beside the folder, a reserve left alone.
+    """Return how many bytes may be written on the folder's disk, without the reserve.
 
-    The reserve is what trimming a log needs: what deletes and what moves pages is itself written first.
+    The reserve is for trims: SQLite writes deletions and moved pages to the write-ahead file before they free anything.
     """
     disk = os.statvfs(folder)
     reserve = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _RESERVE_SHARE)

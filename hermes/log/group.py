@@ -1,11 +1,10 @@
-"""Group commit: appends that come while a commit is under way wait for it, and then share the next one.
+"""Lets appends share commits (group commit): appends that come during a commit wait, and share the next commit.
 
-There is no task of its own. The first append leads: it takes all that waits, commits, and settles the others; then the
-oldest that came meanwhile leads. Invariants: records are committed in the order of their `append` calls, one commit at
-a time; an append is settled by exactly one commit, or was cancelled before one took it; a failed commit settles all of
-its appends as failed, and the next one begins at the same index. Bounded by its callers: each waits with one append.
-
-Used by the engines whose commit costs the same for one append as for many.
+There is no task of its own: the first append becomes the leader, which commits all waiting appends and gives each its
+outcome; then the oldest append that came meanwhile becomes the leader.
+Invariants: records are committed in the order of their `append` calls, one commit at a time; an append gets its outcome
+from exactly one commit, or was cancelled before a commit took it; a failed commit fails all of its appends, and the
+next commit begins at the same index. Bounded by the callers: each waits with one append.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from hermes.errors import HermesError, StaleWriter
 
 MAX_COMMIT_RECORDS = 100_000
 MAX_COMMIT_BYTES = 8 * 2**20
-"""A commit takes no further append when it has this much, so that it does not keep what waits for long."""
+"""A commit that has this much takes no further append, so that the appends that wait do not wait long."""
 
 Write = Callable[[int, list[bytes]], Awaitable[None]]
 
 
 class _Append:
-    """One call of `GroupCommit.append`. When ``turn`` is set it has its ``outcome``, or else it leads."""
+    """One call of `GroupCommit.append`. When ``turn`` is set, the append has its ``outcome``, or is the leader."""
 
-    __slots__ = ("expected_index", "outcome", "records", "settled", "size", "turn", "withdrawn")
+    __slots__ = ("expected_index", "outcome", "records", "resolved", "size", "turn", "withdrawn")
 
     def __init__(self, records: Sequence[bytes], expected_index: int | None) -> None:
         self.records = records
@@ -35,27 +34,32 @@ class _Append:
         self.expected_index = expected_index
         self.turn = trio.Event()
         self.withdrawn = False
-        self.settled = False
+        self.resolved = False
         self.outcome: int | HermesError
 
-    def settle(self, outcome: int | HermesError) -> None:
+    def resolve(self, outcome: int | HermesError) -> None:
         self.outcome = outcome
-        self.settled = True
+        self.resolved = True
         self.turn.set()
 
 
 class GroupCommit:
-    """Appends that share commits. ``write(index, records)`` commits records from ``index`` on, never twice at once.
+    """Appends that share commits. ``write(index, records)`` commits records from ``index`` on; calls never overlap.
 
-    It returns when they are durable, raises a `HermesError` when none of them is and none will be, and lets
-    `trio.Cancelled` through only where it has not begun.
+    ``write`` returns when all records are durable, raises a `HermesError` when none is durable or will be, and may
+    raise `trio.Cancelled` only before the commit has begun. An engine passes its own commit::
+
+        group = GroupCommit(next_index=0, write=self._commit)
+        index = await group.append([b"one", b"two"], expected_index=None)
     """
 
     def __init__(self, next_index: int, write: Write) -> None:
         self.next = next_index
         self.appends = self.commits = self.failed_commits = 0
         self._write = write
-        self._waiting: deque[_Append] = deque()  # the one that leads is the first, until it has taken what it commits
+        self._waiting: deque[_Append] = (
+            deque()
+        )  # the first one is the leader, until it has taken the appends that it commits
         self._led = False
 
     async def append(self, records: Sequence[bytes], expected_index: int | None) -> int:
@@ -66,14 +70,16 @@ class GroupCommit:
             await self._wait_turn(append)
         else:
             self._led = True
-        if not append.settled:
+        if not append.resolved:
             await self._lead()
         outcome = append.outcome
         if isinstance(outcome, int):
             return outcome
         del append.outcome
         try:
-            raise outcome.with_traceback(None)  # others raise the same one
+            raise outcome.with_traceback(
+                None
+            )  # several appends raise the same object, so each begins with an empty traceback
         finally:
             # The error holds this frame by its traceback. If the frame held the error too, the records of a refused
             # append would stay in memory until the garbage collector runs, which it rarely does.
@@ -84,13 +90,13 @@ class GroupCommit:
             await append.turn.wait()
         except trio.Cancelled:
             append.withdrawn = True
-            if append.turn.is_set() and not append.settled:  # became the leader after it was cancelled
+            if append.turn.is_set() and not append.resolved:  # became the leader after it was cancelled
                 self._hand_on()
             raise
 
     async def _lead(self) -> None:
         try:
-            await trio.lowlevel.checkpoint()  # who is ready to append joins: measured, a third fewer commits
+            await trio.lowlevel.checkpoint()  # lets tasks that are ready append too: measured, a third fewer commits
         except trio.Cancelled:
             self._waiting.popleft()
             self._hand_on()
@@ -103,7 +109,7 @@ class GroupCommit:
         except HermesError as error:
             self.failed_commits += 1
             for append in taken:
-                append.settle(error)
+                append.resolve(error)
         except BaseException:
             self._waiting.extendleft(reversed(taken[1:]))  # nothing was written; the leader alone is cancelled
             raise
@@ -113,7 +119,7 @@ class GroupCommit:
                 self.next += len(records)
             for append, outcome in zip(taken, placed, strict=True):
                 self.appends += isinstance(outcome, int)
-                append.settle(outcome)
+                append.resolve(outcome)
         finally:
             self._hand_on()
 
@@ -128,7 +134,7 @@ class GroupCommit:
         return taken
 
     def _place(self, taken: Sequence[_Append]) -> tuple[list[int | StaleWriter], list[bytes]]:
-        """Give each append its index, or its refusal, as they will stand if the commit succeeds."""
+        """Return the index or the refusal that each append gets if the commit succeeds, and the records to commit."""
         placed: list[int | StaleWriter] = []
         records: list[bytes] = []
         for append in taken:
@@ -141,6 +147,7 @@ class GroupCommit:
         return placed, records
 
     def _hand_on(self) -> None:
+        # A cancelled append stays in the queue, since removing it from the middle would cost a search.
         while self._waiting and self._waiting[0].withdrawn:
             self._waiting.popleft()
         self._led = bool(self._waiting)

@@ -1,6 +1,6 @@
-"""The log that forgets: what DURABILITY=memory and tests use where a log is wanted and a disk is not.
+"""Keeps a log in memory: for DURABILITY=memory, and for tests.
 
-Invariant: a log like any other (`hermes.log.contract`), bounded in bytes, except that it ends with the process.
+Invariant: keeps every promise of `hermes.log.contract`, within a bound in bytes; its records end with the process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from hermes.log.rows import check_records
 
 
 class MemoryLog:
-    """A log of at most ``max_bytes`` of records; an append beyond them is refused with `hermes.LogFull`."""
+    """A log of at most ``max_bytes`` of records; an append beyond them raises `hermes.LogFull`.
+
+    ::
+
+        async with open_memory_log(max_bytes=2**20) as log:
+            assert await log.append([b"one", b"two"]) == 0
+            assert [record.data for record in await log.read(1)] == [b"two"]
+    """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
         self.first = 0
@@ -33,6 +40,7 @@ class MemoryLog:
     async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
         """Append records; return the index of the first."""
         size = check_records(records)
+        # No await from here on: another append must not come between the check and the change.
         await trio.lowlevel.checkpoint()
         if expected_index not in (None, self.next):
             raise StaleWriter(expected_index, self.next)
@@ -47,7 +55,7 @@ class MemoryLog:
         return index
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
-        """Records from ``from_index`` on, within the limits but one at least."""
+        """Return records from ``from_index`` on, within the limits but at least one."""
         await trio.lowlevel.checkpoint()
         start = max(from_index, self.first)
         records: list[Record] = []
@@ -72,16 +80,16 @@ class MemoryLog:
         self.snapshot = Snapshot(index, state)
 
     async def count_unowned(self) -> int:
-        """None: whoever has the log has all of the storage."""
+        """Return 0: this log has no storage that others could share."""
         await trio.lowlevel.checkpoint()
         return 0
 
     def statistics(self) -> LogStatistics:
-        """What the log holds and has done."""
+        """The extent and the counts of the log."""
         return LogStatistics(self.first, self.next, self._bytes, self._appends, self._appends, self._refused)
 
 
 @asynccontextmanager
 async def open_memory_log(max_bytes: int = 256 * 2**20) -> AsyncIterator[MemoryLog]:
-    """A log in memory, empty at first and gone at the end of the block."""
+    """Yield an empty log in memory; its records are gone at the end of the block."""
     yield MemoryLog(max_bytes)

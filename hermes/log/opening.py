@@ -1,7 +1,7 @@
-"""What is found when the folder of an sqlite log is opened: its extent, a torn end, and what it no longer has.
+"""Opens the database of an sqlite log: finds its extent, cuts off a torn end, reports lost records.
 
-Invariants: a damaged end is kept in a file before it is cut away; what was acknowledged and is gone is said, and its
-indexes do not come again. Blocking. Called by `hermes.log.sqlite`, which holds the folder's lock.
+Invariants: a damaged end is saved in a file before it is cut off; a loss of acknowledged records is reported, and their
+indexes are never used again. The caller holds the folder's lock. Blocking.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hermes.log.contract import Loss, Snapshot
 from hermes.log.folder import DATABASE, Watermark, read_watermark
 from hermes.log.rows import Cut, examine, lost_row
 
-FOLD_BYTES = 8 * 2**20
-"""The write-ahead file is folded into the database after a trim or snapshot, when it has grown by this much."""
+CHECKPOINT_BYTES = 8 * 2**20
+"""Growth of the write-ahead file after which a trim or a snapshot makes a checkpoint."""
 
 _log = structlog.get_logger("hermes.log")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A log as it was found. ``before`` and ``last`` are the beginnings of two records: see `Watermark`."""
+    """The state of a log at its opening. ``before`` and ``last`` are the beginnings of two records: see `Watermark`."""
 
     extent: tables.Extent
     snapshot: Snapshot | None
@@ -37,25 +37,29 @@ class Opened:
     lost: Loss
     before: bytes
     last: bytes
-    folded: bool
+    checkpointed: bool
 
 
 def prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> Opened:
     """Make the log ready for its first append. Raises `LogDamaged`, and sqlite3's own errors."""
     name = str(folder / DATABASE)
+    # A COMMIT that makes a checkpoint would report its failure although the commit itself has succeeded.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute(f"PRAGMA journal_size_limit = {FOLD_BYTES}")
-    # Debian's SQLite overwrites what is deleted: that would write every record a second time, to forget it.
+    connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
+    # Debian builds SQLite with secure_delete on: a trim would overwrite every deleted record with zeros.
     connection.execute("PRAGMA secure_delete = OFF")
+    # A page that spills before the commit breaks the order of the frames, which `Connection.differ` relies on.
     connection.execute("PRAGMA cache_spill = OFF")
+    # The process before may have left pages that only the page cache holds: write and sync all of them once more.
     try:
-        folded = tables.fold(connection, "TRUNCATE") == 0
-    except sqlite3.OperationalError as error:  # for want of room, maybe: what is there can be read, and be trimmed
-        folded = False
-        _log.warning("the write-ahead file cannot be folded into the database", log=name, reason=str(error))
+        checkpointed = tables.checkpoint(connection, "TRUNCATE") == 0
+    except sqlite3.OperationalError as error:  # perhaps the disk is full: the log can still be read and trimmed
+        checkpointed = False
+        _log.warning("the write-ahead file cannot be checkpointed", log=name, reason=str(error))
     first, first_offset = tables.trim_point(connection, name)
     cut = examine(tables.newest_first(connection), first, first_offset, name)
     if cut is not None:
+        # Saved first: a crash between the two lines leaves the damage in place, and the next start cuts it again.
         saved = _save(cut, folder)
         tables.cut(connection, cut)
         _log.warning(
@@ -63,19 +67,22 @@ def prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> Opened:
         )
     mark = read_watermark(lock)
     lost = _account_for_the_lost(connection, name, cut, mark)
+    # A new database is durable only when its name in the folder, and the folder's in its parent, are synced.
     sync_folder(folder)
     sync_folder(folder.parent)
     extent = tables.extent(connection, name)
+    # The watermark is written after a trim: if the trim was interrupted, its beginnings are of other records.
     before = mark.before if mark.first == extent.first else b""
     last = tables.beginning(connection, extent.next - 1) or lost.last
-    return Opened(extent, tables.snapshot(connection, name), cut, lost, before, last, folded)
+    return Opened(extent, tables.snapshot(connection, name), cut, lost, before, last, checkpointed)
 
 
 def _account_for_the_lost(connection: sqlite3.Connection, name: str, cut: Cut | None, mark: Watermark) -> Loss:
-    """Say how many records were acknowledged and are gone, and keep their indexes from coming again."""
+    """Log how many acknowledged records are gone; a row that marks them lost keeps their indexes from coming again."""
     extent = tables.extent(connection, name)
     if mark.next > extent.next:
         tables.insert(connection, [lost_row(extent.next, mark.next - extent.next, extent.next_offset)])
+    # Records below the mark's ``first`` were trimmed, so their absence is no loss.
     begin = max(cut.lost.index if cut is not None else extent.next, mark.first)
     last = mark.last if mark.next >= extent.next else b""
     if begin >= mark.next:
@@ -93,7 +100,8 @@ def _account_for_the_lost(connection: sqlite3.Connection, name: str, cut: Cut | 
 
 
 def _save(cut: Cut, folder: Path) -> Path:
-    """Keep the rows that are cut away: for each, a line of JSON and then its data."""
+    """Save the rows that are cut off in a new file: for each row a line of JSON, then its data."""
+    # The time makes the name unique: the same index may be cut again after another crash.
     path = folder / f"cut-{cut.lost.index}-{time.time_ns()}"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         for row in cut.rows:

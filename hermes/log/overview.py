@@ -1,6 +1,6 @@
-"""A log looked at from outside, also while a service uses it: what it holds, and its records. Read only, blocking.
+"""Shows the extent and the records of an sqlite log, also while a service uses the log. Read only, blocking.
 
-Invariant: what is shown of one call is of one moment. Called by ``hermes log inspect``.
+Invariant: the numbers that one call returns are of one moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hermes.sqlite import at_one_moment, reading
 
 @dataclass(frozen=True)
 class Overview:
-    """What a log holds. ``bytes`` are those of its records, the other two those of its files."""
+    """The extent of a log. ``bytes`` counts its records; ``database_bytes`` and ``wal_bytes`` count its files."""
 
     first: int
     next: int
@@ -33,7 +33,10 @@ class Overview:
 
 
 def overview(folder: Path) -> Overview:
-    """What the log in ``folder`` holds. Raises `ConfigError` if there is none, `LogDamaged`, `LogUnavailable`."""
+    """Return the extent of the log in ``folder``.
+
+    Raises `ConfigError` if the folder has no log, `LogDamaged`, `LogUnavailable`.
+    """
     database = folder / DATABASE
     with _reading(database) as connection, at_one_moment(connection):
         extent = tables.extent(connection, str(database))
@@ -51,8 +54,9 @@ def overview(folder: Path) -> Overview:
 
 
 def records(folder: Path, from_index: int, limit: int) -> Iterator[Record]:
-    """The first ``limit`` records from ``from_index`` on. Raises as `overview` does."""
+    """Yield the first ``limit`` records from ``from_index`` on. Raises as `overview` does."""
     database = folder / DATABASE
+    # A connection for each thousand: an open read transaction would keep the service from truncating its -wal file.
     while limit > 0:
         with _reading(database) as connection:
             end = tables.extent(connection, str(database)).next

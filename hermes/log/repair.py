@@ -1,8 +1,8 @@
-"""A damaged log written anew from what a survey found: everything good is kept, what is lost is marked so. Offline.
+"""Writes a damaged sqlite log anew from its survey: keeps every good record, marks the others as lost. Offline.
 
-Invariants: the damaged files are moved aside as they are, never changed; a crash at any moment leaves the damaged log
-as it was, or a finished one beside it that the log refuses to be opened before and the next repair puts in its place.
-Called by ``hermes log repair``, who holds the folder's lock. Blocking.
+Invariants: the damaged files are moved aside and never changed; a crash at any moment leaves either the damaged log as
+it was, or also a finished database beside it. In the second case the log refuses to open until the next repair has put
+the finished database in place. Blocking; the caller holds the folder's lock.
 """
 
 from __future__ import annotations
@@ -27,17 +27,21 @@ from hermes.sqlite import connect, reading, transaction
 _UNFINISHED = f"{DATABASE}.repairing"
 _SPARE_BYTES = 16 * 2**20
 _TRANSACTION_BYTES = 32 * 2**20
-_SIDECARS = ("-wal", "-shm", "")
+_SIDECARS = ("-wal", "-shm", "")  # "" is the database itself
 
 
 def repair(found: Survey) -> Path:
-    """Put a log without damage in the place of the one that was surveyed; return where the damaged database is now.
+    """Put a good log in the place of the surveyed log; return the new path of the damaged database.
 
-    Raises `ConfigError` for want of room, or where the folder cannot be written.
+    Raises `ConfigError` if the disk has too little room or the folder cannot be written. The command line does::
+
+        found = survey(folder, read_watermark(lock))
+        aside = repair(found)  # the folder's log can be opened again
     """
     folder = found.folder
     try:
         _write(found, folder / _UNFINISHED)
+        # From this rename on the repair is finished, and a crash leaves only `finish` to do.
         (folder / _UNFINISHED).rename(folder / REPAIRED)
         sync_folder(folder)
         return finish(folder)
@@ -46,13 +50,14 @@ def repair(found: Survey) -> Path:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a repair was interrupted when only `finish` was left."""
+    """Return whether a repair was interrupted when only `finish` was left."""
     return (folder / REPAIRED).exists()
 
 
 def finish(folder: Path) -> Path:
-    """Move the damaged database aside and the repaired one in its place; return where the damaged one is now."""
-    made = (folder / REPAIRED).stat().st_mtime_ns  # the same name when it is done a second time
+    """Move the damaged database aside and the repaired one in its place; return the new path of the damaged one."""
+    # From the file and not from the clock: after a crash, the second call must choose the same name.
+    made = (folder / REPAIRED).stat().st_mtime_ns
     second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made // 10**9))
     aside = f"{DATABASE}.damaged-{second}.{made % 10**9 // 1000:06}Z"
     for sidecar in _SIDECARS:
@@ -64,7 +69,7 @@ def finish(folder: Path) -> Path:
 
 
 def _write(found: Survey, path: Path) -> None:
-    """Write what was found as a database at ``path``, closed and synced."""
+    """Write the surveyed records as a new database at ``path``, closed and synced."""
     for sidecar in _SIDECARS:
         Path(f"{path}{sidecar}").unlink(missing_ok=True)
     damaged = found.folder / DATABASE
@@ -72,14 +77,14 @@ def _write(found: Survey, path: Path) -> None:
     if (free := shutil.disk_usage(found.folder).free) < needed:
         raise ConfigError(f"{found.folder}: the log is written anew, which needs {needed} bytes: {free} are free")
     with closing(connect(path, tables.SCHEMA)) as connection, closing(_Source(damaged)) as source:
-        connection.execute("PRAGMA synchronous = OFF")  # it is synced when it is whole
+        connection.execute("PRAGMA synchronous = OFF")  # the whole file is synced below, before its rename
         for rows in _transactions(_anew(found, source)):
             tables.insert(connection, rows)
         with transaction(connection):
             tables.set_trim_point(connection, found.first, source.offset_of_first(found))
         if found.snapshot is not None:
             tables.take_snapshot(connection, found.snapshot.index, found.snapshot.state)
-        tables.fold(connection, "TRUNCATE")
+        tables.checkpoint(connection, "TRUNCATE")
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -97,7 +102,7 @@ class _Source:
         self._stack.close()
 
     def row(self, kept: Kept) -> Row:
-        """A row that was found good."""
+        """Return a row that the survey found good."""
         if kept.cell is None:
             if self._connection is None:
                 self._connection = self._stack.enter_context(reading(self._database, tables.SCHEMA))
@@ -108,7 +113,7 @@ class _Source:
         raise ConfigError(f"{self._database}: changed while it was read; is it in use?")
 
     def offset_of_first(self, found: Survey) -> int:
-        """The offset of the oldest record, which may stand within a row, when the first row's is 0."""
+        """Return the offset of the oldest record, which may stand within the first row; that row has offset 0."""
         match found.pieces:
             case [Kept(index=index) as oldest, *_] if index < found.first:
                 row = self.row(oldest)
@@ -117,7 +122,7 @@ class _Source:
 
 
 def _anew(found: Survey, source: _Source) -> Iterator[Row]:
-    """The rows of the new database: each with its records and its place, and an offset that fits."""
+    """Yield the rows of the new database: each with its records and its index, and offsets counted anew."""
     offset = 0
     for piece in found.pieces:
         if isinstance(piece, Kept) and (records := decode_row(source.row(piece))):
@@ -129,7 +134,7 @@ def _anew(found: Survey, source: _Source) -> Iterator[Row]:
 
 
 def _transactions(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """The rows in parts that are committed one after the other, so that no more of them is held in memory."""
+    """Yield the rows in parts of some 32 MiB, one for each transaction, so that memory is bounded."""
     part: list[Row] = []
     size = 0
     for row in rows:

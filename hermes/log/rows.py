@@ -1,8 +1,7 @@
-"""A batch of records as one checked row, and what to do about a damaged one: the format that the sqlite log stores.
+"""Encodes batches of records as checked rows, and judges damaged rows: the row format of the sqlite and postgres logs.
 
-Invariants: rows follow each other without a gap, in index and in offset; `fault` finds any change of a stored row;
-the index of a record that was lost is never given to another, for a row that says "lost" stands in its place. Pure.
-Used by the sqlite log and its offline tools.
+Invariants: rows follow each other without a gap, in index and in offset; `fault` finds any change of a stored row; a
+row without data stands in the place of lost records, so that their indexes are never used again. Pure.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from dataclasses import dataclass
 from hermes.errors import LogDamaged
 
 ROW_BYTES = 256 * 1024
-"""A row is closed when it holds this much: the most that is read and checked to reach a record, unless it is larger."""
+"""A row with this much takes no further record: a reader of one record reads and checks no more than this."""
 
 MAX_RECORD_BYTES = 256 * 2**20
-"""SQLite's own limit for a row is four times that."""
+"""A quarter of SQLite's own limit for a row (1 GiB)."""
 
 MAX_CUT_ROWS = 64
-"""A write that was torn damages what was written last. More damaged rows than one commit makes have another reason."""
+"""A torn write damages the rows of the last commit. More damaged rows than this have another cause."""
 
 CHECKED_ROWS = 64
 CHECKED_BYTES = 16 * 2**20
-"""How much of a log's end is checked when it is opened; whichever is reached first. The rest is checked when read."""
+"""How much of a log's end is checked at opening, up to the first limit reached. `read` checks the other rows."""
 
 MISSING = "missing"
 ADVICE = "stop Hermes, see `hermes log check`, then `hermes log repair`"
@@ -36,9 +35,15 @@ _LENGTH = 4  # bytes of the length of a record
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``count`` records from ``index`` on. ``data`` is their lengths (4 bytes each, little-endian), then themselves.
+    """``count`` records from ``index`` on. ``data`` has their lengths (4 bytes each, little-endian), then the records.
 
-    ``offset`` is how many bytes all records before have had since the log began. No ``data``: the records are lost.
+    ``offset`` counts the bytes of all records before, since the log began. If ``data`` is empty the records are lost.
+
+    >>> row = encode_row(7, 0, [b"ab", b"c"])
+    >>> row.end, row.size, row.data
+    (9, 3, b'\\x02\\x00\\x00\\x00\\x01\\x00\\x00\\x00abc')
+    >>> decode_row(row)
+    [b'ab', b'c']
     """
 
     index: int
@@ -49,12 +54,12 @@ class Row:
 
     @property
     def end(self) -> int:
-        """The index after its last record."""
+        """The index after the last record."""
         return self.index + self.count
 
     @property
     def size(self) -> int:
-        """Bytes of its records, without their lengths."""
+        """Bytes of the records, without their lengths."""
         return len(self.data) - _LENGTH * self.count if self.data else 0
 
     @property
@@ -65,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A damaged end of a log: the rows to take away, oldest first, and the one that says what is lost with them."""
+    """A damaged end of a log: the rows to delete, oldest first, and the row that marks their records as lost."""
 
     rows: tuple[Row, ...]
     lost: Row
@@ -80,7 +85,7 @@ def _checksum(index: int, count: int, offset: int, data: bytes) -> int:
 
 
 def check_records(records: Sequence[bytes]) -> int:
-    """How many bytes these records have. Raises ValueError for what no log takes: none, or one that is too large."""
+    """Return the size of the records. Raises ValueError if there are no records or one is too large."""
     if not records:
         raise ValueError("an append needs at least one record")
     if max(map(len, records)) > MAX_RECORD_BYTES:
@@ -89,13 +94,17 @@ def check_records(records: Sequence[bytes]) -> int:
 
 
 def encode_row(index: int, offset: int, records: Sequence[bytes]) -> Row:
-    """One row of these records."""
+    """Return one row of these records."""
     lengths = struct.pack(f"<{len(records)}I", *map(len, records))
     return _make(index, len(records), offset, b"".join((lengths, *records)))
 
 
 def encode_rows(index: int, offset: int, records: Sequence[bytes]) -> Iterator[Row]:
-    """These records as rows of about `ROW_BYTES`, each of one record at least."""
+    """Yield these records as rows of about `ROW_BYTES`, each of at least one record.
+
+    >>> [row.count for row in encode_rows(0, 0, [bytes(200_000)] * 3)]
+    [1, 1, 1]
+    """
     start = size = 0
     for place, record in enumerate(records):
         if place > start and size + len(record) > ROW_BYTES:
@@ -108,12 +117,12 @@ def encode_rows(index: int, offset: int, records: Sequence[bytes]) -> Iterator[R
 
 
 def lost_row(index: int, count: int, offset: int) -> Row:
-    """The row that stands where ``count`` records could not be saved: their indexes never come again."""
+    """Return the row that marks ``count`` records as lost, so that their indexes are never used again."""
     return _make(index, count, offset, b"")
 
 
 def decode_row(row: Row) -> list[bytes]:
-    """The records of a row in which `fault` has found nothing; none if they are lost."""
+    """Return the records of a row that `fault` has found good; an empty list if they are lost."""
     if not row.data:
         return []
     records = []
@@ -125,13 +134,21 @@ def decode_row(row: Row) -> list[bytes]:
 
 
 def size_of_first(count: int, head: bytes) -> int:
-    """Bytes of the first ``count`` records of a row, of whose data only the ``head`` is there."""
+    """Return the size of a row's first ``count`` records; ``head`` is the beginning of the row's data."""
     return sum(struct.unpack_from(f"<{min(count, len(head) // _LENGTH)}I", head))
 
 
 def fault(row: Row) -> str:
-    """What is wrong with a row by itself, in words; empty if it is as it was written."""
+    """Return the fault of a single row, in words; empty if the row is as it was written.
+
+    >>> row = encode_row(0, 0, [b"one"])
+    >>> fault(row)
+    ''
+    >>> fault(Row(row.index, row.count, row.offset, row.checksum, row.data + b"!"))
+    'the checksum does not fit'
+    """
     numbers = (row.index, row.count, row.offset, row.checksum)
+    # SQLite columns take values of any type, so a damaged row may hold text where a number belongs.
     if not all(type(number) is int and 0 <= number < 2**63 for number in numbers) or type(row.data) is not bytes:
         return "columns of the wrong kind"
     if not 0 < row.count < 2**32 or _checksum(row.index, row.count, row.offset, row.data) != row.checksum:
@@ -142,8 +159,8 @@ def fault(row: Row) -> str:
 def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: str) -> Cut | None:
     """Judge the end of a log from its rows, the newest first; ``first`` is the oldest index that is kept.
 
-    Returns what to cut: the damaged rows at the very end, as a write that was torn leaves them. Reads no more rows than
-    it has to check. Raises `LogDamaged`, with ``name`` for the log's, for damage that is not at the end or is more.
+    Returns the damaged rows at the very end, which a torn write leaves and the caller cuts off. Reads only the rows
+    that it checks. Raises `LogDamaged` for any other damage; ``name`` is the name of the log in its message.
     """
     bad: list[Row] = []
     offset = first_offset
@@ -151,6 +168,7 @@ def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: st
     good = good_bytes = 0
     for row in newest_first:
         if what := fault(row):
+            # A torn write damages only the end: a damaged row before a good one has another cause.
             if good or len(bad) == MAX_CUT_ROWS:
                 raise damaged(name, row.index, follower.index if follower else row.index + 1, what)
             bad.append(row)
@@ -177,17 +195,21 @@ def _cut(newest_first: Sequence[Row], offset: int) -> Cut:
 
 
 def claimed_end(row: Row) -> int:
-    """The index after a damaged row, as far as its count can be believed."""
-    # It is as doubtful as the rest; but every record takes bytes, so there cannot be more of them.
+    """Return the index after a damaged row, by its own count if the count is plausible."""
+    # The count may be damaged too; but each record takes 4 bytes of lengths, which bounds the plausible counts.
     plausible = type(row.count) is int and type(row.data) is bytes and 0 < row.count * _LENGTH <= len(row.data)
     return row.index + (row.count if plausible else 1)
 
 
 def damaged(name: str, index: int, end: int, what: str) -> LogDamaged:
-    """The error for records from ``index`` to before ``end`` of the log called ``name``."""
+    """Return the error for damage to records ``index`` to ``end - 1`` of the log called ``name``."""
     return LogDamaged(f"{name}: {named(index, end)}: {what}; {ADVICE}")
 
 
 def named(index: int, end: int) -> str:
-    """The records from ``index`` to before ``end``, in words."""
+    """Return the words for records ``index`` to ``end - 1``.
+
+    >>> named(3, 4), named(3, 6)
+    ('record 3', 'records 3 to 5')
+    """
     return f"record {index}" if end == index + 1 else f"records {index} to {end - 1}"

@@ -1,10 +1,9 @@
-"""The rows of a log read from the bytes of its file, without SQLite: what is left when SQLite refuses the database.
+"""Reads the rows of an sqlite log from the bytes of its file, without SQLite, for a database that SQLite refuses.
 
-Of SQLite's file format (https://sqlite.org/fileformat2.html) it knows the pages, all of one size that is ours, the
-leaves of tables, overflow chains and the write-ahead file. It goes through every page instead of down a tree, so a
-damaged page costs its own rows alone. It may find a row twice, or one that was trimmed; what it finds is unchecked.
-Invariant: nothing is written, and no content of a file makes it fail. Used by `hermes.log.survey` and
-`hermes.log.repair`, whose caller holds the folder's lock.
+The module knows these parts of SQLite's file format (https://sqlite.org/fileformat2.html): pages of the log's own size,
+leaves of tables, overflow chains and the write-ahead file. It reads every page instead of descending a tree, so a
+damaged page costs only its own rows. It may find a row twice, or a trimmed row; the rows are unchecked.
+Invariant: the module writes nothing, and no content of a file makes it fail. The caller holds the folder's lock.
 """
 
 from __future__ import annotations
@@ -20,24 +19,30 @@ from hermes.log.tables import PAGE_BYTES
 Value: TypeAlias = int | bytes | None
 Columns: TypeAlias = tuple[Value, ...]
 
-_LEAF = 0x0D
+_LEAF = 0x0D  # the type byte of a leaf of a table, as opposed to an index or an inner page
 _WAL_HEADER = struct.Struct(">IIIIIIII")
 _FRAME_HEADER = struct.Struct(">IIIIII")
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # bytes of each type of integer
 
 _Broken = (IndexError, struct.error, ValueError)
-"""What following the format into damaged bytes ends with."""
+"""The errors that damaged bytes raise in the code below."""
 
 
 class Cell(NamedTuple):
-    """Where a row stands: on which page, and where on it."""
+    """The place of a row: the number of its page, and the offset in the page."""
 
     page: int
     offset: int
 
 
 class Pages:
-    """The pages of a database file, with what its write-ahead file has committed laid over them."""
+    """The pages of a database file, each in the version that the write-ahead file has committed last.
+
+    ::
+
+        with closing(Pages(database)) as pages:
+            rows = [pages.read(cell) for cell in pages.cells()]
+    """
 
     def __init__(self, database: Path) -> None:
         self._file = database.open("rb")
@@ -52,7 +57,7 @@ class Pages:
         self._file.close()
 
     def __getitem__(self, number: int) -> bytes:
-        """A page, the first of which has number 1. Raises IndexError."""
+        """Return a page; the first has number 1. Raises IndexError if there is no whole page."""
         page = self._overlay.get(number)
         if page is None:
             if not 1 <= number <= self.count:
@@ -63,10 +68,11 @@ class Pages:
         return page
 
     def cells(self) -> Iterator[Cell]:
-        """Every cell of every page that looks like a leaf of a table."""
+        """Yield every cell of every page that looks like a leaf of a table."""
         for number in range(1, max(self.count, *self._overlay, 0) + 1):
             try:
                 page = self[number]
+                # The header of the file takes the first 100 bytes of the first page.
                 start = 100 if number == 1 else 0
                 if page[start] == _LEAF:
                     (cells,) = struct.unpack_from(">H", page, start + 3)
@@ -76,7 +82,7 @@ class Pages:
                 continue
 
     def read(self, cell: Cell) -> tuple[int, Columns] | None:
-        """The row id and the columns of a cell; None if it is no row, or a damaged one."""
+        """Return the row id and the columns of a cell; None if the cell is no row or is damaged."""
         try:
             page = self[cell.page]
             length, place = _varint(page, cell.offset)
@@ -86,12 +92,14 @@ class Pages:
             return None
 
     def _payload(self, page: bytes, place: int, length: int) -> bytes:
-        """``length`` bytes from ``place`` on; those that have no room on the page are on a chain of others."""
+        """Return ``length`` bytes from ``place`` on; a chain of overflow pages holds the bytes beyond the page."""
+        # The limits X and M, and the share K that stays on the page, of the file format's section 1.6.
         most, least = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 32 // 255 - 23
         local = length
         if length > most:
             local = least + (length - least) % (PAGE_BYTES - 4)
             local = local if local <= most else least
+        # A damaged length may name gigabytes: no row is larger than the file.
         if place + local > PAGE_BYTES or not 0 <= length <= (self.count + len(self._overlay)) * PAGE_BYTES:
             raise IndexError(place)
         parts = [page[place : place + local]]
@@ -105,7 +113,7 @@ class Pages:
         return b"".join(parts)
 
     def _lay_over(self, wal: Path) -> None:
-        """Take the pages that a write-ahead file has committed: all up to its first frame that is wrong."""
+        """Take the committed pages of a write-ahead file, up to its first invalid frame."""
         with wal.open("rb") as file:
             header = file.read(_WAL_HEADER.size)
             if len(header) < _WAL_HEADER.size:
@@ -113,6 +121,7 @@ class Pages:
             magic, _, size, _, *salts_and_sums = _WAL_HEADER.unpack(header)
             if magic not in (0x377F0682, 0x377F0683) or size != PAGE_BYTES:
                 return
+            # The low bit of the magic number tells the byte order of the checksums.
             order = ">" if magic & 1 else "<"
             salts, sums = salts_and_sums[:2], (salts_and_sums[2], salts_and_sums[3])
             if _checksum(order, header[:24], (0, 0)) != sums:
@@ -122,16 +131,18 @@ class Pages:
                 number, committed_pages, *frame_salts_and_sums = _FRAME_HEADER.unpack_from(frame)
                 page = frame[_FRAME_HEADER.size :]
                 sums = _checksum(order, page, _checksum(order, frame[:8], sums))
+                # Other salts: a frame of an earlier round of the file, which a checkpoint has already copied.
                 if frame_salts_and_sums != [*salts, *sums]:
                     return
                 uncommitted[number] = page
+                # Not 0 only in the last frame of a transaction.
                 if committed_pages:
                     self._overlay |= uncommitted
                     uncommitted.clear()
 
 
 def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """The running checksum of a write-ahead file."""
+    """Return the running checksum of a write-ahead file after ``data``."""
     one, other = sums
     words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
     for even, odd in zip(words, words, strict=True):
@@ -141,7 +152,7 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and the place after it."""
+    """Return the number of one to nine bytes at ``place``, and the place after the number."""
     value = 0
     for byte in data[place : place + 8]:
         place += 1
@@ -156,22 +167,23 @@ def _signed(value: int) -> int:
 
 
 def _columns(payload: bytes) -> Columns:
-    """The values of a record: NULLs, integers and blobs. Raises ValueError for others, for no table of ours has any."""
+    """Return the values of a record: NULLs, integers and blobs. Raises ValueError for any other type."""
     end, place = _varint(payload, 0)
     types = []
     while place < end:
         kind, place = _varint(payload, place)
         types.append(kind)
+    # The log's tables have no text and no floating-point number, so such a type means damage.
     values: list[Value] = []
     for kind in types:
         if kind == 0:
             values.append(None)
-        elif kind in (8, 9):
+        elif kind in (8, 9):  # the integers 0 and 1, which take no bytes
             values.append(kind - 8)
         elif kind in _INTEGERS:
             values.append(int.from_bytes(payload[place : place + _INTEGERS[kind]], "big", signed=True))
             place += _INTEGERS[kind]
-        elif kind >= 12 and kind % 2 == 0:
+        elif kind >= 12 and kind % 2 == 0:  # a blob; odd types are text
             values.append(payload[place : place + (kind - 12) // 2])
             place += (kind - 12) // 2
         else:

@@ -1,28 +1,26 @@
-"""The log on one machine's disk, the embedded default: an SQLite database in a folder of its own, group commit.
+"""Keeps a log on the disk of one machine, in an SQLite database in a folder of its own: the embedded default.
 
-Invariants beside those of every log: an append has returned: its rows are in the write-ahead file and that is synced.
-An append has raised: they are not, and no crash brings them back. One connection writes, one thread at a time; another
-reads beside it. Whatever could take long is done in slices, between which appends go on.
+Invariants beside those of every log: when an append has returned, its rows are in the write-ahead file, and the file is
+synced. When an append has raised, its rows are not in the file, and no crash brings them back. One connection writes,
+on one thread at a time; another reads beside it. Long work is done in slices, between which appends go on.
 
-What a failed fsync means: Linux reports it once and then takes the pages for clean, though the disk does not have them
-("fsyncgate"). So nothing is trusted that only the page cache may hold:
+What a failed fsync means: Linux reports the failure once and then takes the pages for clean, though the disk does not
+have them ("fsyncgate"). So the log trusts no data that only the page cache may hold:
 
 - SQLite has not moved the end of its write-ahead file, so with the *same connection* the next transaction overwrites
-  what the failed one has left there. Until then a crash would bring it back as if it had succeeded: hence
-  `count_failure`, a small transaction that overwrites its beginning at once, whether or not that can be synced. And
-  until a commit succeeds each begins with another frame than those before (`hermes.sqlite.Connection.differ`), or its
-  own first frame could give a failed one its beginning back. For that the pages of a transaction are written in their
-  order, at its end (``cache_spill`` is off).
-- Folding the write-ahead file into the database is no part of a commit (``wal_autocheckpoint`` is off: its error would
-  be reported by a COMMIT that has succeeded). If it fails it is done again, whole, for SQLite resets the write-ahead
-  log only after a sync of the database that succeeded.
-- A new process folds what it finds before the first append: that writes and syncs everything once more.
+  the frames of the failed one. Until then a crash would bring the failed transaction back as if it had succeeded.
+  Therefore `overwrite_failed_frames` runs a small transaction at once, which overwrites the first failed frame even if
+  its own sync fails. And until a commit succeeds, each transaction begins with a different frame than those before
+  (`hermes.sqlite.Connection.differ`); an equal first frame would complete a failed transaction again. For this SQLite
+  has to write the pages of a transaction in their order, at the end (``cache_spill`` is off).
+- A checkpoint is no part of a commit (``wal_autocheckpoint`` is off: a COMMIT that has succeeded would report the error
+  of the checkpoint). A failed checkpoint is repeated whole: SQLite resets the write-ahead file only after a sync of the
+  database that succeeded.
+- A new process makes a checkpoint before its first append, which writes and syncs every page once more.
 
-SQLite ends its write-ahead file at the first frame that does not fit, and takes a missing one for empty: what was
-acknowledged is gone without a word. So a watermark beside it says how far records were acknowledged. What is missing at
-a start is reported, and its indexes do not come again.
-
-Used by the event journal, with DURABILITY=disk.
+SQLite ends its write-ahead file at the first frame that does not fit, and takes a missing file for an empty one, so
+acknowledged records could vanish silently. Therefore a watermark in another file says how far records were
+acknowledged. Missing records are reported at the start, and their indexes are never used again.
 """
 
 from __future__ import annotations
@@ -53,18 +51,18 @@ from hermes.log.folder import (
     write_watermark,
 )
 from hermes.log.group import GroupCommit
-from hermes.log.opening import FOLD_BYTES, Opened, prepare
+from hermes.log.opening import CHECKPOINT_BYTES, Opened, prepare
 from hermes.log.rows import ADVICE, ROW_BYTES, check_records, encode_rows
 from hermes.sqlite import SIDECARS, Connection, Database, open_database
 
-TIMES_FOLDED_LATE = 4
-"""An append folds the write-ahead file only when it has grown by so many times as much."""
+TIMES_CHECKPOINTED_LATE = 4
+"""An append makes a checkpoint only after this many times `CHECKPOINT_BYTES`; a trim or a snapshot does so earlier."""
 
-MAX_UNFOLDED_BYTES = 64 * 2**20
-"""If it cannot be folded, appends are refused from here on."""
+MAX_UNCHECKPOINTED_BYTES = 64 * 2**20
+"""Growth of the write-ahead file from which on a commit makes a checkpoint first, and fails if the checkpoint fails."""
 
-LOW_ROOM = 4 * FOLD_BYTES
-"""With less room than this on the disk, a trim gives back every page that it can."""
+LOW_ROOM = 4 * CHECKPOINT_BYTES
+"""With less room than this on the disk, a trim gives back every free page."""
 
 ResultT = TypeVar("ResultT")
 
@@ -72,13 +70,13 @@ _log = structlog.get_logger("hermes.log")
 
 
 class SqliteLog:
-    """An open log in ``folder``. Made by `open_sqlite_log`."""
+    """An open log in ``folder``. `open_sqlite_log` makes one; a caller uses the methods of `hermes.log.Log`."""
 
     def __init__(self, folder: Path, lock: int, writer: Database, reader: Database, opened: Opened) -> None:
         self.first = opened.extent.first
         self.snapshot = opened.snapshot
         self.cut = opened.cut
-        """The damaged end that was found and cut away when the log was opened."""
+        """The damaged end that was cut off when the log was opened."""
         self._folder = folder
         self._lock = lock
         self._lost = opened.lost
@@ -89,11 +87,12 @@ class SqliteLog:
         self._group = GroupCommit(opened.extent.next, self._write)
         self._first_offset = opened.extent.first_offset
         self._next_offset = opened.extent.next_offset
-        self._unfolded = 0 if opened.folded else MAX_UNFOLDED_BYTES
-        self._fold_at = FOLD_BYTES
-        self._folding = False
+        # After a failed checkpoint the size of the old file is unknown: count it as full, so the first append retries.
+        self._uncheckpointed = 0 if opened.checkpointed else MAX_UNCHECKPOINTED_BYTES
+        self._checkpoint_at = CHECKPOINT_BYTES
+        self._checkpointing = False
         self._unplaced = False
-        """Whether records of a refused append may be in the file."""
+        """Whether the file may hold records of a refused append."""
 
     @property
     def next(self) -> int:
@@ -104,14 +103,14 @@ class SqliteLog:
         """Append records; return the index of the first once they are on the disk. Raises as `Log.append` says."""
         check_records(records)
         index = await self._group.append(records, expected_index)
-        if self._unfolded >= TIMES_FOLDED_LATE * self._fold_at and not self._folding:
-            # Whoever appends next waits for it too, 50 ms for 10 MiB. So it is left to the next snapshot or trim, if
-            # one comes in time: the caller takes them in a task of its own.
-            await self._fold_after_success()
+        if self._uncheckpointed >= TIMES_CHECKPOINTED_LATE * self._checkpoint_at and not self._checkpointing:
+            # The next appends wait for the checkpoint too, 50 ms for 10 MiB. So an append leaves it to the next
+            # snapshot or trim, if one comes in time: the journal makes those in a task of its own.
+            await self._checkpoint_after_success()
         return index
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
-        """Records from ``from_index`` on, beside whatever is being written. Raises as `Log.read` says."""
+        """Return records from ``from_index`` on, also while a commit is under way. Raises as `Log.read` says."""
         await trio.lowlevel.checkpoint_if_cancelled()
         read = partial(
             tables.read,
@@ -124,32 +123,33 @@ class SqliteLog:
         return await self._run(self._reader, read)
 
     async def trim(self, to_index: int) -> None:
-        """Forget every record below ``to_index``; the file shrinks when it is worth it. Raises as `Log.trim` says."""
-        ends_there = to_index >= self.next
+        """Forget every record below ``to_index``; shrink the file if worth the work. Raises as `Log.trim` says."""
+        on_row_boundary = to_index >= self.next
         to_index = max(self.first, min(to_index, self.next))
+        # The trim point moves first: if the deletion is interrupted, no reader sees a half-trimmed log.
         before, moved = await self._change(partial(self._move_trim_point, to_index=to_index))
         if moved > (self.first, self._first_offset):
             (self.first, self._first_offset), self._before = moved, before
         self._note(Watermark(self.first, self.next, self._before, self._last))
-        while await self._change(partial(tables.delete_slice, to_index=to_index, ends_there=ends_there)):
-            self._unfolded += tables.DELETE_PAGES * tables.PAGE_BYTES
-            await self._fold_if_due()
+        while await self._change(partial(tables.delete_slice, to_index=to_index, on_row_boundary=on_row_boundary)):
+            self._uncheckpointed += tables.DELETE_PAGES * tables.PAGE_BYTES
+            await self._checkpoint_if_due()
         await self._shrink()
 
     async def take_snapshot(self, index: int, state: bytes) -> None:
         """Keep ``state`` in the place of the last snapshot. Raises as `Log.take_snapshot` says."""
         await self._change(partial(tables.take_snapshot, index=index, state=state))
         self.snapshot = Snapshot(index, state)
-        self._unfolded += len(state) + tables.PAGE_BYTES
-        await self._fold_after_success()
+        self._uncheckpointed += len(state) + tables.PAGE_BYTES
+        await self._checkpoint_after_success()
 
     async def count_unowned(self) -> int:
-        """None: whoever has the log has all of the storage."""
+        """Return 0: this log has a folder of its own, which holds no other log."""
         await trio.lowlevel.checkpoint()
         return 0
 
     def statistics(self) -> LogStatistics:
-        """What the log holds and has done."""
+        """The extent and the counts of the log."""
         return LogStatistics(
             self.first,
             self.next,
@@ -170,22 +170,24 @@ class SqliteLog:
 
     async def _write(self, index: int, records: list[bytes]) -> None:
         """Commit records for the group, whole or not at all."""
-        if self._unfolded >= MAX_UNFOLDED_BYTES:
-            await self._fold("PASSIVE")
+        if self._uncheckpointed >= MAX_UNCHECKPOINTED_BYTES:
+            await self._checkpoint("PASSIVE")
         size = sum(map(len, records))
+        # For each row two pages that are only partly its own: one of the tree, one at the end of its overflow chain.
         will_write = size + (2 + size // ROW_BYTES) * 2 * tables.PAGE_BYTES
         offset = self._next_offset
         mark = Watermark(self.first, index + len(records), self._before, records[-1][:BEGINNING_BYTES])
 
         def write(connection: sqlite3.Connection) -> None:
-            # What is in the write-ahead file will need as much room again in the database.
-            if room(self._folder) < 2 * will_write + self._unfolded:
+            # Each page in the write-ahead file will need the same room again in the database.
+            if room(self._folder) < 2 * will_write + self._uncheckpointed:
                 raise LogFull(f"{self._name}: the disk is full")
             if self._unplaced:
                 self._take_back(connection, index)
             tables.insert(connection, encode_rows(index, offset, records))
             self._unplaced = self._names.gone() is not None
-            if self._unplaced:  # a file that was deleted or renamed since the look before the commit has taken it
+            # A file deleted or renamed after the check in `change` has taken the commit: the records are not in place.
+            if self._unplaced:
                 self._take_back(connection, index)
             self._names.check()
             self._note(mark)
@@ -193,74 +195,76 @@ class SqliteLog:
         try:
             await self._change(write)
         except LogFull:
-            if not self._unfolded:
+            if not self._uncheckpointed:
                 raise
             with suppress(LogUnavailable):
-                await self._fold("TRUNCATE")  # then the same room is not needed twice
+                await self._checkpoint("TRUNCATE")  # gives the room of the write-ahead file back
             await self._change(write)
         self._last = mark.last
         self._next_offset += size
-        self._unfolded += will_write
+        self._uncheckpointed += will_write
 
     def _take_back(self, connection: sqlite3.Connection, index: int) -> None:
-        """Nothing of a refused append may be in a file that is put back, nor be in the way of the next one."""
+        """Delete the rows of a refused append, so that neither a file put back nor the next append meets them."""
         tables.take_back(connection, index)
         self._unplaced = False
 
     def _note(self, mark: Watermark) -> None:
-        with suppress(OSError):  # the records are durable without it
+        with suppress(OSError):  # the records are durable without the watermark
             write_watermark(self._lock, mark)
 
     async def _shrink(self) -> None:
-        """Give free pages of the database back, if it is worth it. What moves pages needs room itself."""
+        """Give free pages of the database back to the disk, if worth the work."""
         low = await self._run(self._reader, lambda _: room(self._folder) < LOW_ROOM)
+        # Each moved page is first written to the write-ahead file, so smaller slices on a disk that is nearly full.
         pages = tables.SHRINK_PAGES // 4 if low else tables.SHRINK_PAGES
         shrunk = False
         while await self._change(partial(tables.shrink, pages=pages, at_once=low)):
             shrunk = True
-            self._unfolded += pages * tables.PAGE_BYTES
-            await (self._fold("PASSIVE") if low else self._fold_if_due())
+            self._uncheckpointed += pages * tables.PAGE_BYTES
+            await (self._checkpoint("PASSIVE") if low else self._checkpoint_if_due())
         if shrunk:
-            await self._fold("TRUNCATE")
+            await self._checkpoint("TRUNCATE")
 
     async def _change(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
-        """Run a transaction, whole or not at all; one that is cancelled has not begun."""
+        """Run a transaction, whole or not at all. If the call is cancelled, the transaction has not begun."""
 
         def change(connection: Connection) -> ResultT:
-            self._names.check()  # else a commit into a file without a name would succeed, and be gone with the process
+            self._names.check()  # a commit into a deleted file would succeed, and be gone with the process
             try:
                 return function(connection)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # then nothing was written
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # after BUSY there is no frame to overwrite
                     with suppress(sqlite3.OperationalError):
                         connection.differ()
-                        tables.count_failure(connection)
+                        tables.overwrite_failed_frames(connection)
                 raise
 
         return await self._run(self._writer, change)
 
-    async def _fold_after_success(self) -> None:
-        """What was written is durable, so a failure here is not its own; if it goes on, later appends are refused."""
+    async def _checkpoint_after_success(self) -> None:
+        """Make a checkpoint if due; log a failure, since the commit before has succeeded. Later appends may fail."""
         try:
-            await self._fold_if_due()
+            await self._checkpoint_if_due()
         except (LogUnavailable, LogDamaged) as error:
-            self._fold_at = self._unfolded + FOLD_BYTES
-            _log.warning("the write-ahead file cannot be folded into the database", log=self._name, reason=str(error))
+            self._checkpoint_at = self._uncheckpointed + CHECKPOINT_BYTES
+            _log.warning("the write-ahead file cannot be checkpointed", log=self._name, reason=str(error))
 
-    async def _fold_if_due(self) -> None:
-        if self._unfolded < self._fold_at or self._folding:
+    async def _checkpoint_if_due(self) -> None:
+        if self._uncheckpointed < self._checkpoint_at or self._checkpointing:
             return
-        self._folding = True
+        self._checkpointing = True
         try:
-            # Most of it beside the commits, which go on; then, in their turn, what they have added meanwhile.
-            await self._run(self._reader, partial(tables.fold, mode="PASSIVE"))
-            await self._fold("PASSIVE")
+            # First on the reader's connection, beside the commits; then on the writer's, which commits wait for, only
+            # the pages that were added meanwhile.
+            await self._run(self._reader, partial(tables.checkpoint, mode="PASSIVE"))
+            await self._checkpoint("PASSIVE")
         finally:
-            self._folding = False
+            self._checkpointing = False
 
-    async def _fold(self, mode: str) -> None:
-        left = await self._run(self._writer, partial(tables.fold, mode=mode))
-        self._unfolded, self._fold_at = left * tables.PAGE_BYTES, FOLD_BYTES
+    async def _checkpoint(self, mode: str) -> None:
+        left = await self._run(self._writer, partial(tables.checkpoint, mode=mode))
+        self._uncheckpointed, self._checkpoint_at = left * tables.PAGE_BYTES, CHECKPOINT_BYTES
 
     async def _run(self, database: Database, function: Callable[[Connection], ResultT]) -> ResultT:
         with storage_errors(self._name):
@@ -269,11 +273,14 @@ class SqliteLog:
 
 @asynccontextmanager
 async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
-    """The log in ``folder``, which is made if it is missing; open while the block runs.
+    """Open the log in ``folder`` while the block runs; make the folder if it is missing.
 
-    A damaged end, as a write that was torn leaves it, is cut away, kept in a file beside the database, and reported.
-    Raises `hermes.ConfigError` (another process has the folder, or it cannot be used), `hermes.LogDamaged`,
-    `hermes.LogUnavailable`.
+    A damaged end, which a torn write leaves, is cut off, saved in a file beside the database, and reported.
+    Raises `hermes.ConfigError` (another process has the folder, or the folder cannot be used), `hermes.LogDamaged`,
+    `hermes.LogUnavailable`. ::
+
+        async with open_sqlite_log(Path("/var/lib/hermes/journal")) as log:
+            index = await log.append([b"one", b"two"])
     """
     database = folder / DATABASE
     descriptor = await trio.to_thread.run_sync(lock_folder, folder)
@@ -292,13 +299,15 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
 
 @contextmanager
 def storage_errors(name: str) -> Iterator[None]:
-    """Turn what sqlite3 and the file system say into the errors of a log."""
+    """Turn the errors of sqlite3 and of the file system into the errors of a log."""
     try:
         yield
     except sqlite3.ProgrammingError:
-        raise  # ours to mend
+        raise  # a wrong call of sqlite3 is a bug of Hermes, and no fault of the storage
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it says in detail
+        code = (
+            getattr(error, "sqlite_errorcode", 0) & 0xFF
+        )  # the primary code, without the extension in the higher bytes
         if code == sqlite3.SQLITE_FULL:
             raise LogFull(f"{name}: the disk is full") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -307,6 +316,6 @@ def storage_errors(name: str) -> Iterator[None]:
             raise
         raise LogUnavailable(f"{name}: {error}") from error
     except FileGone as error:
-        raise LogUnavailable(str(error)) from error  # it names the file
+        raise LogUnavailable(str(error)) from error  # the message names the file already
     except OSError as error:
         raise LogUnavailable(f"{name}: {error}") from error

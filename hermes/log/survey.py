@@ -1,10 +1,10 @@
-"""What is in the folder of a log, row by row: its faults, and what a repair would keep and lose. Offline, read only.
+"""Surveys the folder of an sqlite log, row by row: its faults, and the records that a repair would keep and lose.
 
-SQLite is asked first. Where it or a checksum says that something is wrong, the bytes of the file are gone through as
-well (`hermes.log.salvage`). Invariants: what is kept has a right checksum; every index between the first and the next
-is kept or named as lost; no fault means that the log can be opened and read to its end, and has all that the watermark
-says was acknowledged. Of each row some 300 bytes are
-held in memory. Called by ``hermes log check`` and ``hermes log repair``, who hold the folder's lock. Blocking.
+The survey reads through SQLite first. If SQLite or a checksum finds a fault, it reads the bytes of the file as well
+(`hermes.log.salvage`). Invariants: each kept row has a right checksum; every index from the first to the next is kept
+or named as lost; if there is no fault, the log can be opened and read to its end, and has all records that the
+watermark says were acknowledged. Holds some 300 bytes of memory a row. Read only, blocking; the caller holds the
+folder's lock.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from hermes.log.salvage import Cell, Pages
 from hermes.sqlite import NewerFile, reading
 
 MAX_COMPLAINTS = 20
-"""How many faults of its own SQLite is asked for; the rows are gone through in any case."""
+"""The most faults that SQLite's own check reports. The survey reads all rows in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is wrong, and what a repair does about it."""
+    """One fault of a log, and how a repair mends it."""
 
     what: str
     repair: str
@@ -39,7 +39,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A good row from ``index`` to before ``end``. ``cell``: where salvage found it; None: SQLite has it."""
+    """A good row of records ``index`` to ``end - 1``. ``cell``: where salvage found the row; None: SQLite reads it."""
 
     index: int
     end: int
@@ -48,7 +48,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Records from ``index`` to before ``end`` of which no good row was found."""
+    """Records ``index`` to ``end - 1``, which no good row holds."""
 
     index: int
     end: int
@@ -59,7 +59,7 @@ class Lost:
 
 @dataclass
 class Survey:
-    """What is in a folder, and what would be in it after a repair."""
+    """The log in a folder as it is, and as a repair would make it."""
 
     folder: Path
     first: int = 0
@@ -70,21 +70,28 @@ class Survey:
     pieces: list[Kept | Lost] = field(default_factory=list)
     """In the order of their indexes, without a gap, from the first to the next."""
     lost_before: list[Lost] = field(default_factory=list)
-    """What an earlier repair could not save; no fault."""
+    """Records that an earlier repair could not save; no fault."""
     acknowledged: Watermark = NOT_MARKED
     gone: Loss = NO_LOSS
-    """Records at the end that were acknowledged, and of which nothing is there."""
+    """Acknowledged records at the end that are missing entirely."""
 
     @property
     def lost(self) -> list[Lost]:
-        """The records that a repair cannot save, without those that were trimmed already."""
+        """The records that a repair cannot save, except trimmed records."""
         trimmed = self.acknowledged.first
         lost = (piece for piece in self.pieces if isinstance(piece, Lost) and piece.end > trimmed)
         return [Lost(max(piece.index, trimmed), piece.end) for piece in lost]
 
 
 def survey(folder: Path, acknowledged: Watermark = NOT_MARKED) -> Survey:
-    """Go through everything in the folder of a log. Raises `ConfigError` where there is none to go through."""
+    """Survey the log in ``folder``. Raises `ConfigError` if the folder has no log, or an interrupted repair.
+
+    How ``hermes log check`` uses the result::
+
+        found = survey(folder, read_watermark(lock))
+        for each in found.faults:
+            print(each.what, each.repair)
+    """
     database = folder / DATABASE
     if (folder / REPAIRED).exists():
         raise ConfigError(f"{folder}: a repair was interrupted; run `hermes log repair` again")
@@ -93,6 +100,7 @@ def survey(folder: Path, acknowledged: Watermark = NOT_MARKED) -> Survey:
     search = _Search(folder, acknowledged)
     search.ask_sqlite(database)
     found = search.conclude()
+    # Only then: this reads every page of the file, which SQLite has read already.
     if found.faults:
         search.go_through_pages(database)
         found = search.conclude()
@@ -100,12 +108,12 @@ def survey(folder: Path, acknowledged: Watermark = NOT_MARKED) -> Survey:
 
 
 class _Search:
-    """What has been found so far."""
+    """The findings so far."""
 
     def __init__(self, folder: Path, acknowledged: Watermark) -> None:
         self._folder = folder
         self._acknowledged = acknowledged
-        self._before = b""  # how the record before those that are gone begins
+        self._before = b""  # the beginning of the last record before the missing ones
         self._faults: list[Fault] = []
         self._good: dict[int, Kept] = {}  # by index
         self._bad: dict[int, tuple[int, str]] = {}  # by index: where a damaged row says that it ends, what is wrong
@@ -116,7 +124,7 @@ class _Search:
         self._stranger: ConfigError | None = None
 
     def ask_sqlite(self, database: Path) -> None:
-        """Take what SQLite can read."""
+        """Take the rows, the trim point and the snapshot that SQLite can read."""
         try:
             with reading(database, tables.SCHEMA) as connection:
                 for (complaint,) in connection.execute(f"PRAGMA integrity_check({MAX_COMPLAINTS})"):
@@ -139,14 +147,14 @@ class _Search:
             self._faults.append(
                 Fault(f"SQLite cannot read the database: {error}", "what its pages hold is written anew")
             )
-        except NewerFile:
+        except NewerFile:  # no damage: a repair by this Hermes would destroy a good log
             raise
         except ConfigError as error:
             self._faults.append(Fault(str(error), "what its pages hold is written anew"))
             self._stranger = error
 
     def go_through_pages(self, database: Path) -> None:
-        """Take what the pages of the file hold, whatever SQLite thinks of them."""
+        """Take the good rows, trim points and snapshots on the pages of the file, also on pages that SQLite refuses."""
         points: list[int] = []
         snapshots: list[Snapshot | None] = []
         with closing(Pages(database)) as pages:
@@ -160,7 +168,7 @@ class _Search:
                         points += [first] if tables.is_trim_point(first, offset, checksum) else []
                     case _, (None, int(at), int(checksum), bytes(state)):
                         snapshots.append(tables.as_snapshot(at, checksum, state))
-        # A page that is no longer in use may hold an older one.
+        # A page that is no longer in use may hold an older trim point or snapshot: the newest counts.
         if self._first is None:
             self._first = max(points, default=None)
         if not self._snapshot_is_good:
@@ -177,7 +185,7 @@ class _Search:
                 self._lost_before.append(Lost(row.index, row.end))
 
     def conclude(self) -> Survey:
-        """Judge what was found."""
+        """Judge the findings."""
         found = Survey(
             self._folder, snapshot=self._snapshot, faults=list(self._faults), acknowledged=self._acknowledged
         )
@@ -211,7 +219,7 @@ class _Search:
         return Loss(begin, mark.next - begin, mark.before if begin == mark.first else self._before, mark.last)
 
     def _bad_rows(self, first: int) -> dict[int, tuple[int, str]]:
-        """The damaged rows that are not trimmed: by index, where they end at most and what is wrong, in order."""
+        """The damaged rows that are not trimmed: by index, in order, their largest possible end and their fault."""
         known = sorted({*self._good, *self._bad})
         rows = {}
         for index, following in zip(known, [*known[1:], 2**63], strict=False):
@@ -243,9 +251,10 @@ def _faults_of_rows(lost: list[Lost], bad: dict[int, tuple[int, str]]) -> Iterat
 
 
 def _beginning(rows: list[Kept], snapshot_index: int) -> int:
-    """Where a log may begin of which that is not known: what was trimmed comes back rather than that more is lost.
+    """Guess where a log begins whose trim point is lost: rather bring trimmed records back than lose others.
 
-    What SQLite lists has not been trimmed; what is found in pages may have been. Before the snapshot a gap is the end.
+    Rows that SQLite lists are not trimmed. Rows that are only in pages may be, so they count back from the snapshot to
+    the first gap.
     """
     listed = next((row.index for row in rows if row.cell is None), None)
     if listed is not None:

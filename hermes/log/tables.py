@@ -1,8 +1,7 @@
-"""The tables of the sqlite log, and each thing that is done with them: plain functions of a connection, on a thread.
+"""Declares the tables of the sqlite log, and each transaction on them as a plain function of a connection. Blocking.
 
-Invariants: a function is one transaction, done whole or not at all; what it takes and gives is data. Whatever could
-take long works in slices and says whether there is more. sqlite3's errors pass through. Used by the sqlite log and its
-offline tools.
+Invariants: a function is one transaction, done whole or not at all; its arguments and its result are plain data. A
+change that could take long works in slices and returns whether there is more. sqlite3's errors pass through.
 """
 
 from __future__ import annotations
@@ -22,23 +21,24 @@ from hermes.log.folder import BEGINNING_BYTES
 from hermes.log.rows import ADVICE, MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
 from hermes.sqlite import LOCK_TIMEOUT, Schema, at_one_moment, transaction
 
+# Part of the format on disk: `hermes.log.salvage` and a repair read old files with this size.
 PAGE_BYTES = 16384
 
 DELETE_BYTES = 8 * 2**20
 DELETE_ROWS = 500
 DELETE_PAGES = 64
-"""The most that one slice of a trim deletes: a few milliseconds."""
+"""The most that one slice of a trim deletes: a few milliseconds, in which an append waits."""
 
-FOLD_PATIENCE = 100
-"""Milliseconds, in which no append is committed."""
+CHECKPOINT_PATIENCE = 100
+"""Milliseconds that a checkpoint waits for readers; no append is committed meanwhile."""
 
 SHRINK_PAGES = 256
 SPARE_PAGES = 512
-"""How many pages one slice gives back, and how many free ones are left for what comes next: 4 and 8 MiB."""
+"""How many pages one slice gives back, and how many free pages stay for the next appends: 4 and 8 MiB."""
 
 
 def trim_checksum(first: int, offset: int) -> int:
-    """The checksum of a trim point."""
+    """Return the checksum of a trim point."""
     return zlib.crc32(b"%d %d" % (first, offset))
 
 
@@ -77,7 +77,7 @@ _COLUMNS = "first, count, offset, checksum, data"
 
 
 class Extent(NamedTuple):
-    """Where a log begins and ends: index and offset of its oldest record, and those that the next one gets."""
+    """Where a log begins and ends: index and offset of its oldest record, and of the next record to come."""
 
     first: int
     first_offset: int
@@ -86,7 +86,7 @@ class Extent(NamedTuple):
 
 
 def trim_point(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
-    """Index and offset of the oldest record that is kept. Raises `LogDamaged`."""
+    """Return index and offset of the oldest record that is kept. Raises `LogDamaged`."""
     first, offset, checksum = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone() or (0, 0, 0)
     if not is_trim_point(first, offset, checksum):
         raise LogDamaged(f"{name}: where the log begins: the checksum does not fit; {ADVICE}")
@@ -94,27 +94,27 @@ def trim_point(connection: sqlite3.Connection, name: str) -> tuple[int, int]:
 
 
 def is_trim_point(first: object, offset: object, checksum: object) -> bool:
-    """Whether these columns are as `move_trim_point` wrote them."""
+    """Return whether these columns are as `move_trim_point` wrote them."""
     return type(first) is int and type(offset) is int and trim_checksum(first, offset) == checksum
 
 
 def oldest_first(connection: sqlite3.Connection) -> Iterator[Row]:
-    """All rows, the oldest first, read as they are asked for."""
+    """Yield all rows, the oldest first, reading each when the caller asks for it."""
     return starmap(Row, connection.execute(f"SELECT {_COLUMNS} FROM batches ORDER BY first"))  # noqa: S608 - our own text
 
 
 def row_at(connection: sqlite3.Connection, index: int) -> Row:
-    """The row that begins at ``index``, which is there."""
+    """Return the row that begins at ``index``. The row must exist."""
     return Row(*connection.execute(f"SELECT {_COLUMNS} FROM batches WHERE first = ?", (index,)).fetchone())  # noqa: S608
 
 
 def newest_first(connection: sqlite3.Connection) -> Iterator[Row]:
-    """All rows, the newest first, read as they are asked for."""
+    """Yield all rows, the newest first, reading each when the caller asks for it."""
     return starmap(Row, connection.execute(f"SELECT {_COLUMNS} FROM batches ORDER BY first DESC"))  # noqa: S608 - our own text
 
 
 def extent(connection: sqlite3.Connection, name: str) -> Extent:
-    """Where the log begins and ends, when its last row is good. Raises `LogDamaged`."""
+    """Return where the log begins and ends. The last row must be good. Raises `LogDamaged`."""
     first, first_offset = trim_point(connection, name)
     last = next(newest_first(connection), None)
     if last is None:
@@ -129,20 +129,24 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def take_back(connection: sqlite3.Connection, index: int) -> None:
-    """Take away every row from ``index`` on."""
+    """Delete every row from ``index`` on."""
     with transaction(connection):
         connection.execute("DELETE FROM batches WHERE first >= ?", (index,))
 
 
 def cut(connection: sqlite3.Connection, damaged_end: Cut) -> None:
-    """Take damaged rows away, and say in their place what is lost."""
+    """Delete the damaged rows, and insert the row that marks their records as lost."""
     with transaction(connection):
         connection.execute("DELETE FROM batches WHERE first >= ?", (damaged_end.lost.index,))
         connection.execute(_INSERT, _columns(damaged_end.lost))
 
 
-def count_failure(connection: sqlite3.Connection) -> None:
-    """Note that a commit has failed. For why this is more than a statistic, see `hermes.log.sqlite`."""
+def overwrite_failed_frames(connection: sqlite3.Connection) -> None:
+    """Overwrite the first frame that a failed commit left in the write-ahead file, by a small transaction.
+
+    Without this, a crash could bring the failed commit back as if it had succeeded: see `hermes.log.sqlite`.
+    """
+    # Any change will do: the counter exists only so that there is something to change.
     with transaction(connection):
         connection.execute("UPDATE trimmed SET failures = failures + 1")
 
@@ -150,8 +154,9 @@ def count_failure(connection: sqlite3.Connection) -> None:
 def read(
     connection: sqlite3.Connection, from_index: int, end: int, max_records: int, max_bytes: int, name: str
 ) -> list[Record]:
-    """Records from ``from_index`` to before ``end``, within the limits but one at least. Raises `LogDamaged`."""
-    with at_one_moment(connection):  # of the trim point and the rows
+    """Return records ``from_index`` to ``end - 1``, within the limits but at least one. Raises `LogDamaged`."""
+    # A trim between the two SELECTs would look like missing rows.
+    with at_one_moment(connection):
         expected = max(from_index, trim_point(connection, name)[0])
         found = connection.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE first >= "  # noqa: S608 - our own text
@@ -163,7 +168,7 @@ def read(
 
 
 def _gather(rows: Iterator[Row], start: int, end: int, max_records: int, max_bytes: int, name: str) -> list[Record]:
-    """What is before damage is given without complaint: it is told by the read that begins there."""
+    """Collect the records before any damage; raise `LogDamaged` only if the damage is at ``start``."""
     records: list[Record] = []
     size = 0
     expected = start
@@ -189,13 +194,14 @@ def _gather(rows: Iterator[Row], start: int, end: int, max_records: int, max_byt
 
 
 def beginning(connection: sqlite3.Connection, index: int) -> bytes:
-    """How the record at ``index`` begins, unchecked and without reading more of it; empty: it is not there."""
+    """Return the first `BEGINNING_BYTES` of the record at ``index``, unchecked; empty if there is no such record."""
     row = connection.execute(
         "SELECT first, count FROM batches WHERE first <= ? AND data <> x'' ORDER BY first DESC LIMIT 1", (index,)
     ).fetchone()
     if row is None or not 0 <= index - row[0] < row[1]:
         return b""
     first, count = row
+    # A record may have 256 MiB: the blob interface reads its first bytes alone.
     with connection.blobopen("batches", "data", first, readonly=True) as data:
         lengths = data.read(4 * (index - first + 1))
         data.seek(4 * count + size_of_first(index - first, lengths))
@@ -203,7 +209,7 @@ def beginning(connection: sqlite3.Connection, index: int) -> bytes:
 
 
 def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) -> tuple[int, int]:
-    """Let the log begin at ``to_index``, unless it begins later; return what `trim_point` then says, or raises."""
+    """Let the log begin at ``to_index``, unless it begins later; return the new trim point. Raises `LogDamaged`."""
     with transaction(connection):
         first, first_offset = trim_point(connection, name)
         row = connection.execute(
@@ -213,7 +219,7 @@ def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) ->
         ).fetchone()
         if row is not None and to_index > first:
             index, count, offset, length, head = row
-            # The row may be a damaged one: to trim it is a way to be rid of it.
+            # The row may be damaged, so its numbers are clamped: a trim must be able to remove a damaged row.
             size = size_of_first(to_index - index, head) if to_index < index + count else length - 4 * count
             first, first_offset = to_index, offset + max(0, min(size, length))
             set_trim_point(connection, first, first_offset)
@@ -221,19 +227,23 @@ def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) ->
 
 
 def set_trim_point(connection: sqlite3.Connection, first: int, offset: int) -> None:
-    """Write where the log begins; part of a transaction."""
+    """Write where the log begins. The caller holds a transaction."""
     values = (first, offset, trim_checksum(first, offset))
     connection.execute("UPDATE trimmed SET first = ?, offset = ?, checksum = ?", values)
 
 
-def delete_slice(connection: sqlite3.Connection, to_index: int, ends_there: bool) -> bool:
-    """Delete some of the rows that have no record from ``to_index`` on; return whether there were any.
+def delete_slice(connection: sqlite3.Connection, to_index: int, on_row_boundary: bool) -> bool:
+    """Delete some of the rows that lie wholly below ``to_index``; return whether there were any.
 
-    ``ends_there`` says that the log ended at ``to_index`` once; if not, the last row before may reach beyond.
+    ``on_row_boundary`` is true if a row ends at ``to_index``. If false, the last row below may hold records beyond
+    ``to_index``, so that row stays. Call until the result is False::
+
+        while delete_slice(connection, to_index, on_row_boundary=False):
+            pass  # appends may commit here
     """
     with transaction(connection):
         below = to_index
-        if not ends_there:
+        if not on_row_boundary:
             (below,) = connection.execute("SELECT max(first) FROM batches WHERE first <= ?", (to_index,)).fetchone()
         boundary = None
         size = 0
@@ -249,10 +259,10 @@ def delete_slice(connection: sqlite3.Connection, to_index: int, ends_there: bool
 
 
 def shrink(connection: sqlite3.Connection, pages: int, at_once: bool) -> bool:
-    """Give this many of the file's free pages back; return whether it was worth it.
+    """Give this many of the file's free pages back to the disk, if worth the work; return whether that was done.
 
-    Pages in use at the end of the file have to be moved for that. So it is done when they are fewer than the free
-    ones, and some are left for what comes next; ``at_once``, for want of room: whenever there are free ones.
+    SQLite moves the used pages at the end of the file for that. So it is worth the work if the file has more free pages
+    than used pages and more than `SPARE_PAGES`; with ``at_once`` (the disk is nearly full), if it has any free page.
     """
     (total,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
@@ -262,29 +272,30 @@ def shrink(connection: sqlite3.Connection, pages: int, at_once: bool) -> bool:
     return True
 
 
-def fold(connection: sqlite3.Connection, mode: str) -> int:
+def checkpoint(connection: sqlite3.Connection, mode: str) -> int:
     """Copy the write-ahead file into the database and sync it; return how many of its pages are left to copy.
 
-    ``mode`` as SQLite names them: ``PASSIVE`` waits for nobody, ``TRUNCATE`` also gives the room back, if it has not to
-    wait for readers for long: `hermes log inspect` may be one of them.
+    ``mode`` is SQLite's: ``PASSIVE`` does not wait; ``TRUNCATE`` also gives the room of the file back, and waits for
+    readers for `CHECKPOINT_PATIENCE` at most.
     """
-    connection.execute(f"PRAGMA busy_timeout = {FOLD_PATIENCE}")
+    # A reader may be `hermes log inspect`, which nobody can make stop.
+    connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE}")
     try:
-        _, pages, folded = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        _, pages, checkpointed = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}")
-    return int(pages - folded)
+    return int(pages - checkpointed)
 
 
 def take_snapshot(connection: sqlite3.Connection, index: int, state: bytes) -> None:
-    """Keep a snapshot in the place of the last."""
+    """Replace the snapshot."""
     with transaction(connection):
         values = (index, _snapshot_checksum(index, state), state)
         connection.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?)", values)
 
 
 def snapshot(connection: sqlite3.Connection, name: str) -> Snapshot | None:
-    """The snapshot, if there is one. Raises `LogDamaged`."""
+    """Return the snapshot, or None. Raises `LogDamaged`."""
     row = connection.execute("SELECT at, checksum, state FROM snapshot").fetchone()
     if row is None:
         return None
@@ -295,7 +306,7 @@ def snapshot(connection: sqlite3.Connection, name: str) -> Snapshot | None:
 
 
 def as_snapshot(index: object, checksum: object, state: object) -> Snapshot | None:
-    """The snapshot that these columns are, if they are as `take_snapshot` wrote them."""
+    """Return these columns as a snapshot, or None unless they are as `take_snapshot` wrote them."""
     if type(index) is int and 0 <= index < 2**63 and type(state) is bytes:
         return Snapshot(index, state) if _snapshot_checksum(index, state) == checksum else None
     return None

@@ -74,7 +74,7 @@ def test_an_append_whose_fsync_failed_does_not_come_back_by_a_crash(tmp_path: Pa
 @pytest.mark.usefixtures("strace")
 def test_while_the_database_cannot_be_synced_appends_go_on_up_to_a_bound(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
-    with Child(folder, FOLD_BYTES=200_000, MAX_UNFOLDED_BYTES=2_000_000) as child:
+    with Child(folder, CHECKPOINT_BYTES=200_000, MAX_UNCHECKPOINTED_BYTES=2_000_000) as child:
         acknowledged = []
         with child.failing(SYNCS, "EIO", path=folder / "log.db"):
             for number in range(100):
@@ -243,7 +243,7 @@ def test_when_others_fill_the_disk_to_the_last_byte_service_resumes_when_they_ha
 def test_what_was_acknowledged_is_there_after_kill_9_at_any_moment(tmp_path: Path) -> None:
     acknowledged: dict[int, str] = {}
     for moment in (1, 3, 40, 300):
-        with Child(tmp_path / "journal", FOLD_BYTES=2_000_000) as child:
+        with Child(tmp_path / "journal", CHECKPOINT_BYTES=2_000_000) as child:
             child.send("load", tasks=16, size=3000)
             answers = [child.answer() for _ in range(moment)]
             answers += child.kill()

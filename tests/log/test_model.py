@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hermes.errors import StaleWriter
 from hermes.log import Record, Snapshot
 from hermes.log import sqlite as engine
-from hermes.log.opening import FOLD_BYTES
+from hermes.log.opening import CHECKPOINT_BYTES
 from hermes.log.sqlite import SqliteLog, open_sqlite_log
 
 SECTOR = 512  # bytes that a disk writes whole
@@ -51,9 +51,9 @@ class LogMachine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.log: SqliteLog
 
-    @initialize(fold_bytes=st.sampled_from([1, 100_000, FOLD_BYTES]))
-    def begin(self, fold_bytes: int) -> None:
-        vars(engine)["FOLD_BYTES"] = fold_bytes
+    @initialize(checkpoint_bytes=st.sampled_from([1, 100_000, CHECKPOINT_BYTES]))
+    def begin(self, checkpoint_bytes: int) -> None:
+        vars(engine)["CHECKPOINT_BYTES"] = checkpoint_bytes
         shutil.rmtree(self.folder, ignore_errors=True)
         self.open()
 
@@ -183,7 +183,7 @@ class LogMachine(RuleBasedStateMachine):
         watermark = (self.place / "lock").read_bytes()
         trio.from_thread.run(self.log.append, batch)
         database_after, after = self.files()
-        if database != database_after or before == after:  # it was folded meanwhile, so it had been acknowledged
+        if database != database_after or before == after:  # a checkpoint came meanwhile, so it had been acknowledged
             self.records += batch
             self.copy()
             return
@@ -229,7 +229,7 @@ def _sectors(data: bytes) -> range:
 
 
 async def test_the_log_is_a_list_that_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "FOLD_BYTES", FOLD_BYTES)  # for each example sets it
+    monkeypatch.setattr(engine, "CHECKPOINT_BYTES", CHECKPOINT_BYTES)  # for each example sets it
     LogMachine.folder = tmp_path / "journal"
     limits = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run: Any = partial(run_state_machine_as_test, LogMachine, settings=limits)

@@ -23,7 +23,7 @@ from hermes.errors import ConfigError, LogDamaged, LogFull, LogUnavailable, Stal
 from hermes.log import Record, Snapshot, tables
 from hermes.log import sqlite as engine
 from hermes.log.folder import DATABASE, room
-from hermes.log.opening import FOLD_BYTES
+from hermes.log.opening import CHECKPOINT_BYTES
 from hermes.log.rows import encode_rows
 from hermes.log.sqlite import SqliteLog, open_sqlite_log
 from hermes.log.tables import SCHEMA
@@ -109,10 +109,10 @@ async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path) as log:
         for _ in range(15):
             await fill(log, 4)
-            assert size(tmp_path / "log.db-wal") <= 4 * FOLD_BYTES + 6 * MIB
+            assert size(tmp_path / "log.db-wal") <= 4 * CHECKPOINT_BYTES + 6 * MIB
         await log.take_snapshot(60, b"")
         await fill(log, 1)
-        assert size(tmp_path / "log.db-wal") <= FOLD_BYTES
+        assert size(tmp_path / "log.db-wal") <= CHECKPOINT_BYTES
     assert size(tmp_path / "log.db-wal") == 0
     assert size(tmp_path / "log.db") > 60 * MIB
 
@@ -148,9 +148,9 @@ async def test_what_a_cancelled_trim_has_left_the_next_one_deletes(
         with trio.CancelScope() as scope:
             delete = tables.delete_slice
 
-            def cancel_and_delete(connection: sqlite3.Connection, to_index: int, ends_there: bool) -> bool:
+            def cancel_and_delete(connection: sqlite3.Connection, to_index: int, on_row_boundary: bool) -> bool:
                 trio.from_thread.run_sync(scope.cancel)
-                return delete(connection, to_index, ends_there)
+                return delete(connection, to_index, on_row_boundary)
 
             monkeypatch.setattr(tables, "delete_slice", cancel_and_delete)
             await log.trim(40)
@@ -262,7 +262,7 @@ def test_a_reserve_of_the_disk_is_left_alone(
 
 
 async def test_who_looks_at_the_database_holds_up_no_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "FOLD_BYTES", 1)
+    monkeypatch.setattr(engine, "CHECKPOINT_BYTES", 1)
     async with open_sqlite_log(tmp_path) as log:
         await log.append([b"a"])
         with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
@@ -433,9 +433,9 @@ async def test_a_mark_of_failures_is_no_newer_schema(tmp_path: Path) -> None:
     for _ in range(3):
         connection = connect(tmp_path / DATABASE, SCHEMA)
         connection.differ()
-        tables.count_failure(connection)
+        tables.overwrite_failed_frames(connection)
         marked = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables.count_failure(connection)
+        tables.overwrite_failed_frames(connection)
         assert connection.execute("PRAGMA user_version").fetchone()[0] == marked
         connection.close()
     assert (marked >> 16, marked & 0xFFFF) == (3, SCHEMA.version)

@@ -1,13 +1,13 @@
-"""The log in a Postgres database, which several instances may share: each commit one INSERT, fenced by its key.
+"""Keeps a log in a Postgres database, which several instances may share: each commit is one INSERT, fenced by its key.
 
 | file | idea |
 |---|---|
-| ``opening`` | by name, or the next journal without an owner |
+| ``opening`` | opening a log by its name, or the next journal without an owner |
 | ``log``     | the contract: read, trim, snapshot, and appends that share commits |
-| ``writer``  | commits whose outcome is always found out, and fencing |
-| ``pooler``  | refusing a pooler of transactions |
-| ``session`` | a connection that comes back |
-| ``tables``  | the two tables |
+| ``writer``  | commits and fencing: the outcome of each commit becomes known |
+| ``pooler``  | refusing a connection through a pooler of transactions |
+| ``session`` | a connection that is made again after a loss |
+| ``tables``  | making and checking the two tables |
 
 Needs the extra ``postgres``.
 """

@@ -1,7 +1,6 @@
-"""The log in a Postgres table: `hermes.log.contract.Log`.
+"""Implements `hermes.log.contract.Log` in a Postgres table: reads, trims and snapshots; `writer` commits.
 
-Invariants: see `writer` for what is appended; what is read was checked; a deposed writer trims and snapshots nothing.
-Opened by `opening`; used by the event journal under DURABILITY=postgres.
+Invariants: every record that is returned was checked; a deposed writer trims nothing and saves no snapshot.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ STATEMENT_TIMEOUT = 20.0
 """Seconds for one slice of a trim or one snapshot."""
 
 READ_TIMEOUT = STATEMENT_TIMEOUT + MAX_RECORD_BYTES / SLOWEST
-"""Seconds for one read: with less, a record that could be committed might be too large to be read back."""
+"""Seconds for one read. With less, a record that was small enough to commit could be too large to read back."""
 
 TRIM_ROWS = 64
-"""Rows that are deleted at once: so many times 256 KiB, about, that is some ten thousand rows of the TOAST table."""
+"""Rows that one DELETE takes: at some 256 KiB each, about ten thousand rows of the TOAST table."""
 
-_NO_LIMIT = 2**60  # bytes; the server adds to it
+_NO_LIMIT = 2**60  # bytes; the server adds an offset, and the sum must fit into a bigint
 
-# The row that holds the first record that is wanted, and those after it that can have a share in the answer.
+# Reads the row that holds the record at ``start``, and the later rows that begin within ``max_bytes`` of its end.
 _READ = """
 WITH holding AS (
     SELECT index, CASE WHEN index = %(start)s THEN "offset"
@@ -44,16 +43,19 @@ WHERE log = %(log)s AND index >= (SELECT index FROM holding) AND index < %(end)s
 AND "offset" <= (SELECT last_offset FROM holding) ORDER BY index
 """
 _FOLLOWER = "SELECT min(index) FROM hermes_log WHERE log = %s AND index > %s"
+# Only the lengths of the records before ``to``: the row itself may have 256 MiB.
 _HEAD = """
 SELECT index, count, "offset", substring(data FROM 1 FOR greatest(4 * least(count, %(to)s - index), 0)::int)
 FROM hermes_log WHERE log = %(log)s AND index <= %(to)s ORDER BY index DESC LIMIT 1
 """
+# ``openings`` is the fence: the UPDATE finds no row once another instance has opened a claimed log.
 _TRIM = """
 UPDATE hermes_log_state
 SET first_index = greatest(first_index, %(to)s), first_offset = greatest(first_offset, %(offset)s)
 WHERE log = %(log)s AND openings = coalesce(%(opening)s::bigint, openings)
 RETURNING first_index, first_offset
 """
+# From the last deleted index on, or the index scan would pass over all dead entries again.
 _DELETE = """
 DELETE FROM hermes_log WHERE log = %(log)s AND index IN (
     SELECT index FROM hermes_log WHERE log = %(log)s AND index >= %(from)s AND index + count <= %(to)s
@@ -65,7 +67,7 @@ UPDATE hermes_log_state SET snapshot_index = %(index)s, snapshot_checksum = %(ch
 WHERE log = %(log)s AND openings = coalesce(%(opening)s::bigint, openings)
 RETURNING snapshot_index
 """
-# An owner holds the lock of `writer`; pg_locks has its key in two halves.
+# The owner of a log holds the advisory lock of `writer`; pg_locks shows the key of the lock in two halves.
 _UNOWNED = f"""
 SELECT count(*) FROM hermes_log_state AS state
 WHERE starts_with(log, %s) AND log <> %s AND {HAS_RECORDS} AND NOT EXISTS (
@@ -84,12 +86,12 @@ _GIVE_UP = (
 
 
 class PostgresLog:
-    """An open log called ``name``; what differs from `hermes.log.Log`:
+    """An open log called ``name``. `open_postgres_log` makes one; a caller uses the methods of `hermes.log.Log`.
 
-    when the log has gone to another instance, `trim` and `take_snapshot` raise `hermes.StaleWriter` as `append` does,
-    and `read` does for what the other has trimmed.
+    Unlike other logs: when another instance has taken the log over, `trim` and `take_snapshot` raise
+    `hermes.StaleWriter` as `append` does, and so does `read` of records that the other instance has trimmed.
 
-    ``others`` is the session of all that is not a commit.
+    ``others`` is the session for every statement except the commits.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class PostgresLog:
         self._group = GroupCommit(standing.next, writer.commit)
         self._others = others
         self._trimming = trio.Lock()
-        self._deleted_to = 0  # rows before it are gone: there is no use in passing over their remains again
+        self._deleted_to = 0  # every row below this index is deleted
 
     @property
     def next(self) -> int:
@@ -120,7 +122,7 @@ class PostgresLog:
         return await self._group.append(records, expected_index)
 
     async def read(self, from_index: int, *, max_records: int = 1000, max_bytes: int = 8 * 2**20) -> list[Record]:
-        """Records from ``from_index`` on, within the limits but one at least. Raises as the contract says."""
+        """Return records from ``from_index`` on, within the limits but at least one. Raises as `Log.read` does."""
         records: list[Record] = []
         start = from_index
         while not records and (start := max(start, self.first)) < self.next:
@@ -130,6 +132,7 @@ class PostgresLog:
                     continue  # trimmed meanwhile
                 await self._check(connection, rows, start)
             records = _take(rows, start, max_records, max_bytes)
+            # Rows of lost records give nothing: go on after them until there is a record, or the end.
             start = rows[-1].end
         await trio.lowlevel.checkpoint()
         return records
@@ -137,7 +140,7 @@ class PostgresLog:
     async def trim(self, to_index: int) -> None:
         """Forget every record below ``to_index``. Autovacuum gives the space back, see `tables`.
 
-        Raises `hermes.LogUnavailable`: then some of the space may still be taken, until the next trim.
+        Raises `hermes.LogUnavailable`; then some of the space may stay in use until the next trim.
         """
         async with self._trimming:
             to = min(to_index, self.next)
@@ -155,7 +158,7 @@ class PostgresLog:
                 self._deleted_to = max((end for (end,) in ends), default=self._deleted_to)
 
     async def take_snapshot(self, index: int, state: bytes) -> None:
-        """Keep ``state`` durably in the place of the last snapshot. Raises `hermes.LogUnavailable`."""
+        """Replace the snapshot durably. Raises `hermes.LogUnavailable`."""
         values = {
             "log": self.name,
             "index": index,
@@ -168,7 +171,7 @@ class PostgresLog:
         self.snapshot = Snapshot(index, state)
 
     async def count_unowned(self) -> int:
-        """How many other claimed logs keep records and have no owner. Raises `hermes.LogUnavailable`."""
+        """Count the other claimed logs that keep records and have no owner. Raises `hermes.LogUnavailable`."""
         if self._writer.fence is None:
             return 0
         prefix = self.name.rpartition("-")[0] + "-"
@@ -177,7 +180,7 @@ class PostgresLog:
         return int(row[0]) if row else 0
 
     def statistics(self) -> LogStatistics:
-        """What the log holds and has done since it was opened."""
+        """The extent of the log, and its counts since it was opened."""
         group = self._group
         size = self._writer.next_offset - self._first_offset
         return LogStatistics(self.first, group.next, size, group.appends, group.commits, group.failed_commits)
@@ -188,7 +191,7 @@ class PostgresLog:
         return [Row(*row) for row in await cursor.fetchall()]
 
     async def _check(self, connection: Connection, rows: Sequence[Row], start: int) -> None:
-        """Raise `LogDamaged` unless the rows are as they were written, and without a gap from ``start`` on."""
+        """Raise `LogDamaged` unless the rows are as they were written, and follow each other from ``start`` on."""
         expected = start
         for row in rows:
             if row.index > expected or row.end <= expected:
@@ -200,6 +203,7 @@ class PostgresLog:
         else:
             if rows:
                 return
+        # A gap is damage, unless another writer has trimmed the rows since: ask before the alarm.
         standing = await read_standing(connection, self.name)
         if standing.first > expected:
             raise self._writer.depose(standing.next)  # somebody else has trimmed
@@ -207,7 +211,7 @@ class PostgresLog:
         raise await self._damaged(connection, expected, offset, MISSING)
 
     async def _damaged(self, connection: Connection, index: int, offset: int, what: str) -> LogDamaged:
-        """The error for the row that is, or should be, at ``index``."""
+        """Return the error for the damaged or missing row at ``index``, with a statement that gives its records up."""
         found = await (await connection.execute(_FOLLOWER, [self.name, index])).fetchone()
         end = found[0] if found and found[0] is not None else self.next
         give_up = _GIVE_UP.format(log=_quoted(self.name), row=lost_row(index, end - index, offset))
@@ -217,16 +221,16 @@ class PostgresLog:
         )
 
     async def _offset_at(self, connection: Connection, index: int) -> int:
-        """The offset of the record at ``index``, or of the log's end."""
+        """Return the offset of the record at ``index``, or of the end of the log."""
         row = await (await connection.execute(_HEAD, {"log": self.name, "to": index})).fetchone()
         if row is None:
             return self._writer.next_offset
         start, count, offset, head = row
-        # The row may be a damaged one: to trim it is a way to be rid of it.
+        # The row may be damaged, so its numbers are clamped: a trim must be able to remove a damaged row.
         return min(int(offset) + size_of_first(max(0, min(index - start, count)), head), self._writer.next_offset)
 
     async def _change_state(self, connection: Connection, statement: str, values: dict[str, object]) -> tuple[Any, ...]:
-        """Change the log's state; return what it is then. Raises `StaleWriter` when another has taken the log over."""
+        """Change the state of the log; return the new state. Raises `StaleWriter` if another instance has the log."""
         row = await (await connection.execute(statement, values)).fetchone()
         if row is None:
             raise self._writer.depose((await read_standing(connection, self.name)).next)
@@ -234,7 +238,7 @@ class PostgresLog:
 
 
 def snapshot_checksum(index: int, state: bytes) -> int:
-    """The checksum that is kept with a snapshot."""
+    """Return the checksum of a snapshot."""
     return zlib.crc32(state, zlib.crc32(index.to_bytes(8, "little")))
 
 

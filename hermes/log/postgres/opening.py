@@ -1,7 +1,7 @@
-"""Opening a log in Postgres: one by its name, or the next journal that nobody owns.
+"""Opens a log in Postgres: one by its name, or the next journal without an owner.
 
-Invariant: of all instances that share a database, one at a time owns each claimed log; what an instance leaves behind
-when it dies is owned by the next one that opens.
+Invariant: one instance at a time owns each claimed log; when an instance has died, the next instance that opens a
+journal becomes the owner of its log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPEN_TIMEOUT = 20.0
 """Seconds for making the tables, finding a journal and reading where it stands, once a connection is made."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds for deleting, at the end, what failed appends may have left."""
+"""Seconds at the close for deleting rows that failed appends may have left."""
 
 _OPEN = """
 INSERT INTO hermes_log_state (log, openings) VALUES (%s, 1)
@@ -43,11 +43,14 @@ _log = structlog.get_logger("hermes.log")
 
 @asynccontextmanager
 async def open_postgres_log(dsn: str, name: str) -> AsyncIterator[PostgresLog]:
-    """Open the log called ``name`` in the database ``dsn``, made if it is missing, for the length of the block.
+    """Open the log called ``name`` in the database ``dsn`` while the block runs; make the log if it is missing.
 
-    Several may have it open; as soon as one of them appends, the others can only read. Raises `hermes.ConfigError` for
-    a ``dsn`` that makes no sense or leads to a pooler of transactions, `hermes.LogUnavailable`, and `hermes.LogDamaged`
-    for a damaged snapshot.
+    Several instances may open one log; as soon as one of them appends, the others can only read.
+    Raises `hermes.ConfigError` for a ``dsn`` that is invalid or leads to a pooler of transactions,
+    `hermes.LogUnavailable`, and `hermes.LogDamaged` for a damaged snapshot. ::
+
+        async with open_postgres_log("postgresql://hermes@db/hermes", "events") as log:
+            index = await log.append([b"one", b"two"])
     """
 
     async def choose(_connection: Connection) -> str:
@@ -61,17 +64,21 @@ async def open_postgres_log(dsn: str, name: str) -> AsyncIterator[PostgresLog]:
 async def open_claimed_postgres_log(dsn: str, prefix: str = "events") -> AsyncIterator[PostgresLog]:
     """Open one of the logs ``<prefix>-0``, ``<prefix>-1``, … that no living instance has open.
 
-    First those that keep records, of these the one that was opened least often: where there are more logs than
-    instances, a restart takes over what nobody delivers instead of what it had itself. Then the lowest number. Where
-    each has its owner the next number is made. The log is this instance's until it closes it, or loses its
-    session at the server and another takes the log first; then everything but `read` raises `hermes.StaleWriter`.
-    Otherwise as `open_postgres_log`.
+    The choice: first the logs that keep records, among them the log that was opened least often; then the log with the
+    lowest number; if every log has an owner, a new log with the next number. This instance owns the log until it closes
+    the log, or loses its session at the server and another instance takes the log first; then every method but `read`
+    raises `hermes.StaleWriter`. Raises like `open_postgres_log`. ::
+
+        async with open_claimed_postgres_log(dsn, "events") as log:
+            assert log.name.startswith("events-")
     """
 
     async def choose(connection: Connection) -> str:
         numbered = re.compile(re.escape(prefix) + "-(0|[1-9][0-9]*)")
         rows = await (await connection.execute(_NAMES, [prefix + "-"])).fetchall()
         known = {int(found[1]): row for row in rows if (found := numbered.fullmatch(row[0]))}
+        # Opened least often first: with more logs than instances, a restart must take a log that nobody delivers, and
+        # not its own log again.
         kept = sorted((openings, number) for number, (_, openings, has_records) in known.items() if has_records)
         for number in chain((number for _, number in kept), sorted(known), count(max(known, default=-1) + 1)):
             if await try_lock(connection, f"{prefix}-{number}"):
@@ -86,6 +93,7 @@ async def open_claimed_postgres_log(dsn: str, prefix: str = "events") -> AsyncIt
 async def _open(
     dsn: str, choose: Callable[[Connection], Awaitable[str]], *, claimed: bool
 ) -> AsyncIterator[PostgresLog]:
+    # Two sessions, so that no commit waits for a read of 256 MiB.
     async with Session(dsn) as commits, Session(dsn) as others:
         async with commits.borrowed(OPEN_TIMEOUT) as connection:
             await refuse_pooler_of_transactions(connection, others)
@@ -97,7 +105,7 @@ async def _open(
         try:
             yield PostgresLog(name, writer, others, standing, snapshot)
         finally:
-            await _settle_at_last(writer, name)
+            await _delete_failed_appends(writer, name)
 
 
 async def _take_over(connection: Connection, name: str) -> tuple[Standing, Snapshot | None]:
@@ -113,10 +121,10 @@ async def _take_over(connection: Connection, name: str) -> tuple[Standing, Snaps
     return standing, Snapshot(index, state)
 
 
-async def _settle_at_last(writer: Writer, name: str) -> None:
+async def _delete_failed_appends(writer: Writer, name: str) -> None:
     with clean_up(CLOSE_TIMEOUT) as scope:
         try:
-            await writer.settle()
+            await writer.delete_failed()
         except (LogUnavailable, LogDamaged, StaleWriter) as error:
             _log.warning(
                 "appends that failed may come back when the journal is opened again", log=name, reason=str(error)

@@ -1,8 +1,8 @@
-"""Refusing a pooler that lends its server connections by the transaction or by the statement.
+"""Refuses a pooler that lends its server connections for one transaction or one statement.
 
-A claimed log is owned by a lock of its session at the server. Such a pooler lets many clients share one session: two
-instances would own one journal, each would depose the other, and both would end. Invariant: a log is opened only where
-two sessions have a server process each, and keep it.
+An advisory lock of a session at the server marks the owner of a claimed log. Behind such a pooler many clients share
+one session: two instances would own one journal, each would depose the other, and both would end.
+Invariant: a log is opened only if two sessions have a server process each, and keep that process.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from hermes.log.postgres.session import Session
 from hermes.postgres import Connection
 
 CHECK_TIMEOUT = 10.0
-"""Seconds for the second session, which a pooler may let wait."""
+"""Seconds for the second session, since a pooler may let the session wait."""
 
-_ROUNDS = 5  # other clients may take the server connection that was used last, so that one look may miss it
+# One look may miss the sharing: another client may have taken the server connection that was used last.
+_ROUNDS = 5
 
 
 async def refuse_pooler_of_transactions(connection: Connection, others: Session) -> None:
-    """Raises `hermes.ConfigError` where ``connection`` and one of ``others`` share a process of the server.
+    """Raise `hermes.ConfigError` if ``connection`` and a connection of ``others`` share a process of the server.
 
-    Costs one round trip where there is no pooler: then the process is the one that the server named at the beginning.
+    Costs one round trip without a pooler: the process is then the same that the server named when it was dialed.
     """
     if await _process(connection) == connection.backend_pid:
         return

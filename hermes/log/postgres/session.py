@@ -1,8 +1,8 @@
-"""One connection of a log to its server, made again after it was lost.
+"""Keeps one connection of a log to its server, and makes the connection again after a loss.
 
-Invariants: a connection that is handed out has the session's settings, and whatever ran on the one before has ended at
-the server; while the server is down there are pauses between the attempts to connect, in which callers are refused at
-once. Used by the postgres log: one session for its commits, one for everything else.
+Invariants: a connection that is handed out has the session's settings, and every statement of the connection before
+has ended at the server. While the server is down, the session pauses between attempts to connect, and refuses callers
+at once during a pause.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from hermes.postgres.backoff import DialBackoff
 from hermes.postgres.dsn import invalid_dsn
 
 DIAL_TIMEOUT = 3.0
-"""Seconds for connecting, all that has to be said at first included."""
+"""Seconds for connecting, including the first statements on the connection."""
 
 CHECK_TIMEOUT = 1.0
-"""Seconds for the round trip that tells whether a connection is alive on which something has arrived unasked."""
+"""Seconds for the round trip that tests a connection on which bytes have arrived unasked."""
 
 CLEANUP_TIMEOUT = 1.0
-"""Seconds that cancelling a statement at the server may take before the connection is given up."""
+"""Seconds for cancelling a statement at the server; after them the connection is closed."""
 
 POLL_INTERVAL = 0.02
-"""Seconds between two looks whether the backend of a lost connection has ended."""
+"""Seconds between two queries whether the backend of a lost connection has ended."""
 
-# A commit is durable by the server's own standard, whatever the database or the role would have it; a quiet log keeps
-# its connection; the server finds out within half a minute that a peer has vanished, and gives its locks to others.
+# synchronous_commit: a commit is durable, even if the database or the role has turned that off; remote_apply, which is
+# stronger, stays. idle_session_timeout: a quiet log keeps its connection, and with the connection its lock. tcp_*: the
+# server notices within half a minute that a peer has vanished, and gives the peer's locks to others.
 _SET = """
 SELECT set_config(name, value, false)
 FROM (VALUES ('synchronous_commit', 'on'), ('default_transaction_isolation', 'read committed'),
@@ -46,27 +47,33 @@ JOIN pg_settings USING (name) WHERE setting <> 'remote_apply'
 _WHO = """
 SELECT pid, backend_start, current_setting('fsync') FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
+# With the time of its start: the process id of an ended backend may be used again.
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
 
 _log = structlog.get_logger("hermes.log")
 
 
 def unavailable(error: Error) -> LogUnavailable:
-    """What an error of the server or the network is for a user of the log."""
+    """Return the log's error for an error of the server or the network."""
     return (LogFull if isinstance(error, DiskFull) else LogUnavailable)(f"Postgres: {tell(error)}")
 
 
 class Session:
-    """A connection to ``dsn``; entered to be closed. Nothing is dialed before it is asked for.
+    """A connection to ``dsn``, closed at the end of the block. The first caller that needs the connection dials.
 
-    ``greet`` is called with each new connection before it is handed out; what it raises is raised to the caller.
+    ``greet`` is called with each new connection before a caller gets the connection; its errors reach that caller. ::
+
+        async with Session(dsn) as session, session.borrowed(timeout=5.0) as connection:
+            await connection.execute("SELECT 1")
     """
 
     def __init__(self, dsn: str, greet: Callable[[Connection], Awaitable[None]] | None = None) -> None:
         self.greet = greet
         self._dsn = dsn
         self._connection: Connection | None = None
-        self._backend: tuple[int, datetime] | None = None  # the latest; a process id alone may come again
+        self._backend: tuple[int, datetime] | None = (
+            None  # of the latest connection; a process id alone may be used again
+        )
         self._backoff = DialBackoff()
         self._failure = ""
         self._one_at_a_time = trio.Lock()
@@ -88,9 +95,9 @@ class Session:
             await connection.close()
 
     async def connected(self, *, patient: bool = False) -> Connection:
-        """The connection, a new one if need be. ``patient``: wait, and try again, until the caller's own deadline.
+        """Return the connection; dial if there is none. ``patient``: try again until the caller's own deadline.
 
-        Raises `hermes.LogUnavailable` when there is none to be had now.
+        Raises `hermes.LogUnavailable` if there is no connection now.
         """
         async with self._one_at_a_time:
             while True:
@@ -115,9 +122,9 @@ class Session:
 
     @asynccontextmanager
     async def borrowed(self, timeout: float) -> AsyncIterator[Connection]:
-        """The connection for the length of the block, which may take ``timeout`` seconds.
+        """Lend the connection for the length of the block, for ``timeout`` seconds at most.
 
-        Raises `hermes.LogUnavailable` for that, and for what the server or the network does in the block.
+        Raises `hermes.LogUnavailable` after the timeout, and for an error of the server or the network in the block.
         """
         with trio.move_on_after(timeout):
             try:
@@ -149,16 +156,17 @@ class Session:
 
     async def _begin(self, connection: Connection) -> None:
         await connection.execute(_SET)
+        # The old backend may still commit, and it holds the log's lock: end it before anything else is done.
         if self._backend is not None:
             await _end(connection, *self._backend)
         who = await (await connection.execute(_WHO)).fetchone()
-        assert who is not None  # noqa: S101 - whoever asks is there
+        assert who is not None  # noqa: S101 - the backend that answers is running
         pid, started, fsync = who
         if fsync != "on" and self._backend is None:
             _log.warning(
                 "the Postgres server runs with fsync off: a crash of its machine may lose what is in the journal"
             )
-        self._backend = (pid, started)  # not what the connection says, which a pooler has made up
+        self._backend = (pid, started)  # from the server, since a pooler makes up the process id that a client sees
         if self.greet is not None:
             await self.greet(connection)
 
@@ -166,11 +174,11 @@ class Session:
 async def _is_usable(connection: Connection) -> bool:
     if connection.closed:
         return False
-    # Whatever has arrived unasked is most often a goodbye.
+    # Bytes that arrive unasked mostly say that the server shuts down.
     return not connection.has_unread_input or await connection.is_alive(CHECK_TIMEOUT)
 
 
 async def _end(connection: Connection, pid: int, started: datetime) -> None:
-    """End the backend of a connection that was lost, and wait for that: the server may not have noticed the loss."""
+    """End the backend of a lost connection, and wait until it has ended: the server may not have noticed the loss."""
     while (await connection.execute(_END, [pid, started])).rowcount:  # noqa: ASYNC110 - it happens at the server
         await trio.sleep(POLL_INTERVAL)

@@ -1,11 +1,7 @@
-"""The tables of the postgres log: making them, and checking those that are there.
+"""Makes the two tables of the postgres log, and checks tables that exist.
 
 Invariant: several instances may start at once, and an older Hermes never writes into the tables of a newer one. All
-logs of a schema share the two tables, which are those of the connection's `search_path`. Called when a log is opened.
-
-Rows come at one end and go at the other, so what `trim` deletes is given back by autovacuum: to the table, for the rows
-that come next, and from the table's end to the system. The tables are therefore vacuumed by the number of dead rows
-alone, not by their share of the table, and without the pauses that are meant to spare a server's other work.
+logs of a schema share the two tables, which the connection's `search_path` finds.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ SCHEMA_VERSION = 1
 
 TABLES = ("hermes_log", "hermes_log_state")
 
-# Guards making the tables: IF NOT EXISTS alone loses a race with an error.
+# Guards making the tables: of two concurrent CREATE TABLE IF NOT EXISTS one may fail with a unique violation.
 _ADVISORY_LOCK = 0x6865726D65736C  # "hermesl"
 
 HAS_RECORDS = """coalesce((
@@ -29,12 +25,15 @@ HAS_RECORDS = """coalesce((
 
 _COMMENT = re.compile(r"Hermes log, schema (\d+)")
 
-# Not to_regclass, which may remember from before it waited for the lock that there is no table.
+# Not to_regclass: its cached answer may be older than the wait for the lock, and miss the new table.
 _FIND = """
 SELECT relname::text, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class
 WHERE relname = ANY (%s) AND pg_table_is_visible(oid)
 """
 
+# Rows come at one end and go at the other, so autovacuum gives the space of trimmed rows back: to the table for the
+# next rows, and from the end of the table to the system. Therefore the number of dead rows alone starts a vacuum, not
+# their share of the table, and the vacuum makes none of the pauses that spare a server's other work.
 _MAKE = f"""
 CREATE TABLE hermes_log (
     log text NOT NULL,
@@ -68,7 +67,7 @@ COMMENT ON TABLE hermes_log_state IS 'Hermes log, schema {SCHEMA_VERSION}';
 COMMENT ON COLUMN hermes_log_state.openings IS 'how often the log was opened: the last to do so may settle doubts';
 """
 
-# Measured with events as JSON: with lz4 half as much is written ahead, and commits are 1.1 to 2.3 times as fast as
+# Measured with events as JSON: lz4 halves the write-ahead log, and commits are 1.1 to 2.3 times as fast as
 # without compression; with pglz, which every server has, they are 0.4 to 0.7 times as fast.
 _CAN_LZ4 = "SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
 _COMPRESS = "ALTER TABLE hermes_log ALTER COLUMN data SET COMPRESSION lz4"
@@ -76,7 +75,7 @@ _DO_NOT_COMPRESS = "ALTER TABLE hermes_log ALTER COLUMN data SET STORAGE EXTERNA
 
 
 async def prepare_tables(connection: Connection) -> None:
-    """Make the tables, or see whether those that exist will do. Raises `hermes.LogUnavailable`, psycopg's errors."""
+    """Make the tables, or check the tables that exist. Raises `hermes.LogUnavailable`, psycopg's errors."""
     if await _are_made(connection):
         return
     async with connection.transaction():

@@ -1,21 +1,22 @@
-"""Commits to the postgres log: one INSERT each, fenced, and never with an unknown outcome.
+"""Commits to the postgres log: each commit is one fenced INSERT, and its outcome always becomes known.
 
 Invariants, for any number of writers of one log:
 
-- The index of a commit's first row is its fence: where another writer has been, the INSERT finds the key taken, or the
-  log already trimmed beyond it, and this writer is deposed for good. In a claimed log it finds a later opening instead,
-  or, after a lost connection, the lock in other hands.
-- What happened to a commit whose connection was lost is found out before anything else is written: the new session has
-  first ended the old one's backend, so what is not there will not come. Found while its appends still wait, it has
-  succeeded; found later, when they were told that it has not, it is deleted. Only the writer that opened the log last
-  may do so, for another may have read those records when it opened: then this one is deposed.
+- The index of a commit's first row is its fence: if another writer has committed, the INSERT finds the key taken, or
+  the log trimmed beyond the index, and this writer is deposed for good. In a claimed log the INSERT finds a later
+  opening instead, or, after a lost connection, another session has the lock.
+- After a lost connection the writer first finds out the outcome of the commit that was under way. The new session has
+  ended the backend of the old one, so a commit that is not in the table by then never will be. If the commit is there
+  and its appends still wait, it has succeeded. If its appends were told that it failed, the writer deletes its rows.
+  Only the writer that opened the log last may delete them: another writer may have read the rows when it opened the
+  log, and then this writer is deposed.
 
     insert ── done ──► durable
       ├─ refused by the server ──► not there: LogFull, LogUnavailable, StaleWriter
       └─ connection lost, or no answer ──► in doubt ── a new session ──► there: durable │ not there: insert again
-                                              └─ none in time ──► LogUnavailable; settled before the next insert
+                                              └─ none in time ──► LogUnavailable; resolved before the next insert
 
-Called by the postgres log, through `hermes.log.group`, so one commit at a time.
+`hermes.log.group` calls the writer, so there is one commit at a time.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from hermes.log.rows import Row, encode_rows
 from hermes.postgres import Connection, DiskFull, Error, UniqueViolation, was_refused
 
 COMMIT_TIMEOUT = 10.0
-"""Seconds after which a commit that is not known to have succeeded is reported as failed; see `CLEANUP_TIMEOUT` too."""
+"""Seconds after which a commit without a known outcome is reported as failed, plus the session's `CLEANUP_TIMEOUT`."""
 
 SLOWEST = 10 * 2**20
-"""Bytes that a commit gets another second for."""
+"""Bytes a second that the slowest server writes: a commit gets one more second for each so many bytes."""
 
-# The share lock makes this wait for whoever moves the log's beginning or opens it, and see what they did.
+# The share lock makes the INSERT wait for a transaction that trims or opens the log, and then see the new state.
 _INSERT = """
 INSERT INTO hermes_log (log, index, count, "offset", checksum, token, data)
 SELECT log, r.index, r.count, r."offset", r.checksum, %(token)s, r.data
@@ -49,8 +50,8 @@ WHERE log = %(log)s AND first_index <= %(first)s AND openings = coalesce(%(openi
 FOR SHARE OF hermes_log_state
 """
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 'hermes_log'::regclass::oid::bigint))"
-# Waits for every INSERT that is under way, and keeps others from opening the log. A transaction with such a lock also
-# waits, at its end, for the synchronous standbys: what it has seen is durable there.
+# FOR UPDATE waits for every INSERT that is under way, and keeps others from opening the log. A transaction with such a
+# lock also waits at its end for the synchronous standbys, so the rows that it has seen are durable there.
 _STANDING = """
 SELECT openings, first_index, first_offset FROM hermes_log_state WHERE log = %s FOR UPDATE
 """
@@ -63,7 +64,7 @@ _DELETE = "DELETE FROM hermes_log WHERE log = %s AND index >= %s AND token = %s"
 
 
 class Standing(NamedTuple):
-    """Where a log begins and ends: indexes and offsets. ``opening`` counts how often it was opened."""
+    """Where a log begins and ends, as indexes and offsets. ``opening`` counts the openings of the log."""
 
     opening: int
     first: int
@@ -73,27 +74,29 @@ class Standing(NamedTuple):
 
 
 async def read_standing(connection: Connection, name: str) -> Standing:
-    """Where the log stands; in a transaction, it cannot change before its end. Raises `hermes.LogDamaged`."""
+    """Return where the log stands. Within a transaction the row lock keeps that so. Raises `hermes.LogDamaged`."""
     state = await (await connection.execute(_STANDING, [name])).fetchone()
     if state is None:
         raise LogDamaged(f"table hermes_log_state: the row of log {name!r} is gone: restore both tables, or restart")
     opening, first, first_offset = state
     last = await (await connection.execute(_LAST, [name])).fetchone()
     end, end_offset = last or (first, first_offset)
-    # What is left over from a trim that was interrupted counts for nothing.
+    # An interrupted trim may have left rows below the beginning: they do not count.
     return Standing(opening, first, first_offset, *max((end, end_offset), (first, first_offset)))
 
 
 async def try_lock(connection: Connection, name: str) -> bool:
-    """Take the lock of a claimed log for as long as the connection lives; False when another has it."""
+    """Take the lock of a claimed log while the connection lives. Returns False if another session has the lock."""
     row = await (await connection.execute(_LOCK, [name])).fetchone()
     return row == (True,)
 
 
 class Writer:
-    """Commits to the log ``name`` from where it was seen to stand on the session's connection ``seen_on``.
+    """The writer of the log ``name``. ``standing`` was read on the session's connection ``seen_on``.
 
-    ``claimed``: only while the session holds the log's lock.
+    ``claimed``: the writer commits only while the session holds the log's lock. The group calls the writer::
+
+        group = GroupCommit(standing.next, writer.commit)
     """
 
     def __init__(self, session: Session, name: str, standing: Standing, seen_on: Connection, *, claimed: bool) -> None:
@@ -103,20 +106,22 @@ class Writer:
         self._opening = standing.opening
         self._claimed = claimed
         self._next = standing.next
-        self._in_doubt: set[int] = set()  # tokens of commits from `_next` on; one at most of them is there
-        self._known_on = (
-            seen_on  # nobody else has changed the log since it was seen to end at `_next`, or we will notice
-        )
+        self._in_doubt: set[int] = (
+            set()
+        )  # tokens of commits at `_next` without an outcome; the table has at most one of them
+        # On this connection the log was seen to end at `_next`; the fence of the next INSERT finds any later change.
+        self._known_on = seen_on
         self._deposed: int | None = None
 
     async def commit(self, index: int, records: Sequence[bytes]) -> None:
         """Commit records from ``index`` on; `hermes.log.group.Write`. Raises `hermes.LogDamaged` too."""
         if self._deposed is not None:
             raise StaleWriter(index, self._deposed)
-        await self._session.connected()  # nothing has begun: may be cancelled
+        await self._session.connected()  # before the shield: no commit has begun, so this may be cancelled
         timeout = COMMIT_TIMEOUT + sum(map(len, records)) / SLOWEST
         with clean_up(timeout):
             rows = []
+            # Row by row with checkpoints: encoding many megabytes at once would hold the loop.
             for row in encode_rows(index, self.next_offset, records):
                 rows.append(row)
                 await trio.lowlevel.checkpoint()
@@ -125,27 +130,27 @@ class Writer:
             return
         raise LogUnavailable(f"Postgres did not say within {timeout:.3g} s that a commit has succeeded")
 
-    async def settle(self) -> None:
-        """Delete what appends may have left that have failed. Raises `hermes.LogUnavailable`, `hermes.StaleWriter`."""
+    async def delete_failed(self) -> None:
+        """Delete rows that failed appends may have left. Raises `hermes.LogUnavailable`, `hermes.StaleWriter`."""
         if self._in_doubt and self._deposed is None:
             connection = await self._session.connected(patient=True)
             try:
-                await self._settle(connection, None)
+                await self._resolve_doubt(connection, None)
             except Error as error:
                 raise unavailable(error) from error
 
     @property
     def fence(self) -> int | None:
-        """The opening that has to be the log's latest for this writer to change anything; None: any."""
+        """The opening that must be the log's latest before this writer changes anything; None for any opening."""
         return self._opening if self._claimed else None
 
     def depose(self, next_index: int) -> StaleWriter:
-        """Write nothing any more. Returns the error that says so."""
+        """Stop writing for good. Returns the error for the callers."""
         self._deposed = next_index
         return StaleWriter(self._next, next_index)
 
     async def greet(self, connection: Connection) -> None:
-        """Take the lock again on a new connection, where there has to be one."""
+        """Take the lock of a claimed log again on a new connection. Raises `hermes.StaleWriter` if another has it."""
         if self._claimed and not await try_lock(connection, self._name):
             raise self.depose((await read_standing(connection, self._name)).next)
 
@@ -154,13 +159,14 @@ class Writer:
             connection = await self._session.connected(patient=token in self._in_doubt)
             try:
                 known = connection is self._known_on and not self._in_doubt
-                if not known and await self._settle(connection, token):
+                if not known and await self._resolve_doubt(connection, token):
                     return
             except Error as error:
                 if not was_refused(error) and token in self._in_doubt:
                     continue
                 await self._session.drop()
                 raise unavailable(error) from error
+            # Before the INSERT is sent: a cancellation or a loss from here on leaves the outcome in doubt.
             self._in_doubt.add(token)
             try:
                 inserted = await self._insert(connection, token, rows)
@@ -191,11 +197,11 @@ class Writer:
         return (await connection.execute(_INSERT, values)).rowcount
 
     async def _refused(self, connection: Connection, error: Error) -> None:
-        """Raise what an INSERT that the server has rolled back means."""
+        """Raise the log's error for an INSERT that the server has rolled back."""
         if isinstance(error, UniqueViolation):
             raise self.depose((await self._standing(connection)).next) from error
         if not isinstance(error, DiskFull):
-            await self._session.drop()  # a standby by now, perhaps: the next connection finds the primary
+            await self._session.drop()  # the server may have become a standby: the next connection finds the primary
         raise unavailable(error) from error
 
     async def _standing(self, connection: Connection) -> Standing:
@@ -205,11 +211,11 @@ class Writer:
             await self._session.drop()
             raise unavailable(error) from error
 
-    async def _settle(self, connection: Connection, waiting: int | None) -> bool:
-        """Compare the log with what is known of it; return whether the commit with the token ``waiting`` is there.
+    async def _resolve_doubt(self, connection: Connection, waiting: int | None) -> bool:
+        """Compare the table with this writer's knowledge; return whether the commit with token ``waiting`` is there.
 
-        Deletes a commit that is there although it was reported as failed. Raises `hermes.StaleWriter`,
-        `hermes.LogDamaged`, psycopg's errors.
+        Deletes a commit that is in the table although its appends were told that it failed. Raises
+        `hermes.StaleWriter`, `hermes.LogDamaged`, psycopg's errors.
         """
         async with connection.transaction():
             standing = await read_standing(connection, self._name)
