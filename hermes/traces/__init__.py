@@ -1,7 +1,6 @@
-"""OpenTelemetry traces by option: spans from the request to the sink, exported by a task of the service's own tree.
+"""Traces events with OpenTelemetry, from the request to the sink, if TRACES_ENDPOINT is set.
 
-Nothing here imports OpenTelemetry before TRACES_ENDPOINT is set, for it is an extra. Opened by the app; checked by the
-command line.
+Invariant: this package imports OpenTelemetry, which is an extra, only if TRACES_ENDPOINT is set.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def check_traces(settings: Settings) -> None:
-    """Raises `PluginError` where traces are wanted and the extra is missing, `ConfigError` for OTEL_PROPAGATORS."""
+    """Raise `PluginError` if traces are wanted and the extra is missing, `ConfigError` if OTEL_PROPAGATORS is wrong."""
     if not settings.traces_endpoint:
         return
     try:
-        import hermes.traces.opening  # noqa: F401 - to see whether it can be
+        # OpenTelemetry reads OTEL_PROPAGATORS as it is imported, and raises ValueError for an unknown one.
+        import hermes.traces.opening  # noqa: F401 - to see whether the import succeeds
     except ModuleNotFoundError as error:
         raise PluginError(
             f"traces to {settings.traces_endpoint}: no module {error.name!r}. Install it with: "
@@ -34,9 +34,15 @@ def check_traces(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
-    """What traces requests, None without TRACES_ENDPOINT. Its ``run`` has to be run, and ended by ``close``.
+    """Yield the open traces, or None without TRACES_ENDPOINT. Raises as `check_traces` does.
 
-    Raises as `check_traces` does.
+    The caller runs the export and ends it::
+
+        async with open_traces(settings) as traces, trio.open_nursery() as nursery:
+            if traces is not None:
+                nursery.start_soon(traces.run)
+                ...
+                traces.close(within=5.0)
     """
     check_traces(settings)
     if not settings.traces_endpoint:

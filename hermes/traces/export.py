@@ -58,7 +58,7 @@ class SpanExport(Generic[SpanT]):
             size=lambda _span: 0,
         )
         self._running = trio.CancelScope()
-        self._hurry = trio.Event()
+        self._draining = trio.Event()
         self._in_hand = 0
         self._failing = False
         self._say_again_at = 0.0
@@ -76,7 +76,7 @@ class SpanExport(Generic[SpanT]):
         """No more will be offered, or what is will be dropped: send the rest, for ``within`` seconds at most."""
         self._running.deadline = trio.current_time() + within
         self._buffer.close()
-        self._hurry.set()
+        self._draining.set()
 
     async def run(self) -> None:
         """Export until `close` was called and all is sent or given up, or until cancelled."""
@@ -97,13 +97,13 @@ class SpanExport(Generic[SpanT]):
             try:
                 refused = await self._send(spans)
             except NotExported as failure:
-                self._complain(failure)
+                self._log_failure(failure)
                 if not failure.again:
                     self._metrics.dropped["refused"] += len(spans)
                     return
-                if attempt == ATTEMPTS or self._hurry.is_set():
+                if attempt == ATTEMPTS or self._draining.is_set():
                     break
-                await self._rest(attempt, failure.after)
+                await self._back_off(attempt, failure.after)
             else:
                 self._metrics.exported += len(spans) - refused
                 self._metrics.dropped["refused"] += refused
@@ -111,13 +111,13 @@ class SpanExport(Generic[SpanT]):
                 return
         self._metrics.dropped["unreachable"] += len(spans)
 
-    async def _rest(self, attempt: int, at_least: float) -> None:
+    async def _back_off(self, attempt: int, at_least: float) -> None:
         """Pause after a failed attempt: exponential backoff with jitter, but no shorter than the receiver asked for."""
         pause = _BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
         with trio.move_on_after(min(max(pause, at_least), _MOST_PAUSE)):
-            await self._hurry.wait()
+            await self._draining.wait()
 
-    def _complain(self, failure: NotExported) -> None:
+    def _log_failure(self, failure: NotExported) -> None:
         now = trio.current_time()
         if not self._failing or now >= self._say_again_at:
             self._say_again_at = now + _SAY_AGAIN

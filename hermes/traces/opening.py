@@ -1,11 +1,14 @@
-"""Spans, their buffer and their export, put together. Imported only where TRACES_ENDPOINT is set."""
+"""Opens the traces: puts the spans, their buffer and their export together. Imports OpenTelemetry.
+
+Invariant: this module is imported only if TRACES_ENDPOINT is set.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from opentelemetry.propagate import get_global_textmap  # OTEL_PROPAGATORS is read when this is imported
+from opentelemetry.propagate import get_global_textmap  # reads OTEL_PROPAGATORS as it is imported
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hermes.config import Settings
@@ -17,7 +20,7 @@ from hermes.traces.spans import Spans
 
 
 class Traces:
-    """Open traces: what makes spans, and what exports them until it is closed."""
+    """Open traces: ``spans`` makes spans, ``run`` exports them until ``close`` was called."""
 
     def __init__(self, spans: Spans, export: SpanExport[ReadableSpan], metrics: TraceMetrics) -> None:
         self.spans = spans
@@ -28,7 +31,7 @@ class Traces:
 
 @asynccontextmanager
 async def open_exported(settings: Settings) -> AsyncIterator[Traces]:
-    """Traces that go to TRACES_ENDPOINT. Raises `hermes.ConfigError`."""
+    """Open traces that go to TRACES_ENDPOINT. Raises `hermes.ConfigError`."""
     async with open_sender(traces_url(settings.traces_endpoint), parse_headers(settings.traces_headers)) as send:
         metrics = TraceMetrics()
         export = SpanExport(send, metrics)

@@ -1,6 +1,6 @@
-"""OTLP over HTTP: spans as protobuf, posted to whoever collects them.
+"""Posts spans as protobuf to an OTLP receiver over HTTP.
 
-Invariant: encoding holds the loop for a few milliseconds at a time. The export calls it.
+Invariant: encoding holds the loop for a few milliseconds at a time.
 Source: OpenTelemetry Protocol specification 1.x, "OTLP/HTTP": which answers are worth another attempt, partial success.
 """
 
@@ -21,9 +21,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from hermes.outgoing import Answer, NoAnswer, open_client, parse_target, retry_after
 from hermes.traces.export import NotExported
 
+# The statuses that the specification calls retryable; every other one is final.
 _AGAIN = frozenset({429, 502, 503, 504})
-_TIMEOUT = 10.0  # seconds; the specification's own for a whole export
-_AT_ONCE = 32  # spans that are encoded before others get the loop: some 2 ms
+_TIMEOUT = 10.0  # seconds; the specification's default for a whole export
+_AT_ONCE = 32  # spans that are encoded before other tasks get the loop: some 2 ms
 _MOST_READ = 64 * 2**10  # bytes of an answer
 
 
@@ -31,7 +32,13 @@ _MOST_READ = 64 * 2**10  # bytes of an answer
 async def open_sender(
     url: str, headers: Mapping[str, str]
 ) -> AsyncIterator[Callable[[Sequence[ReadableSpan]], Awaitable[int]]]:
-    """What sends spans to ``url`` and returns how many were refused; it raises `NotExported`. Nothing is dialed yet."""
+    """Yield a function that sends spans to ``url`` and returns how many the receiver refused. Dials at the first send.
+
+    The function raises `NotExported`. ::
+
+        async with open_sender("http://collector:4318/v1/traces", {}) as send:
+            refused = await send(spans)
+    """
     async with open_client(
         parse_target(url, "TRACES_ENDPOINT"),
         connections=1,
@@ -42,6 +49,7 @@ async def open_sender(
     ) as client:
 
         async def send(spans: Sequence[ReadableSpan]) -> int:
+            # Level 1: spans repeat their names, so higher levels cost much more time for little.
             body = gzip.compress(await encode(spans), 1)
             with trio.move_on_after(_TIMEOUT):
                 try:
@@ -55,7 +63,8 @@ async def open_sender(
 
 
 async def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """The request for these spans. Protobuf messages that stand one behind the other are read as one."""
+    """Return the request for these spans."""
+    # A protobuf reader merges concatenated messages, so the parts together are one request.
     parts = []
     for start in range(0, len(spans), _AT_ONCE):
         parts.append(encode_spans(spans[start : start + _AT_ONCE]).SerializeToString())
@@ -64,12 +73,12 @@ async def encode(spans: Sequence[ReadableSpan]) -> bytes:
 
 
 def judge(answer: Answer, count: int, now: float) -> int:
-    """How many of ``count`` spans the receiver has refused; ``now`` is in Unix seconds. Raises `NotExported`."""
+    """Return how many of ``count`` spans the receiver has refused. ``now`` is in Unix seconds. Raises `NotExported`."""
     if not 200 <= answer.status < 300:
         words = f"the receiver answers {answer.status}"
         raise NotExported(words, again=answer.status in _AGAIN, after=retry_after(answer, now) or 0.0)
     try:
         refused: int = ExportTraceServiceResponse.FromString(answer.body).partial_success.rejected_spans
     except DecodeError:
-        return 0  # 2xx is the receiver's word for success, whatever it says beside it
+        return 0  # a 2xx status means success, also with an unreadable body
     return min(max(refused, 0), count)

@@ -1,4 +1,7 @@
-"""Traces as a part: spans of requests and of the work for them, exported until all that was traced has ended."""
+"""Declares the traces as a part of the service: opens them, and exports until every traced part has ended.
+
+Invariant: the export ends after the parts that make spans, so that their last spans are exported too.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from hermes.config import Settings
 from hermes.part import Inside, NoSettings, Part, RunningPart
 from hermes.traces import check_traces, open_traces
 
-_LAST_SPANS_SECONDS = 5.0  # a receiver that is slow does not keep a stop for longer
-_SHARE = 0.5  # of the time that a stop has left
+_LAST_SPANS_SECONDS = 5.0  # a slow receiver delays a stop by no more than this
+_SHARE = 0.5  # of the time that the stop has left, so that what closes after the traces gets time too
 
 if TYPE_CHECKING:
     from hermes.core import Core

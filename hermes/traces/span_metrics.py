@@ -1,4 +1,4 @@
-"""The numbers of the traces' export, and how Prometheus reads them."""
+"""Counts the exported and dropped spans, and gives the counts to Prometheus."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from hermes.metrics import counter
 
 SPANS_DROPPED = ("buffer_full", "refused", "shutdown", "unreachable")
-"""Why a span is not exported."""
+"""The reasons for which a span is not exported."""
 
 
 class TraceMetrics:
-    """The numbers of the traces' export, in spans."""
+    """The counts of the export, in spans."""
 
     def __init__(self) -> None:
         self.exported = 0
         self.dropped: Counter[str] = Counter()
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric of the export."""
+        """Yield every metric of the export."""
         yield CounterMetricFamily("hermes_spans_exported", "Spans that TRACES_ENDPOINT has taken", self.exported)
+        # Every reason from the start, at 0: a rate over a series that appears late misses its first step.
         dropped = dict.fromkeys(SPANS_DROPPED, 0) | self.dropped
         yield counter(
             "hermes_spans_dropped",

@@ -1,14 +1,14 @@
-"""Spans of what Hermes does: a request, the commit that it waits for, the writes to the sinks.
+"""Makes the spans of a request, of the commit that the request waits for, and of the writes to the sinks.
 
     POST /events                    the server's span, child of the caller's
      ├─ journal commit              if the answer waits for it
      ├─ postgres write              one for each attempt, of each sink
      └─ stdout write
 
-A commit and a write serve many requests. Each traced one gets a span of it in its own trace, with the same times, so
-that every trace tells its whole story in tools that follow no links; the first of these spans carries the outcome's
-details and links to all the requests (OpenTelemetry's advice for batches), the others link to it. Invariant: what no
-traced request has part in makes no span. Called by the data routes and, as `Tracing`, by the engine.
+A commit and a write serve many requests. Each traced request gets a span of the commit in its own trace, with the same
+times, so that every trace is complete in tools that follow no links. The first of these spans links to all the requests
+(OpenTelemetry's advice for batches); the others link to the first.
+Invariant: work that serves no traced request makes no span.
 Source: OpenTelemetry semantic conventions for HTTP server spans and for messaging spans.
 """
 
@@ -59,13 +59,14 @@ class RequestSpan:
         self._span = span
 
     def end(self, status: int, rejected: int) -> None:
-        """The answer is known, and how many of the request's events were ``rejected`` as invalid."""
+        """End the span: the request was answered with ``status``, and ``rejected`` of its events were invalid."""
         span = self._span
         facts: dict[str, str | int] = {
             "http.response.status_code": status,
             "hermes.events.accepted": self.request.accepted,
             "hermes.events.rejected": rejected,
         }
+        # The conventions for servers: a 4xx is the client's error, and leaves the status of the server's span unset.
         if status >= 500:
             facts["error.type"] = str(status)
             span.set_status(Status(StatusCode.ERROR))
@@ -74,10 +75,17 @@ class RequestSpan:
 
 
 class Spans(Tracing):
-    """Makes spans, and gives those that have ended to ``ended``.
+    """Makes spans, and passes each ended span to ``ended``.
 
-    ``share`` of the requests whose client has not decided are traced; ``roll`` gives numbers from 0 to below 1.
-    ``propagator`` reads a caller's context out of a request's headers, their names in lower case.
+    If the client has not decided whether a request is traced, ``share`` is the probability; ``roll`` returns random
+    numbers from 0 to below 1. ``propagator`` reads a caller's context from headers with names in lower case. ::
+
+        spans = Spans(export.offer, 0.1, get_global_textmap())
+        context = spans.follow(headers)
+        if context is not None:
+            span = spans.begin(context, "/events", "/events", len(body), request_id)
+            ...
+            span.end(202, rejected=0)
     """
 
     __slots__ = ("_propagator", "_tracer", "headers", "roll", "root", "share")
@@ -89,7 +97,7 @@ class Spans(Tracing):
         propagator: TextMapPropagator,
         roll: Callable[[], float] = random.random,
     ) -> None:
-        # The decision is made before there is a span, for a sampler would be asked at some 10 µs a request.
+        # `follow` decides before there is a span: a sampler would cost some 10 µs for each request.
         provider = TracerProvider(ALWAYS_ON, describe_service(), shutdown_on_exit=False)
         provider.add_span_processor(_Ended(ended))
         self.headers = frozenset(name.lower() for name in propagator.fields)
@@ -102,9 +110,9 @@ class Spans(Tracing):
         """The context of a request that continues no trace."""
 
     def follow(self, headers: Mapping[str, str]) -> object | None:
-        """The context of a request with these headers; None: it is not traced.
+        """Return the context of a request with these headers, or None if the request is not traced.
 
-        What a caller says about that is obeyed; where none has said anything, chance decides.
+        The caller's decision counts; without a caller's decision, chance decides.
         """
         context = self._propagator.extract(headers, _ROOT)
         parent = get_current_span(context).get_span_context()
@@ -112,8 +120,8 @@ class Spans(Tracing):
         return context if wanted else None
 
     def begin(self, context: object, route: str, path: str, size: int, request_id: bytes) -> RequestSpan:
-        """The span of a request of ``size`` bytes, in the context `root` or one that `follow` gave."""
-        assert isinstance(context, Context)  # noqa: S101 - it is one of these
+        """Begin the span of a request of ``size`` bytes. ``context`` is `root` or comes from `follow`."""
+        assert isinstance(context, Context)  # noqa: S101 - `root` and `follow` give nothing else
         name = request_id.decode("latin-1")
         span = self._tracer.start_span(
             f"POST {route}",
@@ -128,13 +136,13 @@ class Spans(Tracing):
             },
         )
         own = span.get_span_context()
-        # Not the span itself: it would be kept for as long as its events are.
+        # Not the span itself: the request's events would keep the span in memory until they are delivered.
         after = set_span_in_context(NonRecordingSpan(own), context)
         request = TracedRequest(request_id, after, format_trace_id(own.trace_id), format_span_id(own.span_id))
         return RequestSpan(span, request)
 
     def commit(self, chunks: Sequence[Chunk]) -> Work:
-        """The commit that the traced requests among the chunks wait for."""
+        """Return the work of a commit that traced requests among the chunks wait for."""
         requests = traced_requests(chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None)
         if not requests:
             return UNTRACED
@@ -144,7 +152,7 @@ class Spans(Tracing):
         )
 
     def write(self, sink: str, batch: Batch, attempt: int) -> Work:
-        """One call of a sink with the events of traced requests."""
+        """Return the work of one call of a sink with the events of traced requests."""
         requests = traced_requests(batch.chunks)
         if not requests:
             return UNTRACED
@@ -155,7 +163,7 @@ class Spans(Tracing):
         return _SharedWork(self._begin(f"{sink} write", SpanKind.CLIENT, requests, facts), requests, self._propagator)
 
     def drop(self, sink: str, batch: Batch, reason: str) -> None:
-        """A span of no length in the trace of each request: the sink will never get its events."""
+        """Make a span of no length in the trace of each request: the sink will never get the request's events."""
         requests = traced_requests(batch.chunks)
         if requests:
             facts = _describe_operation("drop", sink, batch) | {"error.type": reason}
@@ -166,7 +174,7 @@ class Spans(Tracing):
     def _begin(
         self, name: str, kind: SpanKind, requests: Sequence[TracedRequest], facts: Mapping[str, str | int]
     ) -> list[Span]:
-        """A span in the trace of each request, the first with the links to all of them, the others with one to it."""
+        """Begin a span in the trace of each request. The first links to all requests, the others link to the first."""
         links = [Link(get_current_span(_context(request)).get_span_context()) for request in requests]
         first = self._tracer.start_span(name, _context(requests[0]), kind, facts, links=links)
         to_first = [Link(first.get_span_context())]
@@ -186,7 +194,7 @@ def _describe_operation(operation: str, sink: str, batch: Batch) -> dict[str, st
 
 
 class _SharedWork(Work):
-    """Work of several spans that begin and end together. The first is the current one while it goes on."""
+    """Work of several spans that begin and end together. The first is the current span during the work."""
 
     __slots__ = ("_carried", "_logged", "_propagator", "_requests", "_spans", "_token")
 
@@ -197,7 +205,7 @@ class _SharedWork(Work):
 
     def __enter__(self) -> Self:
         first, request = self._spans[0], self._requests[0]
-        # What else the caller sent along (baggage) is that of one request: it goes on only where that is alone.
+        # Baggage belongs to one request, so the work passes baggage on only if the request is alone.
         base = _context(request) if len(self._requests) == 1 else _ROOT
         self._token = otel_context.attach(set_span_in_context(first, base))
         own = first.get_span_context()
@@ -214,6 +222,7 @@ class _SharedWork(Work):
         carrier.reset(self._carried)
         structlog.contextvars.reset_contextvars(**self._logged)
         otel_context.detach(self._token)
+        # Its text would name Trio's internals and not the cause.
         if isinstance(error, trio.Cancelled):
             self._fail("cancelled", "")
         elif error is not None:
@@ -237,7 +246,7 @@ class _SharedWork(Work):
 
 
 class _Ended(SpanProcessor):
-    """Hands on every span that has ended, at once and in the same thread."""
+    """Passes on every ended span, at once and in the same thread."""
 
     def __init__(self, ended: Callable[[ReadableSpan], None]) -> None:
         self._ended = ended
@@ -247,10 +256,8 @@ class _Ended(SpanProcessor):
 
 
 def describe_service() -> Resource:
-    """What every span says of where it is from; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before our own.
-
-    Not by `Resource.create`, which asks each detector on a thread.
-    """
+    """Return the resource of every span. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the own values."""
+    # Not by `Resource.create`, which runs each detector on a thread.
     own = {
         "service.name": "hermes",
         "service.version": __version__,

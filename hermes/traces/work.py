@@ -1,7 +1,7 @@
-"""What the engine says about its work to whoever traces it, and the tracing that traces nothing. Pure.
+"""The tracing interface that the engine calls, and its no-op implementation. Pure.
 
-Invariant: without tracing a call of these costs next to nothing and keeps nothing. The engine calls `commit` and
-`write`; ``hermes.traces.spans`` is what answers where TRACES_ENDPOINT is set.
+Invariant: without tracing a call costs next to nothing and keeps nothing. `hermes.traces.spans` implements the
+interface if TRACES_ENDPOINT is set.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from hermes.event import Batch, Chunk
 from hermes.traced import TracedRequest
 
 MOST_TRACED = 100
-"""Traced requests of one commit or write that get a span each; OpenTelemetry's own bound on links is 128."""
+"""Traced requests of one commit or write that get a span each. OpenTelemetry keeps at most 128 links a span."""
 
 
 class Work:
-    """A piece of work, for the length of a ``with`` block; here one that nobody traces."""
+    """A piece of work, for the length of a ``with`` block. This class traces nothing.
+
+    >>> with NO_TRACING.write("postgres", [], 1) as work:
+    ...     work.note("retried", rows=3)
+    """
 
     __slots__ = ()
 
@@ -28,27 +32,27 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """The work is over; an exception that leaves the block is its failure."""
+        """End the work. An exception that leaves the block is the work's failure."""
 
     def note(self, what: str, **facts: str | int) -> None:
-        """Something has happened on the way."""
+        """Note that something happened during the work."""
 
 
 class Tracing:
-    """Makes `Work` of what the engine does; here without tracing any."""
+    """Returns a `Work` for each step of the engine. This class traces nothing."""
 
     __slots__ = ()
 
     def commit(self, _chunks: Sequence[Chunk]) -> Work:
-        """A commit of chunks to the journal."""
+        """Return the work of a commit of chunks to the journal."""
         return UNTRACED
 
     def write(self, _sink: str, _batch: Batch, _attempt: int) -> Work:
-        """One call of a sink. In its block, in the same task, the span of the call is OpenTelemetry's current one."""
+        """Return the work of one call of a sink. In its block OpenTelemetry's current span is the call's."""
         return UNTRACED
 
     def drop(self, _sink: str, _batch: Batch, _reason: str) -> None:
-        """A sink will never get a batch."""
+        """Note that a sink will never get a batch."""
 
 
 UNTRACED = Work()
@@ -56,7 +60,8 @@ NO_TRACING = Tracing()
 
 
 def traced_requests(chunks: Iterable[Chunk]) -> list[TracedRequest]:
-    """The traced requests whose events are in the chunks, each once, at most `MOST_TRACED` of them."""
+    """Return the traced requests whose events are in the chunks, each once, at most `MOST_TRACED` of them."""
+    # A dict and not a set: it keeps the order, and the first request carries the details.
     found: dict[TracedRequest, None] = {}
     for chunk in chunks:
         if chunk.traced:
