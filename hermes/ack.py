@@ -38,6 +38,7 @@ class Outcome(Enum):
     FAILED = "the journal's storage fails"
     REFUSED = "a sink has refused some for good"
     DROPPED = "a sink will never get some of them"
+    # The events go on their way; only the wait of the client ends.
     LATE = "ACK_TIMEOUT came first"
 
 
@@ -78,6 +79,7 @@ class Receipt:
         self.sinks = {name: SinkReceipt() for name in sinks}
         # One counter for all sinks: `note` runs for every batch, and a sum over the sinks would cost more.
         self._unknown = events * len(sinks)
+        # None once the request has its answer: a late result of a sink must not answer again.
         self._settle: Settle | None = settle
 
     @property

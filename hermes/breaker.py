@@ -80,15 +80,18 @@ class Breaker:
     def __init__(self, failures: int = 3, open_for: float = 30.0) -> None:
         if failures < 1:
             raise ValueError(f"failures is {failures}; give 1 or more")
-        if not open_for >= 0:  # and so not NaN either
+        # Not `<`: NaN compares false with everything, and must be refused.
+        if not open_for >= 0:
             raise ValueError(f"open_for is {open_for}; give 0 or more seconds")
         self._failures = failures
         self._open_for = open_for
         self._state = BreakerState.CLOSED
         self._failed_in_a_row = 0
         # Minus infinity: a breaker that never opened has no pause left.
-        self._retry_at = -math.inf  # when the last open window ends or ended
-        self._under_way = 0  # calls that were allowed and have not ended
+        # The end of the last open window.
+        self._retry_at = -math.inf
+        # Calls that were allowed and have not ended.
+        self._under_way = 0
         self._rejects = 0
 
     @property
@@ -119,6 +122,7 @@ class Breaker:
             if self._under_way or self.remaining(now) > 0:
                 self._rejects += 1
                 return False
+            # Here, at the first call after the pause: no timer is needed, and an idle sink stays open in the metric.
             self._move(BreakerEvent.TRIAL_STARTED, now)
         self._under_way += 1
         return True

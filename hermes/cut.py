@@ -39,6 +39,7 @@ _BRACE, _BRACKET = b"{["
 _match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % STRING, re.DOTALL).match
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_name = msgspec.json.Decoder(str).decode
+# The three errors that msgspec raises for any invalid input; nothing else may pass for a wrong guess.
 _INVALID = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -160,6 +161,7 @@ class Cutter:
             stop = yield from self._guess(text, position)
             if stop < 0:
                 stop = yield from self._count(ends, text, position)
+            # The common case: the piece was proved valid, or counted, and is decoded by the caller.
             if stop - position <= self._size:
                 yield prefix + text[position:stop] + suffix
             elif path and text[position] == _BRACE:
@@ -204,6 +206,7 @@ class Cutter:
 
     def _count(self, ends: Ends, text: bytes, position: int) -> Generator[None, None, int]:
         """Return the end of the last element that fits into a piece, or of the first element."""
+        # Elements are gathered until a piece is full, so that a body of small elements makes few pieces.
         last, start, count = 0, position, 0
         while True:
             end = yield from ends.find(position)
@@ -260,11 +263,13 @@ class Cutter:
                 found, leading = value, read
             position = skip_space(text, end)
             mark = text[position : position + 1]
+            # A decoder of the whole body would find the same fault; the cutter has to, since no piece holds this byte.
             if mark not in {b",", b"}"}:
                 raise malformed("expected `,` or `}`", position) if mark else ends_early(position)
             if mark == b",":
                 position = skip_space(text, position + 1)
         if found < 0 or text[found] != _BRACKET:
+            # A small object without the member is left to the decoder, whose message names the missing field.
             if position - start <= AT_ONCE:
                 yield prefix + text[start : position + 1] + suffix
             elif prefix:
@@ -288,6 +293,7 @@ class Cutter:
 def _read_name(name: bytes) -> str:
     """Return a member's name without its quotes; an escape may stand for a letter of the name."""
     if b"\\" not in name:
+        # Without an escape, the usual case, a decoder is not needed.
         return name[1:-1].decode(errors="replace")
     try:
         return _decode_name(name)

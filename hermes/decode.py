@@ -244,7 +244,8 @@ class EventDecoder:
         if not error.endswith("`$.type`"):
             return error
         if error.startswith("Invalid enum value"):
-            if len(error) > _MOST_ECHOED:  # the value is as long as a client likes
+            # The message holds the client's value, of any length.
+            if len(error) > _MOST_ECHOED:
                 error = f"{error[:_MOST_ECHOED]}…' - at `$.type`"
             return f"{error}: {self._unlisted}"
         return f"{error}: expected 1 to 64 of A-Z a-z 0-9 _ . : -"

@@ -77,6 +77,7 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
         raise DecodeError(f"Expected `{'array' if opening == b'[' else 'object'}`")
     begin = position = size - len(inner) + 1
     depth = count = 0
+    # A budget for the whole text, not for each element: the work is bounded whatever the form.
     brackets = _FREE_BRACKETS + size // _BYTES_A_BRACKET
     while True:
         found = (_skip_inside if depth else _skip_outside)(text, position)
@@ -96,6 +97,7 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
             element = text[begin : position - 1].strip(_WHITESPACE)
             if element:
                 yield element
+            # An empty array has one empty element, which is none; anywhere else an element is missing.
             elif count or mark == _COMMA:
                 raise DecodeError(f"JSON is malformed: an element is missing (byte {position - 1})")
             count += 1

@@ -41,6 +41,7 @@ class Ends:
         self._text = text
         self._long = long
         self._known: dict[int, int] = {}
+        # One budget for all calls: a caller asks for many values of the same text.
         self._brackets = _FREE_BRACKETS + len(text) // _BYTES_A_BRACKET
 
     def find(self, position: int) -> Generator[None, None, int]:
@@ -109,6 +110,7 @@ def _find_end_of_string(text: bytes, position: int) -> Generator[None, None, int
         end = _skip_text(text, position, limit).end()  # type: ignore[union-attr]
         if end < limit and text[end : end + 1] == b'"':
             return end + 1
+        # No progress means that the text ends in a backslash.
         if end >= len(text) or end == position:
             raise ends_early(len(text))
         position = end

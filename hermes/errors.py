@@ -25,6 +25,7 @@ class ConfigError(HermesError):
     """
 
     def __init__(self, *mistakes: str) -> None:
+        # One text for a log line; the command line prints `mistakes` a line each.
         super().__init__("; ".join(mistakes))
         self.mistakes = mistakes
 
@@ -64,6 +65,7 @@ class BatchRejected(HermesError):
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__(f"{len(reasons)} events rejected, the first: {next(iter(reasons.values()), '')}")
+        # A copy: the sink may go on changing its own dict.
         self.reasons = dict(reasons)
 
 

@@ -81,7 +81,9 @@ class Chunk:
         self.unsettled = 0
         self.derived = derived
         self.continues = False
+        # 0 is the index of a journal's first record.
         self.index = -1
+        # A list, because a chunk may carry the events of several small requests.
         self.waiting: list[Settle] = []
         self.receipt: Receipt | None = None
         self.traced: list[TracedRequest] | None = None
@@ -105,6 +107,7 @@ class Chunk:
             Chunk(self.events[start : start + most], self.received_at, size, derived=self.derived)
             for start, size in zip(starts, sizes, strict=True)
         ]
+        # `waiting` and `continues` stay with the caller, who knows which piece is the last.
         for piece in pieces:
             piece.index, piece.receipt, piece.traced = self.index, self.receipt, self.traced
         return pieces
@@ -129,6 +132,7 @@ class Batch(Sequence[Event]):
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         self.chunks = chunks
+        # Made on first use: a sink that walks the chunks never needs the list.
         self._events: list[Event] | None = None
 
     @property

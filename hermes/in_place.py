@@ -36,6 +36,7 @@ class Names:
         """Return the first name that no longer stands for its file, or None."""
         for path, seen in self._seen.items():
             found = _identify(path)
+            # SQLite creates its sidecars at the first write; their names are learnt then.
             if seen is None:
                 self._seen[path] = found
             elif found != seen:

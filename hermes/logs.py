@@ -41,6 +41,7 @@ def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> s
     """
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():
+            # The line feeds of a traceback are the renderer's own, so they stay.
             if key == "exception":
                 line[key] = "\n".join(f"    {printable(each)}" for each in value.split("\n"))
             else:
@@ -78,5 +79,6 @@ def configure_logs(level: str, style: str) -> None:
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
+        # A bound logger is made once for each module: a log line on a hot path costs no look-ups.
         cache_logger_on_first_use=True,
     )

@@ -26,6 +26,7 @@ class Rate:
 
     def __init__(self) -> None:
         self._counts: deque[tuple[int, int]] = deque()
+        # None and not 0: the clock may begin at any number, and Trio's does.
         self._began: float | None = None
 
     def record(self, count: int, now: float) -> None:
@@ -33,6 +34,7 @@ class Rate:
         if self._began is None:
             self._began = now
         second = int(now)
+        # One pair a second, however often it is called.
         if self._counts and self._counts[-1][0] == second:
             self._counts[-1] = (second, self._counts[-1][1] + count)
         else:

@@ -37,6 +37,7 @@ class RepeatedEvent:
 
     async def wait(self) -> None:
         """Wait for the next call of `set`."""
+        # Made by the first waiting task only: a `set` without waiters then costs one comparison.
         if self._next is None:
             self._next = trio.Event()
         await self._next.wait()

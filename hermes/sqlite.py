@@ -34,6 +34,7 @@ LOCK_TIMEOUT = 5.0
 SIDECARS = ("-wal", "-shm")
 
 _BEGUN = "the file was moved or deleted by another program; a new one is begun, without what the old one holds"
+# Another program that deletes the file each time would otherwise keep this call in a loop.
 _ATTEMPTS = 3
 _EXPECTED = (sqlite3.Error, *EXPECTED)
 
@@ -115,6 +116,7 @@ class Database:
         self._connection = connection
         self._connect = connect
         self._names = _names(path)
+        # A connection may be used by one thread at a time.
         self._turn = trio.CapacityLimiter(1)
 
     async def run(self, function: Callable[[Connection], ResultT]) -> ResultT:
@@ -222,7 +224,12 @@ def connect(path: Path, schema: Schema) -> Connection:
             # of other connections in this process. SQLite gives the sidecars the same mode.
             os.mknod(path, 0o600)
         connection = sqlite3.connect(
-            path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, factory=Connection
+            # isolation_level=None: Python's module would otherwise begin transactions of its own.
+            path,
+            timeout=LOCK_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
         )
     except (OSError, sqlite3.OperationalError) as error:
         raise ConfigError(f"{path}: cannot be opened: {error}") from error
@@ -240,6 +247,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
         for pragma in schema.pragmas:
             connection.execute(f"PRAGMA {pragma}")
     _switch_to_wal(connection)
+    # FULL syncs the write-ahead file at each commit. NORMAL, often used with WAL, loses commits in a power failure.
     for pragma in ("synchronous = FULL", *schema.settings):
         connection.execute(f"PRAGMA {pragma}")
     if found == schema.version:
@@ -281,6 +289,7 @@ def _find_version(connection: sqlite3.Connection, path: Path, schema: Schema) ->
         "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "
         "(SELECT count(*) FROM sqlite_schema)"
     ).fetchone()
+    # An empty file may be ours: another process may have created it a moment ago.
     if application != schema.application_id and (application or tables):
         raise ConfigError(f"{path}: the database belongs to another program; name another folder or file")
     version %= 2**_VERSION_BITS
@@ -337,6 +346,7 @@ def reading(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
 
     Raises `ConfigError` for a file of another program; sqlite3's own errors for a missing or damaged file.
     """
+    # mode=ro: a missing file is an error, and nothing can be written by mistake.
     uri = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT, isolation_level=None)) as connection:
         found = _find_version(connection, path, schema)

@@ -72,6 +72,7 @@ async def run_on_thread(
 def _forget_frames(error: BaseException) -> None:
     """Remove the tracebacks of an error and of the errors that led to it."""
     found = [error]
+    # A loop instead of recursion: a chain of causes may be long, or a circle.
     while found:
         each = found.pop()
         each.__traceback__ = None

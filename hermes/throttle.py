@@ -60,6 +60,7 @@ class Throttle(Generic[Line]):
             return 0
         if now < known.due:
             known.unsaid += count
+            # The latest line is kept: its facts describe the present trouble.
             known.last = line
             return None
         unsaid, known.unsaid, known.due = known.unsaid, 0, now + PAUSE
@@ -70,10 +71,12 @@ class Throttle(Generic[Line]):
 
         ``at_the_end`` yields those of every kind. A kind without held-back lines is forgotten.
         """
+        # A copy, because kinds are deleted on the way.
         for kind, known in [*self._kinds.items()]:
             if not at_the_end and now < known.due:
                 continue
             if known.last is None or not known.unsaid:
+                # A quiet kind makes room for another one, and its next line is written at once.
                 del self._kinds[kind]
                 continue
             line, unsaid = known.last, known.unsaid

@@ -40,6 +40,7 @@ class ThrottledLog:
 
     def _write(self, level: int, message: str, kind: str, facts: dict[str, object]) -> bool:
         unsaid = self._throttle.admit(kind, message, trio.current_time())
+        # None holds the line back; 0 writes it without a count.
         if unsaid is None:
             return False
         if unsaid:
@@ -51,8 +52,10 @@ class ThrottledLog:
 def _place(error: BaseException | None) -> str:
     """Return the type of an error and the line that raised it: the number of kinds is bounded by the code."""
     while isinstance(error, BaseExceptionGroup):
+        # A group's own traceback ends in Trio, whatever was raised.
         error = error.exceptions[0]
     trace = error.__traceback__ if error is not None else None
+    # The last entry is the line that raised.
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

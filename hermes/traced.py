@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
+# A context variable, because each sink's writer task continues the trace of its own batch.
 carrier: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("hermes_trace_headers", default=dict)
 """The function that makes the trace headers for this task's work. ``hermes.traces`` sets it."""
 
@@ -31,6 +32,7 @@ class TracedRequest:
     hexadecimal digits, as in logs and headers.
     """
 
+    # One for each traced request, kept by every chunk on its way: small on purpose.
     __slots__ = ("accepted", "context", "request_id", "span_id", "trace_id")
 
     def __init__(self, request_id: bytes, context: object, trace_id: str, span_id: str) -> None:

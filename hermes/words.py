@@ -12,6 +12,7 @@ def blank(text: str) -> str:
     >>> blank("one\ttwo")
     'one two'
     """
+    # isprintable is False for control characters and for every separator but the space.
     return "".join(char if char.isprintable() else " " for char in text)
 
 
@@ -30,5 +31,6 @@ def clean(text: str, most: int) -> str:
     >>> clean("no such\ttable:\n events", most=16)
     'no such table: …'
     """
+    # Blank first: a control character becomes white space, and runs of it become one space.
     line = " ".join(blank(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"

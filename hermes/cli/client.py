@@ -153,6 +153,7 @@ class AdminClient:
                 for text in response.iter_text():
                     *lines, rest = (rest + text).split("\n")
                     yield from lines
+                # The last line may lack its line feed when the connection ends.
                 if rest:
                     yield rest
         except Unreachable as error:
@@ -178,6 +179,7 @@ class AdminClient:
             raise Unreachable(f"{self.url} did not answer as a Hermes does: {error or type(error).__name__}") from None
 
     def _check(self, response: httpx.Response) -> None:
+        # Two messages: a wrong key and a missing key need different actions.
         if response.status_code == 401:
             if "Authorization" in response.request.headers:
                 raise Unreachable(f"the key is none of the ADMIN_KEYS of {self.url}: check HERMES_ADMIN_KEY, or --key")

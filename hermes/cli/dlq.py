@@ -193,6 +193,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
         sys.exit(1)
     event = to_event(letter)
     if payload_only:
+        # Without a line feed: the output is the payload byte for byte.
         click.echo(bytes(event.payload), nl=False)
         return
     if as_json:
@@ -258,6 +259,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     elif outcomes or not missing:
         _tell(outcomes, dry_run)
     tell_missing(missing)
+    # A dry run leaves every letter, and that is its purpose, not a failure.
     if missing or (not dry_run and any(outcome.refused or outcome.left for outcome in outcomes)):
         sys.exit(1)
 
@@ -346,6 +348,7 @@ async def _pages(
 ) -> AsyncIterator[list[DeadLetter]]:
     """Yield the letters that match, at most ``limit``, page by page."""
     while limit != 0 and (
+        # Page by page: the store may hold a hundred thousand letters.
         page := await store.page(selection, after=after, limit=min(limit or PAGE_LETTERS, PAGE_LETTERS))
     ):
         yield page

@@ -34,6 +34,7 @@ async def replay_to_sinks(
     """Replay each matching letter to its sink, if that is one of ``sinks``. Raises the errors of `replay`."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_dead_letters(settings))
+        # Counted by sink first, to open only the sinks that are needed.
         wanted = await store.count(selection)
         targets = {}
         for sink in sinks:

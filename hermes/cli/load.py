@@ -130,6 +130,7 @@ def load(as_json: bool, quiet: bool, **arguments: Any) -> None:
         raise click.ClickException(str(error)) from error
     if (failure := find_failure(summary)) is not None:
         click.echo(f"hermes: {failure}", err=True)
+    # After the failure was printed: an interrupted run may have failed too.
     if summary.interrupted:
         sys.exit(INTERRUPTED)
     if failure is not None:
@@ -159,6 +160,7 @@ def find_failure(summary: Summary) -> str | None:
 
 
 def _mend(refused: dict[str, int]) -> str:
+    # Of several codes, the first one in this order decides.
     mends = {
         "400": "are these --type in its EVENT_TYPES?",
         "401": "give one of its API_KEYS with --header 'X-API-Key: ...'",
@@ -171,6 +173,7 @@ def _mend(refused: dict[str, int]) -> str:
 def _options(
     headers: tuple[str, ...], types: tuple[str, ...], duration: float | None, total: int | None, **others: Any
 ) -> Options:
+    # With --total alone the run must still end if the server stops answering.
     if duration is None:
         duration = DEFAULT_DURATION if total is None else DURATION_WITH_TOTAL
     return Options(

@@ -115,6 +115,7 @@ def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: i
     come as one JSON object a line.
     """
     folder = folder or _default_folder(name)
+    # Without a range the command shows the overview.
     if from_index is None and limit is None:
         _print_overview(folder, as_json)
         return
@@ -169,6 +170,7 @@ def check_log(folder: Path | None, name: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(_as_data(found)))
     else:
         _print_faults(found)
+    # A script learns by the exit code whether a repair is needed.
     sys.exit(1 if found.faults else 0)
 
 
@@ -220,6 +222,7 @@ def repair_log(folder: Path | None, name: str, yes: bool) -> None:
 def _locked(folder: Path) -> Iterator[Watermark]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no journal here: name its folder, or set HERMES_DATA_DIR")
+    # The same lock as the service's: a running Hermes makes this fail.
     descriptor = lock_folder(folder)
     try:
         # The lock file holds the mark of the last acknowledged record.

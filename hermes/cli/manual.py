@@ -89,6 +89,7 @@ class ManualCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
+            # click leaves the context of some errors empty.
             error.ctx = error.ctx or ctx
             raise
 

@@ -48,6 +48,7 @@ def _one_level_down(name: str, ctx: click.Context, group: click.Group) -> list[s
 
 def _in_our_words(error: click.ClickException, ctx: click.Context) -> str:
     help_line = f"`{ctx.command_path} --help`"
+    # From the special to the general: a MissingParameter is a BadParameter too.
     match error:
         case click.exceptions.NoSuchOption():
             parameters = ctx.command.get_params(ctx)

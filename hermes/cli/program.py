@@ -116,6 +116,7 @@ class Program(ManualGroup):
         """Run the command line and end the process. The constants above are the exit codes beside the commands' own."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra.pop("prog_name", None)
+        # The caller, such as a test, wants the result and not the end of the process.
         if not standalone_mode:
             return super().main(arguments, prog_name="hermes", standalone_mode=False, **extra)
         # Completion runs before the arguments are parsed, because the line is incomplete.
@@ -167,6 +168,7 @@ class Program(ManualGroup):
 def _reader_is_gone() -> bool:
     """Whether stdout is a pipe or a socket without a reader."""
     poll = select.poll()
+    # No events asked for: POLLERR and POLLHUP are always reported.
     poll.register(_STDOUT, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
@@ -174,5 +176,6 @@ def _reader_is_gone() -> bool:
 def _drop_output() -> None:
     """Discard the buffered output; otherwise the interpreter writes it again as it ends, and prints an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    # The descriptor is replaced, because Python's buffer of stdout writes to its number.
     os.dup2(nowhere, _STDOUT)
     os.close(nowhere)

@@ -95,6 +95,7 @@ class Reloader:
             if bool(getattr(settings, name)) == bool(getattr(before.settings, name))
         }
         now = msgspec.structs.replace(before.settings, **keys)
+        # Only the keys were replaced, so a later reload still reports the other changes.
         self._now = replace(before, settings=now)
         changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings, name)]
         self._access.change_keys(now.api_keys, now.admin_keys)
@@ -121,6 +122,7 @@ def _look_at(files: Sequence[str]) -> _Seen:
         try:
             found = Path(path).stat()
         except OSError:
+            # A missing file is a state too: its return is a change.
             seen.append(None)
         else:
             seen.append((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))

@@ -97,6 +97,7 @@ def serve_command(parts: tuple[str, ...]) -> None:
     raise_descriptor_limit()
     _compare_with_descriptors(settings.max_connections)
     clean, hanging = trio.run(_serve_until_signalled, configuration)
+    # The interpreter's own end waits for threads, so the process ends without it.
     if hanging or not clean:
         _leave(0 if clean else 1)
 
@@ -235,6 +236,7 @@ def _greet(settings: Settings, running: Running) -> None:
     if (admin := settings.admin_addr) is not None:
         places["admin"] = _url(admin, running.edges.admin_addresses, bool(settings.tls_cert) and not admin.is_loopback)
     log.info("serving", **places, sinks=",".join(settings.sink_names()), version=__version__)
+    # A newcomer who set nothing must learn that the events are not kept.
     if settings.sink_names() == ("null",):
         log.warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")
     if log_style(settings.log_format) == "console":

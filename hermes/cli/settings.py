@@ -128,6 +128,7 @@ def check_config(everything: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode({row.variable.name: row.shown for row in rows}))
         return
+    # Set variables first; sorted is stable, so each group keeps its order.
     shown = sorted((row for row in rows if row.source or everything), key=lambda row: not row.source)
     columns = "", "variable", "value", Column("default", least=12)
     print_table(columns, [_show_row(row) for row in shown])
@@ -203,6 +204,7 @@ def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
 
 def _wrap_text(text: str, first: str = "", others: str = "") -> str:
     """Return the text wrapped for the terminal, at most `WIDTH` columns wide."""
+    # Narrower than the terminal if that is wide, because long lines are hard to read.
     width = min(WIDTH, shutil.get_terminal_size().columns)
     return click.formatting.wrap_text(text, width, first, others)
 

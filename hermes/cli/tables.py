@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+# Two spaces: one occurs within values, so it would not separate columns.
 _GAP = 2
 
 
@@ -64,7 +65,8 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     while len(inside) > 1 and _sum(widths) > width:
         inside.pop()
         widths.pop()
-    for n, place in enumerate(inside):  # the first column of text that may wrap gets the room that is left
+    # The first column of text that may wrap gets the remaining room.
+    for n, place in enumerate(inside):
         if columns[place].least:
             longest = _least_width(Column(columns[place].name), [row[place] for row in rows])
             widths[n] = min(longest, widths[n] + max(0, width - _sum(widths)))
@@ -135,6 +137,7 @@ def wrap(value: str, width: int) -> list[str]:
                 continue
             if line:
                 lines.append(line)
+            # A word longer than a line is cut; the rest of it begins the next line.
             *full, line = chop_cells(word, max(1, width)) or [""]
             lines += full
         lines.append(line)

@@ -105,6 +105,7 @@ def tap(
 
 def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | None, as_json: bool) -> None:
     shown = 0
+    # Into a file or a pipe each event is one line, for grep.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in lines:
         if not line.strip():
@@ -125,6 +126,7 @@ def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | Non
 def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
     """Return the event of a line, or the number of skipped events. Raises `Unreachable`."""
     try:
+        # An event has no field `skipped`, so a line with one is a notice.
         skipped = msgspec.json.decode(line, type=_Notice).skipped
         return skipped or msgspec.json.decode(line, type=kind)
     except msgspec.DecodeError as error:
@@ -174,6 +176,7 @@ def escape_json(text: str) -> str:
     >>> escape_json('{"title":"bell\a"}')
     '{"title":"bell\\u0007"}'
     """
+    # The usual case: no copy.
     if text.isprintable():
         return text
     # Such a character stands within a string, where an escape means the same, or is white space between tokens.

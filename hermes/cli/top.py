@@ -40,6 +40,7 @@ _FEWEST_MINUTES = 15
 # Columns that the labels of the events take, with the room around them.
 _LABELS = 14
 _NUMBERS = ("delivered", "per s", "backlog", "lag", "dead", "dropped", "retries")
+# The rhythm of the status: a service that restarts is back on the screen within a second.
 _RETRY_SECONDS = 1.0
 # Seconds after which dead letters are counted again, because others may have replayed or purged some.
 _LETTERS_SECONDS = 10.0
@@ -81,9 +82,11 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
     console = Console(highlight=False)
     with suppress(KeyboardInterrupt):
         status = client.status()
+        # Without a terminal the screen would be drawn into a file for ever.
         if once or not console.is_terminal:
             console.print(draw(status, client.url, letters=client.dead_letters()))
             return
+        # auto_refresh would start a thread; the status arrives every second anyway.
         with Live(console=console, screen=True, auto_refresh=False) as live:
             _watch(client, live, status)
 
@@ -163,6 +166,7 @@ def spark(values: Sequence[float], width: int) -> str:
     >>> spark([0, 1, 50, 100], width=4)
     ' ▁▄█'
     """
+    # The newest values: a narrow terminal shows less of the past.
     values = values[-width:]
     top_value = max(values, default=0)
     steps = len(_BLOCKS) - 1
@@ -241,6 +245,7 @@ def _events(status: ServiceStatus, width: int) -> Table:
 def _gauge(share: float, width: int = 20) -> Text:
     filled = min(width, round(share * width))
     blocks = "█" * filled or ("▏" if share else "")
+    # Red while there is still time to act.
     style = "red" if share > 0.9 else "yellow" if share > 0.7 else "blue"
     return Text(blocks, style=style).append("░" * (width - len(blocks)), style="dim")
 
@@ -275,11 +280,13 @@ def _sinks(status: ServiceStatus, width: int) -> RenderableType:
 
 def _cells(sink: SinkStatus) -> list[Text]:
     """Return the cells of a sink's row: its name, its breaker, and its numbers in the order of ``_NUMBERS``."""
+    # A newer service may have a state that this version does not know.
     mark, colour = _BREAKERS.get(sink.breaker, ("?", "red"))
     state = printable(sink.breaker.replace("_", "-"))
     if sink.opens_in:
         state += f", {short_duration(sink.opens_in)}"
     dropped = sum(sink.dropped.values())
+    # An unknown lag is shown like a large one: somebody should look.
     late = sink.lag is None or sink.lag > _LATE
     return [
         Text(printable(sink.name), style="bold"),
@@ -334,7 +341,8 @@ def _aggregates(status: ServiceStatus, width: int) -> RenderableType:
     longest = max(map(len, ("type", *names)))
     totals = max(len(f"{sum(counts):,}") for counts in shown.counts)
     room = width - longest - max(totals, len("events")) - 4
-    below = room < _FEWEST_MINUTES  # the names are too long to stand beside the bars
+    # Long names leave no room for the bars beside them.
+    below = room < _FEWEST_MINUTES
     minutes = min(_MINUTES, width - max(totals, len("events")) - 4 if below else room)
     title = f"the last {minutes} min"
     if below:

@@ -108,6 +108,7 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _brief(variable: Variable) -> str:
+    # A shell shows one short line for each completion.
     return variable.description.partition(";")[0].replace("`", "")
 
 
