@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from hermes.config import Group, Mistakes, Settings, try_read
+from hermes.config import Group, Mistakes, NoSettings, Settings, try_read
 
 if TYPE_CHECKING:
     from hermes.control.endpoint import Endpoint
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 Inside = Callable[[], Awaitable[None]]
 """What runs inside a part: the parts that need it, and at last the addresses where requests come in."""
-
-
-class NoSettings(msgspec.Struct, frozen=True):
-    """The settings of a part that has none of its own."""
 
 
 async def run_inside(inside: Inside) -> None:

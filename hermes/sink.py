@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from hermes.config import Duration, Mistakes, Settings, Variable, about, describe, try_read
+from hermes.config import Duration, Mistakes, NoSettings, Settings, Variable, about, describe, try_read
 from hermes.errors import ConfigError, PluginError
 from hermes.event import Batch
 from hermes.spelling import close_words, misspelt
@@ -55,10 +55,6 @@ class Sink(Protocol):
         `hermes.SinkUnavailable` when the batch may succeed later, `hermes.BatchRejected` when some events never will
         (the others are written then). May be cancelled at any await; it must then leave nothing half-done behind.
         """
-
-
-class NoSettings(msgspec.Struct, frozen=True):
-    """The settings of a sink that has none of its own."""
 
 
 CatchUpOrder = Literal["oldest", "interleaved"]

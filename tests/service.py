@@ -20,13 +20,13 @@ from typing import Any
 import trio
 
 from hermes.app import Running, serve
-from hermes.config import Address, Settings
+from hermes.config import Address, NoSettings, Settings
 from hermes.configuration import Configuration
 from hermes.dead_letters.part import DEAD_LETTERS
 from hermes.engine.engine import Engine
 from hermes.events.part import EVENTS, with_sinks
 from hermes.part import ConfiguredPart, ReadSettings
-from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings
+from hermes.sink import ConfiguredSink, DeliverySettings
 from hermes.testing.fakes import ScriptedSink
 from hermes.traces.part import TRACES
 

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from hermes.part import Inside, NoSettings, Part, RunningPart, in_order, run_around
+from hermes.config import NoSettings
+from hermes.part import Inside, Part, RunningPart, in_order, run_around
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ Each declaration has many readers: `read` makes the values; `describe` feeds the
 """
 
 from hermes.config.declaration import Variable, describe, lookup, read, try_read
-from hermes.config.group import Group
+from hermes.config.group import Group, NoSettings
 from hermes.config.mistakes import Mistakes
 from hermes.config.notation import (
     Address,
@@ -34,6 +34,7 @@ __all__ = [
     "Group",
     "Mistakes",
     "Names",
+    "NoSettings",
     "Secret",
     "Secrets",
     "Settings",

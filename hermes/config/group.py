@@ -10,6 +10,10 @@ import msgspec
 from hermes.config.declaration import Variable, describe
 
 
+class NoSettings(msgspec.Struct, frozen=True):
+    """The settings of a sink, or of a part, that has none of its own."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Settings that were read together. ``defaults`` has other defaults than the struct declares, where that is so.

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from hermes.part import NoSettings, Part, RunningPart
+from hermes.config import NoSettings
+from hermes.part import Part, RunningPart
 
 if TYPE_CHECKING:
     from hermes.core import Core

@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from hermes import Batch, SinkPlugin
-from hermes.config import Settings
-from hermes.sink import NoSettings
+from hermes.config import NoSettings, Settings
 
 
 class NullSink:

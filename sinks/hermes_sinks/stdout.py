@@ -15,9 +15,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
-from hermes.config import Settings
+from hermes.config import NoSettings, Settings
 from hermes.kit import clean_up, run_on_thread
-from hermes.sink import NoSettings
 from hermes_sinks.common.lines import encode_batch
 
 STDOUT = 1

@@ -20,7 +20,8 @@ _SOURCE = """
     import trio
 
     from hermes import BatchRejected, SinkUnavailable
-    from hermes.sink import NoSettings, SinkPlugin
+    from hermes.config import NoSettings
+    from hermes.sink import SinkPlugin
 
     class Moody:
         max_batch = 1000

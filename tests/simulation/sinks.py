@@ -18,9 +18,10 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 import trio
 
+from hermes.config import NoSettings
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch, Event
-from hermes.sink import ConfiguredSink, DeliverySettings, NoSettings, SinkPlugin
+from hermes.sink import ConfiguredSink, DeliverySettings, SinkPlugin
 from tests.simulation.trace import Trace
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import trio
 from hermes_sinks.null import open_null
 
-from hermes.config import read_settings
-from hermes.sink import NoSettings
+from hermes.config import NoSettings, read_settings
 from hermes.testing import check_sink
 from tests.sinks.configured import configure_sinks
 
