@@ -29,6 +29,7 @@ MODULES: dict[str, tuple[str, ...]] = _reference["MODULES"]
 
 OTHERS = {
     "StaleWriter": "Hermes raises it; nobody else makes one",
+    "NoSettings": "it has no fields",
 }
 """Names that need no example though the rule asks for one, and why."""
 
