@@ -1,9 +1,9 @@
-"""CloudEvents 1.0 in the three modes of their HTTP binding, as events.
+"""Turns CloudEvents 1.0, in the three modes of their HTTP binding, into events. Pure.
 
-The payload is the whole CloudEvent in its JSON format: in the structured and batch modes the client's own bytes, in the
-binary mode made from the headers around the body's own bytes. So no attribute is lost, and any CloudEvents library can
-read it back. Pure. Called through the route of ``POST /events``. Source: CloudEvents 1.0.2, its JSON format and HTTP
-protocol binding.
+Invariant: the payload is the whole CloudEvent in its JSON format, so no attribute is lost and any CloudEvents library
+can read the payload. In the structured and batch modes the payload is the client's own bytes; in the binary mode it is
+made of the headers and the body's own bytes.
+Source: CloudEvents 1.0.2, its JSON format and HTTP protocol binding.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from hermes.protocols.messages import MessageDecoder
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 FAMILY = "application/cloudevents"
-"""How the media type of every structured or batched CloudEvent begins, whatever its format."""
+"""The beginning of the media type of every structured or batched CloudEvent, in any format."""
 
 MARK = "ce-specversion"
 """The header that every CloudEvent in binary mode has."""
 
 _PREFIX = "ce-"
-_DATA = frozenset({"data", "data_base64", "datacontenttype"})  # members that no header can give
+_DATA = frozenset(
+    {"data", "data_base64", "datacontenttype"}
+)  # members of the JSON format that are not attributes, so no header may set them
 _BEGIN_OF_JSON = frozenset(bytes([each]) for each in b'{["-0123456789')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}"
@@ -45,7 +47,7 @@ _Text = Annotated[str, Meta(min_length=1)]
 
 
 class ContextAttributes(msgspec.Struct, gc=False):
-    """The context attributes that an event is made from."""
+    """The context attributes that become fields of an event."""
 
     specversion: Literal["1.0"]
     id: _Text
@@ -57,7 +59,13 @@ class ContextAttributes(msgspec.Struct, gc=False):
 
 
 class CloudEventDecoder:
-    """Reads CloudEvents whose types are in ``event_types``. ``clock`` gives the time of arrival, in Unix seconds."""
+    """Reads CloudEvents whose types are in ``event_types``. ``clock`` gives the time of arrival, in Unix seconds.
+
+    ::
+
+        decoder = CloudEventDecoder(["*"], time.time)
+        decoded = decoder.decode_structured(head, b'{"specversion": "1.0", "id": "1", "source": "/a", "type": "b"}')
+    """
 
     def __init__(self, event_types: Sequence[str], clock: Callable[[], float]) -> None:
         self._type_of = TypeNames(event_types)
@@ -65,15 +73,15 @@ class CloudEventDecoder:
         self._messages = MessageDecoder(ContextAttributes, self._convert, _SEVERAL)
 
     def decode_structured(self, _head: Head, body: bytes) -> Decoded:
-        """The event of a body that is one CloudEvent. Raises `BadBody`."""
+        """Return the event of a body that is one CloudEvent. Raises `BadBody`."""
         return self._messages.decode_one(body, self._clock())
 
     def decode_batch(self, _head: Head, body: bytes) -> Decoded:
-        """The events of an array of CloudEvents. Raises `BadBody`."""
+        """Return the events of an array of CloudEvents. Raises `BadBody`."""
         return self._messages.decode_list(body, self._clock())
 
     def decode_binary(self, head: Head, body: bytes) -> Decoded:
-        """The event whose attributes are headers, and whose data is the body. Raises `BadBody`."""
+        """Return the event with the attributes of the headers and the data of the body. Raises `BadBody`."""
         attributes: dict[str, Any] = {}
         try:
             attributes = _read_attributes(head.headers)
@@ -93,6 +101,7 @@ class CloudEventDecoder:
 
     def _convert(self, now: float, _index: int, message: ContextAttributes, text: Raw) -> Event:
         source, time, user = message.source, message.time, message.userid
+        # The id below joins source and id with a space, which is unique only if no source has a space.
         if " " in source:
             raise ValidationError("a source is a URI-reference, which has no space in it - at `$.source`")
         return Event(
@@ -105,7 +114,7 @@ class CloudEventDecoder:
 
 
 def _read_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The context attributes in a request's headers, decoded (HTTP binding §3.1.3.2)."""
+    """Return the context attributes of a request's headers, decoded (HTTP binding §3.1.3.2)."""
     attributes: dict[str, Any] = {}
     for header, value in headers.items():
         if not header.startswith(_PREFIX):
@@ -113,6 +122,7 @@ def _read_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
         name = header.removeprefix(_PREFIX)
         if name in _DATA:
             raise ValidationError(f"{header} is no attribute: the body is the data, and Content-Type says its kind")
+        # Receivers must also take a quoted string with backslashes, though no sender should send one.
         text = value.strip().encode("latin-1", "replace")
         if text[:1] == text[-1:] == b'"' and len(text) > 1:
             text = _QUOTED_PAIR.sub(rb"\1", text[1:-1])
@@ -124,7 +134,7 @@ def _read_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read_data(head: Head, body: bytes) -> dict[str, Any]:
-    """The members of the JSON format that hold a body: JSON as it is, text as a string, all else in base64."""
+    """Return the members of the JSON format for a body: JSON as JSON, text as a string, other bytes in base64."""
     if not body:
         return {}
     unlabelled, json, text = _kind_of(head)
@@ -136,7 +146,7 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
             data = _decode_raw(body)
             check_text(bytes(data))
         except UNDECODABLE:
-            # The JavaScript SDK labels a text as JSON and sends it as it is: what cannot be meant as JSON is a text.
+            # The JavaScript SDK labels plain text as JSON: a body that cannot be meant as JSON is a text.
             if not unlabelled and body.lstrip()[:1] in _BEGIN_OF_JSON:
                 raise
         else:
@@ -145,12 +155,12 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
         try:
             return label | {"data": body.decode()}
         except UnicodeDecodeError:
-            pass  # text in another encoding is kept as the bytes that it is
+            pass  # text in another encoding is kept as bytes
     return label | {"data_base64": b64encode(body).decode()}
 
 
 def _kind_of(head: Head) -> tuple[bool, bool, bool]:
-    """Whether a body is unlabelled, and whether it is read as JSON and as a text, if it is that."""
+    """Return whether a body is unlabelled, whether to try it as JSON, and whether to try it as text."""
     kind = head.media_type
     unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
     json = unlabelled or kind.endswith(("/json", "+json"))
@@ -158,7 +168,7 @@ def _kind_of(head: Head) -> tuple[bool, bool, bool]:
 
 
 def cut_data(head: Head, body: bytes) -> Pieces:
-    """A large body of the binary mode as one piece, its data judged before. Raises `BadBody`."""
+    """Yield a large body of the binary mode as one piece, after judging its data in slices. Raises `BadBody`."""
     unlabelled, json, text = _kind_of(head)
     begins = unlabelled or body[:64].lstrip()[:1] in _BEGIN_OF_JSON
     return cut_binary(body, json=json, begins_as_json=begins, text=text)

@@ -1,7 +1,7 @@
-"""The body of a large CloudEvent in binary mode, judged and encoded in steps, with a stand-in for the decoder.
+"""Judges and encodes the body of a large CloudEvent in binary mode in steps, and yields a short stand-in for the body.
 
-Invariants: `CloudEventDecoder.decode_binary` makes of the stand-in, once the body is back in its place, the event that
-it makes of the body; between two pauses some milliseconds pass at most. Pure.
+Invariants: `CloudEventDecoder.decode_binary` turns the stand-in into the same event as the body, once the body is back
+in its place; each step takes a few milliseconds at most. Pure.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _OCTETS = b"\xff" + UNKNOWN_TO_CLIENTS
 
 
 def cut_binary(body: bytes, *, json: bool, begins_as_json: bool, text: bool) -> Pieces:
-    """One piece. ``json``, ``text``: the body is read as that, if it is. Raises `BadBody`.
+    """Yield the body as one piece. ``json`` and ``text`` say as which of both to try the body. Raises `BadBody`.
 
-    A body that ``begins_as_json`` and is none is refused; any other may still be text, or bytes.
+    A body that ``begins_as_json`` and is not JSON is refused; any other body may still be text, or bytes.
     """
     if len(body) <= AT_ONCE:
         yield body
@@ -46,7 +46,7 @@ def cut_binary(body: bytes, *, json: bool, begins_as_json: bool, text: bool) -> 
         try:
             encoded = yield from _encode_text(body)
         except UnicodeDecodeError:
-            pass  # text in another encoding is kept as the bytes that it is
+            pass  # text in another encoding is kept as bytes
         except ValidationError as error:
             yield Refused(str(error))
             return

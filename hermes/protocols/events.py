@@ -1,7 +1,6 @@
-"""``POST /events``: Hermes's own events, and CloudEvents, told apart by their media types and headers.
+"""Reads ``POST /events``: Hermes's own events and CloudEvents, told apart by media types and headers. Pure.
 
-Pure. Invariant: a request without the marks of a CloudEvent is read as specification §1 and §2 say. Wired in
-``hermes.protocols.routes``; called by the ingest route.
+Invariant: a request without the marks of a CloudEvent is read as specification §1 and §2 say.
 """
 
 from __future__ import annotations
@@ -23,25 +22,29 @@ from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudE
 
 PATH = "/events"
 
-# What newline-delimited JSON is called; none of the names is registered.
+# Clients use many names for newline-delimited JSON, since no name is registered.
 _LINES = frozenset(
     f"{family}/{prefix}{name}"
     for family in ("application", "text")
     for prefix in ("", "x-")
     for name in ("ndjson", "jsonl", "jsonlines", "json-lines", "ldjson", "json-stream", "jsonstream")
 ) | {"application/stream+json"}
-_MOST_REMEMBERED = 1024
+_MOST_REMEMBERED = 1024  # responses, one for each number of events: a client must not fill the memory with them
 _PIECE = 32 * 2**10  # bytes, decoded in 2 ms
 
 
 class OwnAnswers:
-    """202 with the number of events; errors are problem details."""
+    """The answers of Hermes's own protocol: 202 with the number of events; errors are problem details.
+
+    >>> OwnAnswers().refused(415, "send JSON").status
+    415
+    """
 
     def __init__(self) -> None:
         self._accepted = {1: ONE_ACCEPTED}
 
     def taken(self, decoded: Decoded) -> Response:
-        """202 with how many were accepted, and what was rejected."""
+        """Return 202 with the number of accepted events and the rejections."""
         count = len(decoded.events)
         if decoded.rejected:
             return Response(202, msgspec.json.encode({"accepted": count, "rejected": decoded.rejected}))
@@ -53,18 +56,18 @@ class OwnAnswers:
         return response
 
     def nothing(self, decoded: Decoded) -> Response:
-        """400, with what was rejected."""
+        """Return 400 with the rejections."""
         if not decoded.rejected:
             return problem(400, "the body holds no event", rejected=[])
         return problem(400, "no event of this request is valid", accepted=0, rejected=decoded.rejected)
 
     def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
-        """Problem details."""
+        """Return problem details."""
         return problem(status, detail, headers, **members)
 
 
 class _BatchAnswers(OwnAnswers):
-    """Those to a batch of CloudEvents, which may be empty (JSON format §4)."""
+    """The answers to a batch of CloudEvents, which may be empty (JSON format §4)."""
 
     def nothing(self, decoded: Decoded) -> Response:
         return super().nothing(decoded) if decoded.rejected else self.taken(decoded)
@@ -73,7 +76,10 @@ class _BatchAnswers(OwnAnswers):
 class PostEvents:
     """The protocol of ``POST /events``. ``clock`` gives the time of arrival, in Unix seconds.
 
-    ``any_times`` is that of `EventDecoder`.
+    ``any_times`` has the meaning that it has for `EventDecoder`. ::
+
+        protocol = PostEvents(["*"], time.time)
+        decoded = protocol.choose(head).decode(head, body)
     """
 
     paths = (PATH,)
@@ -98,12 +104,13 @@ class PostEvents:
         self._binary = Format(self.answers, cloud.decode_binary, cut=cut_data)
 
     def choose(self, head: Head) -> Format:
-        """The format of a request; one with a media type of CloudEvents is never in their binary mode."""
+        """Return the format of a request. A media type of CloudEvents excludes their binary mode."""
         kind = head.media_type
         if kind.startswith(FAMILY):
             if kind in {STRUCTURED, BATCH}:
                 return self._structured if kind == STRUCTURED else self._batch
         elif MARK in head.headers:
+            # The headers hold the id of the event, so no other request will have the same head: do not remember it.
             head.plain = False
             head.unique = True
             return self._binary

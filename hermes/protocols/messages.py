@@ -1,7 +1,7 @@
-"""JSON messages to events, one by one, so that a message in which something is wrong spoils no other.
+"""Turns JSON messages into events one by one, so that an invalid message does not spoil the others.
 
-The rules are those of `hermes.decode`: UTF-8, no U+0000, bounded nesting, bounded lists of what was refused. Called by
-the decoders of CloudEvents and of Segment.
+Invariant: every event keeps the rules of `hermes.decode`: UTF-8, no U+0000, bounded nesting, bounded lists of
+rejections.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ Context = TypeVar("Context")
 
 
 class MessageDecoder(Generic[Message, Context]):
-    """Reads messages of one shape, a `msgspec.Struct`, and has ``convert`` make an event of each.
+    """Reads messages of one shape, a `msgspec.Struct`; ``convert`` makes an event of each message.
 
-    ``convert(context, index, message, text)`` gets the request's context and the message's place in it, from 0, and
-    raises `msgspec.ValidationError` for one that breaks a rule. What it gives may hold no string that is not in the
-    message, unless it has checked that one itself. ``several`` is the advice for more than one value where one is
-    expected, ``partial`` that of `explain`.
+    ``convert(context, index, message, text)`` gets the context of the request and the message's place in the request,
+    from 0. It raises `msgspec.ValidationError` for a message that breaks a rule. Every string of the event must come
+    from the message, or ``convert`` must have checked the string. ``several`` is the advice for a client that sends
+    more than one value where one is expected; ``partial`` is passed to `explain`. ::
+
+        messages = MessageDecoder(ContextAttributes, convert, "; several events? send an array")
+        decoded = messages.decode_one(body, time.time())
     """
 
     def __init__(
@@ -44,19 +47,20 @@ class MessageDecoder(Generic[Message, Context]):
         self._partial = partial
 
     def decode_one(self, body: bytes, context: Context) -> Decoded:
-        """The event of one message. Raises `BadBody`."""
+        """Return the event of one message. Raises `BadBody`."""
         text = without_mark(body).strip()
         check = partial(self._check, context, is_clean(text))
         return _with_size(explain([Raw(text)], check, self._several, alone=True), len(body))
 
     def decode_list(self, body: bytes, context: Context) -> Decoded:
-        """The events of an array of messages. Raises `BadBody`."""
+        """Return the events of an array of messages. Raises `BadBody`."""
         body = without_mark(body)
         check = partial(self._check, context, is_clean(body))
         return _with_size(explain(find_elements(body), check, self._several, partial=self._partial), len(body))
 
     def _check(self, context: Context, clean: bool, index: int, text: Raw) -> Event:
         event = self._convert(context, index, self._one.decode(text), text)
+        # `is_clean` has judged the whole body at once: only a body with a suspicious byte is checked text by text.
         if not clean:
             check_text(bytes(text))
         if len(text) >= SHALLOW and is_deep(text):

@@ -1,9 +1,9 @@
-"""OpenTelemetry logs over OTLP/HTTP: the route ``/v1/logs``, and a log record as an event.
+"""Turns OpenTelemetry logs over OTLP/HTTP (``POST /v1/logs``) into events, one for each log record. Pure.
 
 The payload is the record with its resource and scope, in the names of OTLP's own JSON encoding, but with attributes as
-one JSON object and values as plain JSON. Invariant: both encodings of the same records give the same events, and what
-the events of a request hold is bounded, though every one of them carries its resource. Pure. Wired in
-``hermes.protocols.routes``; called by the ingest route. Source: OTLP 1.5 and the logs data model.
+one JSON object and values as plain JSON. Invariants: both encodings of the same records give the same events; the size
+of a request's events is bounded, although each of them holds its resource.
+Source: OTLP 1.5 and the logs data model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATH = "/v1/logs"
 PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
 
 PIECE = 8 * 2**10
-"""Bytes of a piece of a large body, which is decoded in 3 ms, and in 8 if all of its records are empty."""
+"""Bytes of a piece of a large body. A piece is decoded in 3 ms, and in 8 ms if all of its records are empty."""
 
 _PROTOBUF_AT_ONCE = 4 * 2**10  # an empty record has two bytes, and takes 5 µs
 
@@ -46,7 +46,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OtlpLogs:
-    """The protocol. The events of a request hold ``limit`` bytes at most; ``clock`` gives the time of arrival."""
+    """The protocol of OTLP logs. The events of a request hold ``limit`` bytes at most.
+
+    ``clock`` gives the time of arrival, in Unix seconds. ::
+
+        protocol = OtlpLogs(["*"], limit=128 * 2**20, clock=time.time)
+        decoded = protocol.choose(head).decode(head, body)
+    """
 
     paths = (PATH,)
     key_in_body = False
@@ -77,7 +83,7 @@ class OtlpLogs:
         )
 
     def choose(self, head: Head) -> Format:
-        """The encoding that the media type names."""
+        """Return the format of the encoding that the media type names."""
         kind = head.media_type
         if kind in PROTOBUF_TYPES:
             return self._protobuf
@@ -95,7 +101,7 @@ class OtlpLogs:
         return replace(decoded, note=str(notes))
 
     def gather(self, head: Head, groups: Iterable[Group], size: int) -> Decoded:
-        """The events of groups of records that came in ``size`` bytes. Raises `BadBody` or `ContentTooLarge`."""
+        """Return the events of groups of records; ``size`` is the body's. Raises `BadBody` or `ContentTooLarge`."""
         now, index, held = self._clock(), -1, 0
         ids = RequestIds(head, now)
         events: list[Event] = []
@@ -105,14 +111,16 @@ class OtlpLogs:
             user = _find_user(group.resource.get("attributes", {}))
             for record in group.records:
                 index += 1
-                held += EVENT_BYTES  # of a record that is rejected, too: the limit bounds the time as well
+                held += EVENT_BYTES  # also for a rejected record: the limit bounds the time too
                 try:
                     if isinstance(record, ValidationError):
-                        raise ValidationError(str(record))  # raised itself, it would hold this frame, which holds it
+                        raise ValidationError(
+                            str(record)
+                        )  # a new one: the error would hold this frame, and the frame the error
                     record.resource, record.scope = resource, scope
                     event = self._convert(ids(index), record, user, now)
                 except ValidationError as error:
-                    # The answer tells how many, and the first; a request of many bad records may not fill the memory.
+                    # The answer needs only the count and the first error, and many errors would fill the memory.
                     few = len(rejected) < MAX_REJECTIONS
                     rejected.append(Rejection(index, str(error)) if few else rejected[0])
                 else:
@@ -147,7 +155,7 @@ class OtlpLogs:
 
 
 def _find_user(attributes: dict[str, Any], otherwise: str = "") -> str:
-    """Whose record it is: the user, else what a resource says, which is its service if it names no user."""
+    """Return the user in the attributes, or ``otherwise``, or the name of the service, or "unknown"."""
     for name in _USERS:
         value = attributes.get(name)
         if value and isinstance(value, str | int) and value is not True:

@@ -1,7 +1,7 @@
-"""The answers of OTLP/HTTP, in the encoding of the request: ``ExportLogsServiceResponse``, and ``google.rpc.Status``.
+"""Encodes the answers of OTLP/HTTP: ``ExportLogsServiceResponse`` and ``google.rpc.Status``, as JSON or protobuf. Pure.
 
-They are two messages of two members, so they are written here: an answer needs no library, not even the one that says
-which library is missing. Pure. Called by the ingest route. Source: OTLP 1.5, "OTLP/HTTP Response".
+Invariant: an answer has the encoding of its request, and needs no library: also the answer that a library is missing.
+Source: OTLP 1.5, "OTLP/HTTP Response".
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ _UNKNOWN = 2
 
 
 class _Answers:
-    """What both encodings share. Exporters send again after 503 and 504 alone, and then after Retry-After."""
+    """The part of the answers that both encodings share."""
+
+    # Of the statuses that Hermes uses, exporters repeat a request only after 503 and 504, and obey Retry-After.
 
     def taken(self, decoded: Decoded) -> Response:
-        """200, with how many records were rejected and why, if any were, and with what else there is to tell."""
+        """Return 200, with the number of rejected records, the reason of the first, and the note."""
         if decoded.rejected or decoded.note:
             return self._partial(len(decoded.rejected), _sum_up(decoded))
         return self._success
 
     def nothing(self, decoded: Decoded) -> Response:
-        """400 where all records were rejected, which exporters show to people; 200 for a request without any."""
+        """Return 400 if all records were rejected; 200 for a request without records."""
+        # Exporters show a 400 to people.
         return self.refused(400, _sum_up(decoded)) if decoded.rejected else self.taken(decoded)
 
     def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **_members: Any) -> Response:
-        """An error as a ``Status``."""
+        """Return an error as a ``Status``."""
         return self._status(status, _CODES.get(status, _UNKNOWN), detail, headers)
 
     _success: Response
@@ -48,7 +51,11 @@ class _Answers:
 
 
 class JsonAnswers(_Answers):
-    """Those to requests in JSON."""
+    """The answers to requests in JSON.
+
+    >>> JsonAnswers().refused(503, "the queue is full").body
+    b'{"code":14,"message":"the queue is full"}'
+    """
 
     _success = Response(200, b"{}")
 
@@ -62,7 +69,7 @@ class JsonAnswers(_Answers):
 
 
 class ProtobufAnswers(_Answers):
-    """Those to requests in protobuf. A success without more to say is a message without a byte."""
+    """The answers to requests in protobuf. The plain success is a message of no bytes."""
 
     _success = Response(200, b"", PROTOBUF)
 
@@ -75,7 +82,8 @@ class ProtobufAnswers(_Answers):
 
 
 def _sum_up(decoded: Decoded) -> str:
-    """One sentence about what was rejected, for there is room for no list, and the note."""
+    """Return one sentence about the rejected records, and the note."""
+    # OTLP has one text for all records, and no list.
     if not decoded.rejected:
         return decoded.note
     first = decoded.rejected[0]

@@ -1,9 +1,9 @@
-"""The JSON encoding of OTLP logs: from a body to the groups of its records. Pure.
+"""Reads the JSON encoding of OTLP logs: a body becomes groups of records. Pure.
 
-The three outer levels are read here, each by its own members, and a record only when it is asked for: what is wrong in
-a record is that record's, in a resource or scope that of its records. Names may also be those of the .proto file, or of
-releases before 1.0, with a note for the client. Invariant: no input raises anything but `BadBody`, and a body whose
-objects are too small to be log records is not decoded. Called by `hermes.protocols.otlp`.
+This module reads the three outer levels, and a record when the caller asks for the record. A fault in a record rejects
+that record; a fault in a resource or scope rejects its records. Names may also be those of the .proto file or of
+releases before 1.0; the client then gets a note. Invariants: no input raises anything but `BadBody`; a body of objects
+too small for log records is not decoded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hermes.protocols.otlp_json_record import Notes, read_described, read_record
 from hermes.protocols.otlp_json_usual import read_usual
 from hermes.protocols.otlp_record import MAX_PART, MAX_VALUES, Group, Record, present
 
+# The bound on tiny objects: each takes some hundred bytes of memory, and a body of nothing else would fill the memory.
 _FREE_BYTES = 2**20
 _BYTES_AN_OBJECT = 8
 _ABSENT = Raw()
@@ -28,7 +29,9 @@ _OUTER = "the resource or scope of this record: "
 
 
 class _Level(msgspec.Struct, rename="camel", gc=False, forbid_unknown_fields=True):
-    """An outer message, its members unread. Names that it does not know are looked at one by one."""
+    """An outer message with undecoded members."""
+
+    # An unknown name makes the fast decoder fail, and `_reader` then compares the names one by one.
 
 
 class _Request(_Level):
@@ -68,7 +71,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
     }
 
     def read(text: Raw | bytes, notes: Notes) -> _L:
-        """Raises one of `UNDECODABLE` where the text is no object."""
+        """Return the message. Raises one of `UNDECODABLE` if the text is no object."""
         try:
             return decode(text)
         except UNDECODABLE:
@@ -95,14 +98,14 @@ _read_request, _read_resource_logs, _read_scope_logs = _reader(_Request), _reade
 
 
 def read_json(body: bytes, notes: Notes) -> Iterator[Group]:
-    """The groups of records in an ``ExportLogsServiceRequest``. Raises `BadBody`, maybe when a group is asked for."""
+    """Yield the groups of records in an ``ExportLogsServiceRequest``. Each step may raise `BadBody`."""
     if len(body) > _FREE_BYTES and body.count(b"{") * _BYTES_AN_OBJECT > len(body):
         raise BadBody("the body has too many tiny objects for log records: send it in parts of 1 MiB")
     body = without_mark(body)
     try:
         request = _read_request(body, notes)
         if notes.unread:
-            body.decode()  # a body that is no text at all is no request with other members
+            body.decode()  # a body that is no UTF-8 gets the error for that, and no note on member names
         for each in _elements(request.resource_logs, "resourceLogs"):
             yield from _read_groups(each, notes)
     except UNDECODABLE as error:
@@ -114,7 +117,7 @@ _PATH = (
     ("scopeLogs", "scope_logs", "instrumentationLibraryLogs", "instrumentation_library_logs"),
     ("logRecords", "log_records", "logs"),
 )
-_MOST_SHARED = 64 * 2**10  # bytes that each piece of a large request has: the resource and the scope
+_MOST_SHARED = 64 * 2**10  # bytes that each piece of a large request repeats: the resource and the scope
 
 
 def cut_requests(body: bytes, size: int) -> Pieces:
@@ -124,7 +127,7 @@ def cut_requests(body: bytes, size: int) -> Pieces:
 
 
 def _read_groups(text: Raw, notes: Notes) -> Iterator[Group]:
-    """The groups of one resource. One that is no such thing is told as one wrong record."""
+    """Yield the groups of one resource. An invalid resource message becomes one rejected record."""
     try:
         level = _read_resource_logs(text, notes)
         resource, wrong = _describe(level.resource, level.schema_url, notes)
@@ -137,7 +140,7 @@ def _read_groups(text: Raw, notes: Notes) -> Iterator[Group]:
 
 
 def _describe(text: Raw, schema_url: Raw, notes: Notes) -> tuple[dict[str, Any], ValidationError | None]:
-    """What a resource or a scope says, and what is wrong with it."""
+    """Return the members of a resource or a scope, and the error for its records if the message is invalid."""
     try:
         return present(**read_described(text, notes), schemaUrl=read_schema_url(schema_url)), None
     except UNDECODABLE as error:

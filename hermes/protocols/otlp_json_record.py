@@ -1,9 +1,9 @@
-"""One log record, resource or scope in the JSON encoding of OTLP, as protobuf's JSON mapping lets it be written. Pure.
+"""Reads a log record, resource or scope in OTLP's JSON encoding, in every form of protobuf's JSON mapping. Pure.
 
 Names may be in lowerCamelCase or as in the .proto file; whole numbers may be numbers or strings, with a point or an
 exponent; enums may be names or numbers; bytes may be in either base64, with padding or without; null is a default. Ids
-are in hexadecimal, as OTLP wants it. Invariant: no input raises anything but `msgspec.ValidationError` and what
-`hermes.decode.UNDECODABLE` names. Source: protobuf's "ProtoJSON Format", and OTLP 1.5, "JSON Protobuf Encoding".
+are in hexadecimal, as OTLP demands. Invariant: no input raises anything but `msgspec.ValidationError` and the errors of
+`hermes.decode.UNDECODABLE`. Source: protobuf's "ProtoJSON Format", and OTLP 1.5, "JSON Protobuf Encoding".
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from hermes.protocols.mapping import from_base64
 from hermes.protocols.otlp_record import Record, number
 
 MAX_LEVELS = 100
-"""The deepest that the values of a record may be nested, on every Python; protobuf's own decoder takes half of that."""
+"""The deepest nesting of a record's values, on every Python. Protobuf's own decoder takes half as many levels."""
+
+# Bounds on digits and exponents, because the time to convert a number grows faster than its length.
 
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
@@ -41,10 +43,14 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 class Notes:
-    """What a client should hear about its request though nothing of it was rejected.
+    """Advice for a client about a request from which no record was rejected.
 
-    ``old`` is the first name that is not of OTLP's JSON and was read all the same; ``unread`` the first member where
-    log records were looked for and none were found.
+    ``old`` is the first name that was read although it is no name of OTLP's JSON. ``unread`` is the first unknown
+    member of a message without log records.
+
+    >>> notes = Notes()
+    >>> read_record(Raw(b'{"severity_text": "WARN"}'), notes).severity_text, notes.old
+    ('WARN', 'severity_text')
     """
 
     __slots__ = ("old", "unread")
@@ -63,17 +69,17 @@ class Notes:
 
 
 def read_record(text: Raw, notes: Notes) -> Record:
-    """A log record."""
+    """Return a log record."""
     return Record(**_read(text, _RECORD, notes))
 
 
 def read_described(text: Raw, notes: Notes) -> dict[str, Any]:
-    """The members of a resource or a scope that say something, by their names in JSON."""
+    """Return the members of a resource or a scope, by their names in JSON."""
     return _read(text, _DESCRIBED, notes) if len(text) else {}
 
 
 def read_schema_url(text: Raw) -> str:
-    """A schema URL, or none."""
+    """Return the schema URL, or an empty string."""
     return "" if not len(text) or bytes(text) == b"null" else _text(_decode_any(text), "schemaUrl")
 
 
@@ -134,7 +140,7 @@ def _small(value: Any, name: str) -> int:
 
 def _nanoseconds(value: Any, name: str) -> str:
     if type(value) is str and len(value) < _DIGITS and value.isdecimal() and value.isascii() and value[0] != "0":
-        return value  # as nearly all send it
+        return value  # the usual form, without a conversion
     found = _whole(value, f"{name} in nanoseconds")
     if found < 0:
         raise ValidationError(f"{name} in nanoseconds is no whole number from 0")
@@ -147,9 +153,10 @@ def _severity(value: Any, name: str) -> int:
 
 
 def _identifier(value: Any, name: str) -> str:
-    """An id in hexadecimal; a text that is none is kept, for a wrong id is no reason to lose a record."""
+    """Return an id in hexadecimal. Any other text is kept: a wrong id is no reason to lose a record."""
     text = _text(value, name)
     size = 8 if name[:4] == "span" else 16
+    # Some clients follow protobuf's JSON mapping and not OTLP, and send the bytes of an id in base64.
     if text and len(text) != 2 * size:
         raw = from_base64(text)
         if raw is not None and len(raw) == size:
@@ -178,14 +185,14 @@ def _bytes(value: Any, name: str) -> str:
 
 
 def _value(value: Any, name: str, levels: int = MAX_LEVELS) -> Any:
-    """An ``AnyValue`` as plain JSON, which may have so many ``levels`` of arrays and objects."""
+    """Return an ``AnyValue`` as plain JSON, with at most ``levels`` levels of arrays and objects."""
     if type(value) is not dict:
         raise ValidationError(
             f'Expected a value such as {{"stringValue": "..."}}, got {_kind(value)} - at `{name[:ECHOED]}`'
         )
     for kind, held in value.items():
         if type(held) is str and kind == "stringValue":
-            return held  # as most are
+            return held  # most values are strings
         if held is None:
             continue
         convert = _VALUES.get(kind)
@@ -229,7 +236,7 @@ def _kind(value: Any) -> str:
 
 
 def _by_both_names(members: _Members) -> _Members:
-    """The same, by the names of the .proto file as well."""
+    """Return the members also by their names in the .proto file."""
     return members | {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name): to for name, to in members.items()}
 
 

@@ -1,9 +1,9 @@
 """Cuts a large request of OTLP logs in protobuf into requests that are decoded in a few milliseconds each.
 
-A message is cut where one of its fields ends and the next begins; every piece has the other fields of the messages
-around it, which are its resource and its scope. Invariants: the pieces hold every record, in order; what happens
-between two items that are yielded takes some milliseconds at most, whatever the bytes are. Pure. Source: protobuf's
-wire format, and opentelemetry-proto's logs.proto.
+A message is cut where one field ends and the next begins. Every piece also has the other fields of the messages around
+it: its resource and its scope. Invariants: the pieces hold every record, in order; the work between two yielded items
+takes a few milliseconds at most, for any bytes. Pure.
+Source: protobuf's wire format, and opentelemetry-proto's logs.proto.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hermes.protocols.otlp_record import MAX_PART
 from hermes.varint import varint
 
 _PATH = (1, 2, 2)  # resource_logs, scope_logs, log_records: the numbers of their fields
-_FIELDS = 2048  # of one step of walking: one millisecond
-_LEAST = 16  # bytes that a field counts as: to decode an empty record takes as long
+_FIELDS = 2048  # fields read in one step: one millisecond
+_LEAST = 16  # bytes that a field counts as at least: an empty record takes as long to decode
 
 
 def cut_messages(body: bytes, size: int) -> Pieces:
-    """Cut an ``ExportLogsServiceRequest`` into some of about ``size`` bytes each. Raises `BadBody`."""
+    """Cut an ``ExportLogsServiceRequest`` into requests of about ``size`` bytes each. Raises `BadBody`."""
     yield from _Cutter(body, size).cut(memoryview(body), _PATH, ())
 
 
@@ -37,14 +37,15 @@ class _Cutter:
     ) -> Generator[bytes | Refused | None, None, None]:
         """Cut a message whose repeated field ``path[0]`` leads to the records.
 
-        ``around`` are the messages around it, from the outermost on: the number of the field that leads on, and the
-        other fields.
+        ``around`` has, for each message around this one from the outermost on, the number of the field that leads to
+        the next message, and the other fields.
         """
         runs: list[_Run] = []
         others = _Run(0, 0, 0)
         position = 0
         while position < len(message):
             begin, key, value, position = self._walk.field(message, position)
+            # The wire format lets other fields stand between the repeated ones, so they are collected from everywhere.
             if key != path[0] or value < 0:
                 if not others.extend(begin, position, MAX_PART):
                     raise BadBody(f"a resource or a scope is larger than {MAX_PART} bytes")
@@ -59,12 +60,13 @@ class _Cutter:
                 yield from self.cut(message[run.value : run.spans[-1]], path[1:], around)
             else:
                 yield _wrap([message[begin:end] for begin, end in run.stretches()], around)
+        # A message without records still makes a piece, so that an invalid resource is found.
         if not runs:
             yield _wrap([], around)
 
 
 class _Run:
-    """Fields that are together in a piece. ``spans``: where each stretch begins and ends, one after the other."""
+    """Fields that share a piece. ``spans`` holds the beginning and the end of each stretch, one after the other."""
 
     __slots__ = ("size", "spans", "value")
 
@@ -74,7 +76,7 @@ class _Run:
         self.size = max(end - begin, _LEAST)
 
     def extend(self, begin: int, end: int, most: int) -> bool:
-        """Take one more field, if it fits."""
+        """Take one more field; return False if the field does not fit."""
         size = max(end - begin, _LEAST)
         if self.size + size > most:
             return False
@@ -86,12 +88,12 @@ class _Run:
         return True
 
     def stretches(self) -> Iterator[tuple[int, int]]:
-        """Where each stretch begins and ends."""
+        """Return the beginning and the end of each stretch."""
         return zip(self.spans[::2], self.spans[1::2], strict=True)
 
 
 def _wrap(fields: list[memoryview], around: tuple[tuple[int, bytes], ...]) -> bytes:
-    """A request that has these fields of the innermost message, in the messages around it."""
+    """Return a request with these fields of the innermost message, inside the messages around it."""
     body = around[-1][1] + b"".join(fields)
     for number, others in reversed(around[:-1]):
         body = others + bytes([number << 3 | 2]) + varint(len(body)) + body

@@ -1,9 +1,9 @@
-"""The protobuf encoding of OTLP logs. The only file that imports OpenTelemetry's messages; they come with an extra.
+"""Reads the protobuf encoding of OTLP logs, with OpenTelemetry's messages, which only this file imports (an extra).
 
-The three outer levels are walked here, and each record is decoded by itself: a body of millions of empty records is
-refused before it fills the memory, one bad record does not spoil the others, and a bad resource spoils its own alone.
-Invariant: no input raises anything but `BadBody`. Called by `hermes.protocols.otlp`. Source: protobuf's wire format,
-and opentelemetry-proto's logs.proto.
+This module walks the three outer levels and decodes each record by itself: a body of millions of empty records is
+refused before it fills the memory, an invalid record does not spoil the others, and an invalid resource spoils only its
+own records. Invariant: no input raises anything but `BadBody`.
+Source: protobuf's wire format, and opentelemetry-proto's logs.proto.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from hermes.decode import BadBody
 from hermes.elements import cut_off
 from hermes.protocols.otlp_record import MAX_PART, MAX_VALUES, Group, Record, number, present
 
+# The bound on tiny fields: an empty record has two bytes in the body, and hundreds when decoded.
 _FREE_FIELDS = 20_000
 _BYTES_A_FIELD = 16
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 def _find_library() -> str:
-    """Why protobuf cannot be read here: empty, or the words of a 415."""
+    """Return the words of a 415 if the library is missing; empty if protobuf can be read."""
     try:
         found = find_spec("opentelemetry.proto") is not None
     except ModuleNotFoundError:
@@ -53,7 +54,8 @@ class _Messages(NamedTuple):
 
 @cache
 def _load() -> _Messages:
-    """Imported with the first request that needs it: whoever sends no protobuf does not pay for it."""
+    """Import the message classes."""
+    # With the first request that needs them: the import would cost time and memory in every service.
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -63,13 +65,13 @@ def _load() -> _Messages:
 
 
 def read_protobuf(body: bytes) -> Iterator[Group]:
-    """The groups of records in an ``ExportLogsServiceRequest``. Raises `BadBody`, maybe when a group is asked for."""
+    """Yield the groups of records in an ``ExportLogsServiceRequest``. Each step may raise `BadBody`."""
     messages, walk = _load(), Walk(body)
     for resource_logs in walk.fields(body).get(1, ()):
         outer = walk.fields(resource_logs)
         resource, wrong = _describe(messages, messages.resource, outer)
         if wrong and 2 not in outer:
-            raise BadBody(str(wrong))  # there is no record to tell it of
+            raise BadBody(str(wrong))  # without records, no rejection could tell the client
         for scope_logs in outer.get(2, ()):
             inner = walk.fields(scope_logs)
             scope, wrong_scope = _describe(messages, messages.scope, inner)
@@ -79,7 +81,7 @@ def read_protobuf(body: bytes) -> Iterator[Group]:
 def _describe(
     messages: _Messages, kind: Any, fields: dict[int, list[bytes]]
 ) -> tuple[dict[str, Any], ValidationError | None]:
-    """What a resource or a scope says, and what is wrong with it, which is the error of its records."""
+    """Return the members of a resource or a scope, and the error for its records if the message is invalid."""
     try:
         data = _part(fields, 1)
         if len(data) > MAX_PART:
@@ -107,16 +109,20 @@ def _read_records(
 
 
 class Walk:
-    """Finds the fields of messages that are made of nothing but messages and text, as many as are likely in a body."""
+    """Finds the fields of messages that consist of messages and text, up to a plausible number for the body's size.
+
+    >>> Walk(b"").fields(b"\\x0a\\x02hi")
+    {1: [b'hi']}
+    """
 
     def __init__(self, body: bytes) -> None:
         self._size = len(body)
         self._left = _FREE_FIELDS + len(body) // _BYTES_A_FIELD
 
     def field(self, message: bytes | memoryview, position: int) -> tuple[int, int, int, int]:
-        """The field at ``position``: where it begins, its number, where its value begins, and where it ends.
+        """Return the field at ``position``: its beginning, its number, the beginning of its value, and its end.
 
-        The value's place is -1 where the field is not length-delimited. Raises `BadBody`.
+        The beginning of the value is -1 if the field is not length-delimited. Raises `BadBody`.
         """
         begin, end = position, len(message)
         self._left -= 1
@@ -141,12 +147,12 @@ class Walk:
         return begin, tag >> 3, value, position
 
     def _ends_early(self, end: int) -> BadBody:
-        # What lies in another message is complete where that one is: its length is wrong.
+        # Inside another message nothing can be cut off, so a length in it is wrong.
         early = cut_off(end) if end == self._size else "a message in it ends too early"
         return BadBody(f"the body is no protobuf of OTLP logs: {early}")
 
     def fields(self, message: bytes) -> dict[int, list[bytes]]:
-        """The length-delimited fields by their numbers. Raises `BadBody`."""
+        """Return the length-delimited fields by their numbers. Raises `BadBody`."""
         found: dict[int, list[bytes]] = {}
         position = 0
         while position < len(message):
@@ -157,7 +163,8 @@ class Walk:
 
 
 def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """The number at ``position``, and where it ends, which is past the end of ``data`` where that cuts it off."""
+    """Return the number at ``position`` and its end. The end is past ``data`` if the number is cut off."""
+    # Most numbers are tags and small lengths of one byte.
     if position < len(data) and data[position] < 0x80:
         return data[position], position + 1
     value = shift = 0
@@ -173,7 +180,8 @@ def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
 
 
 def _part(fields: dict[int, list[bytes]], key: int) -> bytes:
-    """A message that is there once; in several pieces they are one after the other, as the wire format has it."""
+    """Return a message that is not repeated."""
+    # The wire format lets a message come in several pieces, which a decoder merges when they are concatenated.
     return b"".join(fields.get(key, ()))
 
 
@@ -205,7 +213,7 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
 
 
 class _Values:
-    """Reads the values of one record, resource or scope, of which there is a bound."""
+    """Reads the values of one record, resource or scope, up to `MAX_VALUES` of them."""
 
     __slots__ = ("_left",)
 
@@ -213,15 +221,15 @@ class _Values:
         self._left = MAX_VALUES
 
     def object(self, pairs: Any) -> dict[str, Any]:
-        """Attributes as a plain object. Raises `ValidationError` for too many."""
+        """Return attributes as a plain object. Raises `ValidationError` for too many."""
         return {pair.key: self.plain(pair.value) for pair in pairs}
 
     def plain(self, value: Any) -> Any:
-        """An ``AnyValue`` as plain JSON. Raises `ValidationError` for too many."""
+        """Return an ``AnyValue`` as plain JSON. Raises `ValidationError` for too many."""
         self._left -= 1
         if self._left < 0:
             raise ValidationError(f"it has more than {MAX_VALUES} values")
-        if text := value.string_value:  # what most are; the others are asked for their kind
+        if text := value.string_value:  # most values are strings; `WhichOneof` is slower
             return text
         kind = value.WhichOneof("value")
         if kind is None:

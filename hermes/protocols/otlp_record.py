@@ -1,6 +1,6 @@
-"""A log record on its way from either encoding of OTLP into the payload of an event. Pure.
+"""Declares the log record that the readers of both OTLP encodings make, and that becomes the payload of an event. Pure.
 
-Invariant: a member that has its default is not in the payload. Made by the readers of the two encodings.
+Invariant: a member with its default value is not in the payload.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from msgspec import Raw, ValidationError
 NOTHING = Raw(b"{}")
 
 MAX_PART = 2**20
-"""The most bytes of one record, of a resource or of a scope; decoded, tiny values take fifty times as much."""
+"""The most bytes of one record, one resource or one scope. Tiny values take fifty times as much when decoded."""
 
 MAX_VALUES = 8192
-"""The most values in one of these where it is larger than a piece: some 10 ms."""
+"""The most values in a record, resource or scope that is larger than a piece: some 10 ms of decoding."""
 
 
 class Record(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
-    """A log record. Times are decimal nanoseconds since 1970, for JSON's numbers are too short; ids are hexadecimal."""
+    """A log record. Times are decimal nanoseconds since 1970; ids are hexadecimal.
 
+    >>> msgspec.json.encode(Record(severity_text="WARN", body="disk full"))
+    b'{"severityText":"WARN","body":"disk full"}'
+    """
+
+    # Strings: JSON numbers are doubles in most readers, and 53 bits cannot hold nanoseconds.
     time_unix_nano: str = ""
     observed_time_unix_nano: str = ""
     severity_number: int = 0
@@ -40,7 +45,7 @@ class Record(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
 
 
 class Group(NamedTuple):
-    """Records of one resource and scope, which are JSON objects; an error stands for one that cannot be read."""
+    """Records of one resource and scope, as JSON objects. An error stands in the place of an unreadable record."""
 
     resource: dict[str, Any]
     scope: dict[str, Any]
@@ -48,12 +53,20 @@ class Group(NamedTuple):
 
 
 def number(value: float) -> float | str:
-    """A double as JSON; what JSON has no number for is a string, as in protobuf's JSON mapping."""
+    """Return a double as JSON; NaN and the infinities are strings, as in protobuf's JSON mapping.
+
+    >>> number(1.5), number(float("-inf"))
+    (1.5, '-Infinity')
+    """
     if isfinite(value):
         return value
     return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def present(**members: Any) -> dict[str, Any]:
-    """The members that say something."""
+    """Return the members that are not empty.
+
+    >>> present(name="app", version="")
+    {'name': 'app'}
+    """
     return {name: value for name, value in members.items() if value}

@@ -1,4 +1,7 @@
-"""All data routes, wired to an intake. Called by the edge, which gives them to both lanes."""
+"""Makes all data routes, connected to an intake.
+
+Invariant: both lanes serve the same routes, with the same keys, limits and origins.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 _GROWTH = 4
 _MOST_GROWN = 128 * 2**20  # half of what a record of the journal may have
-"""How much larger than the largest body the events of a request may be, whose encoding has shared what they repeat."""
+"""The bound on the events of an OTLP request, as a multiple of the largest body: each event repeats its resource."""
 
 
 def make_routes(
@@ -40,9 +43,13 @@ def make_routes(
     keys: Keys | None = None,
     origins: Sequence[str] = (),
 ) -> tuple[Route, ...]:
-    """Every protocol's routes, all with the same keys, limits and origins, and one ``workshop`` for large bodies.
+    """Return the routes of every protocol, with the same keys, limits and origins, and one ``workshop`` for all.
 
-    ``keys`` None: open to all.
+    Without ``keys`` the routes are open to all. ::
+
+        routes = make_routes(
+            intake, Counter(), workshop=workshop, event_types=["*"], max_body_bytes=2**20, keys=Keys(["secret"])
+        )
     """
     keys = Keys() if keys is None else keys
     protocols: tuple[DataProtocol, ...] = (
@@ -61,14 +68,14 @@ def make_routes(
 def make_endpoints(
     routes: Sequence[Route], event_types: Sequence[str], *, any_times: bool = False
 ) -> tuple[Endpoint, ...]:
-    """The data routes as endpoints with their operations; ``event_types`` and ``any_times`` as for the routes."""
+    """Return the data routes as endpoints with their operations. Takes the arguments of `make_routes`."""
     return tuple(
         Endpoint(
             "POST",
             route.name,
             route,
             partial(_describe, route.name, tuple(event_types), any_times),
-            # The browser library asks for no key where it leaves numbers about itself, of which none is kept.
+            # The browser library sends its own metrics without a key. Hermes keeps no metric of a library.
             key="none" if route.name == LIBRARY_METRICS else "handler",
         )
         for route in routes
@@ -76,7 +83,7 @@ def make_endpoints(
 
 
 def _describe(path: str, event_types: Sequence[str], any_times: bool) -> Iterable[Operation]:
-    # Imported when the document is first asked for: its types cost some milliseconds of a start.
+    # Imported with the first request for the document: its types would cost some milliseconds at each start.
     from hermes.protocols.openapi import events, otlp, segment
 
     if path == EVENTS:

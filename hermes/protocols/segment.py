@@ -1,7 +1,7 @@
-"""Segment's HTTP API, as its libraries and RudderStack's speak it, as events.
+"""Turns requests of Segment's HTTP API, as Segment's and RudderStack's libraries send them, into events. Pure.
 
-The payload is the message in its own bytes, only without a write key, and with the context that a batch gives to all of
-its messages. Invariant: a key is never stored. Pure. Wired in ``hermes.protocols.routes``; called by the ingest route.
+Invariants: the payload is the message in its own bytes, without its write key and with the context that its batch gives
+to all messages; a key is never stored.
 Source: Segment's HTTP API reference and its Spec (common fields, timestamps).
 """
 
@@ -27,10 +27,10 @@ from hermes.protocols.segment_answers import SegmentAnswers
 from hermes.protocols.segment_request import MOST_MESSAGE, Message, SegmentRequest, complete, read_batch, read_text
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias", "merge")
-"""The calls of the API, each with a path of its own; the last is RudderStack's."""
+"""The calls of the API, each with a path of its own; only RudderStack has the last."""
 
 BEACON = "/beacon/v1/batch"
-"""RudderStack's path of what a page sends as it closes, with the key in the query."""
+"""RudderStack's path for the messages of a closing page, with the key in the query."""
 
 BATCHES = ("/v1/batch", "/v1/import", "/v1/b", BEACON)
 SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS[:-1]}
@@ -39,17 +39,24 @@ SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for 
 _SEVERAL = '; several messages? send {"batch": [...]} to /v1/batch'
 _TIME_FORM = "expected ISO 8601, such as 2024-05-05T10:11:12.000Z"
 _PIECE = 16 * 2**10  # bytes, decoded in 5 ms
-_MOST_SHARED = 64 * 2**10  # bytes that each piece of a large batch has: its context and what else is not its messages
+_MOST_SHARED = 64 * 2**10  # bytes that each piece of a large batch repeats: every member but the messages
 
 
 class _OneOfMany(Message, kw_only=True, gc=False):
-    """A message in a batch, which has no path to say its type."""
+    """A message in a batch. No path tells its type, so the member is required."""
 
     type: str
 
 
 class Segment:
-    """The protocol. A payload may grow by ``limit`` bytes a request; ``clock`` gives the time of arrival."""
+    """The protocol of Segment's HTTP API.
+
+    The shared members of a batch may add ``limit`` bytes to the payloads of a request. ``clock`` gives the time of
+    arrival, in Unix seconds. ::
+
+        protocol = Segment(["*"], limit=2**20, clock=time.time)
+        decoded = protocol.choose(head).decode(head, b'{"batch": [{"type": "identify", "userId": "u1"}]}')
+    """
 
     paths = (*SINGLES, *BATCHES)
     key_in_body = True
@@ -65,11 +72,12 @@ class Segment:
         self._format = Format(self.answers, self.decode, cut=_cut, at_once=_PIECE, most=2 * limit, partial=True)
 
     def choose(self, _head: Head) -> Format:
-        """The one format, whatever the label: browsers send ``text/plain``, old libraries a form's."""
+        """Return the one format, for every media type."""
+        # Browsers send text/plain to avoid a preflight request; old libraries send the type of a form.
         return self._format
 
     def decode(self, head: Head, body: bytes) -> Decoded:
-        """The events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
+        """Return the events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
         request = SegmentRequest(self._clock(), SINGLES.get(head.path, ""), head, self._limit)
         if request.key is not None:
             request.check_key(request.key)
@@ -77,16 +85,17 @@ class Segment:
         body = without_mark(body)
         decoded = self._decode_alone(body, request) if request.kind else self._decode_batch(body, request)
         if not decoded.events and not request.known and not head.piece:
-            request.check_key(None)  # no message was good enough to be asked for its own
+            request.check_key(None)  # no message was valid, so none was asked for a key of its own
         return decoded
 
     def _decode_alone(self, body: bytes, request: SegmentRequest) -> Decoded:
         try:
             return self._alone.decode_one(body, request)
         except BadBody as error:
-            if len(body) <= JUDGED and not is_object(body):  # a longer one was walked when it was cut
+            if len(body) <= JUDGED and not is_object(body):  # cutting has already read a longer body to its end
                 raise
-            return Decoded([], [Rejection(0, str(error))])  # as in a batch, and the library has not to send it again
+            # As in a batch: a rejection is a success for the library, which then does not send the message again.
+            return Decoded([], [Rejection(0, str(error))])
 
     def _decode_batch(self, body: bytes, request: SegmentRequest) -> Decoded:
         try:
@@ -141,7 +150,7 @@ _OTHER_KINDS = frozenset(KINDS) - {"track"}
 
 
 def _find_merged(properties: Any) -> str | None:
-    """Whom a ``merge`` is about, which has no user: the first identifier of those that it says are one."""
+    """Return the first identifier of a ``merge``, which has no user; None if the merge has no identifier."""
     for each in properties if isinstance(properties, list) else ():
         value = each.get("value") if isinstance(each, dict) else None
         if value and isinstance(value, str | int) and value is not True:
@@ -150,7 +159,7 @@ def _find_merged(properties: Any) -> str | None:
 
 
 def _correct_time(request: SegmentRequest, message: Message) -> int:
-    """When it happened, by our clock: arrival less what passed on the client's clock until it sent the message."""
+    """Return the event's time by Hermes's clock: arrival, less the client's own time from event to sending."""
     stamp = message.original_timestamp or message.timestamp
     if not stamp:
         return int(request.now)
@@ -161,12 +170,12 @@ def _correct_time(request: SegmentRequest, message: Message) -> int:
     passed = _since(happened, message.sent_at)
     if passed is None:
         passed = _since(happened, request.sent_at)
-    # A message that was sent before it happened tells nothing about the client's clock.
+    # If a message says that it was sent before it happened, its times tell nothing about the client's clock.
     return check_timestamp(happened if passed is None or passed < 0 else request.now - passed)
 
 
 def _since(happened: float, sent_at: Any) -> float | None:
-    """The seconds until a message was sent; None where that cannot be read: then the client's clock is believed."""
+    """Return the seconds until a message was sent, or None if ``sent_at`` is unreadable: then trust the clock."""
     try:
         return parse_time(sent_at) - happened if sent_at and isinstance(sent_at, str) else None
     except ValueError:
@@ -177,7 +186,7 @@ _cutter = Cutter(_PIECE, most_shared=_MOST_SHARED, most_element=MOST_MESSAGE)
 
 
 def _cut(head: Head, body: bytes) -> Pieces:
-    """A large body in pieces, of which each has what its batch says for all messages."""
+    """Yield a large body in pieces, each with the members that its batch shares with all messages."""
     return _cut_message(body) if head.path in SINGLES else _cutter.cut_along(body, (("batch",),))
 
 
@@ -185,4 +194,4 @@ def _cut_message(body: bytes) -> Pieces:
     try:
         yield from cut_json(body, _PIECE)
     except BadValue as error:
-        yield Refused(str(error))  # as in a batch, and the library has not to send it again
+        yield Refused(str(error))  # a rejection, so that the library does not send the message again

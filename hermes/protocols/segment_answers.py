@@ -1,7 +1,7 @@
-"""What Segment's and RudderStack's libraries are answered, and what they ask for beside sending messages. Pure.
+"""Answers the libraries of Segment and RudderStack, also their requests for a configuration and for metrics. Pure.
 
-Called by the ingest route and by the routes of the address where events come in. Source: Segment's HTTP API reference,
-and RudderStack's browser library.
+Invariant: invalid messages get a success, since the libraries would repeat them for ever.
+Source: Segment's HTTP API reference, and RudderStack's browser library.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ SOURCE_CONFIG = msgspec.json.encode(
         }
     }
 )
-"""What RudderStack's libraries ask for before they send: an enabled source without destinations of its own."""
+"""The configuration that RudderStack's libraries request first: an enabled source without destinations."""
 
 LIBRARY_METRICS = "/v1/m"
-"""Where the browser library sends numbers about itself."""
+"""The path to which the browser library sends its own metrics."""
 
 _MOST_METRICS = 64 * 2**10
 
 
 class SegmentAnswers:
-    """200, the only code that these libraries take for success; errors have the code and message that they show.
+    """The answers: 200, the only status that these libraries take for success, or an error in Segment's form.
 
-    A request with invalid messages is a success too: the messages get no better by being sent again, and a library
-    that hears anything else may repeat them for ever, with the others of its queue behind them.
+    >>> SegmentAnswers().refused(401, "the key is unknown").body
+    b'{"success":false,"code":"unauthorized","message":"the key is unknown"}'
     """
 
     def taken(self, decoded: Decoded) -> Response:
-        """200; what was rejected is told beside the success, and ``more`` is how many are not in that list."""
+        """Return 200, with the first rejections; ``more`` counts the rejections beyond that list."""
+        # Also if every message is invalid: a library may repeat a failed request for ever, with its queue behind it.
         if not decoded.rejected:
             return _SUCCESS
         told = {
@@ -57,11 +58,11 @@ class SegmentAnswers:
         return Response(200, msgspec.json.encode(told))
 
     def nothing(self, decoded: Decoded) -> Response:
-        """The same."""
+        """Return 200 with the rejections, as `taken` does."""
         return self.taken(decoded)
 
     def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
-        """An error in Segment's own form."""
+        """Return an error in Segment's own form."""
         code = _CODES.get(status, "invalid_request" if status < 500 else "server_error")
         document = {"success": False, "code": code, "message": detail, **members}
         return Response(status, msgspec.json.encode(document), headers=headers, detail=detail)
@@ -72,5 +73,5 @@ _CODES = {401: "unauthorized", 413: "payload_too_large", 415: "unsupported_media
 
 
 def library_metrics_route(response_lines: Callable[[Head], bytes]) -> Route:
-    """Takes what the browser library says about itself, and keeps none of it: they are no events."""
+    """Return the route that accepts and discards the browser library's metrics about itself: they are no events."""
     return Route(LIBRARY_METRICS, lambda _head: None, lambda _head, _body: _SUCCESS, response_lines, _MOST_METRICS)

@@ -1,7 +1,7 @@
-"""One request of Segment's HTTP API: its members, what it says for all of its messages, and the key that it has. Pure.
+"""Reads one request of Segment's HTTP API: its members, the members shared by all messages, and its key. Pure.
 
-Invariants: what cannot be read beside the messages refuses none of them, but for a context that they would have to
-keep; a key is in no payload. Called by ``hermes.protocols.segment``.
+Invariants: an unreadable member beside the messages rejects no message, except a shared context or integrations, which
+the payloads would have to hold; no payload has a key.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ _NO_TEXT = Raw()
 MOST_MESSAGE = 2**20
 """The bytes of a message in a batch, or with a key of its own: decoded in 12 ms. The API takes 32 KB."""
 
-_MOST_MEMBERS = (
-    16_384  # of a message that is written anew without its key: 8 ms. A colon within a string counts as well
-)
+# Members of a message that is encoded again without its key: 8 ms. Counted by colons, of which strings may hold some.
+_MOST_MEMBERS = 16_384
 
 
 class Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
-    """The members of a message that an event is made from.
+    """The members of a message that become fields of an event."""
 
-    ``sent_at`` and ``write_key`` are of any type, for one that cannot be read is no reason to refuse the message.
-    """
+    # ``sent_at`` and ``write_key`` take any type: a wrong type there is no reason to reject the message.
 
     type: str = ""
     event: str | None = None
@@ -49,7 +47,7 @@ class Message(msgspec.Struct, rename="camel", kw_only=True, gc=False):
 
 
 class MessageBatch(msgspec.Struct, rename="camel"):
-    """A request of several messages, and what it says for all of them."""
+    """A request of several messages, with the members shared by all of them."""
 
     batch: Raw
     sent_at: Raw = _NO_TEXT
@@ -59,10 +57,10 @@ class MessageBatch(msgspec.Struct, rename="camel"):
 
 
 class SegmentRequest:
-    """What all messages of a request share. ``room`` is how many bytes may still be added to their payloads.
+    """The state that all messages of a request share. ``room``: bytes that may still be added to their payloads.
 
-    ``shared`` are the members that a message gets which has none of its own, ready to be written, and ``broken`` says
-    which of them cannot be.
+    ``shared`` holds the encoded members for messages without a member of that name; ``broken`` holds an error for each
+    shared member that is invalid.
     """
 
     __slots__ = ("admit", "broken", "ids", "key", "kind", "known", "now", "room", "sent_at", "shared")
@@ -80,7 +78,7 @@ class SegmentRequest:
         self.broken: dict[str, str] = {}
 
     def check_key(self, key: Any) -> None:
-        """A key in the body, where the head had none. Raises `KeyRefused`."""
+        """Check a key of the body if the head had no key. Raises `KeyRefused`."""
         if self.admit is None:
             return
         if not (isinstance(key, str) and self.admit(key)):
@@ -88,7 +86,8 @@ class SegmentRequest:
         self.known = True
 
     def share(self, name: str, value: bytes) -> None:
-        """A member of the batch that is each message's. It is judged once, and not with every message."""
+        """Share a member of the batch with each message."""
+        # Checked here once, and not again in each of a thousand payloads.
         if not value or value == b"null":
             return
         try:
@@ -110,7 +109,7 @@ _MEMBERS = dict(zip(MessageBatch.__struct_encode_fields__, MessageBatch.__struct
 
 
 def read_batch(body: bytes) -> MessageBatch:
-    """The members of a batch, whatever is wrong in one of them. Raises one of `UNDECODABLE`."""
+    """Return the members of a batch, also if one has the wrong type. Raises one of `UNDECODABLE`."""
     try:
         return _decode_batch(body)
     except UNDECODABLE:
@@ -125,7 +124,11 @@ def read_batch(body: bytes) -> MessageBatch:
 
 
 def read_text(value: Raw) -> str | None:
-    """A string, or None for anything else."""
+    """Return the string, or None for any other value.
+
+    >>> read_text(Raw(b'"a"')), read_text(Raw(b"1"))
+    ('a', None)
+    """
     try:
         text = _decode_any(value) if len(value) else None
     except UNDECODABLE:
@@ -134,7 +137,7 @@ def read_text(value: Raw) -> str | None:
 
 
 def complete(request: SegmentRequest, message: Message, text: Raw) -> Raw:
-    """The message with what its request says for all, and without a key."""
+    """Return the message with the shared members of its request, and without a key."""
     added = []
     for name, own in (("context", message.context), ("integrations", message.integrations)):
         if len(own):
