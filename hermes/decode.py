@@ -302,7 +302,7 @@ def explain(
             continue
         except UNDECODABLE as error:
             if len(rejected) < MAX_REJECTIONS:
-                told, readable = _tell(error, bytes(text), separate)
+                told, readable = _describe_fault(error, bytes(text), separate)
                 if alone and not readable:
                     raise BadBody(told) from None
                 rejected.append(Rejection(index, told))
@@ -314,7 +314,7 @@ def explain(
     return Decoded(events, rejected)
 
 
-def _tell(error: Exception, text: bytes, separate: str) -> tuple[str, bool]:
+def _describe_fault(error: Exception, text: bytes, separate: str) -> tuple[str, bool]:
     """Return the fault of an event, and whether its text is JSON, so that it is an event at all."""
     if isinstance(error, msgspec.ValidationError):
         try:

@@ -25,7 +25,7 @@ Line = TypeVar("Line")
 @dataclass(slots=True)
 class _Kind(Generic[Line]):
     due: float
-    unsaid: int = 0
+    held_back: int = 0
     last: Line | None = None
 
 
@@ -59,12 +59,12 @@ class Throttle(Generic[Line]):
             self._kinds[kind] = _Kind(now + PAUSE)
             return 0
         if now < known.due:
-            known.unsaid += count
+            known.held_back += count
             # The latest line is kept: its facts describe the present trouble.
             known.last = line
             return None
-        unsaid, known.unsaid, known.due = known.unsaid, 0, now + PAUSE
-        return unsaid
+        held_back, known.held_back, known.due = known.held_back, 0, now + PAUSE
+        return held_back
 
     def take_rest(self, now: float, *, at_the_end: bool = False) -> Iterator[tuple[Line, int]]:
         """Yield the last line of each kind whose pause has ended, and the number of lines held back.
@@ -75,10 +75,10 @@ class Throttle(Generic[Line]):
         for kind, known in [*self._kinds.items()]:
             if not at_the_end and now < known.due:
                 continue
-            if known.last is None or not known.unsaid:
+            if known.last is None or not known.held_back:
                 # A quiet kind makes room for another one, and its next line is written at once.
                 del self._kinds[kind]
                 continue
-            line, unsaid = known.last, known.unsaid
-            known.unsaid, known.last, known.due = 0, None, now + PAUSE
-            yield line, unsaid
+            line, held_back = known.last, known.held_back
+            known.held_back, known.last, known.due = 0, None, now + PAUSE
+            yield line, held_back

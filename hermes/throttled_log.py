@@ -39,12 +39,12 @@ class ThrottledLog:
         return self._write(logging.ERROR, message, f"{message}: {_place(error)}", facts | {"exc_info": error})
 
     def _write(self, level: int, message: str, kind: str, facts: dict[str, object]) -> bool:
-        unsaid = self._throttle.admit(kind, message, trio.current_time())
+        held_back = self._throttle.admit(kind, message, trio.current_time())
         # None holds the line back; 0 writes it without a count.
-        if unsaid is None:
+        if held_back is None:
             return False
-        if unsaid:
-            facts["more"] = unsaid
+        if held_back:
+            facts["more"] = held_back
         self._log.log(level, message, **self._facts, **facts)
         return True
 

@@ -100,7 +100,7 @@ class AdminClient:
 
     def raw_status(self) -> bytes:
         """Return the JSON of the status, as the service wrote it."""
-        with self._telling():
+        with self._translated_errors():
             response = self._client.get("/status")
             self._check(response)
             return response.content
@@ -108,7 +108,7 @@ class AdminClient:
     def dead_letters(self) -> int | None:
         """Return the number of dead letters in the store, including earlier runs'; None if the store did not answer."""
         try:
-            with self._telling():
+            with self._translated_errors():
                 response = self._client.get("/dead-letters", params={"limit": 1})
                 self._check(response)
                 return msgspec.json.decode(response.content, type=_Letters).total
@@ -142,7 +142,7 @@ class AdminClient:
     def _lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
         begun = False
         try:
-            with self._telling(), self._client.stream("GET", path, params=parameters) as response:
+            with self._translated_errors(), self._client.stream("GET", path, params=parameters) as response:
                 if response.is_error:
                     # The body of an error holds the detail; a streamed response has not read it yet.
                     response.read()
@@ -162,7 +162,7 @@ class AdminClient:
             raise
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Turn every error of httpx into an `Unreachable` in the operator's words."""
         try:
             yield

@@ -257,7 +257,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     if as_json:
         click.echo(msgspec.json.encode(summarize(outcomes) | {"missing": missing, "dry_run": dry_run}))
     elif outcomes or not missing:
-        _tell(outcomes, dry_run)
+        _print_outcomes(outcomes, dry_run)
     tell_missing(missing)
     # A dry run leaves every letter, and that is its purpose, not a failure.
     if missing or (not dry_run and any(outcome.refused or outcome.left for outcome in outcomes)):
@@ -402,7 +402,7 @@ async def _remove(settings: Settings, selection: Selection) -> int:
         return await store.remove(selection)
 
 
-def _tell(outcomes: Sequence[Replayed], dry_run: bool) -> None:
+def _print_outcomes(outcomes: Sequence[Replayed], dry_run: bool) -> None:
     """Print the result of a replay, one line for each sink."""
     for outcome in outcomes:
         if dry_run:

@@ -72,9 +72,9 @@ class Turns:
     """
 
     def __init__(self, most: float) -> None:
-        self._rest_of = 1 / most - 1
+        self._pause_share = 1 / most - 1
         self._lock = trio.Lock()
-        self._rest = self._free_at = 0.0
+        self._pause = self._free_at = 0.0
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -82,15 +82,15 @@ class Turns:
         async with self._lock:
             left = self._free_at - trio.current_time()
             # More than the pause: the end was measured by the clock of another run of Trio.
-            if 0 < left <= self._rest:
+            if 0 < left <= self._pause:
                 await trio.sleep(left)
             began = trio.current_time()
             try:
                 yield
             finally:
                 ended = trio.current_time()
-                self._rest = (ended - began) * self._rest_of
-                self._free_at = ended + self._rest
+                self._pause = (ended - began) * self._pause_share
+                self._free_at = ended + self._pause
 
 
 PROFILING = Exclusive(0.8)

@@ -51,7 +51,7 @@ class Connection:
         answer = connection.take(connection.receive())
     """
 
-    __slots__ = ("_rest", "due_at", "failures", "fd", "reader", "recv", "send", "sent_at", "sock", "state")
+    __slots__ = ("_unsent", "due_at", "failures", "fd", "reader", "recv", "send", "sent_at", "sock", "state")
 
     def __init__(self) -> None:
         self.state = State.CLOSED
@@ -72,7 +72,7 @@ class Connection:
         self.recv = self.sock.recv
         self.send = self.sock.send
         self.reader = ResponseReader()
-        self._rest = b""
+        self._unsent = b""
         try:
             # Without TCP_NODELAY a request that needs two sends would wait for the server's delayed ACK, up to 40 ms.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -103,19 +103,19 @@ class Connection:
         if sent == len(request):
             return True
         self.state = State.PARTIAL
-        self._rest = request[sent:]
+        self._unsent = request[sent:]
         return False
 
     def resume(self) -> bool:
         """Send more of a request after there was no room. Returns True once all of it is out. Raises `Lost`."""
         try:
-            sent = self.send(self._rest)
+            sent = self.send(self._unsent)
         except BlockingIOError:
             return False
         except OSError as error:
             raise Lost(failure_kind(error)) from error
-        self._rest = self._rest[sent:]
-        return not self._rest
+        self._unsent = self._unsent[sent:]
+        return not self._unsent
 
     def receive(self) -> bytes:
         """Return the received bytes, b"" at the end of the connection.
@@ -141,7 +141,7 @@ class Connection:
         except Truncated as error:
             raise Lost("truncated" if error.started else "closed") from error
         self.state = State.PARTIAL if answer is None else State.IDLE
-        if answer is not None and self._rest:
+        if answer is not None and self._unsent:
             # The server answered before it had the whole request (with a 413, say). The rest of the request would
             # be read as the start of the next one.
             return answer._replace(reusable=False)

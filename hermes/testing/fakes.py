@@ -97,7 +97,7 @@ class ScriptedSink:
         self.writes.append(call)
         self._running += 1
         self.most_at_once = max(self.most_at_once, self._running)
-        self._tell()
+        self._changed.set()
         try:
             await self._perform(call, outcome)
         except BaseException as error:
@@ -109,7 +109,7 @@ class ScriptedSink:
         finally:
             call.ended_at = trio.current_time()
             self._running -= 1
-            self._tell()
+            self._changed.set()
 
     async def _perform(self, call: Write, outcome: Outcome) -> None:
         await trio.lowlevel.checkpoint()
@@ -135,9 +135,6 @@ class ScriptedSink:
         await trio.lowlevel.checkpoint()
         while not reached():
             await self._changed.wait()
-
-    def _tell(self) -> None:
-        self._changed.set()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ScriptedSink]:
