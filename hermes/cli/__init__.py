@@ -46,6 +46,7 @@ _ENTRIES = {
     ),
 }
 
+# On two lines, so that the page stays within 80 columns.
 _CURL = r"""
 curl localhost:8080/events -d \
   '{"id":"1","user_id":"me","type":"song_played","timestamp":1700000000}'

@@ -118,6 +118,7 @@ class AdminClient:
 
     def watch(self) -> Iterator[ServiceStatus]:
         """Yield the status every second, until the service stops. Raises `Lost` if the connection breaks."""
+        # Kept from line to line until an empty line ends the event.
         data, kind = b"", ""
         for line in self._lines("/live", {}):
             # The stream is Server-Sent Events: lines `event:` and `data:`, and an empty line at the end of each event.
@@ -157,6 +158,7 @@ class AdminClient:
                 if rest:
                     yield rest
         except Unreachable as error:
+            # A break in the middle is another fault than an address where nobody answers: `hermes top` tries again.
             if begun:
                 raise Lost(f"the connection to {self.url} is lost") from error
             raise

@@ -46,6 +46,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     SHELL is bash (4.4 or later), zsh or fish. The script goes to stdout; on a terminal, a line on stderr says where to
     keep it. It completes commands, options, sinks, event types and the names of settings.
     """
+    # The place is advice for this shell; each shell looks elsewhere.
     write, place = _SHELLS[shell]
     click.echo(write(ctx.find_root().command, {}, "hermes", COMPLETE_VARIABLE).source(), nl=False)
     # The advice would be in the way where the shell reads the script.

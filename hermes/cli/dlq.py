@@ -79,6 +79,7 @@ def dlq_commands() -> None:
     """
 
 
+# Parsed here and not in the store, because "1h" counts from the moment of the command.
 def _since(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
     if text is None:
         return None
@@ -97,6 +98,7 @@ def _text(_context: click.Context, _parameter: click.Parameter, text: str | None
 
 
 def _rate(_context: click.Context, _parameter: click.Parameter, rate: float | None) -> float | None:
+    # Infinity would mean no bound, which leaving the option out means already.
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise click.BadParameter(f"{rate}: expected a number of events a second, more than 0")
     return rate
@@ -107,6 +109,7 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*, sink: str | None, kind: str | None, reason: str | None, since: float | None, **options: Any) -> None:
+        # Only two of the commands take numbers; None selects letters of every number.
         numbers = options.pop("numbers", ()) or None
         command(selection=select_events(sink, kind, reason, since, numbers), **options)
 
@@ -336,6 +339,7 @@ def _check_store(settings: Settings) -> None:
             "DURABILITY='memory': the dead letters live in the running service, which has them over HTTP at "
             "/dead-letters of ADMIN_ADDR"
         )
+    # Opening a store that does not exist would create an empty one, and report that nothing was refused.
     if settings.durability == "disk" and not (settings.hermes_data_dir / DEAD_LETTERS_FILE).exists():
         raise ConfigError(
             f"HERMES_DATA_DIR={str(settings.hermes_data_dir)!r}: no {DEAD_LETTERS_FILE} is there; name the folder "
@@ -376,6 +380,7 @@ async def _gather_rows(
             rows += map(_row, page)
         if not rows:
             await check_sink(store, settings, selection.name)
+        # One letter more than shown is enough to know that the table is cut.
         more = bool(rows) and bool(await store.page(selection, after=after, limit=1))
         return rows, more, sum((await store.count(selection)).values())
 
@@ -392,6 +397,7 @@ async def _count(settings: Settings, selection: Selection) -> tuple[Selection, i
         # The question and the removal then speak of the same letters, even if the service adds some meanwhile.
         selection = replace(selection, up_to=await store.last())
         count = sum((await store.count(selection)).values())
+        # A misspelt sink is the usual reason for an empty selection.
         if not count:
             await check_sink(store, settings, selection.name)
         return selection, count, await find_missing(store, selection)

@@ -130,6 +130,7 @@ def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: i
             click.echo(msgspec.json.encode(row))
         return
     fields = ("index", "bytes", "events", "first_event", "received_at")
+    # The names of the JSON fields, as a person writes them.
     columns = [field.replace("_", " ") for field in fields]
     print_table(columns, [[str(row.get(field, "")) for field in fields] for row in rows])
 
@@ -251,6 +252,7 @@ def _print_overview(folder: Path, as_json: bool) -> None:
         ("snapshot", f"at {snapshot.index}, {len(snapshot.state)} bytes" if snapshot else "none"),
     ]
     for sink, state in sinks.items():
+        # Records after the cursor that the sink has already, out of order, do not count as missing.
         behind = found.next - state.cursor - sum(stop - start for start, stop, _ in state.done)
         facts.append((f"sink {sink}", _describe_progress(state.cursor, behind)))
     print_table((Column(""), Column("", least=20)), facts)
@@ -303,6 +305,7 @@ def _as_facts(lost: Loss) -> dict[str, object]:
 
 
 def _print_faults(found: Survey) -> None:
+    # A disk with bad sectors may give thousands of faults of one kind.
     for fault in found.faults[:_SHOWN]:
         click.echo(f"- {fault.what}\n  repair: {fault.repair}")
     if len(found.faults) > _SHOWN:
@@ -338,6 +341,7 @@ def _describe_loss(lost: Loss) -> str:
 
 
 def _sum(lost: Iterable[Lost]) -> str:
+    # Used twice: for the sum and for the list.
     ranges = list(lost)
     count = sum(each.end - each.index for each in ranges)
     shown = ", ".join(map(str, ranges[:5])) + (", ..." if len(ranges) > 5 else "")

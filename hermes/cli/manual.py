@@ -96,6 +96,7 @@ class ManualCommand(click.Command):
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the page."""
         manual = self.manual
+        # The names of the sections are those of man pages (man-pages(7)).
         with formatter.section("NAME"):
             formatter.write_text(f"{ctx.command_path} - {self.summary}")
         with formatter.section("SYNOPSIS"):

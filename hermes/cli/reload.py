@@ -56,6 +56,7 @@ class Reloader:
     async def run(self) -> None:
         """Reload after each `ask` and each change of a file, until cancelled."""
         while True:
+            # Whichever comes first: a signal, or the time of the next look.
             with trio.move_on_after(LOOK_SECONDS):
                 await self._asked.wait()
             # A new event before the reload, so that a signal during the reload causes another one.
@@ -66,6 +67,7 @@ class Reloader:
         """Reload if a file has changed since it was last read, or after an `ask`."""
         # A folder of secrets may be on a disk that hangs. A stop must not wait for the disk.
         seen = await trio.to_thread.run_sync(_look_at, self._files, abandon_on_cancel=True)
+        # An `ask` reads the files even if they look unchanged: a file system may keep a time of whole seconds.
         if not asked and seen == self._seen:
             return
         try:
@@ -80,6 +82,7 @@ class Reloader:
             self._seen, self._failure = seen, ""
 
     async def _reload(self) -> None:
+        # On a thread: reading settings imports sinks and reads files.
         after = await trio.to_thread.run_sync(configure, self._now.names, abandon_on_cancel=True)
         settings = after.settings
         # First the certificate, which may fail; the keys are changed after it without a further error.

@@ -55,6 +55,7 @@ def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
         if name not in installed:
             raise click.UsageError(f"no sink {name!r} is installed: {suggest(name, installed)}")
     for name, point in sorted(installed.items()):
+        # Filtered after sorting, so that the order is the same with and without names.
         if names and name not in names:
             continue
         row: dict[str, Any] = {"name": name, "package": point.dist.name if point.dist else "", "usable": True}
@@ -191,6 +192,7 @@ def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
     wanted = name.upper()
     found = variables.get(wanted) or variables.get(wanted.removesuffix("_FILE"))
     if found is None:
+        # First the strict comparison word by word, then the loose one, which may suggest two names.
         meant = misspelt(name, variables)
         close = [meant] if meant else close_words(name, variables)
         mend = "`hermes config explain` has all of them"
@@ -233,6 +235,7 @@ def _values(group: Group) -> list[_Row]:
     for variable in group.variables():
         value = getattr(group.values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
+        # The name with _FILE too: the value then comes from a file.
         given = [name for name in (variable.name, f"{variable.name}_FILE") if os.environ.get(name, "").strip()]
         # A value without a variable of Hermes comes from OpenTelemetry's variables, which the export of traces reads
         # too.

@@ -72,6 +72,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
             widths[n] = min(longest, widths[n] + max(0, width - _sum(widths)))
     head = [columns[place] for place in inside]
     under = [place for place in range(len(columns)) if place not in inside]
+    # One width for all labels, so that the values below a row are aligned.
     label = max((len(columns[place].name) for place in under), default=0)
     # Under the second column where the terminal is wide enough, so that the first column stays free to scan.
     indent = widths[0] + _GAP if widths[0] + _GAP + label <= width // 3 else _GAP
@@ -84,6 +85,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
             if row[place]:
                 cells = "", columns[place].name, row[place]
                 rest = max(1, width - indent - label - _GAP)
+                # An empty first cell makes the indentation.
                 lines += _row(cells, [Column("")] * 3, [indent - _GAP, label, rest], width)
     return lines
 
@@ -115,6 +117,7 @@ def _row(
         for column, cell, width in zip(columns, wrapped, widths, strict=True):
             part = cell[n] if n < len(cell) else ""
             parts.append(" " * (width - cell_len(part)) + part if column.right else set_cell_size(part, width))
+        # rstrip: spaces at the end would wrap on a narrow terminal.
         lines.append(Text((" " * _GAP).join(parts).rstrip(), style))
     return lines
 

@@ -94,8 +94,10 @@ def tap(
     smaller one. Events that come faster than they can be shown are skipped, and counted on stderr; the service never
     waits for a tap.
     """
+    # Rejected events may lack a type and a user, so the filters cannot apply.
     if rejected and (types or user or sample < 1):
         raise click.UsageError("--rejected shows every rejected event: leave out --type, --user and --sample")
+    # 17 digits identify a float; with fewer the service would take another sample.
     parameters = {"type": ",".join(types), "user": user or "", "sample": f"{sample:.17g}"}
     lines = client.rejected() if rejected else client.tap({name: text for name, text in parameters.items() if text})
     # Ctrl-C is the usual end of a tap, not a failure.
@@ -142,6 +144,7 @@ def describe(found: Event | Rejected) -> list[str]:
     if isinstance(found, Event):
         facts = [format_time(found.timestamp), found.type, found.user_id, found.id]
         return [*map(printable, facts), escape_json(bytes(found.payload).decode())]
+    # People count from 1.
     place = "whole request" if found.index is None else f"event {found.index + 1} of its request"
     origin = f"{found.client}, request {found.request_id}" if found.client else f"request {found.request_id}"
     facts = [format_time(found.at), found.route, str(found.status), place, found.reason, f"({origin})"]

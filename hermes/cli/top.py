@@ -169,6 +169,7 @@ def spark(values: Sequence[float], width: int) -> str:
     # The newest values: a narrow terminal shows less of the past.
     values = values[-width:]
     top_value = max(values, default=0)
+    # The first block is the space, which stands for 0 alone.
     steps = len(_BLOCKS) - 1
     blocks = [_BLOCKS[max(1, round(value / top_value * steps)) if value else 0] for value in values]
     return "".join(blocks).rjust(width)
@@ -188,6 +189,7 @@ def short_duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, whole = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    # Two units at most: the seconds of a day say nothing.
     days, hours = divmod(hours, 24)
     if days:
         return f"{days} d {hours} h"
@@ -211,6 +213,7 @@ def _heading(status: ServiceStatus, url: str) -> Text:
     heading = Text("Hermes ", style="bold")
     facts = [status.version, url, f"up {short_duration(max(1.0, status.now - status.started))}", status.durability]
     heading.append(" · ".join(map(printable, facts)), style="not bold")
+    # The service stops soon; the numbers will not go on.
     if status.draining:
         heading.append(" · stopping", style="yellow")
     return heading
@@ -220,6 +223,7 @@ def _events(status: ServiceStatus, width: int) -> Table:
     grid = Table.grid(Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     rejected = sum(status.rejected.values())
     rate = Text(f"{status.rate:,.0f}/s", style="bold")
+    # The labels and numbers come first, and the history gets the rest of the line.
     room = min(_SPARK, width - _LABELS - max(len(rate), len(f"{status.received:,}")))
     grid.add_row("events", rate, Text(spark(status.history, max(1, room)), style="blue"))
     shown = Text(f"{rejected:,} rejected", style="red" if rejected else "dim")
@@ -235,6 +239,7 @@ def _events(status: ServiceStatus, width: int) -> Table:
             gauge.append(f"  cannot be written: {printable(journal.failing)}", style="red")
         grid.add_row("journal", short_size(journal.bytes), gauge)
     if requests.p50 is not None and requests.p99 is not None:
+        # Median and 99th percentile: the usual request, and the slow one.
         both = f"median {short_duration(requests.p50)}, 99th {short_duration(requests.p99)}"
         grid.add_row("requests", f"{requests.count:,}/min", both)
     memory = "" if status.memory is None else f", {short_size(status.memory)} of memory"
@@ -244,6 +249,7 @@ def _events(status: ServiceStatus, width: int) -> Table:
 
 def _gauge(share: float, width: int = 20) -> Text:
     filled = min(width, round(share * width))
+    # A thin bar for a share that rounds to nothing: not empty is another state than empty.
     blocks = "█" * filled or ("▏" if share else "")
     # Red while there is still time to act.
     style = "red" if share > 0.9 else "yellow" if share > 0.7 else "blue"
@@ -274,6 +280,7 @@ def _sinks(status: ServiceStatus, width: int) -> RenderableType:
     for name, breaker, *counts in rows:
         lines.append(Text.assemble(name, "  ", breaker))
         parts = zip(_NUMBERS, counts, strict=True)
+        # Each number with its name, because there is no heading above.
         lines += wrap_parts([Text.assemble((f"{title} ", "dim"), count) for title, count in parts], width)
     return Group(*lines)
 
@@ -343,6 +350,7 @@ def _aggregates(status: ServiceStatus, width: int) -> RenderableType:
     room = width - longest - max(totals, len("events")) - 4
     # Long names leave no room for the bars beside them.
     below = room < _FEWEST_MINUTES
+    # Below the names the bars have the whole width.
     minutes = min(_MINUTES, width - max(totals, len("events")) - 4 if below else room)
     title = f"the last {minutes} min"
     if below:

@@ -54,18 +54,21 @@ def setting(field: str) -> Any:
         folder: Path = setting("hermes_data_dir")
     """
     (variable,) = (variable for variable in describe(Settings) if variable.field == field)
+    # The variable's own reading, so that NAME_FILE works here too.
     text = variable.look_up(os.environ)
     return variable.default if text is None else variable.read(text)
 
 
 def complete_sinks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the names of the sinks that SINKS names or that are installed."""
+    # SINKS may name a sink that is not installed on this machine; both lists are offered.
     installed = dict.fromkeys(_installed(), "")
     return _matching(installed | dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), incomplete)
 
 
 def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the event types that EVENT_TYPES names."""
+    # `*` is a notation, not a type.
     return _matching({name: "" for name in _setting_or("event_types", ()) if name != "*"}, incomplete)
 
 
