@@ -1,6 +1,6 @@
-"""The sink that keeps nothing: for trying Hermes out, and for measuring everything in front of a database.
+"""Discards every event: for trying Hermes out, and for measuring Hermes without a database.
 
-Invariant: every write succeeds. It is what runs where neither SINKS nor DB_DSN is set.
+Invariant: every write succeeds. This sink runs if neither SINKS nor DB_DSN is set.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from hermes.config import NoSettings, Settings
 
 
 class NullSink:
-    """A sink whose writes succeed at once; the events are gone."""
+    """A sink whose writes succeed at once and discard the events. ::
+
+    await NullSink().write(batch)
+    """
 
     max_batch = 100_000
     concurrency = 1
 
-    async def write(self, batch: Batch) -> None:  # noqa: ARG002  nothing is done with it
+    async def write(self, batch: Batch) -> None:  # noqa: ARG002  the batch is discarded
         """Drop the batch."""
         await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
 async def open_null(_settings: NoSettings, _service: Settings) -> AsyncIterator[NullSink]:
-    """Open the sink; nothing is needed and nothing is left."""
+    """Open the sink, which needs no resource."""
     await trio.lowlevel.checkpoint()
     yield NullSink()
 

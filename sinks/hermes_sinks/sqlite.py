@@ -1,10 +1,9 @@
-"""The sink for a machine with no server: one SQLite file, each event id stored once.
+"""Stores events in one SQLite file, each event id once: the sink for a machine without a server.
 
-Invariant: a batch is one transaction, on the disk when `write` returns (WAL, ``synchronous=FULL``); only the writer's
-thread touches the connection, one call at a time. A call that has begun runs to its end, bounded by the lock timeout,
-so a cancelled write has either happened whole or not at all. An id that is stored already counts as stored; an event
-that anything else keeps out (an index, a check or a trigger of the operator's) is rejected with SQLite's reason.
-sqlite3 is imported nowhere else among the sinks.
+Invariants: a batch is one transaction, durable when `write` returns (WAL, ``synchronous=FULL``); only the writer's
+thread uses the connection, one call at a time. A call that has begun runs to its end, bounded by the lock timeout, so
+a cancelled write has happened whole or not at all. An id that is in the table counts as stored; an event that an index,
+a check or a trigger of the operator refuses is rejected with SQLite's reason. No other sink imports sqlite3.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from hermes_sinks.common.reasons import hide_values, no_text
 from hermes_sinks.common.slices import slice_events
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header: says whose file it is
+APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header marks a file of Hermes
 SLICE = 1000  # events turned into rows between two checkpoints: about 0.3 ms of the loop
 
 _SCHEMA = Schema(
@@ -48,7 +47,7 @@ CREATE TABLE events (
 _INSERT = """
 INSERT INTO events (id, user_id, type, ts, payload, received_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
-# What SQLite says of a row, whatever else is in the table. Source: https://www.sqlite.org/rescode.html
+# The errors that a row itself causes, in any table. Source: https://www.sqlite.org/rescode.html
 _ROW_CODES = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
 _PRIMARY_CODE = 0xFF  # of an extended code, such as SQLITE_CONSTRAINT_UNIQUE
 
@@ -62,7 +61,11 @@ class SqliteSettings(msgspec.Struct, frozen=True):
 
 
 class SqliteSink:
-    """A sink over an open database file. Deleted or renamed by another program, the file is begun anew."""
+    """A sink over an open database file. If another program deletes or renames the file, a new one is begun. ::
+
+    async with open_sqlite(SqliteSettings(), Settings()) as sink:
+        await sink.write(batch)
+    """
 
     max_batch = 10_000
     concurrency = 1
@@ -71,12 +74,12 @@ class SqliteSink:
         self._database = database
 
     async def write(self, batch: Batch) -> None:
-        """Insert the batch and commit; ids that are stored already stay as they are.
+        """Insert the batch and commit; a row with an id that is in the table is left out.
 
-        Raises `hermes.SinkUnavailable` (disk full, locked, or damaged) and `hermes.BatchRejected` (text that is no
-        Unicode, or a constraint that the operator has added).
+        Raises `hermes.SinkUnavailable` (disk full, locked, or damaged) and `hermes.BatchRejected` (invalid Unicode, or
+        a constraint that the operator has added).
         """
-        places: Sequence[int] | None = None  # of the rows in the batch, where some of its events have none
+        places: Sequence[int] | None = None  # of the rows in the batch, if some events have no row
         refused: dict[int, str] = {}
         try:
             rows = await _rows(batch)
@@ -91,20 +94,20 @@ class SqliteSink:
             raise BatchRejected(await hide_values(dict(sorted(refused.items())), batch))
 
     async def aclose(self) -> None:
-        """Close the file; its write-ahead log is folded in."""
+        """Close the file, with a checkpoint of its write-ahead file."""
         await self._database.aclose()
 
     async def _insert(self, rows: list[Row]) -> dict[int, str]:
         try:
             return await self._database.run_in_place(partial(_insert, rows))
         except sqlite3.ProgrammingError:
-            raise  # ours to mend
+            raise  # a wrong call of sqlite3 is a bug of Hermes
         except sqlite3.DatabaseError as error:
             raise SinkUnavailable(f"SQLite: {error}") from error
 
 
 def _insert(rows: list[Row], connection: Connection) -> dict[int, str]:
-    """Insert the rows in one transaction; return why those that are not stored were refused, by index."""
+    """Insert the rows in one transaction; return the reasons of the refused rows, by index."""
     try:
         with transaction(connection):
             connection.executemany(_INSERT, rows)
@@ -113,13 +116,14 @@ def _insert(rows: list[Row], connection: Connection) -> dict[int, str]:
             raise
     else:
         return {}
+    # Row by row: SQLite undoes only the statement that failed, so the good rows stay in the transaction.
     refused = {}
     with transaction(connection):
         for index, row in enumerate(rows):
             try:
                 connection.execute(_INSERT, row)
             except sqlite3.DatabaseError as error:
-                # A trigger that says RAISE(ROLLBACK) has undone the rows before this one: the table is at fault.
+                # A trigger with RAISE(ROLLBACK) has undone the earlier rows too, so no single row can be blamed.
                 if not _blames_row(error) or not connection.in_transaction:
                     raise
                 refused[index] = f"SQLite: {error}"
@@ -131,7 +135,7 @@ def _blames_row(error: sqlite3.DatabaseError) -> bool:
 
 
 async def _rows(batch: Batch) -> list[Row]:
-    """All rows of the batch. Raises UnicodeError, now or when they are inserted, if one holds text that is none."""
+    """Return all rows of the batch. If a text is invalid Unicode, this or the INSERT raises UnicodeError."""
     rows: list[Row] = []
     for chunk in batch.chunks:
         for start, stop in slice_events(chunk.events, SLICE):
@@ -141,7 +145,7 @@ async def _rows(batch: Batch) -> list[Row]:
 
 
 async def _sort_out(batch: Batch) -> tuple[list[Row], dict[int, str]]:
-    """The rows that can be stored, and why the others cannot, by their index in the batch."""
+    """Return the rows that can be stored, and the reasons of the other events, by their index in the batch."""
     good: list[Row] = []
     bad: dict[int, str] = {}
     for chunk in batch.chunks:
@@ -164,7 +168,7 @@ def _row(event: Event, received_at: float) -> Row:
 
 
 def _connect(path: Path) -> Connection:
-    """Open or make the database file, and its folder for this user alone. Raises `ConfigError`."""
+    """Open or make the database file, and its folder, which only this user can read. Raises `ConfigError`."""
     try:
         return connect(path, _SCHEMA)
     except ConfigError as error:
@@ -175,7 +179,7 @@ def _connect(path: Path) -> Connection:
 
 @asynccontextmanager
 async def open_sqlite(settings: SqliteSettings, service: Settings) -> AsyncIterator[SqliteSink]:
-    """Open the sink on its file, made if it is missing. Raises `ConfigError` for a file that cannot be used."""
+    """Open the sink on its file; make the file if it is missing. Raises `ConfigError` if the file is unusable."""
     path = service.hermes_data_dir / settings.path
     connection = await trio.to_thread.run_sync(_connect, path)
     sink = SqliteSink(Database(connection, path, partial(_connect, path)))

@@ -1,8 +1,8 @@
-"""The sink that prints: one JSON line an event, the payload as the client's own bytes.
+"""Prints one JSON line for each event, the payload as the client's own bytes.
 
-The lines are what POST /events takes as NDJSON, so one Hermes can be piped into another. Invariant: lines never
-interleave and are never torn, and the loop never waits for the reader. Writing happens on a thread, and that thread
-finishes the block it has begun even when the write was cancelled meanwhile; the next write waits for it.
+The lines are the NDJSON that POST /events takes, so one Hermes can be piped into another. Invariants: lines never
+interleave and are never torn, and the loop never waits for the reader. A thread writes, and finishes a block that it
+has begun even if the write is cancelled; the next write waits for the thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ CLOSE_TIMEOUT = 2.0
 class StdoutSink:
     """A sink that writes lines to a file descriptor of any kind: a pipe, a terminal, a file, a socket.
 
-    ``fd`` stays the caller's to close, after ``aclose``.
+    The caller closes ``fd``, after ``aclose``. ::
+
+        sink = StdoutSink(fd)
+        await sink.write(batch)
+        await sink.aclose()
     """
 
     max_batch = 10_000
@@ -34,7 +38,7 @@ class StdoutSink:
 
     def __init__(self, fd: int = STDOUT) -> None:
         self._fd = fd
-        # One thread at a time, and a thread that its caller left keeps its token until it ends.
+        # One thread at a time: a thread whose write was cancelled keeps its token until it ends.
         self._writer = trio.CapacityLimiter(1)
         self._torn = b""
 
@@ -52,13 +56,13 @@ class StdoutSink:
             raise BatchRejected(refused)
 
     async def aclose(self) -> None:
-        """Give a thread that still writes a moment; a reader that has stalled for good is left behind."""
+        """Wait a moment for a thread that still writes; a thread with a stalled reader ends with the process."""
         with clean_up(CLOSE_TIMEOUT):
             async with self._writer:
                 pass
 
     def _write_blocks(self, blocks: Sequence[bytes]) -> None:
-        """Write all of ``blocks``, however often it takes (on the writer's thread)."""
+        """Write all of ``blocks``, on the writer's thread."""
         for block in blocks:
             self._write_block(block)
 
@@ -73,14 +77,14 @@ class StdoutSink:
     def _write_some(self, data: memoryview) -> int:
         try:
             return os.write(self._fd, data)
-        except BlockingIOError:  # whoever made the descriptor set O_NONBLOCK: wait here instead
+        except BlockingIOError:  # O_NONBLOCK is set, perhaps by a program that shares the pipe: wait here
             poll = select.poll()
             poll.register(self._fd, select.POLLOUT)
             poll.poll()
             return 0
 
     def _remember_torn_line(self, block: bytes, rest: memoryview) -> None:
-        """After an error in the middle of a line, keep its remainder: it goes first next time, so no line is torn."""
+        """Keep the remainder of a line after an error in its middle. The next write begins with the remainder."""
         if len(rest) > len(block):
             self._torn = bytes(rest[: len(rest) - len(block)])
             return

@@ -1,7 +1,8 @@
-"""The sink that stores events in a ClickHouse table, over the server's HTTP interface. Needs no driver.
+"""Stores events in a ClickHouse table, over the server's HTTP interface. Needs no driver.
 
-``rows`` makes the rows, ``sink`` sends them, ``table`` says what a table can hold, ``faults`` what the server's answer
-means. `hermes_sinks.common.parts` finds rows that are refused; httpx is `hermes.outgoing`.
+``settings`` has the sink's settings, ``rows`` encodes the rows, ``sink`` sends them, ``table`` makes and checks the
+table, ``faults`` judges the server's answers. `hermes_sinks.common.parts` finds the refused rows; the HTTP client is
+`hermes.outgoing`.
 """
 
 from hermes import SinkPlugin

@@ -1,8 +1,8 @@
-"""What ClickHouse's answer to an insert means for its rows. Pure.
+"""Judges ClickHouse's answer to an insert: its error, the row to suspect, the pause before the next attempt. Pure.
 
-Invariant: only an error that the data causes costs an event; whatever may pass (too many parts, memory, a missing
-right or table) leaves the batch to be written again. An error is known by its code, which the server puts into a
-header, and where it fails half-way into the body alone. Called by the clickhouse sink.
+Invariant: only an error that the data causes rejects an event; after any other error (too many parts, memory, a missing
+right or table) the batch is written again. The code of an error is in a header, or, if the insert fails half-way, only
+in the body.
 
 Source: ``src/Common/ErrorCodes.cpp`` of ClickHouse; a server tells them by ``SELECT errorCodeToName(252)``.
 """
@@ -63,7 +63,7 @@ _PAUSES = {
     241: 1.0,  # MEMORY_LIMIT_EXCEEDED
     252: 2.0,  # TOO_MANY_PARTS: merging them takes seconds
 }
-"""The least pause before the next attempt, in seconds, for those that too much work causes."""
+"""The least pause before the next attempt, in seconds, for errors that too much work causes."""
 
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]{3,60})\)")
 _CONSTRAINT = re.compile(r"Constraint `?(\w{1,60})`? for table")
@@ -74,7 +74,7 @@ _ROW = re.compile(r"\bat row (\d{1,9})\b")
 
 
 def error_code(answer: Answer) -> int | None:
-    """The code of the error that an answer tells; None: it tells none, 0: one without a code."""
+    """Return the code of an answer's error; None if the answer has no error, 0 for an error without a code."""
     text = answer.headers.get("x-clickhouse-exception-code", "")
     if _NUMBER.fullmatch(text):
         return int(text)
@@ -85,21 +85,20 @@ def error_code(answer: Answer) -> int | None:
 
 
 def blames_data(code: int) -> bool:
-    """Whether the rows are to blame."""
+    """Return whether the rows are to blame."""
     return code in _DATA
 
 
 def suspect(answer: Answer) -> int | None:
-    """The row that the error points at, counted from 0. It may be wrong: the words quote what is in the rows."""
+    """Return the row that the error points at, counted from 0. The row may be wrong."""
+    # The message quotes values, and a value may hold the words "at row 7".
     found = _ROW.search(answer.body.decode(errors="replace"))
     return int(found[1]) - 1 if found else None
 
 
 def reason(answer: Answer, code: int) -> str:
-    """What the server says, and what the operator can do.
-
-    Of an error that the data causes only names: of the error, of the constraint, of the column. Its words quote rows.
-    """
+    """Return the server's message, and how the operator can mend the error."""
+    # The message of an error in the data quotes rows: only the names of error, constraint and column are safe.
     if blames_data(code):
         return _names(answer.body.decode(errors="replace"), code)
     words = answer.excerpt or f"it answered {answer.status}"
@@ -108,10 +107,10 @@ def reason(answer: Answer, code: int) -> str:
 
 
 def _names(text: str, code: int) -> str:
-    # The name of the error comes at the end; whatever is quoted before it may look like one.
+    # The name of the error comes last; a value that is quoted before may look like a name.
     found = _NAME.findall(text)
     words = f"Code: {code}" + (f" {found[-1]}" if found else "")
-    # The names of columns and constraints are looked for before anything can be quoted.
+    # The message has the names of columns and constraints before the first quoted value.
     constraint = _CONSTRAINT.search(text)
     if constraint is not None:
         return f"{words} (constraint {constraint[1]})"
@@ -120,5 +119,5 @@ def _names(text: str, code: int) -> str:
 
 
 def least_pause(code: int) -> float | None:
-    """How long to leave the server alone after this error, in seconds."""
+    """Return the least pause after this error, in seconds."""
     return _PAUSES.get(code)

@@ -1,9 +1,7 @@
-"""Events as rows of ClickHouse's format JSONEachRow. Pure but for the checkpoints of `encode_rows`.
+"""Encodes events as rows of ClickHouse's format JSONEachRow. Pure, except for the checkpoints of `encode_rows`.
 
-Invariants: a row is a JSON object in UTF-8; a payload for a column of text is in it as a string of the client's own
-bytes, one for a column of JSON as it is. A time is RFC 3339 text in UTC: only that is read alike by every release and
-by a column of any time zone. A time that the column cannot hold refuses its event here, since a server clamps it, or
-wraps it around, without a word.
+Invariants: a row is a JSON object in UTF-8; a payload for a text column is a string of the client's own bytes, a
+payload for a JSON column is embedded unchanged; an event with a time that the column cannot hold is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +24,8 @@ COLUMNS = ("id", "user_id", "type", "ts", "payload", "received_at")
 class Row(msgspec.Struct, gc=False):
     """One row; both times are in UTC, ``ts`` in whole seconds and ``received_at`` in whole milliseconds."""
 
+    # Times as RFC 3339 text in UTC: every release reads only that form alike, in columns of any time zone.
+
     id: str
     user_id: str
     type: str
@@ -42,7 +42,7 @@ _encoder = msgspec.json.Encoder()
 
 
 async def encode_rows(batch: Batch, *, as_json: bool, times: range) -> tuple[list[bytes], dict[int, str]]:
-    """The row of each event; an empty one, and the reason by its index, for an event that has none.
+    """Return the row of each event, and the reasons of events without a row, by index; their row is empty.
 
     ``times`` has the timestamps that the column ``ts`` can hold, in Unix seconds.
     """

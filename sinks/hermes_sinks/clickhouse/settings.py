@@ -1,4 +1,4 @@
-"""The settings of the clickhouse sink, and the table's quoted name read from two of them."""
+"""Declares the settings of the clickhouse sink, and reads the table's quoted name from two of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hermes import ConfigError
 from hermes.config import Duration, Secret, Size, about
 from hermes.kit.http import Coding
 
-_LONGEST_NAME = 200  # bytes; a table is a folder over there
+_LONGEST_NAME = 200  # bytes; the server makes a folder with the name of the table
 
 
 class ClickHouseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +45,16 @@ class ClickHouseSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def quote(name: str) -> str:
-    """A name as an identifier of ClickHouse's SQL."""
+    """Return a name as an identifier of ClickHouse's SQL.
+
+    >>> quote("my`table")
+    '`my\\\\`table`'
+    """
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def table_name(settings: ClickHouseSettings) -> str:
-    """The quoted name of the table with its database. Raises `ConfigError`."""
+    """Return the quoted name of the table with its database. Raises `ConfigError`."""
     for variable, name in (("DATABASE", settings.database), ("TABLE", settings.table)):
         if not name.isprintable() or len(name.encode(errors="replace")) > _LONGEST_NAME:
             raise ConfigError(
@@ -60,7 +64,7 @@ def table_name(settings: ClickHouseSettings) -> str:
 
 
 def check_credentials(settings: ClickHouseSettings) -> None:
-    """Raises `ConfigError` for a user or password that no header can carry."""
+    """Raise `ConfigError` for a user or password that no header can carry."""
     for variable, text in (("USER", settings.user), ("PASSWORD", settings.password)):
         if not (text.isascii() and (text.isprintable() or not text)):
             raise ConfigError(f"SINK_CLICKHOUSE_{variable}=(hidden): expected printable ASCII characters")

@@ -1,14 +1,14 @@
-"""The sink on ClickHouse's HTTP interface: one INSERT a batch, rows that the server refuses found one by one.
+"""Stores batches in ClickHouse over HTTP: one INSERT for each batch, and a search for refused rows.
 
     INSERT ── done
-      │ unknown table: it is made, and the INSERT sent again
+      │ unknown table: make the table, send the INSERT again
       │ a row refused: without it, see `hermes_sinks.common.parts`
       ▼ anything else: unavailable
 
 Invariants: a write returns when the server has written the rows into parts (never into a queue of asynchronous
-inserts). Each event id is stored once, as ClickHouse does that: the block of a batch that comes again is known by its
-token, and rows with the same id are merged to the one that arrived last, in time; a reader who must not see an id twice
-before says FINAL. A server that is down is found out by the first write, not at start. Called by the engine.
+inserts). Each event id is stored once, in ClickHouse's way: the server recognizes a repeated batch by its token, and
+later merges rows with the same id into the row that arrived last; until then a reader uses FINAL to see an id once.
+The first write finds a server that is down, not the start.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ _INSERT_SETTINGS = {
 
 
 class ClickHouseSink:
-    """A sink over an open client; ``settings`` say which table and how."""
+    """A sink over an open client; ``settings`` name the table. ::
+
+    async with open_clickhouse(ClickHouseSettings(url="http://clickhouse:8123"), Settings()) as sink:
+        await sink.write(batch)
+    """
 
     def __init__(self, client: HttpClient, settings: ClickHouseSettings) -> None:
         self.max_batch = settings.max_batch
@@ -64,7 +68,7 @@ class ClickHouseSink:
         self._settings = settings
         self._as_json = settings.payload == "json"
         self._table = table_name(settings)
-        self._times: range | None = None  # what the column ts can hold, as long as the last answer was no failure
+        self._times: range | None = None  # the times that the column ts can hold; None after a failure
         self._insert = f"INSERT INTO {self._table} ({', '.join(COLUMNS)}) FORMAT JSONEachRow"
 
     async def write(self, batch: Batch) -> None:
@@ -84,7 +88,7 @@ class ClickHouseSink:
             raise BatchRejected(refused)
 
     async def _look(self) -> range:
-        """Ask for the server's version and the table's columns. Raises `hermes.SinkUnavailable` if they do not fit."""
+        """Return the times that ``ts`` can hold. Raises `hermes.SinkUnavailable` if server or table do not fit."""
         answer = await self._post(question(self._settings), b"", {})
         if error_code(answer) is not None:
             self._judge(answer)
@@ -95,7 +99,7 @@ class ClickHouseSink:
         return self._times
 
     async def _send(self, rows: Sequence[bytes]) -> Refusal | None:
-        """One INSERT, the table made if it is missing. Raises `hermes.SinkUnavailable`."""
+        """Send one INSERT; make the table if it is missing. Raises `hermes.SinkUnavailable`."""
 
         def make() -> tuple[bytes, str]:
             content = b"\n".join(rows)
@@ -128,9 +132,9 @@ class ClickHouseSink:
         words = reason(answer, code)
         if blames_data(code):
             return Refusal(words, suspect=suspect(answer))
-        if answer.status == 413:  # of a proxy on the way: smaller parts may pass
+        if answer.status == 413:  # from a proxy: smaller parts may pass
             return Refusal(words)
-        self._times = None  # who mends the server may change the table too
+        self._times = None  # an operator who mends the server may change the table too: look again
         pause = retry_after(answer, time.time()) or least_pause(code)
         raise SinkUnavailable(f"{self._client.words}: {words}", retry_after=pause)
 
@@ -150,7 +154,7 @@ def _tls(settings: ClickHouseSettings) -> ssl.SSLContext:
 
 
 def check_clickhouse(settings: ClickHouseSettings, _service: Settings) -> None:
-    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    """Raise `ConfigError` for invalid settings, without asking the server."""
     _target(settings)
     table_name(settings)
     check_credentials(settings)
@@ -159,7 +163,7 @@ def check_clickhouse(settings: ClickHouseSettings, _service: Settings) -> None:
 
 @asynccontextmanager
 async def open_clickhouse(settings: ClickHouseSettings, _service: Settings) -> AsyncIterator[ClickHouseSink]:
-    """Open the sink; nothing is dialed yet. Raises `ConfigError` as `check_clickhouse` does."""
+    """Open the sink; the first write dials. Raises `ConfigError` as `check_clickhouse` does."""
     check_credentials(settings)
     async with open_client(
         _target(settings),

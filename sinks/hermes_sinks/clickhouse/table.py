@@ -1,6 +1,6 @@
-"""The table as Hermes makes it, and what an existing one and its server can hold.
+"""Builds the statement that makes the table, and checks the server's version and an existing table. Pure.
 
-Invariant: `read_answer` never takes a server or a table for fit that `LEAST` or `HOLDS` forbid. Pure: the sink asks.
+Invariant: `read_answer` accepts no server or table that `LEAST` or `HOLDS` forbids.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from hermes_sinks.clickhouse.settings import ClickHouseSettings, table_name
 
 LEAST = (24, 8)
-"""The oldest release that is tested; a long-term one. Older ones lack parts of what an insert needs."""
+"""The oldest release that is tested, with long-term support. Older releases lack settings that an insert needs."""
 
 _LEAST_WITH_JSON = (25, 3)
 """The first release whose type JSON needs no setting for experiments."""
 
 _WIDE = (26, 9)
-"""The first release that is known to store a DateTime64 after the year 2299; 26.3 still clamps it."""
+"""The first release that stores a DateTime64 after the year 2299; 26.3 still clamps such a time."""
 
 _END_OF_2299 = 10_413_792_000  # all in Unix seconds, the first that does not fit
 _END_OF_9999 = 253_402_300_800
@@ -43,7 +43,7 @@ class Unfit(Exception):
 
 
 def question(settings: ClickHouseSettings) -> str:
-    """The statement that asks for the server's version and for the type of the table's column ``ts``."""
+    """Return the statement that asks for the server's version and for the type of the table's column ``ts``."""
     database, table = (name.replace("\\", "\\\\").replace("'", "\\'") for name in (settings.database, settings.table))
     return (
         "SELECT version(), (SELECT any(type) FROM system.columns "  # noqa: S608 - both names are quoted
@@ -52,12 +52,14 @@ def question(settings: ClickHouseSettings) -> str:
 
 
 def read_answer(answer: str, *, as_json: bool) -> range:
-    """The timestamps that the column ``ts`` can hold, from the answer to `question`. Raises `Unfit`.
+    """Return the timestamps that the column ``ts`` can hold, from the answer to `question`. Raises `Unfit`.
 
-    ``as_json``: payloads are for a column of the type JSON. An empty type of ``ts`` means that the table is still to be
-    made, or that the user may not look at it. An answer without a version, such as a proxy's, refuses nothing: the
-    insert will tell.
+    ``as_json``: payloads are for a column of the type JSON.
+
+    >>> read_answer("24.8.1.1\\tDateTime", as_json=False)
+    range(0, 4294967296)
     """
+    # An answer without a version, such as a proxy's, refuses nothing: the insert will find the fault.
     found = _ANSWER.fullmatch(answer)
     if found is None:
         return range(_END_OF_2299)
@@ -68,6 +70,7 @@ def read_answer(answer: str, *, as_json: bool) -> range:
         )
     if as_json and version < _LEAST_WITH_JSON:
         raise Unfit("the type JSON needs ClickHouse 25.3: set SINK_CLICKHOUSE_PAYLOAD=string, or upgrade the server")
+    # An empty type: the table does not exist yet, or the user may not see its columns.
     column = found[3] if found[3] not in {"", "\\N"} else "DateTime64(0)"
     for kind, narrow, wide in HOLDS:
         if kind.search(column):
@@ -76,11 +79,9 @@ def read_answer(answer: str, *, as_json: bool) -> range:
 
 
 def create_statement(settings: ClickHouseSettings) -> str:
-    """The table as Hermes makes it.
-
-    Its key is the id alone, so that an id is one row whatever else a client changes; one block in a thousand back, a
-    batch that comes again is not even inserted. Partitions part the merging too: with them, an id is once a month.
-    """
+    """Return the statement that makes the table."""
+    # The key is the id alone, so that an id is one row even if a client changes other columns. The window: a batch that
+    # is repeated within a thousand blocks is not inserted. Partitions are merged separately: an id is once a month.
     partitions = "PARTITION BY toYYYYMM(ts) " if settings.partition == "month" else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {table_name(settings)} ("

@@ -1,4 +1,4 @@
-"""What several built-in sinks share: lines of JSON, folders and files, an HTTP client, the search for refused events.
+"""Shares code between built-in sinks: lines of JSON, writing to disks, slices, the search for refused events.
 
-Invariant: no module here knows a sink. Nothing of it is an interface for plugins of others.
+Invariants: no module here knows a sink; no module here is an interface for plugins of other authors.
 """

@@ -1,6 +1,6 @@
-"""What the sinks that keep files of their own do to a disk, beside what the standard library has. Blocking.
+"""Writes bytes to a descriptor completely, for sinks that keep files. Blocking.
 
-Called by the file sink and by the parquet sink, on threads.
+Invariant: after a return without an error, all bytes are written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of ``data``, however often it takes. Raises OSError, and then any part of it may be written."""
+    """Write all of ``data``. Raises OSError; then any part of ``data`` may be written."""
+    # One call may write less: Linux writes at most 2 GiB at once, and less when the disk is nearly full.
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]

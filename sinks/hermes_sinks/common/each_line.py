@@ -1,7 +1,6 @@
-"""A batch as one line of JSON for each event, for sinks that send events by themselves or in parts.
+"""Encodes a batch as one line of JSON for each event, for sinks that send events singly or in parts.
 
-Invariant: a line is valid JSON text in UTF-8, and has the same place in the list as its event in the batch. Called by
-the http and kafka sinks.
+Invariant: a line is valid JSON text in UTF-8, and has the place of its event in the batch.
 """
 
 from __future__ import annotations
@@ -15,7 +14,13 @@ from hermes_sinks.common.slices import slice_events
 
 
 async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
-    """The line of each event, without its line break, and why some have none (an empty one), by their index."""
+    """Return the line of each event, without its line break, and the reasons of events without a line, by index.
+
+    An event that cannot be encoded has an empty line::
+
+        lines, refused = await encode_each(batch)
+        good = [line for line in lines if line]
+    """
     lines: list[bytes] = []
     refused: dict[int, str] = {}
     for start, stop in slice_events(batch, SLICE):
@@ -25,7 +30,8 @@ async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
         except UnicodeEncodeError:
             found = [encode_the_good([event], index, refused)[:-1] for index, event in enumerate(events, start)]
         for place, line in enumerate(found):
-            if not line.isascii():  # a payload is the client's own bytes
+            # The encoder copies payloads unchecked, since they are the client's own bytes.
+            if not line.isascii():
                 try:
                     line.decode()
                 except UnicodeDecodeError:

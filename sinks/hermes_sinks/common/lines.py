@@ -1,7 +1,7 @@
-"""Events as lines of JSON, the payload as the client's own bytes: what POST /events takes as NDJSON.
+"""Encodes events as lines of JSON, the payload as the client's own bytes: the NDJSON that POST /events takes.
 
-Invariant: one event is one line, whatever its payload holds; what cannot be text is refused by its index. Pure but for
-the checkpoints of `encode_batch`. Called by the sinks that write lines.
+Invariant: one event is one line, for any payload; an event with invalid text is refused by its index. Pure, except for
+the checkpoints of `encode_batch`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _encoder = msgspec.json.Encoder()
 
 
 async def encode_batch(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
-    """The lines of a batch, in blocks of whole lines, and why some events have none, by their index."""
+    """Return the lines of a batch, in blocks of whole lines, and the reasons of events without a line, by index. ::
+
+    blocks, refused = await encode_batch(batch)
+    """
     blocks = []
     refused: dict[int, str] = {}
     for start, stop in slice_events(batch, SLICE):
@@ -35,18 +38,20 @@ async def encode_batch(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
 
 
 def encode_lines(events: Sequence[Event]) -> bytes:
-    """One line of JSON an event. Raises UnicodeEncodeError for text that is no Unicode.
+    """Return one line of JSON for each event. Raises UnicodeEncodeError for invalid Unicode.
 
-    Only line breaks change: in JSON text they can stand between tokens alone, and there a space means the same.
+    >>> encode_lines([Event("1", "u", "t", 0)]).count(b"\\n")
+    1
     """
     lines = _encoder.encode_lines(events)
     if lines.count(b"\n") == len(events):
         return lines
+    # A payload has a line break. In valid JSON it stands between tokens, where a space means the same.
     return b"".join([_encoder.encode(event).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for event in events])
 
 
 def encode_the_good(events: Sequence[Event], first: int, refused: dict[int, str]) -> bytes:
-    """The same, leaving out events that cannot be encoded; ``refused`` learns why, by index counted from ``first``."""
+    """Return the lines of the good events; add the reasons of the others to ``refused``, indexed from ``first``."""
     lines = []
     for index, event in enumerate(events, first):
         try:

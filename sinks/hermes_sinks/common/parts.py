@@ -1,10 +1,8 @@
-"""Sending a batch in parts, and finding the events that the other side refuses among those that it takes.
+"""Sends a batch in parts, and finds the events that the receiver refuses.
 
-A part that is refused is sent again without the events that the answer names; where it names none, the one that it
-points at goes alone, or the part in halves. Invariants: an event counts as refused only where an answer names it, it
-was refused alone, or `MOST_REFUSALS` answers of one write have been refusals (then what is still refused together is
-given up together: a client that sends nothing but bad events must not be able to stop the sink). Called by the sinks
-that send over HTTP.
+A refused part is sent again without the events that the answer names. If the answer names no event, the event that the
+answer suspects is sent alone, or the part is sent in halves. Invariant: an event counts as refused only if an answer
+names the event, if the event was refused alone, or if one write has got `MOST_REFUSALS` refusals.
 """
 
 from __future__ import annotations
@@ -13,17 +11,17 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 MOST_REFUSALS = 256
-"""Of one write: enough for a dozen bad events anywhere in ten thousand; at 10 ms each, within any time-out."""
+"""The bound on refusals in one write: enough for a dozen bad events among ten thousand; 2.6 s at 10 ms each."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that does not take a part as it is.
+    """An answer that refuses a part, or some events of a part.
 
-    ``named`` has the events that it refuses by themselves, by their place in the part, and why; ``rest_taken``: it took
-    the others. ``suspect`` is the place that an answer without names points at, as far as it can be trusted. ``quote``
-    is what the other side said, which may quote the events: it becomes part of the reason for an event that was refused
-    alone, where it can be freed of what is in that event.
+    ``named`` has the reasons of the events that the answer refuses by name, by their place in the part;
+    ``rest_taken``: the receiver took the others. ``suspect`` is the place that an answer without names points at; it
+    may be wrong. ``quote`` is the receiver's text, which may quote the events: it becomes part of the reason of an
+    event that was refused alone, because then the values of that one event can be hidden.
     """
 
     reason: str
@@ -34,11 +32,19 @@ class Refusal:
 
 
 Send = Callable[[Sequence[int]], Awaitable[Refusal | None]]
-"""Sends the events with these indexes in one request; None: all of them are taken."""
+"""Sends the events with these indexes in one request; returns None if the receiver took all of them."""
 
 
 async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int, str]:
-    """Send all parts, in order; return why those events that are not taken were refused, by index."""
+    """Send all parts, in order; return the reasons of the refused events, by index.
+
+    ::
+
+        async def send(part: Sequence[int]) -> Refusal | None:
+            return judge(await client.post(b"".join(lines[index] for index in part)))
+
+        refused = await send_the_good([range(len(lines))], send)
+    """
     refused: dict[int, str] = {}
     waiting = [*reversed(parts)]
     refusals = 0
@@ -55,6 +61,7 @@ async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int,
             continue
         if len(part) == 1:
             refused[part[0]] = f"{refusal.reason}: {refusal.quote}" if refusal.quote else refusal.reason
+        # Given up together: a client that sends only bad events must not be able to stop the sink.
         elif refusals >= MOST_REFUSALS:
             reason = f"one of many events that were refused together: {refusal.reason}"
             refused.update(dict.fromkeys(rest, reason))
@@ -73,7 +80,11 @@ def _divide(part: Sequence[int], suspect: int | None) -> tuple[Sequence[int], Se
 
 
 def cut(indexes: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[Sequence[int]]:
-    """Parts of the indexes whose ``sizes`` (by index, in bytes) add up to ``most`` at most, or a single larger one."""
+    """Yield parts of the indexes whose ``sizes`` add up to at most ``most`` bytes; a larger event is a part by itself.
+
+    >>> list(cut([0, 1, 2], [4, 4, 9], 8))
+    [[0, 1], [2]]
+    """
     start = taken = 0
     for place, index in enumerate(indexes):
         size = sizes[index]

@@ -1,9 +1,9 @@
-"""Reasons that hold nothing of the events that they are about. Pure but for the checkpoints of `hide_values`.
+"""Hides the values of events in the reasons for their refusal. Pure, except for the checkpoints of `hide_values`.
 
-A reason is counted by its text and shown in logs, in ``hermes top`` and on the dashboard. So it names columns, never
-what is in them: equal faults have equal reasons, and what people typed into an application is in none. Invariant: a
-value of an event (its id, its user, any text or number of its payload) of `_LEAST` characters or more that stands in
-the words about it is replaced by its column's name. Called by the sinks that pass on words of others.
+A reason is counted by its text and shown in logs, in ``hermes top`` and on the dashboard. So a reason names columns and
+never their values: equal faults have equal reasons, and no reason shows the data of people. Invariant: each value of
+the event (its id, its user, any text or number of its payload) of `_LEAST` characters or more is replaced in the reason
+by the name of its column.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _decoder = msgspec.json.Decoder(float_hook=str)
 
 
 def no_text(event: Event) -> str:
-    """Which column holds the text that is no Unicode."""
+    """Return the reason for invalid Unicode in an event, with the name of the column."""
     for column in ("id", "user_id", "type"):
         try:
             getattr(event, column).encode()
@@ -38,7 +38,7 @@ def no_text(event: Event) -> str:
 
 
 async def hide_values(refused: Mapping[int, str], batch: Batch) -> dict[int, str]:
-    """The reasons, by index, without what is in the events."""
+    """Return the reasons, by index, without the values of the events."""
     hidden = {}
     size = _SLICE
     for index, reason in refused.items():
@@ -52,13 +52,18 @@ async def hide_values(refused: Mapping[int, str], batch: Batch) -> dict[int, str
 
 
 def without_values(words: str, event: Event) -> str:
-    """The words with the name of its column for each value of the event."""
+    """Return the words with the name of its column in the place of each value of the event.
+
+    >>> without_values("duplicate key alice-1", Event("alice-1", "u", "t", 0))
+    'duplicate key <id>'
+    """
     if len(event.payload) > _MOST_PAYLOAD:
         return LEFT_OUT
     values = list(islice(_values(event), _MOST_VALUES + 1))
     if len(values) > _MOST_VALUES:
         return LEFT_OUT
     found = {value: column for column, value in values if len(value) >= _LEAST}
+    # Longest first, or a short value would break a longer one that holds it.
     for value in sorted((value for value in found if value in words), key=len, reverse=True):
         before = r"(?<!\w)" if value[0].isalnum() else ""
         after = r"(?!\w)" if value[-1].isalnum() else ""

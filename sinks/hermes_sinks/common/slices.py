@@ -1,8 +1,7 @@
-"""Where to cut the work on a batch, so that no step of it holds up the loop. Pure.
+"""Cuts the work on a batch into slices, so that no step holds the loop for long. Pure.
 
-Invariant: a slice has a number of events and of bytes at most, or is one event. So the time that a step takes does not
-grow with the batch, nor with what clients put into their payloads. Called by the sinks, which let others have the loop
-after each slice.
+Invariant: a slice has a bounded number of events and of bytes, or is one event. So the time of a step grows neither
+with the batch nor with the payloads. The sinks make a checkpoint after each slice.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from hermes import Event
 
 PIECE = 4 * 2**20
-"""Bytes of a slice: to copy, search and cut them takes some milliseconds, whatever they are."""
+"""Bytes of a slice: to copy, search and cut them takes a few milliseconds, for any content."""
 
 
 def slice_events(events: Sequence[Event], most: int) -> Iterator[tuple[int, int]]:
-    """Start and stop of each slice of ``events``: at most ``most`` events, and `PIECE` bytes of payload.
+    """Yield start and stop of each slice of ``events``: at most ``most`` events and `PIECE` bytes of payload.
 
     >>> list(slice_events([Event("a", "u", "t", 0), Event("b", "u", "t", 0), Event("c", "u", "t", 0)], 2))
     [(0, 2), (2, 3)]
@@ -28,7 +27,11 @@ def slice_events(events: Sequence[Event], most: int) -> Iterator[tuple[int, int]
 
 
 def slice_sizes(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """As `slice_events`, of things that have these ``sizes`` in bytes."""
+    """Yield slices as `slice_events` does, for items with these ``sizes`` in bytes.
+
+    >>> list(slice_sizes([3 * 2**20, 3 * 2**20], 1000))
+    [(0, 1), (1, 2)]
+    """
     for start in range(0, len(sizes), most):
         stop = min(start + most, len(sizes))
         if sum(sizes[start:stop]) <= PIECE:  # nearly always

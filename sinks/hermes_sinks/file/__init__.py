@@ -1,7 +1,7 @@
-"""The sink that appends lines of JSON to a file in a folder, rotated by size and age, compressed on request.
+"""Appends events as lines of JSON to a file in a folder, rotated by size and age, compressed on request.
 
-``settings`` declare it, ``sink`` is what the engine calls, ``appending`` is the file being written, ``rotating`` what
-becomes of a file that is full, ``compressing`` the compressed copy of one, ``names`` how they are all called.
+``settings`` has the sink's settings, ``sink`` the class that the engine calls, ``appending`` the file being written,
+``rotating`` the steps of a full file, ``compressing`` its compressed copy, ``names`` the names of the files.
 """
 
 from hermes import SinkPlugin

@@ -1,9 +1,8 @@
-"""The file being written: blocks of lines appended, each on the disk before the next, and what a crash tore is cut off.
+"""Appends blocks of lines durably to the file being written, and cuts off lines that a crash has torn.
 
-Invariants: up to ``_length`` the file holds whole lines that are on the disk; whatever is behind that (a write that
-failed half-way, a sync that did) is cut off before anything is appended. Nothing is believed of what others may have
-done to the file meanwhile: moved or deleted, it is begun anew. One process at a time has the name in the folder, by a
-lock file of its own. Blocking, one call at a time; called by the sink, on a thread.
+Invariants: up to ``_length`` the file holds whole lines that are on the disk; bytes behind that point, from a write or
+a sync that failed, are cut off before the next append. If another program has moved or deleted the file, a new file is
+begun. One process at a time has the name in the folder, by a lock file. Blocking, one call at a time.
 """
 
 from __future__ import annotations
@@ -23,13 +22,17 @@ from hermes_sinks.file.rotating import Rotation
 
 _log = structlog.get_logger("hermes.sinks.file")
 _PIECE = 2**20  # bytes read at once
-_MODE = 0o640  # the folder says who may come in at all
+_MODE = 0o640  # the permissions of the folder decide further who may read
 
 
 class LineFile:
     """The file called ``name`` in ``folder``, both made if missing, rotated by size (bytes) and age (s; 0: never).
 
-    Raises BlockingIOError where another process has it, and any other OSError where the folder cannot be used.
+    Raises BlockingIOError if another process has the file, any other OSError if the folder cannot be used. ::
+
+        file = LineFile(folder, "events", max_bytes=2**27, max_age=3600, codec="zstd", keep=0)
+        file.append([b'{"id": "1"}\\n'], time.time())  # on the disk now
+        file.close()
     """
 
     def __init__(self, folder: Path, name: str, max_bytes: int, max_age: float, codec: str, keep: int) -> None:
@@ -46,9 +49,9 @@ class LineFile:
         self._lock = self._take_name()
 
     def append(self, blocks: Sequence[bytes], now: float) -> None:
-        """Append blocks of whole lines, all on the disk when it returns; ``now`` is in Unix seconds.
+        """Append blocks of whole lines durably. ``now`` is in Unix seconds.
 
-        Raises OSError, and then nothing of the blocks will be found in the file.
+        Raises OSError; then the file will hold no line of the blocks.
         """
         size = sum(map(len, blocks))
         self._make_ready(now)
@@ -57,7 +60,8 @@ class LineFile:
             self._rotation.seal(now)
             self._make_ready(now)
         self._write(blocks)
-        while not os.fstat(self._fd).st_nlink:  # deleted meanwhile; renamed, it would have the blocks
+        # Deleted during the write: the blocks are gone with the file. A renamed file still has them.
+        while not os.fstat(self._fd).st_nlink:
             self._make_ready(now)
             self._write(blocks)
         self._length += size
@@ -65,7 +69,7 @@ class LineFile:
             self._rotation.grow(block)
 
     def close(self) -> None:
-        """Close the file, and let others have it. It is not rotated for that."""
+        """Close the file without a rotation, and unlock its name for other processes."""
         self._rotation.forget()
         self._let_go()
         os.close(self._lock)
@@ -76,16 +80,16 @@ class LineFile:
 
     def _write(self, blocks: Sequence[bytes]) -> None:
         try:
-            for block in blocks:  # each by itself: to join them would hold up the loop too
+            for block in blocks:  # one by one: joining them would hold the interpreter lock, and so the loop
                 write_all(self._fd, block)
             os.fdatasync(self._fd)
         except OSError:
-            with suppress(OSError):  # the next append does it, if this fails as well
+            with suppress(OSError):  # if this fails too, the next append cuts the file
                 os.ftruncate(self._fd, self._length)
             raise
 
     def _take_name(self) -> int:
-        """Have the name in the folder until the descriptor that is returned is closed."""
+        """Lock the name in the folder; closing the returned descriptor unlocks the name."""
         lock = os.open(self._folder / self._names.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +99,7 @@ class LineFile:
         return lock
 
     def _keep_name(self) -> None:
-        """Without the file of its lock the name is anybody's: take it again, or raise OSError."""
+        """Lock the name again if the lock file was deleted: another process could lock the name now. Raises OSError."""
         if is_in_place(self._lock, self._folder / self._names.lock):
             return
         self._rotation.forget()
@@ -108,7 +112,7 @@ class LineFile:
         self._lock = lock
 
     def _make_ready(self, now: float) -> None:
-        """The file is open, and ends where it should."""
+        """Open the file if needed, and cut it to its last whole line."""
         self._keep_name()
         if self._fd >= 0 and not self._is_in_place():
             self._rotation.forget()
@@ -126,7 +130,7 @@ class LineFile:
             os.ftruncate(self._fd, self._length)
 
     def _is_in_place(self) -> bool:
-        """Whether the name still stands for the file that is open."""
+        """Return whether the name still leads to the open file."""
         if is_in_place(self._fd, self.path):
             return True
         _log.warning(
@@ -136,13 +140,14 @@ class LineFile:
         return False
 
     def _resume(self, now: float) -> None:
-        """Open the file where an earlier process left it, or begin it."""
+        """Open the file that an earlier process left, or begin a new one."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
         try:
             size, length = os.fstat(fd).st_size, _end_of_whole_lines(fd)
             if length < size:
                 _log.warning("what a crash tore is cut off", file=str(self.path), bytes=size - length)
                 os.ftruncate(fd, length)
+            # The lock file keeps the age across restarts: appends change the time of the file itself.
             if not length:
                 os.utime(self._lock, (now, now))
             sync_folder(self._folder)
@@ -161,10 +166,8 @@ class LineFile:
 
 
 def _end_of_whole_lines(fd: int) -> int:
-    """Where the last line ends that has reached the disk.
-
-    No line holds a zero byte, in JSON: where there is one, the file's length was on the disk before its content.
-    """
+    """Return the end of the last line that has reached the disk."""
+    # JSON has no zero byte. After a crash a zero byte shows that the length reached the disk before the content.
     end = offset = 0
     while piece := os.pread(fd, _PIECE, offset):
         hole = piece.find(b"\0")

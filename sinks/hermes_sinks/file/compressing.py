@@ -1,8 +1,8 @@
-"""The compressed copy of a file of lines, which grows beside it and takes its place when it is full.
+"""Makes the compressed copy of a file of lines; the copy grows with the file and replaces the file when it is full.
 
-It is one gzip member or zstd frame, so every reader takes it whole, and a writer of small batches compresses as well
-as one of large ones. Invariant: it is worth nothing before `Copy.finish`; whatever goes wrong, a new one is made of the
-plain file. Blocking. Used by the rotation.
+The copy is one gzip member or one zstd frame, so that every reader reads all of it, and small batches compress as well
+as large ones. Invariant: the copy is incomplete before `Copy.finish`; after any error a new copy is made of the plain
+file. Blocking.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zstandard
 
 from hermes_sinks.common.disk import write_all
 
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
 _PIECE = 2**20  # bytes of the plain file in memory at once
 
 
@@ -32,7 +32,12 @@ def _compressor(codec: str) -> _Compressor:
 
 
 class Copy:
-    """A compressed copy at ``path``; ``codec`` is ``gzip`` or ``zstd``. Every method raises OSError."""
+    """A compressed copy at ``path``; ``codec`` is ``gzip`` or ``zstd``. Every method raises OSError. ::
+
+    copy = Copy(folder / ".events.part", "zstd")
+    copy.feed(block)
+    copy.finish(folder / "events-20261121T101500Z-0001.jsonl.zst")
+    """
 
     def __init__(self, path: Path, codec: str) -> None:
         self._path = path
@@ -40,25 +45,26 @@ class Copy:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
 
     def feed(self, data: bytes) -> None:
-        """Append what the plain file has got."""
+        """Compress bytes that the plain file has got."""
         write_all(self._fd, self._compressor.compress(data))
 
     def finish(self, target: Path) -> None:
-        """End the copy, make it durable and call it ``target``; the folder is the caller's to sync."""
+        """End the copy, make it durable and rename it to ``target``. The caller syncs the folder."""
         write_all(self._fd, self._compressor.flush())
+        # Before the rename: a file with its final name has to be complete, also after a crash.
         os.fsync(self._fd)
         self._path.rename(target)
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
 
 def copy_of(plain: Path, path: Path, codec: str) -> Copy:
-    """A compressed copy of what is in ``plain``. Raises OSError."""
+    """Return a compressed copy of the content of ``plain``. Raises OSError."""
     copy = Copy(path, codec)
     try:
         with plain.open("rb") as file:

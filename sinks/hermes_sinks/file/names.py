@@ -1,12 +1,12 @@
-"""How the files of the file sink are called, and which of a folder's files are its own. Pure.
+"""Names the files of the file sink, and recognizes them among the files of a folder. Pure.
 
     events.jsonl                               being written
-    .events-20261121T101500Z-0001.jsonl        full, on its way to its final name: hidden, so that nobody ships it
+    .events-20261121T101500Z-0001.jsonl        full, before its final name: hidden, so that nobody ships it
     .events.part                               the compressed copy, growing
-    events-20261121T101500Z-0001.jsonl.zst     rotated: complete, and never touched again but to be deleted
-    .events.lock                               who holds it writes; its mtime is when events.jsonl was begun
+    events-20261121T101500Z-0001.jsonl.zst     rotated: complete; Hermes does nothing more than delete it
+    .events.lock                               its lock is the right to write; its mtime is the begin of events.jsonl
 
-Invariant: no name is made of anything that an event holds, and names sort in the order in which files were filled.
+Invariants: no name depends on the content of events; names sort in the order in which the files were filled.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
-    """Whether file names may begin with ``text``."""
+    """Return whether file names may begin with ``text``."""
     return _NAME.fullmatch(text) is not None
 
 
 class Names:
-    """The names of the files of the sink called ``name``."""
+    """The names of the files of the sink called ``name``. ::
+
+    names = Names("events")
+    names.current  # "events.jsonl"
+    names.next_stem(0.0, [])  # "events-19700101T000000Z-0001.jsonl"
+    """
 
     def __init__(self, name: str) -> None:
         self.current = f"{name}.jsonl"
@@ -38,10 +43,8 @@ class Names:
         self._last = ("", 0)
 
     def next_stem(self, now: float, files: Iterable[str]) -> str:
-        """The name for the file that is full at ``now``, in Unix seconds: none that is there, nor the last one.
-
-        The last one may be gone already, shipped to where its name must not come again.
-        """
+        """Return an unused name for the file that is full at ``now``, in Unix seconds."""
+        # The last name counts as used also if its file is gone: it may have been shipped to a place that has the name.
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         taken = [self._last[1]] if self._last[0] == moment else []
         for file in files:
@@ -52,9 +55,9 @@ class Names:
         return f"{self._name}-{moment}-{self._last[1]:04d}.jsonl"
 
     def sealed(self, files: Iterable[str]) -> list[str]:
-        """The stems of the full files that have not got their final name yet, oldest first."""
+        """Return the stems of the full files without a final name, oldest first."""
         return sorted(found[1] for file in files if (found := self._sealed.fullmatch(file)))
 
     def rotated(self, files: Iterable[str]) -> list[str]:
-        """The rotated files, oldest first."""
+        """Return the rotated files, oldest first."""
         return sorted(file for file in files if self._rotated.fullmatch(file))

@@ -1,10 +1,10 @@
-"""What becomes of a file that is full: it is sealed, compressed if that is wanted, named, and one day deleted.
+"""Rotates a full file: seals it, compresses it on request, gives it its final name, and deletes the oldest files.
 
     events.jsonl ── seal ──> .events-<time>-<n>.jsonl ── publish ──> events-<time>-<n>.jsonl[.gz|.zst] ── keep ──> gone
 
 Invariants: a file with a final name is complete and on the disk; a crash between any two steps loses no line and leaves
-no file twice, for what is sealed is published by the next start. Blocking; every method raises OSError, and may then be
-called again. Called by the file being written.
+no file twice, because the next start publishes the sealed files. Blocking; after an OSError each method may be called
+again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ _log = structlog.get_logger("hermes.sinks.file")
 
 
 class Rotation:
-    """The rotated files of ``folder``: ``keep`` of them (0: all), compressed with ``codec``."""
+    """The rotated files of ``folder``: ``keep`` of them (0: all), compressed with ``codec``. ::
+
+    rotation = Rotation(folder, Names("events"), codec="gzip", keep=24)
+    rotation.begin()
+    rotation.grow(block)  # for each block of the current file
+    rotation.seal(time.time())  # the current file is full
+    rotation.publish()
+    """
 
     def __init__(self, folder: Path, names: Names, codec: str, keep: int) -> None:
         self._folder = folder
@@ -32,15 +39,15 @@ class Rotation:
         self._copy: Copy | None = None
 
     def begin(self) -> None:
-        """A new file is begun: from now on `grow` hears of all that is in it."""
+        """Begin the copy of a new file. The caller passes every block of that file to `grow`."""
         self.forget()
         if self._codec != "none":
-            # A copy that cannot be written is made again when the file is full; that is the time to complain.
+            # A copy that cannot be written is made again when the file is full, and that attempt reports the error.
             with suppress(OSError):
                 self._copy = Copy(self._folder / self._names.part, self._codec)
 
     def grow(self, block: bytes) -> None:
-        """The file has got ``block``. Never raises: the lines are safe without their copy."""
+        """Add a block of the file to its copy. Never raises: the lines are safe without the copy."""
         if self._copy is not None:
             try:
                 self._copy.feed(block)
@@ -48,27 +55,27 @@ class Rotation:
                 self.forget()
 
     def forget(self) -> None:
-        """The file is not what `grow` has heard of."""
+        """Discard the copy, because the file differs from the blocks that `grow` got."""
         if self._copy is not None:
             self._copy.close()
             self._copy = None
 
     def seal(self, now: float) -> None:
-        """The file being written is full: its name is free for the next one."""
+        """Rename the full file, so that its name is free for the next file."""
         stem = self._names.next_stem(now, self._files())
         (self._folder / self._names.current).rename(self._folder / f".{stem}")
         sync_folder(self._folder)
 
     def publish(self) -> None:
-        """Give what is sealed its final name, and delete the oldest of what has one if there is too much of it."""
+        """Give each sealed file its final name, and delete the oldest rotated files beyond ``keep``."""
         files = self._files()
         sealed = self._names.sealed(files)
-        # The copy is that of the last one, which was sealed just now; what a process before left has none.
+        # The copy belongs to the last file, which was sealed just now; files of an earlier process have no copy.
         copy, self._copy = self._copy, None
         try:
             for stem in sealed:
                 if any(stem + suffix in files for suffix in SUFFIXES.values()):
-                    (self._folder / f".{stem}").unlink()  # a crash came between the last two steps of _publish_one
+                    (self._folder / f".{stem}").unlink()  # a crash came between the last two steps of `_publish_one`
                 else:
                     self._delete_oldest()
                     self._publish_one(stem, copy if stem == sealed[-1] else None)
@@ -93,7 +100,7 @@ class Rotation:
         _log.info("rotated", file=target.name, bytes=target.stat().st_size)
 
     def _delete_oldest(self) -> None:
-        """Make room for one more."""
+        """Delete the oldest rotated files, so that one more is within ``keep``."""
         rotated = self._names.rotated(self._files()) if self._keep else []
         for file in rotated[: max(0, len(rotated) - self._keep + 1)]:
             (self._folder / file).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The settings of the file sink."""
+"""Declares the settings of the file sink."""
 
 from __future__ import annotations
 

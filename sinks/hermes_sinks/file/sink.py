@@ -1,7 +1,7 @@
-"""The sink that appends to a file of lines: what the engine calls, and the thread that the file is written on.
+"""Writes batches to the file of lines, on a thread, for the engine.
 
-Invariant: one thread at a time has the file. A block that it has begun it finishes, or leaves nothing of it, even when
-the write was cancelled meanwhile; the next write waits for it. So a disk that hangs holds up nobody but this sink.
+Invariant: one thread at a time has the file. The thread finishes an append that it has begun, or leaves no line of it,
+even if the write is cancelled; the next write waits for the thread. So a disk that hangs delays only this sink.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ CLOSE_TIMEOUT = 2.0  # seconds for a thread whose write was cancelled
 
 
 class FileSink:
-    """A sink over ``file``, which it closes; ``clock`` tells the Unix time."""
+    """A sink that writes to ``file`` and closes the file. ``clock`` returns the Unix time. ::
+
+    async with open_file(FileSettings(), Settings()) as sink:
+        await sink.write(batch)
+    """
 
     max_batch = 10_000
     concurrency = 1
@@ -33,13 +37,13 @@ class FileSink:
     def __init__(self, file: LineFile, clock: Callable[[], float] = time.time) -> None:
         self._file = file
         self._clock = clock
-        # One thread at a time, and a thread that its caller left keeps its token until it ends.
+        # One thread at a time: a thread whose write was cancelled keeps its token until it ends.
         self._writer = trio.CapacityLimiter(1)
 
     async def write(self, batch: Batch) -> None:
-        """Append the batch, on the disk when this returns.
+        """Append the batch durably.
 
-        Raises `hermes.SinkUnavailable` (disk full or failing) and `hermes.BatchRejected` (text that is no Unicode).
+        Raises `hermes.SinkUnavailable` (disk full or failing) and `hermes.BatchRejected` (invalid Unicode).
         """
         blocks, refused = await encode_batch(batch)
         if blocks:
@@ -53,20 +57,20 @@ class FileSink:
             raise BatchRejected(refused)
 
     async def aclose(self) -> None:
-        """Close the file, unless a disk hangs: what a thread still writes to is left to the end of the process."""
+        """Close the file. If the disk hangs, the thread and the file stay open until the process ends."""
         with clean_up(CLOSE_TIMEOUT):
             await run_to_end(self._file.close, limiter=self._writer)
 
 
 def check_file(settings: FileSettings, _service: Settings) -> None:
-    """Raises `ConfigError` for a name that no file should have."""
+    """Raise `ConfigError` if the name is no good file name."""
     if not is_name(settings.name):
         raise ConfigError(f"SINK_FILE_NAME={settings.name!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -, no dot first")
 
 
 @asynccontextmanager
 async def open_file(settings: FileSettings, service: Settings) -> AsyncIterator[FileSink]:
-    """Open the sink on its folder. Raises `ConfigError` for one that cannot be used, or that another process has."""
+    """Open the sink on its folder. Raises `ConfigError` if the folder is unusable or another process has the file."""
     check_file(settings, service)
     sink = FileSink(await trio.to_thread.run_sync(_take_file, settings, service.hermes_data_dir / settings.path))
     try:

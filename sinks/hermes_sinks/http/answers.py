@@ -1,12 +1,12 @@
-"""What the answer to a posted batch means for it. Pure.
+"""Judges the answer to a posted batch: taken, refused, or to be sent again. Pure.
 
-    2xx                    taken; but for the events that `{"rejected": [{"index": 0, "error": "…"}]}` names, if it does
-    400, 422               refused: the events it names so, or else some that have to be found
-    413                    too large: smaller parts may pass, and a single event never will
-    anything else          not now: the same batch again, no sooner than Retry-After says
+    2xx                    taken, except the events that `{"rejected": [{"index": 0, "error": "…"}]}` names
+    400, 422               refused: the events that the answer names so, or unknown events
+    413                    too large: smaller parts may pass, a single event will not
+    anything else          not now: the same batch again, not before Retry-After
 
-Invariant: only an answer that speaks about the content costs an event. A wrong key, a wrong path and a redirect are
-the operator's to mend, and the batch waits. Called by the http sink.
+Invariant: only an answer about the content rejects an event. The operator mends a wrong key, a wrong path or a
+redirect, and the batch waits.
 """
 
 from __future__ import annotations
@@ -50,30 +50,34 @@ _rejected = msgspec.json.Decoder(_Rejected)
 
 
 def answer_limit(count: int) -> int:
-    """How many bytes of the answer to ``count`` events are worth reading: it may say something about each."""
+    """Return how many bytes of an answer to ``count`` events to read: the answer may have an error for each event."""
     return 4096 + 1024 * count
 
 
 def judge(answer: Answer, count: int, now: float) -> Refusal | None:
-    """What became of ``count`` events; None: all taken. Raises `hermes.SinkUnavailable`. ``now`` is in Unix seconds."""
+    """Return the refusal of ``count`` events, or None if all were taken. ``now`` is in Unix seconds.
+
+    Raises `hermes.SinkUnavailable` if the batch has to be sent again.
+    """
     if 200 <= answer.status < 300:
         named = _named(answer.body, count)
         return Refusal("", named, rest_taken=True) if named else None
     reason = _say(answer)
     if answer.status in _BLAMES_CONTENT:
         return Refusal(reason, _named(answer.body, count) if answer.status != 413 else {}, quote=answer.excerpt)
-    if answer.excerpt and answer.status < 500:  # the body of a receiver's own fault may quote what was posted
+    # The body of a 5xx may be a stack trace that quotes the posted events, so it is left out.
+    if answer.excerpt and answer.status < 500:
         reason += f": {answer.excerpt}"
     raise SinkUnavailable(reason, retry_after=retry_after(answer, now))
 
 
 def _named(body: bytes, count: int) -> dict[int, str]:
-    """The events that an answer refuses by their index, as Hermes itself answers; none where it says something else."""
+    """Return the reasons of the events that an answer refuses by index, in the form of Hermes's own answers."""
     if b'"rejected"' not in body:
         return {}
     try:
         found = _rejected.decode(body).rejected
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # somebody else's idea of `rejected`
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # another service's meaning of `rejected`
         return {}
     return {each.index: clean(each.error, MOST_ERROR) or "rejected" for each in found if 0 <= each.index < count}
 
@@ -85,7 +89,7 @@ def _say(answer: Answer) -> str:
         phrase = ""
     words = f"it answered {answer.status}{phrase}"
     if 300 <= answer.status < 400:
-        # By its host alone: the rest of a location may hold what should not be in a log.
+        # Only the host: the rest of a location may hold tokens, which must not be in a log.
         host = host_of(answer.headers.get("location", ""))
         words += f" to {host or 'another path'}; redirects are not followed: set SINK_HTTP_URL to the new place"
     mend = _MENDS.get(answer.status)

@@ -1,4 +1,4 @@
-"""The settings of the http sink, and the headers read from one of them."""
+"""Declares the settings of the http sink, and reads the headers from one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hermes.config import Duration, Secret, Secrets, Size, about
 from hermes.kit.http import Coding
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]+")  # not empty: a token that was not filled in
+_VALUE = re.compile(r"[\t\x20-\x7e]+")  # an empty value is most likely a token that was not filled in
 _OURS = frozenset({
     "accept-encoding",
     "connection",
@@ -56,7 +56,11 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """The headers that SINK_HTTP_HEADERS stands for. Raises `ConfigError`, which does not repeat their values."""
+    """Return the headers of SINK_HTTP_HEADERS. Raises `ConfigError`, which does not show their values.
+
+    >>> parse_headers("X-Team: events, X-Env: test")
+    {'x-team': 'events', 'x-env': 'test'}
+    """
     headers: dict[str, str] = {}
     for line in text.split("\n" if "\n" in text else ","):
         if not line.strip():

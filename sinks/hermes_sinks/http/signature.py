@@ -1,7 +1,6 @@
-"""Signatures by the Standard Webhooks scheme: who receives a request can tell who sent it, and which it is.
+"""Signs requests by the Standard Webhooks scheme, so that a receiver can verify the sender. Pure.
 
-``webhook-id`` is derived from the content, so the same request that comes again has the same. Pure. Called by the http
-sink.
+Invariant: ``webhook-id`` is derived from the content, so a repeated request has the same id.
 
 Source: the Standard Webhooks specification, scheme ``v1``: HMAC-SHA256 over ``id.timestamp.body``.
 """
@@ -21,7 +20,7 @@ _SHORTEST, _LONGEST = 24, 64  # bytes of a key
 
 
 def parse_keys(texts: Iterable[str]) -> tuple[bytes, ...]:
-    """The keys that SINK_HTTP_SECRET stands for. Raises `ConfigError`, which does not repeat them."""
+    """Return the keys of SINK_HTTP_SECRET. Raises `ConfigError`, which does not show them."""
     keys = []
     for text in texts:
         try:
@@ -38,14 +37,21 @@ def parse_keys(texts: Iterable[str]) -> tuple[bytes, ...]:
 
 
 def content_id(body: bytes) -> str:
-    """The id of a request with this body, before compression."""
+    """Return the id of a request with this body, before compression.
+
+    >>> content_id(b"[]")
+    'msg_4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d'
+    """
     return "msg_" + hashlib.sha256(body).hexdigest()[:40]
 
 
 def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """``webhook-signature``: one signature for each key, so that a receiver may know only the old or the new one.
+    """Return ``webhook-signature`` for a body, after compression.
 
-    ``body`` is what is sent, after compression: a receiver can check it before it unpacks anything.
+    >>> sign([b"k" * 24], "msg_1", 1700000000, b"[]")[:3]
+    'v1,'
     """
+    # One signature for each key, so that a receiver may know only the old or only the new key. Of the compressed body,
+    # so that a receiver can check the signature before it unpacks anything.
     signed = f"{message_id}.{timestamp}.".encode() + body
     return " ".join("v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)

@@ -1,9 +1,9 @@
-"""The sink that posts signed batches to any URL.
+"""Posts signed batches to any URL.
 
 Invariants: a write returns when every event was answered with 2xx or refused by itself; after a Retry-After no request
-goes out before its time, whichever batch asks; a write that is cancelled leaves no connection half-used. The same
-events cut in the same way are the same request with the same ``webhook-id``, but how batches are cut may change when
-they come again: who must not take an event twice goes by the event's own id. Called by the engine.
+of any batch is sent before that time; a cancelled write leaves no connection half-used. The same events in the same
+request have the same ``webhook-id``, but a retry may cut batches differently: a receiver that must not take an event
+twice compares the ids of the events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ _MEDIA_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson"}
 
 
 class HttpSink:
-    """A sink over an open client; ``keys`` sign, none: unsigned."""
+    """A sink over an open client. ``keys`` sign each request; without keys requests are unsigned. ::
+
+    async with open_http(HttpSettings(url="https://example.com/hook"), Settings()) as sink:
+        await sink.write(batch)
+    """
 
     def __init__(self, client: HttpClient, settings: HttpSettings, keys: Sequence[bytes]) -> None:
         self.max_batch = settings.max_batch
@@ -61,7 +65,7 @@ class HttpSink:
             raise BatchRejected(await hide_values(refused, batch))
 
     async def _send(self, lines: Sequence[bytes]) -> Refusal | None:
-        """One request. Raises `hermes.SinkUnavailable`."""
+        """Send one request. Raises `hermes.SinkUnavailable`."""
         settings = self._settings
         timestamp = int(time.time())
 
@@ -94,7 +98,7 @@ class HttpSink:
 
 
 def check_http(settings: HttpSettings, _service: Settings) -> None:
-    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    """Raise `ConfigError` for invalid settings, without asking the server."""
     parse_target(settings.url, "SINK_HTTP_URL")
     parse_headers(settings.headers)
     parse_keys(settings.secret)
@@ -107,7 +111,7 @@ def _tls(settings: HttpSettings) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def open_http(settings: HttpSettings, _service: Settings) -> AsyncIterator[HttpSink]:
-    """Open the sink; nothing is dialed yet. Raises `ConfigError` as `check_http` does."""
+    """Open the sink; the first write dials. Raises `ConfigError` as `check_http` does."""
     keys = parse_keys(settings.secret)
     async with open_client(
         parse_target(settings.url, "SINK_HTTP_URL"),

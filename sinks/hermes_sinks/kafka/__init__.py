@@ -1,6 +1,7 @@
-"""The sink that produces to Kafka, and to what speaks its protocol. Needs the extra ``kafka``.
+"""Produces events to Kafka, or to another broker that speaks Kafka's protocol. Needs the extra ``kafka``.
 
-``sink`` makes the messages, ``producer`` drives librdkafka on a thread, ``faults`` says what its errors mean.
+``settings`` has the sink's settings, ``sink`` makes the messages, ``producer`` runs librdkafka on a thread, ``faults``
+judges its errors.
 """
 
 from hermes import SinkPlugin

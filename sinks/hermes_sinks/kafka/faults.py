@@ -1,7 +1,7 @@
-"""What an error of a message means for it. Pure.
+"""Judges the errors of messages: whether the message is to blame, and how an operator mends the others. Pure.
 
-Invariant: only an error that the message itself causes costs an event; whatever may pass, and whatever the operator
-mends, leaves the batch to be written again. Called by the kafka sink.
+Invariant: only an error that the message itself causes rejects an event; after any other error the batch is written
+again.
 
 Source: the Kafka protocol's error codes; the negative ones are librdkafka's own (``rdkafka.h``).
 """
@@ -32,12 +32,16 @@ _MENDS = {
 }
 
 AUTHENTICATION = frozenset({58, -169})
-"""Codes that waiting does not mend."""
+"""Codes of failed authentication. librdkafka would try again until the time-out; waiting does not mend them."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a message was not stored. ``alone``: there was no other message in its request."""
+    """The reason why a message was not stored. ``alone``: its request had no other message.
+
+    >>> str(Fault(3, "UNKNOWN_TOPIC_OR_PART"))
+    'UNKNOWN_TOPIC_OR_PART (make the topic, or let the brokers make topics)'
+    """
 
     code: int
     words: str
@@ -45,7 +49,7 @@ class Fault:
 
     @property
     def blames_message(self) -> bool:
-        """Whether it is the message's fault, or that of one sent along with it."""
+        """Whether the message is to blame, or another message of its request."""
         return self.code in _MESSAGE
 
     def __str__(self) -> str:

@@ -1,9 +1,7 @@
-"""librdkafka's producer, which blocks, behind an async interface: confluent_kafka is imported nowhere else.
+"""Runs librdkafka's blocking producer on a thread, behind an async interface. Only this file imports confluent_kafka.
 
-Invariants: one thread at a time works with it; when `send` ends, in whatever way, no message of it is in librdkafka's
-queues or on its way. So a producer that failed, or whose send was cancelled, is emptied and closed, and the next send
-makes a new one: librdkafka remembers errors (a topic that one may not write to), and an idempotent producer does not
-survive all of them. Called by the kafka sink.
+Invariants: one thread at a time uses the producer; when `send` ends, in any way, librdkafka has no message of that send
+in its queues or in flight.
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ from hermes import ConfigError, SinkUnavailable
 from hermes.kit import clean, clean_up, run_on_thread, time_on_threads
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
 
-POLL = 0.05  # seconds; how late a cancellation may be noticed
-EMPTY_TIMEOUT = 2.0
-CLOSE_TIMEOUT = 5.0
+POLL = 0.05  # seconds; the longest delay until a cancellation is noticed
+EMPTY_TIMEOUT = 2.0  # seconds for the reports of purged messages
+CLOSE_TIMEOUT = 5.0  # seconds; librdkafka closes its connections and threads
 _MOST_WORDS = 300
-_SERVED_AT = 500  # messages handed over between two looks at what has been reported
+_SERVED_AT = 500  # messages handed over between two polls for delivery reports
 
 _log = structlog.get_logger("hermes.sinks.kafka")
 
@@ -42,7 +40,12 @@ class Message(NamedTuple):
 
 
 class Producer:
-    """A producer with these options of librdkafka; ``timeout`` is how long, in seconds, a send may take."""
+    """A producer with these options of librdkafka; ``timeout`` is the longest time of a send, in seconds. ::
+
+    producer = Producer({"bootstrap.servers": "kafka:9092"}, timeout=20.0)
+    await producer.open()
+    faults = await producer.send([Message("events", b"u1", b"{}", [], 1700000000000)])
+    """
 
     def __init__(self, config: Mapping[str, object], *, timeout: float) -> None:
         self._config = {**config, "message.timeout.ms": int(timeout * 1000)}
@@ -53,25 +56,25 @@ class Producer:
         self._time_left = time_on_threads()
 
     async def open(self) -> None:
-        """Make the producer now, to find out whether the options are right. Raises `ConfigError`."""
+        """Make the producer now, to check the options. Raises `ConfigError`."""
         try:
             await trio.to_thread.run_sync(self._make, limiter=self._thread)
         except KafkaException as error:
             raise ConfigError(f"SINK_KAFKA_OPTIONS=(hidden): {_blame_option(self._config, error)}") from None
 
     async def send(self, messages: Sequence[Message]) -> dict[int, Fault]:
-        """Send all messages; return the faults of those that are not stored, by index.
+        """Send all messages; return the faults of the messages that were not stored, by index.
 
-        Raises `hermes.SinkUnavailable` where that is not known of all in time.
+        Raises `hermes.SinkUnavailable` if some message has no outcome in time.
         """
         return await run_on_thread(self._send, messages, limiter=self._thread)
 
     async def aclose(self) -> None:
-        """Close the producer; what takes longer than `CLOSE_TIMEOUT` is left behind."""
+        """Close the producer. After `CLOSE_TIMEOUT` the thread is left behind."""
         with clean_up(CLOSE_TIMEOUT):
             await trio.to_thread.run_sync(self._discard, limiter=self._thread, abandon_on_cancel=True)
 
-    # What follows runs on the thread.
+    # The methods below run on the thread.
 
     def _make(self) -> Any:
         if self._handle is None:
@@ -97,8 +100,10 @@ class Producer:
                 handle.poll(POLL)
                 self._look_around(deadline)
         finally:
-            if reports.missing:  # cancelled, too late, or hopeless
+            if reports.missing:  # cancelled, too late, or failed for good: no message may be stored later
                 self._discard(reports)
+        # librdkafka remembers errors (a topic that the user may not write to), and an idempotent producer does not
+        # survive all of them: the next send makes a new producer.
         if any(not fault.blames_message for fault in reports.faults.values()):
             self._discard()
         return reports.faults
@@ -114,7 +119,7 @@ class Producer:
                     timestamp=message.timestamp,
                     on_delivery=partial(reports.note, index),
                 )
-            except BufferError:  # librdkafka's queue is full: it has to get rid of some first
+            except BufferError:  # librdkafka's queue is full: wait until it has sent some messages
                 handle.poll(POLL)
                 self._look_around(deadline)
             except KafkaException as error:
@@ -132,7 +137,7 @@ class Producer:
             raise SinkUnavailable(f"Kafka: {self.explain('no answer in time')}")
 
     def explain(self, words: str) -> str:
-        """The words, and what librdkafka said last about its connections."""
+        """Return the words, with librdkafka's last error about its connections."""
         return f"{words}; {self._last_error}" if self._last_error is not None else words
 
     def _discard(self, reports: _Reports | None = None) -> None:
@@ -163,7 +168,9 @@ class _Reports:
 
 
 class _Log:
-    """Where librdkafka's own log goes: what matters of it is in the errors, again and again."""
+    """Takes librdkafka's own log lines, and logs them at the level debug."""
+
+    # The errors say the same, and librdkafka repeats its log lines at every attempt to connect.
 
     def log(self, _level: int, template: str, *values: object) -> None:
         _log.debug(clean(template % values, _MOST_WORDS))
@@ -174,7 +181,8 @@ def _fault(error: KafkaError, *, alone: bool = False) -> Fault:
 
 
 def _blame_option(config: Mapping[str, object], error: KafkaException) -> str:
-    """Which option librdkafka does not take; its own words may hold the value."""
+    """Return which option librdkafka refuses."""
+    # Not librdkafka's own message, which may hold the value of the option: a password.
     words = error.args[0].str()
     named = next((name for name in config if f'"{name}"' in words), None)
     return f"librdkafka does not take the option {named} as it is" if named else "librdkafka does not take the options"

@@ -1,4 +1,4 @@
-"""The settings of the kafka sink, and what two of them stand for: librdkafka's options, and the topic of an event."""
+"""Declares the settings of the kafka sink, and reads librdkafka's options and the topic from two of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import msgspec
 from hermes import ConfigError
 from hermes.config import Duration, Names, Secret, about
 
-_OPTION = re.compile(r"([a-z][a-z0-9.]*)\s*=\s*(.+)", re.DOTALL)  # not empty: a password that was not filled in
+_OPTION = re.compile(
+    r"([a-z][a-z0-9.]*)\s*=\s*(.+)", re.DOTALL
+)  # an empty value is most likely a password that was not filled in
 _OURS = frozenset({
     "acks",  # a write returns when the events are safe
     "bootstrap.servers",
-    "delivery.report.only.error",  # every message is reported, or a write would never end
+    "delivery.report.only.error",  # a write ends with the report of its last message
     "logger",
     "message.timeout.ms",
     "metadata.broker.list",
@@ -57,14 +59,18 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_brokers(brokers: Sequence[str]) -> None:
-    """Raises `ConfigError` for brokers that librdkafka would pass over, or look for without an end."""
+    """Raise `ConfigError` for brokers that librdkafka would ignore, or would try to resolve for ever."""
     found = [_BROKER.fullmatch(each) for each in brokers]
     if not found or not all(each and 0 < int(each[1] or 9092) < 2**16 for each in found):
         raise ConfigError(f"SINK_KAFKA_BROKERS={','.join(brokers)!r}: expected host:port, several in a comma list")
 
 
 def parse_options(text: str) -> dict[str, str]:
-    """The options that SINK_KAFKA_OPTIONS stands for. Raises `ConfigError`, which does not repeat their values."""
+    """Return the options of SINK_KAFKA_OPTIONS. Raises `ConfigError`, which does not show their values.
+
+    >>> parse_options("security.protocol=SSL, retries=5")
+    {'security.protocol': 'SSL', 'retries': '5'}
+    """
     options: dict[str, str] = {}
     for line in text.split("\n" if "\n" in text else ","):
         if not line.strip():
@@ -83,7 +89,11 @@ def parse_options(text: str) -> dict[str, str]:
 
 
 def parse_topic(template: str) -> Callable[[str], str]:
-    """From an event's type to its topic. Raises `ConfigError` for a SINK_KAFKA_TOPIC that can be no topic's name."""
+    """Return the function from an event's type to its topic. Raises `ConfigError` if SINK_KAFKA_TOPIC is no valid name.
+
+    >>> parse_topic("events.{type}")("page:view")
+    'events.page_view'
+    """
     longest = template.replace("{type}", _LONGEST_TYPE)
     if not _TOPIC.fullmatch(longest) or template in (".", ".."):
         raise ConfigError(

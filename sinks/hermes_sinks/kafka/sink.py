@@ -1,8 +1,8 @@
-"""The sink that produces to Kafka: one message an event, its value the event as JSON.
+"""Produces one message for each event to Kafka, with the event as JSON in its value.
 
-Invariants: a write returns when all in-sync replicas have every message, or each that they have not is rejected by
-itself; one batch is on its way at a time, so the events of a key keep their order. What comes again is stored again:
-the header ``id`` tells. Called by the engine.
+Invariants: a write returns when all in-sync replicas have every message, or each missing message is rejected by itself;
+one batch is in flight at a time, so the events of a key keep their order. A repeated event is stored again, with the
+same header ``id``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ SLICE = 1000  # messages made between two checkpoints: about 1 ms of the loop
 
 
 class KafkaSink:
-    """A sink over two producers: messages go together by the first, and by ``careful`` each in a request of its own."""
+    """A sink over two producers: ``together`` sends many messages a request, ``careful`` one message a request. ::
+
+    async with open_kafka(KafkaSettings(brokers=("kafka:9092",)), Settings()) as sink:
+        await sink.write(batch)
+    """
 
     concurrency = 1
 
@@ -38,7 +42,7 @@ class KafkaSink:
         """Produce the batch, acknowledged. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
         messages, refused = await self._messages(batch)
         faults = await _send(self._together, messages)
-        # A broker refuses a request as a whole; whose fault it was shows when each goes alone.
+        # A broker refuses a request as a whole: send each message alone, to find the message that is to blame.
         doubtful = {index: messages[index] for index, fault in faults.items() if not fault.alone}
         faults = {index: fault for index, fault in faults.items() if fault.alone}
         if doubtful:
@@ -48,14 +52,15 @@ class KafkaSink:
             raise BatchRejected(refused)
 
     async def _messages(self, batch: Batch) -> tuple[dict[int, Message], dict[int, str]]:
-        """The messages of the batch by the index of their event, and why some events have none."""
+        """Return the messages of the batch by the index of their event, and the reasons of events without a message."""
         lines, refused = await encode_each(batch)
         messages: dict[int, Message] = {}
         arrivals = batch.arrivals
         for index, (event, line) in enumerate(zip(batch, lines, strict=True)):
             if line:
                 headers = [("id", event.id.encode()), ("type", event.type.encode())]
-                arrived = int(arrivals[index] * 1000)  # the client's own clock must not decide what is kept how long
+                # Kafka deletes by this time, and the client's clock must not decide how long a message is kept.
+                arrived = int(arrivals[index] * 1000)
                 messages[index] = Message(self._topic_of(event.type), self._key_of(event), line, headers, arrived)
             if index % SLICE == 0:
                 await trio.lowlevel.checkpoint()
@@ -69,7 +74,7 @@ class KafkaSink:
 
 
 async def _send(producer: Producer, messages: Mapping[int, Message]) -> dict[int, Fault]:
-    """Send the messages; return the faults that are theirs. Raises `hermes.SinkUnavailable` for any other."""
+    """Send the messages; return the faults that they cause. Raises `hermes.SinkUnavailable` for any other fault."""
     if not messages:
         await trio.lowlevel.checkpoint()
         return {}
@@ -87,7 +92,7 @@ def _config(settings: KafkaSettings) -> dict[str, object]:
         "client.id": "hermes",
         "acks": "all",
         "enable.idempotence": True,
-        "partitioner": "murmur2_random",  # as Kafka's own clients choose the partition of a key
+        "partitioner": "murmur2_random",  # the partition of a key is the one that Kafka's own clients choose
         "linger.ms": settings.linger * 1000,
         "compression.type": settings.compress,
         "socket.keepalive.enable": True,
@@ -96,7 +101,7 @@ def _config(settings: KafkaSettings) -> dict[str, object]:
 
 
 def check_kafka(settings: KafkaSettings, _service: Settings) -> None:
-    """Raises `ConfigError` for settings that make no sense, whatever the brokers say."""
+    """Raise `ConfigError` for invalid settings, without asking the brokers."""
     check_brokers(settings.brokers)
     parse_options(settings.options)
     parse_topic(settings.topic)
@@ -104,7 +109,7 @@ def check_kafka(settings: KafkaSettings, _service: Settings) -> None:
 
 @asynccontextmanager
 async def open_kafka(settings: KafkaSettings, service: Settings) -> AsyncIterator[KafkaSink]:
-    """Open the sink; librdkafka begins to connect. Raises `ConfigError` for options that it does not take."""
+    """Open the sink; librdkafka begins to connect. Raises `ConfigError` for options that librdkafka refuses."""
     check_kafka(settings, service)
     config = _config(settings)
     together = Producer(config, timeout=settings.ack_timeout)

@@ -1,7 +1,7 @@
-"""The sink that makes Parquet files of events, in a folder or in an S3 bucket. Needs the extra ``parquet``.
+"""Makes Parquet files of events, in a folder or in an S3 bucket. Needs the extra ``parquet``.
 
-``layout`` says which events share a file, and where it goes, ``columns`` makes it, ``stores`` put it there, ``sink`` is
-what the engine calls. A file is made of each batch, so this sink waits for larger ones than others do.
+``settings`` has the sink's settings, ``layout`` decides which events share a file and its path, ``columns`` encodes the
+file, ``stores`` store the file, ``sink`` is the class that the engine calls.
 """
 
 from hermes import SinkPlugin
@@ -11,6 +11,7 @@ from hermes_sinks.parquet.sink import ParquetSink, check_parquet, open_parquet
 
 __all__ = ["ParquetSettings", "ParquetSink", "check_parquet", "open_parquet", "plugin"]
 
+# Each batch makes a file for each date and type, so this sink waits for larger batches than the other sinks do.
 plugin = SinkPlugin(
     open_parquet,
     ParquetSettings,

@@ -1,8 +1,8 @@
-"""Events as columns, and columns as a Parquet file in memory. pyarrow is imported here and in ``stores`` alone.
+"""Encodes events as columns, and columns as a Parquet file in memory. Only this file and ``stores`` import pyarrow.
 
-Columns: ``id``, ``user_id``, ``event_type`` (a partition is called ``type``, and readers refuse to find both),
+Columns: ``id``, ``user_id``, ``event_type``,
 ``ts`` and ``received_at`` (UTC, microseconds), ``payload`` (the client's own JSON text). Invariant: the same rows make
-the same bytes. Called by the sink; `encode` on a thread.
+the same bytes. `encode` is slow: call it on a thread.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from hermes import Event
 from hermes_sinks.common.reasons import no_text
 
-_TEXT = pa.large_string()  # in memory; in the file it is any other string, for the Arrow schema is left out
+_TEXT = pa.large_string()  # in memory; a plain string in the file, since the Arrow schema is left out
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
         pa.field("id", _TEXT, nullable=False),
         pa.field("user_id", _TEXT, nullable=False),
+        # Not "type": the folders of the layout are partitions with that name, and readers refuse to find both.
         pa.field("event_type", _TEXT, nullable=False),
         pa.field("ts", _TIME, nullable=False),
         pa.field("payload", _TEXT, nullable=False),
@@ -36,7 +37,10 @@ Rows: TypeAlias = Any
 
 
 def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
-    """Rows of events that arrived at these times, in Unix seconds. Raises ValueError for text that is no Unicode."""
+    """Return the rows of events that arrived at these Unix times. Raises ValueError for invalid Unicode. ::
+
+    content = encode([make_rows(batch.events, batch.arrivals)], "zstd")
+    """
     return pa.record_batch(
         [
             pa.array([event.id for event in events], _TEXT),
@@ -51,7 +55,7 @@ def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
 
 
 def what_is_wrong(event: Event) -> str:
-    """Why an event cannot be a row; empty if it can."""
+    """Return the reason why an event cannot be a row; empty if it can."""
     try:
         for text in (event.id, event.user_id, event.type):
             text.encode()
@@ -62,7 +66,7 @@ def what_is_wrong(event: Event) -> str:
 
 
 def encode(rows: Sequence[Rows], compression: str) -> memoryview:
-    """A Parquet file of these rows."""
+    """Return a Parquet file of these rows."""
     output = pa.BufferOutputStream()
     pq.write_table(
         pa.Table.from_batches(rows, SCHEMA),

@@ -1,11 +1,11 @@
-"""Which events share a file, and what its folder and its name are. Pure.
+"""Decides which events share a file, and the file's folder and name. Pure.
 
     date=2026-11-21/type=song_played/part-20261121T101500Z-<hash>.parquet
 
-The layout is Hive's, which readers know as partitions. Clients choose dates and, with EVENT_TYPES=*, types, so both are
-bounded: what is too old, too new or one too many goes to the partition that Hive has for values that are not given.
-Every file also tells date and type of its events in columns. Invariant: a folder is two segments, ``date=…`` and
-``type=…``, whatever a type holds.
+The layout is Hive's, which readers know as partitions. Clients choose dates and, with EVENT_TYPES=*, types, so the
+number of both is bounded: dates that are too old or too new, and types beyond the bound, go to Hive's partition for
+missing values. Each file also has the date and the type of its events in columns.
+Invariant: a folder is two segments, ``date=…`` and ``type=…``, for any type.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Partition(NamedTuple):
 
 
 def _segment(text: str) -> str:
-    """The text as readers of partitions decode it. There is no ``../`` in a path, not even behind ``type=``."""
+    """Return the text in the encoding that readers of partitions decode."""
+    # A dot at the end is encoded, so that no path has a segment such as ``type=..``.
     quoted = quote(text, safe="")
     return quoted.replace(".", "%2E") if quoted.endswith(".") else quoted
 
@@ -52,7 +53,8 @@ class Days(NamedTuple):
 
     @classmethod
     def around(cls, now: float, back: int) -> Days:
-        """From ``back`` days before ``now``, in Unix seconds, to the day after: clocks differ."""
+        """Return the days from ``back`` days before ``now``, in Unix seconds, to the day after ``now``."""
+        # The day after, because clocks of clients may be ahead.
         today = int(now) // DAY
         return cls(today - back, today + 1)
 
@@ -60,7 +62,7 @@ class Days(NamedTuple):
 def sort_by_partition(
     events: Iterable[Event], first_index: int, days: Days, partitions: dict[Partition, list[int]]
 ) -> None:
-    """Add the indexes of events, counted from ``first_index``, to those of their partitions."""
+    """Add the indexes of events, counted from ``first_index``, to the lists of their partitions."""
     for index, event in enumerate(events, first_index):
         day: int | None = event.timestamp // DAY
         if not days.first <= event.timestamp // DAY <= days.last:
@@ -69,7 +71,7 @@ def sort_by_partition(
 
 
 def limit(partitions: Mapping[Partition, list[int]], most: int) -> Mapping[Partition, list[int]]:
-    """At most so many partitions: the smallest ones become one."""
+    """Return at most ``most`` partitions; the smallest partitions become one."""
     if len(partitions) <= most:
         return partitions
     by_size = sorted(partitions.items(), key=lambda item: len(item[1]), reverse=True)
@@ -79,9 +81,11 @@ def limit(partitions: Mapping[Partition, list[int]], most: int) -> Mapping[Parti
 
 
 def file_name(first_arrival: float, content: bytes | memoryview) -> str:
-    """The name of a file: when its first event arrived, in Unix seconds, and a hash of all that is in it.
+    """Return the name of a file, from the Unix time at which its first event arrived and a hash of its content.
 
-    The same events in the same batch make the same file, which takes its own place when it is written again.
+    >>> file_name(0.0, b"")
+    'part-19700101T000000Z-cae66941d9efbd404e4d88758ea67670.parquet'
     """
+    # By its content: a batch that is written again makes the same file, which replaces the first one.
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(first_arrival))
     return f"part-{moment}-{blake2b(content, digest_size=16).hexdigest()}.parquet"

@@ -1,4 +1,4 @@
-"""The settings of the parquet sink, and the place read from one of them."""
+"""Declares the settings of the parquet sink, and reads the bucket from one of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ class Bucket(NamedTuple):
 
 
 def bucket_of(url: str) -> Bucket | None:
-    """The bucket that SINK_PARQUET_URL names, or None where it names a folder. Raises `ConfigError`."""
+    """Return the bucket that SINK_PARQUET_URL names, or None if the URL is a folder. Raises `ConfigError`.
+
+    >>> bucket_of("s3://events/raw"), bucket_of("parquet")
+    (Bucket(name='events', prefix='raw/'), None)
+    """
     if "://" not in url:
         return None
     parts = urlsplit(url)
@@ -58,7 +62,7 @@ def bucket_of(url: str) -> Bucket | None:
 
 
 def check_settings(settings: ParquetSettings) -> None:
-    """Raises `ConfigError` for settings that make no sense together, or alone."""
+    """Raise `ConfigError` for settings that are invalid, alone or together."""
     bucket = bucket_of(settings.url)
     if bool(settings.access_key) != bool(settings.secret_key):
         raise ConfigError("SINK_PARQUET_ACCESS_KEY and SINK_PARQUET_SECRET_KEY: set both, or neither")
@@ -73,7 +77,7 @@ def check_settings(settings: ParquetSettings) -> None:
 def _is_endpoint(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        _ = parts.port  # it raises what it cannot read
+        _ = parts.port  # raises ValueError for an invalid port
     except ValueError:
         return False
     plain = parts.scheme in ("http", "https") and parts.hostname and not parts.username

@@ -1,8 +1,8 @@
-"""The sink that makes Parquet files: one of each date and type in a batch, stored one after the other.
+"""Stores each batch as Parquet files, one file for each date and type, one after the other.
 
-Invariants: the loop is never held up for longer than a slice of rows; a write that is cancelled between two files has
-stored some of its events, and the same batch written again makes the same files. So an event is stored at least once,
-and more often only where its batch is cut differently the second time, as after a crash.
+Invariants: no step holds the loop for longer than a slice of rows; a write that is cancelled between two files has
+stored some of its events, and the same batch makes the same files when it is written again. So an event is stored at
+least once, and repeatedly only if a later batch is cut differently, as after a crash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ _MOST_WORDS = 500  # characters of a server's error
 
 
 class ParquetSink:
-    """A sink over ``store``, which it closes; ``clock`` tells the Unix time."""
+    """A sink that writes to ``store`` and closes the store. ``clock`` returns the Unix time. ::
+
+    async with open_parquet(ParquetSettings(url="s3://bucket/events"), Settings()) as sink:
+        await sink.write(batch)
+    """
 
     def __init__(self, store: Store, settings: ParquetSettings, clock: Callable[[], float] = time.time) -> None:
         self.max_batch = settings.max_batch
@@ -37,14 +41,14 @@ class ParquetSink:
         self._settings = settings
         self._store = store
         self._clock = clock
-        # A thread that its caller left keeps its token until it ends, so there are never more of them.
+        # A thread whose write was cancelled keeps its token until it ends, so the number of threads is bounded.
         self._threads = trio.CapacityLimiter(settings.concurrency)
 
     async def write(self, batch: Batch) -> None:
         """Store the batch, durably when this returns.
 
         Raises `hermes.SinkUnavailable` (disk full, server away, no such bucket, no permission) and
-        `hermes.BatchRejected` (text that is no Unicode).
+        `hermes.BatchRejected` (invalid Unicode).
         """
         refused: dict[int, str] = {}
         events, arrivals = batch.events, batch.arrivals
@@ -79,7 +83,7 @@ class ParquetSink:
             raise SinkUnavailable(f"{self._settings.url}: {_in_one_line(error)}") from error
 
     async def aclose(self) -> None:
-        """Close the store, unless a disk or a server hangs: its threads are left to the end of the process."""
+        """Close the store. If a disk or a server hangs, its threads stay until the process ends."""
         with clean_up(CLOSE_TIMEOUT):
             for _ in range(self.concurrency):
                 await self._threads.acquire_on_behalf_of(object())
@@ -89,7 +93,7 @@ class ParquetSink:
 def _make_good_rows(
     events: Sequence[Event], arrivals: Sequence[float], indexes: Sequence[int], refused: dict[int, str]
 ) -> Rows:
-    """The rows of the events with these indexes, but of those that can be none; ``refused`` learns why."""
+    """Return the rows of the good events with these indexes; add the reasons of the others to ``refused``."""
     try:
         return make_rows([events[index] for index in indexes], [arrivals[index] for index in indexes])
     except ValueError:
@@ -106,13 +110,13 @@ def _in_one_line(error: OSError) -> str:
 
 
 def check_parquet(settings: ParquetSettings, _service: Settings) -> None:
-    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    """Raise `ConfigError` for invalid settings, without asking the server."""
     check_settings(settings)
 
 
 @asynccontextmanager
 async def open_parquet(settings: ParquetSettings, service: Settings) -> AsyncIterator[ParquetSink]:
-    """Open the sink on its folder or bucket. Raises `ConfigError`; a server is first talked to by the first write."""
+    """Open the sink on its folder or bucket. Raises `ConfigError`. The first write connects to a server."""
     check_settings(settings)
     sink = ParquetSink(await trio.to_thread.run_sync(_open_store, settings, service.hermes_data_dir), settings)
     try:

@@ -1,7 +1,7 @@
-"""Where Parquet files go: a folder, or a bucket behind the S3 protocol. Blocking; raises OSError.
+"""Stores Parquet files in a folder, or in a bucket behind the S3 protocol. Blocking; raises OSError.
 
-Invariant: under its name a file is whole and durable, or it is not there; a second one of the same name takes its
-place. Called by the sink, on threads, several at once.
+Invariant: a file with its final name is whole and durable; a second file of the same name replaces the first. Several
+threads may call a store at once.
 """
 
 from __future__ import annotations
@@ -27,20 +27,24 @@ ATTEMPTS = 2  # of a request, before the engine's own retries
 
 
 class Store(Protocol):
-    """A place for files."""
+    """A place for files. ::
+
+    store: Store = FolderStore(Path("parquet"))
+    store.put("date=2026-11-21/type=song_played", "part-1.parquet", content)
+    store.close()
+    """
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
-        """Store a file in a folder that may be missing."""
+        """Store a file in a folder; make the folder if it is missing."""
 
     def close(self) -> None:
-        """Let go of the place."""
+        """Release the place."""
 
 
 class FolderStore:
-    """A folder, made for this user alone if it is missing. Raises `hermes.ConfigError` where another process has it.
+    """A folder, made for this user alone if it is missing. Raises `hermes.ConfigError` if another process has it."""
 
-    Files are written in ``.writing`` and moved from there; readers leave alone what begins with a dot.
-    """
+    # Files are written in ``.writing`` and moved from there, because readers ignore names that begin with a dot.
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -49,15 +53,15 @@ class FolderStore:
         self._retaking = threading.Lock()
         make_folder(root)
         self._lock = lock_folder(self._writing)
-        for file in self._writing.iterdir():  # what a crash has left
+        for file in self._writing.iterdir():  # drafts that a crash has left
             if file.name.endswith(".part"):
                 file.unlink()
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
-        """Write the file, make it durable, and move it to its place, which is made if it is missing."""
+        """Write the file, make it durable, and move it to its folder; make the folder if it is missing."""
         self._keep_folder()
         place = self._root / folder
-        # A number, for the thread of a write that was cancelled may still be at the same file.
+        # A number for each draft: the thread of a cancelled write may still write the same file.
         draft = self._writing / f"{name}.{next(self._numbers)}.part"
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
@@ -75,15 +79,15 @@ class FolderStore:
         sync_folder(place)
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Unlock the folder for other processes."""
         os.close(self._lock)
 
     def _keep_folder(self) -> None:
-        """Without the file of its lock the folder is anybody's: take it again, or raise OSError."""
+        """Lock the folder again if the lock file was deleted: another process could lock it now. Raises OSError."""
         with self._retaking:
             if is_in_place(self._lock, self._writing / LOCK):
                 return
-            if not self._root.is_dir():  # a disk that is not mounted, maybe: it is not made anew
+            if not self._root.is_dir():  # perhaps its disk is not mounted: making the folder would fill another disk
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root))
             try:
                 lock = lock_folder(self._writing)
@@ -94,7 +98,7 @@ class FolderStore:
 
 
 class BucketStore:
-    """A bucket, or what is below a prefix in it. Nothing is asked of the server yet."""
+    """A bucket, or a prefix in a bucket. The first `put` connects to the server."""
 
     def __init__(self, bucket: Bucket, settings: ParquetSettings) -> None:
         endpoint = urlsplit(settings.endpoint)
@@ -102,7 +106,8 @@ class BucketStore:
         self._files = fs.S3FileSystem(
             access_key=settings.access_key or None,
             secret_key=settings.secret_key or None,
-            # Others than Amazon mostly ignore it; left open, it is asked of a metadata service that is not there.
+            # Servers other than Amazon's mostly ignore the region. Without a region, the library asks Amazon's metadata
+            # service, which does not exist elsewhere.
             region=settings.region or ("us-east-1" if settings.endpoint else None),
             endpoint_override=endpoint.netloc or None,
             scheme=endpoint.scheme or "https",
@@ -112,9 +117,10 @@ class BucketStore:
         )
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
-        """Upload the file: it is there when all of it is."""
+        """Upload the file."""
+        # The server shows the object only when the upload is complete.
         with self._files.open_output_stream(f"{self._root}{folder}/{name}") as stream:
             stream.write(content)
 
     def close(self) -> None:
-        """Connections end with the object."""
+        """Do nothing: the connections end with this object."""

@@ -1,8 +1,7 @@
-"""The sink that stores events in a Postgres table, each event id once. Needs the extra ``postgres``.
+"""Stores events in a Postgres table, each event id once. Needs the extra ``postgres``.
 
-``copy_rows`` makes the rows, ``table`` and ``partitions`` make what they go into, ``sink`` brings them there,
-``faults`` and ``salvage`` deal with what the server refuses. A batch waits for 10,000 events, but no longer than for
-FLUSH_INTERVAL: the more ids are sorted into the index at once, the fewer of its pages does each batch touch.
+``settings`` has the sink's settings, ``copy_rows`` encodes the rows, ``table``, ``partitions`` and ``ids`` make the
+tables, ``sink`` stores the batches, ``faults`` judges the server's errors, ``salvage`` finds the refused rows.
 """
 
 from hermes import SinkPlugin
@@ -12,6 +11,7 @@ from hermes_sinks.postgres.sink import PostgresSink, check_postgres, open_postgr
 
 __all__ = ["PostgresSettings", "PostgresSink", "check_postgres", "open_postgres", "plugin"]
 
+# 10,000 events a batch: the more ids are sorted into the index at once, the fewer of its pages each batch touches.
 plugin = SinkPlugin(
     open_postgres,
     PostgresSettings,

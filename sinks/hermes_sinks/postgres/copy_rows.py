@@ -1,11 +1,8 @@
-"""Events as rows of COPY's text format. Pure.
+"""Encodes events as rows of COPY's text format. Pure.
 
     id ␁ user_id ␁ type ␁ ts ␁ received_at ␁ payload ⏎
 
-Invariant: what the server reads is what the event holds, whatever characters that are, and a line break in the result
-ends a row. The usual block is joined first, with two control characters as separators that hardly ever occur in data;
-if they occur as often as they should, a few replacements over the whole block escape it. If not, each field is escaped
-by itself. Called by the postgres sink.
+Invariants: the server reads exactly the event's values, for any characters; a line break in the result ends a row.
 
 Source: PostgreSQL documentation, COPY, "Text Format".
 """
@@ -26,7 +23,7 @@ _MAX_CACHED_SECONDS = 16_384  # clients choose their timestamps, so the cache ne
 
 
 class _Seconds(dict[int, str]):
-    """The text of a Unix second in UTC without its zone, made once while it is cached."""
+    """A cache: the text of a Unix second in UTC, without a zone."""
 
     def __missing__(self, second: int) -> str:
         if len(self) >= _MAX_CACHED_SECONDS:
@@ -39,7 +36,7 @@ _seconds = _Seconds()
 
 
 def arrival_texts(batch: Batch) -> list[str]:
-    """``received_at`` of every event of the batch, in order, to the millisecond."""
+    """Return ``received_at`` of every event of the batch, in order, to the millisecond."""
     texts: list[str] = []
     last, text = -1, ""
     for chunk in batch.chunks:
@@ -51,23 +48,28 @@ def arrival_texts(batch: Batch) -> list[str]:
 
 
 def encode_rows(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
-    """The rows of these events, whose texts of arrival are ``arrivals``, as one block."""
+    """Return the rows of these events as one block; ``arrivals`` has their texts of arrival. ::
+
+    block = encode_rows(batch.events, arrival_texts(batch))
+    """
     return _encode_at_once(events, arrivals) or _encode_by_field(events, arrivals)
 
 
 def split_rows(block: bytes) -> list[bytes]:
-    """The rows of a block, each with its line break."""
+    """Return the rows of a block, each with its line break."""
     return block.splitlines(keepends=True)
 
 
 def key_rows(rows: Sequence[bytes]) -> bytes:
-    """Of each row its id and its timestamp, as one block of rows."""
+    """Return the id and the timestamp of each row, as one block of rows."""
     fields = [row.split(b"\x01") for row in rows]
     return b"".join([each[_ID] + b"\x01" + each[_TS] + b"\n" for each in fields])
 
 
 def _encode_at_once(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
-    """The block, or nothing where a separator occurs in the data or text is no Unicode."""
+    """Return the block, or nothing if a separator occurs in the data or a text is invalid Unicode."""
+    # A few replacements over the whole block are much faster than escaping each field. They are right only if the two
+    # control characters occur nowhere but as separators, so the counts below are checked.
     seconds = _seconds
     heads = "\0".join(
         [
@@ -92,7 +94,8 @@ def _encode_at_once(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
 
 
 def _encode_by_field(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
-    """The same for any data. What the server cannot store (U+0000, half a surrogate pair) it gets to see and refuse."""
+    """Return the block for any data, each field escaped by itself."""
+    # U+0000 and half a surrogate pair go to the server too, which refuses the row with its own error.
     rows = []
     for event, arrival in zip(events, arrivals, strict=True):
         texts = (event.id, event.user_id, event.type, f"{_seconds[event.timestamp]}+00", arrival)

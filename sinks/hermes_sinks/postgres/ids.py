@@ -1,14 +1,14 @@
-"""The table of ids beside a partitioned one: each id once, whatever its timestamp.
+"""Makes and fills the table of ids beside a partitioned table, so that each id is stored once, with any timestamp.
 
-A unique key of a partitioned table has to hold the column that it is partitioned by, so it tells an id again only where
-the timestamp is the same; and a retry may have another one, where the time is Hermes's own (CloudEvents without
-``time``, Segment with ``sentAt``). Looking for an id in all partitions takes 20 times as long as the COPY, in those of
-the days before and after as long as the COPY, and neither sees what another writer has not committed yet. A narrow
-table with the id as its key takes a quarter as long, and half as much of the server's work.
+A unique key of a partitioned table must hold the partition column, so the key finds a repeated id only if the timestamp
+is the same. A retry may have another timestamp, if the time is Hermes's own (CloudEvents without ``time``, Segment with
+``sentAt``). A search for the id in all partitions takes 20 times as long as the COPY, in the partitions of the days
+before and after as long as the COPY, and neither sees the uncommitted rows of another writer. A narrow table with the
+id as its key takes a quarter as long, and half as much of the server's work.
 
-Invariant: an event is stored together with its id, in one transaction; where the id is there with another timestamp,
-the event is stored already. An id outlives its event: who drops a partition deletes its ids when they like. Rows that
-were stored before there was this table are told by id and timestamp alone. Called by the postgres sink.
+Invariant: an event is stored together with its id, in one transaction; if the table has the id with another timestamp,
+the event is stored already. An id outlives its event: an operator who drops a partition may delete its ids later. Rows
+that are older than this table are found only by id and timestamp together.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ids:
 
     @cached_property
     def make_statement(self) -> sql.Composed:
-        """The table as Hermes makes it."""
+        """Return the statement that makes the table."""
         return sql.SQL(
             'CREATE TABLE {name} (id text COLLATE "C" PRIMARY KEY, ts timestamptz NOT NULL);'
             " COMMENT ON TABLE {name} IS {comment}"
@@ -46,12 +46,12 @@ class Ids:
 
     @cached_property
     def copy_statement(self) -> sql.Composed:
-        """COPY of ids with their timestamps."""
+        """Return the COPY of ids with their timestamps."""
         return sql.SQL("COPY {} (id, ts) FROM STDIN WITH ({})").format(self.name, sql.SQL(COPY_OPTIONS))
 
     @cached_property
     def merge_statement(self) -> sql.Composed:
-        """From staging into the table: of the same id the one that came first, and nothing for one that is there."""
+        """Return the INSERT from staging of the first row of each id, without the ids that the table has."""
         return sql.SQL(
             "INSERT INTO {} (id, ts) SELECT id, ts FROM pg_temp.hermes_staging ORDER BY id, ctid"
             " ON CONFLICT (id) DO NOTHING"
@@ -59,16 +59,16 @@ class Ids:
 
     @cached_property
     def drop_known_statement(self) -> sql.Composed:
-        """Take from staging each event that is stored already, under another timestamp. After the merge."""
+        """Return the DELETE, after the merge, of staged events that are stored already under another timestamp."""
         return sql.SQL(
             "DELETE FROM pg_temp.hermes_staging AS staged USING {} AS known"
             ' WHERE known.id = staged.id COLLATE "C" AND known.ts <> staged.ts'
         ).format(self.name)
 
     async def prepare(self, connection: Connection) -> None:
-        """Make the table, or see whether the one that exists will do.
+        """Make the table, or check the table that exists.
 
-        Raises `hermes.SinkUnavailable`, which says what to do, and psycopg's errors.
+        Raises `hermes.SinkUnavailable`, which says how to mend the table, and psycopg's errors.
         """
         async with connection.transaction():
             await lock_schema(connection)

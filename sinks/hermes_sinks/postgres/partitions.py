@@ -1,9 +1,9 @@
-"""The partitions by day of the postgres sink's table, made as events of a new day arrive.
+"""Makes the daily partitions of the postgres sink's table when events of a new day arrive.
 
-Clients choose their timestamps, so a bound is needed: the days from ``partition_days`` ago to tomorrow get partitions
-of their own, whatever is older or newer goes to ``<table>_default``. Invariants: where a partition cannot be made, for
-rows of its day are in the default one already, they go on going there; where the operator has detached or dropped the
-default one, another is made, under a free name; an event is never refused for its day.
+Clients choose their timestamps, so the number of days is bounded: the days from ``partition_days`` ago to tomorrow get
+partitions of their own, and events of other days go to ``<table>_default``. Invariants: if the default partition has
+rows of a day already, the day's other rows go there too; if the operator has detached or dropped the default partition,
+another is made, under a free name; no event is refused because of its day.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ _TAKEN = (
     psycopg.errors.CheckViolation,  # rows of the day are in the default partition, from when it was outside the bound
     psycopg.errors.InvalidObjectDefinition,  # the operator's own partitions cover the day
 )
-_MOST_DEFAULTS = 9  # their names are no longer than those of the days
+_MOST_DEFAULTS = 9  # one digit, so that their names are no longer than the names of the days
 _HAS_DEFAULT = "SELECT partdefid <> 0 FROM pg_partitioned_table WHERE partrelid = to_regclass(%s)"
 _IS_TAKEN = "SELECT to_regclass(%s) IS NOT NULL"
 
 
 class DayPartitions:
-    """The partitions of the table named ``parts``, as far as they are known. Days count from the Unix epoch."""
+    """The known partitions of the table named ``parts``. Days count from the Unix epoch. ::
+
+    partitions = DayPartitions(("events",), days_back=30)
+    await partitions.prepare(connection, batch)  # before the COPY
+    """
 
     def __init__(self, parts: tuple[str, ...], days_back: int) -> None:
         self._parts = parts
@@ -39,12 +43,12 @@ class DayPartitions:
         self._has_default = False
 
     def forget(self) -> None:
-        """The table was lost: find out again."""
+        """Forget the known partitions, because the table was lost."""
         self._known.clear()
         self._has_default = False
 
     async def prepare(self, connection: Connection, events: Iterable[Event]) -> None:
-        """Make what is missing for these events. Raises psycopg's errors."""
+        """Make the missing partitions for these events. Raises psycopg's errors."""
         today = int(time.time()) // DAY
         wanted = {event.timestamp // DAY for event in events}
         missing = sorted(day for day in wanted - self._known if today - self._days_back <= day <= today + 1)
@@ -58,6 +62,7 @@ class DayPartitions:
             await lock_schema(connection)
             await self._make_default(connection)
             for day in days:
+                # A savepoint for each day: a day that is taken must not undo the others.
                 try:
                     async with connection.transaction():
                         await connection.execute(self._day_statement(day))

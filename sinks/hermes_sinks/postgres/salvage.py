@@ -1,9 +1,9 @@
-"""Finding the rows that a server refuses, and storing all others.
+"""Finds the rows that a server refuses, and stores all others.
 
-Parts are stored from the front. A part that is refused is tried again up to the row that the server names (half of it
-where it names none); the row behind that alone; after each success twice as much. Invariant: only a row that was
-refused alone counts as refused. ``k`` bad rows of ``n`` cost O(k log n) attempts, and each row is sent a few times,
-however many are bad: a client that sends nothing but bad rows must not be able to stop the sink. Called by it.
+Parts are stored from the front. A refused part is tried again up to the row that the server names, or up to its half if
+the server names no row; then the named row is tried alone; after each success the next part is twice as large.
+Invariants: only a row that was refused alone counts as refused. ``k`` bad rows of ``n`` cost O(k log n) attempts and
+each row is sent a few times, so that a client that sends only bad rows cannot stop the sink.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from hermes_sinks.postgres.faults import RowFault
 
 Store = Callable[[Sequence[bytes]], Awaitable[RowFault | None]]
-"""Stores rows together or, when it returns a fault, none of them."""
+"""Stores all the rows together and returns None, or stores no row and returns the fault."""
 
 
 async def store_the_good(rows: Sequence[bytes], store: Store, fault: RowFault | None = None) -> dict[int, str]:
-    """Store what can be stored, in order; return the reason for each row that cannot, by its index.
+    """Store the good rows, in order; return the reason of each refused row, by its index.
 
-    ``fault`` is what came of all rows together, if that was tried already.
+    ``fault`` is the fault of all rows together, if the caller has tried them already. ::
+
+        async def store(part: Sequence[bytes]) -> RowFault | None: ...
+
+        refused = await store_the_good(rows, store)
     """
     refused: dict[int, str] = {}
     at, size = 0, len(rows)
@@ -36,12 +40,12 @@ async def store_the_good(rows: Sequence[bytes], store: Store, fault: RowFault | 
             size, suspect = _narrow(at, len(part), fault)
         else:
             refused[at] = fault.reason
-            at, size = at + 1, 1  # bad rows come in runs
+            at, size = at + 1, 1  # one row next, because bad rows come in runs
     return refused
 
 
 def _narrow(at: int, size: int, fault: RowFault) -> tuple[int, int]:
-    """After a refusal of ``size`` rows from ``at``: how many to try next, and the row to suspect (-1: none)."""
+    """Return how many rows to try after a refusal of ``size`` rows from ``at``, and the suspected row or -1."""
     if fault.line is None or not 0 <= fault.line < size:
         return max(1, size // 2), -1
     return max(1, fault.line), at + fault.line

@@ -1,4 +1,4 @@
-"""The settings of the postgres sink, and the table's name read from one of them."""
+"""Declares the settings of the postgres sink, and reads the table's name from one of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ class PostgresSettings(msgspec.Struct, frozen=True):
 
 
 def table_parts(text: str) -> tuple[str, ...]:
-    """The table's name, or its schema's and its own, that SINK_POSTGRES_TABLE stands for. Raises `ConfigError`."""
+    """Return the table's name, or its schema's and its own, from SINK_POSTGRES_TABLE. Raises `ConfigError`.
+
+    >>> table_parts("events"), table_parts('audit."web.events"')
+    (('events',), ('audit', 'web.events'))
+    """
     match = _TABLE.fullmatch(text)
     parts = [] if match is None else [part.replace('""', '"') for part in match.groups() if part]
     longest = _MAX_IDENTIFIER - len(_LONGEST_SUFFIX)

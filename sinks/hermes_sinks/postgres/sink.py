@@ -1,4 +1,4 @@
-"""The sink on Postgres: one COPY a batch, and the long way for a batch that the server does not take as it is.
+"""Stores batches in Postgres: one COPY for each batch, and a slower way for a batch that the COPY refuses.
 
     COPY into the table ── done
       │ duplicate or conflict          │ a row refused
@@ -6,12 +6,12 @@
     one transaction: staging table, merged with ON CONFLICT (key) DO NOTHING; refused ranges cut until the bad rows
     are known
 
-Beside a partitioned table the ids go into one of their own, in the same transaction: see `ids`.
+Beside a partitioned table the ids go into their own table, in the same transaction: see `ids`.
 
 Invariants: a write that returns has committed, and the commit is on the server's disk unless a setting says otherwise.
-A write stores all of a batch but the rows it names, or nothing, cancelled at any point; with ``dedup`` each event id is
-stored once, and a row that another constraint of the table keeps out is named. A server that is down is found out by
-the first write, not at start. Called by the engine.
+A write stores the batch without the rows that it reports as refused, or nothing, also if it is cancelled; with
+``dedup`` each event id is stored once, and a row that another constraint refuses is reported. The first write finds a
+server that is down, not the start.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ RUN = 10_000  # rows sorted between two checkpoints: about 4 ms of the loop
 ATTEMPTS = 3  # of a batch that conflicts with another writer's, before the engine's own retries
 ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included; a write may take much longer
 
-# Refused for something that a look at the table, or a new connection, may mend: the batch is tried once more at once.
+# Preparing the table again, or a new connection, may mend these faults: the batch is tried once more at once.
 _ANEW = (Fault.TABLE, Fault.SESSION, Fault.SERVER)
 
 
 class PostgresSink:
-    """A sink over an open pool; ``settings`` say which table and how."""
+    """A sink over an open pool; ``settings`` name the table. ::
+
+    async with open_postgres(PostgresSettings(), Settings(db_dsn=dsn)) as sink:
+        await sink.write(batch)
+    """
 
     def __init__(self, pool: Pool, settings: PostgresSettings, *, concurrency: int) -> None:
         self.max_batch = settings.max_batch
@@ -58,7 +62,7 @@ class PostgresSink:
         self._preparing = trio.Lock()
         self._prepared = False
         self._key: Sequence[str] = ()
-        self._ids: Ids | None = None  # where the key of the table cannot be the id alone
+        self._ids: Ids | None = None  # if the key of the table cannot be the id alone
 
     async def write(self, batch: Batch) -> None:
         """Store the batch, committed. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
@@ -67,12 +71,12 @@ class PostgresSink:
             return
         blocks = await _encode(batch)
         order: Sequence[int] = range(len(batch))
-        if self._table.dedup:  # in the order of its key a batch meets each page of the index once
+        if self._table.dedup:  # in the order of the key, a batch touches each page of the index once
             blocks, order = await _sort(blocks, batch)
         try:
             refused = await self._write_blocks(batch, blocks)
         except psycopg.Error as error:
-            # Not where the connection was lost: what became of the batch is unknown, and the server may be down.
+            # Not after a lost connection: the outcome of the batch is unknown, and the server may be down.
             if judge(error) not in _ANEW or not was_refused(error):
                 raise _unavailable(error) from error
             try:
@@ -85,13 +89,13 @@ class PostgresSink:
             raise BatchRejected(await hide_values(dict(sorted(by_index.items())), batch))
 
     async def _write_blocks(self, batch: Batch, blocks: Sequence[bytes]) -> dict[int, str]:
-        """Store the rows of the batch; return why those that are not stored were refused, by their place."""
+        """Store the rows of the batch; return the reasons of the refused rows, by their place."""
         try:
             async with self._pool.connection() as connection:
                 await self._prepare(connection, batch)
                 return await self._store(connection, blocks)
         except psycopg.Error:
-            self._prepared = False  # the table may be what was missing
+            self._prepared = False  # the table may be missing: look again before the next batch
             raise
 
     async def _prepare(self, connection: Connection, batch: Batch) -> None:
@@ -108,7 +112,7 @@ class PostgresSink:
                 await self._partitions.prepare(connection, batch)
 
     async def _store(self, connection: Connection, blocks: Sequence[bytes]) -> dict[int, str]:
-        """Store the rows of the blocks; return why those that are not stored were refused, by their place."""
+        """Store the rows of the blocks; return the reasons of the refused rows, by their place."""
         fault = None
         try:
             await self._copy(connection, blocks)
@@ -141,7 +145,7 @@ class PostgresSink:
     async def _store_carefully(
         self, connection: Connection, rows: Sequence[bytes], fault: RowFault | None
     ) -> dict[int, str]:
-        """Store the good rows in one transaction. ``fault`` is what the server said to all of them, if it was that."""
+        """Store the good rows in one transaction. ``fault`` is the fault of all rows together, if they were tried."""
 
         async def store(part: Sequence[bytes]) -> RowFault | None:
             try:
@@ -155,7 +159,7 @@ class PostgresSink:
             return None
 
         async with connection.transaction():
-            # Of a deferred constraint only COMMIT would speak, for all rows and naming none.
+            # Only COMMIT would report a deferred constraint, for all rows together and without naming one.
             await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             if self._table.dedup:
                 await connection.execute(self._table.make_staging_statement)
@@ -179,7 +183,7 @@ def _unavailable(error: psycopg.Error) -> SinkUnavailable:
 
 
 async def _encode(batch: Batch) -> list[bytes]:
-    """The rows of the batch, in blocks of whole rows."""
+    """Return the rows of the batch, in blocks of whole rows."""
     events, arrivals = batch.events, arrival_texts(batch)
     blocks = []
     for start, stop in slice_events(events, SLICE):
@@ -189,11 +193,9 @@ async def _encode(batch: Batch) -> list[bytes]:
 
 
 async def _sort(blocks: Sequence[bytes], batch: Batch) -> tuple[list[bytes], Sequence[int]]:
-    """The rows of the batch in the order of their ids, run by run, and the index of each row in the batch.
-
-    Equal ids stay in the order of arrival. Rows are sorted, not events: to encode events from all over the memory takes
-    twice as long.
-    """
+    """Return the rows in the order of their ids, run by run, and the index of each row in the batch."""
+    # Sort the rows and not the events: encoding events from all over the memory takes twice as long. Equal ids stay in
+    # the order of arrival, so that the first one is stored.
     rows, ids = await _split(blocks), [event.id for event in batch.events]
     ordered: list[bytes] = []
     order: list[int] = []
@@ -214,7 +216,7 @@ async def _split(blocks: Sequence[bytes]) -> list[bytes]:
 
 
 async def _join(rows: Sequence[bytes]) -> list[bytes]:
-    """The rows in as few blocks as the loop can make in a step each."""
+    """Return the rows in blocks, each small enough to be joined in one step of the loop."""
     blocks = []
     for start, stop in slice_sizes(list(map(len, rows)), RUN):
         blocks.append(b"".join(rows[start:stop]))
@@ -231,7 +233,7 @@ async def _keys(blocks: Sequence[bytes]) -> list[bytes]:
 
 
 def check_postgres(settings: PostgresSettings, service: Settings) -> None:
-    """Raises `ConfigError` for settings that make no sense, whatever the server says."""
+    """Raise `ConfigError` for invalid settings, without asking the server."""
     if not service.db_dsn:
         raise ConfigError("DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database")
     check_dsn(service.db_dsn)
@@ -240,7 +242,7 @@ def check_postgres(settings: PostgresSettings, service: Settings) -> None:
 
 @asynccontextmanager
 async def open_postgres(settings: PostgresSettings, service: Settings) -> AsyncIterator[PostgresSink]:
-    """Open the sink on DB_DSN; nothing is dialed yet. Raises `ConfigError` as `check_postgres` does."""
+    """Open the sink on DB_DSN; the first write dials. Raises `ConfigError` as `check_postgres` does."""
     check_postgres(settings, service)
     concurrency = min(settings.concurrency, service.max_open_conns)
     async with open_pool(

@@ -1,9 +1,8 @@
-"""The table behind the postgres sink: the statements for it, making it, and checking one that is there already.
+"""Makes the postgres sink's table, checks a table that exists, and builds the statements for the table.
 
-Invariants: nothing is changed in a table that exists, and nothing is written into one that could not hold the events
-or, with deduplication on, could not tell that it holds one already. Only a row whose key is stored already is passed
-over; one that any other constraint keeps out is an error of the statement. Called by the postgres sink, once a
-connection works.
+Invariants: an existing table is never changed; no row is written into a table that cannot hold the events or, with
+deduplication, has no key to find a repeated event. A merge leaves out only rows whose key is in the table; a row that
+any other constraint refuses is an error of the statement.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from hermes_sinks.postgres.copy_rows import COLUMNS, COPY_OPTIONS
 
 SCHEMA_VERSION = 1
 
-# Guards making the table and its partitions: IF NOT EXISTS alone loses a race with an error.
+# Guards making the table and its partitions: of two concurrent CREATE TABLE IF NOT EXISTS one may fail.
 _ADVISORY_LOCK = 0x6865726D6573  # "hermes"
 
 _TYPES = {
@@ -40,8 +39,8 @@ _FIND_COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
 WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
 """
-# The columns of each unique index that holds for every row, as ON CONFLICT would use it: of no use to it are deferred
-# keys; columns that an index only carries along (INCLUDE) are no part of its key.
+# Finds the columns of each unique index that ON CONFLICT can use: no deferred key, no partial or expression index.
+# Columns that an index only carries along (INCLUDE) are no part of its key, so they are cut off by indnkeyatts.
 _FIND_KEYS = """
 SELECT array_agg(a.attname::text ORDER BY a.attname)
 FROM pg_index i JOIN pg_attribute a
@@ -55,7 +54,7 @@ _PARTITIONED = "p"
 
 @dataclass(frozen=True)
 class Found:
-    """A table that exists."""
+    """A table that exists in the database."""
 
     oid: int
     partitioned: bool
@@ -77,17 +76,17 @@ class Table:
 
     @cached_property
     def copy_statement(self) -> sql.Composed:
-        """COPY into the table itself."""
+        """Return the COPY into the table itself."""
         return self._copy_into(self.name)
 
     @cached_property
     def copy_staging_statement(self) -> sql.Composed:
-        """COPY into the staging table of the transaction."""
+        """Return the COPY into the staging table of the transaction."""
         return self._copy_into(sql.Identifier("pg_temp", "hermes_staging"))
 
     @cached_property
     def make_staging_statement(self) -> sql.Composed:
-        """A staging table that goes away with the transaction."""
+        """Return the statement that makes a staging table, which the end of the transaction drops."""
         return sql.SQL("CREATE TEMPORARY TABLE hermes_staging ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
             _columns(), self.name
         )
@@ -95,18 +94,16 @@ class Table:
     clear_staging_statement = sql.SQL("TRUNCATE pg_temp.hermes_staging")
 
     def merge_statement(self, key: Sequence[str]) -> sql.Composed:
-        """From staging into the table: of the same key the one that came first, and nothing for one that is stored.
-
-        Every writer merges in the order of the key, so that two with the same ids wait for each other only one way.
-        """
+        """Return the INSERT from staging of the first row of each key, without the keys that the table has."""
+        # Every writer merges in the order of the key, so that two writers with the same ids cannot deadlock.
         return sql.SQL(
             "INSERT INTO {} ({}) SELECT {} FROM pg_temp.hermes_staging ORDER BY id, ctid ON CONFLICT ({}) DO NOTHING"
         ).format(self.name, _columns(), _columns(), sql.SQL(", ").join(map(sql.Identifier, key)))
 
     async def prepare(self, connection: Connection) -> Sequence[str]:
-        """Make the table, or see whether the one that exists will do. Return the columns that tell events apart.
+        """Make the table, or check the table that exists. Return the columns of its key.
 
-        Raises `hermes.SinkUnavailable`, which says what to do, and psycopg's errors.
+        Raises `hermes.SinkUnavailable`, which says how to mend the table, and psycopg's errors.
         """
         async with connection.transaction():
             await lock_schema(connection)
@@ -124,10 +121,8 @@ class Table:
         return sql.SQL("COPY {} ({}) FROM STDIN WITH ({})").format(table, _columns(), sql.SQL(COPY_OPTIONS))
 
     def make_statement(self) -> sql.Composed:
-        """The table as Hermes makes it, its version in its comment.
-
-        The order of ids is that of their bytes: to compare them by a language's rules costs a sixth of a COPY and more.
-        """
+        """Return the statement that makes the table, with its version in its comment."""
+        # COLLATE "C" orders ids by their bytes: comparing them by a language's rules costs a sixth of a COPY and more.
         return sql.SQL(
             'CREATE TABLE {name} (id text COLLATE "C" NOT NULL, user_id text NOT NULL, type text NOT NULL,'
             " ts timestamptz NOT NULL, payload jsonb NOT NULL, received_at timestamptz NOT NULL{key}){partitions};"
@@ -171,7 +166,7 @@ class Table:
 
 
 async def find_table(connection: Connection, name: sql.Identifier) -> Found | None:
-    """The table of this name, if there is one."""
+    """Return the table of this name, or None."""
     found = await (await connection.execute(_FIND, [name.as_string()])).fetchone()
     if found is None:
         return None
@@ -180,17 +175,17 @@ async def find_table(connection: Connection, name: sql.Identifier) -> Found | No
 
 
 async def find_columns(connection: Connection, oid: int) -> dict[str, str]:
-    """The columns of a table with their types."""
+    """Return the columns of a table with their types."""
     return dict(await (await connection.execute(_FIND_COLUMNS, [oid])).fetchall())
 
 
 async def find_keys(connection: Connection, oid: int) -> list[set[str]]:
-    """The columns of each unique key of a table that ON CONFLICT can use."""
+    """Return the columns of each unique key of a table that ON CONFLICT can use."""
     return [set(columns) for (columns,) in await (await connection.execute(_FIND_KEYS, [oid])).fetchall()]
 
 
 async def lock_schema(connection: Connection) -> None:
-    """Until the end of the transaction, keep every other Hermes from making tables in this database."""
+    """Keep every other Hermes from making tables in this database until the end of the transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
 
 
