@@ -57,9 +57,8 @@ class GroupCommit:
         self.next = next_index
         self.appends = self.commits = self.failed_commits = 0
         self._write = write
-        self._waiting: deque[_Append] = (
-            deque()
-        )  # the first one is the leader, until it has taken the appends that it commits
+        # The first one is the leader, until it has taken the appends that it commits.
+        self._waiting: deque[_Append] = deque()
         self._led = False
 
     async def append(self, records: Sequence[bytes], expected_index: int | None) -> int:

@@ -70,6 +70,7 @@ class MemoryLog:
     async def trim(self, to_index: int) -> None:
         """Forget the records below ``to_index``."""
         await trio.lowlevel.checkpoint()
+        # Also after a call with an index beyond the end: that means the end.
         while self.first < min(to_index, self.next):
             self._bytes -= len(self._records.popleft())
             self.first += 1

@@ -25,6 +25,7 @@ from hermes.log.rows import MISSING, Row, claimed_end, fault, named
 from hermes.log.salvage import Cell, Pages
 from hermes.sqlite import NewerFile, reading
 
+# Each complaint of SQLite becomes a line for the operator, and a damaged page alone may cause hundreds.
 MAX_COMPLAINTS = 20
 """The most faults that SQLite's own check reports. The survey reads all rows in any case."""
 

@@ -39,6 +39,7 @@ _PREFIX = "ce-"
 _DATA = frozenset(
     {"data", "data_base64", "datacontenttype"}
 )  # members of the JSON format that are not attributes, so no header may set them
+# Not t, f and n: a text such as "nothing" begins like null, and a text is taken as text.
 _BEGIN_OF_JSON = frozenset(bytes([each]) for each in b'{["-0123456789')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}"

@@ -23,6 +23,7 @@ MAX_IDENTIFIER = 256
 _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NOT_OF_A_TYPE = re.compile(r"[^A-Za-z0-9_.:-]+")
 _MAX_TYPE = 64
+# URL-safe base64 to the standard alphabet: clients send either, whatever their specification says.
 _REMEMBERED = 4096  # names: clients choose them, so without a bound they would fill the memory
 _TO_STANDARD = str.maketrans("-_", "+/")
 

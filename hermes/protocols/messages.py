@@ -63,6 +63,7 @@ class MessageDecoder(Generic[Message, Context]):
         # `is_clean` has judged the whole body at once: only a body with a suspicious byte is checked text by text.
         if not clean:
             check_text(bytes(text))
+        # A shorter text has no room for too many levels.
         if len(text) >= SHALLOW and is_deep(text):
             raise RecursionError
         return event

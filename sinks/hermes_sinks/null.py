@@ -15,9 +15,11 @@ from hermes.config import NoSettings, Settings
 
 
 class NullSink:
-    """A sink whose writes succeed at once and discard the events. ::
+    """A sink whose writes succeed at once and discard the events.
 
-    await NullSink().write(batch)
+    ::
+
+        await NullSink().write(batch)
     """
 
     max_batch = 100_000

@@ -61,10 +61,12 @@ class SqliteSettings(msgspec.Struct, frozen=True):
 
 
 class SqliteSink:
-    """A sink over an open database file. If another program deletes or renames the file, a new one is begun. ::
+    """A sink over an open database file. If another program deletes or renames the file, a new one is begun.
 
-    async with open_sqlite(SqliteSettings(), Settings()) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_sqlite(SqliteSettings(), Settings()) as sink:
+            await sink.write(batch)
     """
 
     max_batch = 10_000

@@ -101,6 +101,7 @@ async def _open(
             name = await choose(connection)
             standing, snapshot = await _take_over(connection, name)
         writer = Writer(commits, name, standing, connection, claimed=claimed)
+        # Only from now on: the first connection has taken the lock in `choose`.
         commits.greet = writer.greet
         try:
             yield PostgresLog(name, writer, others, standing, snapshot)

@@ -115,6 +115,7 @@ class Writer:
 
     async def commit(self, index: int, records: Sequence[bytes]) -> None:
         """Commit records from ``index`` on; `hermes.log.group.Write`. Raises `hermes.LogDamaged` too."""
+        # For good: a writer that comes back could continue over records that it has never seen.
         if self._deposed is not None:
             raise StaleWriter(index, self._deposed)
         await self._session.connected()  # before the shield: no commit has begun, so this may be cancelled

@@ -55,10 +55,12 @@ _INSERT_SETTINGS = {
 
 
 class ClickHouseSink:
-    """A sink over an open client; ``settings`` name the table. ::
+    """A sink over an open client; ``settings`` name the table.
 
-    async with open_clickhouse(ClickHouseSettings(url="http://clickhouse:8123"), Settings()) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_clickhouse(ClickHouseSettings(url="http://clickhouse:8123"), Settings()) as sink:
+            await sink.write(batch)
     """
 
     def __init__(self, client: HttpClient, settings: ClickHouseSettings) -> None:

@@ -21,9 +21,11 @@ _encoder = msgspec.json.Encoder()
 
 
 async def encode_batch(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
-    """Return the lines of a batch, in blocks of whole lines, and the reasons of events without a line, by index. ::
+    """Return the lines of a batch, in blocks of whole lines, and the reasons of events without a line, by index.
 
-    blocks, refused = await encode_batch(batch)
+    ::
+
+        blocks, refused = await encode_batch(batch)
     """
     blocks = []
     refused: dict[int, str] = {}

@@ -32,11 +32,13 @@ def _compressor(codec: str) -> _Compressor:
 
 
 class Copy:
-    """A compressed copy at ``path``; ``codec`` is ``gzip`` or ``zstd``. Every method raises OSError. ::
+    """A compressed copy at ``path``; ``codec`` is ``gzip`` or ``zstd``. Every method raises OSError.
 
-    copy = Copy(folder / ".events.part", "zstd")
-    copy.feed(block)
-    copy.finish(folder / "events-20261121T101500Z-0001.jsonl.zst")
+    ::
+
+        copy = Copy(folder / ".events.part", "zstd")
+        copy.feed(block)
+        copy.finish(folder / "events-20261121T101500Z-0001.jsonl.zst")
     """
 
     def __init__(self, path: Path, codec: str) -> None:

@@ -25,11 +25,13 @@ def is_name(text: str) -> bool:
 
 
 class Names:
-    """The names of the files of the sink called ``name``. ::
+    """The names of the files of the sink called ``name``.
 
-    names = Names("events")
-    names.current  # "events.jsonl"
-    names.next_stem(0.0, [])  # "events-19700101T000000Z-0001.jsonl"
+    ::
+
+        names = Names("events")
+        names.current  # "events.jsonl"
+        names.next_stem(0.0, [])  # "events-19700101T000000Z-0001.jsonl"
     """
 
     def __init__(self, name: str) -> None:

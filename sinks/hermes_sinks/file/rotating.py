@@ -22,13 +22,15 @@ _log = structlog.get_logger("hermes.sinks.file")
 
 
 class Rotation:
-    """The rotated files of ``folder``: ``keep`` of them (0: all), compressed with ``codec``. ::
+    """The rotated files of ``folder``: ``keep`` of them (0: all), compressed with ``codec``.
 
-    rotation = Rotation(folder, Names("events"), codec="gzip", keep=24)
-    rotation.begin()
-    rotation.grow(block)  # for each block of the current file
-    rotation.seal(time.time())  # the current file is full
-    rotation.publish()
+    ::
+
+        rotation = Rotation(folder, Names("events"), codec="gzip", keep=24)
+        rotation.begin()
+        rotation.grow(block)  # for each block of the current file
+        rotation.seal(time.time())  # the current file is full
+        rotation.publish()
     """
 
     def __init__(self, folder: Path, names: Names, codec: str, keep: int) -> None:

@@ -25,10 +25,12 @@ CLOSE_TIMEOUT = 2.0  # seconds for a thread whose write was cancelled
 
 
 class FileSink:
-    """A sink that writes to ``file`` and closes the file. ``clock`` returns the Unix time. ::
+    """A sink that writes to ``file`` and closes the file. ``clock`` returns the Unix time.
 
-    async with open_file(FileSettings(), Settings()) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_file(FileSettings(), Settings()) as sink:
+            await sink.write(batch)
     """
 
     max_batch = 10_000

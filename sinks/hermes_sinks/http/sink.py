@@ -29,10 +29,12 @@ _MEDIA_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson"}
 
 
 class HttpSink:
-    """A sink over an open client. ``keys`` sign each request; without keys requests are unsigned. ::
+    """A sink over an open client. ``keys`` sign each request; without keys requests are unsigned.
 
-    async with open_http(HttpSettings(url="https://example.com/hook"), Settings()) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_http(HttpSettings(url="https://example.com/hook"), Settings()) as sink:
+            await sink.write(batch)
     """
 
     def __init__(self, client: HttpClient, settings: HttpSettings, keys: Sequence[bytes]) -> None:

@@ -40,11 +40,13 @@ class Message(NamedTuple):
 
 
 class Producer:
-    """A producer with these options of librdkafka; ``timeout`` is the longest time of a send, in seconds. ::
+    """A producer with these options of librdkafka; ``timeout`` is the longest time of a send, in seconds.
 
-    producer = Producer({"bootstrap.servers": "kafka:9092"}, timeout=20.0)
-    await producer.open()
-    faults = await producer.send([Message("events", b"u1", b"{}", [], 1700000000000)])
+    ::
+
+        producer = Producer({"bootstrap.servers": "kafka:9092"}, timeout=20.0)
+        await producer.open()
+        faults = await producer.send([Message("events", b"u1", b"{}", [], 1700000000000)])
     """
 
     def __init__(self, config: Mapping[str, object], *, timeout: float) -> None:

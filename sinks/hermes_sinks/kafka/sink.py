@@ -23,10 +23,12 @@ SLICE = 1000  # messages made between two checkpoints: about 1 ms of the loop
 
 
 class KafkaSink:
-    """A sink over two producers: ``together`` sends many messages a request, ``careful`` one message a request. ::
+    """A sink over two producers: ``together`` sends many messages a request, ``careful`` one message a request.
 
-    async with open_kafka(KafkaSettings(brokers=("kafka:9092",)), Settings()) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_kafka(KafkaSettings(brokers=("kafka:9092",)), Settings()) as sink:
+            await sink.write(batch)
     """
 
     concurrency = 1

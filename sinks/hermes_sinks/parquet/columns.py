@@ -37,9 +37,11 @@ Rows: TypeAlias = Any
 
 
 def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
-    """Return the rows of events that arrived at these Unix times. Raises ValueError for invalid Unicode. ::
+    """Return the rows of events that arrived at these Unix times. Raises ValueError for invalid Unicode.
 
-    content = encode([make_rows(batch.events, batch.arrivals)], "zstd")
+    ::
+
+        content = encode([make_rows(batch.events, batch.arrivals)], "zstd")
     """
     return pa.record_batch(
         [

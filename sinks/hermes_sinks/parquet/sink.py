@@ -29,10 +29,12 @@ _MOST_WORDS = 500  # characters of a server's error
 
 
 class ParquetSink:
-    """A sink that writes to ``store`` and closes the store. ``clock`` returns the Unix time. ::
+    """A sink that writes to ``store`` and closes the store. ``clock`` returns the Unix time.
 
-    async with open_parquet(ParquetSettings(url="s3://bucket/events"), Settings()) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_parquet(ParquetSettings(url="s3://bucket/events"), Settings()) as sink:
+            await sink.write(batch)
     """
 
     def __init__(self, store: Store, settings: ParquetSettings, clock: Callable[[], float] = time.time) -> None:

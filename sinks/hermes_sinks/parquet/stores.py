@@ -27,11 +27,13 @@ ATTEMPTS = 2  # of a request, before the engine's own retries
 
 
 class Store(Protocol):
-    """A place for files. ::
+    """A place for files.
 
-    store: Store = FolderStore(Path("parquet"))
-    store.put("date=2026-11-21/type=song_played", "part-1.parquet", content)
-    store.close()
+    ::
+
+        store: Store = FolderStore(Path("parquet"))
+        store.put("date=2026-11-21/type=song_played", "part-1.parquet", content)
+        store.close()
     """
 
     def put(self, folder: str, name: str, content: memoryview) -> None:

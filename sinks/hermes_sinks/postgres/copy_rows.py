@@ -48,9 +48,11 @@ def arrival_texts(batch: Batch) -> list[str]:
 
 
 def encode_rows(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
-    """Return the rows of these events as one block; ``arrivals`` has their texts of arrival. ::
+    """Return the rows of these events as one block; ``arrivals`` has their texts of arrival.
 
-    block = encode_rows(batch.events, arrival_texts(batch))
+    ::
+
+        block = encode_rows(batch.events, arrival_texts(batch))
     """
     return _encode_at_once(events, arrivals) or _encode_by_field(events, arrivals)
 

@@ -30,10 +30,12 @@ _IS_TAKEN = "SELECT to_regclass(%s) IS NOT NULL"
 
 
 class DayPartitions:
-    """The known partitions of the table named ``parts``. Days count from the Unix epoch. ::
+    """The known partitions of the table named ``parts``. Days count from the Unix epoch.
 
-    partitions = DayPartitions(("events",), days_back=30)
-    await partitions.prepare(connection, batch)  # before the COPY
+    ::
+
+        partitions = DayPartitions(("events",), days_back=30)
+        await partitions.prepare(connection, batch)  # before the COPY
     """
 
     def __init__(self, parts: tuple[str, ...], days_back: int) -> None:

@@ -45,10 +45,12 @@ _ANEW = (Fault.TABLE, Fault.SESSION, Fault.SERVER)
 
 
 class PostgresSink:
-    """A sink over an open pool; ``settings`` name the table. ::
+    """A sink over an open pool; ``settings`` name the table.
 
-    async with open_postgres(PostgresSettings(), Settings(db_dsn=dsn)) as sink:
-        await sink.write(batch)
+    ::
+
+        async with open_postgres(PostgresSettings(), Settings(db_dsn=dsn)) as sink:
+            await sink.write(batch)
     """
 
     def __init__(self, pool: Pool, settings: PostgresSettings, *, concurrency: int) -> None:
