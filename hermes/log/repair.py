@@ -61,6 +61,7 @@ def finish(folder: Path) -> Path:
     second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made // 10**9))
     aside = f"{DATABASE}.damaged-{second}.{made % 10**9 // 1000:06}Z"
     for sidecar in _SIDECARS:
+        # After a crash in this loop, the files that were moved already are missing here.
         if (folder / f"{DATABASE}{sidecar}").exists():
             (folder / f"{DATABASE}{sidecar}").rename(folder / f"{aside}{sidecar}")
     (folder / REPAIRED).rename(folder / DATABASE)

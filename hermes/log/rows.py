@@ -29,6 +29,7 @@ CHECKED_BYTES = 16 * 2**20
 MISSING = "missing"
 ADVICE = "stop Hermes, see `hermes log check`, then `hermes log repair`"
 
+# The checksum covers index, offset and count too: a row that is stored in another place is damaged.
 _CHECKED = struct.Struct("<QQI")
 _LENGTH = 4  # bytes of the length of a record
 

@@ -22,6 +22,7 @@ Columns: TypeAlias = tuple[Value, ...]
 _LEAF = 0x0D  # the type byte of a leaf of a table, as opposed to an index or an inner page
 _WAL_HEADER = struct.Struct(">IIIIIIII")
 _FRAME_HEADER = struct.Struct(">IIIIII")
+# The serial types of the record format, section 2.1 of the file format.
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # bytes of each type of integer
 
 _Broken = (IndexError, struct.error, ValueError)

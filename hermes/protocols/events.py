@@ -30,7 +30,7 @@ _LINES = frozenset(
     for name in ("ndjson", "jsonl", "jsonlines", "json-lines", "ldjson", "json-stream", "jsonstream")
 ) | {"application/stream+json"}
 _MOST_REMEMBERED = 1024  # responses, one for each number of events: a client must not fill the memory with them
-_PIECE = 32 * 2**10  # bytes, decoded in 2 ms
+_PIECE = 32 * 2**10  # bytes, decoded in 2 ms: a larger body is decoded piece by piece, with pauses for the loop
 
 
 class OwnAnswers:

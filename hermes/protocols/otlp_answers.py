@@ -18,7 +18,7 @@ from hermes.varint import varint
 PROTOBUF = "application/x-protobuf"
 
 _CODES = {400: 3, 401: 16, 413: 8, 415: 3, 422: 3, 503: 14, 504: 4}  # google.rpc.Code
-_UNKNOWN = 2
+_UNKNOWN = 2  # google.rpc.Code.UNKNOWN
 
 
 class _Answers:

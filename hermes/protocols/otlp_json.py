@@ -81,6 +81,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
         for quoted, value in split_object(bytes(text)):
             name = quoted[1:-1].decode("latin-1")
             field = names.get(name) or others.get(name)
+            # Protobuf's JSON mapping lets a reader skip unknown members, so only the note mentions them.
             if field is None:
                 unknown = unknown or name[:64]
                 continue
@@ -157,6 +158,7 @@ def _read_records(texts: Raw, wrong: ValidationError | None, notes: Notes) -> It
 
 def _read_record(text: Raw, notes: Notes) -> Record | ValidationError:
     try:
+        # The fast form first: nearly every record of a known exporter has it.
         return read_usual(text) or read_record(text, notes)
     except UNDECODABLE as error:
         return _as_rejection(error, text)

@@ -15,7 +15,7 @@ from msgspec import Meta, Raw
 from hermes.decode import UNDECODABLE
 from hermes.protocols.otlp_record import Record
 
-_LEVELS = 20
+_LEVELS = 20  # deeper values take the slow way, which has its own bound
 # 18 digits always fit into 63 bits, so no range check is needed; longer numbers take the slow way.
 _WHOLE = re.compile(r"-?[0-9]{1,18}").fullmatch
 _TIME = re.compile(r"[1-9][0-9]{0,18}").fullmatch

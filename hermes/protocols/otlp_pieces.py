@@ -56,6 +56,7 @@ class _Cutter:
                 yield None
         around = (*around, (path[0], b"".join([message[begin:end] for begin, end in others.stretches()])))
         for run in runs:
+            # A run that is too large is a single message: only its own records can divide it.
             if run.size > self._size and len(path) > 1:
                 yield from self.cut(message[run.value : run.spans[-1]], path[1:], around)
             else:

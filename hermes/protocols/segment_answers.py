@@ -22,6 +22,7 @@ SOURCE_CONFIG = msgspec.json.encode(
             "name": "hermes",
             "enabled": True,
             "config": {"statsCollection": {"errors": {"enabled": False}, "metrics": {"enabled": False}}},
+            # Empty lists: with destinations a library would load their scripts and send events to them directly.
             "destinations": [],
             "connections": [],
             "dataplanes": {},

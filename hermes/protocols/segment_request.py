@@ -113,6 +113,7 @@ def read_batch(body: bytes) -> MessageBatch:
     try:
         return _decode_batch(body)
     except UNDECODABLE:
+        # One member of a wrong type must not refuse the messages beside it: take the members one by one.
         found = {}
         for quoted, value in split_object(body):
             name = _MEMBERS.get(quoted[1:-1].decode("latin-1"))
@@ -147,6 +148,7 @@ def complete(request: SegmentRequest, message: Message, text: Raw) -> Raw:
         if name in request.shared:
             added.append(request.shared[name])
             request.room -= len(added[-1]) + 1
+    # A context of a megabyte in each of a thousand payloads would be a gigabyte.
     if request.room < 0:
         raise ContentTooLarge("the messages, each with the context of its batch, are too large: send fewer a request")
     if message.write_key is not None:

@@ -46,6 +46,7 @@ async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int,
         refused = await send_the_good([range(len(lines))], send)
     """
     refused: dict[int, str] = {}
+    # A stack, the next part on top, so that the halves of a refused part come before the later parts.
     waiting = [*reversed(parts)]
     refusals = 0
     while waiting:

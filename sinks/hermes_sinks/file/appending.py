@@ -64,6 +64,7 @@ class LineFile:
         while not os.fstat(self._fd).st_nlink:
             self._make_ready(now)
             self._write(blocks)
+        # Only now are the lines on the disk, so only now does the copy get them.
         self._length += size
         for block in blocks:
             self._rotation.grow(block)

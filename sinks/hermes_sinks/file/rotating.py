@@ -97,6 +97,7 @@ class Rotation:
                 made.finish(target)
             finally:
                 made.close()
+            # The copy's name has to be durable before the plain file goes, or a crash could lose both.
             sync_folder(self._folder)
             plain.unlink()
         _log.info("rotated", file=target.name, bytes=target.stat().st_size)

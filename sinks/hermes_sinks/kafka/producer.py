@@ -146,6 +146,7 @@ class Producer:
         handle, self._handle = self._handle, None
         if handle is None:
             return
+        # Purged messages get a report each; without waiting for the reports their outcome would stay unknown.
         handle.purge(in_queue=True, in_flight=True, blocking=False)
         deadline = time.monotonic() + self._time_left(EMPTY_TIMEOUT)
         while reports is not None and reports.missing and time.monotonic() < deadline:

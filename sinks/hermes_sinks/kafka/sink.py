@@ -93,6 +93,7 @@ def _config(settings: KafkaSettings) -> dict[str, object]:
         "bootstrap.servers": ",".join(settings.brokers),
         "client.id": "hermes",
         "acks": "all",
+        # Without it a retry of librdkafka may store a message twice, or change the order within a partition.
         "enable.idempotence": True,
         "partitioner": "murmur2_random",  # the partition of a key is the one that Kafka's own clients choose
         "linger.ms": settings.linger * 1000,

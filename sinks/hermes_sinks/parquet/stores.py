@@ -78,6 +78,7 @@ class FolderStore:
             with suppress(OSError):  # the next start deletes it
                 draft.unlink()
             raise
+        # The rename is durable only with its folder.
         sync_folder(place)
 
     def close(self) -> None:

@@ -140,6 +140,7 @@ class PostgresSink:
             await connection.copy_in(self._table.copy_statement, *blocks)
             return
         keys = await _keys(blocks)
+        # The ids first: a repeated id fails the transaction before its rows are sent.
         async with connection.transaction():
             await connection.copy_in(self._ids.copy_statement, *keys)
             await connection.copy_in(self._table.copy_statement, *blocks)
@@ -173,6 +174,7 @@ class PostgresSink:
             await connection.copy_in(self._table.copy_statement, *blocks)
             return
         await connection.copy_in(self._table.copy_staging_statement, *blocks)
+        # The ids before the events: events whose id is stored under another time leave staging in between.
         if self._ids is not None:
             await connection.execute(self._ids.merge_statement)
             await connection.execute(self._ids.drop_known_statement)
