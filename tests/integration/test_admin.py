@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,13 @@ def listening_ports() -> set[int]:
     """The TCP ports on which this process listens, from what the kernel says of its descriptors."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as sock:
+        try:
+            if not str(descriptor.readlink()).startswith("socket:"):
+                continue  # a copy of it would stay open, and a child that waits for its end of a pipe would wait on
+            copy = os.dup(int(descriptor.name))
+        except OSError:
+            continue  # the descriptor of this very listing
+        with socket.socket(fileno=copy) as sock:
             if sock.family in {socket.AF_INET, socket.AF_INET6} and sock.getsockopt(
                 socket.SOL_SOCKET, socket.SO_ACCEPTCONN
             ):

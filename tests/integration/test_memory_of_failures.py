@@ -124,6 +124,12 @@ class Trial:
         for _ in range(SENT):
             answer = self.client.post(f"{self.program.url}/events", content=body, headers=headers)
             most = max(most, memory(self.program))
+        attempts = 100 if status == 504 else 0
+        while answer.status_code == 503 and attempts:
+            # On a busy disk the commits of the requests before take longer than ACK_TIMEOUT, and hold room until then.
+            attempts -= 1
+            time.sleep(0.05)
+            answer = self.client.post(f"{self.program.url}/events", content=body, headers=headers)
         assert answer.status_code == status, (failure, answer.text)
         if self.most:  # before the first there was an empty program
             assert most - began < SENT * len(body) / 2 + 2 * SMALL, (failure, most - began)
