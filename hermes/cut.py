@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from hermes.decode import JUDGED, MAX_NESTING, BadBody, without_mark
 from hermes.elements import STRING
-from hermes.ends import OPENING, Ends, ends_early, expect_end, malformed, skip_space
+from hermes.ends import OPENING, Ends, ends_early, expect_end, guess_end, malformed, skip_space
 from hermes.proof import Slim, hide_long_values
 
 AT_ONCE = JUDGED
@@ -186,23 +186,16 @@ class Cutter:
 
     def _guess(self, text: bytes, position: int) -> Generator[None, None, int]:
         """Return the end of an element, at most a piece away; -1 if the brackets must be counted."""
-        for ending, times in _GUESSES:
-            end = position + self._size
-            for _ in range(times):
-                end = text.rfind(ending, position, end)
-                if end < 0:
-                    break
-                end += len(ending) - 1
-                if end == position:
-                    break
-                try:
-                    # The proof: if this is a valid array, its last element ends at `end`.
-                    _decode_raw(b"[%b]" % text[position:end])
-                except _INVALID:
-                    yield None
-                    continue
-                return end
-        return -1
+
+        def is_array(end: int) -> bool:
+            try:
+                # The proof: if this is a valid array, its last element ends at `end`.
+                _decode_raw(b"[%b]" % text[position:end])
+            except _INVALID:
+                return False
+            return True
+
+        return (yield from guess_end(text, position, self._size, _GUESSES, is_array))
 
     def _count(self, ends: Ends, text: bytes, position: int) -> Generator[None, None, int]:
         """Return the end of the last element that fits into a piece, or of the first element."""

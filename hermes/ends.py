@@ -7,7 +7,7 @@ judges the value later. Between two pauses a bounded number of bytes and of brac
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 from hermes.decode import BadBody
 from hermes.elements import STRING, cut_off
@@ -29,6 +29,29 @@ _skip_space = re.compile(rb"[ \t\r\n]*+").match
 _skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
 _skip_text = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
 _skip_scalar = re.compile(rb'[^",\[\]{} \t\r\n]*+').match
+
+
+def guess_end(
+    text: bytes, position: int, size: int, guesses: Sequence[tuple[bytes, int]], is_valid: Callable[[int], bool]
+) -> Generator[None, None, int]:
+    """Return the end of an item that is at most ``size`` bytes from ``position``; -1 if no guess is right.
+
+    An item ends before a comma, so the last commas in reach are tried: ``guesses`` are endings, each with the number of
+    attempts. ``is_valid(end)`` proves a guess by everything from ``position`` to ``end``. Each wrong guess ends a step.
+    """
+    for ending, times in guesses:
+        end = position + size
+        for _ in range(times):
+            end = text.rfind(ending, position, end)
+            if end < 0:
+                break
+            end += len(ending) - 1
+            if end == position:
+                break
+            if is_valid(end):
+                return end
+            yield None
+    return -1
 
 
 class Ends:

@@ -24,7 +24,7 @@ from msgspec import Raw
 
 from hermes.decode import MAX_NESTING, UNDECODABLE, BadBody, check_text, describe_error
 from hermes.elements import STRING
-from hermes.ends import OPENING, Ends, expect_end, skip_space
+from hermes.ends import OPENING, Ends, expect_end, guess_end, skip_space
 
 MOST_SLIM = 256 * 2**10
 """The most bytes of a message that may be left when its long values are hidden: they are decoded at once."""
@@ -172,23 +172,15 @@ class _Prover:
 
     def _guess(self, position: int, container: int) -> Generator[None, None, int]:
         """Where an item of a container ends, at most ``size`` away, and all before it are valid; -1: not found."""
-        text = self._text
-        for ending, times in _GUESSES:
-            end = position + self._size
-            for _ in range(times):
-                end = text.rfind(ending, position, end)
-                if end < 0:
-                    break
-                end += len(ending) - 1
-                if end == position:
-                    break
-                try:
-                    self._judge(text[position:end], container, position)
-                except BadValue:
-                    yield None
-                    continue
-                return end
-        return -1
+
+        def is_valid(end: int) -> bool:
+            try:
+                self._judge(self._text[position:end], container, position)
+            except BadValue:
+                return False
+            return True
+
+        return (yield from guess_end(self._text, position, self._size, _GUESSES, is_valid))
 
     def _count(self, position: int, value: int, container: int) -> Generator[None, None, int]:
         """The same, with the ends of the items found by their brackets and quotes. Raises `BadValue`."""
