@@ -1,13 +1,13 @@
-"""Dead letters: where an event goes that a sink refused for good, and what any other part could not hand over.
+"""Dead letters: events that a sink refused for good, and bodies that another part could not hand over.
 
 | file | idea |
 |---|---|
 | ``contract`` | a letter, a selection of letters, and what a store promises |
-| ``evictions`` | how many letters left for want of room, and whose they were; pure |
-| ``memory``   | the last ones, in memory: what DURABILITY=memory affords |
+| ``evictions`` | how many letters left for want of room, by source; pure |
+| ``memory``   | the store in memory, for DURABILITY=memory |
 | ``rows``     | a letter as a row of a table, for the durable stores; pure |
 | ``sqlite``   | one file, which the service and ``hermes dlq`` use at the same time |
-| ``postgres`` | a table that all instances share; imported by whoever has the driver |
+| ``postgres`` | a table that all instances share; needs the Postgres driver |
 | ``tables``   | the tables of the durable stores, and their upgrades |
 | ``replay``   | sending letters to their sources again |
 | ``events``   | the letters of events: an event as a letter and back |

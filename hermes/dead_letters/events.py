@@ -1,7 +1,7 @@
-"""The dead letters of events: an event as a letter and back, which letters are events', and how they are replayed.
+"""The dead letters of events: turns an event into a letter and back, selects such letters, and replays them.
 
-Invariant: an event comes back as it went in, its payload byte for byte. The source of an event's letter is the sink
-that refused it; its facts are the event's fields, its body is the event's payload.
+Invariant: an event comes back unchanged, its payload byte for byte. The source of an event's letter is the sink
+that refused the event; the facts are the event's fields, the body is the event's payload.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hermes.event import Batch, Chunk, Event
 PART = "events"
 
 
+# gc=False: strings and an integer make no cycle for the garbage collector to find.
 class Facts(msgspec.Struct, gc=False):
     """The facts of an event's letter. Their order is part of what is stored (see `hermes.dead_letters.rows`)."""
 
@@ -37,7 +38,7 @@ def sink_source(sink: str) -> Source:
 def to_letter(
     event: Event, sink: str, reason: str, attempts: int, *, rejected_at: float, received_at: float
 ) -> DeadLetter:
-    """The letter of an event that ``sink`` refused. It shares no memory with the body of the event's request.
+    """The letter of an event that ``sink`` refused. The letter shares no memory with the body of the event's request.
 
     >>> letter = to_letter(make_event("7"), "postgres", "no", 1, rejected_at=1700000009.0, received_at=1700000001.0)
     >>> letter.source.name, letter.facts["id"], letter.body
@@ -52,12 +53,15 @@ def to_letter(
 def to_event(letter: DeadLetter) -> Event:
     """The event of a letter that `to_letter` made."""
     facts = msgspec.convert(letter.facts, Facts)
+    # Raw: a sink gets the payload byte for byte. To parse it here could change numbers and the order of keys.
     return Event(facts.id, facts.user_id, facts.type, facts.timestamp, Raw(letter.body))
 
 
 def to_batch(letters: Sequence[DeadLetter]) -> Batch:
-    """A batch whose event at an index is that of the letter at this index, with its time of arrival."""
+    """A batch with one event for each letter, in the same order, with the letters' times of arrival."""
     chunks = []
+    # groupby, and no sort: a sink names the events that it refuses by their index, which is the letter's.
+    # A chunk has a single time of arrival, so neighbours with the same time share a chunk.
     for received_at, group in groupby(letters, key=lambda letter: letter.received_at):
         events = [to_event(letter) for letter in group]
         chunks.append(Chunk(events, received_at, sum(len(event.payload) for event in events)))
@@ -65,7 +69,7 @@ def to_batch(letters: Sequence[DeadLetter]) -> Batch:
 
 
 def sink_target(write: Callable[[Batch], Awaitable[None]], max_batch: int) -> Target:
-    """Where a sink's letters are replayed to. ``write`` keeps the contract of `hermes.Sink.write`."""
+    """The target to which a sink's letters are replayed. ``write`` keeps the contract of `hermes.Sink.write`."""
 
     async def write_letters(letters: Sequence[DeadLetter]) -> None:
         await write(to_batch(letters))
@@ -80,6 +84,10 @@ def select_events(
     since: float | None = None,
     numbers: Sequence[int] | None = None,
 ) -> Selection:
-    """The letters of events that match everything that is given; without an argument, all letters of events."""
+    """Select letters of events: a letter must match every given argument. Without arguments: all letters of events.
+
+    >>> select_events("postgres", type="click").facts
+    {'type': 'click'}
+    """
     facts = {} if type is None else {"type": type}
     return Selection(PART, sink, facts, reason, since, numbers)

@@ -1,7 +1,7 @@
 """Counts the letters that left a store because newer ones needed their room. Pure.
 
-Invariant: every letter that leaves for want of room is counted once, under its source, in ``by_source``; those that
-were added through the same store since it was opened are also in ``own``, for they are outcomes of this run.
+Invariant: every letter that leaves for want of room is counted once, under its source, in ``by_source``. ``own`` counts
+only the letters that this open store had added itself.
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ if TYPE_CHECKING:
 
 
 class Evictions:
-    """What one open store has evicted. Numbers are those of letters; a letter's number is given once."""
+    """The evictions of one open store, by source.
+
+    >>> from hermes.dead_letters import Source
+    >>> evictions, source = Evictions(), Source("events", "postgres")
+    >>> evictions.add(after=7, up_to=9, evicted=[(1, source)])  # letter 1 is of an earlier run
+    >>> evictions.add(after=9, up_to=10, evicted=[(8, source)])  # letter 8 is of this one
+    >>> evictions.total, evictions.own[source]
+    (2, 1)
+    """
 
     def __init__(self) -> None:
         self.by_source: Counter[Source] = Counter()
+        # An event that this run dead-lettered and that was then evicted has the outcome "evicted" in this run's
+        # account. A letter of an earlier run, or of another instance, is in no account of this run.
         self.own: Counter[Source] = Counter()
         self._added: list[tuple[int, int]] = []  # ranges of numbers, in order: after the first, up to the second
 
     @property
     def total(self) -> int:
-        """All that were evicted since the store was opened."""
+        """The letters that were evicted since the store was opened."""
         return self.by_source.total()
 
     def collect(self) -> Iterator[Metric]:
@@ -36,17 +46,19 @@ class Evictions:
         )
 
     def add(self, after: int, up_to: int, evicted: Iterable[tuple[int, Source]]) -> None:
-        """Letters were added that got numbers above ``after`` and up to ``up_to``, and then others were evicted.
+        """Count evictions. The letters just added have the numbers above ``after`` and up to ``up_to``.
 
-        ``evicted`` has the number and the source of each.
+        ``evicted`` has the number and the source of each evicted letter.
         """
         if up_to > after:
+            # Joining neighbouring ranges keeps the list short: with one writer there is one range.
             if self._added and self._added[-1][1] >= after:
                 self._added[-1] = (self._added[-1][0], up_to)
             else:
                 self._added.append((after, up_to))
         newest = 0
         for number, source in evicted:
+            # The highest, not the last: RETURNING gives the rows in no promised order.
             newest = max(newest, number)
             self.by_source[source] += 1
             self.own[source] += any(first < number <= last for first, last in self._added)

@@ -1,4 +1,4 @@
-"""The store of dead letters in memory: bounded, gone with the process, all that DURABILITY=memory affords."""
+"""The store of dead letters in memory, for DURABILITY=memory: bounded, and lost when the process ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from hermes.dead_letters.rows import identity, tidy
 
 
 class MemoryDeadLetters:
-    """The last ``max_letters`` dead letters, whose bodies and reasons have at most ``max_bytes`` together."""
+    """Keeps the last ``max_letters`` dead letters; their bodies and reasons together have at most ``max_bytes``.
+
+    >>> trio.run(MemoryDeadLetters(max_letters=1000).count, Selection())
+    {}
+    """
 
     def __init__(self, max_letters: int, max_bytes: int = 64 * 2**20) -> None:
         self.evictions = Evictions()
@@ -26,7 +30,8 @@ class MemoryDeadLetters:
         self._numbers: dict[tuple[Source, bytes], int] = {}  # by source and identity
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters; the oldest make room."""
+        """Keep letters; remove the oldest letters if there is no room."""
+        # The only checkpoint comes first: from here on no other task sees the store half changed.
         await trio.lowlevel.checkpoint()
         last = self._next - 1
         for letter in letters:
@@ -41,6 +46,7 @@ class MemoryDeadLetters:
             self._next += 1
         evicted = []
         while len(self._letters) > self._max_letters or self._bytes > self._max_bytes:
+            # Even a letter of this call leaves if it does not fit alone, and is counted: the bound always holds.
             letter = next(iter(self._letters.values()))
             self._forget(letter.number)
             evicted.append((letter.number, letter.source))
@@ -55,6 +61,7 @@ class MemoryDeadLetters:
         for letter in self._select(selection):
             if letter.number > after:
                 max_bytes -= len(letter.body)
+                # A first letter larger than the page is returned nevertheless, or a reader would never get past it.
                 if len(letters) == limit or (letters and max_bytes < 0):
                     break
                 letters.append(letter)
@@ -66,12 +73,12 @@ class MemoryDeadLetters:
         return dict(sorted(Counter(letter.source for letter in self._select(selection)).items()))
 
     async def last(self) -> int:
-        """The highest number of a letter that is kept, 0 if there is none."""
+        """The highest number of a letter in the store; 0 if the store is empty."""
         await trio.lowlevel.checkpoint()
         return next(reversed(self._letters), 0)
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
-        """Write reason, attempts and time of letters that were refused again, by their numbers; gone ones stay gone."""
+        """Update reason, attempts and time of letters that were refused again. Ignores numbers that are gone."""
         await trio.lowlevel.checkpoint()
         for letter in letters:
             kept = self._letters.get(letter.number)
@@ -81,8 +88,9 @@ class MemoryDeadLetters:
                 )
 
     async def remove(self, selection: Selection) -> int:
-        """Forget the letters that match for good; return how many of them there were."""
+        """Delete the letters that match; return their count."""
         await trio.lowlevel.checkpoint()
+        # A list: the selection walks the dictionary that is changed below.
         found = [letter.number for letter in self._select(selection)]
         for number in found:
             self._forget(number)
@@ -124,8 +132,10 @@ def _key(letter: DeadLetter) -> tuple[Source, bytes]:
 
 
 def _fold(text: str) -> bytes:
-    return text.encode().lower()  # of bytes: ASCII letters alone, as in the other stores
+    # bytes.lower() changes ASCII letters alone, as SQLite's lower() does: the stores find the same letters.
+    return text.encode().lower()
 
 
 def _size(letter: DeadLetter) -> int:
+    # The reason counts too: with a small body, a reason of 2,000 characters takes most of the room.
     return len(letter.body) + len(letter.reason)

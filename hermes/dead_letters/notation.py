@@ -1,7 +1,6 @@
-"""How dead letters are asked for and shown, on the command line and over HTTP alike. Pure.
+"""Parses the conditions for dead letters and formats letters, for the command line and HTTP alike. Pure.
 
-Invariant: a payload is shown as its own bytes; only in a line of JSON the line breaks between its tokens become spaces.
-Called by ``hermes dlq`` and by ``/dead-letters``.
+Invariant: a payload is shown byte for byte; only `encode_line` replaces the line breaks between JSON tokens by spaces.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from hermes.dead_letters.replay import Replayed
 
 SINCE = "a duration back from now such as 2h, an ISO time such as 2026-01-31T12:00:00Z, or Unix seconds"
 
+# ASCII: without the flag \d matches the digits of every script.
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _LONGEST = 100  # characters
 
@@ -27,10 +27,15 @@ _LONGEST = 100  # characters
 def parse_since(text: str, now: float) -> float:
     """Unix seconds of a moment, written as `SINCE` says; ``now`` in Unix seconds. An ISO time without a zone is UTC.
 
-    Raises ValueError, whose words complete "expected …".
+    Raises ValueError, whose message completes "expected …".
+
+    >>> parse_since("2h", now=1_700_000_000), parse_since("2026-01-31T12:00:00Z", now=0)
+    (1699992800.0, 1769860800.0)
     """
-    if len(text) > _LONGEST:  # the search for a duration in it would take its square
+    # The pattern of a duration takes time with the square of the text's length, and the text comes over HTTP.
+    if len(text) > _LONGEST:
         raise ValueError(SINCE)
+
     if _SECONDS.fullmatch(text):
         return float(text)
     try:
@@ -41,18 +46,23 @@ def parse_since(text: str, now: float) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(SINCE) from None
+    # UTC, not the machine's zone: the same text selects the same letters on every machine.
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def format_time(seconds: float) -> str:
-    """A time in Unix seconds as people read it: UTC, to the second."""
+    """A time in Unix seconds for people to read: UTC, to the second.
+
+    >>> format_time(1700000000)
+    '2023-11-14 22:13:20Z'
+    """
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def encode_letter(letter: DeadLetter) -> bytes:
     """The letter of an event as a JSON object, times in Unix seconds.
 
-    The event is inside, as it would be sent to ``POST /events``.
+    The field ``event`` can be sent to ``POST /events`` again.
     """
     return msgspec.json.encode(
         {
@@ -68,12 +78,13 @@ def encode_letter(letter: DeadLetter) -> bytes:
 
 
 def encode_line(letter: DeadLetter) -> bytes:
-    """The same on one line: in JSON text line breaks stand between tokens alone, where a space means the same."""
+    """The letter as `encode_letter` writes it, on one line."""
+    # Inside a JSON string a line break is escaped. So each raw one stands between tokens, where a space means the same.
     return encode_letter(letter).replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def summarize(outcomes: Sequence[Replayed]) -> dict[str, Any]:
-    """What became of a replay: the sums, and each sink's part."""
+    """The result of a replay as JSON values: the sums, and each sink's counts."""
     return {
         "delivered": sum(outcome.delivered for outcome in outcomes),
         "refused": sum(outcome.refused for outcome in outcomes),

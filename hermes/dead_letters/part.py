@@ -1,4 +1,4 @@
-"""The dead letters as a part: the store, for every part that has something which nobody takes."""
+"""The dead letters as a part: opens the store that every part shares."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ async def open_dead_letters(_settings: NoSettings, core: Core) -> AsyncIterator[
         yield RunningPart(value=store, metrics=(store.evictions,))
 
 
-DEAD_LETTERS = Part("dead_letters", "Keeps what was refused for good, to be looked at and replayed", open_dead_letters)
+DEAD_LETTERS = Part("dead_letters", "Keeps refused events, to be looked at and replayed", open_dead_letters)

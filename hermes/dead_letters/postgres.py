@@ -1,9 +1,8 @@
 """The store of dead letters in a Postgres table that all instances share, for DURABILITY=postgres.
 
-Invariants: a call that returns has committed, on the server's disk; what changes the table takes its turn (an advisory
-lock), so that no two instances evict too much or wait for each other in a circle; every call ends within
-`CALL_TIMEOUT`, but for the first that finds a table of an older Hermes, which it upgrades. Nothing is dialed before the
-first call, and a server that is down is what that call says. Needs the extra ``postgres``.
+Invariants: a call that returns has committed, on the server's disk; one instance at a time changes the table; every
+call ends within `CALL_TIMEOUT`, except the one that upgrades an older Hermes's table. No connection is made before the
+first call; if the server is down, that call raises. Needs the extra ``postgres``.
 """
 
 from __future__ import annotations
@@ -29,24 +28,30 @@ CALL_TIMEOUT = 30.0
 """Seconds that a call, or one transaction of a long removal, may take, getting a connection included."""
 
 ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included
-REMOVED_AT_ONCE = 1000  # letters of one transaction
-SLICE = 500  # letters made into rows between two checkpoints
+# Letters of one transaction: a long removal lets other instances take their turn in between.
+REMOVED_AT_ONCE = 1000
+# Letters made into rows between two checkpoints: a digest for each of thousands would hold up the event loop.
+SLICE = 500
 CONNECTIONS = 2
 UPGRADE_TIMEOUT = 600.0
-"""Seconds that the upgrade of an older table may take; the call that finds one waits for it."""
+"""Seconds that the upgrade of an older table may take; the call that finds the older table waits this long."""
 
 _log = structlog.get_logger("hermes.dead_letters")
 
-# The lock comes in a transaction that sees what was committed while it waited, whatever the server's default is.
+# One instance at a time: two that evict together would remove too much, and two that update the same letters in
+# different orders would wait for each other in a circle. READ COMMITTED, whatever the server's default is: the
+# statements after the lock must see the rows that were committed while it was waited for.
 _TAKE_TURN = b"""
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SELECT pg_advisory_xact_lock(x'6865726D65736401'::bigint)
 """
+# DO UPDATE: the letter that is refused again keeps its number.
 _ADD = f"""
 INSERT INTO {TABLE} ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join(["%s"] * len(COLUMNS))})
 ON CONFLICT (digest, part, source) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
     rejected_at = excluded.rejected_at, received_at = excluded.received_at
 """.encode()  # noqa: S608 - the columns are ours
+# Both ends of the index. A count of all letters for each call would read the whole table.
 _MAY_BE_FULL = f"SELECT max(number) - min(number) >= %s FROM {TABLE}".encode()  # noqa: S608
 _EVICT = f"""
 DELETE FROM {TABLE} WHERE number IN (
@@ -58,18 +63,20 @@ _AMEND = f"UPDATE {TABLE} SET reason = %s, attempts = %s, rejected_at = %s WHERE
 
 
 class PostgresDeadLetters:
-    """A store over an open pool; it keeps the last ``max_letters``. See `DeadLetters`."""
+    """A store over an open pool, which keeps the last ``max_letters``. See `DeadLetters`."""
 
     def __init__(self, pool: Pool, max_letters: int) -> None:
         self.evictions = Evictions()
         self._pool = pool
         self._max_letters = max_letters
         self._preparing = trio.Lock()
-        self._adding = trio.Lock()  # else a second task could count the first one's letters out before they are in
+        # Held until the letters are counted in: else a second task could count the first one's letters as evicted
+        # before they were counted as added, and they would pass for letters of another instance.
+        self._adding = trio.Lock()
         self._prepared = False
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters, committed; the oldest make room."""
+        """Keep letters, committed; remove the oldest letters if there is no room."""
         rows = await _make_rows(letters)
         evicted: list[tuple[int, str, str]] = []
         async with self._adding:
@@ -87,7 +94,9 @@ class PostgresDeadLetters:
     ) -> list[DeadLetter]:
         """The first letters that match and have a number above ``after``, in the order of their numbers."""
         condition, values = _where(selection)
+        # As text: the driver would otherwise parse the facts, which `from_row` decodes.
         columns = ", ".join(COLUMNS).replace("facts", "facts::text")
+        # The server adds up the sizes, so that it sends no body beyond the page; but the first, whatever its size.
         query = f"""
         SELECT {columns} FROM (
             SELECT *, sum(octet_length(body)) OVER up_to_here AS total, row_number() OVER up_to_here AS place
@@ -109,19 +118,19 @@ class PostgresDeadLetters:
         return {Source(part, name): count for part, name, count in sorted(rows)}
 
     async def last(self) -> int:
-        """The highest number of a letter that is kept, 0 if there is none."""
+        """The highest number of a letter in the store; 0 if the store is empty."""
         async with self._connection() as connection:
             (number,) = await _fetch_one(connection, _LAST)
         return int(number)
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
-        """Write reason, attempts and time of letters that were refused again, by their numbers."""
+        """Update reason, attempts and time of letters that were refused again, by their numbers."""
         rows = [(tidy(letter.reason), letter.attempts, letter.rejected_at, letter.number) for letter in letters]
         async with self._change() as connection:
             await connection.cursor().executemany(_AMEND, rows)
 
     async def remove(self, selection: Selection) -> int:
-        """Forget the letters that match for good; return how many of them there were."""
+        """Delete the letters that match; return their count."""
         condition, values = _where(selection)
         statement = f"""
         DELETE FROM {TABLE} WHERE number IN (SELECT number FROM {TABLE} WHERE {condition} ORDER BY number LIMIT %s)
@@ -142,21 +151,24 @@ class PostgresDeadLetters:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection to the server, with the table made. Raises `LogUnavailable` for what happens in the block."""
+        """A connection to the server, after the table was made. Raises `LogUnavailable` for an error in the block."""
         try:
             with trio.fail_after(CALL_TIMEOUT) as scope:
                 async with self._pool.connection() as connection:
+                    # A DSN, a role or the server may choose another encoding, which cannot carry every text.
                     if connection.info.encoding != "utf-8":
                         await connection.execute("SET client_encoding TO 'UTF8'")
                     await self._prepare(connection, scope)
                     yield connection
         except Error as error:
-            self._prepared = False  # the table may be what is missing
+            # Somebody may have dropped the table: the next call looks for it again, and makes it.
+            self._prepared = False
             raise LogUnavailable(f"the dead letters in Postgres: {tell(error)}") from error
         except trio.TooSlowError as error:
             raise LogUnavailable(f"the dead letters in Postgres: no answer within {CALL_TIMEOUT:g} s") from error
 
     async def _prepare(self, connection: Connection, scope: trio.CancelScope) -> None:
+        # Tasks that come while one is preparing wait for it, and then see the flag.
         async with self._preparing:
             if self._prepared:
                 return
@@ -167,6 +179,7 @@ class PostgresDeadLetters:
                     "make one with ENCODING 'UTF8'"
                 )
             async with connection.transaction():
+                # Of two instances that start together, one makes the table, and the other then finds it.
                 await connection.execute(_TAKE_TURN)
                 found = await (await connection.execute(FIND)).fetchone()
                 if found is None:
@@ -182,14 +195,15 @@ class PostgresDeadLetters:
 
 
 async def _upgrade(connection: Connection, scope: trio.CancelScope) -> None:
-    """Bring the table of the last version to this one, in one transaction. ``scope`` is that of the call."""
-    _log.info("the dead letters' table is of an older Hermes and is upgraded", table=TABLE, schema=VERSION)
+    """Upgrade the table of the version before, in one transaction. ``scope`` is the call's cancel scope."""
+    _log.info("upgrading the dead letters' table of an older Hermes", table=TABLE, schema=VERSION)
+    # The call's own time-out is too short for a rewrite of a large table.
     scope.deadline = math.inf
-    # Shielded: a caller with less patience would begin it again and again, and never see its end.
+    # Shielded: a caller with a shorter time-out would begin the upgrade again and again, and it would never end.
     with clean_up(UPGRADE_TIMEOUT) as upgrading:
         async with connection.transaction():
             await connection.execute(_TAKE_TURN)
-            # Another instance may have done it meanwhile.
+            # Another instance may have upgraded the table while this one waited for its turn.
             if await _fetch_one(connection, FIND) == (VERSION - 1,):
                 await connection.execute(UPGRADE)
     if upgrading.cancelled_caught:
@@ -222,9 +236,10 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
     if selection.name is not None:
         parts.append(("source = %s", selection.name))
     for name, fact in selection.facts.items():
+        # The name needs no quoting: a fact's name has only ASCII letters and underscores (see `DeadLetter`).
         parts.append((f"facts ->> '{name}' = %s", str(fact)))
     if selection.reason is not None:
-        # In the collation "C" lower() knows ASCII alone, as in the other stores.
+        # In the collation "C" lower() changes ASCII letters alone, as in the other stores.
         parts.append(('strpos(lower(reason COLLATE "C"), lower(%s::text COLLATE "C")) > 0', selection.reason))
     if selection.since is not None:
         parts.append(("rejected_at >= %s", selection.since))
@@ -237,10 +252,14 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
 
 @asynccontextmanager
 async def open_postgres_dead_letters(dsn: str, max_letters: int) -> AsyncIterator[PostgresDeadLetters]:
-    """Open the store on the database ``dsn``, a URL or libpq's pairs; it keeps the last ``max_letters``.
+    """Open the store on the database ``dsn``, a URL or libpq's pairs; the store keeps the last ``max_letters``.
 
-    Raises `hermes.ConfigError` for a ``dsn`` that makes no sense.
+    Raises `hermes.ConfigError` for a malformed ``dsn``.
+
+        async with open_postgres_dead_letters("postgres://hermes@localhost/hermes", 100_000) as store:
+            print(await store.count(Selection()))
     """
     check_dsn(dsn)
+    # synchronous_commit: a database or role that turns it off would make "committed" mean "in the server's memory".
     async with open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT, synchronous_commit="on") as pool:
         yield PostgresDeadLetters(pool, max_letters)

@@ -1,12 +1,12 @@
-"""Sending dead letters to their sources again: for events, to the sinks that refused them.
+"""Sends dead letters to their sources again: for events, to the sinks that refused them.
 
     page of letters → write of the source's target ┬ taken: the letters are removed
-                                                   ├ refused: they stay, with the new reason
+                                                   ├ refused: the letters stay, with the new reason
                                                    └ unavailable: the source's turn is over
 
-Invariant: a letter leaves the store only after its target has it, so a crash anywhere loses nothing; at worst a
-letter is written twice, and a sink stores each event's id once. A run ends: it takes the letters that were there when
-it began, each once. Called by ``hermes dlq replay`` and by ``POST /dead-letters/replay``.
+Invariant: a letter leaves the store only after its target has written it, so a crash loses no letter; at worst a
+letter is written twice, and a sink stores each event's id once. A run ends: each letter that was in the store when the
+run began is tried once.
 """
 
 from __future__ import annotations
@@ -22,15 +22,22 @@ from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection, Sou
 from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 
 SETTLE_SECONDS = 60.0
-"""Longest that noting what became of a batch may take; a caller that is cancelled waits for it."""
+"""The longest time for writing the result of a batch to the store. A cancelled caller waits this long."""
 
-_PACED_SECONDS = 0.1  # with a rate, a batch is what may go in this time
+# With a rate, a batch has the letters of this time: larger batches would come in bursts.
+_PACED_SECONDS = 0.1
 _NO_SINK = "no sink of this name is configured"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the letters of a source go. ``write`` keeps the contract of `hermes.Sink.write`, of letters."""
+    """The receiver of a source's letters. ``write`` keeps the contract of `hermes.Sink.write`, but takes letters.
+
+    >>> async def write(letters: Sequence[DeadLetter]) -> None:
+    ...     print(len(letters), "letters")
+    >>> Target(write, max_batch=500).max_batch
+    500
+    """
 
     write: Callable[[Sequence[DeadLetter]], Awaitable[None]]
     max_batch: int
@@ -39,18 +46,22 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of the letters of one source; ``left`` were not tried."""
+    """The counts of one source's letters in a replay; ``left`` were not tried."""
 
     source: Source
     left: int
     delivered: int = 0
     refused: int = 0
     stopped: str = ""
-    """Why the source's letters were not all tried, if it was not the caller's wish."""
+    """Why some letters were not tried; empty if all were tried or the caller set a bound."""
 
 
 class Pace:
-    """When how many events may go, at ``rate`` a second (None: any number at any time). Times are Trio's."""
+    """Spaces out writes so that at most ``rate`` events a second go; without a rate, no limit.
+
+    >>> Pace(50).limit(500), Pace(None).limit(500)
+    (5, 500)
+    """
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -65,6 +76,7 @@ class Pace:
         now = trio.current_time()
         if self._rate is not None:
             await trio.sleep_until(self._next)
+            # Counted from now if the sink was slow: the time that it lost is not made up by a burst.
             self._next = max(now, self._next) + count / self._rate
 
 
@@ -78,14 +90,20 @@ async def replay(
     dry_run: bool = False,
     on_progress: Callable[[Replayed], None] = lambda _replayed: None,
 ) -> list[Replayed]:
-    """Write the letters that match to their targets, one source after the other; return what became of them, by source.
+    """Write the letters that match to their targets, one source after the other; return the counts of each source.
 
-    ``rate`` is the most letters a second, ``most`` the most letters of this run; ``dry_run`` only counts. A sink that
-    is unavailable ends its own letters' turn. ``on_progress`` hears of a source before its first write and after each.
+    ``rate`` is the most letters a second, ``most`` the most letters of this run; ``dry_run`` only counts. When a sink
+    is unavailable, the run goes on with the next source. ``on_progress`` is called before a source's first write and
+    after each write.
 
-    Raises `hermes.LogUnavailable` when the store fails; what was delivered and not yet removed is written again by the
-    next run.
+    Raises `hermes.LogUnavailable` when the store fails. The next run writes letters again that were delivered and not
+    yet removed.
+
+    >>> from hermes.dead_letters import MemoryDeadLetters
+    >>> trio.run(replay, MemoryDeadLetters(1000), Selection("events"), {})
+    []
     """
+    # A sink that refuses letters adds new ones while the run goes on. Without this bound the run might never end.
     last = await store.last()
     selection = replace(selection, up_to=last if selection.up_to is None else min(last, selection.up_to))
     pace = Pace(rate)
@@ -94,11 +112,13 @@ async def replay(
         outcome = Replayed(source, count)
         target = targets.get(source)
         if target is None:
+            # The letters stay, for a run in which the sink is configured.
             outcome = replace(outcome, stopped=_NO_SINK)
         elif not dry_run:
             on_progress(outcome)
             run = _Run(store, replace(selection, part=source.part, name=source.name), target, pace, on_progress)
             outcome = await run.go(outcome, most)
+            # The bound is one for the whole run, across sources.
             most = None if most is None else most - outcome.delivered - outcome.refused
         outcomes.append(outcome)
     return outcomes
@@ -106,7 +126,7 @@ async def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The letters of one sink on their way."""
+    """The replay of one source's letters."""
 
     store: DeadLetters
     selection: Selection
@@ -122,7 +142,9 @@ class _Run:
                 self.selection, after=after, limit=limit if most is None else min(limit, most)
             )
             if not letters:
-                return replace(outcome, left=0)  # what others have removed meanwhile is not left
+                # `left` came from a count before the run. Letters that somebody else removed meanwhile are not left.
+                return replace(outcome, left=0)
+            # By number, not by what is still there: letters that are refused again stay, and would be met again.
             after = letters[-1].number
             await self.pace.wait(len(letters))
             try:
@@ -141,25 +163,28 @@ class _Run:
         return outcome
 
     async def _write(self, letters: Sequence[DeadLetter]) -> int:
-        """Write letters and note what became of them; return how many were refused again."""
+        """Write letters and keep the result in the store; return how many were refused again."""
         reasons: Mapping[int, str] = {}
         try:
             await self.target.write(letters)
         except BatchRejected as error:
-            strangers = [index for index in error.reasons if not 0 <= index < len(letters)]
-            if strangers:  # a bug of the sink, and nobody knows what it has stored
+            unknown = [index for index in error.reasons if not 0 <= index < len(letters)]
+            if unknown:
+                # A bug of the sink: nobody knows which events it stored. So no letter is removed.
                 raise ValueError(
-                    f"sink {self.selection.name!r} rejected index {strangers[0]} of {len(letters)} events"
+                    f"sink {self.selection.name!r} rejected index {unknown[0]} of {len(letters)} events"
                 ) from error
             reasons = error.reasons
-        # Shielded: what is written now would be written again, and not every sink can tell.
+        # Shielded: without the removal the next run writes the letters again, and not every sink stores an id once.
         with clean_up(SETTLE_SECONDS) as scope:
             await self._settle(letters, reasons)
+        # A store that hangs must not hold the caller for ever. The letters stay, and the caller is told.
         if scope.cancelled_caught:
             raise LogUnavailable(f"the store of dead letters did not answer within {SETTLE_SECONDS:g} s")
         return len(reasons)
 
     async def _settle(self, letters: Sequence[DeadLetter], reasons: Mapping[int, str]) -> None:
+        # Removal first: of the two it is the one that keeps a letter from being written again.
         written = [letter.number for index, letter in enumerate(letters) if index not in reasons]
         if written:
             await self.store.remove(Selection(numbers=written))

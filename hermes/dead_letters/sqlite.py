@@ -1,9 +1,8 @@
 """The store of dead letters in one SQLite file, for DURABILITY=disk.
 
 Invariants: a call that returns has committed (see `hermes.sqlite`), so its letters survive a crash; the running service
-and ``hermes dlq`` use the file at the same time, each within `hermes.sqlite.LOCK_TIMEOUT`; what is removed in numbers
-gives its space back. A long removal is made of short transactions, so that nobody else waits for all of it. A file that
-another program deletes or renames is begun anew.
+and ``hermes dlq`` use the file at the same time, and each waits for the other at most `hermes.sqlite.LOCK_TIMEOUT`;
+removed letters give their space back to the disk. When another program deletes or renames the file, a new one is made.
 """
 
 from __future__ import annotations
@@ -25,14 +24,19 @@ from hermes.dead_letters.tables import SCHEMA
 from hermes.errors import ConfigError, LogFull, LogUnavailable
 from hermes.sqlite import Database, open_database, transaction
 
-REMOVED_AT_ONCE = 1000  # letters of one transaction
+# Letters of one transaction. A removal of many is several short ones, so that a running service that adds a letter
+# meanwhile does not wait for all of it.
+REMOVED_AT_ONCE = 1000
 _LEAST_ROOM = 64 * 2**10  # bytes: what an empty database and the files beside it take
 
+# ON CONFLICT … DO UPDATE, not INSERT OR REPLACE: the letter that is refused again keeps its number.
 _ADD = f"""
 INSERT INTO letters ({", ".join(COLUMNS[1:])}, digest) VALUES ({", ".join("?" * len(COLUMNS))})
 ON CONFLICT (digest, part, source) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts,
     rejected_at = excluded.rejected_at, received_at = excluded.received_at
 """  # noqa: S608 - the columns are ours
+# RETURNING counts the letters in the statement that removes them. A sum read before and written after lost the counts
+# of other workers that added letters at the same time.
 _EVICT = """
 DELETE FROM letters WHERE number IN (
     SELECT number FROM letters ORDER BY number LIMIT max(0, (SELECT count(*) FROM letters) - ?)
@@ -45,7 +49,7 @@ ResultT = TypeVar("ResultT")
 
 
 class SqliteDeadLetters:
-    """A store over an open database; it keeps the last ``max_letters``. See `DeadLetters`."""
+    """A store over an open database, which keeps the last ``max_letters``. See `DeadLetters`."""
 
     def __init__(self, database: Database, max_letters: int) -> None:
         self.evictions = Evictions()
@@ -53,11 +57,12 @@ class SqliteDeadLetters:
         self._max_letters = max_letters
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters, on the disk; the oldest make room."""
+        """Keep letters, on the disk; remove the oldest letters if there is no room."""
 
         def add(connection: sqlite3.Connection) -> tuple[int, int, list[tuple[int, str, str]]]:
             rows = latest(letters)
             with transaction(connection):
+                # Both numbers are read inside the transaction: the letters between them are all of this call.
                 (before,) = connection.execute(_LAST).fetchone()
                 connection.executemany(_ADD, rows)
                 (after,) = connection.execute(_LAST).fetchone()
@@ -76,9 +81,12 @@ class SqliteDeadLetters:
             query = f"SELECT {', '.join(COLUMNS)} FROM letters WHERE {condition} AND number > ? ORDER BY number LIMIT ?"  # noqa: S608
             letters: list[DeadLetter] = []
             size = 0
+            # Closed even when the loop ends early: a statement that is under way holds its read transaction open, and
+            # no checkpoint could empty the write-ahead file.
             with closing(connection.execute(query, [*values, after, limit])) as rows:
                 for row in rows:
                     size += len(row[-1])
+                    # The first letter is returned whatever its size, or a reader would never get past it.
                     if letters and size > max_bytes:
                         break
                     letters.append(from_row(row))
@@ -96,7 +104,7 @@ class SqliteDeadLetters:
         return {Source(part, name): count for part, name, count in rows}
 
     async def last(self) -> int:
-        """The highest number of a letter that is kept, 0 if there is none."""
+        """The highest number of a letter in the store; 0 if the store is empty."""
 
         def last(connection: sqlite3.Connection) -> int:
             (number,) = connection.execute(_LAST).fetchone()
@@ -105,7 +113,7 @@ class SqliteDeadLetters:
         return await self._run(last)
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
-        """Write reason, attempts and time of letters that were refused again, by their numbers."""
+        """Update reason, attempts and time of letters that were refused again, by their numbers."""
 
         def amend(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -117,14 +125,15 @@ class SqliteDeadLetters:
         await self._run(amend)
 
     async def remove(self, selection: Selection) -> int:
-        """Forget the letters that match for good; return how many of them there were."""
+        """Delete the letters that match; return their count."""
         condition, values = _where(selection)
         statement = f"DELETE FROM letters WHERE number IN (SELECT number FROM letters WHERE {condition} LIMIT ?)"  # noqa: S608
 
         def remove(connection: sqlite3.Connection) -> int:
             with transaction(connection):
                 removed = connection.execute(statement, [*values, REMOVED_AT_ONCE]).rowcount
-            connection.executescript("PRAGMA incremental_vacuum")  # a script, for `execute` would free a single page
+            # A script, for `execute` steps the statement once, and each step frees a single page.
+            connection.executescript("PRAGMA incremental_vacuum")
             return removed
 
         removed = part = await self._run(remove)
@@ -137,7 +146,8 @@ class SqliteDeadLetters:
         try:
             return await self._database.run_in_place(function)
         except sqlite3.ProgrammingError:
-            raise  # ours to mend
+            # A misuse of sqlite3 is a bug of ours: it must not look like a disk that fails.
+            raise
         except sqlite3.DatabaseError as error:
             raise LogUnavailable(f"the dead letters in {self._database.path}: {error}") from error
 
@@ -150,12 +160,15 @@ def _where(selection: Selection) -> tuple[str, list[str | float]]:
     if selection.name is not None:
         parts.append(("source = ?", selection.name))
     for name, fact in selection.facts.items():
+        # The name needs no quoting: a fact's name has only ASCII letters and underscores (see `DeadLetter`).
         parts.append((f"json_extract(facts, '$.{name}') = ?", fact))
     if selection.reason is not None:
-        parts.append(("instr(lower(reason), lower(?)) > 0", selection.reason))  # SQLite's lower knows ASCII alone
+        # SQLite's lower changes ASCII letters alone, and the other stores follow it.
+        parts.append(("instr(lower(reason), lower(?)) > 0", selection.reason))
     if selection.since is not None:
         parts.append(("rejected_at >= ?", selection.since))
     if selection.numbers is not None:
+        # One value for all numbers: SQLite bounds how many values a statement may have.
         parts.append(("number IN (SELECT value FROM json_each(?))", json.dumps(list(selection.numbers))))
     if selection.up_to is not None:
         parts.append(("number <= ?", selection.up_to))
@@ -164,14 +177,18 @@ def _where(selection: Selection) -> tuple[str, list[str | float]]:
 
 @asynccontextmanager
 async def open_sqlite_dead_letters(path: Path, max_letters: int) -> AsyncIterator[SqliteDeadLetters]:
-    """Open or make the store in the file ``path``, for this user alone; it keeps the last ``max_letters``.
+    """Open or make the store in the file ``path``, for this user alone; the store keeps the last ``max_letters``.
 
-    Raises `hermes.ConfigError` for a file that cannot be used, and says why; `hermes.LogFull` for a full disk.
+    Raises `hermes.ConfigError` with the reason if the file cannot be used; `hermes.LogFull` for a full disk.
+
+        async with open_sqlite_dead_letters(Path("hermes-data/dead-letters.db"), 100_000) as store:
+            print(await store.count(Selection()))
     """
     async with AsyncExitStack() as stack:
         try:
             database = await stack.enter_async_context(open_database(path, SCHEMA))
         except sqlite3.OperationalError as error:
+            # The disk is asked, because SQLite tells a full one in different ways (see `_is_full`).
             if await trio.to_thread.run_sync(_is_full, path.parent, error):
                 raise LogFull(f"{path}: the disk is full") from error
             raise ConfigError(f"{path}: cannot be used: {error}") from error
@@ -181,6 +198,7 @@ async def open_sqlite_dead_letters(path: Path, max_letters: int) -> AsyncIterato
 
 
 def _is_full(folder: Path, error: sqlite3.OperationalError) -> bool:
-    """Whether SQLite has failed for want of room. For its shared memory it says so as an I/O error."""
+    """Whether SQLite has failed for want of room."""
+    # SQLITE_FULL alone is not enough: when the shared-memory file cannot grow, SQLite calls that an I/O error.
     room = os.statvfs(folder)
     return error.sqlite_errorcode == sqlite3.SQLITE_FULL or room.f_bavail * room.f_frsize < _LEAST_ROOM

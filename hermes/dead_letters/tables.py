@@ -53,6 +53,7 @@ SCHEMA = Schema(
     version=VERSION,
     script=_LETTERS,
     upgrades=(_LETTERS_OF_EVENTS,),
+    # Gives the space of removed letters back to the disk without a rewrite of the file.
     pragmas=("auto_vacuum = INCREMENTAL",),
     settings=(f"journal_size_limit = {JOURNAL_BYTES}",),
 )
@@ -60,7 +61,9 @@ SCHEMA = Schema(
 TABLE = "hermes_dead_letters"
 """The name of the table in Postgres."""
 
+# With the number, unlike SQLite's: an index of Postgres holds no number of the row.
 _INDEX = f"CREATE INDEX {TABLE}_of_source ON {TABLE} (source, part, number)"
+# Postgres has no user_version as SQLite has, so the table's comment holds the version of its schema.
 _COMMENT = f"COMMENT ON TABLE {TABLE} IS 'Hermes dead letters, schema {VERSION}'"
 
 # Facts are json and not jsonb, which would forget the order in which they are in the digest.
