@@ -1,7 +1,7 @@
-"""What the service stands on: where its journal and its dead letters are kept, and where its clients come from.
+"""Opens the storage of the service by DURABILITY: the logs and the store of dead letters.
 
-The defaults are the real things, chosen by DURABILITY; a simulation lends others. Invariant: with DURABILITY=disk
-everything is in HERMES_DATA_DIR, with ``postgres`` in DB_DSN, with ``memory`` nothing is kept. Called by the app.
+Invariant: with DURABILITY=disk everything is in HERMES_DATA_DIR, with ``postgres`` everything is in DB_DSN, and with
+``memory`` nothing outlives the process. `World` lets a simulation put other storage and other sockets in their place.
 """
 
 from __future__ import annotations
@@ -28,16 +28,24 @@ EVENTS_LOG = "events"
 """The name of the log under the event journal."""
 
 LOG_NAME = re.compile("[a-z][a-z0-9-]{0,39}")
-_JOURNAL_FOLDER = "journal"  # of the log of the events, which had no name at first
-_LOGS_FOLDER = "logs"  # of all other logs
+# The log of the events had no name at first: its folder stays, so that no journal has to be moved.
+_JOURNAL_FOLDER = "journal"
+_LOGS_FOLDER = "logs"
 DEAD_LETTERS_FILE = "dead-letters.db"
 
 
 def check_world(settings: Settings) -> None:
-    """Raises `PluginError` and `ConfigError` for what can be told to be wrong without opening anything."""
+    """Check the settings of the storage without opening anything. Raises `PluginError`, `ConfigError`.
+
+    >>> check_world(Settings(durability="postgres", db_dsn="postgresql://localhost:99999/hermes"))
+    Traceback (most recent call last):
+        ...
+    hermes.errors.ConfigError: ...
+    """
     if settings.durability != "postgres":
         return
     try:
+        # Imported here: psycopg is an extra, and only this durability needs the extra.
         from hermes.postgres.dsn import check_dsn
     except ModuleNotFoundError as error:
         raise PluginError(
@@ -47,10 +55,12 @@ def check_world(settings: Settings) -> None:
 
 
 def log_folder(data_dir: Path, name: str) -> Path:
-    """Where the log of this name is kept on disk.
+    """Return the folder of the log of this name. Raises ValueError for an invalid name.
 
-    log_folder(Path("hermes-data"), "events")   # hermes-data/journal
-    log_folder(Path("hermes-data"), "jobs")     # hermes-data/logs/jobs
+    >>> log_folder(Path("hermes-data"), "events").as_posix()
+    'hermes-data/journal'
+    >>> log_folder(Path("hermes-data"), "jobs").as_posix()
+    'hermes-data/logs/jobs'
     """
     if not LOG_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a log: lower-case letters, digits and hyphens, 40 at most")
@@ -59,9 +69,12 @@ def log_folder(data_dir: Path, name: str) -> Path:
 
 @asynccontextmanager
 async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
-    """The log of this name, on the storage that DURABILITY says; with ``memory`` it ends with the block.
+    """Open the log of this name on the storage that DURABILITY names; with ``memory`` the log ends with the block.
 
-    Raises `hermes.ConfigError`, `LogDamaged`, and `LogUnavailable` where Postgres does not answer.
+    Raises `hermes.ConfigError`, `LogDamaged`, and `LogUnavailable` if Postgres does not answer. ::
+
+        async with open_log(settings, "events") as log:
+            index = await log.append([b"one", b"two"])
     """
     folder = log_folder(settings.hermes_data_dir, name)
     if settings.durability == "disk":
@@ -70,13 +83,16 @@ async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
         async with open_sqlite_log(folder) as log:
             yield log
     elif settings.durability == "postgres":
-        from hermes.log.postgres import open_claimed_postgres_log  # its driver is an extra
+        # Imported here, because psycopg is an extra.
+        from hermes.log.postgres import open_claimed_postgres_log
         from hermes.postgres import UnknownHost
 
         async with AsyncExitStack() as stack:
             try:
                 claimed = await stack.enter_async_context(open_claimed_postgres_log(settings.db_dsn, name))
             except LogUnavailable as error:
+                # A host that does not exist is a wrong setting, which ends with exit code 2. A server that is away may
+                # come back, and ends with exit code 1.
                 if isinstance(error.__cause__, UnknownHost):
                     raise ConfigError(f"DB_DSN=(hidden): {error}; correct the host's name") from None
                 raise LogUnavailable(
@@ -90,14 +106,15 @@ async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
 
 @asynccontextmanager
 async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    """The store of dead letters. Raises `hermes.ConfigError`."""
+    """Open the store of dead letters on the storage that DURABILITY names. Raises `hermes.ConfigError`."""
     if settings.durability == "disk":
         await trio.to_thread.run_sync(_make_folder, settings.hermes_data_dir)
         path = settings.hermes_data_dir / DEAD_LETTERS_FILE
         async with open_sqlite_dead_letters(path, settings.dead_letters) as letters:
             yield letters
     elif settings.durability == "postgres":
-        from hermes.dead_letters.postgres import open_postgres_dead_letters  # its driver is an extra
+        # Imported here, because psycopg is an extra.
+        from hermes.dead_letters.postgres import open_postgres_dead_letters
 
         async with open_postgres_dead_letters(settings.db_dsn, settings.dead_letters) as shared:
             yield shared
@@ -106,7 +123,8 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
 
 
 def _make_folder(folder: Path) -> None:
-    """For this user alone, for events are nobody else's business; one that is there stays as it is."""
+    """Make the folder unless there is one, which stays as it is. Raises `ConfigError` that names the setting."""
+    # For this user alone: the events may hold personal data.
     try:
         make_folder(folder)
     except OSError as error:
@@ -117,10 +135,14 @@ def _make_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """The outside of the service.
+    """The storage of the service, and the sockets of its clients. `REAL` is the world outside of tests.
 
-    ``listeners`` are the fast lane's, in the place of HTTP_ADDR: listening sockets, which get a reactor as those of
-    HTTP_ADDR do, or listeners of streams.
+    ``listeners`` take the place of HTTP_ADDR on the fast lane: listening sockets, which get a reactor as the sockets of
+    HTTP_ADDR do, or listeners of streams. A test keeps everything in memory::
+
+        world = World(listeners=[listener])
+        async with world.open_log(settings, "events") as log:
+            ...
     """
 
     open_log: Callable[[Settings, str], AbstractAsyncContextManager[Log]] = open_log

@@ -15,11 +15,11 @@ from hermes.load.payload import DEFAULT_PAYLOAD_BYTES, DEFAULT_TYPES, Bodies, ch
 
 DEFAULT_URL = "http://127.0.0.1:8080/events"
 DEFAULT_DURATION = 10.0
-# One loop serves all connections; beyond 10,000 the generator would be measured instead of the server.
+# As many as a Hermes holds at once by default.
 MAX_CONNECTIONS = 10_000
-# A run is a measurement: a mistyped `--duration 100h` is refused.
+# Also a mistyped duration ends.
 MAX_DURATION = 24 * 3600.0
-# One core sends less than this; a higher schedule would only count unsent requests.
+# Far more than one core sends: a higher schedule would only count unsent requests.
 MAX_RATE = 1e6
 MAX_REQUESTS = 10**12 - 1
 """The end of a run without a ``total``: the number of serial numbers for ids, which have 12 digits."""

@@ -52,6 +52,7 @@ class ProgressDisplay:
         pace, outcome = progress_lines(progress, self._before)
         self._before = progress
         if self._live is None:
+            # Not a terminal: rich would wrap the line at 80 columns.
             self._console.print(f"{pace} · {outcome}", soft_wrap=True, highlight=False)
             return
         duration = self._options.warmup if progress.phase == "warm-up" else self._options.duration
@@ -71,6 +72,7 @@ def progress_lines(progress: Progress, before: Progress | None) -> tuple[str, st
     """Return the current pace (the rate since ``before``) and the results so far, one line each."""
     summary = progress.summary
     requests, elapsed = summary.requests, summary.elapsed
+    # The first rate of a phase is not counted from the phase before.
     if before is not None and before.phase == progress.phase and before.summary.elapsed < elapsed:
         requests -= before.summary.requests
         elapsed -= before.summary.elapsed

@@ -22,6 +22,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n"
 _FRAMING_FIELD = re.compile(
     rb"\n(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*?)[ \t]*\r", re.IGNORECASE
 )
+# 15 digits, as for a content-length: longer sizes are malformed, and cost nothing.
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
@@ -167,6 +168,7 @@ class ResponseReader:
         return self._complete if line == b"\r\n" else self._trailer
 
     def _until_close(self) -> _Step | None:
+        # Counted past and not kept: a body may be larger than memory.
         self._buffer = b""
         return None
 

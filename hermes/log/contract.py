@@ -43,6 +43,7 @@ class Loss:
 
     first: int = 0
     records: int = 0
+    # The event journal reads the numbers of its events from these bytes, and so knows how many events are gone.
     before: bytes = b""
     last: bytes = b""
 

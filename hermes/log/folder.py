@@ -43,6 +43,7 @@ def lock_folder(folder: Path) -> int:
     """
     try:
         make_folder(folder)
+        # A folder that exists already keeps its mode in `make_folder`; the records are for this user alone.
         folder.chmod(0o700)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -87,7 +88,9 @@ def write_watermark(lock: int, mark: Watermark) -> None:
     >>> os.close(lock)
     """
     beginnings = (mark.before.hex() or _UNKNOWN).encode(), (mark.last.hex() or _UNKNOWN).encode()
+    # A crash of the machine may leave half of a new mark over half of the old one: the checksum finds such a mark.
     text = (b"%020d %020d %b %b" % (mark.first, mark.next, *beginnings)).ljust(_MARK_BYTES)
+    # No fsync, which would cost each commit a second one: the records are durable without the mark.
     os.pwrite(lock, b"%b %08x\n" % (text, zlib.crc32(text)), 0)
 
 
@@ -110,4 +113,5 @@ def room(folder: Path) -> int:
     """
     disk = os.statvfs(folder)
     reserve = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _RESERVE_SHARE)
+    # f_bavail leaves out the blocks that only root may take; f_bfree would count them.
     return disk.f_bavail * disk.f_frsize - reserve

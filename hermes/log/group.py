@@ -4,7 +4,7 @@ There is no task of its own: the first append becomes the leader, which commits 
 outcome; then the oldest append that came meanwhile becomes the leader.
 Invariants: records are committed in the order of their `append` calls, one commit at a time; an append gets its outcome
 from exactly one commit, or was cancelled before a commit took it; a failed commit fails all of its appends, and the
-next commit begins at the same index. Bounded by the callers: each waits with one append.
+next commit begins at the same index.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class GroupCommit:
         self.appends = self.commits = self.failed_commits = 0
         self._write = write
         # The first one is the leader, until it has taken the appends that it commits.
+        # No bound of its own: each caller waits with one append, so the callers bound the queue.
         self._waiting: deque[_Append] = deque()
         self._led = False
 
@@ -76,9 +77,8 @@ class GroupCommit:
             return outcome
         del append.outcome
         try:
-            raise outcome.with_traceback(
-                None
-            )  # several appends raise the same object, so each begins with an empty traceback
+            # Several appends raise the same object, so each begins with an empty traceback.
+            raise outcome.with_traceback(None)
         finally:
             # The error holds this frame by its traceback. If the frame held the error too, the records of a refused
             # append would stay in memory until the garbage collector runs, which it rarely does.
@@ -89,14 +89,18 @@ class GroupCommit:
             await append.turn.wait()
         except trio.Cancelled:
             append.withdrawn = True
-            if append.turn.is_set() and not append.resolved:  # became the leader after it was cancelled
+            # This append became the leader after it was cancelled: unless it hands the lead on, the others wait for
+            # ever.
+            if append.turn.is_set() and not append.resolved:
                 self._hand_on()
             raise
 
     async def _lead(self) -> None:
         try:
-            await trio.lowlevel.checkpoint()  # lets tasks that are ready append too: measured, a third fewer commits
+            # Lets tasks that are ready append too: measured, this saves a third of the commits.
+            await trio.lowlevel.checkpoint()
         except trio.Cancelled:
+            # The leader is the oldest append, so it stands first.
             self._waiting.popleft()
             self._hand_on()
             raise
@@ -106,11 +110,13 @@ class GroupCommit:
             if records:
                 await self._write(self.next, records)
         except HermesError as error:
+            # `self.next` stays, so the next commit begins at the same index and leaves no gap.
             self.failed_commits += 1
             for append in taken:
                 append.resolve(error)
         except BaseException:
-            self._waiting.extendleft(reversed(taken[1:]))  # nothing was written; the leader alone is cancelled
+            # Nothing was written, and the leader alone is cancelled: the other appends go back to their places.
+            self._waiting.extendleft(reversed(taken[1:]))
             raise
         else:
             if records:
@@ -125,6 +131,7 @@ class GroupCommit:
     def _take(self) -> list[_Append]:
         taken: list[_Append] = []
         records = size = 0
+        # ``not taken``: an append that is larger than the limits is committed alone, or it would wait for ever.
         while self._waiting and (not taken or (records < MAX_COMMIT_RECORDS and size < MAX_COMMIT_BYTES)):
             append = self._waiting.popleft()
             if not append.withdrawn:
@@ -136,6 +143,8 @@ class GroupCommit:
         """Return the index or the refusal that each append gets if the commit succeeds, and the records to commit."""
         placed: list[int | StaleWriter] = []
         records: list[bytes] = []
+        # Judged here and not in `append`: the appends before in the same commit move the index. The refused append is
+        # told after the commit, because the index in the refusal is wrong if the commit fails.
         for append in taken:
             index = self.next + len(records)
             if append.expected_index in (None, index):

@@ -62,6 +62,7 @@ class MemoryLog:
         size = 0
         for data in islice(self._records, start - self.first, None):
             size += len(data)
+            # The first record goes out however large it is: an empty list would mean that there is no record.
             if records and (size > max_bytes or len(records) >= max_records):
                 break
             records.append(Record(start + len(records), data))
@@ -93,4 +94,5 @@ class MemoryLog:
 @asynccontextmanager
 async def open_memory_log(max_bytes: int = 256 * 2**20) -> AsyncIterator[MemoryLog]:
     """Yield an empty log in memory; its records are gone at the end of the block."""
+    # A context manager like every other opening, though there is nothing to close: callers need not know the engine.
     yield MemoryLog(max_bytes)

@@ -39,6 +39,7 @@ def overview(folder: Path) -> Overview:
     """
     database = folder / DATABASE
     with _reading(database) as connection, at_one_moment(connection):
+        # The service may commit or trim between two SELECTs, so all of them read one state.
         extent = tables.extent(connection, str(database))
         (rows,) = connection.execute("SELECT count(*) FROM batches").fetchone()
         wal = Path(f"{database}-wal")
@@ -48,6 +49,7 @@ def overview(folder: Path) -> Overview:
             rows,
             extent.next_offset - extent.first_offset,
             database.stat().st_size,
+            # SQLite deletes the file when its last connection is closed.
             wal.stat().st_size if wal.exists() else 0,
             tables.snapshot(connection, str(database)),
         )
@@ -56,7 +58,8 @@ def overview(folder: Path) -> Overview:
 def records(folder: Path, from_index: int, limit: int) -> Iterator[Record]:
     """Yield the first ``limit`` records from ``from_index`` on. Raises as `overview` does."""
     database = folder / DATABASE
-    # A connection for each thousand: an open read transaction would keep the service from truncating its -wal file.
+    # No connection stays open while the caller prints: an open read would keep the service from truncating its -wal
+    # file. And no more than 1000 records or 8 MiB are in memory.
     while limit > 0:
         with _reading(database) as connection:
             end = tables.extent(connection, str(database)).next

@@ -65,6 +65,7 @@ def finish(folder: Path) -> Path:
         if (folder / f"{DATABASE}{sidecar}").exists():
             (folder / f"{DATABASE}{sidecar}").rename(folder / f"{aside}{sidecar}")
     (folder / REPAIRED).rename(folder / DATABASE)
+    # A rename outlives a crash of the machine only once the folder is synced.
     sync_folder(folder)
     return folder / aside
 
@@ -74,11 +75,13 @@ def _write(found: Survey, path: Path) -> None:
     for sidecar in _SIDECARS:
         Path(f"{path}{sidecar}").unlink(missing_ok=True)
     damaged = found.folder / DATABASE
+    # The new database is written beside the damaged one, which is kept, so the disk must hold both.
     needed = damaged.stat().st_size + _SPARE_BYTES
     if (free := shutil.disk_usage(found.folder).free) < needed:
         raise ConfigError(f"{found.folder}: the log is written anew, which needs {needed} bytes: {free} are free")
     with closing(connect(path, tables.SCHEMA)) as connection, closing(_Source(damaged)) as source:
-        connection.execute("PRAGMA synchronous = OFF")  # the whole file is synced below, before its rename
+        # No sync of each transaction: the whole file is synced below, before its rename.
+        connection.execute("PRAGMA synchronous = OFF")
         for rows in _transactions(_anew(found, source)):
             tables.insert(connection, rows)
         with transaction(connection):
@@ -105,10 +108,12 @@ class _Source:
     def row(self, kept: Kept) -> Row:
         """Return a row that the survey found good."""
         if kept.cell is None:
+            # Opened only if SQLite can read any row: opening a badly damaged database raises.
             if self._connection is None:
                 self._connection = self._stack.enter_context(reading(self._database, tables.SCHEMA))
             return tables.row_at(self._connection, kept.index)
         match self._pages.read(kept.cell):
+            # Salvage returns unchecked bytes, which another program may have changed since the survey.
             case index, (None, int(count), int(offset), int(checksum), bytes(data)):
                 return Row(index, count, offset, checksum, data)
         raise ConfigError(f"{self._database}: changed while it was read; is it in use?")
@@ -129,6 +134,7 @@ def _anew(found: Survey, source: _Source) -> Iterator[Row]:
         if isinstance(piece, Kept) and (records := decode_row(source.row(piece))):
             row = encode_row(piece.index, offset, records)
         else:
+            # Nobody knows the size of lost records, so they count as 0 bytes and the offsets after them change.
             row = lost_row(piece.index, piece.end - piece.index, offset)
         offset = row.end_offset
         yield row

@@ -108,6 +108,7 @@ def encode_rows(index: int, offset: int, records: Sequence[bytes]) -> Iterator[R
     """
     start = size = 0
     for place, record in enumerate(records):
+        # ``place > start`` and not ``size``: an empty record must not share a row with one that fills the row.
         if place > start and size + len(record) > ROW_BYTES:
             yield encode_row(index + start, offset, records[start:place])
             offset += size
@@ -152,6 +153,7 @@ def fault(row: Row) -> str:
     # SQLite columns take values of any type, so a damaged row may hold text where a number belongs.
     if not all(type(number) is int and 0 <= number < 2**63 for number in numbers) or type(row.data) is not bytes:
         return "columns of the wrong kind"
+    # `_CHECKED` packs the count into 32 bits, and raises for a larger one.
     if not 0 < row.count < 2**32 or _checksum(row.index, row.count, row.offset, row.data) != row.checksum:
         return "the checksum does not fit"
     return ""
@@ -177,6 +179,7 @@ def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: st
             if follower is not None and row.end != follower.index:
                 start, end = sorted((row.end, follower.index))
                 raise damaged(name, start, end, MISSING if row.end == start else "stored twice")
+            # The damaged rows' own offsets cannot be believed: the good row before them says where they begin.
             if not good:
                 offset = row.end_offset
             good, good_bytes = good + 1, good_bytes + len(row.data)
@@ -184,6 +187,7 @@ def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: st
                 break
         follower = row
     else:
+        # All rows were read, so the oldest one has to reach down to where the log begins.
         if follower is not None and follower.index > first:
             raise damaged(name, first, follower.index, MISSING)
     return _cut(bad, offset) if bad else None

@@ -1,8 +1,8 @@
 """Reads the rows of an sqlite log from the bytes of its file, without SQLite, for a database that SQLite refuses.
 
 The module knows these parts of SQLite's file format (https://sqlite.org/fileformat2.html): pages of the log's own size,
-leaves of tables, overflow chains and the write-ahead file. It reads every page instead of descending a tree, so a
-damaged page costs only its own rows. It may find a row twice, or a trimmed row; the rows are unchecked.
+leaves of tables, overflow chains and the write-ahead file. It may find a row twice, or a trimmed row; the rows are
+unchecked.
 Invariant: the module writes nothing, and no content of a file makes it fail. The caller holds the folder's lock.
 """
 
@@ -70,6 +70,8 @@ class Pages:
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of every page that looks like a leaf of a table."""
+        # Every page, without descending a tree: a damaged page costs only its own rows. Pages that were added last may
+        # be in the write-ahead file alone.
         for number in range(1, max(self.count, *self._overlay, 0) + 1):
             try:
                 page = self[number]
@@ -80,6 +82,7 @@ class Pages:
                     offsets = struct.unpack_from(f">{cells}H", page, start + 8)
                     yield from (Cell(number, offset) for offset in offsets)
             except _Broken:
+                # No content of a page ends the search: the other pages may be good.
                 continue
 
     def read(self, cell: Cell) -> tuple[int, Columns] | None:
@@ -128,6 +131,7 @@ class Pages:
             if _checksum(order, header[:24], (0, 0)) != sums:
                 return
             uncommitted: dict[int, bytes] = {}
+            # SQLite too believes a write-ahead file only up to its first invalid frame.
             while len(frame := file.read(_FRAME_HEADER.size + PAGE_BYTES)) == _FRAME_HEADER.size + PAGE_BYTES:
                 number, committed_pages, *frame_salts_and_sums = _FRAME_HEADER.unpack_from(frame)
                 page = frame[_FRAME_HEADER.size :]
@@ -160,6 +164,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
             return value, place
+    # The ninth byte counts with all of its eight bits, and makes the number one of 64 bits.
     return _signed(value << 8 | data[place]), place + 1
 
 
@@ -189,6 +194,7 @@ def _columns(payload: bytes) -> Columns:
             place += (kind - 12) // 2
         else:
             raise ValueError(kind)
+    # A good record ends where its header says: anything else is no row of the log.
     if place != len(payload):
         raise ValueError(place)
     return tuple(values)

@@ -3,8 +3,7 @@
 The survey reads through SQLite first. If SQLite or a checksum finds a fault, it reads the bytes of the file as well
 (`hermes.log.salvage`). Invariants: each kept row has a right checksum; every index from the first to the next is kept
 or named as lost; if there is no fault, the log can be opened and read to its end, and has all records that the
-watermark says were acknowledged. Holds some 300 bytes of memory a row. Read only, blocking; the caller holds the
-folder's lock.
+watermark says were acknowledged. Read only, blocking; the caller holds the folder's lock.
 """
 
 from __future__ import annotations
@@ -116,6 +115,7 @@ class _Search:
         self._acknowledged = acknowledged
         self._before = b""  # the beginning of the last record before the missing ones
         self._faults: list[Fault] = []
+        # Some 300 bytes of memory a row, without its data; `hermes.log.repair` reads the data again.
         self._good: dict[int, Kept] = {}  # by index
         self._bad: dict[int, tuple[int, str]] = {}  # by index: where a damaged row says that it ends, what is wrong
         self._lost_before: list[Lost] = []
@@ -127,11 +127,13 @@ class _Search:
     def ask_sqlite(self, database: Path) -> None:
         """Take the rows, the trim point and the snapshot that SQLite can read."""
         try:
+            # Read only: a survey must change nothing, or it could destroy the records that are left.
             with reading(database, tables.SCHEMA) as connection:
                 for (complaint,) in connection.execute(f"PRAGMA integrity_check({MAX_COMPLAINTS})"):
                     if complaint != "ok":
                         self._faults.append(Fault(f"SQLite finds: {complaint}", "a new database is written"))
                 point = connection.execute("SELECT first, offset, checksum FROM trimmed").fetchone()
+                # Judged here without `tables.trim_point`, which raises: a survey goes on after damage.
                 self._first = point[0] if point and tables.is_trim_point(*point) else None
                 kept = connection.execute("SELECT at, checksum, state FROM snapshot").fetchone()
                 self._snapshot = kept and tables.as_snapshot(*kept)
@@ -141,6 +143,7 @@ class _Search:
                 found = self.conclude()
                 self._before = tables.beginning(connection, found.gone.first - 1)
                 for gap in found.lost:
+                    # A gap at the very end is no damaged row: the watermark alone tells of it, and `gone` counts it.
                     at_end = found.gone.records and gap.index == found.gone.first
                     if not at_end and gap.index not in self._bad_rows(found.first):
                         self._bad[gap.index] = (gap.end, MISSING)
@@ -161,8 +164,11 @@ class _Search:
         with closing(Pages(database)) as pages:
             for cell in pages.cells():
                 match pages.read(cell):
+                    # The three tables differ in the kinds of their columns. The first column is NULL, because SQLite
+                    # stores an INTEGER PRIMARY KEY as the id of the row.
                     case index, (None, int(count), int(offset), int(checksum), bytes(data)):
                         row = Row(index, count, offset, checksum, data)
+                        # Any bytes of a page may look like a row: only a right checksum makes a row.
                         if not fault(row):
                             self._take(row, cell)
                     case _, (None, int(first), int(offset), int(checksum), int()):
@@ -175,11 +181,14 @@ class _Search:
         if not self._snapshot_is_good:
             self._snapshot = max(filter(None, snapshots), key=attrgetter("index"), default=None)
         if self._stranger is not None and not self._good:
+            # The file is no log of Hermes at all: a repair would put an empty log in the place of another program's
+            # data.
             raise self._stranger
 
     def _take(self, row: Row, cell: Cell | None) -> None:
         if what := fault(row):
             self._bad[row.index] = (claimed_end(row), what)
+        # The first copy counts, which is SQLite's: salvage finds the rows on the pages again.
         elif row.index not in self._good:
             self._good[row.index] = Kept(row.index, row.end, cell)
             if not row.data:
@@ -204,6 +213,7 @@ class _Search:
             found.faults.append(Fault("no good row was found", "the log begins anew"))
         bad = self._bad_rows(found.first)
         ends = [row.end for row in rows] + [end for end, _ in bad.values()]
+        # A snapshot stands for all records below its index, so the log has reached that index.
         there = max([*ends, found.first, snapshot_index])
         found.next = max(there, self._acknowledged.next)
         found.gone = self._find_gone(there)
@@ -223,6 +233,8 @@ class _Search:
         """The damaged rows that are not trimmed: by index, in order, their largest possible end and their fault."""
         known = sorted({*self._good, *self._bad})
         rows = {}
+        # A damaged row may claim any number of records, so the next row that is known bounds it. No index is above
+        # 2**63.
         for index, following in zip(known, [*known[1:], 2**63], strict=False):
             if index in self._bad:
                 end, what = self._bad[index]
@@ -244,6 +256,7 @@ def _faults_of_rows(lost: list[Lost], bad: dict[int, tuple[int, str]]) -> Iterat
     for gap in lost:
         inside = slice(bisect_left(indexes, gap.index), bisect_left(indexes, gap.end))
         whats = [bad[index][1] for index in indexes[inside]]
+        # The damaged rows that are left in `indexes` lie in no gap, so each has a good copy.
         del indexes[inside]
         yield Fault(f"{gap}: {whats[0] if whats else MISSING}", "lost; the place is marked so")
     for index in indexes:
@@ -271,7 +284,8 @@ def _without_gaps(rows: list[Kept], first: int, end: int) -> Iterator[Kept | Los
     expected = first
     for row in rows:
         if row.end <= expected or (row.index < expected and expected > first):
-            continue  # trimmed, or there twice
+            # A trimmed row, or one that salvage found twice.
+            continue
         if row.index > expected:
             yield Lost(expected, row.index)
         yield row

@@ -45,6 +45,8 @@ def trim_checksum(first: int, offset: int) -> int:
 SCHEMA = Schema(
     application_id=0x48524D4C,  # "HRML"
     version=1,
+    # Both before the first table: later SQLite changes neither without a VACUUM of the whole file. INCREMENTAL lets
+    # `shrink` give pages back in slices.
     pragmas=(f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL"),
     script=f"""
         CREATE TABLE batches (              -- hermes.log.rows.Row
@@ -160,9 +162,11 @@ def read(
         expected = max(from_index, trim_point(connection, name)[0])
         found = connection.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE first >= "  # noqa: S608 - our own text
+            # The row that holds `from_index` may begin before it.
             "coalesce((SELECT max(first) FROM batches WHERE first <= ?), 0) ORDER BY first",
             (expected,),
         )
+        # Mostly rows are left unread, and an open SELECT would hold its old state of the database.
         with closing(found):
             return _gather(starmap(Row, found), expected, end, max_records, max_bytes, name)
 
@@ -182,11 +186,13 @@ def _gather(rows: Iterator[Row], start: int, end: int, max_records: int, max_byt
             for index, data in enumerate(decode_row(row), row.index):
                 if start <= index < end:
                     size += len(data)
+                    # At least one record, however large, for an empty list says that there is none.
                     if records and (size > max_bytes or len(records) >= max_records):
                         return records
                     records.append(Record(index, data))
             expected = max(expected, row.end)
             continue
+        # The records before the damage go out first: the next read begins at the damage and raises.
         if records:
             break
         raise damage
@@ -196,7 +202,9 @@ def _gather(rows: Iterator[Row], start: int, end: int, max_records: int, max_byt
 def beginning(connection: sqlite3.Connection, index: int) -> bytes:
     """Return the first `BEGINNING_BYTES` of the record at ``index``, unchecked; empty if there is no such record."""
     row = connection.execute(
-        "SELECT first, count FROM batches WHERE first <= ? AND data <> x'' ORDER BY first DESC LIMIT 1", (index,)
+        # A row without data marks lost records.
+        "SELECT first, count FROM batches WHERE first <= ? AND data <> x'' ORDER BY first DESC LIMIT 1",
+        (index,),
     ).fetchone()
     if row is None or not 0 <= index - row[0] < row[1]:
         return b""
@@ -213,6 +221,7 @@ def move_trim_point(connection: sqlite3.Connection, to_index: int, name: str) ->
     with transaction(connection):
         first, first_offset = trim_point(connection, name)
         row = connection.execute(
+            # Of the data only the lengths of the records before ``to``: the row itself may have 256 MiB.
             "SELECT first, count, offset, length(data), substr(data, 1, 4 * min(count, :to - first)) "
             "FROM batches WHERE first < :to ORDER BY first DESC LIMIT 1",
             {"to": to_index},
@@ -244,12 +253,14 @@ def delete_slice(connection: sqlite3.Connection, to_index: int, on_row_boundary:
     with transaction(connection):
         below = to_index
         if not on_row_boundary:
+            # The row that holds `to_index` may begin before it, and stays.
             (below,) = connection.execute("SELECT max(first) FROM batches WHERE first <= ?", (to_index,)).fetchone()
         boundary = None
         size = 0
         for first, length in connection.execute(
             "SELECT first, length(data) FROM batches WHERE first < ? ORDER BY first LIMIT ?", (below, DELETE_ROWS)
         ):
+            # A row that is larger than a slice is deleted alone, or the trim would never end.
             if boundary is not None and size + length > DELETE_BYTES:
                 break
             boundary, size = first, size + length
@@ -268,7 +279,8 @@ def shrink(connection: sqlite3.Connection, pages: int, at_once: bool) -> bool:
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if not (free if at_once else free > SPARE_PAGES and free > total - free):
         return False
-    connection.executescript(f"PRAGMA incremental_vacuum({pages})")  # ``execute`` would end after one page
+    # ``execute`` would end after one page.
+    connection.executescript(f"PRAGMA incremental_vacuum({pages})")
     return True
 
 

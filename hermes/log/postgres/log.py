@@ -105,6 +105,8 @@ class PostgresLog:
         self._group = GroupCommit(standing.next, writer.commit)
         self._others = others
         self._trimming = trio.Lock()
+        # At first unknown: an interrupted trim of an earlier process may have left rows, so the first trim looks for
+        # them.
         self._deleted_to = 0  # every row below this index is deleted
 
     @property
@@ -128,6 +130,7 @@ class PostgresLog:
         while not records and (start := max(start, self.first)) < self.next:
             async with self._others.borrowed(READ_TIMEOUT) as connection:
                 rows = await self._fetch(connection, start, min(self.next, start + max_records), max_bytes)
+                # The rows may be gone because of a trim of our own, which is no damage.
                 if start < self.first:
                     continue  # trimmed meanwhile
                 await self._check(connection, rows, start)
@@ -149,9 +152,11 @@ class PostgresLog:
                     offset = await self._offset_at(connection, to)
                     values = {"log": self.name, "to": to, "offset": offset, "opening": self._writer.fence}
                     self.first, self._first_offset = await self._change_state(connection, _TRIM, values)
+            # Also true after a trim that was interrupted between the two statements: this one deletes the rest.
             more = self._deleted_to < self.first
             while more:
                 async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
+                    # In slices, each with a time-out of its own, however much there is to delete.
                     values = {"log": self.name, "from": self._deleted_to, "to": self.first, "rows": TRIM_ROWS}
                     ends = await (await connection.execute(_DELETE, values)).fetchall()
                 more = len(ends) == TRIM_ROWS
@@ -172,6 +177,7 @@ class PostgresLog:
 
     async def count_unowned(self) -> int:
         """Count the other claimed logs that keep records and have no owner. Raises `hermes.LogUnavailable`."""
+        # A log that was opened by its name has no owner: only claimed logs have.
         if self._writer.fence is None:
             return 0
         prefix = self.name.rpartition("-")[0] + "-"
@@ -187,6 +193,7 @@ class PostgresLog:
 
     async def _fetch(self, connection: Connection, start: int, end: int, max_bytes: int) -> list[Row]:
         values = {"log": self.name, "start": start, "end": end, "max_bytes": min(max_bytes, _NO_LIMIT)}
+        # Binary: as text the server would send the data in hexadecimal, which is twice as long.
         cursor = await connection.cursor(binary=True).execute(_READ, values)
         return [Row(*row) for row in await cursor.fetchall()]
 
@@ -199,14 +206,16 @@ class PostgresLog:
             if what := fault(row):
                 raise await self._damaged(connection, row.index, row.offset, what)
             expected, offset = row.end, row.end_offset
+            # The checksum of a row of 256 MiB takes long enough that others should run before the next one.
             await trio.lowlevel.checkpoint()
         else:
             if rows:
                 return
         # A gap is damage, unless another writer has trimmed the rows since: ask before the alarm.
         standing = await read_standing(connection, self.name)
+        # Somebody else has trimmed: this writer is deposed.
         if standing.first > expected:
-            raise self._writer.depose(standing.next)  # somebody else has trimmed
+            raise self._writer.depose(standing.next)
         offset = rows[0].offset if expected == start and rows else offset if rows else self._first_offset
         raise await self._damaged(connection, expected, offset, MISSING)
 
@@ -256,5 +265,6 @@ def _take(rows: Sequence[Row], start: int, max_records: int, max_bytes: int) -> 
     return records
 
 
+# For a statement that an operator pastes; a statement of our own has parameters.
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"

@@ -29,6 +29,7 @@ OPEN_TIMEOUT = 20.0
 CLOSE_TIMEOUT = 2.0
 """Seconds at the close for deleting rows that failed appends may have left."""
 
+# The count of the openings is the fence of claimed logs, and says who opened a log last: `writer` compares it.
 _OPEN = """
 INSERT INTO hermes_log_state (log, openings) VALUES (%s, 1)
 ON CONFLICT (log) DO UPDATE SET openings = hermes_log_state.openings + 1
@@ -76,6 +77,7 @@ async def open_claimed_postgres_log(dsn: str, prefix: str = "events") -> AsyncIt
     async def choose(connection: Connection) -> str:
         numbered = re.compile(re.escape(prefix) + "-(0|[1-9][0-9]*)")
         rows = await (await connection.execute(_NAMES, [prefix + "-"])).fetchall()
+        # The prefix also fits logs that were opened by a name like it.
         known = {int(found[1]): row for row in rows if (found := numbered.fullmatch(row[0]))}
         # Opened least often first: with more logs than instances, a restart must take a log that nobody delivers, and
         # not its own log again.
@@ -96,6 +98,7 @@ async def _open(
     # Two sessions, so that no commit waits for a read of 256 MiB.
     async with Session(dsn) as commits, Session(dsn) as others:
         async with commits.borrowed(OPEN_TIMEOUT) as connection:
+            # First: behind such a pooler the lock that `choose` takes would be worth nothing.
             await refuse_pooler_of_transactions(connection, others)
             await prepare_tables(connection)
             name = await choose(connection)
@@ -106,12 +109,14 @@ async def _open(
         try:
             yield PostgresLog(name, writer, others, standing, snapshot)
         finally:
+            # Their callers were told that they failed, so they must not come back when the journal is opened again.
             await _delete_failed_appends(writer, name)
 
 
 async def _take_over(connection: Connection, name: str) -> tuple[Standing, Snapshot | None]:
     async with connection.transaction():
         opened = await (await connection.execute(_OPEN, [name])).fetchone()
+        # In the same transaction: its row lock keeps others from committing or opening until the opening is counted.
         standing = await read_standing(connection, name)
     assert opened is not None  # noqa: S101 - an upsert returns its row
     index, checksum, state = opened

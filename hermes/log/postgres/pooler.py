@@ -28,6 +28,7 @@ async def refuse_pooler_of_transactions(connection: Connection, others: Session)
     async with others.borrowed(CHECK_TIMEOUT) as other:
         for _ in range(_ROUNDS):
             mine, theirs, again = [await _process(each) for each in (connection, other, connection)]
+            # Unequal to itself: between two statements the pooler gave this session another process.
             if mine == theirs or mine != again:
                 raise ConfigError(
                     "DB_DSN leads to a pooler of transactions, where sessions share the server's processes: with "

@@ -71,9 +71,8 @@ class Session:
         self.greet = greet
         self._dsn = dsn
         self._connection: Connection | None = None
-        self._backend: tuple[int, datetime] | None = (
-            None  # of the latest connection; a process id alone may be used again
-        )
+        # Of the latest connection, with the time of its start, because a process id may be used again.
+        self._backend: tuple[int, datetime] | None = None
         self._backoff = DialBackoff()
         self._failure = ""
         self._one_at_a_time = trio.Lock()
@@ -103,11 +102,13 @@ class Session:
             while True:
                 if self._closed:
                     raise LogUnavailable("the log is closed")
+                # Tested before it is lent: a connection that ended while nothing happened should cost no append.
                 if self._connection is not None and await _is_usable(self._connection):
                     return self._connection
                 await self.drop()
                 if patient:
                     await trio.sleep_until(self._backoff.not_before)
+                # At once: while the server is down, callers should not be held for each attempt to connect.
                 elif trio.current_time() < self._backoff.not_before:
                     raise LogUnavailable(self._failure)
                 try:
@@ -139,6 +140,7 @@ class Session:
         with trio.move_on_after(DIAL_TIMEOUT):
             try:
                 connection = await Connection.connect(self._dsn, cleanup_timeout=CLEANUP_TIMEOUT)
+            # ``from None``: psycopg quotes the connection string, which may hold the password.
             except ProgrammingError:
                 raise invalid_dsn() from None
             except OperationalError as error:
@@ -148,6 +150,7 @@ class Session:
             except Error as error:
                 await connection.close()
                 raise unavailable(error) from error
+            # A cancelled greeting too: nobody else knows the connection yet.
             except BaseException:
                 await connection.close()
                 raise
@@ -162,11 +165,13 @@ class Session:
         who = await (await connection.execute(_WHO)).fetchone()
         assert who is not None  # noqa: S101 - the backend that answers is running
         pid, started, fsync = who
+        # Once, and not again after each loss of the connection.
         if fsync != "on" and self._backend is None:
             _log.warning(
                 "the Postgres server runs with fsync off: a crash of its machine may lose what is in the journal"
             )
-        self._backend = (pid, started)  # from the server, since a pooler makes up the process id that a client sees
+        # As the server names it: a pooler makes up the process id that a client sees.
+        self._backend = (pid, started)
         if self.greet is not None:
             await self.greet(connection)
 

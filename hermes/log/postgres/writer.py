@@ -106,9 +106,8 @@ class Writer:
         self._opening = standing.opening
         self._claimed = claimed
         self._next = standing.next
-        self._in_doubt: set[int] = (
-            set()
-        )  # tokens of commits at `_next` without an outcome; the table has at most one of them
+        # Tokens of commits at `_next` without an outcome; the table has at most one of them.
+        self._in_doubt: set[int] = set()
         # On this connection the log was seen to end at `_next`; the fence of the next INSERT finds any later change.
         self._known_on = seen_on
         self._deposed: int | None = None
@@ -118,14 +117,17 @@ class Writer:
         # For good: a writer that comes back could continue over records that it has never seen.
         if self._deposed is not None:
             raise StaleWriter(index, self._deposed)
-        await self._session.connected()  # before the shield: no commit has begun, so this may be cancelled
+        # Before the shield: no commit has begun, so this may be cancelled.
+        await self._session.connected()
         timeout = COMMIT_TIMEOUT + sum(map(len, records)) / SLOWEST
+        # Shielded: the group allows a cancellation only before the commit, because other callers' appends are in it.
         with clean_up(timeout):
             rows = []
             # Row by row with checkpoints: encoding many megabytes at once would hold the loop.
             for row in encode_rows(index, self.next_offset, records):
                 rows.append(row)
                 await trio.lowlevel.checkpoint()
+            # The column of the token is a bigint, so 63 bits.
             await self._make_durable(secrets.randbits(63), rows)
             self._next, self.next_offset = rows[-1].end, rows[-1].end_offset
             return
@@ -157,12 +159,14 @@ class Writer:
 
     async def _make_durable(self, token: int, rows: Sequence[Row]) -> None:
         while True:
+            # Once the outcome is in doubt nobody can be told anything, so this waits until the commit's own deadline.
             connection = await self._session.connected(patient=token in self._in_doubt)
             try:
                 known = connection is self._known_on and not self._in_doubt
                 if not known and await self._resolve_doubt(connection, token):
                     return
             except Error as error:
+                # Lost again before the outcome was known: find out on the next connection.
                 if not was_refused(error) and token in self._in_doubt:
                     continue
                 await self._session.drop()
@@ -181,6 +185,7 @@ class Writer:
                 self._in_doubt.discard(token)
                 if inserted:
                     return
+                # No row: the log was trimmed beyond the fence, or another instance has opened it.
                 raise self.depose((await self._standing(connection)).next)
 
     async def _insert(self, connection: Connection, token: int, rows: Sequence[Row]) -> int:
@@ -199,10 +204,12 @@ class Writer:
 
     async def _refused(self, connection: Connection, error: Error) -> None:
         """Raise the log's error for an INSERT that the server has rolled back."""
+        # The key is taken: another writer has committed at this index.
         if isinstance(error, UniqueViolation):
             raise self.depose((await self._standing(connection)).next) from error
         if not isinstance(error, DiskFull):
-            await self._session.drop()  # the server may have become a standby: the next connection finds the primary
+            # The server may have become a standby: the next connection finds the primary.
+            await self._session.drop()
         raise unavailable(error) from error
 
     async def _standing(self, connection: Connection) -> Standing:
@@ -223,8 +230,11 @@ class Writer:
             row = await (await connection.execute(_BROUGHT_BY, [self._name, self._next])).fetchone()
             found = row[0] if row else None
             if found is None or found not in self._in_doubt:
+                # Nothing of ours is at `_next`. The old backend has ended, so a commit in doubt never comes: any change
+                # is another's.
                 self._compare(standing)
             elif found != waiting:
+                # Another instance has opened the log since, and may have read the rows: they stay.
                 if standing.opening != self._opening:
                     raise self.depose(standing.next)
                 await connection.execute(_DELETE, [self._name, self._next, found])
@@ -235,6 +245,7 @@ class Writer:
     def _compare(self, standing: Standing) -> None:
         if standing.next > self._next or (self._claimed and standing.opening != self._opening):
             raise self.depose(standing.next)
+        # As after a failover to a standby that lags behind: an operator has to know that acknowledged records are gone.
         if standing.next < self._next:
             raise LogDamaged(
                 f"table hermes_log, log {self._name!r}: records {standing.next} to {self._next - 1} were committed and "
