@@ -1,4 +1,7 @@
-"""Events as a part: taken in over HTTP, kept in the journal, delivered to every sink that SINKS names."""
+"""Declares the events as a part of the service: reads the settings of its sinks, and opens journal, sinks and engine.
+
+Invariant: when the part is closed, every sink and the journal are closed, in the reverse order of their opening.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,14 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
     settings = core.settings
     dead_letters: DeadLetters = core.needed["dead_letters"]
     tracer = core.needed["traces"]
+    # Without TRACES_ENDPOINT the part `traces` has no value.
     tracing: Tracing = tracer or NO_TRACING
     async with AsyncExitStack() as opened:
         journal = None
         if settings.durability != "memory":
             log = await opened.enter_async_context(core.world.open_log(settings, EVENTS_LOG))
             journal = await open_journal(log, settings.journal_max_bytes)
+        # The journal comes before the sinks, so it is closed after them.
         contexts = []
         for sink in sinks:
             target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
@@ -56,8 +61,13 @@ def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mi
     return with_sinks(collect_sinks(service.sink_names(), environ, mistakes))
 
 
+# Apart from `configure_events`, so that tests run the part with sinks of their own.
 def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
-    """The settings of the events with these sinks instead of the sinks that SINKS names."""
+    """The settings of the events with these sinks.
+
+    >>> with_sinks([]).groups
+    []
+    """
     groups = []
     for sink in sinks:
         prefix = variable_prefix(sink.name)
@@ -66,7 +76,8 @@ def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
 
 
 def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
-    """Raises `ConfigError` with the complaints of each sink about its settings."""
+    """Raise `ConfigError` with the complaints of every sink about its settings."""
+    # All complaints at once: a user should not find the second one only after the first is mended.
     mistakes = Mistakes()
     for sink in sinks:
         if sink.plugin.check is not None:

@@ -1,4 +1,4 @@
-"""The endpoints of the events on HTTP_ADDR: every protocol's data routes, what stands beside them, and the counts."""
+"""The endpoints of the events on HTTP_ADDR: the data routes of every protocol, routes beside them, and the counts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def make_event_endpoints(
         keys=ingress.access.api_keys,
         origins=settings.cors_origins,
     )
+    # Around every route at once: a protocol need not know of traces.
     if tracer is not None:
         routes = trace_routes(routes, tracer, engine.intake, rejected, ingress.new_request_id)
+    # A rate over the histogram needs a sample to begin with, so it is there before the first request.
     ingress.requests.expect(PATH, 202)
     return (
         *make_endpoints(routes, settings.event_types, any_times=settings.event_times == "any"),

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def check_traces(settings: Settings) -> None:
-    """Raise `PluginError` if traces are wanted and the extra is missing, `ConfigError` if OTEL_PROPAGATORS is wrong."""
+    """Check that traces can be opened, without opening them.
+
+    Raises `PluginError` if TRACES_ENDPOINT is set and the extra is missing, `ConfigError` for a wrong OTEL_PROPAGATORS.
+    """
     if not settings.traces_endpoint:
         return
     try:
@@ -26,7 +29,7 @@ def check_traces(settings: Settings) -> None:
     except ModuleNotFoundError as error:
         raise PluginError(
             f"traces to {settings.traces_endpoint}: no module {error.name!r}. Install it with: "
-            "pip install 'hermes-events[traces]', or send none: OTEL_TRACES_EXPORTER=none and no TRACES_ENDPOINT"
+            "pip install 'hermes-events[traces]', or turn traces off: OTEL_TRACES_EXPORTER=none and no TRACES_ENDPOINT"
         ) from error
     except ValueError as error:
         raise ConfigError(f"OTEL_PROPAGATORS: {error}") from None
@@ -34,9 +37,9 @@ def check_traces(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
-    """Yield the open traces, or None without TRACES_ENDPOINT. Raises as `check_traces` does.
+    """Yield the open traces, or None without TRACES_ENDPOINT. Raises the errors of `check_traces`.
 
-    The caller runs the export and ends it::
+    The caller runs the export and closes the traces::
 
         async with open_traces(settings) as traces, trio.open_nursery() as nursery:
             if traces is not None:
@@ -48,6 +51,7 @@ async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
     if not settings.traces_endpoint:
         yield None
         return
+    # Here and not above: without TRACES_ENDPOINT OpenTelemetry need not be installed, and is not imported.
     from hermes.traces.opening import open_exported
 
     async with open_exported(settings) as traces:

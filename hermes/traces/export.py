@@ -1,8 +1,7 @@
-"""Spans on their way out: a bounded buffer, and one task that sends what is in it, again and again within bounds.
+"""Exports spans: a bounded buffer, and one task that sends batches of spans and retries within bounds.
 
 Invariants: making a span never waits and never fails; every span that has ended is exported, or counted as dropped with
-a reason; a receiver that is down costs spans and nothing else. The spans' processor calls `offer`; the app runs `run`
-and calls `close`, which bounds the rest of it.
+a reason; a receiver that is down costs spans and nothing else.
 """
 
 from __future__ import annotations
@@ -22,18 +21,19 @@ _log = structlog.get_logger("hermes.traces")
 SpanT = TypeVar("SpanT")
 
 MOST_BUFFERED = 4096
-"""Spans that wait: some 12 MB, and what 400 traced requests a second give rise to in a few seconds."""
+"""The most spans that wait: some 12 MB, or a few seconds of 400 traced requests a second."""
 
 MOST_AT_ONCE = 512
 INTERVAL = 1.0
 ATTEMPTS = 4
 _BACKOFF = 1.0  # seconds; doubled with every attempt
-_MOST_PAUSE = 30.0  # seconds; a receiver may ask for more, and does not get it
-_SAY_AGAIN = 60.0  # a receiver that stays away is said to do so as often as this, in seconds
+# A receiver may ask for a longer pause, and does not get one.
+_MOST_PAUSE = 30.0
+_SAY_AGAIN = 60.0  # seconds between log lines while the receiver does not answer
 
 
 class NotExported(Exception):
-    """The receiver has not taken the spans. ``again``: it may, if asked again, ``after`` seconds at the earliest."""
+    """The receiver has not taken the spans. ``again``: a retry may succeed, ``after`` seconds at the earliest."""
 
     def __init__(self, words: str, *, again: bool, after: float = 0.0) -> None:
         super().__init__(words)
@@ -42,9 +42,14 @@ class NotExported(Exception):
 
 
 class SpanExport(Generic[SpanT]):
-    """Takes spans and has ``send`` export them.
+    """Buffers spans and exports them with ``send``.
 
-    ``send(spans)`` returns how many of them the receiver has refused for good, and raises `NotExported`.
+    ``send(spans)`` returns how many spans the receiver has refused for good, and raises `NotExported`. ::
+
+        export = SpanExport(send, TraceMetrics())
+        nursery.start_soon(export.run)
+        export.offer(span)
+        export.close(within=5.0)
     """
 
     def __init__(self, send: Callable[[Sequence[SpanT]], Awaitable[int]], metrics: TraceMetrics) -> None:
@@ -54,6 +59,7 @@ class SpanExport(Generic[SpanT]):
             interval=INTERVAL,
             max_batch_items=MOST_AT_ONCE,
             max_buffered_items=MOST_BUFFERED,
+            # 0: no bound in bytes. `MOST_BUFFERED` spans are some 12 MB.
             max_buffered_bytes=0,
             size=lambda _span: 0,
         )
@@ -64,7 +70,8 @@ class SpanExport(Generic[SpanT]):
         self._say_again_at = 0.0
 
     def offer(self, span: SpanT) -> None:
-        """Take a span that has ended."""
+        """Take a span that has ended. Drops and counts the span if there is no room."""
+        # Called where the span ends, in the request's own path: to wait or to raise here would fail the request.
         try:
             self._buffer.enqueue(span)
         except QueueFull:
@@ -73,26 +80,30 @@ class SpanExport(Generic[SpanT]):
             self._metrics.dropped["shutdown"] += 1
 
     def close(self, within: float) -> None:
-        """No more will be offered, or what is will be dropped: send the rest, for ``within`` seconds at most."""
+        """Take no more spans and send the buffered ones, for at most ``within`` seconds. Later offers are dropped."""
         self._running.deadline = trio.current_time() + within
         self._buffer.close()
+        # Ends a pause between attempts, so that a stop tries once more at once.
         self._draining.set()
 
     async def run(self) -> None:
-        """Export until `close` was called and all is sent or given up, or until cancelled."""
+        """Export until `close` was called and every span is sent or dropped, or until cancelled."""
         try:
             with self._running:
                 async for spans in self._buffer:
+                    # A batch that a stop interrupts is in the buffer no more, and must be counted too.
                     self._in_hand = len(spans)
                     await self._export(spans)
                     self._in_hand = 0
         finally:
+            # Closed first, so that a span which ends later is counted by `offer`. Also when cancelled or out of time:
+            # every span that has ended is exported or counted.
             self._buffer.close()
             left = self._in_hand + self._buffer.statistics().buffered_items
             self._metrics.dropped["shutdown"] += left
 
     async def _export(self, spans: Sequence[SpanT]) -> None:
-        """Send spans until they are taken, or there is no point in asking again."""
+        """Send spans until the receiver takes them, refuses them for good, or the attempts are used up."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 refused = await self._send(spans)
@@ -119,6 +130,7 @@ class SpanExport(Generic[SpanT]):
 
     def _log_failure(self, failure: NotExported) -> None:
         now = trio.current_time()
+        # Every batch of an outage fails. One line when it begins and one a minute are enough.
         if not self._failing or now >= self._say_again_at:
             self._say_again_at = now + _SAY_AGAIN
             _log.warning("traces cannot be exported", reason=str(failure), dropped=sum(self._metrics.dropped.values()))

@@ -20,7 +20,10 @@ from hermes.traces.spans import Spans
 
 
 class Traces:
-    """Open traces: ``spans`` makes spans, ``run`` exports them until ``close`` was called."""
+    """Open traces: ``spans`` makes spans, ``run`` exports them until ``close`` was called.
+
+    Made by `open_exported`; see `hermes.traces.open_traces` for an example.
+    """
 
     def __init__(self, spans: Spans, export: SpanExport[ReadableSpan], metrics: TraceMetrics) -> None:
         self.spans = spans

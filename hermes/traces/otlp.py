@@ -41,6 +41,7 @@ async def open_sender(
     """
     async with open_client(
         parse_target(url, "TRACES_ENDPOINT"),
+        # One task exports, one batch at a time.
         connections=1,
         connect_timeout=_TIMEOUT,
         read_timeout=_TIMEOUT,
@@ -51,6 +52,7 @@ async def open_sender(
         async def send(spans: Sequence[ReadableSpan]) -> int:
             # Level 1: spans repeat their names, so higher levels cost much more time for little.
             body = gzip.compress(await encode(spans), 1)
+            # For the whole export: the client's own time-outs bound each read alone, and a slow trickle passes them.
             with trio.move_on_after(_TIMEOUT):
                 try:
                     answer = await client.post(body, {}, most=_MOST_READ)
@@ -78,7 +80,9 @@ def judge(answer: Answer, count: int, now: float) -> int:
         words = f"the receiver answers {answer.status}"
         raise NotExported(words, again=answer.status in _AGAIN, after=retry_after(answer, now) or 0.0)
     try:
+        # A success may be partial: the specification has the receiver count the spans that it did not take.
         refused: int = ExportTraceServiceResponse.FromString(answer.body).partial_success.rejected_spans
     except DecodeError:
         return 0  # a 2xx status means success, also with an unreadable body
+    # The number is the receiver's: a wrong one must not make the counts of spans negative.
     return min(max(refused, 0), count)

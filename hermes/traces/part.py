@@ -35,6 +35,7 @@ async def open_part(_settings: NoSettings, core: Core) -> AsyncIterator[RunningP
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(traces.run)
                 try:
+                    # The parts that make spans run inside: when they have ended, no further span comes.
                     await inside()
                 finally:
                     traces.close(min(_LAST_SPANS_SECONDS, seconds_left() * _SHARE))

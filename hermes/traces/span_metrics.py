@@ -14,7 +14,13 @@ SPANS_DROPPED = ("buffer_full", "refused", "shutdown", "unreachable")
 
 
 class TraceMetrics:
-    """The counts of the export, in spans."""
+    """The counts of the export, in spans.
+
+    >>> metrics = TraceMetrics()
+    >>> metrics.dropped["shutdown"] += 2
+    >>> sum(sample.value for metric in metrics.collect() for sample in metric.samples)
+    2
+    """
 
     def __init__(self) -> None:
         self.exported = 0

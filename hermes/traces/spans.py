@@ -46,6 +46,7 @@ from hermes.event import Batch, Chunk
 from hermes.traced import TracedRequest, carrier
 from hermes.traces.work import UNTRACED, Tracing, Work, traced_requests
 
+# Given wherever a context can be given: without one OpenTelemetry takes the current one, that of some other work.
 _ROOT = Context()
 
 
@@ -97,6 +98,7 @@ class Spans(Tracing):
         propagator: TextMapPropagator,
         roll: Callable[[], float] = random.random,
     ) -> None:
+        # No hook at the exit of the process: the stop ends the export, within its deadline.
         # `follow` decides before there is a span: a sampler would cost some 10 µs for each request.
         provider = TracerProvider(ALWAYS_ON, describe_service(), shutdown_on_exit=False)
         provider.add_span_processor(_Ended(ended))
@@ -107,6 +109,7 @@ class Spans(Tracing):
         self.share = share
         self.roll = roll
         self.root: object = _ROOT
+        # Typed as object, because only `hermes.traces` knows OpenTelemetry.
         """The context of a request that continues no trace."""
 
     def follow(self, headers: Mapping[str, str]) -> object | None:
@@ -143,6 +146,7 @@ class Spans(Tracing):
 
     def commit(self, chunks: Sequence[Chunk]) -> Work:
         """Return the work of a commit that traced requests among the chunks wait for."""
+        # Only requests whose answer waits for the commit: it takes no time of the others.
         requests = traced_requests(chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None)
         if not requests:
             return UNTRACED
@@ -175,6 +179,7 @@ class Spans(Tracing):
         self, name: str, kind: SpanKind, requests: Sequence[TracedRequest], facts: Mapping[str, str | int]
     ) -> list[Span]:
         """Begin a span in the trace of each request. The first links to all requests, the others link to the first."""
+        # OpenTelemetry's advice for batches: a link to each item.
         links = [Link(get_current_span(_context(request)).get_span_context()) for request in requests]
         first = self._tracer.start_span(name, _context(requests[0]), kind, facts, links=links)
         to_first = [Link(first.get_span_context())]
@@ -211,7 +216,9 @@ class _SharedWork(Work):
         own = first.get_span_context()
         facts = {"trace_id": format_trace_id(own.trace_id), "span_id": format_span_id(own.span_id)}
         if len(self._requests) == 1:
+            # Only if the request is alone: a line about the work of many belongs to none of them.
             facts["request_id"] = request.request_id.decode("latin-1")
+        # The log lines of a sink's write carry the ids of its trace.
         self._logged = structlog.contextvars.bind_contextvars(**facts)
         self._carried = carrier.set(self._inject)
         return self
@@ -245,6 +252,7 @@ class _SharedWork(Work):
             span.set_status(Status(StatusCode.ERROR, words))
 
 
+# In the place of the SDK's BatchSpanProcessor, which exports on a thread of its own. `SpanExport` does its work.
 class _Ended(SpanProcessor):
     """Passes on every ended span, at once and in the same thread."""
 

@@ -24,6 +24,7 @@ class Work:
     ...     work.note("retried", rows=3)
     """
 
+    # No state: one instance serves every call, so a call without tracing allocates nothing.
     __slots__ = ()
 
     def __enter__(self) -> Self:
@@ -65,6 +66,7 @@ def traced_requests(chunks: Iterable[Chunk]) -> list[TracedRequest]:
     found: dict[TracedRequest, None] = {}
     for chunk in chunks:
         if chunk.traced:
+            # Each once: the events of one request may be in many chunks.
             found.update(dict.fromkeys(chunk.traced))
             if len(found) >= MOST_TRACED:
                 break
