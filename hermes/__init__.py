@@ -17,6 +17,7 @@ from hermes.errors import (
 )
 from hermes.event import Batch, Chunk, Event
 from hermes.sink import Sink, SinkPlugin
+from hermes.storage import Storage
 from hermes.traced import trace_headers
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SinkUnavailable",
     "StaleWriter",
     "Stopped",
+    "Storage",
     "trace_headers",
 ]
 

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from hermes import __version__
-from hermes.config import Address, Settings
+from hermes.config import Address
 from hermes.control.admin import judge_admin
 from hermes.control.app import Site, make_app
 from hermes.control.dashboard import EVENT_PANELS, SERVICE_PANEL, dashboard_endpoints
@@ -46,6 +46,7 @@ from hermes.http.lane import BodyBudget, Lane
 from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.stream import StreamServer
 from hermes.loop_lag import LoopLag
+from hermes.settings import Settings
 
 # One connection in so many has no place in the control lane: a newcomer must get as far as its request.
 _NEWCOMERS = 16

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hermes.config import Group, Mistakes, Settings, Variable, collect_settings
+from hermes.config import Group, Mistakes, Variable
 from hermes.part import ConfiguredPart
 from hermes.parts import collect_parts
+from hermes.settings import Settings, collect_settings
 
 
 @dataclass(frozen=True)

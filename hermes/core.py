@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hermes.config import Settings
 from hermes.http.ingress import Ingress
+from hermes.settings import Settings
 from hermes.world import World
 
 

@@ -17,7 +17,6 @@ import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from hermes import __version__
-from hermes.config import Settings
 from hermes.control.app import Site, make_app
 from hermes.control.endpoint import Endpoint
 from hermes.control.frame import Frame
@@ -33,6 +32,7 @@ from hermes.http.reactor import Reactor
 from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
+from hermes.settings import Settings
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 

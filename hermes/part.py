@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from hermes.config import Group, Mistakes, NoSettings, Settings, try_read
+from hermes.config import Group, Mistakes, NoSettings, try_read
+from hermes.settings import Settings
 
 if TYPE_CHECKING:
     from hermes.control.endpoint import Endpoint

@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from hermes.config import Duration, Mistakes, NoSettings, Settings, Variable, about, describe, try_read
+from hermes.config import Duration, Mistakes, NoSettings, Variable, about, describe, try_read
 from hermes.errors import ConfigError, PluginError
 from hermes.event import Batch
 from hermes.spelling import close_words, misspelt
+from hermes.storage import Storage
 
 ENTRY_POINT_GROUP = "hermes.sinks"
 
@@ -115,29 +116,30 @@ USUAL_DELIVERY = DeliverySettings()
 class SinkPlugin:
     """The value of an entry point: how to open a sink, and the settings it declares.
 
-    ``open(settings, service)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and the settings of
-    the service; it returns an async context manager whose value is the `Sink`. Leaving it closes the sink.
+    ``open(settings, storage)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and where the
+    service keeps things: its folder and its database. It returns an async context manager whose value is the `Sink`.
+    Leaving it closes the sink.
 
-    ``check(settings, service)`` gets the same and raises `hermes.ConfigError` for what can be told to be wrong without
+    ``check(settings, storage)`` gets the same and raises `hermes.ConfigError` for what can be told to be wrong without
     opening anything; ``hermes config check`` and ``hermes serve`` call it before any sink is opened.
 
     ``delivery`` has the sink's own defaults for what an operator may set of every sink, such as a longer flush interval
     for one that makes a file of each batch.
 
         @asynccontextmanager
-        async def open_memory(settings: NoSettings, service: Settings) -> AsyncIterator[Sink]:
+        async def open_memory(settings: NoSettings, storage: Storage) -> AsyncIterator[Sink]:
             yield ScriptedSink()
 
 
         plugin = SinkPlugin(open_memory, summary="keeps events in memory, for a test")
-        async with plugin.open(NoSettings(), Settings()) as sink:
+        async with plugin.open(NoSettings(), Storage()) as sink:
             await sink.write(make_batch(3))
     """
 
-    open: Callable[[Any, Settings], AbstractAsyncContextManager[Sink]]
+    open: Callable[[Any, Storage], AbstractAsyncContextManager[Sink]]
     settings: type[msgspec.Struct] = NoSettings
     summary: str = ""
-    check: Callable[[Any, Settings], None] | None = None
+    check: Callable[[Any, Storage], None] | None = None
     delivery: DeliverySettings = USUAL_DELIVERY
 
 

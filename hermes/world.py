@@ -15,7 +15,6 @@ from pathlib import Path
 
 import trio
 
-from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import ConfigError, LogUnavailable, PluginError
@@ -23,6 +22,7 @@ from hermes.folders import make_folder
 from hermes.log import Log
 from hermes.log.memory import open_memory_log
 from hermes.log.sqlite import open_sqlite_log
+from hermes.settings import Settings
 
 EVENTS_LOG = "events"
 """The name of the log under the event journal."""

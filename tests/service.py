@@ -20,12 +20,13 @@ from typing import Any
 import trio
 
 from hermes.app import Running, serve
-from hermes.config import Address, NoSettings, Settings
+from hermes.config import Address, NoSettings
 from hermes.configuration import Configuration
 from hermes.dead_letters.part import DEAD_LETTERS
 from hermes.engine.engine import Engine
 from hermes.events.part import EVENTS, with_sinks
 from hermes.part import ConfiguredPart, ReadSettings
+from hermes.settings import Settings
 from hermes.sink import ConfiguredSink, DeliverySettings
 from hermes.testing.fakes import ScriptedSink
 from hermes.traces.part import TRACES
@@ -114,7 +115,7 @@ class Service:
 async def open_service(
     sink: ScriptedSink | None = None, delivery: DeliverySettings | None = None, **settings: Any
 ) -> AsyncIterator[Service]:
-    """A service with these settings, by the names of `hermes.config.Settings`; a plain `ScriptedSink` if none is given.
+    """A service with these settings, by the names of `hermes.settings.Settings`; a `ScriptedSink` if none is given.
 
     It listens on free ports of 127.0.0.1, keeps its journal in a temporary folder of its own, flushes after 5 ms and
     stops within 5 s, unless told otherwise. A test that opens a service on what another has left names the folder, as

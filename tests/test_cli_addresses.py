@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hermes.cli import main
-from hermes.config import Settings, describe
+from hermes.config import describe
+from hermes.settings import Settings
 from hermes.sink import installed_sinks, load_plugin, variable_prefix
 
 HTTP = {"SINKS": "http"}

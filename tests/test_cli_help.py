@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 
 from hermes.cli import _ENTRIES, main
 from hermes.cli.manual import WIDTH, ManualCommand, ManualGroup
-from hermes.config import Settings
 from hermes.event import Event
+from hermes.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHERS = {"curl", "jq", "less", "source"}

@@ -21,8 +21,7 @@ from hermes_sinks.parquet import ParquetSettings, open_parquet
 from hermes_sinks.sqlite import SqliteSettings, open_sqlite
 from pyarrow import dataset
 
-from hermes import SinkUnavailable
-from hermes.config import read_settings
+from hermes import SinkUnavailable, Storage
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.errors import LogUnavailable
 from hermes.log import tables
@@ -48,19 +47,19 @@ def as_write(sink: Sink) -> Write:
 
 @asynccontextmanager
 async def sqlite_sink(folder: Path) -> AsyncIterator[Write]:
-    async with open_sqlite(SqliteSettings(), read_settings({"HERMES_DATA_DIR": str(folder)})) as sink:
+    async with open_sqlite(SqliteSettings(), Storage(hermes_data_dir=folder)) as sink:
         yield as_write(sink)
 
 
 @asynccontextmanager
 async def file_sink(folder: Path) -> AsyncIterator[Write]:
-    async with open_file(FileSettings(path=folder), read_settings({})) as sink:
+    async with open_file(FileSettings(path=folder), Storage()) as sink:
         yield as_write(sink)
 
 
 @asynccontextmanager
 async def parquet_sink(folder: Path) -> AsyncIterator[Write]:
-    async with open_parquet(ParquetSettings(url=str(folder)), read_settings({})) as sink:
+    async with open_parquet(ParquetSettings(url=str(folder)), Storage()) as sink:
         yield as_write(sink)
 
 

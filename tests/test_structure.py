@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hermes.config import Settings, describe
+from hermes.config import describe
+from hermes.settings import Settings
 from hermes.sink import installed_sinks, load_plugin, variable_prefix
 
 ROOT = Path(__file__).resolve().parent.parent

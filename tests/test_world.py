@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.errors import ConfigError, PluginError
+from hermes.settings import Settings
 from hermes.world import EVENTS_LOG, check_world, log_folder, open_dead_letters, open_log
 
 

@@ -16,8 +16,8 @@ import click
 import httpx
 import msgspec
 
-from hermes.config import read_settings
 from hermes.engine.status_types import ServiceStatus
+from hermes.settings import read_settings
 from hermes.words import blank
 
 # A person waits at the terminal: a wrong address must show soon.

@@ -29,7 +29,6 @@ from hermes.cli.manual import Manual, ManualGroup
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.tables import Column, print_table
 from hermes.cli.values import WholeNumber, complete_sinks, complete_types
-from hermes.config import Settings, read_settings
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.events import select_events, to_event
@@ -37,6 +36,7 @@ from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_
 from hermes.dead_letters.replay import Replayed
 from hermes.errors import ConfigError
 from hermes.logs import configure_logs
+from hermes.settings import Settings, read_settings
 from hermes.words import printable
 from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import click
 
-from hermes.config import Settings
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.events import select_events
+from hermes.settings import Settings
 from hermes.sink import installed_sinks, suggest
 
 # Numbers that the line names one by one; a script may have given thousands.

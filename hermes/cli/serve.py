@@ -23,9 +23,10 @@ from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import configure, tells_the_operator
 from hermes.cli.strays import find_strays
 from hermes.cli.values import complete_parts
-from hermes.config import Address, Settings
+from hermes.config import Address
 from hermes.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
 from hermes.logs import configure_logs, log_style
+from hermes.settings import Settings
 
 if TYPE_CHECKING:
     from hermes.app import Running

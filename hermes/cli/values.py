@@ -14,9 +14,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from hermes.config import Settings, Variable, describe
+from hermes.config import Variable, describe
 from hermes.errors import ConfigError, PluginError
 from hermes.parts import describe_parts, installed_parts
+from hermes.settings import Settings
 from hermes.sink import ENTRY_POINT_GROUP, describe_sink, load_plugin
 
 

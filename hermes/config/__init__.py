@@ -1,8 +1,7 @@
-"""Declares, reads, checks and documents the settings, which are variables of the environment.
+"""How settings are declared, read, checked and documented. This package declares none itself.
 
 - `declaration`: reads and describes a group of settings from its one declaration
 - `notation`: the notation of durations, sizes, addresses, lists and truth values
-- `settings`: the declarations of the service's own settings
 - `traces`: the endpoint of traces, with the variables of OpenTelemetry
 - `mistakes`: collects the mistakes of a configuration
 
@@ -26,7 +25,6 @@ from hermes.config.notation import (
     parse_duration,
     parse_size,
 )
-from hermes.config.settings import Settings, collect_settings, read_settings
 
 __all__ = [
     "Address",
@@ -37,11 +35,9 @@ __all__ = [
     "NoSettings",
     "Secret",
     "Secrets",
-    "Settings",
     "Size",
     "Variable",
     "about",
-    "collect_settings",
     "describe",
     "format_duration",
     "format_size",
@@ -49,6 +45,5 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "read",
-    "read_settings",
     "try_read",
 ]

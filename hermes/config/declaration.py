@@ -35,8 +35,10 @@ class Variable:
     value is never shown. ``guards``: without a value something is open to everybody, so an empty value is refused;
     every secret guards.
 
-    >>> next(variable.default_text for variable in describe(Settings) if variable.name == "FLUSH_INTERVAL")
-    '100ms'
+    >>> class LinesSettings(msgspec.Struct, frozen=True):
+    ...     timeout: Annotated[Duration, about("longest that connecting may take", gt=0)] = 90.0
+    >>> [(variable.name, variable.default_text) for variable in describe(LinesSettings, "SINK_LINES_")]
+    [('SINK_LINES_TIMEOUT', '1m30s')]
     """
 
     name: str

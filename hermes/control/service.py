@@ -14,13 +14,13 @@ from msgspec import Meta
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from hermes.config import Settings
 from hermes.control.endpoint import AddressName, Answer, Endpoint, Request
 from hermes.control.files import HEADERS, HTML, serve
 from hermes.control.openapi import operation
 from hermes.control.openapi.landing import render_landing
 from hermes.control.openapi.operation import HTML_TYPE, JSON, RETRY_AFTER, SERVICE, Content, Example, Operation
 from hermes.http.response import Response, problem
+from hermes.settings import Settings
 
 
 class Health(msgspec.Struct):

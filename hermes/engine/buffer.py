@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
-from hermes.config import Settings
 from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.engine.context import SinkContext
 from hermes.engine.job import Job
 from hermes.event import Batch, Chunk
+from hermes.settings import Settings
 
 
 class Buffer:

@@ -22,7 +22,6 @@ import trio
 
 from hermes.ack import Receipt
 from hermes.breaker import BreakerState
-from hermes.config import Settings
 from hermes.dead_letters.events import sink_source
 from hermes.engine.backlog import Backlog, BacklogOptions
 from hermes.engine.buffer import Buffer
@@ -35,6 +34,7 @@ from hermes.engine.ledger import Account, Ledger
 from hermes.engine.slices import answer_in_slices
 from hermes.errors import PluginError, SinkUnavailable
 from hermes.event import Batch, Chunk
+from hermes.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import trio
 
-from hermes.config import Settings
 from hermes.engine.admission import Admission, free_room
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.context import SinkContext
@@ -19,6 +18,7 @@ from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake, IntakeOptions
 from hermes.engine.journal import EventJournal
 from hermes.engine.journal_intake import JournalIntake
+from hermes.settings import Settings
 from hermes.traces.work import NO_TRACING, Tracing
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from hermes.config import Group, Mistakes, Settings
+from hermes.config import Group, Mistakes
 from hermes.core import Core
 from hermes.dead_letters import DeadLetters
 from hermes.engine.context import SinkContext
@@ -16,6 +16,7 @@ from hermes.engine.journal import open_journal
 from hermes.engine.making import make_engine
 from hermes.events.routes import make_event_endpoints
 from hermes.part import Part, ReadSettings, RunningPart
+from hermes.settings import Settings
 from hermes.sink import ConfiguredSink, collect_sinks, variable_prefix
 from hermes.traces.work import NO_TRACING, Tracing
 from hermes.world import EVENTS_LOG
@@ -40,7 +41,7 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
         # The journal comes before the sinks, so it is closed after them.
         contexts = []
         for sink in sinks:
-            target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings))
+            target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings.storage))
             contexts.append(SinkContext(sink.name, target, sink.delivery, dead_letters, tracing))
         engine = make_engine(contexts, settings, journal, tracing)
         yield RunningPart(
@@ -82,7 +83,7 @@ def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
     for sink in sinks:
         if sink.plugin.check is not None:
             with mistakes.collect():
-                sink.plugin.check(sink.settings, service)
+                sink.plugin.check(sink.settings, service.storage)
     mistakes.raise_any()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hermes.config import Settings
 from hermes.control.endpoint import Endpoint
 from hermes.control.segment_gets import endpoints_beside
 from hermes.control.service import aggregates_endpoint
@@ -13,6 +12,7 @@ from hermes.http.ingress import Ingress
 from hermes.http.traced import RequestTracer, trace_routes
 from hermes.protocols.events import PATH
 from hermes.protocols.routes import make_endpoints, make_routes
+from hermes.settings import Settings
 
 
 def make_event_endpoints(

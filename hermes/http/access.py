@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hermes.config import Settings
 from hermes.http.certificate import Certificate
 from hermes.http.keys import Keys
+from hermes.settings import Settings
 
 
 class Access:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import trio
 
-from hermes.config import Settings
 from hermes.http.access import Access
 from hermes.http.lane import BodyBudget, make_request_ids
 from hermes.http.request_metrics import RequestMetrics
 from hermes.http.work import Workshop
 from hermes.repeated_event import RepeatedEvent
+from hermes.settings import Settings
 
 # After some milliseconds of a large request the other tasks get so many turns, of up to 2 ms each.
 _TURNS_OF_OTHERS = 3

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from hermes.config import Settings
 from hermes.errors import ConfigError, PluginError
+from hermes.settings import Settings
 
 if TYPE_CHECKING:
     from hermes.traces.opening import Traces

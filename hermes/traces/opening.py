@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from opentelemetry.propagate import get_global_textmap  # reads OTEL_PROPAGATORS as it is imported
 from opentelemetry.sdk.trace import ReadableSpan
 
-from hermes.config import Settings
 from hermes.config.traces import parse_headers, traces_url
+from hermes.settings import Settings
 from hermes.traces.export import SpanExport
 from hermes.traces.otlp import open_sender
 from hermes.traces.span_metrics import TraceMetrics

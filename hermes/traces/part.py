@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from hermes.cleanup import seconds_left
-from hermes.config import NoSettings, Settings
+from hermes.config import NoSettings
 from hermes.part import Inside, Part, RunningPart
+from hermes.settings import Settings
 from hermes.traces import check_traces, open_traces
 
 _LAST_SPANS_SECONDS = 5.0  # a slow receiver delays a stop by no more than this

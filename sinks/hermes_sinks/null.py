@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from hermes import Batch, SinkPlugin
-from hermes.config import NoSettings, Settings
+from hermes import Batch, SinkPlugin, Storage
+from hermes.config import NoSettings
 
 
 class NullSink:
@@ -31,7 +31,7 @@ class NullSink:
 
 
 @asynccontextmanager
-async def open_null(_settings: NoSettings, _service: Settings) -> AsyncIterator[NullSink]:
+async def open_null(_settings: NoSettings, _storage: Storage) -> AsyncIterator[NullSink]:
     """Open the sink, which needs no resource."""
     await trio.lowlevel.checkpoint()
     yield NullSink()

@@ -18,8 +18,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 import trio
 
-from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
-from hermes.config import Settings, about
+from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable, Storage
+from hermes.config import about
 from hermes.kit.sqlite import Connection, Database, Schema, connect, transaction
 from hermes_sinks.common.reasons import hide_values, no_text
 from hermes_sinks.common.slices import slice_events
@@ -65,7 +65,7 @@ class SqliteSink:
 
     ::
 
-        async with open_sqlite(SqliteSettings(), Settings()) as sink:
+        async with open_sqlite(SqliteSettings(), Storage()) as sink:
             await sink.write(batch)
     """
 
@@ -180,9 +180,9 @@ def _connect(path: Path) -> Connection:
 
 
 @asynccontextmanager
-async def open_sqlite(settings: SqliteSettings, service: Settings) -> AsyncIterator[SqliteSink]:
+async def open_sqlite(settings: SqliteSettings, storage: Storage) -> AsyncIterator[SqliteSink]:
     """Open the sink on its file; make the file if it is missing. Raises `ConfigError` if the file is unusable."""
-    path = service.hermes_data_dir / settings.path
+    path = storage.hermes_data_dir / settings.path
     connection = await trio.to_thread.run_sync(_connect, path)
     sink = SqliteSink(Database(connection, path, partial(_connect, path)))
     try:

@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable
-from hermes.config import NoSettings, Settings
+from hermes import Batch, BatchRejected, SinkPlugin, SinkUnavailable, Storage
+from hermes.config import NoSettings
 from hermes.kit import clean_up, run_on_thread
 from hermes_sinks.common.lines import encode_batch
 
@@ -94,7 +94,7 @@ class StdoutSink:
 
 
 @asynccontextmanager
-async def open_stdout(_settings: NoSettings, _service: Settings) -> AsyncIterator[StdoutSink]:
+async def open_stdout(_settings: NoSettings, _storage: Storage) -> AsyncIterator[StdoutSink]:
     """Open the sink on the process's standard output."""
     sink = StdoutSink()
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hermes.config import read_settings
 from hermes.config.traces import parse_headers, traces_url
 from hermes.errors import ConfigError
+from hermes.settings import read_settings
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OWN = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"

@@ -13,7 +13,7 @@ import pytest
 import schemathesis
 from quart_trio import QuartTrio
 
-from hermes.config import Address, Settings
+from hermes.config import Address
 from hermes.control.app import Site, make_app
 from hermes.control.dashboard import ASSETS as SHELL
 from hermes.control.debugging import debug_endpoints
@@ -28,6 +28,7 @@ from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
 from hermes.http.work import Workshop
 from hermes.protocols.routes import make_endpoints, make_routes
+from hermes.settings import Settings
 from tests.control.kit import BASE, FRAME, PANELS, admin_app, admin_endpoints, no_debug
 from tests.http.kit import FakeIntake
 

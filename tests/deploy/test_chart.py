@@ -12,7 +12,8 @@ import yaml
 from kubernetes_validate import utils
 
 from hermes import __version__
-from hermes.config import Settings, parse_duration, read_settings
+from hermes.config import parse_duration
+from hermes.settings import Settings, read_settings
 from tests.deploy.cases import ADMIN_KEYS, API_KEYS, DATABASE, EVERYTHING, cases
 from tests.deploy.helm import CHART, RECIPES, ROOT, Helm, Manifests, Refused
 from tests.sinks.configured import configure_sinks

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from hermes.config import Settings, describe
+from hermes.config import describe
+from hermes.settings import Settings
 from tests.deploy.helm import CHART, ROOT, Helm
 
 

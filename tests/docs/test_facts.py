@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hermes.config import Settings
 from hermes.config.notation import parse_duration
+from hermes.settings import Settings
 from tests.docs.test_documents import DOCUMENTS, ROOT, name_of
 from tests.perf import reference
 from tests.perf.__main__ import plan

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import trio
 
-from hermes import ConfigError, Event, SinkUnavailable
-from hermes.config import Settings, describe, read
+from hermes import ConfigError, Event, SinkUnavailable, Storage
+from hermes.config import describe, read
 from hermes.sink import SinkPlugin
 from hermes.testing import check_sink, make_batch
 from tests.docs.api import MODULES
@@ -29,8 +29,8 @@ async def test_the_sink_of_the_how_to_passes_the_conformance_suite(tmp_path: Pat
     space: dict[str, object] = {}
     exec(compile(python_sample(PAGE, "PayloadFile"), "write-a-sink.md", "exec"), space)
     plugin = space["plugin"]
-    service = Settings(hermes_data_dir=tmp_path)
-    await check_sink(lambda: plugin.open(plugin.settings(), service))  # type: ignore[attr-defined]
+    storage = Storage(hermes_data_dir=tmp_path)
+    await check_sink(lambda: plugin.open(plugin.settings(), storage))  # type: ignore[attr-defined]
     assert tmp_path.joinpath("payloads").stat().st_size > 0
 
 
@@ -82,21 +82,21 @@ async def check_lines(plugin: SinkPlugin) -> None:
         environ = {"SINK_LINES_ADDRESS": f"127.0.0.1:{port}", "SINK_LINES_TOKEN": "hunter2"}
         settings = read(plugin.settings, environ, "SINK_LINES_")
         assert plugin.check is not None
-        plugin.check(settings, Settings())
+        plugin.check(settings, Storage())
 
         async def read_back() -> list[Event]:
             return list(server.stored.values())
 
         claims = {"stores_once": True, "keeps_order": True, "exact_payload": False}
-        await check_sink(lambda: plugin.open(settings, Settings()), read_back, **claims)
+        await check_sink(lambda: plugin.open(settings, Storage()), read_back, **claims)
         server.busy = True
-        async with plugin.open(settings, Settings()) as sink:
+        async with plugin.open(settings, Storage()) as sink:
             with pytest.raises(SinkUnavailable) as raised:
                 await sink.write(make_batch(1))
         assert raised.value.retry_after == 7.0
         nursery.cancel_scope.cancel()
     with pytest.raises(ConfigError, match="SINK_LINES_ADDRESS='nowhere': expected host:port"):
-        plugin.check(msgspec.structs.replace(settings, address="nowhere"), Settings())
+        plugin.check(msgspec.structs.replace(settings, address="nowhere"), Storage())
     (token,) = (each for each in describe(plugin.settings, "SINK_LINES_") if each.field == "token")
     assert token.secret
 

@@ -15,7 +15,6 @@ from typing import Any
 import trio
 
 from hermes.ack import Ack, Outcome, Receipt
-from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.admission import Admission
 from hermes.engine.aggregate import Aggregator
@@ -31,6 +30,7 @@ from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
 from hermes.log import Record
 from hermes.log.memory import MemoryLog
+from hermes.settings import Settings
 from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, make_chunk, make_events
 from tests.engine.kit import Watch, around, settings

@@ -15,7 +15,6 @@ import trio
 from msgspec.structs import replace
 
 from hermes.ack import Ack, Outcome
-from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.aggregate import Aggregator
 from hermes.engine.context import SinkContext
@@ -24,6 +23,7 @@ from hermes.engine.engine import Engine
 from hermes.engine.intake import Intake
 from hermes.engine.making import make_engine as production_make_engine
 from hermes.event import Chunk, Event
+from hermes.settings import Settings
 from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 

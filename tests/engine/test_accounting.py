@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.ack import Ack, Outcome, Receipt
-from hermes.config import Settings
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.engine.context import SinkContext
 from hermes.engine.making import make_engine
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch
+from hermes.settings import Settings
 from hermes.sink import DeliverySettings
 from hermes.testing import make_event
 from tests.engine.kit import Watch

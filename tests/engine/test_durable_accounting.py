@@ -21,7 +21,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hermes.ack import Ack, Outcome, Receipt
-from hermes.config import Settings
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
 from hermes.dead_letters.events import sink_source, to_event
 from hermes.engine.context import SinkContext
@@ -33,6 +32,7 @@ from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.event import Batch
 from hermes.log import Record
 from hermes.log.memory import MemoryLog
+from hermes.settings import Settings
 from hermes.sink import DeliverySettings
 from hermes.testing import make_event
 from tests.engine.durable import check_delivery

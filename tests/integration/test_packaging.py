@@ -30,9 +30,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hermes import __version__
-from hermes.config import Settings, read_settings
 from hermes.control.dashboard import ASSETS, EVENT_PANELS, SERVICE_PANEL
 from hermes.decode import EventDecoder
+from hermes.settings import Settings, read_settings
 from tests.needs import lacks
 from tests.service import open_service
 

@@ -12,8 +12,7 @@ from hermes_sinks.clickhouse import ClickHouseSettings, ClickHouseSink, open_cli
 from hermes_sinks.clickhouse.table import create_statement
 from msgspec import Raw
 
-from hermes import BatchRejected, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, Event, SinkUnavailable, Storage
 from hermes.event import MAX_TIMESTAMP
 from hermes.sink import Sink
 from hermes.testing import check_sink, make_batch, make_event, make_events
@@ -50,7 +49,7 @@ def opened(
     server: ClickHouseServer | Receiver, table: str, query: str = "", **settings: Any
 ) -> AbstractAsyncContextManager[ClickHouseSink]:
     chosen = {"url": server.url + query, "password": PASSWORD, "table": table, **settings}
-    return open_clickhouse(ClickHouseSettings(**chosen), read_settings({}))
+    return open_clickhouse(ClickHouseSettings(**chosen), Storage())
 
 
 def ids(server: ClickHouseServer, table: str, final: str = "") -> list[str]:
@@ -267,7 +266,7 @@ async def test_weird_names_are_quoted(server: ClickHouseServer) -> None:
 
 async def test_a_server_that_is_down_is_unavailable() -> None:
     settings = ClickHouseSettings(url="http://127.0.0.1:1")
-    async with open_clickhouse(settings, read_settings({})) as sink:
+    async with open_clickhouse(settings, Storage()) as sink:
         assert "ConnectError" in str(await unavailable(sink))
 
 

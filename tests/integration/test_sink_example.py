@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from hermes.config import read_settings
+from hermes import Storage
 from hermes.sink import installed_sinks
 from hermes.testing import make_batch
 from tests.sinks.configured import configure_sinks
@@ -48,7 +48,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 async def test_it_is_found_by_its_entry_point_and_opened_with_its_settings(importable: Path, tmp_path: Path) -> None:
     assert "jsonl" in installed_sinks()
     (found,) = configure_sinks(["jsonl"], {"SINK_JSONL_PATH": str(tmp_path / "out.jsonl")})
-    async with found.plugin.open(found.settings, read_settings({})) as sink:
+    async with found.plugin.open(found.settings, Storage()) as sink:
         await sink.write(make_batch(3))
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["event-0", "event-1", "event-2"]

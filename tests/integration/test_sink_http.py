@@ -19,8 +19,7 @@ import trio
 from hermes_sinks.http import HttpSettings, HttpSink, open_http
 from trio.testing import MockClock
 
-from hermes import BatchRejected, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, Event, SinkUnavailable, Storage
 from hermes.outgoing import MOST_PAUSE
 from hermes.sink import Sink, SinkPlugin
 from hermes.testing import check_sink, make_batch, make_event, make_events
@@ -36,7 +35,7 @@ HALF_A_PAIR = "no valid Unicode in id"
 
 
 def opened(url: str, **settings: Any) -> AbstractAsyncContextManager[HttpSink]:
-    return open_http(HttpSettings(url=url, **settings), read_settings({}))
+    return open_http(HttpSettings(url=url, **settings), Storage())
 
 
 def ids(receiver: Receiver) -> list[list[str]]:

@@ -15,8 +15,7 @@ import trio
 from hermes_sinks.kafka import KafkaSettings, KafkaSink, open_kafka
 from msgspec import json
 
-from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, ConfigError, Event, SinkUnavailable, Storage
 from hermes.sink import Sink
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from tests.integration.faults import few_descriptors
@@ -62,7 +61,7 @@ def read(cluster: KafkaCluster, topic: str) -> Iterator[Callable[..., list[Any]]
 
 def opened(cluster: KafkaCluster, topic: str, **settings: Any) -> AbstractAsyncContextManager[KafkaSink]:
     chosen = {"brokers": (cluster.brokers,), "topic": topic, "options": PLAIN, **settings}
-    return open_kafka(KafkaSettings(**chosen), read_settings({}))
+    return open_kafka(KafkaSettings(**chosen), Storage())
 
 
 async def unavailable(sink: Sink, events: Sequence[Event] | int = 1) -> str:
@@ -205,7 +204,7 @@ async def test_an_outage_is_unavailable_leaves_nothing_behind_and_ends(
 
 async def test_brokers_that_are_not_there_are_told() -> None:
     settings = KafkaSettings(brokers=("127.0.0.1:1",), ack_timeout=0.3)
-    async with open_kafka(settings, read_settings({})) as sink:
+    async with open_kafka(settings, Storage()) as sink:
         error = await unavailable(sink)
     assert "_MSG_TIMED_OUT" in error
     assert "127.0.0.1:1" in error
@@ -269,7 +268,7 @@ async def test_a_wrong_password_is_told_at_once() -> None:
         brokers = (f"127.0.0.1:{listener.socket.getsockname()[1]}",)
         options = "security.protocol=SASL_PLAINTEXT,sasl.mechanism=PLAIN,sasl.username=u,sasl.password=s3cret"
         with trio.fail_after(5):
-            async with open_kafka(KafkaSettings(brokers=brokers, options=options), read_settings({})) as sink:
+            async with open_kafka(KafkaSettings(brokers=brokers, options=options), Storage()) as sink:
                 error = await unavailable(sink)
         nursery.cancel_scope.cancel()
     assert "check security.protocol, the user and the password in SINK_KAFKA_OPTIONS" in error

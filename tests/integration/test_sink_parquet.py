@@ -17,8 +17,7 @@ from hermes_sinks.parquet import ParquetSettings, ParquetSink, open_parquet
 from msgspec import Raw
 from pyarrow import fs
 
-from hermes import Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import Event, SinkUnavailable, Storage
 from hermes.testing import big_event, check_sink, make_batch, make_event, make_events
 from tests.integration.program import Start, events
 from tests.servers.postgres import free_port
@@ -45,7 +44,7 @@ def bucket(server: S3Server) -> str:
 
 def opened(server: S3Server, url: str, **settings: Any) -> AbstractAsyncContextManager[ParquetSink]:
     place = {"url": url, "endpoint": server.endpoint, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
-    return open_parquet(ParquetSettings(**(place | settings)), read_settings({}))
+    return open_parquet(ParquetSettings(**(place | settings)), Storage())
 
 
 def keys(server: S3Server, place: str) -> list[str]:
@@ -122,7 +121,7 @@ async def test_a_server_that_is_away_is_unavailable_and_does_not_hinder_the_star
     endpoint = f"http://127.0.0.1:{free_port()}"
     settings = ParquetSettings("s3://bucket", endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     with trio.fail_after(20):
-        async with open_parquet(settings, read_settings({})) as sink:
+        async with open_parquet(settings, Storage()) as sink:
             with pytest.raises(SinkUnavailable, match="s3://bucket: "):
                 await sink.write(make_batch(3))
 

@@ -18,8 +18,7 @@ from psycopg import sql
 from psycopg.abc import Buffer, Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hermes import BatchRejected, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, Event, SinkUnavailable, Storage
 from hermes.postgres import Connection
 from hermes.sink import Sink
 from hermes.testing import awkward_events, check_sink, make_batch, make_event, make_events
@@ -31,7 +30,7 @@ HALF_A_PAIR = b'{"v": "\\ud800"}'
 
 
 def opened(dsn: str, **settings: object) -> AbstractAsyncContextManager[PostgresSink]:
-    return open_postgres(PostgresSettings(**settings), read_settings({"DB_DSN": dsn}))  # type: ignore[arg-type]
+    return open_postgres(PostgresSettings(**settings), Storage(db_dsn=dsn))  # type: ignore[arg-type]
 
 
 def execute(dsn: str, statement: str) -> list[tuple[Any, ...]]:

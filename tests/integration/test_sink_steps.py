@@ -23,18 +23,19 @@ from hermes_sinks.postgres import PostgresSettings, open_postgres
 from hermes_sinks.sqlite import SqliteSettings, open_sqlite
 from hermes_sinks.stdout import StdoutSink
 
-from hermes.config import Settings, read_settings
+from hermes import Storage
+from hermes.settings import Settings
 from hermes.sink import Sink
 from hermes.testing import make_batch, make_event
 from tests.integration.test_fairness import Steps
 from tests.needs import lacks
 from tests.servers.kafka import ClusterUnavailableError, KafkaCluster
 
-LARGEST = read_settings({}).queue_bytes // 2
+LARGEST = Settings().queue_bytes // 2
 """Bytes of the requests that one batch may hold."""
 MOST = 0.04  # seconds of the processor: 0.005 to 0.01 are usual; a step over the whole batch takes 0.05 to 0.2
 
-Open = Callable[[Settings], AbstractAsyncContextManager[Sink]]
+Open = Callable[[Storage], AbstractAsyncContextManager[Sink]]
 
 
 class _Taking(BaseHTTPRequestHandler):
@@ -67,36 +68,36 @@ def taking() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def _clickhouse(service: Settings) -> AsyncIterator[Sink]:
+async def _clickhouse(storage: Storage) -> AsyncIterator[Sink]:
     with taking() as url:
-        async with open_clickhouse(ClickHouseSettings(url=url), service) as sink:
+        async with open_clickhouse(ClickHouseSettings(url=url), storage) as sink:
             yield sink
 
 
 @asynccontextmanager
-async def _http(service: Settings) -> AsyncIterator[Sink]:
+async def _http(storage: Storage) -> AsyncIterator[Sink]:
     with taking() as url:
         keys = ("whsec_" + base64.b64encode(bytes(32)).decode(),)
-        async with open_http(HttpSettings(url=f"{url}/in", secret=keys, compress="zstd"), service) as sink:
+        async with open_http(HttpSettings(url=f"{url}/in", secret=keys, compress="zstd"), storage) as sink:
             yield sink
 
 
 @asynccontextmanager
-async def _kafka(service: Settings) -> AsyncIterator[Sink]:
+async def _kafka(storage: Storage) -> AsyncIterator[Sink]:
     try:
         cluster = KafkaCluster()
     except ClusterUnavailableError as error:
         lacks(str(error))
     try:
         settings = KafkaSettings(brokers=(cluster.brokers,), options="enable.idempotence=false")
-        async with open_kafka(settings, service) as sink:
+        async with open_kafka(settings, storage) as sink:
             yield sink
     finally:
         cluster.close()
 
 
 @asynccontextmanager
-async def _stdout(_service: Settings) -> AsyncIterator[Sink]:
+async def _stdout(_storage: Storage) -> AsyncIterator[Sink]:
     fd = os.open(os.devnull, os.O_WRONLY)
     try:
         sink = StdoutSink(fd)
@@ -108,13 +109,13 @@ async def _stdout(_service: Settings) -> AsyncIterator[Sink]:
 
 SINKS: dict[str, Open] = {
     "clickhouse": _clickhouse,
-    "file": lambda service: open_file(FileSettings(), service),
+    "file": lambda storage: open_file(FileSettings(), storage),
     "http": _http,
     "kafka": _kafka,
-    "parquet": lambda service: open_parquet(ParquetSettings(), service),
-    "postgres": lambda service: open_postgres(PostgresSettings(), service),
-    "postgres, partitioned": lambda service: open_postgres(PostgresSettings(partition="day"), service),
-    "sqlite": lambda service: open_sqlite(SqliteSettings(), service),
+    "parquet": lambda storage: open_parquet(ParquetSettings(), storage),
+    "postgres": lambda storage: open_postgres(PostgresSettings(), storage),
+    "postgres, partitioned": lambda storage: open_postgres(PostgresSettings(partition="day"), storage),
+    "sqlite": lambda storage: open_sqlite(SqliteSettings(), storage),
     "stdout": _stdout,
 }
 
@@ -123,8 +124,8 @@ SINKS: dict[str, Open] = {
 async def test_the_largest_batch_keeps_the_loop_no_longer_than_a_small_one(
     name: str, tmp_path: Path, postgres_dsn: str
 ) -> None:
-    service = read_settings({"HERMES_DATA_DIR": str(tmp_path), "DB_DSN": postgres_dsn})
-    async with SINKS[name](service) as sink:
+    storage = Storage(hermes_data_dir=tmp_path, db_dsn=postgres_dsn)
+    async with SINKS[name](storage) as sink:
         random = Random(1)
         payload = b'{"v": "%s"}' % (b"x" * (LARGEST // sink.max_batch - 200))
         events = [make_event(f"{random.getrandbits(128):032x}", payload=payload) for _ in range(sink.max_batch)]

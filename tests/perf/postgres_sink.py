@@ -23,7 +23,7 @@ from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows
 from hermes_sinks.postgres.table import Table
 from psycopg import sql
 
-from hermes.config import read_settings
+from hermes import Storage
 from hermes.event import Batch, Chunk, Event
 
 CHUNK = 500  # events of one request
@@ -125,7 +125,7 @@ async def _store(dsn: str, chunks: Sequence[Chunk], settings: PostgresSettings) 
     """Write all chunks in batches as large as the sink likes; seconds from the first connection to the last commit."""
     step = max(1, settings.max_batch // CHUNK)
     batches = (Batch(chunks[start : start + step]) for start in range(0, len(chunks), step))  # shared, in order
-    async with open_postgres(settings, read_settings({"DB_DSN": dsn})) as sink:
+    async with open_postgres(settings, Storage(db_dsn=dsn)) as sink:
         began = time.perf_counter()
 
         async def work() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from msgspec import structs
 
-from hermes.config import Settings
+from hermes.settings import Settings
 from hermes.sink import DeliverySettings
 from tests.simulation.disk_sinks import FILES, make_settings
 from tests.simulation.faults import Fault, SinkFault, make_timetable

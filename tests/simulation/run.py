@@ -24,10 +24,10 @@ from trio.testing import MockClock
 
 import hermes.app
 from hermes.app import Running
-from hermes.config import Settings
 from hermes.dead_letters.events import to_event
 from hermes.engine.ledger import Account
 from hermes.http import reactor
+from hermes.settings import Settings
 from tests.http_client import Client
 from tests.service import engine_of
 from tests.simulation.calls import calls_on

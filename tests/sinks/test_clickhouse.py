@@ -12,8 +12,8 @@ from hermes_sinks.clickhouse.settings import table_name
 from hermes_sinks.clickhouse.table import Unfit, create_statement, read_answer
 from msgspec import Raw, json
 
-from hermes import ConfigError, Event
-from hermes.config import read, read_settings
+from hermes import ConfigError, Event, Storage
+from hermes.config import read
 from hermes.event import MAX_TIMESTAMP
 from hermes.outgoing import Answer
 from hermes.testing import awkward_events, make_batch, make_event, make_events
@@ -24,7 +24,7 @@ ALL = range(MAX_TIMESTAMP + 1)
 def check(**variables: str) -> ClickHouseSettings:
     environ = {f"SINK_CLICKHOUSE_{name.upper()}": text for name, text in {"url": "http://host", **variables}.items()}
     settings = read(ClickHouseSettings, environ, "SINK_CLICKHOUSE_")
-    check_clickhouse(settings, read_settings({}))
+    check_clickhouse(settings, Storage())
     return settings
 
 

@@ -17,8 +17,7 @@ from hermes_sinks.common.lines import encode_lines
 from hermes_sinks.file import FileSettings, FileSink, open_file
 from hermes_sinks.file import sink as module
 
-from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, ConfigError, Event, SinkUnavailable, Storage
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from tests.sinks.configured import configure_sinks
 
@@ -26,7 +25,7 @@ decoder = msgspec.json.Decoder(Event)
 
 
 def opened(folder: Path, **settings: Any) -> AbstractAsyncContextManager[FileSink]:
-    return open_file(FileSettings(**settings), read_settings({"HERMES_DATA_DIR": str(folder)}))
+    return open_file(FileSettings(**settings), Storage(hermes_data_dir=folder))
 
 
 def files_in(folder: Path) -> list[Path]:

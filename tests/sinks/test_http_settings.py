@@ -6,15 +6,15 @@ import pytest
 from hermes_sinks.http import HttpSettings, check_http
 from hermes_sinks.http.settings import parse_headers
 
-from hermes import ConfigError
-from hermes.config import read, read_settings
+from hermes import ConfigError, Storage
+from hermes.config import read
 from hermes.outgoing import parse_target
 
 
 def check(**variables: str) -> HttpSettings:
     environ = {f"SINK_HTTP_{name.upper()}": value for name, value in {"url": "http://host", **variables}.items()}
     settings = read(HttpSettings, environ, "SINK_HTTP_")
-    check_http(settings, read_settings({}))
+    check_http(settings, Storage())
     return settings
 
 

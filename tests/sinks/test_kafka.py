@@ -9,15 +9,15 @@ from hermes_sinks.kafka import KafkaSettings, check_kafka
 from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.settings import parse_options, parse_topic
 
-from hermes import ConfigError
-from hermes.config import read, read_settings
+from hermes import ConfigError, Storage
+from hermes.config import read
 from tests.sinks.configured import configure_sinks
 
 
 def check(**variables: str) -> KafkaSettings:
     environ = {f"SINK_KAFKA_{name.upper()}": text for name, text in {"brokers": "a:9092", **variables}.items()}
     settings = read(KafkaSettings, environ, "SINK_KAFKA_")
-    check_kafka(settings, read_settings({}))
+    check_kafka(settings, Storage())
     return settings
 
 

@@ -23,8 +23,7 @@ from hermes_sinks.parquet import sink as module
 from hermes_sinks.parquet.settings import Bucket, bucket_of
 from msgspec import Raw
 
-from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, ConfigError, Event, SinkUnavailable, Storage
 from hermes.sink import DeliverySettings
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
@@ -35,7 +34,7 @@ PARTITIONING = ds.partitioning(pa.schema([("date", pa.string()), ("type", pa.str
 
 
 def opened(folder: Path, **settings: Any) -> AbstractAsyncContextManager[ParquetSink]:
-    return open_parquet(ParquetSettings(**settings), read_settings({"HERMES_DATA_DIR": str(folder)}))
+    return open_parquet(ParquetSettings(**settings), Storage(hermes_data_dir=folder))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import pytest
 from hermes_sinks.postgres import PostgresSettings, open_postgres
 from hermes_sinks.postgres.settings import table_parts
 
-from hermes import ConfigError
-from hermes.config import read_settings
+from hermes import ConfigError, Storage
+from hermes.config import read
 from tests.sinks.configured import configure_sinks
 
 DSN = "postgresql://user@127.0.0.1:1/none"
@@ -62,14 +62,12 @@ async def test_settings_that_make_no_sense_are_refused_at_start(
     environ: dict[str, str], settings: PostgresSettings, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words) as raised:
-        async with open_postgres(settings, read_settings(environ)):
+        async with open_postgres(settings, read(Storage, environ)):
             pass
     assert "hunter2" not in str(raised.value)
 
 
 async def test_a_server_that_is_down_does_not_hinder_the_start() -> None:
-    async with open_postgres(
-        PostgresSettings(concurrency=8), read_settings({"DB_DSN": DSN, "MAX_OPEN_CONNS": "3"})
-    ) as sink:
+    async with open_postgres(PostgresSettings(concurrency=8), Storage(db_dsn=DSN, max_open_conns=3)) as sink:
         assert sink.concurrency == 3
         assert sink.max_batch == 10_000

@@ -12,15 +12,14 @@ import pytest
 from hermes_sinks.sqlite import SqliteSettings, SqliteSink, open_sqlite
 from msgspec import Raw
 
-from hermes import BatchRejected, ConfigError, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import BatchRejected, ConfigError, Event, SinkUnavailable, Storage
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
 from tests.sinks.configured import configure_sinks
 
 
 def opened(folder: Path, path: str = "events.db") -> AbstractAsyncContextManager[SqliteSink]:
-    return open_sqlite(SqliteSettings(Path(path)), read_settings({"HERMES_DATA_DIR": str(folder)}))
+    return open_sqlite(SqliteSettings(Path(path)), Storage(hermes_data_dir=folder))
 
 
 def rows(

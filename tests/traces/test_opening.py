@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from hermes.config import Settings
 from hermes.metrics import Metrics
+from hermes.settings import Settings
 from hermes.traces import check_traces, open_traces
 
 WITHOUT = """
 import sys
 {block}
-from hermes.config import Settings
+from hermes.settings import Settings
 from hermes.errors import ConfigError, PluginError
 from hermes.traces import check_traces
 import hermes.app

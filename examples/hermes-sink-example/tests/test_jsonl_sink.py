@@ -7,13 +7,12 @@ import msgspec
 import pytest
 from hermes_sink_example import JsonlSettings, JsonlSink, open_jsonl
 
-from hermes import ConfigError, Event, SinkUnavailable
-from hermes.config import read_settings
+from hermes import ConfigError, Event, SinkUnavailable, Storage
 from hermes.testing import check_sink, make_batch
 
 
 def opened(folder: Path, path: str = "events.jsonl") -> AbstractAsyncContextManager[JsonlSink]:
-    return open_jsonl(JsonlSettings(Path(path)), read_settings({"HERMES_DATA_DIR": str(folder)}))
+    return open_jsonl(JsonlSettings(Path(path)), Storage(hermes_data_dir=folder))
 
 
 def stored(path: Path) -> list[Event]:

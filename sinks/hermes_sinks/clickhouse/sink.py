@@ -21,8 +21,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
-from hermes.config import Settings
+from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable, Storage
 from hermes.kit.http import (
     Answer,
     HttpClient,
@@ -59,7 +58,7 @@ class ClickHouseSink:
 
     ::
 
-        async with open_clickhouse(ClickHouseSettings(url="http://clickhouse:8123"), Settings()) as sink:
+        async with open_clickhouse(ClickHouseSettings(url="http://clickhouse:8123"), Storage()) as sink:
             await sink.write(batch)
     """
 
@@ -156,7 +155,7 @@ def _tls(settings: ClickHouseSettings) -> ssl.SSLContext:
     return tls_context(settings.ca_file, verify=settings.tls_verify, variable="SINK_CLICKHOUSE_CA_FILE")
 
 
-def check_clickhouse(settings: ClickHouseSettings, _service: Settings) -> None:
+def check_clickhouse(settings: ClickHouseSettings, _storage: Storage) -> None:
     """Raise `ConfigError` for invalid settings, without asking the server."""
     _target(settings)
     table_name(settings)
@@ -165,7 +164,7 @@ def check_clickhouse(settings: ClickHouseSettings, _service: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_clickhouse(settings: ClickHouseSettings, _service: Settings) -> AsyncIterator[ClickHouseSink]:
+async def open_clickhouse(settings: ClickHouseSettings, _storage: Storage) -> AsyncIterator[ClickHouseSink]:
     """Open the sink; the first write dials. Raises `ConfigError` as `check_clickhouse` does."""
     check_credentials(settings)
     async with open_client(

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import trio
 
-from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
-from hermes.config import Settings
+from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable, Storage
 from hermes.kit import clean_up, run_on_thread, run_to_end
 from hermes_sinks.common.lines import encode_batch
 from hermes_sinks.file.appending import LineFile
@@ -29,7 +28,7 @@ class FileSink:
 
     ::
 
-        async with open_file(FileSettings(), Settings()) as sink:
+        async with open_file(FileSettings(), Storage()) as sink:
             await sink.write(batch)
     """
 
@@ -64,17 +63,17 @@ class FileSink:
             await run_to_end(self._file.close, limiter=self._writer)
 
 
-def check_file(settings: FileSettings, _service: Settings) -> None:
+def check_file(settings: FileSettings, _storage: Storage) -> None:
     """Raise `ConfigError` if the name is no good file name."""
     if not is_name(settings.name):
         raise ConfigError(f"SINK_FILE_NAME={settings.name!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -, no dot first")
 
 
 @asynccontextmanager
-async def open_file(settings: FileSettings, service: Settings) -> AsyncIterator[FileSink]:
+async def open_file(settings: FileSettings, storage: Storage) -> AsyncIterator[FileSink]:
     """Open the sink on its folder. Raises `ConfigError` if the folder is unusable or another process has the file."""
-    check_file(settings, service)
-    sink = FileSink(await trio.to_thread.run_sync(_take_file, settings, service.hermes_data_dir / settings.path))
+    check_file(settings, storage)
+    sink = FileSink(await trio.to_thread.run_sync(_take_file, settings, storage.hermes_data_dir / settings.path))
     try:
         yield sink
     finally:

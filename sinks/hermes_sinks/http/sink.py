@@ -15,8 +15,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from hermes import Batch, BatchRejected, SinkUnavailable, trace_headers
-from hermes.config import Settings
+from hermes import Batch, BatchRejected, SinkUnavailable, Storage, trace_headers
 from hermes.kit.http import HttpClient, NoAnswer, compress, open_client, pack, parse_target, tls_context
 from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
@@ -33,7 +32,7 @@ class HttpSink:
 
     ::
 
-        async with open_http(HttpSettings(url="https://example.com/hook"), Settings()) as sink:
+        async with open_http(HttpSettings(url="https://example.com/hook"), Storage()) as sink:
             await sink.write(batch)
     """
 
@@ -99,7 +98,7 @@ class HttpSink:
             raise SinkUnavailable(f"{self._client.words}: {error}", retry_after=error.retry_after) from None
 
 
-def check_http(settings: HttpSettings, _service: Settings) -> None:
+def check_http(settings: HttpSettings, _storage: Storage) -> None:
     """Raise `ConfigError` for invalid settings, without asking the server."""
     parse_target(settings.url, "SINK_HTTP_URL")
     parse_headers(settings.headers)
@@ -112,7 +111,7 @@ def _tls(settings: HttpSettings) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def open_http(settings: HttpSettings, _service: Settings) -> AsyncIterator[HttpSink]:
+async def open_http(settings: HttpSettings, _storage: Storage) -> AsyncIterator[HttpSink]:
     """Open the sink; the first write dials. Raises `ConfigError` as `check_http` does."""
     keys = parse_keys(settings.secret)
     async with open_client(

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from hermes import Batch, BatchRejected, Event, SinkUnavailable
-from hermes.config import Settings
+from hermes import Batch, BatchRejected, Event, SinkUnavailable, Storage
 from hermes_sinks.common.each_line import encode_each
 from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.producer import Message, Producer
@@ -27,7 +26,7 @@ class KafkaSink:
 
     ::
 
-        async with open_kafka(KafkaSettings(brokers=("kafka:9092",)), Settings()) as sink:
+        async with open_kafka(KafkaSettings(brokers=("kafka:9092",)), Storage()) as sink:
             await sink.write(batch)
     """
 
@@ -103,7 +102,7 @@ def _config(settings: KafkaSettings) -> dict[str, object]:
     }
 
 
-def check_kafka(settings: KafkaSettings, _service: Settings) -> None:
+def check_kafka(settings: KafkaSettings, _storage: Storage) -> None:
     """Raise `ConfigError` for invalid settings, without asking the brokers."""
     check_brokers(settings.brokers)
     parse_options(settings.options)
@@ -111,9 +110,9 @@ def check_kafka(settings: KafkaSettings, _service: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_kafka(settings: KafkaSettings, service: Settings) -> AsyncIterator[KafkaSink]:
+async def open_kafka(settings: KafkaSettings, storage: Storage) -> AsyncIterator[KafkaSink]:
     """Open the sink; librdkafka begins to connect. Raises `ConfigError` for options that librdkafka refuses."""
-    check_kafka(settings, service)
+    check_kafka(settings, storage)
     config = _config(settings)
     together = Producer(config, timeout=settings.ack_timeout)
     careful = Producer({**config, "batch.num.messages": 1}, timeout=settings.ack_timeout)

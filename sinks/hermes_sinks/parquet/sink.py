@@ -14,8 +14,7 @@ from pathlib import Path
 
 import trio
 
-from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable
-from hermes.config import Settings
+from hermes import Batch, BatchRejected, ConfigError, Event, SinkUnavailable, Storage
 from hermes.kit import clean_up, run_on_thread
 from hermes_sinks.common.slices import slice_events
 from hermes_sinks.parquet.columns import Rows, encode, make_rows, what_is_wrong
@@ -33,7 +32,7 @@ class ParquetSink:
 
     ::
 
-        async with open_parquet(ParquetSettings(url="s3://bucket/events"), Settings()) as sink:
+        async with open_parquet(ParquetSettings(url="s3://bucket/events"), Storage()) as sink:
             await sink.write(batch)
     """
 
@@ -111,16 +110,16 @@ def _in_one_line(error: OSError) -> str:
     return line if len(line) <= _MOST_WORDS else line[: _MOST_WORDS - 1] + "…"
 
 
-def check_parquet(settings: ParquetSettings, _service: Settings) -> None:
+def check_parquet(settings: ParquetSettings, _storage: Storage) -> None:
     """Raise `ConfigError` for invalid settings, without asking the server."""
     check_settings(settings)
 
 
 @asynccontextmanager
-async def open_parquet(settings: ParquetSettings, service: Settings) -> AsyncIterator[ParquetSink]:
+async def open_parquet(settings: ParquetSettings, storage: Storage) -> AsyncIterator[ParquetSink]:
     """Open the sink on its folder or bucket. Raises `ConfigError`. The first write connects to a server."""
     check_settings(settings)
-    sink = ParquetSink(await trio.to_thread.run_sync(_open_store, settings, service.hermes_data_dir), settings)
+    sink = ParquetSink(await trio.to_thread.run_sync(_open_store, settings, storage.hermes_data_dir), settings)
     try:
         yield sink
     finally:

@@ -22,8 +22,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import trio
 
-from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable
-from hermes.config import Settings
+from hermes import Batch, BatchRejected, ConfigError, SinkUnavailable, Storage
 from hermes.kit.postgres import Connection, Fault, Pool, check_dsn, open_pool, tell, was_refused
 from hermes_sinks.common.reasons import hide_values
 from hermes_sinks.common.slices import slice_events, slice_sizes
@@ -49,7 +48,7 @@ class PostgresSink:
 
     ::
 
-        async with open_postgres(PostgresSettings(), Settings(db_dsn=dsn)) as sink:
+        async with open_postgres(PostgresSettings(), Storage(db_dsn=dsn)) as sink:
             await sink.write(batch)
     """
 
@@ -236,21 +235,21 @@ async def _keys(blocks: Sequence[bytes]) -> list[bytes]:
     return keys
 
 
-def check_postgres(settings: PostgresSettings, service: Settings) -> None:
+def check_postgres(settings: PostgresSettings, storage: Storage) -> None:
     """Raise `ConfigError` for invalid settings, without asking the server."""
-    if not service.db_dsn:
+    if not storage.db_dsn:
         raise ConfigError("DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database")
-    check_dsn(service.db_dsn)
+    check_dsn(storage.db_dsn)
     table_parts(settings.table)
 
 
 @asynccontextmanager
-async def open_postgres(settings: PostgresSettings, service: Settings) -> AsyncIterator[PostgresSink]:
+async def open_postgres(settings: PostgresSettings, storage: Storage) -> AsyncIterator[PostgresSink]:
     """Open the sink on DB_DSN; the first write dials. Raises `ConfigError` as `check_postgres` does."""
-    check_postgres(settings, service)
-    concurrency = min(settings.concurrency, service.max_open_conns)
+    check_postgres(settings, storage)
+    concurrency = min(settings.concurrency, storage.max_open_conns)
     async with open_pool(
-        service.db_dsn,
+        storage.db_dsn,
         max_size=concurrency,
         acquire_timeout=ACQUIRE_TIMEOUT,
         synchronous_commit=None if settings.synchronous_commit == "server" else settings.synchronous_commit,

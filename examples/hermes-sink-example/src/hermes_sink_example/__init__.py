@@ -15,8 +15,8 @@ from typing import Annotated
 import msgspec
 import trio
 
-from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable
-from hermes.config import Settings, about
+from hermes import Batch, BatchRejected, ConfigError, Event, SinkPlugin, SinkUnavailable, Storage
+from hermes.config import about
 
 __all__ = ["JsonlSettings", "JsonlSink", "open_jsonl", "plugin"]
 
@@ -80,9 +80,9 @@ def _open_file(path: Path) -> int:
 
 
 @asynccontextmanager
-async def open_jsonl(settings: JsonlSettings, service: Settings) -> AsyncIterator[JsonlSink]:
+async def open_jsonl(settings: JsonlSettings, storage: Storage) -> AsyncIterator[JsonlSink]:
     """Open the sink while the block runs. A `ConfigError` is for the operator: it names the variable."""
-    path = service.hermes_data_dir / settings.path
+    path = storage.hermes_data_dir / settings.path
     try:
         fd = await trio.to_thread.run_sync(_open_file, path)
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -31,18 +30,19 @@ from hermes.config.notation import (
 )
 from hermes.config.traces import find_endpoint
 from hermes.errors import ConfigError
+from hermes.storage import Storage
 
 MOST_JOURNALED_BODY = 128 * 2**20
 """The largest request body that the journal takes, in bytes. The record of a body may be twice as large as the body, or
 larger; the request is answered with 413 then."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Storage, frozen=True, kw_only=True):
     """The settings of the service. Sizes are in bytes and durations in seconds.
 
     A sink declares its own settings (``SINK_<NAME>_*``).
 
-    >>> Settings(hermes_data_dir=Path("/tmp/test")).flush_interval
+    >>> Settings(durability="memory").flush_interval
     0.1
     """
 
@@ -70,9 +70,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     batch_size: Annotated[int, about("a buffer that reaches this many events is flushed", ge=1)] = 1000
     flush_interval: Annotated[Duration, about("longest a non-empty buffer waits", gt=0)] = 0.1
-    # A secret although a DSN may lack a password: the text is hidden before anybody can tell.
-    db_dsn: Annotated[Secret, about("Postgres DSN or URL; unset: nothing is written to a database")] = ""
-    max_open_conns: Annotated[int, about("size of the Postgres connection pool", ge=1)] = 100
     backpressure_mode: Annotated[
         Literal["strict", "block"],
         about("when the queue is full: `strict` answers 503 at once, `block` holds the request until there is room"),
@@ -83,14 +80,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Names, about("comma list of the parts of Hermes to run, with the parts that they need; `all`: every one")
     ] = ("events",)
     sinks: Annotated[Names, about("comma list of sink names", default="`postgres` with a DB_DSN, else `null`")] = ()
-    hermes_data_dir: Annotated[Path, about("everything that Hermes keeps on disk")] = Path("./hermes-data")
-    durability: Annotated[
-        Literal["disk", "memory", "postgres"],
-        about(
-            "what a 202 promises; `disk`: the event is in the journal in HERMES_DATA_DIR, `postgres`: in a journal in "
-            "DB_DSN, `memory`: in the bounded queue"
-        ),
-    ] = "disk"
     journal_max_bytes: Annotated[
         Size, about("most that the journal keeps for sinks that are behind; beyond it requests get 503", ge=1)
     ] = 10 * 2**30
@@ -147,6 +136,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[Literal["auto", "console", "json"], about("`auto`: `console` on a terminal, else `json`")] = (
         "auto"
     )
+
+    @property
+    def storage(self) -> Storage:
+        """The part of the settings that a sink gets: where the service keeps things."""
+        return Storage(**{name: getattr(self, name) for name in Storage.__struct_fields__})
 
     def sink_names(self) -> tuple[str, ...]:
         """Return the names of the sinks to run, from SINKS or from the default that DB_DSN implies."""
