@@ -36,9 +36,8 @@ MARK = "ce-specversion"
 """The header that every CloudEvent in binary mode has."""
 
 _PREFIX = "ce-"
-_DATA = frozenset(
-    {"data", "data_base64", "datacontenttype"}
-)  # members of the JSON format that are not attributes, so no header may set them
+# Members of the JSON format that are not attributes, so no header may set them.
+_DATA = frozenset({"data", "data_base64", "datacontenttype"})
 # Not t, f and n: a text such as "nothing" begins like null, and a text is taken as text.
 _BEGIN_OF_JSON = frozenset(bytes([each]) for each in b'{["-0123456789')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
@@ -56,6 +55,7 @@ class ContextAttributes(msgspec.Struct, gc=False):
     type: _Text
     subject: str | None = None
     time: Annotated[datetime, Meta(tz=True)] | None = None
+    # An extension, which the specification gives no type: a value of another type is no error, and names no user.
     userid: Any = None
 
 
@@ -85,9 +85,11 @@ class CloudEventDecoder:
         """Return the event with the attributes of the headers and the data of the body. Raises `BadBody`."""
         attributes: dict[str, Any] = {}
         try:
+            # Within the try: a wrong attribute is the error of the event, as it is in the other two modes.
             attributes = _read_attributes(head.headers)
             payload = msgspec.json.encode(attributes | _read_data(head, body))
             event = self._convert(self._clock(), 0, msgspec.convert(attributes, ContextAttributes), Raw(payload))
+            # `Raw` hides the data from msgspec, so a NUL in it would pass.
             check_text(payload)
         except ValidationError as error:
             advice = advise(missing_fields(error), attributes)
@@ -124,10 +126,12 @@ def _read_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
         if name in _DATA:
             raise ValidationError(f"{header} is no attribute: the body is the data, and Content-Type says its kind")
         # Receivers must also take a quoted string with backslashes, though no sender should send one.
+        # The head was decoded as latin-1, so this gives the header's own bytes.
         text = value.strip().encode("latin-1", "replace")
         if text[:1] == text[-1:] == b'"' and len(text) > 1:
             text = _QUOTED_PAIR.sub(rb"\1", text[1:-1])
         try:
+            # Once, as the binding says: a percent sign that is left is the client's.
             attributes[name] = unquote_to_bytes(text).decode()
         except UnicodeDecodeError as error:
             raise ValidationError(f"the header {header} is not percent-encoded UTF-8: {error.reason}") from None
@@ -138,6 +142,7 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
     """Return the members of the JSON format for a body: JSON as JSON, text as a string, other bytes in base64."""
     if not body:
         return {}
+    # `curl -d` gives the label of a form by itself, which says nothing about the data.
     unlabelled, json, text = _kind_of(head)
     label = {"datacontenttype": given} if (given := head.headers.get("content-type", "")) else {}
     if json:
@@ -156,7 +161,8 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
         try:
             return label | {"data": body.decode()}
         except UnicodeDecodeError:
-            pass  # text in another encoding is kept as bytes
+            # Text in another encoding is kept as bytes.
+            pass
     return label | {"data_base64": b64encode(body).decode()}
 
 
@@ -171,6 +177,7 @@ def _kind_of(head: Head) -> tuple[bool, bool, bool]:
 def cut_data(head: Head, body: bytes) -> Pieces:
     """Yield a large body of the binary mode as one piece, after judging its data in slices. Raises `BadBody`."""
     unlabelled, json, text = _kind_of(head)
+    # The rule of `_read_data`: only a body that cannot be meant as JSON may be a text.
     begins = unlabelled or body[:64].lstrip()[:1] in _BEGIN_OF_JSON
     return cut_binary(body, json=json, begins_as_json=begins, text=text)
 

@@ -17,10 +17,13 @@ from hermes.cut import AT_ONCE, Pieces, Refused
 from hermes.decode import BadBody, check_text
 from hermes.proof import UNKNOWN_TO_CLIENTS, Slim, hide_long_values
 
-_AT_ONCE = 48 * 2**10  # bytes that are encoded in one step; a multiple of three, for base64
+# Bytes that are encoded in one step. A multiple of three: base64 of any other part would end in padding.
+_AT_ONCE = 48 * 2**10
 _SIZE = 32 * 2**10
-_TIMES = 2  # a control character grows to six bytes, a quote or a line break to two
+# A control character grows to six bytes, a quote or a line break to two.
+_TIMES = 2
 _OPENING, _CLOSING = b'{"data":', b"}"
+# Stand-ins that no client knows: the body is put back where a stand-in is found, so none may be sent by a client.
 _TEXT = b"text-" + UNKNOWN_TO_CLIENTS
 _OCTETS = b"\xff" + UNKNOWN_TO_CLIENTS
 
@@ -35,6 +38,7 @@ def cut_binary(body: bytes, *, json: bool, begins_as_json: bool, text: bool) -> 
         return
     if json:
         try:
+            # Within an object, because long values are hidden in the members of an object.
             slim = yield from hide_long_values(_OPENING + body + _CLOSING, _SIZE)
         except BadBody:
             if begins_as_json:
@@ -46,28 +50,32 @@ def cut_binary(body: bytes, *, json: bool, begins_as_json: bool, text: bool) -> 
         try:
             encoded = yield from _encode_text(body)
         except UnicodeDecodeError:
-            pass  # text in another encoding is kept as bytes
+            # Text in another encoding is kept as bytes.
+            pass
         except ValidationError as error:
             yield Refused(str(error))
             return
         else:
             yield Slim(_TEXT, ((b'"%b"' % _TEXT, encoded),))
             return
+    # The stand-in is no UTF-8, so `decode_binary` takes it for bytes too.
     encoded = yield from _encode_octets(body)
     yield Slim(_OCTETS, ((b'"%b"' % b64encode(_OCTETS), encoded),))
 
 
 def _encode_text(body: bytes) -> Generator[None, None, bytes]:
-    """A JSON string of the text. Raises `UnicodeDecodeError`, and `ValidationError` for a NUL and for what grows."""
+    """Return a JSON string of the text. Raises `UnicodeDecodeError`; `ValidationError` for a NUL or a large growth."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     parts, room = [b'"'], _TIMES * len(body)
     for start in range(0, len(body), _AT_ONCE):
+        # Incremental: a character may be cut by the end of a part.
         part = decoder.decode(body[start : start + _AT_ONCE], final=start + _AT_ONCE >= len(body))
         encoded = msgspec.json.encode(part)
         check_text(encoded)
         parts.append(encoded[1:-1])
         room -= len(encoded)
-        if room < 0:  # to copy 60 MiB takes 20 ms each time
+        # Six times 10 MiB of control characters are 60 MiB, and each copy of 60 MiB takes 20 ms.
+        if room < 0:
             raise ValidationError(
                 f"a large text may grow to {_TIMES} times its size as a JSON string: send it as bytes"
             )

@@ -29,8 +29,10 @@ _LINES = frozenset(
     for prefix in ("", "x-")
     for name in ("ndjson", "jsonl", "jsonlines", "json-lines", "ldjson", "json-stream", "jsonstream")
 ) | {"application/stream+json"}
-_MOST_REMEMBERED = 1024  # responses, one for each number of events: a client must not fill the memory with them
-_PIECE = 32 * 2**10  # bytes, decoded in 2 ms: a larger body is decoded piece by piece, with pauses for the loop
+# Responses, one for each number of events: a client must not fill the memory with them.
+_MOST_REMEMBERED = 1024
+# Bytes, decoded in 2 ms: a larger body is decoded piece by piece, with pauses for the loop.
+_PIECE = 32 * 2**10
 
 
 class OwnAnswers:
@@ -41,6 +43,7 @@ class OwnAnswers:
     """
 
     def __init__(self) -> None:
+        # Encoded once for each number of events: the usual answer costs no encoding.
         self._accepted = {1: ONE_ACCEPTED}
 
     def taken(self, decoded: Decoded) -> Response:
@@ -70,6 +73,7 @@ class _BatchAnswers(OwnAnswers):
     """The answers to a batch of CloudEvents, which may be empty (JSON format §4)."""
 
     def nothing(self, decoded: Decoded) -> Response:
+        # An empty batch has nothing to reject, and is a success.
         return super().nothing(decoded) if decoded.rejected else self.taken(decoded)
 
 
@@ -88,6 +92,7 @@ class PostEvents:
     def __init__(self, event_types: Sequence[str], clock: Callable[[], float], *, any_times: bool = False) -> None:
         own, cloud = EventDecoder(event_types, any_times=any_times), CloudEventDecoder(event_types, clock)
         self.answers = OwnAnswers()
+        # The usual body, one event, without the detour through a `Format`.
         self.decode_one = own.decode_one
         json, lines = own.decode_json, own.decode_lines
         self._json = Format(self.answers, lambda _head, body: json(body), cut=_cut_json)
@@ -107,6 +112,7 @@ class PostEvents:
         """Return the format of a request. A media type of CloudEvents excludes their binary mode."""
         kind = head.media_type
         if kind.startswith(FAMILY):
+            # Other formats of CloudEvents, such as Avro or XML, come to the 415 below.
             if kind in {STRUCTURED, BATCH}:
                 return self._structured if kind == STRUCTURED else self._batch
         elif MARK in head.headers:
@@ -118,11 +124,13 @@ class PostEvents:
             json = kind in JSON_TYPES
             if IDEMPOTENCY_KEY not in head.headers:
                 return self._json if json else self._lines
+            # `decode_one` knows no key, so the body of a keyed request goes through its `Format`.
             head.plain = False
             return self._keyed_json if json else self._keyed_lines
         return Format(
             self.answers,
             self._json.decode,
+            # Cut off: a client's header may have kilobytes, and the answer repeats it.
             f"Content-Type {kind[:ECHOED]!r} is not taken: send application/json or application/x-ndjson, or "
             f"CloudEvents as {STRUCTURED}, {BATCH}, or with a {MARK} header",
         )

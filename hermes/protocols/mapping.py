@@ -23,8 +23,9 @@ MAX_IDENTIFIER = 256
 _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NOT_OF_A_TYPE = re.compile(r"[^A-Za-z0-9_.:-]+")
 _MAX_TYPE = 64
+# Names that are remembered: clients choose them, so without a bound they would fill the memory.
+_REMEMBERED = 4096
 # URL-safe base64 to the standard alphabet: clients send either, whatever their specification says.
-_REMEMBERED = 4096  # names: clients choose them, so without a bound they would fill the memory
 _TO_STANDARD = str.maketrans("-_", "+/")
 
 
@@ -66,6 +67,7 @@ def fit(identifier: str) -> str:
     >>> fit("a"), fit("a" * 257)[:15]
     ('a', 'sha256:b02b965a')
     """
+    # A digest and not a cut: two long identifiers with the same beginning stay two.
     return identifier if len(identifier) <= MAX_IDENTIFIER else digest(identifier.encode())
 
 
@@ -94,6 +96,7 @@ def parse_time(text: str) -> float:
     >>> parse_time("1970-01-01T00:01:00"), parse_time("1970-01-01T01:01:00+01:00")
     (60.0, 60.0)
     """
+    # Without a zone the time is taken as UTC: the zone of this machine says nothing about the client's.
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
 

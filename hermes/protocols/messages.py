@@ -41,6 +41,7 @@ class MessageDecoder(Generic[Message, Context]):
         *,
         partial: bool = False,
     ) -> None:
+        # The decoder sees one message at a time, so a wrong one cannot spoil the others.
         self._one: msgspec.json.Decoder[Message] = msgspec.json.Decoder(shape)
         self._convert = convert
         self._several = several

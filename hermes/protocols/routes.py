@@ -27,9 +27,10 @@ from hermes.protocols.segment_answers import LIBRARY_METRICS, library_metrics_ro
 if TYPE_CHECKING:
     from hermes.control.openapi.operation import Operation
 
+# The bound on the events of an OTLP request, as a multiple of the largest body: each event repeats its resource.
 _GROWTH = 4
-_MOST_GROWN = 128 * 2**20  # half of what a record of the journal may have
-"""The bound on the events of an OTLP request, as a multiple of the largest body: each event repeats its resource."""
+# Half of the bytes that a record of the journal may have.
+_MOST_GROWN = 128 * 2**20
 
 
 def make_routes(
@@ -55,6 +56,7 @@ def make_routes(
     protocols: tuple[DataProtocol, ...] = (
         PostEvents(event_types, time.time, any_times=any_times),
         Segment(event_types, max_body_bytes, time.time),
+        # Never less than one body: a large MAX_BODY_BYTES stays usable.
         OtlpLogs(event_types, min(_GROWTH * max_body_bytes, max(_MOST_GROWN, max_body_bytes)), time.time),
     )
     ingests = [
@@ -62,6 +64,7 @@ def make_routes(
         for protocol in protocols
     ]
     routes = [route for ingest in ingests for route in ingest.routes]
+    # Its answer needs only the header lines, which are the same for all ingests.
     return (*routes, library_metrics_route(ingests[0].response_lines))
 
 

@@ -38,8 +38,10 @@ SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for 
 
 _SEVERAL = '; several messages? send {"batch": [...]} to /v1/batch'
 _TIME_FORM = "expected ISO 8601, such as 2024-05-05T10:11:12.000Z"
-_PIECE = 16 * 2**10  # bytes, decoded in 5 ms
-_MOST_SHARED = 64 * 2**10  # bytes that each piece of a large batch repeats: every member but the messages
+# Bytes, decoded in 5 ms.
+_PIECE = 16 * 2**10
+# Bytes that each piece of a large batch repeats: every member but the messages.
+_MOST_SHARED = 64 * 2**10
 
 
 class _OneOfMany(Message, kw_only=True, gc=False):
@@ -60,6 +62,7 @@ class Segment:
 
     paths = (*SINGLES, *BATCHES)
     key_in_body = True
+    # A body alone does not say which kind its path means, so every body goes through `decode`.
     decode_one = None
 
     def __init__(self, event_types: Sequence[str], limit: int, clock: Callable[[], float]) -> None:
@@ -69,6 +72,8 @@ class Segment:
         self._alone = MessageDecoder(Message, self._convert, _SEVERAL)
         self._batched = MessageDecoder(_OneOfMany, self._convert, "", partial=True)
         self.answers = SegmentAnswers()
+        # ``partial``: the libraries repeat a whole request for ever after anything but a success, so any number of
+        # messages may be invalid.
         self._format = Format(self.answers, self.decode, cut=_cut, at_once=_PIECE, most=2 * limit, partial=True)
 
     def choose(self, _head: Head) -> Format:
@@ -79,20 +84,25 @@ class Segment:
     def decode(self, head: Head, body: bytes) -> Decoded:
         """Return the events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
         request = SegmentRequest(self._clock(), SINGLES.get(head.path, ""), head, self._limit)
+        # RudderStack's beacon has its key in the query: a page that closes can set no header.
         if request.key is not None:
             request.check_key(request.key)
             request.admit = None
         body = without_mark(body)
         decoded = self._decode_alone(body, request) if request.kind else self._decode_batch(body, request)
+        # A piece is not judged: its messages may all be wrong while another piece has the key. `Ingest` asks once for
+        # all.
         if not decoded.events and not request.known and not head.piece:
-            request.check_key(None)  # no message was valid, so none was asked for a key of its own
+            # No message was valid, so none was asked for a key of its own.
+            request.check_key(None)
         return decoded
 
     def _decode_alone(self, body: bytes, request: SegmentRequest) -> Decoded:
         try:
             return self._alone.decode_one(body, request)
         except BadBody as error:
-            if len(body) <= JUDGED and not is_object(body):  # cutting has already read a longer body to its end
+            # Cutting has already read a longer body to its end.
+            if len(body) <= JUDGED and not is_object(body):
                 raise
             # As in a batch: a rejection is a success for the library, which then does not send the message again.
             return Decoded([], [Rejection(0, str(error))])
@@ -111,11 +121,13 @@ class Segment:
         request.share("context", bytes(batch.context))
         request.share("integrations", bytes(batch.integrations))
         messages = bytes(batch.batch)
+        # `read_batch` took the member raw, of any type.
         if messages[:1] != b"[":
             raise BadBody("Expected `array` - at `$.batch`")
         return self._batched.decode_list(messages, request)
 
     def _convert(self, request: SegmentRequest, index: int, message: Message, text: Raw) -> Event:
+        # No key in the head or the batch: each message has to bring its own.
         if request.admit is not None:
             request.check_key(message.write_key)
         kind = request.kind or message.type
@@ -129,16 +141,20 @@ class Segment:
             raise ValidationError(f"{kind[:ECHOED]!r} is none of {', '.join(KINDS)} - at `$.type`")
         user = message.user_id
         if user is None or user == "":
+            # An empty string is as good as none: it would make all such users one.
             user = message.anonymous_id
             if user is None or user == "":
                 user = _find_merged(message.merge_properties) if kind == "merge" else None
                 if user is None:
                     raise FieldMissing("a message needs a userId or an anonymousId", "userId", "anonymousId")
         timestamp = _correct_time(request, message)
+        # Only then is the message written anew; else the payload is the client's own bytes.
         if request.shared or request.broken or message.write_key is not None:
             text = complete(request, message, text)
         return Event(
+            # The library repeats a message with its id, so the sinks store the message once.
             fit(message.message_id) if message.message_id else request.ids(index),
+            # JSON lets a user id be a number, and the same user has one id as number and as text.
             fit(user if isinstance(user, str) else str(user)),
             type_,
             timestamp,
@@ -153,6 +169,7 @@ def _find_merged(properties: Any) -> str | None:
     """Return the first identifier of a ``merge``, which has no user; None if the merge has no identifier."""
     for each in properties if isinstance(properties, list) else ():
         value = each.get("value") if isinstance(each, dict) else None
+        # True is an int in Python, and no identifier.
         if value and isinstance(value, str | int) and value is not True:
             return str(value)
     return None
@@ -160,6 +177,7 @@ def _find_merged(properties: Any) -> str | None:
 
 def _correct_time(request: SegmentRequest, message: Message) -> int:
     """Return the event's time by Hermes's clock: arrival, less the client's own time from event to sending."""
+    # `originalTimestamp` is the client's time before any server corrected it.
     stamp = message.original_timestamp or message.timestamp
     if not stamp:
         return int(request.now)
@@ -194,4 +212,5 @@ def _cut_message(body: bytes) -> Pieces:
     try:
         yield from cut_json(body, _PIECE)
     except BadValue as error:
-        yield Refused(str(error))  # a rejection, so that the library does not send the message again
+        # A rejection, so that the library does not send the message again.
+        yield Refused(str(error))

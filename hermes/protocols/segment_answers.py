@@ -21,6 +21,7 @@ SOURCE_CONFIG = msgspec.json.encode(
             "id": "hermes",
             "name": "hermes",
             "enabled": True,
+            # Both off: the library would send errors and metrics of itself, which Hermes does not keep.
             "config": {"statsCollection": {"errors": {"enabled": False}, "metrics": {"enabled": False}}},
             # Empty lists: with destinations a library would load their scripts and send events to them directly.
             "destinations": [],
@@ -75,4 +76,5 @@ _CODES = {401: "unauthorized", 413: "payload_too_large", 415: "unsupported_media
 
 def library_metrics_route(response_lines: Callable[[Head], bytes]) -> Route:
     """Return the route that accepts and discards the browser library's metrics about itself: they are no events."""
+    # A `check` that accepts everything: the browser library sends no key here.
     return Route(LIBRARY_METRICS, lambda _head: None, lambda _head, _body: _SUCCESS, response_lines, _MOST_METRICS)

@@ -71,6 +71,7 @@ class SegmentRequest:
         self.kind = kind
         self.admit = head.admit
         self.known = False
+        # Only if the head had no key: a key in the head has been judged already.
         self.key = parse_qs(head.query).get("writeKey", [None])[0] if head.query and head.admit else None
         self.room = room
         self.sent_at: Any = None
@@ -88,11 +89,13 @@ class SegmentRequest:
     def share(self, name: str, value: bytes) -> None:
         """Share a member of the batch with each message."""
         # Checked here once, and not again in each of a thousand payloads.
+        # null shares nothing.
         if not value or value == b"null":
             return
         try:
             _decode_raw(value)
             check_text(value)
+            # One level more, because the member will lie in the object of each message.
             if is_deep(Raw(b"[%b]" % value)):
                 raise RecursionError
         except UNDECODABLE as error:
@@ -147,11 +150,13 @@ def complete(request: SegmentRequest, message: Message, text: Raw) -> Raw:
             raise ValidationError(request.broken[name])
         if name in request.shared:
             added.append(request.shared[name])
+            # The comma counts too.
             request.room -= len(added[-1]) + 1
     # A context of a megabyte in each of a thousand payloads would be a gigabyte.
     if request.room < 0:
         raise ContentTooLarge("the messages, each with the context of its batch, are too large: send fewer a request")
     if message.write_key is not None:
+        # Decoding and encoding it again is one step, so its size and its members bound how long the loop waits.
         if len(text) > MOST_MESSAGE or bytes(text).count(b":") > _MOST_MEMBERS:
             raise ValidationError(
                 f"a message with a writeKey of its own may have {_MOST_MEMBERS} members and {MOST_MESSAGE} bytes: send "
@@ -160,4 +165,5 @@ def complete(request: SegmentRequest, message: Message, text: Raw) -> Raw:
         members = _decode_members(text)
         members.pop("writeKey", None)
         text = Raw(msgspec.json.encode(members))
+    # A message that is not refused has at least one member, so the comma is right.
     return Raw(b"{%b,%b" % (b",".join(added), bytes(text)[1:])) if added else text

@@ -1,7 +1,4 @@
-"""The headers, answers and types that all data routes share in their descriptions.
-
-Read by the declarations of each protocol.
-"""
+"""Declares the headers, answers and types that all data routes share in their descriptions."""
 
 from __future__ import annotations
 
@@ -11,11 +8,22 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hermes.ack import Ack
-from hermes.control.openapi.operation import Header, Parameter, problem
+from hermes.control.openapi.operation import (
+    CHALLENGE,
+    PROBLEM,
+    RETRY_AFTER,
+    Answer,
+    Content,
+    Header,
+    Parameter,
+    Problem,
+    problem,
+)
 from hermes.decode import Rejection
 from hermes.http.content import CODINGS
 from hermes.http.ids import MAX_KEY
 
+# Made of the codings and the levels that the lane knows, so that the description cannot lack one.
 CODING = Literal[tuple(sorted(CODINGS))]  # type: ignore[valid-type]
 ACK = Literal[tuple(ack.name.lower() for ack in Ack)]  # type: ignore[valid-type]
 
@@ -48,12 +56,14 @@ HEADERS = (
 """The headers that every data route reads."""
 
 NO_LENGTH = problem(411, "The request has neither a Content-Length nor `Transfer-Encoding: chunked`.")
-NO_KEY = "No key, or a wrong one."
 TOO_LARGE = "The body is larger than MAX_BODY_BYTES, compressed or not, or has more than QUEUE_SIZE events."
 NO_CODING = {"Accept-Encoding": Header("What would be taken, where it was the coding.", required=False)}
 REFUSED = "Delivery was asked for, and a sink has refused events for good."
 NO_ROOM = "The queue or the journal is full, or a stop is under way: nothing was taken, unless `sinks` tells otherwise."
 TOO_LATE = "Delivery was asked for, and ACK_TIMEOUT came first."
+
+DETAILS = Content(PROBLEM, Problem)
+"""How the lane itself answers a request that no protocol has seen."""
 
 
 class SinkOutcome(msgspec.Struct):
@@ -72,3 +82,31 @@ class Told(msgspec.Struct, kw_only=True):
     """Whether the journal has them."""
     sinks: dict[str, SinkOutcome] | UnsetType = UNSET
     rejected: list[Rejection] | UnsetType = UNSET
+
+
+def declare_refusals(
+    *error: Content,
+    told: Content | None = None,
+    lane: Content | None = None,
+    no_key: str = "No key, or a wrong one.",
+    untaken: str = "The Content-Type or the Content-Encoding is not taken.",
+) -> tuple[Answer, ...]:
+    """Return the answers 401 to 504, with bodies in a protocol's own forms of an ``error``.
+
+    ``told`` is the form for events that were taken and not stored, if it is not ``error``; ``lane`` is the form of the
+    lane, if it is not ``error``; ``no_key`` and ``untaken`` say when 401 and 415 are answered. ::
+
+        answers = (Answer(200, "Taken."), *declare_refusals(Content(JSON, SegmentError), lane=DETAILS))
+    """
+    not_stored = error if told is None else (told,)
+    # The lane judges the length and the load by the head, before a protocol has seen the request.
+    early = () if lane is None else (lane,)
+    return (
+        Answer(401, no_key, error, CHALLENGE),
+        NO_LENGTH,
+        Answer(413, TOO_LARGE, (*error, *early)),
+        Answer(415, untaken, error, NO_CODING),
+        Answer(422, REFUSED, not_stored),
+        Answer(503, NO_ROOM, (*not_stored, *early), RETRY_AFTER),
+        Answer(504, TOO_LATE, not_stored),
+    )

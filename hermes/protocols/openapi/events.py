@@ -1,7 +1,4 @@
-"""Describes ``POST /events``: Hermes's own events, and CloudEvents.
-
-Called when the document of the address where events come in is first asked for.
-"""
+"""Describes ``POST /events``: Hermes's own events, and CloudEvents."""
 
 from __future__ import annotations
 
@@ -13,10 +10,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hermes.control.openapi.operation import (
-    CHALLENGE,
     JSON,
     PROBLEM,
-    RETRY_AFTER,
     Answer,
     Content,
     Example,
@@ -71,15 +66,15 @@ class StructuredCloudEvent(ContextAttributes):
 
 
 def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Operation:
-    """The operation; ``event_types`` are the types that EVENT_TYPES allows, ``any_times``: EVENT_TIMES=any."""
+    """Return the operation; ``event_types`` are the types that EVENT_TYPES allows, ``any_times``: EVENT_TIMES=any."""
     payload = Annotated[dict[str, Any], Meta(description="Any JSON object, kept byte for byte.")]
+    # `Event` has the payload raw, and its other types do not know the settings.
     members: dict[str, Any] = {"type": (allowed_types(event_types),), "payload": (payload, {})}
     words = _EVENT
     if any_times:
         members = {"timestamp": (Annotated[float, Meta(ge=0)] | Annotated[datetime, Meta(tz=True)],), **members}
         words = _EVENT.replace("in Unix seconds", "in Unix seconds or milliseconds, or RFC 3339 text")
     event: Any = restate(Event, "Event", words, **members)
-    not_stored = (Content(PROBLEM, NotStored),)
     kind = example_type(event_types)
     first = example_event(event_types)
     second = {"id": "1f0d", "user_id": "bob", "type": kind, "timestamp": 1_700_000_001}
@@ -145,12 +140,6 @@ def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Op
                 ),
             ),
             problem(400, "The request is malformed, or none of its events is valid.", kind=NothingTaken),
-            problem(401, data.NO_KEY, CHALLENGE),
-            data.NO_LENGTH,
-            problem(413, data.TOO_LARGE),
-            problem(415, "The Content-Type or the Content-Encoding is not taken.", data.NO_CODING),
-            Answer(422, data.REFUSED, not_stored),
-            Answer(503, data.NO_ROOM, not_stored, RETRY_AFTER),
-            Answer(504, data.TOO_LATE, not_stored),
+            *data.declare_refusals(data.DETAILS, told=Content(PROBLEM, NotStored)),
         ),
     )

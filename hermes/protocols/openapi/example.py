@@ -1,4 +1,4 @@
-"""An event for examples, of a type that is taken here. Used by the landing page and by the declarations."""
+"""Makes an event for examples, of a type that EVENT_TYPES allows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 
 def example_type(event_types: Sequence[str]) -> str:
-    """A type that EVENT_TYPES allows."""
+    """Return a type that EVENT_TYPES allows."""
     return "song_played" if event_types[0] == "*" or "song_played" in event_types else event_types[0]
 
 
 def example_event(event_types: Sequence[str]) -> dict[str, Any]:
-    """A whole event."""
+    """Return a whole event.
+
+    >>> example_event(["login"])["type"], example_event(["*"])["type"]
+    ('login', 'song_played')
+    """
     return {
         "id": "1f0c",
         "user_id": "ann",

@@ -1,7 +1,4 @@
-"""Describes ``POST /v1/logs``: OpenTelemetry logs over OTLP/HTTP.
-
-Called when the document of the address where events come in is first asked for.
-"""
+"""Describes ``POST /v1/logs``: OpenTelemetry logs over OTLP/HTTP."""
 
 from __future__ import annotations
 
@@ -10,18 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from hermes.control.openapi.operation import (
-    CHALLENGE,
-    JSON,
-    PROBLEM,
-    RETRY_AFTER,
-    Answer,
-    Content,
-    Example,
-    Operation,
-    Problem,
-    Tag,
-)
+from hermes.control.openapi.operation import JSON, Answer, Content, Example, Operation, Tag
 from hermes.protocols.openapi import data
 from hermes.protocols.openapi.example import example_type
 from hermes.protocols.otlp_answers import PROTOBUF
@@ -36,6 +22,7 @@ Whole = int | float | str | None
 """A whole number, which protobuf's JSON mapping lets be written as a string, or with a point or an exponent."""
 
 
+# Every member of the shapes below may be null, which protobuf's JSON mapping reads as the member's default.
 class AnyValue(msgspec.Struct, rename="camel"):
     """A value: one of these members."""
 
@@ -126,6 +113,7 @@ class ExportLogsServiceRequest(msgspec.Struct, rename="camel"):
 class LogsPartialSuccess(msgspec.Struct, rename="camel"):
     """What was rejected of a request that was taken, or what its client should know about it."""
 
+    # A 64-bit number, which protobuf's JSON mapping writes as a string.
     rejected_log_records: str
     """How many; "0" for a request that was taken as a whole, though its members have names that OTLP's JSON has not."""
     error_message: str
@@ -145,7 +133,7 @@ class Status(msgspec.Struct):
 
 
 def declare_otlp(event_types: Sequence[str]) -> Operation:
-    """The operation; ``event_types`` are the types that EVENT_TYPES allows."""
+    """Return the operation; ``event_types`` are the types that EVENT_TYPES allows."""
     kind = example_type(event_types)
     record = {
         "timeUnixNano": "1700000000000000000",
@@ -158,7 +146,6 @@ def declare_otlp(event_types: Sequence[str]) -> Operation:
     logs = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
     taken = (Content(JSON, ExportLogsServiceResponse, (Example("All were valid", {}),)), Content(PROTOBUF))
     error = (Content(JSON, Status), Content(PROTOBUF))
-    details = Content(PROBLEM, Problem)
     return Operation(
         TAG,
         "Send log records",
@@ -168,13 +155,7 @@ def declare_otlp(event_types: Sequence[str]) -> Operation:
         (Content(JSON, ExportLogsServiceRequest, (Example("A log record", logs),)), Content(PROTOBUF)),
         answers=(
             Answer(200, "The records were taken, all but the rejected ones.", taken),
-            Answer(400, "The request is malformed, or no record of it is valid.", (*error, details)),
-            Answer(401, data.NO_KEY, error, CHALLENGE),
-            data.NO_LENGTH,
-            Answer(413, data.TOO_LARGE, (*error, details)),
-            Answer(415, "The Content-Type or the Content-Encoding is not taken.", error, data.NO_CODING),
-            Answer(422, data.REFUSED, error),
-            Answer(503, data.NO_ROOM, (*error, details), RETRY_AFTER),
-            Answer(504, data.TOO_LATE, error),
+            Answer(400, "The request is malformed, or no record of it is valid.", (*error, data.DETAILS)),
+            *data.declare_refusals(*error, lane=data.DETAILS),
         ),
     )

@@ -1,7 +1,4 @@
-"""Describes the paths of Segment's HTTP API.
-
-Called when the document of the address where events come in is first asked for.
-"""
+"""Describes the paths of Segment's HTTP API."""
 
 from __future__ import annotations
 
@@ -12,16 +9,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from hermes.control.openapi.operation import (
-    CHALLENGE,
     JSON,
-    PROBLEM,
     RETRY_AFTER,
     Answer,
     Content,
     Example,
     Operation,
     Parameter,
-    Problem,
     Tag,
     problem,
 )
@@ -72,6 +66,7 @@ class SegmentMessage(Message, rename="camel"):
     integrations: Any = UNSET
 
 
+# `MessageBatch` has these members raw, and a raw member has no schema.
 SegmentBatch = restate(
     MessageBatch,
     "SegmentBatch",
@@ -83,7 +78,11 @@ SegmentBatch = restate(
 
 
 def declare_messages(path: str, event_types: Sequence[str]) -> Operation:
-    """The operation of one of the paths that take messages; ``event_types`` are the types that EVENT_TYPES allows."""
+    """Return the operation of a path that takes messages; ``event_types`` are the types that EVENT_TYPES allows.
+
+    >>> declare_messages("/v1/t", ["*"]).same_as
+    '/v1/track'
+    """
     if path not in SINGLES:
         batch = {"batch": [{"type": "track", "event": example_type(event_types), "userId": "ann", "messageId": "m-2"}]}
         return _operation(
@@ -153,7 +152,8 @@ def declare_query_pixel() -> Operation:
 
 
 def _declare_image(summary: str, *parameters: Parameter) -> Operation:
-    error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
+    error = Content(JSON, SegmentError)
+    no_key = "No key in the head or the message, or a wrong one."
     return Operation(
         TAG,
         summary,
@@ -162,23 +162,25 @@ def _declare_image(summary: str, *parameters: Parameter) -> Operation:
         (
             Parameter("kind", "What the message is.", Literal[KINDS], "path", required=True),
             *parameters,
+            # All but Content-Encoding: a GET has no body.
             *data.HEADERS[1:],
         ),
         answers=(
             Answer(200, "One pixel.", (Content("image/gif"),)),
-            Answer(400, "The data is no JSON in base64, or a header is wrong.", (error, details)),
-            Answer(401, "No key in the head or the message, or a wrong one.", (error,), CHALLENGE),
-            Answer(404, "There is no such kind of message.", (details,)),
-            Answer(413, data.TOO_LARGE, (error, details)),
-            Answer(422, data.REFUSED, (error,)),
-            Answer(503, data.NO_ROOM, (error, details), RETRY_AFTER),
-            Answer(504, data.TOO_LATE, (error,)),
+            Answer(400, "The data is no JSON in base64, or a header is wrong.", (error, data.DETAILS)),
+            Answer(404, "There is no such kind of message.", (data.DETAILS,)),
+            # A GET has no body, so neither a length nor a coding can be wrong.
+            *(
+                answer
+                for answer in data.declare_refusals(error, lane=data.DETAILS, no_key=no_key)
+                if answer.status not in (411, 415)
+            ),
         ),
     )
 
 
 def _operation(path: str, summary: str, words: str, body: Content, main: str) -> Operation:
-    error, details = Content(JSON, SegmentError), Content(PROBLEM, Problem)
+    error = Content(JSON, SegmentError)
     taken = Content(JSON, SegmentAnswer, (Example("All were valid", {"success": True}),))
     return Operation(
         TAG,
@@ -188,14 +190,13 @@ def _operation(path: str, summary: str, words: str, body: Content, main: str) ->
         (body,),
         answers=(
             Answer(200, "The messages were taken, all but the rejected ones, which may be all of them.", (taken,)),
-            Answer(400, "The request is malformed.", (error, details)),
-            Answer(401, "No key in the head or the body, or a wrong one.", (error,), CHALLENGE),
-            data.NO_LENGTH,
-            Answer(413, data.TOO_LARGE, (error, details)),
-            Answer(415, "The Content-Encoding is not taken.", (error,), data.NO_CODING),
-            Answer(422, data.REFUSED, (error,)),
-            Answer(503, data.NO_ROOM, (error, details), RETRY_AFTER),
-            Answer(504, data.TOO_LATE, (error,)),
+            Answer(400, "The request is malformed.", (error, data.DETAILS)),
+            *data.declare_refusals(
+                error,
+                lane=data.DETAILS,
+                no_key="No key in the head or the body, or a wrong one.",
+                untaken="The Content-Encoding is not taken.",
+            ),
         ),
         same_as="" if path == main else main,
     )
