@@ -25,8 +25,10 @@ from hermes_sinks.common.reasons import hide_values, no_text
 from hermes_sinks.common.slices import slice_events
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x48524D53  # "HRMS" in the file's header marks a file of Hermes
-SLICE = 1000  # events turned into rows between two checkpoints: about 0.3 ms of the loop
+# "HRMS" in the file's header marks a file of Hermes.
+APPLICATION_ID = 0x48524D53
+# Events turned into rows between two checkpoints: about 0.3 ms of the loop.
+SLICE = 1000
 
 _SCHEMA = Schema(
     APPLICATION_ID,
@@ -41,6 +43,7 @@ CREATE TABLE events (
     received_at REAL NOT NULL     -- Unix seconds
 );
 """,
+    # Without a limit SQLite keeps the write-ahead file at its largest size, for the next transactions.
     settings=("journal_size_limit = 67108864",),
 )
 # Not OR IGNORE: that would also pass over an event that violates another index, a NOT NULL or a check.
@@ -49,7 +52,8 @@ INSERT INTO events (id, user_id, type, ts, payload, received_at) VALUES (?, ?, ?
 """
 # The errors that a row itself causes, in any table. Source: https://www.sqlite.org/rescode.html
 _ROW_CODES = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
-_PRIMARY_CODE = 0xFF  # of an extended code, such as SQLITE_CONSTRAINT_UNIQUE
+# Of an extended code, such as SQLITE_CONSTRAINT_UNIQUE.
+_PRIMARY_CODE = 0xFF
 
 Row: TypeAlias = tuple[str, str, str, int, str, float]
 
@@ -70,6 +74,7 @@ class SqliteSink:
     """
 
     max_batch = 10_000
+    # SQLite has one writer at a time.
     concurrency = 1
 
     def __init__(self, database: Database) -> None:
@@ -81,7 +86,8 @@ class SqliteSink:
         Raises `hermes.SinkUnavailable` (disk full, locked, or damaged) and `hermes.BatchRejected` (invalid Unicode, or
         a constraint that the operator has added).
         """
-        places: Sequence[int] | None = None  # of the rows in the batch, if some events have no row
+        # Of the rows in the batch, if some events have no row.
+        places: Sequence[int] | None = None
         refused: dict[int, str] = {}
         try:
             rows = await _rows(batch)
@@ -101,9 +107,11 @@ class SqliteSink:
 
     async def _insert(self, rows: list[Row]) -> dict[int, str]:
         try:
+            # A write into a file that another program has deleted would succeed, and its events would be gone.
             return await self._database.run_in_place(partial(_insert, rows))
         except sqlite3.ProgrammingError:
-            raise  # a wrong call of sqlite3 is a bug of Hermes
+            # A wrong call of sqlite3 is a bug of Hermes.
+            raise
         except sqlite3.DatabaseError as error:
             raise SinkUnavailable(f"SQLite: {error}") from error
 

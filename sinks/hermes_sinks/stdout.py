@@ -49,6 +49,8 @@ class StdoutSink:
         """
         blocks, refused = await encode_batch(batch)
         try:
+            # A reader that stops holds the thread, and never the loop. The thread of a cancelled write finishes its
+            # block.
             await run_on_thread(self._write_blocks, blocks, abandon_on_cancel=True, limiter=self._writer)
         except OSError as error:
             raise SinkUnavailable(f"standard output: {error.strerror or error}") from error
@@ -67,6 +69,7 @@ class StdoutSink:
             self._write_block(block)
 
     def _write_block(self, block: bytes) -> None:
+        # The next write begins with the remainder of a torn line, so that the reader gets whole lines.
         rest = memoryview(self._torn + block)
         try:
             while rest:
@@ -77,7 +80,8 @@ class StdoutSink:
     def _write_some(self, data: memoryview) -> int:
         try:
             return os.write(self._fd, data)
-        except BlockingIOError:  # O_NONBLOCK is set, perhaps by a program that shares the pipe: wait here
+        # O_NONBLOCK is set, perhaps by a program that shares the pipe: wait here.
+        except BlockingIOError:
             poll = select.poll()
             poll.register(self._fd, select.POLLOUT)
             poll.poll()

@@ -76,8 +76,10 @@ _ROW = re.compile(r"\bat row (\d{1,9})\b")
 def error_code(answer: Answer) -> int | None:
     """Return the code of an answer's error; None if the answer has no error, 0 for an error without a code."""
     text = answer.headers.get("x-clickhouse-exception-code", "")
+    # Bounded: the answer may come from any server, and int() raises for thousands of digits.
     if _NUMBER.fullmatch(text):
         return int(text)
+    # An insert that fails half-way has sent its headers already, so its code is only in the body.
     found = _CODE.search(answer.body.decode(errors="replace"))
     if found is not None:
         return int(found[1])

@@ -17,7 +17,8 @@ from hermes import Batch, Event
 from hermes_sinks.common.reasons import no_text
 from hermes_sinks.common.slices import slice_events
 
-SLICE = 1000  # events encoded between two checkpoints: about 1 ms of the loop
+# Events encoded between two checkpoints: about 1 ms of the loop.
+SLICE = 1000
 COLUMNS = ("id", "user_id", "type", "ts", "payload", "received_at")
 
 
@@ -49,6 +50,7 @@ async def encode_rows(batch: Batch, *, as_json: bool, times: range) -> tuple[lis
     rows: list[bytes] = []
     refused: dict[int, str] = {}
     for chunk in batch.chunks:
+        # Whole milliseconds, as the column holds them.
         received_at = datetime.fromtimestamp(int(chunk.received_at * 1000) / 1000, UTC)
         for start, stop in slice_events(chunk.events, SLICE):
             events = chunk.events[start:stop]
@@ -63,9 +65,11 @@ async def encode_rows(batch: Batch, *, as_json: bool, times: range) -> tuple[lis
 def _encode(events: Sequence[Event], received_at: datetime, as_json: bool, times: range) -> list[bytes]:
     rows = []
     for event in events:
+        # The column would clamp or wrap the time, without an error.
         if event.timestamp not in times:
             raise _OutOfRange
-        text = str(event.payload, "utf-8")  # also where it goes as it is: to see that it is text
+        # Also if the payload goes as it is: only this shows that the payload is text.
+        text = str(event.payload, "utf-8")
         payload = event.payload if as_json else text
         ts = datetime.fromtimestamp(event.timestamp, UTC)
         rows.append(_encoder.encode(Row(event.id, event.user_id, event.type, ts, payload, received_at)))

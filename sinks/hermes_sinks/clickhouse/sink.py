@@ -40,16 +40,23 @@ from hermes_sinks.clickhouse.settings import ClickHouseSettings, check_credentia
 from hermes_sinks.clickhouse.table import Unfit, create_statement, question, read_answer
 from hermes_sinks.common.parts import Refusal, cut, send_the_good
 
-MOST_ANSWER = 64 * 2**10  # bytes; an error quotes the row
-_UNFIT_PAUSE = 10.0  # seconds; an operator has to act
+# Bytes of an answer that are read. An error quotes the row, which may be large.
+MOST_ANSWER = 64 * 2**10
+# Seconds: an operator has to change the server or the table.
+_UNFIT_PAUSE = 10.0
 
 _INSERT_SETTINGS = {
+    # A write returns when the rows are in parts, and not in a queue of asynchronous inserts.
     "async_insert": "0",
     "wait_for_async_insert": "1",
-    "wait_end_of_query": "1",  # the status is that of the whole insert
-    "input_format_parallel_parsing": "0",  # errors name the right row
-    "throw_on_max_partitions_per_insert_block": "0",  # timestamps are the client's: they must not stop the sink
-    "date_time_input_format": "best_effort",  # reads the rows' times as UTC, whatever the column's time zone is
+    # The status is that of the whole insert, and not that of its beginning.
+    "wait_end_of_query": "1",
+    # Errors name the right row.
+    "input_format_parallel_parsing": "0",
+    # Timestamps are the client's: they must not stop the sink.
+    "throw_on_max_partitions_per_insert_block": "0",
+    # Reads the rows' times as UTC, whatever the column's time zone is.
+    "date_time_input_format": "best_effort",
 }
 
 
@@ -69,11 +76,13 @@ class ClickHouseSink:
         self._settings = settings
         self._as_json = settings.payload == "json"
         self._table = table_name(settings)
-        self._times: range | None = None  # the times that the column ts can hold; None after a failure
+        # The times that the column ts can hold; None after a failure.
+        self._times: range | None = None
         self._insert = f"INSERT INTO {self._table} ({', '.join(COLUMNS)}) FORMAT JSONEachRow"
 
     async def write(self, batch: Batch) -> None:
         """Insert the batch. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
+        # Asked before the first insert, so that a server or a table that does not fit costs no event.
         times = self._times if self._times is not None else await self._look()
         rows, refused = await encode_rows(batch, as_json=self._as_json, times=times)
         good = [index for index in range(len(rows)) if index not in refused]
@@ -110,6 +119,7 @@ class ClickHouseSink:
         body, token = await pack(sum(map(len, rows)), make)
         query = {"insert_deduplication_token": token, **_INSERT_SETTINGS}
         answer = await self._post(self._insert, body, query)
+        # Not only at the start: the operator may drop the table while the service runs.
         if error_code(answer) == UNKNOWN_TABLE:
             self._judge(await self._post(create_statement(self._settings), b"", {}))
             answer = await self._post(self._insert, body, query)
@@ -134,9 +144,11 @@ class ClickHouseSink:
         words = reason(answer, code)
         if blames_data(code):
             return Refusal(words, suspect=suspect(answer))
-        if answer.status == 413:  # from a proxy: smaller parts may pass
+        # From a proxy: smaller parts may pass.
+        if answer.status == 413:
             return Refusal(words)
-        self._times = None  # an operator who mends the server may change the table too: look again
+        # An operator who mends the server may change the table too: look again.
+        self._times = None
         pause = retry_after(answer, time.time()) or least_pause(code)
         raise SinkUnavailable(f"{self._client.words}: {words}", retry_after=pause)
 

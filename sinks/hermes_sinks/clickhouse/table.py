@@ -18,9 +18,11 @@ _LEAST_WITH_JSON = (25, 3)
 _WIDE = (26, 9)
 """The first release that stores a DateTime64 after the year 2299; 26.3 still clamps such a time."""
 
-_END_OF_2299 = 10_413_792_000  # all in Unix seconds, the first that does not fit
+# All in Unix seconds, the first that does not fit.
+_END_OF_2299 = 10_413_792_000
 _END_OF_9999 = 253_402_300_800
-_END_OF_NANOSECONDS = 9_223_372_036  # 2262-04-11: 64 bits of nanoseconds end there
+# 2262-04-11: 64 bits of nanoseconds end there.
+_END_OF_NANOSECONDS = 9_223_372_036
 _END_OF_32_BITS = 2**32  # 2106-02-07
 
 HOLDS: tuple[tuple[re.Pattern[str], int, int], ...] = (

@@ -26,6 +26,7 @@ async def encode_each(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
     for start, stop in slice_events(batch, SLICE):
         events = batch[start:stop]
         try:
+            # Each line ends with a line break, so the last part of the split is empty.
             found = encode_lines(events).split(b"\n")[:-1]
         except UnicodeEncodeError:
             found = [encode_the_good([event], index, refused)[:-1] for index, event in enumerate(events, start)]

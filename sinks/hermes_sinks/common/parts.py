@@ -66,6 +66,7 @@ async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int,
         elif refusals >= MOST_REFUSALS:
             reason = f"one of many events that were refused together: {refusal.reason}"
             refused.update(dict.fromkeys(rest, reason))
+        # Some events were named: the others may be good.
         elif len(rest) < len(part):
             waiting.append(rest)
         else:
@@ -74,6 +75,7 @@ async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int,
 
 
 def _divide(part: Sequence[int], suspect: int | None) -> tuple[Sequence[int], Sequence[int]]:
+    # The suspected event alone, and the others in one part: if the suspicion is right, two requests are enough.
     if suspect is not None and 0 <= suspect < len(part):
         return part[suspect : suspect + 1], [*part[:suspect], *part[suspect + 1 :]]
     half = len(part) // 2

@@ -19,11 +19,17 @@ from hermes import Batch, Event
 
 LEFT_OUT = "refused; its words may quote the event, which is too large to look through"
 
-_LEAST = 3  # a shorter value may stand in any word
-_MOST_PAYLOAD = 64 * 2**10  # bytes that are looked through
-_MOST_VALUES = 1000  # of one event that are looked for: some milliseconds of the loop at most
-_SLICE = 16 * 2**10  # bytes of payload between two checkpoints
-_REASON = 256  # bytes of payload that take as long as a reason does by itself
+# A shorter value may stand in any word.
+_LEAST = 3
+# Bytes of a payload that are searched for values.
+_MOST_PAYLOAD = 64 * 2**10
+# Values of one event that are looked for: some milliseconds of the loop at most.
+_MOST_VALUES = 1000
+# Bytes of payload between two checkpoints.
+_SLICE = 16 * 2**10
+# Bytes of payload that take as long as a reason does by itself.
+_REASON = 256
+# A number is looked for as the client wrote it: Python's form of a float may differ.
 _decoder = msgspec.json.Decoder(float_hook=str)
 
 
@@ -65,10 +71,12 @@ def without_values(words: str, event: Event) -> str:
     found = {value: column for column, value in values if len(value) >= _LEAST}
     # Longest first, or a short value would break a longer one that holds it.
     for value in sorted((value for value in found if value in words), key=len, reverse=True):
+        # A value that begins or ends with a letter or a digit has to stand alone: "ann" is not in "cannot".
         before = r"(?<!\w)" if value[0].isalnum() else ""
         after = r"(?!\w)" if value[-1].isalnum() else ""
         words = re.sub(f"{before}{re.escape(value)}{after}", f"<{found[value]}>", words)
-    if words.endswith("…"):  # cut off, perhaps inside a value
+    # Cut off, perhaps inside a value.
+    if words.endswith("…"):
         for value, column in found.items():
             if value[:_LEAST] not in words:
                 continue

@@ -21,8 +21,10 @@ from hermes_sinks.file.names import Names
 from hermes_sinks.file.rotating import Rotation
 
 _log = structlog.get_logger("hermes.sinks.file")
-_PIECE = 2**20  # bytes read at once
-_MODE = 0o640  # the permissions of the folder decide further who may read
+# Bytes read at once.
+_PIECE = 2**20
+# The permissions of the folder decide further who may read.
+_MODE = 0o640
 
 
 class LineFile:
@@ -77,15 +79,18 @@ class LineFile:
 
     def _is_full(self, more: int, now: float) -> bool:
         aged = self._max_age and now - self._began >= self._max_age
+        # A batch that is larger than a file gets a file of its own, so an empty file is never full.
         return self._length > 0 and bool(aged or self._length + more > self._max_bytes)
 
     def _write(self, blocks: Sequence[bytes]) -> None:
         try:
-            for block in blocks:  # one by one: joining them would hold the interpreter lock, and so the loop
+            # One by one: joining them would hold the interpreter lock, and so the loop.
+            for block in blocks:
                 write_all(self._fd, block)
             os.fdatasync(self._fd)
         except OSError:
-            with suppress(OSError):  # if this fails too, the next append cuts the file
+            # If this fails too, the next append cuts the file.
+            with suppress(OSError):
                 os.ftruncate(self._fd, self._length)
             raise
 
@@ -142,6 +147,7 @@ class LineFile:
 
     def _resume(self, now: float) -> None:
         """Open the file that an earlier process left, or begin a new one."""
+        # O_APPEND: after a cut the next line stands at the new end, and not behind a hole.
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
         try:
             size, length = os.fstat(fd).st_size, _end_of_whole_lines(fd)

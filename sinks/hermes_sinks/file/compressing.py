@@ -1,7 +1,6 @@
 """Makes the compressed copy of a file of lines; the copy grows with the file and replaces the file when it is full.
 
-The copy is one gzip member or one zstd frame, so that every reader reads all of it, and small batches compress as well
-as large ones. Invariant: the copy is incomplete before `Copy.finish`; after any error a new copy is made of the plain
+Invariant: the copy is incomplete before `Copy.finish`; after any error a new copy is made of the plain
 file. Blocking.
 """
 
@@ -16,8 +15,10 @@ import zstandard
 
 from hermes_sinks.common.disk import write_all
 
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
-_PIECE = 2**20  # bytes of the plain file in memory at once
+# zlib's way to ask for a gzip header.
+_GZIP = 16 + zlib.MAX_WBITS
+# Bytes of the plain file in memory at once.
+_PIECE = 2**20
 
 
 class _Compressor(Protocol):
@@ -43,7 +44,10 @@ class Copy:
 
     def __init__(self, path: Path, codec: str) -> None:
         self._path = path
+        # One compressor for the whole file: the copy is one gzip member or one zstd frame, so that every reader reads
+        # all of it, and small batches compress as well as large ones.
         self._compressor = _compressor(codec)
+        # O_TRUNC: an earlier process may have left an incomplete copy.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
 
     def feed(self, data: bytes) -> None:

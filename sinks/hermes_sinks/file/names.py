@@ -40,6 +40,7 @@ class Names:
         self.lock = f".{name}.lock"
         self._name = name
         stem = rf"{re.escape(name)}-(\d{{8}}T\d{{6}}Z)-(\d{{4,}})\.jsonl"
+        # ASCII, or the digits of other scripts would count as digits.
         self._sealed = re.compile(rf"\.({stem})", re.ASCII)
         self._rotated = re.compile(rf"({stem})(?:\.gz|\.zst)?", re.ASCII)
         self._last = ("", 0)
@@ -50,6 +51,7 @@ class Names:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         taken = [self._last[1]] if self._last[0] == moment else []
         for file in files:
+            # A sealed file is hidden by a dot, and has taken its name too.
             found = self._rotated.fullmatch(file.removeprefix("."))
             if found is not None and found[2] == moment:
                 taken.append(int(found[3]))

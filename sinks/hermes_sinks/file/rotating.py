@@ -77,7 +77,8 @@ class Rotation:
         try:
             for stem in sealed:
                 if any(stem + suffix in files for suffix in SUFFIXES.values()):
-                    (self._folder / f".{stem}").unlink()  # a crash came between the last two steps of `_publish_one`
+                    # A crash came between the last two steps of `_publish_one`.
+                    (self._folder / f".{stem}").unlink()
                 else:
                     self._delete_oldest()
                     self._publish_one(stem, copy if stem == sealed[-1] else None)
@@ -106,6 +107,7 @@ class Rotation:
         """Delete the oldest rotated files, so that one more is within ``keep``."""
         rotated = self._names.rotated(self._files()) if self._keep else []
         for file in rotated[: max(0, len(rotated) - self._keep + 1)]:
+            # Another program may have shipped and deleted the file.
             (self._folder / file).unlink(missing_ok=True)
             _log.info("deleted, for only so many rotated files are kept", file=file, keep=self._keep)
 

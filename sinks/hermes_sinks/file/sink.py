@@ -20,7 +20,8 @@ from hermes_sinks.file.appending import LineFile
 from hermes_sinks.file.names import is_name
 from hermes_sinks.file.settings import FileSettings
 
-CLOSE_TIMEOUT = 2.0  # seconds for a thread whose write was cancelled
+# Seconds for a thread whose write was cancelled.
+CLOSE_TIMEOUT = 2.0
 
 
 class FileSink:
@@ -49,6 +50,7 @@ class FileSink:
         blocks, refused = await encode_batch(batch)
         if blocks:
             try:
+                # The thread of a cancelled write goes on by itself, so a disk that hangs delays only this sink.
                 await run_on_thread(
                     self._file.append, blocks, self._clock(), abandon_on_cancel=True, limiter=self._writer
                 )
@@ -60,6 +62,7 @@ class FileSink:
     async def aclose(self) -> None:
         """Close the file. If the disk hangs, the thread and the file stay open until the process ends."""
         with clean_up(CLOSE_TIMEOUT):
+            # With the writer's token: after a thread that still appends.
             await run_to_end(self._file.close, limiter=self._writer)
 
 

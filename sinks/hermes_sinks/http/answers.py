@@ -20,7 +20,8 @@ from hermes.kit import clean
 from hermes.kit.http import Answer, host_of, retry_after
 from hermes_sinks.common.parts import Refusal
 
-MOST_ERROR = 500  # characters of the words for one event
+# Characters of the words for one event.
+MOST_ERROR = 500
 _BLAMES_CONTENT = frozenset({400, 413, 422})
 _MENDS = {
     401: "set or renew the credentials in SINK_HTTP_HEADERS or SINK_HTTP_URL",
@@ -64,6 +65,7 @@ def judge(answer: Answer, count: int, now: float) -> Refusal | None:
         return Refusal("", named, rest_taken=True) if named else None
     reason = _say(answer)
     if answer.status in _BLAMES_CONTENT:
+        # A 413 is about the size of the part, whatever its body names.
         return Refusal(reason, _named(answer.body, count) if answer.status != 413 else {}, quote=answer.excerpt)
     # The body of a 5xx may be a stack trace that quotes the posted events, so it is left out.
     if answer.excerpt and answer.status < 500:
@@ -77,8 +79,10 @@ def _named(body: bytes, count: int) -> dict[int, str]:
         return {}
     try:
         found = _rejected.decode(body).rejected
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # another service's meaning of `rejected`
+    # Another service's meaning of `rejected`.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
+    # An index beyond the events names none of them.
     return {each.index: clean(each.error, MOST_ERROR) or "rejected" for each in found if 0 <= each.index < count}
 
 

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from hermes import ConfigError
 
 _PREFIX = "whsec_"
-_SHORTEST, _LONGEST = 24, 64  # bytes of a key
+# Bytes of a key, as Standard Webhooks allows.
+_SHORTEST, _LONGEST = 24, 64
 
 
 def parse_keys(texts: Iterable[str]) -> tuple[bytes, ...]:

@@ -42,10 +42,12 @@ class HttpSink:
         self._client = client
         self._settings = settings
         self._keys = keys
-        self._not_before = 0.0  # on Trio's clock
+        # On Trio's clock.
+        self._not_before = 0.0
 
     async def write(self, batch: Batch) -> None:
         """Post the batch in one request or several. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
+        # For every batch, and not only for the one whose answer asked for the pause.
         pause = self._not_before - trio.current_time()
         if pause > 0:
             raise SinkUnavailable(
@@ -53,6 +55,7 @@ class HttpSink:
             )
         lines, refused = await encode_each(batch)
         good = [index for index in range(len(lines)) if index not in refused] if refused else range(len(lines))
+        # With the comma or the line break that follows each line.
         sizes = [len(line) + 1 for line in lines]
         parts = list(cut(good, sizes, self._settings.max_bytes))
 
@@ -63,6 +66,7 @@ class HttpSink:
         if not lines:
             await trio.lowlevel.checkpoint()
         if refused:
+            # The receiver's words may quote the events.
             raise BatchRejected(await hide_values(refused, batch))
 
     async def _send(self, lines: Sequence[bytes]) -> Refusal | None:
@@ -72,9 +76,11 @@ class HttpSink:
 
         def make() -> tuple[bytes, str, str]:
             content = b"\n".join(lines) + b"\n" if settings.format == "ndjson" else b"[" + b",".join(lines) + b"]"
+            # The id is of the uncompressed content: the same events have the same id, whatever the compression.
             body, message_id = compress(settings.compress, content), content_id(content)
             return body, message_id, sign(self._keys, message_id, timestamp, body) if self._keys else ""
 
+        # On a thread if the request is large: joining, hashing and compressing megabytes would hold the loop.
         body, message_id, signature = await pack(sum(map(len, lines)), make)
         headers = {
             "content-type": _MEDIA_TYPES[settings.format],
@@ -94,6 +100,7 @@ class HttpSink:
             return judge(answer, len(lines), time.time())
         except SinkUnavailable as error:
             if error.retry_after:
+                # Batches are sent at once, and another answer may have asked for a longer pause.
                 self._not_before = max(self._not_before, trio.current_time() + error.retry_after)
             raise SinkUnavailable(f"{self._client.words}: {error}", retry_after=error.retry_after) from None
 

@@ -20,11 +20,15 @@ from hermes import ConfigError, SinkUnavailable
 from hermes.kit import clean, clean_up, run_on_thread, time_on_threads
 from hermes_sinks.kafka.faults import AUTHENTICATION, Fault
 
-POLL = 0.05  # seconds; the longest delay until a cancellation is noticed
-EMPTY_TIMEOUT = 2.0  # seconds for the reports of purged messages
-CLOSE_TIMEOUT = 5.0  # seconds; librdkafka closes its connections and threads
+# Seconds: the longest delay until a cancellation is noticed.
+POLL = 0.05
+# Seconds for the reports of purged messages.
+EMPTY_TIMEOUT = 2.0
+# Seconds in which librdkafka closes its connections and threads.
+CLOSE_TIMEOUT = 5.0
 _MOST_WORDS = 300
-_SERVED_AT = 500  # messages handed over between two polls for delivery reports
+# Messages handed over between two polls for delivery reports.
+_SERVED_AT = 500
 
 _log = structlog.get_logger("hermes.sinks.kafka")
 
@@ -88,10 +92,12 @@ class Producer:
         self._last_error = None
         try:
             handle = self._make()
-        except KafkaException as error:  # a file that an option names may have gone since
+        # A file that an option names may have gone since.
+        except KafkaException as error:
             raise SinkUnavailable(f"Kafka: {_blame_option(self._config, error)}") from None
         reports = _Reports()
-        deadline = time.monotonic() + self._timeout + 1  # librdkafka's own time-out comes first
+        # One second more, so that librdkafka's own time-out comes first.
+        deadline = time.monotonic() + self._timeout + 1
         try:
             for index, message in enumerate(messages):
                 self._hand_over(handle, reports, index, message, deadline)
@@ -102,7 +108,8 @@ class Producer:
                 handle.poll(POLL)
                 self._look_around(deadline)
         finally:
-            if reports.missing:  # cancelled, too late, or failed for good: no message may be stored later
+            # Cancelled, too late, or failed for good: no message may be stored later.
+            if reports.missing:
                 self._discard(reports)
         # librdkafka remembers errors (a topic that the user may not write to), and an idempotent producer does not
         # survive all of them: the next send makes a new producer.
@@ -121,7 +128,8 @@ class Producer:
                     timestamp=message.timestamp,
                     on_delivery=partial(reports.note, index),
                 )
-            except BufferError:  # librdkafka's queue is full: wait until it has sent some messages
+            # librdkafka's queue is full: wait until it has sent some messages.
+            except BufferError:
                 handle.poll(POLL)
                 self._look_around(deadline)
             except KafkaException as error:

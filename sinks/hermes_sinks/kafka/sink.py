@@ -18,7 +18,8 @@ from hermes_sinks.kafka.faults import Fault
 from hermes_sinks.kafka.producer import Message, Producer
 from hermes_sinks.kafka.settings import KafkaSettings, check_brokers, parse_options, parse_topic
 
-SLICE = 1000  # messages made between two checkpoints: about 1 ms of the loop
+# Messages made between two checkpoints: about 1 ms of the loop.
+SLICE = 1000
 
 
 class KafkaSink:
@@ -30,6 +31,7 @@ class KafkaSink:
             await sink.write(batch)
     """
 
+    # One batch in flight at a time, so that the events of a key keep their order.
     concurrency = 1
 
     def __init__(self, together: Producer, careful: Producer, settings: KafkaSettings) -> None:
@@ -94,10 +96,12 @@ def _config(settings: KafkaSettings) -> dict[str, object]:
         "acks": "all",
         # Without it a retry of librdkafka may store a message twice, or change the order within a partition.
         "enable.idempotence": True,
-        "partitioner": "murmur2_random",  # the partition of a key is the one that Kafka's own clients choose
+        # The partition of a key is the one that Kafka's own clients choose.
+        "partitioner": "murmur2_random",
         "linger.ms": settings.linger * 1000,
         "compression.type": settings.compress,
         "socket.keepalive.enable": True,
+        # Last: an option of the operator overrides a default.
         **parse_options(settings.options),
     }
 
@@ -115,6 +119,7 @@ async def open_kafka(settings: KafkaSettings, storage: Storage) -> AsyncIterator
     check_kafka(settings, storage)
     config = _config(settings)
     together = Producer(config, timeout=settings.ack_timeout)
+    # One message a request, so that a refusal names its message. Made by the first refusal.
     careful = Producer({**config, "batch.num.messages": 1}, timeout=settings.ack_timeout)
     try:
         await together.open()

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from hermes import Event
 from hermes_sinks.common.reasons import no_text
 
-_TEXT = pa.large_string()  # in memory; a plain string in the file, since the Arrow schema is left out
+# A plain string in the file, since the Arrow schema is left out. Large in memory: the texts of a batch may exceed 2
+# GiB.
+_TEXT = pa.large_string()
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
@@ -49,6 +51,7 @@ def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
             pa.array([event.user_id for event in events], _TEXT),
             pa.array([event.type for event in events], _TEXT),
             pa.array([event.timestamp * 1_000_000 for event in events], _TIME),
+            # As bytes: the cast checks that a payload is UTF-8, without a Python string for each.
             pa.array([bytes(event.payload) for event in events], pa.large_binary()).cast(_TEXT),
             pa.array([round(arrival * 1_000_000) for arrival in arrivals], _TIME),
         ],

@@ -66,6 +66,7 @@ def sort_by_partition(
     for index, event in enumerate(events, first_index):
         day: int | None = event.timestamp // DAY
         if not days.first <= event.timestamp // DAY <= days.last:
+            # Clients choose their timestamps, so without a bound they would choose the number of folders and files.
             day = None
         partitions.setdefault(Partition(day, event.type), []).append(index)
 

@@ -22,9 +22,12 @@ from hermes_sinks.parquet.layout import Days, Partition, file_name, limit, sort_
 from hermes_sinks.parquet.settings import ParquetSettings, bucket_of, check_settings
 from hermes_sinks.parquet.stores import BucketStore, FolderStore, Store
 
-SLICE = 1000  # events sorted, or made rows of, between two checkpoints: about 0.5 ms of the loop
-CLOSE_TIMEOUT = 2.0  # seconds for threads whose writes were cancelled
-_MOST_WORDS = 500  # characters of a server's error
+# Events sorted, or made rows of, between two checkpoints: about 0.5 ms of the loop.
+SLICE = 1000
+# Seconds for threads whose writes were cancelled.
+CLOSE_TIMEOUT = 2.0
+# Characters of a server's error.
+_MOST_WORDS = 500
 
 
 class ParquetSink:
@@ -87,6 +90,8 @@ class ParquetSink:
         """Close the store. If a disk or a server hangs, its threads stay until the process ends."""
         with clean_up(CLOSE_TIMEOUT):
             for _ in range(self.concurrency):
+                # Each thread of a cancelled write keeps a token until it ends: with all tokens no thread uses the
+                # store.
                 await self._threads.acquire_on_behalf_of(object())
             self._store.close()
 
@@ -98,6 +103,7 @@ def _make_good_rows(
     try:
         return make_rows([events[index] for index in indexes], [arrivals[index] for index in indexes])
     except ValueError:
+        # pyarrow does not say which of the events it cannot take.
         bad = {index: wrong for index in indexes if (wrong := what_is_wrong(events[index]))}
         if not bad:
             raise
@@ -130,6 +136,7 @@ def _open_store(settings: ParquetSettings, data_folder: Path) -> Store:
     bucket = bucket_of(settings.url)
     if bucket is not None:
         return BucketStore(bucket, settings)
+    # An absolute path takes the place of the data folder.
     folder = data_folder / settings.url
     try:
         return FolderStore(folder)

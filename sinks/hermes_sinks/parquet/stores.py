@@ -22,8 +22,10 @@ from hermes.kit import LOCK, is_in_place, lock_folder, make_folder, sync_folder
 from hermes_sinks.common.disk import write_all
 from hermes_sinks.parquet.settings import Bucket, ParquetSettings
 
-CONNECT_TIMEOUT = 5.0  # seconds
-ATTEMPTS = 2  # of a request, before the engine's own retries
+# Seconds.
+CONNECT_TIMEOUT = 5.0
+# Of a request, before the engine's own retries.
+ATTEMPTS = 2
 
 
 class Store(Protocol):
@@ -52,10 +54,12 @@ class FolderStore:
         self._root = root
         self._writing = root / ".writing"
         self._numbers = count()
+        # Several threads may find at once that the lock file is gone.
         self._retaking = threading.Lock()
         make_folder(root)
         self._lock = lock_folder(self._writing)
-        for file in self._writing.iterdir():  # drafts that a crash has left
+        # Drafts that a crash has left.
+        for file in self._writing.iterdir():
             if file.name.endswith(".part"):
                 file.unlink()
 
@@ -75,7 +79,8 @@ class FolderStore:
             make_folder(place, 0o750)
             draft.rename(place / name)
         except OSError:
-            with suppress(OSError):  # the next start deletes it
+            # The next start deletes it.
+            with suppress(OSError):
                 draft.unlink()
             raise
         # The rename is durable only with its folder.
@@ -90,7 +95,8 @@ class FolderStore:
         with self._retaking:
             if is_in_place(self._lock, self._writing / LOCK):
                 return
-            if not self._root.is_dir():  # perhaps its disk is not mounted: making the folder would fill another disk
+            # Perhaps its disk is not mounted: making the folder would fill another disk.
+            if not self._root.is_dir():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root))
             try:
                 lock = lock_folder(self._writing)
@@ -116,7 +122,8 @@ class BucketStore:
             scheme=endpoint.scheme or "https",
             connect_timeout=CONNECT_TIMEOUT,
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-            allow_delayed_open=True,  # so that a small file is one request
+            # A small file is one request.
+            allow_delayed_open=True,
         )
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
