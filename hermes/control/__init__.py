@@ -6,7 +6,7 @@
 | ``app``          | the Quart app of an address, built from its endpoints |
 | ``frame``        | the start of both apps: request ids, problem details, bugs |
 | ``reply``        | between Quart's requests and responses and ours |
-| ``guard``        | refuses requests that Quart could not read |
+| ``guard``        | refuses requests that Quart cannot read |
 | ``server``       | the connections that the fast lane hands over, driven by Hypercorn and contained |
 | ``replay``       | one connection as Hypercorn sees it, bounded in time |
 | ``answering``    | the requests of one connection in progress, and the moment when the client stops sending |

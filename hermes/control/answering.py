@@ -19,16 +19,16 @@ from hermes.repeated_event import RepeatedEvent
 WHEN_CLIENT_ENDS = "hermes.when_client_ends"
 """The key of `Answering.when_client_ends` in the state of an ASGI scope."""
 
+# The service does not work longer than this for a client that may have left.
 _ENDED_SECONDS = 1.0
 _REST_OF_BODY_SECONDS = 0.05  # what Hypercorn takes to give the app the last bytes before the end, and more
 
 
 class Answering:
-    """The requests that are being answered.
+    """The requests of a connection that are being answered.
 
-    ``changed`` is called whenever a request begins, is read whole, waits for the client to read, or ends. A client that
-    does not read for ``patience`` seconds is given up by ``give_up``: over HTTP/2 the bytes may wait in a window that
-    the client has closed, where the time-out of the stream does not see them.
+    ``changed`` is called whenever a request begins, is read whole, waits for the client to read, or ends. If the client
+    does not read for ``patience`` seconds, ``give_up`` is called.
     """
 
     def __init__(self, changed: Callable[[], None], patience: float, give_up: Callable[[], None]) -> None:
@@ -64,10 +64,13 @@ class Answering:
             return message
 
         async def send_and_look(message: Any) -> None:
+            # Else a client that still sends its body would be counted twice, in `bodies_left` and here.
             counted = not body_left
             self.unread += counted
             self._change()
             try:
+                # Over HTTP/2 the bytes may wait inside of Hypercorn for a window that the client keeps shut, where no
+                # time-out of the stream sees them: a thousand such clients once kept everybody out of the control lane.
                 with trio.move_on_after(self._patience) as patience:
                     await send(message)
                 if patience.cancelled_caught:
@@ -76,6 +79,7 @@ class Answering:
                 self.unread -= counted
                 self._change()
 
+        # `hermes.control.reply.from_quart` finds it there.
         if scope["type"] != "lifespan":
             scope["state"][WHEN_CLIENT_ENDS] = self.when_client_ends
         cancelled: trio.Cancelled | None = None
@@ -104,6 +108,7 @@ class Answering:
     @contextmanager
     def when_client_ends(self, call: Callable[[], None]) -> Iterator[None]:
         """Within the block, ``call`` is called when the client stops sending, or at once if that has happened."""
+        # The end may have come while the request was still being read.
         if self._client_ended:
             call()
         self._hear_end.add(call)
@@ -120,6 +125,7 @@ class Answering:
         # Hypercorn has only scheduled the task of a request that has just come: let the task begin and be counted.
         for _ in range(3):
             await trio.lowlevel.checkpoint()
+        # A body that is cut off never ends: its request is not waited for below.
         with trio.move_on_after(_REST_OF_BODY_SECONDS):
             while self.bodies_left:
                 await self._changed.wait()
@@ -130,6 +136,7 @@ class Answering:
 
     def release(self) -> None:
         """Report no change any more: the connection has ended."""
+        # The function refers to the owner of this object: a cycle that would keep both in memory.
         self._tell_change = _tell_nobody
 
     def _change(self) -> None:

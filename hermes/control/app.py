@@ -1,7 +1,7 @@
 """The Quart-Trio app of an address, built from its endpoints.
 
 Invariant: a data route answers here (HTTP/2, odd spellings of the path) as in the fast lane, for both lanes
-call the same functions. Which endpoints there are is the edges' business: this module names no path.
+call the same functions. This module names no path: the edges give it their endpoints.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _pass(_path: str, _headers: Mapping[str, str]) -> Response | None:
 
 @dataclass(frozen=True)
 class Site:
-    """All that an address serves. ``judge(path, headers)`` answers a request that must not pass, before routing.
+    """The endpoints of an address and their guards. ``judge(path, headers)`` answers a request that must not pass.
 
     ``keys`` are asked for by endpoints whose ``key`` is ``before``. ``body_budget`` bounds the bodies of data routes
     that are read here.
@@ -64,6 +64,7 @@ def make_app(site: Site) -> QuartTrio:
         if isinstance(handler, Route):
             _add_data_route(app, endpoint, handler, site)
             methods = [each.method for each in site.endpoints if each.lane == "fast" and each.path == endpoint.path]
+            # One preflight for all methods of a path, unless an endpoint of the path answers OPTIONS itself.
             if endpoint.path not in asked and endpoint.method == methods[0]:
                 _add_preflight(app, handler, methods)
         else:
@@ -104,6 +105,7 @@ def _add_data_route(app: QuartTrio, endpoint: Endpoint, route: Route, site: Site
     async def serve(**parameters: Any) -> QuartResponse:
         head = Head(request.method, request.path, join_headers())
         head.parameters = {name: str(value) for name, value in parameters.items()}
+        # As the fast lane has it: the bytes of the query, one character each.
         head.query = request.query_string.decode("latin-1")
         head.request_id = g.request_id.encode("latin-1")
         response = await serve_data_route(from_quart({}), head, route, site.body_budget)

@@ -18,9 +18,11 @@ from hermes.http.response import Response, crowded
 
 async def serve_data_route(request: Request, head: Head, route: Route, budget: BodyBudget) -> Response:
     """The route's answer to a request and its body."""
+    # Before the body: a request without a key must not make the service hold its bytes.
     refusal = route.check(head)
     if refusal is not None:
         return refusal
+    # A head that could not be judged yet (Segment's key stands in the body) takes of the share of keyless clients.
     room = budget if head.admit is None else budget.keyless
     parts: list[bytes] = []
     reserved = 0
@@ -28,6 +30,7 @@ async def serve_data_route(request: Request, head: Head, route: Route, budget: B
         async for part in request.body:
             if not room.reserve(len(part)):
                 return crowded()
+            # Counted once the room is taken, so that `finally` gives back no more.
             reserved += len(part)
             if reserved > route.max_body_bytes:
                 return too_large(route.max_body_bytes)
@@ -50,11 +53,13 @@ async def answer_body(request: Request, head: Head, route: Route, body: bytes) -
 async def _wait_for(request: Request, pending: Pending) -> Response:
     """The response to come. A client that leaves or sends no more, and a drain, call the request off."""
     arrived = trio.Event()
+    # The engine answers from a task of its own: it sets the event, and the handler wakes up.
     pending.hear = lambda _pending, _response: arrived.set()
     try:
         with request.when_client_ends(partial(_call_off, pending)):
             await arrived.wait()
     finally:
+        # However the wait ends, nobody hears the answer now: a request that waits for room gives up its place.
         _call_off(pending)
     assert pending.response is not None  # noqa: S101 - it has just been heard
     return pending.response

@@ -33,31 +33,33 @@ if TYPE_CHECKING:
     from hermes.control.openapi.operation import Operation
 
 MOST_REPLAYED = 1000
-"""The most letters of one request to replay."""
+"""The most letters that one request replays. The answer says how many are left."""
 
 REPLAY_SECONDS = 30.0
-"""With a rate, no more letters than go in this time."""
+"""With a rate, a request replays the letters of this time: a client does not wait for hours."""
 
 _PATH = "/dead-letters"
 
 
 @dataclass(frozen=True)
 class DeadLetterDesk:
-    """What the endpoints work on. ``targets`` are where letters can be replayed to, by source."""
+    """The store that the endpoints work on, and the targets to which letters can be replayed, by source."""
 
     store: DeadLetters
     targets: Mapping[Source, Target]
 
 
 def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
-    """The four endpoints."""
+    """The four endpoints over a store and its targets."""
     store = desk.store
+    # Two replays at once would take the same letters, and write each twice.
     replaying = trio.Lock()
 
     async def list_letters(request: Request) -> Answer:
         asked = read(Listing, from_query(request))
         selection = asked.selection()
         letters = await store.page(selection, after=asked.after, limit=asked.limit)
+        # Asked for, not guessed from a full page: `next` leads to a page that has letters.
         more = letters and await store.page(selection, after=letters[-1].number, limit=1)
         after = b"%d" % letters[-1].number if more else b"null"
         total = sum((await store.count(selection)).values())
@@ -93,6 +95,7 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
     async def purge_letters(request: Request) -> Answer:
         asked = read(Purging, from_query(request))
         selection = asked.selection()
+        # An operator who forgets the filter must not empty the store, and with both the filter might be the mistake.
         if asked.all == (selection != select_events()):
             raise WrongValue("all", "say which: a filter such as sink, or all=true (and not both)")
         # Letters that come while the purge goes on are not those that the operator has counted.

@@ -27,12 +27,12 @@ class SinkAccount(msgspec.Struct):
     sink: str
     accepted: int
     replayed: int
-    """The part of the accepted ones that an earlier run left in the journal, or that were sent again."""
+    """Accepted events that an earlier run left in the journal, or that were sent again."""
     delivered: int
     dead_lettered: int
-    """Refused for good, and a dead letter has each."""
+    """Refused for good, and kept as dead letters."""
     evicted: int
-    """Refused for good, and the dead letter had to make room for newer ones."""
+    """Refused for good, and the dead letter had to make room for a newer one."""
     spilled: int
     """Kept in the journal for the next start."""
     dropped: dict[str, int]
@@ -42,7 +42,7 @@ class SinkAccount(msgspec.Struct):
 
 
 class JournalAccount(msgspec.Struct):
-    """What the journal holds. Places are indexes of its records."""
+    """The contents of the journal. Places are indexes of its records."""
 
     first: int
     next: int
@@ -51,13 +51,13 @@ class JournalAccount(msgspec.Struct):
     commits: int
     failed_commits: int
     cursors: dict[str, int]
-    """How far each sink has come."""
+    """The place that each sink has reached."""
     failing: str | None
-    """Why its storage does not work, while it does not."""
+    """Why the storage does not work; null while it works."""
 
 
 class Accounts(msgspec.Struct):
-    """The books: what became of every accepted event."""
+    """The outcomes of every accepted event."""
 
     accepted: int
     sinks: list[SinkAccount]
@@ -65,8 +65,8 @@ class Accounts(msgspec.Struct):
 
 
 async def make_profile(path: str, parameters: Mapping[str, str]) -> tuple[int, str, bytes, Mapping[str, str]]:
-    """A debugging page or a profile: status, content type, body and headers."""
-    # Imported when the first is asked for: it brings tracemalloc and more.
+    """Make a debugging page or a profile: status, content type, body and headers."""
+    # Imported at the first request: the module brings tracemalloc and more.
     from hermes.debug import answer
 
     return await answer(path, parameters)
@@ -95,6 +95,8 @@ def debug_endpoints(
 
 
 def _to_own_pages(handler: Handler) -> Handler:
+    # On HTTP_ADDR too, where the other routes may be called by any page: an image of a foreign page could otherwise
+    # start the profilers, which took nine tenths of the throughput.
     async def answer(request: Request) -> Answer:
         refusal = refuse_foreign(request.headers, page=False)
         return await handler(request) if refusal is None else refusal

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from hermes.control.openapi.operation import Operation
 
 AddressName = Literal["HTTP_ADDR", "ADMIN_ADDR"]
-"""The setting that says where an endpoint is served."""
+"""The setting with the address at which an endpoint is served."""
 
 KeyCheck = Literal["none", "before", "handler"]
-"""Who asks for a key, where the address has keys: nobody, the app before it calls the handler, or the handler itself.
+"""Who checks the key, if the address has keys: nobody, the app before it calls the handler, or the handler itself.
 
-A handler asks itself where the key may stand in the body.
+A handler checks the key if the client may send the key in the body.
 """
 
 _CONVERTER = re.compile(r":\w+\}")
@@ -93,11 +93,17 @@ class Endpoint:
 
     ``describe()`` gives the operations of the document, mostly one, and is called when the document is first asked for.
     An endpoint without an operation is a part of a page, or answers OPTIONS, which every path does.
+
+    >>> async def show_job(request: Request) -> Response:
+    ...     return Response(200, b"%d" % request.parameters["number"])
+    >>> Endpoint("GET", "/jobs/{number:int}", show_job, address="ADMIN_ADDR").plain_path
+    '/jobs/{number}'
     """
 
     method: str
     path: str
     handler: Handler | Route
+    # A function and not the operations: their types are imported with the first document, and not at the start.
     describe: Callable[[], Iterable[Operation]] = tuple
     address: AddressName = "HTTP_ADDR"
     key: KeyCheck = "none"

@@ -24,15 +24,22 @@ HEADERS = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",  # by which `origin` knows our own pages in a browser without Fetch Metadata
+    # `origin` recognizes our own pages by their Referer in a browser without Fetch Metadata.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
+    # Says to old browsers what frame-ancestors says to newer ones.
     "X-Frame-Options": "DENY",
-    "Cache-Control": "no-cache",  # asked for again each time, and then mostly answered with 304
+    # The browser asks again each time, and mostly gets a 304.
+    "Cache-Control": "no-cache",
 }
 
 
 def file_endpoint(path: str, package: str, name: str, content_type: str, address: AddressName) -> Endpoint:
-    """Serves a file of a package at ``path``. The file is read now, once."""
+    """Serve a file of a package at ``path``. The file is read when the endpoint is made, and once.
+
+    >>> file_endpoint("/app.css", "hermes.control.dashboard", "app.css", CSS, "ADMIN_ADDR").path
+    '/app.css'
+    """
     content = read(package, name)
 
     async def show(request: Request) -> Response:
@@ -43,11 +50,12 @@ def file_endpoint(path: str, package: str, name: str, content_type: str, address
 
 def read(package: str, name: str) -> bytes:
     """The content of a file that a package brings."""
+    # By the package's name: a part of another distribution brings the files of its panel.
     return files(package).joinpath(name).read_bytes()
 
 
 def serve(request: Request, content: bytes, content_type: str, headers: Mapping[str, str] = HEADERS) -> Response:
-    """The content, or 304 if the client has it."""
+    """The content, or 304 if the client has the content already."""
     etag = f'"{blake2b(content, digest_size=12).hexdigest()}"'
     headers = {**headers, "ETag": etag}
     if request.headers.get("if-none-match") == etag:

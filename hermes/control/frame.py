@@ -30,7 +30,7 @@ from hermes.throttled_log import ThrottledLog
 from hermes.words import clean
 
 _log = structlog.get_logger("hermes.http")
-_SLIPS = 2  # the most letters by which a path that may be meant is longer or shorter
+_SLIPS = 2  # a suggested path is at most this many letters longer or shorter than the path of the request
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 _VARIABLE = re.compile(r"<[^<>]*?(\w+)>")  # of a path in werkzeug's notation
@@ -38,10 +38,10 @@ _VARIABLE = re.compile(r"<[^<>]*?(\w+)>")  # of a path in werkzeug's notation
 
 @dataclass(frozen=True)
 class Frame:
-    """The functions that hear about the requests of an app, and the largest body in bytes.
+    """The functions that are told about the requests of an app, and the largest body in bytes.
 
-    ``observe(route, status, seconds)`` hears how long each took, ``track`` 1 when one begins and -1 at its end,
-    ``refusals`` hears of requests that were answered with 4xx or 5xx.
+    ``observe(route, status, seconds)`` is called after each request, ``track`` with 1 when a request begins and with -1
+    when it ends. ``refusals`` logs requests that were answered with 4xx or 5xx.
     """
 
     observe: Callable[[str, int, float], None]
@@ -71,6 +71,8 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     @app.before_request
     async def begin() -> QuartResponse | None:
+        # A client's id goes into the log and into an answer's header, so only printable characters without a space
+        # pass.
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else frame.request_id().decode()
         g.began = time.perf_counter()
@@ -85,6 +87,7 @@ def make_frame(frame: Frame) -> QuartTrio:
     async def finish(response: QuartResponse) -> QuartResponse:
         request.routing_exception = None  # its traceback has the request: a reference cycle
         response.headers["X-Request-Id"] = g.request_id
+        # An answer before the end of the body: the rest of the body would be read as the next request.
         if not await read_past_body():
             response.headers["Connection"] = "close"
         route = _route()
@@ -108,6 +111,7 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     @app.errorhandler(HTTPException)
     async def explain(error: HTTPException) -> QuartResponse:
+        # Werkzeug's description does not name the limit.
         if error.code == 413:
             return to_quart(too_large(frame.max_body_bytes))
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
@@ -120,6 +124,7 @@ def make_frame(frame: Frame) -> QuartTrio:
             words = error.description or ""
         return to_quart(problem(error.code or 500, words, headers))
 
+    # A lack of descriptors is no bug: the client may try again.
     @app.errorhandler(OSError)
     @app.errorhandler(RuntimeError)
     async def wait_for_the_machine(error: Exception) -> QuartResponse:
@@ -134,6 +139,7 @@ def make_frame(frame: Frame) -> QuartTrio:
 
 def _route() -> str:
     """The path of the request's route as documents write it: ``/dead-letters/{number}``."""
+    # One label for all requests without a route: a label for each path would let clients fill the metrics.
     return _VARIABLE.sub(r"{\1}", str(request.url_rule)) if request.url_rule is not None else "unmatched"
 
 
@@ -144,8 +150,9 @@ def _explain_path(method: str, path: str, known: Collection[str], allowed: str) 
         return f"this path does not take {clean(method, ECHOED)}: send {' or '.join(takes) or allowed}"
     close = close_words(path, [other for other in known if abs(len(other) - len(path)) <= _SLIPS < len(other)])
     meant = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"there is no such path here: {meant}see / or /openapi.json for those that there are"
+    return f"there is no such path here: {meant}see / or /openapi.json for the paths of this address"
 
 
 def _client() -> str:
+    # A socket that takes IPv4 and IPv6 alike shows an IPv4 client so.
     return (request.remote_addr or "").removeprefix("::ffff:")

@@ -1,6 +1,5 @@
-"""Stands before Quart: counts the requests in flight, and refuses the requests that Quart could not read.
+"""Counts the requests in flight, and refuses the requests that Quart cannot read.
 
-Quart routes before any function of ours runs, and answers 500 to a target, a Host or a query that Quart cannot read.
 Invariant: a request that reaches Quart has a path, a Host that IDNA can encode, and a query in ASCII.
 """
 
@@ -33,8 +32,11 @@ def guard(
     """
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        # ASGI's message at the start of a server, and no request.
         if scope["type"] == "lifespan":
             await app(scope, receive, send)
+        # Judged here, because Quart routes before any function of ours runs: it answered 500, with a traceback in the
+        # log for each such request.
         elif (refusal := find_fault(scope)) is None:
             track(1)
             try:
@@ -49,6 +51,7 @@ def guard(
                 (b"content-length", b"%d" % len(refusal.body)),
                 (b"x-request-id", request_id()),
             ]
+            # These requests never reach `Frame`'s functions, which count all others.
             observe("unmatched", refusal.status, 0.0)
             await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
             await send({"type": "http.response.body", "body": refusal.body})
@@ -60,6 +63,7 @@ def find_fault(scope: Any) -> Response | None:
     """The answer to a request that Quart could not read."""
     if not is_target(scope.get("method", "GET"), scope["path"]):
         return _BAD_TARGET
+    # HTTP/2 lets such bytes through.
     if not scope["query_string"].isascii():
         return _BAD_QUERY
     if not all(_is_host(value.decode("latin-1")) for name, value in scope["headers"] if name.lower() == b"host"):

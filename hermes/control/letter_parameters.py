@@ -21,8 +21,9 @@ from hermes.dead_letters.notation import parse_since
 
 _MOST_LISTED = 1000
 _MOST_NUMBERS = 10_000
-_ECHOED = 100  # characters of what a client sent that it is shown again
+_ECHOED = 100  # characters of a client's own text that an answer repeats
 _BODY_BYTES = 256 * 2**10
+# msgspec has no error with a field of its own: the name is only in its message.
 _WHERE = re.compile(r"`\$\.(\w+)|unknown field `(.*)`")
 
 # A filter that is empty by mistake must not widen what is purged; U+0000 is in no letter, and Postgres takes none.
@@ -38,6 +39,7 @@ class WrongValue(Exception):
         self.parameter = parameter[:_ECHOED]
 
 
+# A misspelt filter must be an error: without it the request would mean all letters.
 class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
     """The parameters that select letters."""
 
@@ -48,7 +50,7 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
     numbers: Annotated[list[_Number], Meta(min_length=1, max_length=_MOST_NUMBERS)] | None = None
 
     def selection(self) -> Selection:
-        """The selection that they mean. Raises `WrongValue`."""
+        """The selection with these parameters. Raises `WrongValue`."""
         since = self.since
         if isinstance(since, str):
             try:
@@ -86,6 +88,7 @@ def from_query(request: Request) -> dict[str, Any]:
     """The parameters of the query, each once."""
     given: dict[str, Any] = {}
     for name, values in request.query.items():
+        # Nobody can tell which of them the client meant.
         if len(values) > 1:
             raise WrongValue(name, f"{name} is given {len(values)} times")
         given[name] = values[0].split(",") if name == "numbers" else values[0]
@@ -104,7 +107,7 @@ async def from_body(request: Request) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise WrongValue("body", f"the body is no JSON object: {error}") from None
+        raise WrongValue("body", f"the body is not a JSON object: {error}") from None
 
 
 def merge(query: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +120,7 @@ def merge(query: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 def read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
     """The parameters, checked. Raises `WrongValue` for the first one that is unknown or has a wrong value."""
     try:
+        # Not strict: in a query every value is text, and "17" has to be a number.
         found = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         place = _WHERE.search(str(error))
@@ -124,9 +128,9 @@ def read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
         if unknown is None:
             raise WrongValue(known, f"{known}: {str(error).partition(' - at')[0]}") from None
         fields = ", ".join(kind.__struct_fields__)
-        raise WrongValue(unknown, f"{unknown[:_ECHOED]!r} is no parameter here; there are {fields}") from None
+        raise WrongValue(unknown, f"{unknown[:_ECHOED]!r} is not a parameter here; there are {fields}") from None
     for name, value in given.items():
         # The text "null" would be read as none given, and a filter that is written wrongly must not widen the choice.
         if value is not None and getattr(found, name) is None:
-            raise WrongValue(name, f"{name}: expected a value, got {value!r}: leave it out to have none")
+            raise WrongValue(name, f"{name}: expected a value, got {value!r}: leave it out instead")
     return found

@@ -31,7 +31,13 @@ _END = b"event: end\ndata: {}\n\n"
 
 
 class Live:
-    """The feed of all watchers. ``tick`` is called every second, and ``render`` gives the status as JSON."""
+    """The feed of all watchers. ``tick`` is called every second, and ``render`` gives the status as JSON.
+
+    ::
+
+        live = Live(status.tick, lambda: msgspec.json.encode(status.sample()))
+        nursery.start_soon(live.run)
+    """
 
     def __init__(self, tick: Callable[[], None], render: Callable[[], bytes]) -> None:
         self.render = render
@@ -48,6 +54,7 @@ class Live:
             # After seconds in which the loop was busy the feed goes on from now, and sends no burst to catch up.
             due = max(due + PERIOD, trio.current_time())
             await trio.sleep_until(due)
+            # Also without a watcher: the tick records the rates of the last minutes.
             self._tick()
             if self.watchers:
                 self.latest = self.frame()
@@ -91,6 +98,7 @@ class _Stream(AsyncIterator[bytes]):
             raise StopAsyncIteration
         await live.wait_news()
         self._over = live.ended
+        # No queue: a slow reader gets the latest status and misses others, so that nothing piles up.
         return _END if live.ended else live.latest
 
 
@@ -102,7 +110,7 @@ def live_endpoints(live: Live, status: type[msgspec.Struct]) -> tuple[Endpoint, 
 
     async def watch(_request: Request) -> Answer:
         if live.watchers >= MOST_STREAMS:
-            detail = f"{MOST_STREAMS} watch already: close one of them, or ask for /status now and then"
+            detail = f"{MOST_STREAMS} clients watch already: close one, or read /status from time to time"
             return problem(503, detail, {"Retry-After": "5"})
         return Streaming(_CONTENT_TYPE, _Stream(live))
 
@@ -115,20 +123,20 @@ def live_endpoints(live: Live, status: type[msgspec.Struct]) -> tuple[Endpoint, 
 def _describe_status(status: type[msgspec.Struct]) -> Iterable[Operation]:
     yield Operation(
         STATUS,
-        "Tell how the service is",
-        answers=(operation.Answer(200, "How it is now.", (Content(JSON, status),)),),
+        "Show the status of the service",
+        answers=(operation.Answer(200, "The present status.", (Content(JSON, status),)),),
     )
 
 
 def _describe_live() -> Iterable[Operation]:
     yield Operation(
         STATUS,
-        "Tell how the service is, every second",
+        "Stream the status of the service, every second",
         "Server-sent events: `status`, whose data is what `/status` answers, at once and then every second; and `end` "
         "when the service stops.",
         answers=(
             operation.Answer(200, "The stream.", (Content(_CONTENT_TYPE, str),)),
-            operation.problem(503, f"{MOST_STREAMS} watch already.", RETRY_AFTER),
+            operation.problem(503, f"{MOST_STREAMS} clients watch already.", RETRY_AFTER),
         ),
         endless=True,
     )

@@ -23,6 +23,10 @@ def refuse_foreign(headers: Mapping[str, str], *, page: bool) -> Response | None
 
     ``headers`` have their names in lower case. ``page``: the request reads a page without data, to which
     another site may link.
+
+    >>> headers = {"host": "localhost:9090", "origin": "https://elsewhere.example"}
+    >>> refuse_foreign(headers, page=False).status
+    403
     """
     if not _is_foreign(headers) or (page and _leads_there(headers)):
         return None
@@ -32,6 +36,7 @@ def refuse_foreign(headers: Mapping[str, str], *, page: bool) -> Response | None
 def _is_foreign(headers: Mapping[str, str]) -> bool:
     host = headers.get("host", "").lower()
     origin = headers.get("origin")
+    # First, because browsers send Origin with every method that may change something.
     if origin is not None:
         return origin.partition("://")[2].lower() != host
     site = headers.get("sec-fetch-site")
@@ -41,16 +46,19 @@ def _is_foreign(headers: Mapping[str, str]) -> bool:
     referer = headers.get("referer")
     if referer is not None:
         return _host_of(referer) != host
+    # Neither header nor Referer: a page with no-referrer in an old browser, or no browser at all.
     return _is_part_of_a_page(headers)
 
 
 def _is_part_of_a_page(headers: Mapping[str, str]) -> bool:
-    """Whether an image, a script or a fetch of a page that hides where it is; a typed address asks for HTML."""
+    """Whether an image, a script or a fetch of a page without a Referer sends the request."""
+    # Every browser calls itself Mozilla, and for a typed address it accepts HTML.
     return headers.get("user-agent", "").startswith("Mozilla/") and "text/html" not in headers.get("accept", "")
 
 
 def _leads_there(headers: Mapping[str, str]) -> bool:
     """Whether the visitor follows a link, so that the page is shown on its own and not within the foreign page."""
+    # A link has no Origin, as a posted form has.
     if "origin" in headers or ("sec-fetch-dest" not in headers and _is_part_of_a_page(headers)):
         return False
     return headers.get("sec-fetch-mode", "navigate") == "navigate" and (

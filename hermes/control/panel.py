@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Panel:
-    """One section of the page. ``id`` is its place in the address, ``title`` its name at the top of the page.
+    """One section of the page. ``id`` is the section's place in the address, ``title`` its name at the top of the page.
 
-    ``file`` of ``package`` is a JavaScript module. It exports ``html``, the content of the section (``markup`` of
-    ``/dom.js`` makes it), and may export ``begin()``, called once, and ``render(status)``, called every second with the
-    answer of ``/status``.
+    ``file`` of ``package`` is a JavaScript module. The module exports ``html``, the content of the section (made by
+    ``markup`` of ``/dom.js``). A module may export ``begin()``, called once, and ``render(status)``, called every
+    second with the answer of ``/status``.
+
+    >>> Panel("jobs", "Jobs", "hermes_jobs", "panel.js").path
+    '/panels/jobs.js'
     """
 
     id: str

@@ -29,7 +29,15 @@ class Occupant(Protocol):
 
 
 class Places:
-    """The places of ``most`` connections. ``evicted`` and ``refused`` count for the metrics."""
+    """The places of ``most`` connections. ``evicted`` and ``refused`` count for the metrics.
+
+    ::
+
+        if places.take(connection):
+            places.note(connection, Use.BUSY)
+            ...
+            places.leave(connection)
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -45,11 +53,13 @@ class Places:
     def take(self, newcomer: Occupant) -> bool:
         """Take a place. Returns False if every connection is busy."""
         if len(self._use) >= self.most:
+            # A thousand idle keep-alive connections once took /health, /ready and HTTP/2 from everybody.
             idlest = next(iter(self._by_use[Use.IDLE] or self._by_use[Use.WAITING]), None)
             if idlest is None:
                 self.refused += 1
                 return False
             self.evicted += 1
+            # Before the call: a connection that gives way is no longer known, whatever it notes at its end.
             self.leave(idlest)
             idlest.give_way()
         self._use[newcomer] = Use.IDLE
@@ -59,6 +69,7 @@ class Places:
     def note(self, occupant: Occupant, use: Use) -> None:
         """Note the use of a connection. A connection that has given way is no longer known, and ignored."""
         before = self._use.get(occupant)
+        # An unchanged use must not move the connection: its place in the order tells for how long it has been so.
         if before is not None and before is not use:
             del self._by_use[before][occupant]
             self._by_use[use][occupant] = None

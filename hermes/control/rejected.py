@@ -1,11 +1,11 @@
-"""The latest rejected events over HTTP, once or while they come.
+"""The latest rejected events over HTTP, as a list or as a stream.
 
     GET /rejected        {"total": n, "rejected": [the latest, oldest first]}
-    GET /rejected/live   a line of JSON each: those that are kept, and then every one that comes
+    GET /rejected/live   a line of JSON each: first the kept events, then every new one
 
-Between the lines come ``{"skipped": n}`` where n were more than are kept, and an empty line at the beginning and
-wherever nothing came for `HEARTBEAT` seconds. Invariant: a follower holds only the number of the last entry that it was
-sent, so the feed never waits for a reader.
+Between the lines come ``{"skipped": n}`` for n events that the feed no longer keeps, and an empty line at the beginning
+and after `HEARTBEAT` seconds without an event. Invariant: a follower holds only the number of the last entry that it
+was sent, so the feed never waits for a reader.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ class _Stream(AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         if not self._begun:
             self._begun = True
+            # At once, so that the client sees that it follows before the first event is rejected.
             return b"\n"
         feed = self._desk.feed
         silent_until = trio.current_time() + HEARTBEAT
+        # The feed holds nothing for its followers, who look for themselves, so that it never waits for a reader.
         while feed.total == self._sent:
             if self._desk.ended():
                 raise StopAsyncIteration
@@ -93,7 +95,8 @@ def rejected_endpoints(desk: RejectedDesk) -> tuple[Endpoint, ...]:
 
     async def follow(_request: Request) -> Answer:
         if desk.followers >= MOST_FOLLOWERS:
-            return problem(503, "as many as can follow already: end one", {"Retry-After": "5"})
+            detail = f"{MOST_FOLLOWERS} clients follow already, the most at a time: end one"
+            return problem(503, detail, {"Retry-After": "5"})
         return Streaming(_LINES, _Stream(desk))
 
     return (
@@ -106,8 +109,8 @@ def _describe_list() -> Iterable[Operation]:
     yield Operation(
         STATUS,
         "List the latest rejected events",
-        "Those that were not taken, with the reason that their client was told: single events of a request, or a "
-        "request as a whole.",
+        "Events that Hermes did not accept, with the reason that the client was told: single events of a request, or "
+        "a request as a whole.",
         answers=(operation.Answer(200, "The rejected events.", (Content(JSON, RejectedList),)),),
     )
 
@@ -116,11 +119,11 @@ def _describe_feed() -> Iterable[Operation]:
     yield Operation(
         STATUS,
         "Follow rejected events",
-        'A line of JSON for each, those that are kept first. `{"skipped": n}` stands where n were more than are kept, '
-        "an empty line where nothing came for a while.",
+        'A line of JSON for each event, the kept events first. `{"skipped": n}` stands for n events that are no longer '
+        "kept, an empty line for a while without an event.",
         answers=(
             operation.Answer(200, "The rejected events.", (Content(_LINES, str),)),
-            operation.problem(503, f"{MOST_FOLLOWERS} follow already.", RETRY_AFTER),
+            operation.problem(503, f"{MOST_FOLLOWERS} clients follow already.", RETRY_AFTER),
         ),
         endless=True,
     )

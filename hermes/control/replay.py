@@ -1,7 +1,7 @@
 """A connection as Hypercorn sees it, bounded in time: first the bytes that were read before, then the client's own.
 
-Invariants: the owner of the stream closes the stream; a client that sends nothing or reads nothing is given up; a
-client that has only ended its sending side is answered first, if the answer comes soon.
+Invariants: the owner of the stream closes the stream; the connection of a client that sends nothing or reads nothing
+for too long is ended; a client that has only ended its sending side is answered first, if the answer comes soon.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from hermes.http.head import MAX_HEAD_BYTES
 from hermes.http.response import problem
 from hermes.http.stream import Stream
 
-_IDLE_AT_STOP_SECONDS = 0.1  # what Hypercorn takes from the last byte of a request to its first answer, and more
-_RECV_BYTES = 16 * 2**10  # so that a flood of tiny HTTP/2 frames keeps the loop for milliseconds at a time, no longer
+# Longer than Hypercorn takes from the last byte of a request to its first answer.
+_IDLE_AT_STOP_SECONDS = 0.1
+# A flood of tiny HTTP/2 frames then keeps the loop for milliseconds at a time and no longer.
+_RECV_BYTES = 16 * 2**10
 
 # How Hypercorn itself refuses what it cannot read; an answer of the app to such a request would have a body.
 _REFUSAL = re.compile(rb"HTTP/1\.1 ([45]\d\d) \r\ncontent-length: 0\r\nconnection: close\r\n", re.IGNORECASE)
@@ -32,19 +34,17 @@ _DETAILS = {
 
 
 class Patience(NamedTuple):
-    """Seconds that a client may read nothing of what it is sent, and send nothing."""
+    """Seconds for which a client may read nothing (``write``) or send nothing (``silence``)."""
 
     write: float
     silence: float
 
 
 class Replay:
-    """A stream as Hypercorn sees it, which gives back the bytes that were read before. The owner closes the stream.
+    """A stream for Hypercorn, which first gives the bytes that were read before. The owner closes the stream.
 
-    Hypercorn has to run within ``lifetime``. The scope ends when Hypercorn closes the stream, where Hypercorn alone
-    would wait for its timers, and when the client reads nothing for too long, where Hypercorn alone would try the next
-    response. A client that sends nothing for too long is given up, unless an answer is being sent. ``places`` hear
-    whether the connection is busy.
+    Hypercorn has to run within ``lifetime``. The scope ends when Hypercorn closes the stream, and when the client reads
+    or sends nothing for too long. ``places`` are told whether the connection is busy.
     """
 
     def __init__(self, stream: Stream, data: bytes, places: Places, patience: Patience) -> None:
@@ -68,9 +68,11 @@ class Replay:
             self._replayed = True
             if self._draining:
                 await self.context.terminated.set()
+            # The deadline moves with every change: a client that is being answered need not send anything.
             with trio.fail_at(self._patient_until()) as self._receiving:
                 data = bytes(await self._stream.receive_some(_RECV_BYTES))
             if not data:
+                # Hypercorn takes the end for the client's leaving, and would cancel the requests.
                 await self.answering.finish()
                 await self.context.terminated.set()  # else Hypercorn may wait for its timer of an idle connection
             return data
@@ -83,12 +85,14 @@ class Replay:
         if self.closed:
             raise trio.ClosedResourceError
         try:
+            # While bytes wait for the client, the connection may give way to a newcomer.
             self._places.note(self, Use.WAITING)
             # Hypercorn shields its sends from cancellation, so a client that does not read needs a deadline here.
             with trio.fail_after(self._patience.write) as self._sending:
                 await self._stream.send_all(_put_into_words(data))
             self._change()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            # Hypercorn alone would go on with the next response.
             self.lifetime.cancel()
             raise trio.BrokenResourceError from error
 
@@ -110,6 +114,7 @@ class Replay:
     def _change(self) -> None:
         self._receiving.deadline = self._patient_until()
         answering = self.answering
+        # Requests that wait for their own client are no work of the service, and keep no newcomer out.
         clients_turn = answering.bodies_left + answering.unread
         use = Use.BUSY if answering.requests > clients_turn else Use.WAITING
         self._places.note(self, use if answering.requests else Use.IDLE)
@@ -124,6 +129,7 @@ class Replay:
         # Without a checkpoint: Hypercorn also closes within the task of a request that has just been cancelled.
         self.closed = True
         self._sending.cancel()
+        # Hypercorn alone would wait for its timers before it ends.
         self.lifetime.cancel()
 
 
@@ -154,7 +160,7 @@ class SecureReplay(Replay):
 
 
 def _put_into_words(data: bytes) -> bytes:
-    """What is sent: a refusal of Hypercorn's own, which says nothing, becomes problem details."""
+    """The bytes to send: a refusal by Hypercorn, which has no body, becomes problem details."""
     refusal = _REFUSAL.match(data)
     if refusal is None:
         return data

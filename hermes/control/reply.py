@@ -1,4 +1,7 @@
-"""Between Quart's requests and responses and ours. Called by the apps of the control lane."""
+"""Turns Quart's requests into ours, and our answers into Quart's responses.
+
+Invariant: no handler of ours sees Quart.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def from_quart(parameters: Mapping[str, Any]) -> Request:
 
 
 class _RequestBody:
-    """The parts of a body. Once they are read to the end, the next request can follow on the connection."""
+    """The parts of a body. After the last part, the next request can follow on the connection."""
 
     # A class, and no generator: Trio warns of a generator that a handler leaves unfinished, as one does that refuses.
 
@@ -67,14 +70,14 @@ class _RequestBody:
 
 
 async def read_past_body() -> bool:
-    """Read the rest of the request's body if it is short and comes at once. False: the connection has to end.
-
-    The end of the body could not be told from the beginning of the next request (HTTP/1.1).
-    """
+    """Read the rest of the request's body if the rest is short and comes at once. False: the connection has to end."""
+    # Over HTTP/1.1 the next request begins where the body ends: bytes that are left would be read as a request. HTTP/2
+    # has a stream for each request.
     sent = request.content_length or "Transfer-Encoding" in request.headers
     if not sent or g.get("body_read", False) or request.http_version == "2":
         return True
     left = _MOST_READ_PAST
+    # After a small body the connection can go on. A large one is not worth the wait, and ends it.
     with trio.move_on_after(_READ_PAST_SECONDS), suppress(RequestEntityTooLarge):
         async for part in request.body:
             left -= len(part)
@@ -98,6 +101,7 @@ def to_quart(answer: Answer) -> QuartResponse:
 
 def with_lines(response: QuartResponse, lines: bytes) -> QuartResponse:
     """The response with ready header lines, each begun by a line break."""
+    # The fast lane has them ready as bytes, and both lanes shall send the same.
     for line in lines.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(": ")
         response.headers[name] = value
@@ -106,6 +110,7 @@ def with_lines(response: QuartResponse, lines: bytes) -> QuartResponse:
 
 def _stream(answer: Streaming) -> QuartResponse:
     if request.method == "HEAD":
+        # Without entering the body: a stream takes a place among the followers.
         return QuartResponse("", content_type=answer.content_type)
     response = QuartResponse(
         _StreamBody(answer.body),

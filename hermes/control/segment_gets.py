@@ -1,6 +1,6 @@
-"""The endpoints beside the data routes: a pixel that is a message, RudderStack's settings, and CloudEvents' handshake.
+"""The endpoints beside the data routes: pixels with a message, RudderStack's settings, and CloudEvents' handshake.
 
-Invariant: a pixel's message goes the way of one that was posted, through the same route, key and room.
+Invariant: the message of a pixel goes the same way as a posted message, through the same route, key and room.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ SETTINGS = "/sourceConfig"
 GIF = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
 
+# Headers of a GET that would describe its body: the message comes from the address.
 _OF_A_BODY = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding"})
 
-_MOST_LEVELS = 32  # of a parameter's name, which lie in one another as objects
+# Levels of a parameter's name, each an object inside of another.
+_MOST_LEVELS = 32
 
 
 def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
@@ -64,6 +66,7 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
             response = too_large(route.max_body_bytes) if len(body) > route.max_body_bytes else None
         if response is None:
             response = await answer_body(request, head, route, body)
+        # A browser that keeps the pixel would send the next message nowhere.
         own = {"Cache-Control": "no-store", **_headers(route.response_lines(head))}
         if response.status == 200:
             # The log still hears of a message that was rejected: a mail cannot show the reason, so a pixel answers it.
@@ -71,6 +74,7 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
         headers = {**response.headers, **own}
         return Response(response.status, response.body, response.content_type, headers, detail=response.detail)
 
+    # RudderStack's libraries want their source's settings before they send the first event.
     async def settings(request: Request) -> Answer:
         return Response(200, SOURCE_CONFIG, headers=_lines_of(track, request))
 
@@ -80,6 +84,7 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
 
     async def ask_events(request: Request) -> Answer:
         lines = _lines_of(routes[EVENTS], request)
+        # CloudEvents' handshake and a browser's preflight come by the same method, to the same path.
         if sender := request.headers.get("webhook-request-origin"):
             return Response(200, headers={**agree_to_webhook(sender), **lines})
         return Response(204, headers={"Allow": "POST, OPTIONS", **lines})
@@ -94,9 +99,10 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
 
 
 def nest(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The message that a query writes with dots: ``{"properties.of": "may"}`` is ``{"properties": {"of": "may"}}``.
+    """The message that a query writes with dots. If a name is given as text and as an object, the later one counts.
 
-    A name stands for one thing: where it is given as a text and as an object, the later one counts.
+    >>> nest({"event": "played", "properties.of": "may"})
+    {'event': 'played', 'properties': {'of': 'may'}}
     """
     message: dict[str, Any] = {}
     for name, value in parameters.items():

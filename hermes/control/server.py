@@ -1,9 +1,8 @@
-"""Hypercorn, one connection at a time: the control lane's end of the handover.
+"""Runs Hypercorn on each connection that the fast lane hands over.
 
-Hypercorn's own ``serve()`` dies of one client's HTTP/2 PRIORITY flood, so its ``TCPServer`` is run for each connection
-by us, and what it raises ends that connection alone. Invariant: the number of connections is bounded, and none outlives
-`ControlServer.serve`. The fast lane hands over through the channel (or awaits `serve_stream` under TLS); the app runs
-`serve` and calls `drain`. Hypercorn stops here.
+Invariants: the number of connections is bounded, and no connection outlives `ControlServer.serve`; an error of
+Hypercorn ends only the connection in which the error happens. The fast lane hands over through the channel, or awaits
+`serve_stream` under TLS.
 """
 
 from __future__ import annotations
@@ -50,28 +49,40 @@ class _HypercornLog(Logger):
 
 
 class ControlServer:
-    """Serves an ASGI app on connections that the fast lane accepted, ``most`` at once."""
+    """Serves an ASGI app on connections that the fast lane accepted, ``most`` at once.
+
+    ::
+
+        server = ControlServer(app, timeouts, max_body_bytes, most=1024)
+        nursery.start_soon(server.serve)
+        server.hand_over(sock, b"GET /health HTTP/1.1\r\n\r\n")
+        await server.drain()
+    """
 
     def __init__(self, app: Any, timeouts: Timeouts, max_body_bytes: int, most: int) -> None:
         self.places = Places(most)
         self._app = ASGIWrapper(app)
         self._config = Config()
         self._config.logger_class = _HypercornLog
+        # `_HypercornLog` writes the errors, as lines of our log.
         self._config.errorlog = None
         self._config.include_server_header = False
         self._config.keep_alive_timeout = timeouts.idle
+        # The fast lane's own bound.
         self._config.h11_max_incomplete_size = MAX_HEAD_BYTES
         self._config.h2_max_concurrent_streams = 32
-        self._config.keep_alive_max_requests = 10**9  # a client that posts events over HTTP/2 goes on and on
+        # Hypercorn would end a connection after 1,000 requests. A client that posts events over HTTP/2 goes on and on.
+        self._config.keep_alive_max_requests = 10**9
         self._config.wsgi_max_body_size = max_body_bytes
-        self._config.read_timeout = None  # `Replay` has it
+        # `Replay` bounds the reads, and knows whether it is the client's turn.
+        self._config.read_timeout = None
         self._patience = Patience(timeouts.write, max(timeouts.idle, timeouts.body))
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
         self._throttled = ThrottledLog("hermes.control")
         self._streams: set[Replay] = set()
-        # Without a bound of its own: there are as many as have a place, and those that gave way since the last turn.
+        # No bound of its own: it holds connections that have a place, and those that gave way since the last turn.
         self._send, self._receive = trio.open_memory_channel[tuple[trio.SocketStream, Replay]](inf)
 
     def hand_over(self, sock: socket.socket, data: bytes) -> None:
@@ -82,7 +93,8 @@ class ControlServer:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         replay = PlainReplay(stream, data, self.places, self._patience)
         if not self._take_place(replay):
-            with suppress(OSError):  # one that does not take it at once goes without it
+            # By the socket itself, without a task: a client that cannot take the answer at once gets none.
+            with suppress(OSError):
                 sock.send(_render(_CROWDED))
             sock.close()
             return
@@ -97,6 +109,7 @@ class ControlServer:
                     nursery.start_soon(self._serve_socket, stream, replay)
         finally:
             with suppress(trio.WouldBlock, trio.EndOfChannel):
+                # Connections that nobody took from the channel: without this their sockets would stay open.
                 while True:
                     self._receive.receive_nowait()[1].give_way()
 
@@ -128,7 +141,9 @@ class ControlServer:
         try:
             await self._contain(replay)
         finally:
+            # Before the gentle close, which may take seconds: a drain waits for answers, not for the client's end.
             self._forget_connection()
+            # From here on the connection only waits for its client, and is the first to give way.
             self.places.note(replay, Use.IDLE)
             await (close_gently(stream, LINGER_AT_STOP_SECONDS) if self._draining else close_gently(stream))
             self.places.leave(replay)
@@ -146,16 +161,20 @@ class ControlServer:
 
     async def _contain(self, stream: Replay) -> None:
         app = partial(stream.answering.answer, self._app)
+        # Hypercorn's own `serve()` ends when one client floods it with HTTP/2 PRIORITY frames. So each connection has a
+        # server of its own, and an error ends that connection alone.
         server: Any = TCPServer(app, self._config, stream.context, ConnectionState({}), stream)  # type: ignore[arg-type]
         self._streams.add(stream)
         try:
             if self._draining:
+                # The stop began between the handover and now.
                 await stream.drain()
             with stream.lifetime:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_break_when_cancelled, stream)
                     await server
         except* Exception as group:  # noqa: BLE001 - whatever a client provokes in Hypercorn concerns that client alone
+            # A connection whose socket was closed for a newcomer breaks by our own doing.
             if not stream.gave_way:
                 self._throttled.warn("a control connection broke", errors=[repr(error) for error in _leaves(group)])
         finally:

@@ -1,10 +1,10 @@
-"""Live events over HTTP, a line of JSON each, while they go by.
+"""Live events over HTTP, one line of JSON for each event.
 
     GET /tap?type=a,b&user=…&sample=0.1     {"id": …, "user_id": …, "type": …, "timestamp": …, "payload": …}
 
-Between them come ``{"skipped": n}`` where n events were more than the reader could take, and an empty line at the
-beginning, from which on every event is shown, and wherever nothing came for `HEARTBEAT` seconds. Invariant: events
-that a reader does not take in time are skipped, and never wait in memory beyond the bounds of the follower.
+Between the events come ``{"skipped": n}`` for n events that the reader was too slow for, and an empty line at the
+beginning, after which every event is shown, and after `HEARTBEAT` seconds without an event. Invariant: events that a
+reader does not take in time are skipped, and never wait in memory beyond the bounds of the follower.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ class TapDesk:
 class _Stream(AsyncIterator[bytes]):
     """The lines of one reader."""
 
-    # The place is taken when the first line is sent: a request that ends earlier could not give the place back.
-
     def __init__(self, desk: TapDesk, types: frozenset[str], user: str, sample: float) -> None:
         self._desk = desk
         self._wanted = types, user, sample
@@ -61,8 +59,10 @@ class _Stream(AsyncIterator[bytes]):
         self._follower: Follower | None = None
         self._begun = False
 
+    # Here and not in the constructor: a request that ends before its first line could not give the place back.
     async def __aenter__(self) -> Self:
-        if not self._desk.crowded():  # others may have come since the request was let in
+        # Asked once more: other readers may have come since this request was let in.
+        if not self._desk.crowded():
             self._follower = self._entered.enter_context(self._desk.follow(*self._wanted))
         return self
 
@@ -91,7 +91,7 @@ def tap_endpoints(desk: TapDesk) -> tuple[Endpoint, ...]:
         if isinstance(found, Response):
             return found
         if desk.crowded():
-            return problem(503, "as many as can follow the events already: end one", {"Retry-After": "5"})
+            return problem(503, "the most clients at a time follow the events already: end one", {"Retry-After": "5"})
         return Streaming(_CONTENT_TYPE, _Stream(desk, *found))
 
     return (Endpoint("GET", "/tap", tap, _describe, "ADMIN_ADDR", "before"),)
@@ -101,11 +101,11 @@ def _describe() -> Iterable[Operation]:
     yield Operation(
         STATUS,
         "Follow live events",
-        'A line of JSON for each event, as it comes in. `{"skipped": n}` stands where n events were more than the '
-        "reader could take, an empty line where nothing came for a while.",
+        'A line of JSON for each event, as it comes in. `{"skipped": n}` stands for n events that the reader was too '
+        "slow for, an empty line for a while without an event.",
         (
-            Parameter("type", "Events of these types alone.", list[str], example=["song_played"]),
-            Parameter("user", "Events of this user alone.", str, example="ann"),
+            Parameter("type", "Only events of these types.", list[str], example=["song_played"]),
+            Parameter("user", "Only events of this user.", str, example="ann"),
             Parameter(
                 "sample",
                 "A part of the events, chosen by their ids.",
@@ -116,7 +116,7 @@ def _describe() -> Iterable[Operation]:
         answers=(
             operation.Answer(200, "The events.", (Content(_CONTENT_TYPE, str),)),
             operation.problem(400, "The request is malformed, or a parameter is wrong.", kind=WrongParameter),
-            operation.problem(503, "As many as can follow the events already.", RETRY_AFTER),
+            operation.problem(503, "The most clients at a time follow the events already.", RETRY_AFTER),
         ),
         endless=True,
     )
@@ -126,7 +126,7 @@ def _read(query: Mapping[str, Sequence[str]]) -> tuple[frozenset[str], str, floa
     """The types, the user and the sample of a query, or why not."""
     for name, values in query.items():
         if name not in _PARAMETERS:
-            return _wrong(name, f"{name[:100]!r} is no parameter here; there are {', '.join(_PARAMETERS)}")
+            return _wrong(name, f"{name[:100]!r} is not a parameter here; there are {', '.join(_PARAMETERS)}")
         if len(values) > 1:
             return _wrong(name, f"{name} is given {len(values)} times")
         if not values[0]:
@@ -139,6 +139,7 @@ def _read(query: Mapping[str, Sequence[str]]) -> tuple[frozenset[str], str, floa
         sample = float(text)
     except ValueError:
         sample = 0.0
+    # NaN, which float() takes, fails here too: no comparison with it is true.
     if not 0 < sample <= 1:
         return _wrong("sample", f"sample={text[:100]!r}: expected a part of the events, above 0 and at most 1")
     return types, query.get("user", [""])[0], sample

@@ -120,7 +120,7 @@ async def test_too_many_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_STREAMS", 0)
     answer = await admin_app().test_client().get("/live")
     assert answer.status_code == 503
-    assert "0 watch already" in (await answer.get_json(force=True))["detail"]
+    assert "0 clients watch already" in (await answer.get_json(force=True))["detail"]
 
 
 async def test_head_is_answered_without_a_stream() -> None:

@@ -1,7 +1,7 @@
 """The dashboard: a shell of plain HTML, CSS and JavaScript, and a panel for each section.
 
-Invariant: the page holds no data, so that it can be had without a key; it then asks for one. The shell names no panel:
-sections and links are made from the list that `dashboard_endpoints` gets.
+Invariant: the page holds no data, so the page is served without a key; the page itself then asks for a key. The shell
+names no panel: sections and links are made from the list that `dashboard_endpoints` gets.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _SECTION = Template('      <section id="$id" aria-labelledby="$id-title" data-mo
 
 def dashboard_endpoints(panels: Sequence[Panel]) -> tuple[Endpoint, ...]:
     """The page, the parts of its shell, and the module of each panel. Panels are shown in their order."""
+    # Once: the panels do not change while the service runs.
     page = render_page(panels)
 
     async def show(request: Request) -> Response:
@@ -54,7 +55,11 @@ def dashboard_endpoints(panels: Sequence[Panel]) -> tuple[Endpoint, ...]:
 
 
 def render_page(panels: Sequence[Panel]) -> bytes:
-    """The HTML of the page, with a link and an empty section for each panel."""
+    """The HTML of the page, with a link and an empty section for each panel.
+
+    >>> b'href="#sinks"' in render_page(EVENT_PANELS)
+    True
+    """
     words = [{"id": escape(each.id), "title": escape(each.title), "path": escape(each.path)} for each in panels]
     shell = Template(read(__name__, "index.html").decode())
     links = "".join(_LINK.substitute(each) for each in words)

@@ -5,13 +5,13 @@
 | ``pages``        | the endpoints of the document, of the page and of its parts |
 | ``landing``      | the page for browsers at ``/`` of HTTP_ADDR |
 | ``addresses``    | the document of each address, and the words at its head |
-| ``operation``    | the words in which an endpoint is described |
+| ``operation``    | the types with which an endpoint is described |
 | ``profiles``     | the operations of the profiles |
 | ``dead_letters`` | the operations of the dead letters |
 | ``document``     | from the endpoints of an address to the document |
 | ``schemas``      | JSON Schemas of the types that decode and encode |
 | ``page/``        | plain HTML, CSS and JavaScript |
 
-A test fails where an endpoint is served without being described, and another has Schemathesis compare the document with
+A test fails if an endpoint is served without a description. Another test lets Schemathesis compare the document with
 the answers of the service.
 """

@@ -1,6 +1,6 @@
-"""Makes the document of an address, with the words at its head.
+"""Makes the OpenAPI document of an address from its endpoints and an introduction.
 
-Imported when a document is first asked for.
+Imported at the first request for a document.
 """
 
 from __future__ import annotations

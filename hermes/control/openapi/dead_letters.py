@@ -27,20 +27,20 @@ from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.notation import SINCE
 from hermes.event import Event
 
-TAG = Tag("Dead letters", "Events that a sink refused for good: to look at, to send again, to forget.")
+TAG = Tag("Dead letters", "Events that a sink refused for good: to look at, to send again, to remove.")
 
 _SELECTION = {
-    "sink": "Those that this sink refused.",
-    "type": "Those of this event type.",
-    "reason": "Those with this in their reason, in any case.",
-    "since": f"Those refused since then: {SINCE}.",
-    "numbers": "Those with these numbers.",
+    "sink": "Letters that this sink refused.",
+    "type": "Letters of this event type.",
+    "reason": "Letters whose reason contains this text, in upper or lower case.",
+    "since": f"Letters refused since then: {SINCE}.",
+    "numbers": "Letters with these numbers.",
 }
 _EXAMPLES = {"sink": "postgres", "reason": "out of range", "since": "2h", "numbers": [17, 18]}
 _DRY_RUN = "Count only, and change nothing."
-_PAGING = {"after": "Those with higher numbers.", "limit": "The most letters of the page."}
-_REPLAYING = {"rate": f"The most letters a second; then no more are sent than go in {REPLAY_SECONDS:g} s."}
-_PURGING = {"all": "All of them. Needed where nothing else says which.", "dry_run": _DRY_RUN}
+_PAGING = {"after": "Letters with higher numbers.", "limit": "The most letters of the page."}
+_REPLAYING = {"rate": f"The most letters a second. The request then sends the letters of {REPLAY_SECONDS:g} s at most."}
+_PURGING = {"all": "All letters. Needed if there is no filter.", "dry_run": _DRY_RUN}
 
 LetterEvent = restate(
     Event, "LetterEvent", "The event, as it would be sent to `POST /events`.", payload=(dict[str, Any],)
@@ -66,23 +66,23 @@ class Letters(msgspec.Struct):
     next: int | None
     """The number to ask for with ``after`` to get the next page; null on the last one."""
     total: int
-    """How many match in all."""
+    """The number of letters that match."""
 
 
 class SinkReplay(msgspec.Struct):
-    """What became of the letters of one sink."""
+    """The result of a replay for one sink, in letters."""
 
     sink: str
     delivered: int
     refused: int
     left: int
-    """Those that were not tried."""
+    """Letters that were not tried."""
     stopped: str | None
-    """Why not all were tried, where it was not this request's wish."""
+    """Why some were not tried; null if all were tried or the request set a bound."""
 
 
 class Replay(msgspec.Struct):
-    """What became of a replay, in letters."""
+    """The result of a replay, in letters."""
 
     delivered: int
     refused: int
@@ -92,7 +92,7 @@ class Replay(msgspec.Struct):
 
 
 class Purge(msgspec.Struct):
-    """What became of a purge, in letters."""
+    """The result of a purge, in letters."""
 
     matched: int
     removed: int
@@ -141,7 +141,7 @@ OPERATIONS = {
     "list": Operation(
         TAG,
         "List dead letters",
-        "Those that match everything that is given, by number. `next` leads to the next page.",
+        "The letters that match every given filter, by number. `next` leads to the next page.",
         query_of(Listing, _SELECTION | _PAGING, _EXAMPLES),
         answers=(Answer(200, "A page of letters.", (Content(JSON, Letters, (_A_PAGE,)),)), _WRONG, _UNAVAILABLE),
     ),
@@ -160,13 +160,14 @@ OPERATIONS = {
     "replay": Operation(
         TAG,
         "Send dead letters to their sinks again",
-        f"At most {MOST_REPLAYED} of a request; `left` says how many more there are. What a sink takes leaves the "
-        "store. The parameters come in the query or as a JSON object, each in one of them; without any, all are sent.",
+        f"At most {MOST_REPLAYED} letters for each request; `left` says how many more there are. A letter that its "
+        "sink takes leaves the store. Each parameter comes in the query or in a JSON object; without any, all are "
+        "sent.",
         query_of(Replaying, _SELECTION | _REPLAYING | {"dry_run": _DRY_RUN}, _EXAMPLES),
-        (Content(JSON, Replaying, (Example("Those of one sink", {"sink": "postgres", "rate": 100}),)),),
+        (Content(JSON, Replaying, (Example("The letters of one sink", {"sink": "postgres", "rate": 100}),)),),
         body_required=False,
         answers=(
-            Answer(200, "What became of them.", (Content(JSON, Replay, (_A_REPLAY,)),)),
+            Answer(200, "The result.", (Content(JSON, Replay, (_A_REPLAY,)),)),
             _WRONG,
             problem(409, "Another replay is under way.", RETRY_AFTER),
             problem(413, "The body is larger than 1 MiB."),
@@ -175,11 +176,11 @@ OPERATIONS = {
     ),
     "purge": Operation(
         TAG,
-        "Forget dead letters",
-        "For good. A filter, or `all`, has to say which.",
+        "Remove dead letters",
+        "For good. A filter or `all` is required.",
         query_of(Purging, _SELECTION | _PURGING, _EXAMPLES),
         answers=(
-            Answer(200, "How many were forgotten.", (Content(JSON, Purge),)),
+            Answer(200, "The number of removed letters.", (Content(JSON, Purge),)),
             _WRONG,
             _UNAVAILABLE,
         ),

@@ -59,7 +59,7 @@ class About:
 
     @property
     def shared(self) -> Sequence[Answer]:
-        """All answers that stand once in the document, for operations to refer to."""
+        """All answers that stand once in the document and to which operations refer."""
         return (*EVERYWHERE, *self.everywhere, *self.secured)
 
     def shared_by(self, endpoint: Endpoint) -> Sequence[Answer]:
@@ -69,7 +69,11 @@ class About:
 
 
 def make_document(about: About, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """The document of an address that serves these endpoints."""
+    """The document of an address that serves these endpoints.
+
+    >>> make_document(About("Hermes", "1.0", "An example.", keyed=False), [])["openapi"]
+    '3.1.0'
+    """
     described = [(endpoint, operation) for endpoint in endpoints for operation in endpoint.describe()]
     operations = [operation for _, operation in described]
     # All schemas in one go: msgspec names each component once, and two calls could give two types one name.
@@ -157,6 +161,7 @@ class _Schemas:
             "required": parameter.required,
             "schema": schema,
         }
+        # "a,b", as the handlers split it. OpenAPI's default repeats the name for each value.
         if schema.get("type") == "array":
             shown |= {"style": "form", "explode": False}
         return shown if parameter.example is None else shown | {"example": parameter.example}
@@ -167,6 +172,7 @@ def _show(path: str, endpoint: Endpoint, operation: Operation, about: About, sch
     shared = {
         str(answer.status): {"$ref": f"#/components/responses/{_name(answer)}"}
         for answer in about.shared_by(endpoint)
+        # An endpoint's own description of a status says more than the shared one.
         if answer.status not in own
     }
     answers = {str(answer.status): schemas.answer(answer) for answer in operation.answers}
@@ -183,8 +189,10 @@ def _show(path: str, endpoint: Endpoint, operation: Operation, about: About, sch
     if operation.bodies:
         shown["requestBody"] = {"required": operation.body_required, "content": schemas.contents(operation.bodies)}
     if endpoint.key != "none":
+        # The empty requirement says that a request passes without a key.
         shown["security"] = [*([] if about.keyed else [{}]), *({name: []} for name in _SECURITY)]
     if operation.endless:
+        # Read by the page, whose curl then shows the stream as it comes, and by the tests.
         shown["x-endless"] = True
     if operation.same_as:
         shown["x-same-as"] = operation.same_as

@@ -1,7 +1,7 @@
 """The page that a browser sees at ``/`` where events come in.
 
-Invariants: whatever a request says is escaped; the dashboard is linked to only where the one who asks is on this
-machine and the admin address is for this machine alone. Pure but for the file. Called by the app of that address.
+Invariants: every text of a request is escaped; the page links to the dashboard only if the visitor is on this machine
+and only this machine reaches the admin address. Pure but for the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OFF = "This service has no admin address, and so no dashboard: ADMIN_ADDR is of
 def render_landing(
     origin: str, client: str | None, version: str, event_types: Sequence[str], admin: Address | None, *, keyed: bool
 ) -> bytes:
-    """The page for who asks at ``origin`` (``http://host:port``) from the address ``client``."""
+    """The page for a visitor at the address ``client`` who asked for ``origin`` (``http://host:port``)."""
     body = msgspec.json.format(msgspec.json.encode(example_event(event_types)), indent=0).decode()
     key = " \\\n  -H 'X-API-Key: YOUR_KEY'" if keyed else ""
     return _TEMPLATE.substitute(
@@ -40,7 +40,9 @@ def render_landing(
 def _lead_to_dashboard(origin: str, client: str | None, admin: Address | None) -> str:
     if admin is None:
         return escape(_OFF)
+    # Both: through a proxy on this machine every client comes from loopback, but asks for another name.
     here = _is_loopback(client or "") and _is_loopback(_host_of(origin))
+    # With port 0 the system chooses the port, and the setting does not tell it.
     if not (here and admin.is_loopback and admin.port):
         return escape(_REMOTE)
     link = f'<a href="http://{escape(str(admin))}/">The dashboard</a>'

@@ -1,7 +1,7 @@
-"""The vocabulary in which an endpoint is described: an operation, its parameters, bodies and answers.
+"""The types with which an endpoint is described: an operation, its parameters, bodies and answers.
 
-Data alone. Invariant: an operation names types, examples and words; answers that all operations of an address share are
-not repeated. Read by ``document``.
+Data alone. Invariant: an operation has types, examples and descriptions; the answers that all operations of an address
+share are not repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HTML_TYPE = "text/html"
 
 
 class Problem(msgspec.Struct):
-    """What went wrong, as problem details (RFC 9457). ``detail`` says what to do about it."""
+    """An error as problem details (RFC 9457). ``detail`` says what to do."""
 
     type: Literal["about:blank"]
     title: str
@@ -30,13 +30,13 @@ class Problem(msgspec.Struct):
 
 
 class WrongParameter(Problem):
-    """A parameter is wrong. ``parameter`` names it."""
+    """A parameter is wrong; ``parameter`` is its name."""
 
     parameter: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class NothingTaken(Problem):
-    """No event of the request was taken; ``rejected`` says why, where the events could be told apart."""
+    """No event of the request was taken. ``rejected`` has the reasons, if the events could be read one by one."""
 
     accepted: Literal[0] | msgspec.UnsetType = msgspec.UNSET
     rejected: list[Rejection] | msgspec.UnsetType = msgspec.UNSET
@@ -44,7 +44,11 @@ class NothingTaken(Problem):
 
 @dataclass(frozen=True)
 class Example:
-    """A value as it goes over the wire: text as it is, anything else as JSON."""
+    """A value in the form in which it is sent: text unchanged, anything else as JSON.
+
+    >>> Example("Two counts", {"ad_clicked:28333333": 3}).summary
+    'Two counts'
+    """
 
     summary: str
     value: Any
@@ -52,7 +56,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. ``kind`` is a type that msgspec knows; ``example`` is shown unless None."""
+    """One parameter. ``kind`` is a type that msgspec knows; ``example`` is shown unless None.
+
+    >>> Parameter("rate", "The most letters a second.", float, example=100).place
+    'query'
+    """
 
     name: str
     words: str
@@ -64,7 +72,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Content:
-    """A body of one media type. ``kind`` is a type that msgspec knows, or None if the media type is enough."""
+    """A body of one media type. ``kind`` is a type that msgspec knows, or None if the media type is enough.
+
+    >>> Content(JSON, dict[str, int]).media_type
+    'application/json'
+    """
 
     media_type: str
     kind: Any = None
@@ -87,7 +99,11 @@ CHALLENGE = {"WWW-Authenticate": Header("`Bearer`, the kind of key that is wante
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its status, the case in which an endpoint gives it, its bodies and its headers."""
+    """One answer: the status, the case in which an endpoint gives this answer, the bodies and the headers.
+
+    >>> Answer(200, "The counts.", (Content(JSON, dict[str, int]),)).status
+    200
+    """
 
     status: int
     words: str
@@ -102,11 +118,11 @@ class Tag(NamedTuple):
     words: str
 
 
-UNCHANGED = Answer(304, "It is still the one that `If-None-Match` names.")
+UNCHANGED = Answer(304, "The content is still that of the ETag in `If-None-Match`.")
 
 
-STATUS = Tag("Status", "How the service is, for people and for dashboards.")
-SERVICE = Tag("Service", "How the service is, for machines.")
+STATUS = Tag("Status", "The state of the service, for people and for dashboards.")
+SERVICE = Tag("Service", "The state of the service, for machines.")
 DEBUGGING = Tag(
     "Debugging", "Accounts and profiles: on the admin address, and where events come in with DEBUG_ENDPOINTS=true."
 )
@@ -116,8 +132,11 @@ DEBUGGING = Tag(
 class Operation:
     """Describes an endpoint in the document; method, address and key are the endpoint's own.
 
-    ``path`` is one of several that the endpoint serves; empty: the endpoint's. ``endless``: a good answer goes on until
-    the client or the service ends the stream. ``same_as``: the path of another operation with the same effect.
+    ``path`` is one of several paths that the endpoint serves; empty: the endpoint's. ``endless``: a good answer goes on
+    until the client or the service ends the stream. ``same_as``: the path of another operation with the same effect.
+
+    >>> Operation(SERVICE, "Is the process alive?", answers=(Answer(200, "Yes."),)).tag.name
+    'Service'
     """
 
     tag: Tag
@@ -146,6 +165,7 @@ def query_of(
     found = []
     for each in msgspec.structs.fields(kind):
         shown: Any = each.type
+        # msgspec gives the schema of a field's type without the field's default.
         if each.default not in (None, msgspec.NODEFAULT):
             shown = Annotated[shown, Meta(extra_json_schema={"default": each.default})]
         found.append(Parameter(each.encode_name, words[each.name], shown, example=examples.get(each.name)))

@@ -1,6 +1,6 @@
 """The endpoints of the OpenAPI document and of the page that shows it, on either address.
 
-Invariant: the document is made when it is first asked for, and once.
+Invariant: the document is made at the first request for it, and only once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _HERE = "hermes.control.openapi"
 DOCUMENT = "/openapi.json"
 PAGE = "/docs"
 
-_TAG = Tag("Documentation", "This.")
+_TAG = Tag("Documentation", "This document, and the page that shows it.")
 
 ASSETS = {
-    "/docs/base.css": (dashboard.__name__, "app.css", CSS),  # the dashboard's, so that both look alike
+    # The dashboard's own file, so that both pages look alike.
+    "/docs/base.css": (dashboard.__name__, "app.css", CSS),
     "/docs/dom.js": (dashboard.__name__, "dom.js", JAVASCRIPT),
     "/docs/favicon.svg": (dashboard.__name__, "favicon.svg", SVG),
     "/docs/docs.css": (_HERE, "page/docs.css", CSS),
@@ -41,7 +42,7 @@ ASSETS = {
 def documented(
     address: AddressName, version: str, endpoints: Sequence[Endpoint], *, keyed: bool
 ) -> tuple[Endpoint, ...]:
-    """The endpoints of an address, with those of their document and of its page. ``keyed``: the address has keys."""
+    """The endpoints of an address, and the endpoints of its document and page. ``keyed``: the address has keys."""
     made: list[bytes] = []
 
     def make() -> bytes:
@@ -51,7 +52,8 @@ def documented(
 
     async def document(request: Request) -> Response:
         if not made:
-            made.append(await trio.to_thread.run_sync(make))  # it imports and reads sources for a while
+            # On a thread: it imports modules and reads their sources, and the loop must not wait.
+            made.append(await trio.to_thread.run_sync(make))
         return serve(request, made[0], "application/json")
 
     page = replace(file_endpoint(PAGE, _HERE, "page/docs.html", HTML, address), describe=_describe_page)
@@ -67,5 +69,5 @@ def _describe_document() -> Iterable[Operation]:
 
 def _describe_page() -> Iterable[Operation]:
     yield Operation(
-        _TAG, "Show the same as a page", answers=(Answer(200, "The page.", (Content(HTML_TYPE, str),)), UNCHANGED)
+        _TAG, "Show the document as a page", answers=(Answer(200, "The page.", (Content(HTML_TYPE, str),)), UNCHANGED)
     )

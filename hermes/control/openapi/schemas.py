@@ -1,7 +1,7 @@
-"""JSON Schemas of the types that really decode and encode, with the words that stand beside them in the source.
+"""JSON Schemas of the types that really decode and encode, with the docstrings of their members.
 
-Invariant: a schema is msgspec's own, but for the two things that JSON Schema writes in another way: the end of a
-pattern, and the name of a type that is private to its module. Pure. Called by ``document``.
+Invariant: a schema is msgspec's own, but for the end of a pattern, which JSON Schema writes in another way, and the
+name of a type that is private to its module. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ _REF = "#/components/schemas/{name}"
 
 
 def make_schemas(kinds: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A schema for each type, and the components that these refer to, by name."""
+    """A schema for each type, and the components to which these schemas refer, by name.
+
+    >>> make_schemas([int, list[str]])[0]
+    [{'type': 'integer'}, {'type': 'array', 'items': {'type': 'string'}}]
+    """
     listed = list(kinds)
     found, components = msgspec.json.schema_components(listed, ref_template=_REF)
     words = _collect_words(listed)
@@ -32,7 +36,7 @@ def make_schemas(kinds: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, 
 
 
 def restate(kind: type[msgspec.Struct], name: str, words: str, **members: tuple[Any, ...]) -> Any:
-    """The struct ``kind`` with some members as they look in JSON, where ``kind`` has them raw: type, maybe default."""
+    """The struct ``kind`` with other types, and maybe defaults, for members that ``kind`` keeps as raw JSON."""
     fields: list[Any] = [(member, *given) for member, given in members.items()]
     return msgspec.defstruct(name, fields, bases=(kind,), namespace={"__doc__": words})
 
@@ -45,7 +49,11 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_markdown(text: str) -> str:
-    """A docstring as CommonMark: paragraphs on one line each, names in single backticks."""
+    """A docstring as CommonMark: paragraphs on one line each, names in single backticks.
+
+    >>> to_markdown("The name in ``SINKS``.")
+    'The name in `SINKS`.'
+    """
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("``", "`")
 
@@ -99,6 +107,7 @@ def _read_words(kind: type) -> dict[str, str]:
         if not (is_dataclass(base) or issubclass(base, msgspec.Struct)) or base is msgspec.Struct:
             continue
         try:
+            # Python keeps no docstring of a member: only the source has it.
             source = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         except (OSError, TypeError):
             continue  # it was made at run time
