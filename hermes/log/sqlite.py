@@ -81,6 +81,7 @@ class SqliteLog:
         self._lock = lock
         self._lost = opened.lost
         self._before, self._last = opened.before, opened.last  # see `Watermark`
+        # The lock file too: once it is gone, another process may lock the folder.
         self._names = Names(*(folder / name for name in (DATABASE, *(DATABASE + ending for ending in SIDECARS), LOCK)))
         self._writer = writer
         self._reader = reader
@@ -125,11 +126,13 @@ class SqliteLog:
     async def trim(self, to_index: int) -> None:
         """Forget every record below ``to_index``; shrink the file if worth the work. Raises as `Log.trim` says."""
         on_row_boundary = to_index >= self.next
+        # Beyond the end means the end.
         to_index = max(self.first, min(to_index, self.next))
         # The trim point moves first: if the deletion is interrupted, no reader sees a half-trimmed log.
         before, moved = await self._change(partial(self._move_trim_point, to_index=to_index))
         if moved > (self.first, self._first_offset):
             (self.first, self._first_offset), self._before = moved, before
+        # Trimmed records must not count as missing at the next start.
         self._note(Watermark(self.first, self.next, self._before, self._last))
         while await self._change(partial(tables.delete_slice, to_index=to_index, on_row_boundary=on_row_boundary)):
             self._uncheckpointed += tables.DELETE_PAGES * tables.PAGE_BYTES
@@ -170,6 +173,7 @@ class SqliteLog:
 
     async def _write(self, index: int, records: list[bytes]) -> None:
         """Commit records for the group, whole or not at all."""
+        # Each commit grows the file, and only a checkpoint that succeeds lets SQLite begin it anew.
         if self._uncheckpointed >= MAX_UNCHECKPOINTED_BYTES:
             await self._checkpoint("PASSIVE")
         size = sum(map(len, records))
@@ -198,7 +202,8 @@ class SqliteLog:
             if not self._uncheckpointed:
                 raise
             with suppress(LogUnavailable):
-                await self._checkpoint("TRUNCATE")  # gives the room of the write-ahead file back
+                # Gives the room of the write-ahead file back.
+                await self._checkpoint("TRUNCATE")
             await self._change(write)
         self._last = mark.last
         self._next_offset += size
@@ -210,7 +215,8 @@ class SqliteLog:
         self._unplaced = False
 
     def _note(self, mark: Watermark) -> None:
-        with suppress(OSError):  # the records are durable without the watermark
+        # The records are durable without the watermark.
+        with suppress(OSError):
             write_watermark(self._lock, mark)
 
     async def _shrink(self) -> None:
@@ -218,6 +224,7 @@ class SqliteLog:
         low = await self._run(self._reader, lambda _: room(self._folder) < LOW_ROOM)
         # Each moved page is first written to the write-ahead file, so smaller slices on a disk that is nearly full.
         pages = tables.SHRINK_PAGES // 4 if low else tables.SHRINK_PAGES
+        # Slices, between which appends go on.
         shrunk = False
         while await self._change(partial(tables.shrink, pages=pages, at_once=low)):
             shrunk = True
@@ -230,11 +237,13 @@ class SqliteLog:
         """Run a transaction, whole or not at all. If the call is cancelled, the transaction has not begun."""
 
         def change(connection: Connection) -> ResultT:
-            self._names.check()  # a commit into a deleted file would succeed, and be gone with the process
+            # A commit into a deleted file would succeed, and be gone with the process.
+            self._names.check()
             try:
                 return function(connection)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # after BUSY there is no frame to overwrite
+                # After BUSY there is no frame to overwrite.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     with suppress(sqlite3.OperationalError):
                         connection.differ()
                         tables.overwrite_failed_frames(connection)
@@ -247,6 +256,7 @@ class SqliteLog:
         try:
             await self._checkpoint_if_due()
         except (LogUnavailable, LogDamaged) as error:
+            # Not at each append: a checkpoint that has failed is tried again after as much growth as lies between two.
             self._checkpoint_at = self._uncheckpointed + CHECKPOINT_BYTES
             _log.warning("the write-ahead file cannot be checkpointed", log=self._name, reason=str(error))
 
@@ -285,11 +295,13 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
     database = folder / DATABASE
     descriptor = await trio.to_thread.run_sync(lock_folder, folder)
     try:
+        # The finished database lies beside the damaged one: opened now, the log would be the damaged one.
         if await trio.to_thread.run_sync((folder / REPAIRED).exists):
             raise LogDamaged(f"{folder}: a repair was interrupted; run `hermes log repair` again")
         async with AsyncExitStack() as stack:
             with storage_errors(str(database)):
                 writer = await stack.enter_async_context(open_database(database, tables.SCHEMA))
+                # A connection of its own, so that reads and checkpoints run beside the commits.
                 reader = await stack.enter_async_context(open_database(database, tables.SCHEMA))
                 opened = await writer.run(partial(prepare, folder, descriptor))
             yield SqliteLog(folder, descriptor, writer, reader, opened)
@@ -303,11 +315,11 @@ def storage_errors(name: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.ProgrammingError:
-        raise  # a wrong call of sqlite3 is a bug of Hermes, and no fault of the storage
+        # A wrong call of sqlite3 is a bug of Hermes, and no fault of the storage.
+        raise
     except sqlite3.DatabaseError as error:
-        code = (
-            getattr(error, "sqlite_errorcode", 0) & 0xFF
-        )  # the primary code, without the extension in the higher bytes
+        # The primary code, without the extension in the higher bytes.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             raise LogFull(f"{name}: the disk is full") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

@@ -17,8 +17,10 @@ from hermes.varint import varint
 
 PROTOBUF = "application/x-protobuf"
 
-_CODES = {400: 3, 401: 16, 413: 8, 415: 3, 422: 3, 503: 14, 504: 4}  # google.rpc.Code
-_UNKNOWN = 2  # google.rpc.Code.UNKNOWN
+# The codes of google.rpc.Code, by the status of HTTP.
+_CODES = {400: 3, 401: 16, 413: 8, 415: 3, 422: 3, 503: 14, 504: 4}
+# google.rpc.Code.UNKNOWN.
+_UNKNOWN = 2
 
 
 class _Answers:
@@ -60,6 +62,7 @@ class JsonAnswers(_Answers):
     _success = Response(200, b"{}")
 
     def _partial(self, count: int, message: str) -> Response:
+        # A 64-bit number is a string in protobuf's JSON mapping.
         partial = {"rejectedLogRecords": str(count), "errorMessage": message}
         return Response(200, msgspec.json.encode({"partialSuccess": partial}))
 
@@ -74,6 +77,7 @@ class ProtobufAnswers(_Answers):
     _success = Response(200, b"", PROTOBUF)
 
     def _partial(self, count: int, message: str) -> Response:
+        # 0x08: field 1 as a varint, the number of rejected records.
         return Response(200, _bytes_field(1, b"\x08" + varint(count) + _bytes_field(2, message.encode())), PROTOBUF)
 
     def _status(self, status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
@@ -93,4 +97,5 @@ def _sum_up(decoded: Decoded) -> str:
 
 
 def _bytes_field(number: int, data: bytes) -> bytes:
+    # Wire type 2, length-delimited. The fields of these answers have numbers below 16, so the key is one byte.
     return bytes([number << 3 | 2]) + varint(len(data)) + data

@@ -30,7 +30,8 @@ _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
 _DOUBLE = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?")
 _NOT_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
-_DIGITS = 20  # of the largest number of 64 bits
+# Of the largest number of 64 bits.
+_DIGITS = 20
 _LEAST, _MOST = -(2**63), 2**64 - 1
 _LEVELS_OF_SEVERITY = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _SEVERITIES = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
@@ -88,6 +89,7 @@ _Members = dict[str, tuple[str, _Convert]]
 
 
 def _read(text: Raw, members: _Members, notes: Notes) -> dict[str, Any]:
+    # All of it at once and untyped: the mapping gives one member several types, and a struct cannot name them all.
     given = _decode_any(text)
     if type(given) is not dict:
         if given is None and members is _DESCRIBED:
@@ -98,6 +100,7 @@ def _read(text: Raw, members: _Members, notes: Notes) -> dict[str, Any]:
         found = members.get(name)
         if found is not None and value is not None:
             told[found[0]] = found[1](value, name)
+            # The first such name is enough for the note.
             if "_" in name and not notes.old:
                 notes.old = name
     return told
@@ -116,6 +119,7 @@ def _flag(value: Any, name: str) -> bool:
 
 
 def _whole(value: Any, name: str) -> int:
+    # ``type`` and not isinstance: True and False are ints in Python, and no numbers in JSON.
     if type(value) is int and _LEAST <= value <= _MOST:
         return value
     found = None
@@ -124,6 +128,7 @@ def _whole(value: Any, name: str) -> int:
     elif type(value) is str:
         if _WHOLE.fullmatch(value):
             found = int(value)
+        # Decimal: a float would round whole numbers of more than 53 bits.
         elif _DECIMAL.fullmatch(value) and (exact := Decimal(value)) == exact.to_integral_value():
             found = int(exact)
     if found is None or not _LEAST <= found <= _MOST:
@@ -140,7 +145,8 @@ def _small(value: Any, name: str) -> int:
 
 def _nanoseconds(value: Any, name: str) -> str:
     if type(value) is str and len(value) < _DIGITS and value.isdecimal() and value.isascii() and value[0] != "0":
-        return value  # the usual form, without a conversion
+        # The usual form, without a conversion.
+        return value
     found = _whole(value, f"{name} in nanoseconds")
     if found < 0:
         raise ValidationError(f"{name} in nanoseconds is no whole number from 0")
@@ -161,6 +167,7 @@ def _identifier(value: Any, name: str) -> str:
         raw = from_base64(text)
         if raw is not None and len(raw) == size:
             return raw.hex()
+    # In lower case, as protobuf's bytes become it: both encodings of a record give the same event.
     return text.lower()
 
 
@@ -173,6 +180,7 @@ def _double(value: Any, name: str) -> float | str:
         if value in _NOT_NUMBERS:
             return value
         if _DOUBLE.fullmatch(value):
+            # An exponent beyond a double's makes an infinity, which JSON has no number for.
             return number(float(value))
     raise ValidationError(f"{name} is no number")
 
@@ -181,6 +189,7 @@ def _bytes(value: Any, name: str) -> str:
     raw = from_base64(_text(value, name))
     if raw is None:
         raise ValidationError(f"{name} is not in base64")
+    # Anew, because the client may have left out the padding or used the other alphabet.
     return b64encode(raw).decode()
 
 
@@ -192,7 +201,9 @@ def _value(value: Any, name: str, levels: int = MAX_LEVELS) -> Any:
         )
     for kind, held in value.items():
         if type(held) is str and kind == "stringValue":
-            return held  # most values are strings
+            # Most values are strings.
+            return held
+        # null is a default of protobuf's: another member may be the value.
         if held is None:
             continue
         convert = _VALUES.get(kind)

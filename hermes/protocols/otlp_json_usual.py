@@ -15,12 +15,14 @@ from msgspec import Meta, Raw
 from hermes.decode import UNDECODABLE
 from hermes.protocols.otlp_record import Record
 
-_LEVELS = 20  # deeper values take the slow way, which has its own bound
+# Deeper values take the slow way, which has its own bound.
+_LEVELS = 20
 # 18 digits always fit into 63 bits, so no range check is needed; longer numbers take the slow way.
 _WHOLE = re.compile(r"-?[0-9]{1,18}").fullmatch
 _TIME = re.compile(r"[1-9][0-9]{0,18}").fullmatch
 _Small = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 _MOST = 2**63
+# An id of another length is in base64 or wrong, which the slow way finds out.
 _ID_LENGTHS = frozenset({0, 32}), frozenset({0, 16})
 
 
@@ -104,6 +106,7 @@ def read_usual(text: Raw) -> Record | None:
 
 
 def _time(text: str | None) -> str:
+    # 0 is protobuf's default, and means that there is no time.
     if text is None or text == "0":
         return ""
     if _TIME(text) is None:
@@ -116,6 +119,7 @@ def _object(pairs: list[_KeyValue], levels: int) -> dict[str, Any]:
 
 
 def _plain(value: _Value, levels: int = _LEVELS) -> Any:
+    # First, because most values are strings.
     if value.string_value is not None:
         return value.string_value
     number = value.int_value

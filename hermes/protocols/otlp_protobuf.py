@@ -29,6 +29,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 def _find_library() -> str:
     """Return the words of a 415 if the library is missing; empty if protobuf can be read."""
     try:
+        # `find_spec` imports the package above, and raises if there is none.
         found = find_spec("opentelemetry.proto") is not None
     except ModuleNotFoundError:
         found = False
@@ -71,7 +72,8 @@ def read_protobuf(body: bytes) -> Iterator[Group]:
         outer = walk.fields(resource_logs)
         resource, wrong = _describe(messages, messages.resource, outer)
         if wrong and 2 not in outer:
-            raise BadBody(str(wrong))  # without records, no rejection could tell the client
+            # Without records, no rejection could tell the client.
+            raise BadBody(str(wrong))
         for scope_logs in outer.get(2, ()):
             inner = walk.fields(scope_logs)
             scope, wrong_scope = _describe(messages, messages.scope, inner)
@@ -88,6 +90,7 @@ def _describe(
             return {}, ValidationError(f"the resource or scope of this record is larger than {MAX_PART} bytes")
         said = kind.FromString(data)
         attributes = _Values().object(said.attributes)
+        # Of a text that comes several times the last one counts, as in every decoder of protobuf.
         schema_url = fields[3][-1].decode() if 3 in fields else ""
     except (messages.error, UnicodeDecodeError, ValidationError) as error:
         return {}, ValidationError(f"the resource or scope of this record is no protobuf of OTLP logs: {error}")
@@ -105,6 +108,7 @@ def _read_records(
     messages: _Messages, records: Iterable[bytes], wrong: ValidationError | None
 ) -> Iterator[Record | ValidationError]:
     for each in records:
+        # An invalid resource spoils its own records alone.
         yield wrong or _read_record(messages, each)
 
 
@@ -168,6 +172,7 @@ def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     if position < len(data) and data[position] < 0x80:
         return data[position], position + 1
     value = shift = 0
+    # A number of 64 bits has ten bytes at most.
     for byte in data[position : position + 10]:
         value |= (byte & 0x7F) << shift
         position += 1
@@ -186,6 +191,7 @@ def _part(fields: dict[int, list[bytes]], key: int) -> bytes:
 
 
 def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
+    # Judged before the decoding: tiny values take fifty times their bytes when they are decoded.
     if len(data) > MAX_PART:
         return ValidationError(f"the record is larger than {MAX_PART} bytes")
     try:
@@ -198,6 +204,7 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
     except ValidationError as error:
         return error
     return Record(
+        # 0 is protobuf's default, and means that there is no time.
         str(record.time_unix_nano or ""),
         str(record.observed_time_unix_nano or ""),
         record.severity_number,
@@ -229,7 +236,8 @@ class _Values:
         self._left -= 1
         if self._left < 0:
             raise ValidationError(f"it has more than {MAX_VALUES} values")
-        if text := value.string_value:  # most values are strings; `WhichOneof` is slower
+        # Most values are strings, and `WhichOneof` is slower.
+        if text := value.string_value:
             return text
         kind = value.WhichOneof("value")
         if kind is None:

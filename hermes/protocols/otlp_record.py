@@ -35,7 +35,8 @@ class Record(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     severity_text: str = ""
     event_name: str = ""
     body: Any = None
-    attributes: dict[str, Any] = {}  # msgspec makes a new one each time
+    # msgspec makes a new one each time.
+    attributes: dict[str, Any] = {}
     dropped_attributes_count: int = 0
     flags: int = 0
     trace_id: str = ""

@@ -19,7 +19,8 @@ COPY_OPTIONS = r"DELIMITER E'\x01', ENCODING 'UTF8'"
 
 _ID, _TS = COLUMNS.index("id"), COLUMNS.index("ts")
 _DELIMITERS_A_ROW = len(COLUMNS) - 1
-_MAX_CACHED_SECONDS = 16_384  # clients choose their timestamps, so the cache needs a bound
+# Clients choose their timestamps, so the cache needs a bound.
+_MAX_CACHED_SECONDS = 16_384
 
 
 class _Seconds(dict[int, str]):
@@ -59,11 +60,13 @@ def encode_rows(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
 
 def split_rows(block: bytes) -> list[bytes]:
     """Return the rows of a block, each with its line break."""
+    # Line breaks of the data are escaped, so each one that is left ends a row.
     return block.splitlines(keepends=True)
 
 
 def key_rows(rows: Sequence[bytes]) -> bytes:
     """Return the id and the timestamp of each row, as one block of rows."""
+    # A delimiter within a field is escaped too.
     fields = [row.split(b"\x01") for row in rows]
     return b"".join([each[_ID] + b"\x01" + each[_TS] + b"\n" for each in fields])
 
@@ -88,7 +91,8 @@ def _encode_at_once(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
         return b""
     pieces: list[bytes] = [b"\0"] * (3 * count)
     pieces[0::3] = parts
-    pieces[1::3] = [event.payload for event in events]  # buffers, joined without a copy each
+    # Buffers, joined without a copy each.
+    pieces[1::3] = [event.payload for event in events]
     block = b"".join(pieces)
     if block.count(b"\x01") != _DELIMITERS_A_ROW * count or block.count(b"\0") != count:
         return b""

@@ -36,5 +36,6 @@ class RowFault:
     def of(cls, error: psycopg.Error) -> RowFault:
         """Return the fault of an error whose kind is ``ROW`` or ``DUPLICATE``."""
         named = _COPY_LINE.search(error.diag.context or "")
+        # Only the name of a column of ours: any other word may be a value of the row.
         column = f" (column {named[2]})" if named and named[2] in COLUMNS else ""
         return cls(tell(error) + column, int(named[1]) - 1 if named else None)

@@ -40,6 +40,7 @@ class Ids:
     def make_statement(self) -> sql.Composed:
         """Return the statement that makes the table."""
         return sql.SQL(
+            # COLLATE "C" orders ids by their bytes, which is cheaper than by a language's rules.
             'CREATE TABLE {name} (id text COLLATE "C" PRIMARY KEY, ts timestamptz NOT NULL);'
             " COMMENT ON TABLE {name} IS {comment}"
         ).format(name=self.name, comment=sql.Literal(f"Hermes ids, schema {SCHEMA_VERSION}"))
@@ -53,6 +54,8 @@ class Ids:
     def merge_statement(self) -> sql.Composed:
         """Return the INSERT from staging of the first row of each id, without the ids that the table has."""
         return sql.SQL(
+            # In the order of the key, so that two writers with the same ids cannot deadlock; ctid: the first row of an
+            # id counts.
             "INSERT INTO {} (id, ts) SELECT id, ts FROM pg_temp.hermes_staging ORDER BY id, ctid"
             " ON CONFLICT (id) DO NOTHING"
         ).format(self.name)
@@ -61,6 +64,7 @@ class Ids:
     def drop_known_statement(self) -> sql.Composed:
         """Return the DELETE, after the merge, of staged events that are stored already under another timestamp."""
         return sql.SQL(
+            # COLLATE: the operator's table may have another collation, and Postgres would not choose between the two.
             "DELETE FROM pg_temp.hermes_staging AS staged USING {} AS known"
             ' WHERE known.id = staged.id COLLATE "C" AND known.ts <> staged.ts'
         ).format(self.name)

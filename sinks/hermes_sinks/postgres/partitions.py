@@ -21,10 +21,13 @@ from hermes_sinks.postgres.table import lock_schema
 DAY = 86_400
 
 _TAKEN = (
-    psycopg.errors.CheckViolation,  # rows of the day are in the default partition, from when it was outside the bound
-    psycopg.errors.InvalidObjectDefinition,  # the operator's own partitions cover the day
+    # Rows of the day are in the default partition, from when the day was outside the bound.
+    psycopg.errors.CheckViolation,
+    # The operator's own partitions cover the day.
+    psycopg.errors.InvalidObjectDefinition,
 )
-_MOST_DEFAULTS = 9  # one digit, so that their names are no longer than the names of the days
+# One digit, so that their names are no longer than the names of the days.
+_MOST_DEFAULTS = 9
 _HAS_DEFAULT = "SELECT partdefid <> 0 FROM pg_partitioned_table WHERE partrelid = to_regclass(%s)"
 _IS_TAKEN = "SELECT to_regclass(%s) IS NOT NULL"
 
@@ -53,6 +56,7 @@ class DayPartitions:
         """Make the missing partitions for these events. Raises psycopg's errors."""
         today = int(time.time()) // DAY
         wanted = {event.timestamp // DAY for event in events}
+        # Clients choose their timestamps, so only days near today get a partition: their number is bounded.
         missing = sorted(day for day in wanted - self._known if today - self._days_back <= day <= today + 1)
         if missing or not self._has_default:
             await self._make(connection, missing)
@@ -74,7 +78,8 @@ class DayPartitions:
     async def _make_default(self, connection: Connection) -> None:
         if await _answer(connection, _HAS_DEFAULT, sql.Identifier(*self._parts)):
             return
-        for number in range(1, _MOST_DEFAULTS + 1):  # a table that was detached keeps its name
+        # A table that was detached keeps its name.
+        for number in range(1, _MOST_DEFAULTS + 1):
             suffix = f"default{number if number > 1 else ''}"
             if not await _answer(connection, _IS_TAKEN, self._name(suffix)):
                 await connection.execute(self._statement(suffix, sql.SQL("DEFAULT")))
@@ -86,6 +91,7 @@ class DayPartitions:
         return self._statement(time.strftime("%Y%m%d", time.gmtime(day * DAY)), bounds)
 
     def _statement(self, suffix: str, bounds: sql.Composable) -> sql.Composed:
+        # IF NOT EXISTS: an earlier process may have made the partition, and at the start none is known.
         return sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} {}").format(
             self._name(suffix), sql.Identifier(*self._parts), bounds
         )

@@ -35,12 +35,14 @@ async def store_the_good(rows: Sequence[bytes], store: Store, fault: RowFault | 
         fault = await store(part)
         if fault is None:
             at += len(part)
+            # Twice as many after each success: ``k`` bad rows of ``n`` cost O(k log n) attempts.
             size = 2 * len(part)
         elif len(part) > 1:
             size, suspect = _narrow(at, len(part), fault)
         else:
             refused[at] = fault.reason
-            at, size = at + 1, 1  # one row next, because bad rows come in runs
+            # One row next, because bad rows come in runs.
+            at, size = at + 1, 1
     return refused
 
 

@@ -34,10 +34,14 @@ from hermes_sinks.postgres.salvage import store_the_good
 from hermes_sinks.postgres.settings import PostgresSettings, table_parts
 from hermes_sinks.postgres.table import Table
 
-SLICE = 2000  # rows encoded between two checkpoints, and fewer of large payloads: about 0.7 ms of the loop
-RUN = 10_000  # rows sorted between two checkpoints: about 4 ms of the loop
-ATTEMPTS = 3  # of a batch that conflicts with another writer's, before the engine's own retries
-ACQUIRE_TIMEOUT = 5.0  # seconds for a connection, dialing included; a write may take much longer
+# Rows encoded between two checkpoints, and fewer of large payloads: about 0.7 ms of the loop.
+SLICE = 2000
+# Rows sorted between two checkpoints: about 4 ms of the loop.
+RUN = 10_000
+# Of a batch that conflicts with another writer's, before the engine's own retries.
+ATTEMPTS = 3
+# Seconds for a connection, dialing included; a write may take much longer.
+ACQUIRE_TIMEOUT = 5.0
 
 # Preparing the table again, or a new connection, may mend these faults: the batch is tried once more at once.
 _ANEW = (Fault.TABLE, Fault.SESSION, Fault.SERVER)
@@ -60,10 +64,12 @@ class PostgresSink:
         self._parts = parts
         self._table = Table(parts, settings.dedup, settings.partition == "day")
         self._partitions = DayPartitions(parts, settings.partition_days) if self._table.by_day else None
+        # Batches are written at once, and one of them makes the tables for all.
         self._preparing = trio.Lock()
         self._prepared = False
         self._key: Sequence[str] = ()
-        self._ids: Ids | None = None  # if the key of the table cannot be the id alone
+        # If the key of the table cannot be the id alone.
+        self._ids: Ids | None = None
 
     async def write(self, batch: Batch) -> None:
         """Store the batch, committed. Raises `hermes.SinkUnavailable` and `hermes.BatchRejected`."""
@@ -72,7 +78,8 @@ class PostgresSink:
             return
         blocks = await _encode(batch)
         order: Sequence[int] = range(len(batch))
-        if self._table.dedup:  # in the order of the key, a batch touches each page of the index once
+        # In the order of the key, a batch touches each page of the index once.
+        if self._table.dedup:
             blocks, order = await _sort(blocks, batch)
         try:
             refused = await self._write_blocks(batch, blocks)
@@ -96,7 +103,8 @@ class PostgresSink:
                 await self._prepare(connection, batch)
                 return await self._store(connection, blocks)
         except psycopg.Error:
-            self._prepared = False  # the table may be missing: look again before the next batch
+            # The table may be missing: look again before the next batch.
+            self._prepared = False
             raise
 
     async def _prepare(self, connection: Connection, batch: Batch) -> None:
@@ -107,6 +115,7 @@ class PostgresSink:
                 if self._ids is not None:
                     await self._ids.prepare(connection)
                 if self._partitions is not None:
+                    # The table may be a new one, without any partition.
                     self._partitions.forget()
                 self._prepared = True
             if self._partitions is not None:
@@ -121,6 +130,7 @@ class PostgresSink:
             about = judge(error)
             if about not in (Fault.ROW, Fault.DUPLICATE, Fault.CONFLICT):
                 raise
+            # The merge leaves duplicates out by itself: only for a refused row there is something to search.
             if about is Fault.ROW:
                 fault = RowFault.of(error)
         else:
@@ -157,6 +167,7 @@ class PostgresSink:
                     raise
                 await connection.execute("ROLLBACK TO SAVEPOINT part")
                 return RowFault.of(error)
+            # A new savepoint, so that the rows so far survive the refusal of a later row.
             await connection.execute("RELEASE SAVEPOINT part; SAVEPOINT part")
             return None
 
@@ -182,6 +193,7 @@ class PostgresSink:
 
 
 def _unavailable(error: psycopg.Error) -> SinkUnavailable:
+    # QueryCanceled: the server's statement_timeout. A smaller batch may be fast enough, so the engine cuts it.
     return SinkUnavailable(f"Postgres: {tell(error)}", too_slow=isinstance(error, psycopg.errors.QueryCanceled))
 
 

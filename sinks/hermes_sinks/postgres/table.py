@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 # Guards making the table and its partitions: of two concurrent CREATE TABLE IF NOT EXISTS one may fail.
 _ADVISORY_LOCK = 0x6865726D6573  # "hermes"
 
+# The first type of each is what Hermes makes; a table of the operator's may have any of them.
 _TYPES = {
     "id": ("text", "character varying"),
     "user_id": ("text", "character varying"),
@@ -140,7 +141,8 @@ class Table:
         return () if not self.dedup else ("id", "ts") if self.by_day else ("id",)
 
     def _check_version(self, comment: str) -> None:
-        version = _VERSION.search(comment)  # none: the operator's own table, which the other checks judge
+        # None: the operator's own table, which the other checks judge.
+        version = _VERSION.search(comment)
         if version is not None and int(version[1]) > SCHEMA_VERSION:
             raise self._unfit(f"was made by a newer Hermes (schema {version[1]}): upgrade, or name a new table")
 
