@@ -30,6 +30,9 @@ AT_ONCE = JUDGED
 _BRACKETS = 4096
 # Bytes of one step through the members of an object. The shortest members have 5 bytes: two milliseconds.
 _MEMBERS_BYTES = 4096
+# Bytes that the elements of one piece may have together with all that each of them shares: an event holds both.
+_MOST_REPEATED = 2**22
+_COMMAS_AN_OBJECT = 4
 # The endings of an element, and the number of attempts with each. Most elements are objects.
 _GUESSES = ((b"},", 6), (b"],", 2), (b",", 2))
 _WHITESPACE = b" \t\r\n"
@@ -153,16 +156,18 @@ class Cutter:
 
     def _cut_elements(self, ends: Ends, text: bytes, position: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:
         """Cut the elements from ``position`` on; returns the position of the array's closing bracket."""
+        # The shortest element is an empty object behind a comma.
+        size = min(self._size, max(1, _MOST_REPEATED // max(1, len(prefix))) * len(b"{},"))
         position = skip_space(text, position)
         if text[position : position + 1] == b"]":
             yield prefix + suffix
             return position
         while True:
-            stop = yield from self._guess(text, position)
+            stop = yield from self._guess(text, position, size)
             if stop < 0:
-                stop = yield from self._count(ends, text, position)
+                stop = yield from self._count(ends, text, position, size)
             # The common case: the piece was proved valid, or counted, and is decoded by the caller.
-            if stop - position <= self._size:
+            if stop - position <= size:
                 yield prefix + text[position:stop] + suffix
             elif path and text[position] == _BRACE:
                 yield from self._cut_object(ends, text, position, path, prefix, suffix)
@@ -184,7 +189,7 @@ class Cutter:
                 raise malformed("expected `,` or `]`", position) if mark else ends_early(position)
             position = skip_space(text, position + 1)
 
-    def _guess(self, text: bytes, position: int) -> Generator[None, None, int]:
+    def _guess(self, text: bytes, position: int, size: int) -> Generator[None, None, int]:
         """Return the end of an element, at most a piece away; -1 if the brackets must be counted."""
 
         def is_array(end: int) -> bool:
@@ -195,15 +200,15 @@ class Cutter:
                 return False
             return True
 
-        return (yield from guess_end(text, position, self._size, _GUESSES, is_array))
+        return (yield from guess_end(text, position, size, _GUESSES, is_array))
 
-    def _count(self, ends: Ends, text: bytes, position: int) -> Generator[None, None, int]:
+    def _count(self, ends: Ends, text: bytes, position: int, size: int) -> Generator[None, None, int]:
         """Return the end of the last element that fits into a piece, or of the first element."""
         # Elements are gathered until a piece is full, so that a body of small elements makes few pieces.
         last, start, count = 0, position, 0
         while True:
             end = yield from ends.find(position)
-            if end - start > self._size:
+            if end - start > size:
                 return last or end
             last = end
             position = skip_space(text, end)
@@ -222,8 +227,13 @@ class Cutter:
             return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
         if self._most_element and end - start > self._most_element:
             return f"it is larger than {self._most_element} bytes"
-        if self._most_objects and text.count(b"{", start, end) > self._most_objects:
-            return f"it has more than {self._most_objects} values"
+        if self._most_objects:
+            most_commas = _COMMAS_AN_OBJECT * self._most_objects
+            if text.count(b"{", start, end) > self._most_objects or (
+                # An array of numbers has no brace. A comma within a text does not count, but takes longer to find.
+                text.count(b",", start, end) > most_commas and (yield from ends.count_commas(start, end)) > most_commas
+            ):
+                return f"it has more than {self._most_objects} values"
         return ""
 
     def _cut_object(self, ends: Ends, text: bytes, start: int, path: Path, prefix: bytes, suffix: bytes) -> _Steps:

@@ -262,9 +262,14 @@ _decode_raws = msgspec.json.Decoder(list[Raw]).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
+def is_sparse(body: bytes) -> bool:
+    """Whether the elements of the arrays in a JSON text may be held all at once."""
+    return len(body) <= _HELD_BYTES or body.count(b",") * _BYTES_A_COMMA <= len(body)
+
+
 def find_elements(body: bytes) -> Iterable[Raw]:
     """Return the texts of an array's elements, with any faults within them. Raises `BadBody`, maybe after some."""
-    if len(body) <= _HELD_BYTES or body.count(b",") * _BYTES_A_COMMA <= len(body):
+    if is_sparse(body):
         try:
             return _decode_raws(body)
         except UNDECODABLE:

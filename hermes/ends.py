@@ -28,6 +28,8 @@ OPENING = frozenset(b"[{")
 _skip_space = re.compile(rb"[ \t\r\n]*+").match
 _skip_plain = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
 _skip_text = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
+_find_strings = re.compile(STRING, re.DOTALL)
+_skip_whole_strings = re.compile(rb'(?:[^"]++|%b)*+' % STRING, re.DOTALL).match
 _skip_scalar = re.compile(rb'[^",\[\]{} \t\r\n]*+').match
 
 
@@ -86,6 +88,19 @@ class Ends:
     def is_long(self, position: int) -> bool:
         """Whether a long array or object begins at ``position``; known only within a value that `walk` has read."""
         return position in self._known
+
+    def count_commas(self, start: int, end: int) -> Generator[None, None, int]:
+        """Return how many commas from ``start`` to ``end`` are in no string. Raises `BadBody`."""
+        count = 0
+        while start < end:
+            limit = min(start + _LIMIT, end)
+            stop = _skip_whole_strings(self._text, start, limit).end()  # type: ignore[union-attr]
+            count += _find_strings.sub(b"", self._text[start:stop]).count(b",")
+            if stop < limit:  # at a string that ends beyond the limit
+                stop = yield from _find_end_of_string(self._text, stop)
+            start = stop
+            yield None
+        return count
 
     def walk(self, position: int) -> Generator[None, None, tuple[int, int]]:
         """Return the end and the depth of the array or object at ``position``. Raises `BadBody`."""

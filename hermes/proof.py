@@ -61,11 +61,11 @@ class Slim:
     """A message with stand-ins for its long values. ``hidden``: each stand-in, and the text that it stands for."""
 
     text: bytes
-    hidden: tuple[tuple[bytes, bytes], ...]
+    hidden: tuple[tuple[bytes, bytes | memoryview], ...]
 
     def restore(self, payload: bytes) -> bytes:
         """The payload that was made of the message, with the values in their places."""
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         for stand_in, value in self.hidden:
             before, found, after = payload.partition(stand_in)
             if found:
@@ -100,7 +100,8 @@ class _Prover:
         """Put stand-ins in the place of the long values of the object at ``start``."""
         text = self._text
         left: list[bytes] = []
-        hidden: list[tuple[bytes, bytes]] = []
+        hidden: list[tuple[bytes, bytes | memoryview]] = []
+        view = memoryview(text)  # a copy of many megabytes takes some milliseconds
         begin, position, count = 0, skip_space(text, start + 1), 0
         while text[position : position + 1] != b"}":
             count += 1
@@ -111,7 +112,7 @@ class _Prover:
             if end - value > self._size:
                 stand_in = yield from self._prove_and_replace(value, end, len(hidden))
                 left += (text[begin:value], stand_in)
-                hidden.append((stand_in, text[value:end]))
+                hidden.append((stand_in, view[value:end]))
                 begin = end
             position = skip_space(text, end)
             if text[position] == _COMMA:

@@ -39,7 +39,7 @@ def cut_binary(body: bytes, *, json: bool, begins_as_json: bool, text: bool) -> 
     if json:
         try:
             # Within an object, because long values are hidden in the members of an object.
-            slim = yield from hide_long_values(_OPENING + body + _CLOSING, _SIZE)
+            slim = yield from hide_long_values(b"".join((_OPENING, body, _CLOSING)), _SIZE)
         except BadBody:
             if begins_as_json:
                 raise

@@ -27,7 +27,7 @@ from hermes.protocols.otlp_answers import JsonAnswers, ProtobufAnswers
 from hermes.protocols.otlp_json import cut_requests, read_json
 from hermes.protocols.otlp_json_record import Notes
 from hermes.protocols.otlp_pieces import cut_messages
-from hermes.protocols.otlp_protobuf import MISSING, read_protobuf
+from hermes.protocols.otlp_protobuf import MISSING, load_messages, read_protobuf
 from hermes.protocols.otlp_record import NOTHING, Group, Record
 
 PATH = "/v1/logs"
@@ -64,6 +64,8 @@ class OtlpLogs:
         self._clock = clock
         self.answers = JsonAnswers()
         protobuf = ProtobufAnswers()
+        if not MISSING:
+            load_messages()
         self._json = Format(
             self.answers,
             self._decode_json,

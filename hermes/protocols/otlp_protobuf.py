@@ -23,6 +23,10 @@ from hermes.protocols.otlp_record import MAX_PART, MAX_VALUES, Group, Record, nu
 # The bound on tiny fields: an empty record has two bytes in the body, and hundreds when decoded.
 _FREE_FIELDS = 20_000
 _BYTES_A_FIELD = 16
+# Encoding a megabyte takes a millisecond, and twelve if all of its characters are control characters.
+_ENCODED_AT_ONCE = 64 * 2**10
+_GROWTH = 5  # a control character becomes six
+_NOT_CONTROL = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r"
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
@@ -54,9 +58,8 @@ class _Messages(NamedTuple):
 
 
 @cache
-def _load() -> _Messages:
-    """Import the message classes."""
-    # With the first request that needs them: the import would cost time and memory in every service.
+def load_messages() -> _Messages:
+    """Import the message classes: some 15 ms, too long for the first request to do it beside others."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -67,7 +70,7 @@ def _load() -> _Messages:
 
 def read_protobuf(body: bytes) -> Iterator[Group]:
     """Yield the groups of records in an ``ExportLogsServiceRequest``. Each step may raise `BadBody`."""
-    messages, walk = _load(), Walk(body)
+    messages, walk = load_messages(), Walk(body)
     for resource_logs in walk.fields(body).get(1, ()):
         outer = walk.fields(resource_logs)
         resource, wrong = _describe(messages, messages.resource, outer)
@@ -115,13 +118,15 @@ def _read_records(
 class Walk:
     """Finds the fields of messages that consist of messages and text, up to a plausible number for the body's size.
 
+    A body of any size may have ``free`` fields.
+
     >>> Walk(b"").fields(b"\\x0a\\x02hi")
     {1: [b'hi']}
     """
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | memoryview, free: int = _FREE_FIELDS) -> None:
         self._size = len(body)
-        self._left = _FREE_FIELDS + len(body) // _BYTES_A_FIELD
+        self._left = free + len(body) // _BYTES_A_FIELD
 
     def field(self, message: bytes | memoryview, position: int) -> tuple[int, int, int, int]:
         """Return the field at ``position``: its beginning, its number, the beginning of its value, and its end.
@@ -201,6 +206,8 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
     values = _Values()
     try:
         body, attributes = values.plain(record.body), values.object(record.attributes)
+        if len(data) > _ENCODED_AT_ONCE and len(data.translate(None, _NOT_CONTROL)) * _GROWTH > len(data):
+            _check_growth([body, attributes], len(data))
     except ValidationError as error:
         return error
     return Record(
@@ -217,6 +224,24 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
         record.trace_id.hex(),
         record.span_id.hex(),
     )
+
+
+def _check_growth(values: list[Any], size: int) -> None:
+    """Raise `ValidationError` if the control characters in the texts of a record would make its JSON twice as long."""
+    room = size
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            room -= len(value.encode().translate(None, _NOT_CONTROL)) * _GROWTH
+            if room < 0:
+                raise ValidationError(
+                    "a large record may grow to 2 times its size as JSON: send control characters as bytes"
+                )
+        elif isinstance(value, dict):
+            values += value
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
 
 
 class _Values:

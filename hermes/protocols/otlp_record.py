@@ -17,8 +17,11 @@ NOTHING = Raw(b"{}")
 MAX_PART = 2**20
 """The most bytes of one record, one resource or one scope. Tiny values take fifty times as much when decoded."""
 
+MAX_SHARED = 64 * 2**10
+"""The most bytes of a resource or scope in a large request, which each of its pieces repeats."""
+
 MAX_VALUES = 8192
-"""The most values in a record, resource or scope that is larger than a piece: some 10 ms of decoding."""
+"""The most values in a record, resource or scope that is larger than a piece: some 5 ms of decoding."""
 
 
 class Record(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):

@@ -79,6 +79,19 @@ def many_values() -> bytes:
     return b"\x0a" + varint(len(inner)) + inner
 
 
+def large_resource(attributes: bytes, count: int) -> bytes:
+    """Records of protobuf that have nothing in them, and share a resource."""
+    inner = b"\x0a" + varint(len(attributes)) + attributes + record(b"\x12\x00" * count)
+    return b"\x0a" + varint(len(inner)) + inner
+
+
+def texts(text: bytes) -> bytes:
+    """Records of protobuf whose body is one text of nearly 1 MiB."""
+    value = b"\x0a" + varint(len(text)) + text
+    inner = record(record(b"\x2a" + varint(len(value)) + value) * 9)
+    return b"\x0a" + varint(len(inner)) + inner
+
+
 def empty_records(count: int) -> bytes:
     """Records of protobuf that have nothing in them: two bytes each."""
     inner = record(b"\x12\x00" * count)
@@ -122,16 +135,33 @@ REQUESTS: dict[str, Callable[[], Request]] = {
         JSON,
         b'{"context":["' + b"a" * (MOST // 2) + b'"],"batch":[' + fill(MESSAGE, most=MOST // 2 - 300) + b"]}",
     ),
+    "Segment, a long query": lambda: Request(
+        "/v1/batch?" + "a=b&" * 15_000, JSON, b'{"batch":[' + fill(MESSAGE, most=4 * 2**20) + b"]}"
+    ),
     "one message": lambda: gzipped("/v1/track", JSON, MESSAGE[:-1] + b',"properties":[' + fill(b'""') + b"]}"),
     "one message with a key": lambda: gzipped(
         "/v1/track", JSON, MESSAGE[:-1] + b',"writeKey":"k","properties":[' + fill(b'""', most=MOST - 400) + b"]}"
     ),
     "OTLP JSON": lambda: Request("/v1/logs", JSON, OTLP % fill(RECORD)),
+    "OTLP JSON, records of numbers": lambda: gzipped(
+        "/v1/logs", JSON, OTLP % b",".join([b'{"body":[' + fill(b"1", most=2**20 - 100) + b"]}"] * 9)
+    ),
+    "OTLP JSON, a large resource and empty records": lambda: gzipped(
+        "/v1/logs",
+        JSON,
+        b'{"resourceLogs":[{"resource":{"attributes":[{"key":"a","value":{"stringValue":"%b"}}]},"scopeLogs":[%b]}]}'
+        % (b"a" * 60_000, b",".join([b'{"logRecords":[' + fill(b"{}", most=8000) + b"]}"] * 3)),
+    ),
     "OTLP JSON, one record of many values": lambda: gzipped(
         "/v1/logs", JSON, OTLP % (b'{"attributes":[' + fill(b'{"key":"a","value":{}}') + b"]}")
     ),
     "OTLP protobuf": lambda: Request("/v1/logs", PROTOBUF, protobuf()),
     "OTLP protobuf, records of many values": lambda: Request("/v1/logs", PROTOBUF, many_values()),
+    "OTLP protobuf, quotes": lambda: gzipped("/v1/logs", PROTOBUF, texts(b'"' * (2**20 - 100))),
+    "OTLP protobuf, control characters": lambda: gzipped("/v1/logs", PROTOBUF, texts(b"\x01" * (2**20 - 100))),
+    "OTLP protobuf, a large resource and empty records": lambda: gzipped(
+        "/v1/logs", PROTOBUF, large_resource(b"\x0a\x02\x12\x00" * 8000, 3000)
+    ),
     "OTLP protobuf, unknown fields": lambda: gzipped("/v1/logs", PROTOBUF, b"\x20\x00" * (MOST // 2 - 100)),
     "OTLP protobuf, empty records, pipelined": lambda: gzipped("/v1/logs", PROTOBUF, empty_records(8000), times=200),
     "OTLP JSON, empty records, pipelined": lambda: gzipped(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -73,7 +73,11 @@ def otlp() -> dict[str, Any]:
         "resourceLogs": [
             {"scopeLogs": group, "resource": {"attributes": attributes(f"r{n}")}} for n, group in enumerate(groups)
         ]
+        + [{"scopeLogs": scopes(3, 90), "resource": {"attributes": attributes("r" * 50_000)}}]
     }
+
+
+OF_OTLP = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}'
 
 
 def otlp_protobuf() -> bytes:
@@ -141,6 +145,62 @@ def test_a_wrong_message_alone_in_its_piece_needs_no_key_where_another_has_one(w
     head.admit = "other".__eq__
     with pytest.raises(KeyRefused):
         run(decode_pieces(head, [body], iter(()), 10**6))
+
+
+def of_otlp(record: dict[str, Any]) -> Iterator[Decoded]:
+    """A request with a record between two good ones, decoded in pieces, from either encoding."""
+    from google.protobuf.json_format import ParseDict
+
+    good = {"body": {"stringValue": "good"}}
+    request = {"resourceLogs": [{"scopeLogs": [{"logRecords": [good, record, good]}]}]}
+    for kind, body in (
+        ("application/json", json.dumps(request).encode()),
+        ("application/x-protobuf", ParseDict(request, ExportLogsServiceRequest()).SerializeToString()),
+    ):
+        head = Head("POST", "/v1/logs", {"content-type": kind})
+        head.format = OTLP.choose(head)
+        yield run(decode_pieces(head, [body], iter(()), 10**6))[0]
+
+
+def values_of(count: int) -> dict[str, Any]:
+    return {"kvlistValue": {"values": [{"key": "k", "value": {"intValue": "1"}}] * count}}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"body": values_of(9000)},
+        {"attributes": [{"key": "k", "value": {"arrayValue": {"values": [{}] * 9000}}}]},
+        {"body": {"arrayValue": {"values": [values_of(1000)] * 9}}},
+    ],
+    ids=["objects", "arrays", "both"],
+)
+def test_a_record_of_many_values_is_refused_alone(record: dict[str, Any]) -> None:
+    for decoded in of_otlp(record):
+        assert [(each.index, each.error) for each in decoded.rejected] == [(1, "it has more than 8192 values")]
+        assert len(decoded.events) == 2
+
+
+def test_numbers_without_braces_are_counted_by_their_commas_and_commas_of_a_text_are_not() -> None:
+    head = Head("POST", "/v1/logs", {"content-type": "application/json"})
+    head.format = OTLP.choose(head)
+    numbers, text = json.dumps([1] * 40_000), json.dumps({"stringValue": '", ' * 50_000})
+    body = OF_OTLP % f'{{"body":{numbers}}},{{"body":{text}}}'.encode()
+    decoded, _ = run(decode_pieces(head, [body], iter(()), 10**6))
+    assert ([each.index for each in decoded.rejected], len(decoded.events)) == ([0], 1)
+
+
+@pytest.mark.parametrize("text", ['\n\t"\\' * 50_000, "é😀" * 50_000, "\x1b[0m text" * 20_000, "2\n" * 100_000])
+def test_a_long_text_of_a_record_is_taken_in_both_encodings(text: str) -> None:
+    json_, protobuf = of_otlp({"body": {"stringValue": text}})
+    assert (json_.rejected, protobuf.rejected) == ([], [])
+    assert [bytes(each.payload) for each in json_.events] == [bytes(each.payload) for each in protobuf.events]
+
+
+def test_a_large_record_that_grows_with_control_characters_is_refused_alone() -> None:
+    _, decoded = of_otlp({"attributes": [{"key": "k", "value": {"stringValue": "\x01a" * 50_000}}]})
+    assert [each.index for each in decoded.rejected] == [1]
+    assert "control characters" in decoded.rejected[0].error
 
 
 _LONG = json.dumps(event(1) | {"payload": {"x": "y" * 2**18}}).encode()
