@@ -53,7 +53,7 @@ class Backlog:
     """The backlog in ``journal``.
 
     ``take(pieces)`` brings a record's chunks into memory, all or none (False: there is no room). ``lose(events)`` hears
-    of events that the journal no longer has.
+    of events that the journal no longer has. ``holding()`` says whether the sink refuses everything now.
     """
 
     def __init__(
@@ -62,15 +62,17 @@ class Backlog:
         options: BacklogOptions,
         take: Callable[[Sequence[Chunk]], bool],
         lose: Callable[[int], None],
+        holding: Callable[[], bool],
     ) -> None:
         progress, owed = journal.register(options.sink)
-        self.records = HeldRecords(progress, journal.next, owed)
+        self.records = HeldRecords(progress, journal.next, owed, journal.events)
         self.on_its_way = 0
         """Events that were read back and wait for room in memory."""
         self._journal = journal
         self._options = options
         self._take = take
         self._lose = lose
+        self._holding = holding
         self._pace = Pace(options.settings.catch_up, options.settings.catch_up_floor)
         self._interleaved = options.settings.catch_up_order == "interleaved"
         self._feeding = False
@@ -84,15 +86,20 @@ class Backlog:
         """Events that are on disk alone."""
         return self.records.events
 
+    @property
+    def unread(self) -> bool:
+        """Whether there are records on disk that are to be read back, or are being read back."""
+        return bool(self.records.ranges) or self._feeding
+
     def offer(self, chunk: Chunk) -> None:
         """A chunk was committed: it goes on in memory, or stays on disk if older come first or there is no room."""
         self._pace.record_arrival(len(chunk.events), trio.current_time())
         ranges = self.records.ranges
-        older_first = len(ranges) >= MAX_RANGES if self._interleaved else ranges or self._feeding
+        older_first = len(ranges) >= MAX_RANGES if self._interleaves else ranges or self._feeding
         if not older_first:
             pieces = chunk.split(self._options.max_chunk)
             if self._take(pieces):
-                self.records.hold(chunk, len(pieces), fed=False)
+                self.records.hold(chunk, pieces)
                 return
         self._defer(chunk)
 
@@ -103,6 +110,16 @@ class Backlog:
             self._look_whether_behind()
         self._news.set()
         return uncommitted
+
+    def return_to_disk(self, chunks: Sequence[Chunk], left: Sequence[Sequence[int]], held_at: int) -> None:
+        """As `HeldRecords.return_to_disk`; the room that the chunks had is for other records on disk."""
+        self.records.return_to_disk(chunks, left, held_at)
+        self._news.set()
+
+    def read_refused_again(self) -> None:
+        """As `HeldRecords.read_refused_again`, as soon as there is room."""
+        self.records.read_refused_again()
+        self._news.set()
 
     def owed(self) -> int:
         """All tasks have ended: as `HeldRecords.owed`."""
@@ -116,12 +133,15 @@ class Backlog:
         """
         below = self.records.end_on_disk(stop)
         if below is None:
-            return 0, self.records.disown_below(stop)
+            disowned, lost = self.records.disown_below(stop)
+            return lost, disowned
         before = await self._journal.events_before(below)
         if not self.records.has_on_disk(below):
             return 0, 0  # `run` has read it meanwhile; the next round of the upkeep asks again
-        disowned = self.records.disown_below(stop)  # first: what is settled by it is no loss
-        return self.records.forget_on_disk(below, before), disowned
+        disowned, lost = self.records.disown_below(stop)  # first: what is settled by it is no loss
+        lost += self.records.forget_on_disk(below, before)
+        self._leave_no_refused_alone()
+        return lost, disowned
 
     async def run(self) -> None:
         """Read the backlog back as fast as there is room and the pace allows, until cancelled."""
@@ -132,8 +152,8 @@ class Backlog:
         while True:
             while not self.records.ranges:
                 await self._news.wait()
-            start, end = self.records.ranges[0]
-            stop = min(end, start + _READ_RECORDS)
+            start = self.records.ranges[0].start
+            stop = min(self.records.ranges[0].stop, start + _READ_RECORDS)
             try:
                 # Without records here, the number of events before the end says how many are lost.
                 records = await self._journal.read(start, stop, _READ_BYTES)
@@ -154,15 +174,13 @@ class Backlog:
     async def _feed(self, record: Record) -> int:
         """Bring the next record into memory, at its pace. Returns how many events that are."""
         records, index = self.records, record.index
-        if not records.ranges or not records.ranges[0][0] <= index < records.ranges[0][1]:
-            return 0  # given up while it was read
+        if not records.ranges or not records.ranges[0].start <= index < records.ranges[0].stop:
+            return 0  # given up while it was read, or older ones are to be read again
         chunk, head = self._journal.decode(record)
-        count = len(chunk.events)
         self._skip(index, head.first)
-        records.advance(index + 1, count)
-        pieces = chunk.split(self._options.max_chunk)
-        records.hold(chunk, len(pieces), fed=True)
-        self._last_fed = index
+        pieces = records.read_back(chunk, head.first, self._options.max_chunk)
+        count = sum(map(len, pieces))
+        self._last_fed = max(self._last_fed, index)
         # Until all pieces have room: in the order "oldest" no new chunk may overtake them.
         self._feeding = True
         self.on_its_way = count
@@ -184,10 +202,16 @@ class Backlog:
                 return
             await trio.sleep(pause)
 
+    @property
+    def _interleaves(self) -> bool:
+        """Whether new chunks may overtake records on disk: while the sink refuses everything, any may be the first that
+        it takes."""
+        return self._interleaved or self._holding()
+
     def _has_share(self, piece: Chunk) -> bool:
         """Whether records that were read back leave enough room for new chunks."""
         records = self.records
-        if not self._interleaved or not records.fed_events:
+        if not self._interleaves or not records.fed_events:
             return True
         events, size = self._options.share
         return records.fed_events + len(piece.events) <= events and records.fed_bytes + piece.size <= size
@@ -199,16 +223,23 @@ class Backlog:
         self._news.set()
 
     def _is_next(self, index: int) -> bool:
-        return bool(self.records.ranges) and self.records.ranges[0][0] == index
+        return bool(self.records.ranges) and self.records.ranges[0].start == index
 
     def _skip(self, stop: int, before: int) -> None:
         lost = self.records.skip(stop, before)
         if lost:
             self._lose(lost)
+        self._leave_no_refused_alone()
         self._look_whether_behind()
+
+    def _leave_no_refused_alone(self) -> None:
+        """Records that were to be read are gone, so memory may stay empty, and nothing would try the refused again."""
+        if not self.unread:
+            self.read_refused_again()
 
     def _look_whether_behind(self) -> None:
         """A sink has caught up when it has settled the records on disk, not when memory has them: it may be away."""
-        if self._said_behind and not self.records.ranges and self.records.cursor > self._last_fed:
+        records = self.records
+        if self._said_behind and not (records.ranges or records.put_back.ranges) and records.cursor > self._last_fed:
             self._said_behind = False
             _log.info("caught up", sink=self._options.sink)

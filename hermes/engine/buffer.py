@@ -82,7 +82,7 @@ class Buffer:
     @property
     def held(self) -> int:
         """Events in hand that the sink has refused together with nearly everything else."""
-        return sum(job.left for job in self.jobs if job.held_at is not None)
+        return sum(job.held_events for job in self.jobs)
 
     @property
     def oldest(self) -> float | None:

@@ -14,13 +14,11 @@ back. The intake offers; the app runs `run`, which ends when the intake has clos
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
 
-from hermes.ack import Receipt
 from hermes.breaker import BreakerState
 from hermes.dead_letters.events import sink_source
 from hermes.engine.backlog import Backlog, BacklogOptions
@@ -28,7 +26,7 @@ from hermes.engine.buffer import Buffer
 from hermes.engine.calls import RefusesEverything, SinkCalls
 from hermes.engine.collectors import SinkNumbers
 from hermes.engine.context import SinkContext
-from hermes.engine.job import Job
+from hermes.engine.job import Job, Told
 from hermes.engine.journal import EventJournal
 from hermes.engine.ledger import Account, Ledger
 from hermes.engine.slices import answer_in_slices
@@ -47,7 +45,7 @@ class DeliveryStatistics:
     on_disk: int
     """Events that are owed and in the journal alone."""
     held: int
-    """Events in memory that the sink has refused together with nearly everything else."""
+    """Events that the sink has refused together with nearly everything else, in memory or on disk."""
     breaker: BreakerState
     open_for: float
     """Seconds until an open breaker may allow a trial."""
@@ -115,6 +113,7 @@ class Delivery:
     async def redeliver(self, batch: Batch) -> None:
         """As `SinkCalls.redeliver`."""
         await self._calls.redeliver(batch)
+        self._look_at_put_back()  # a replay that stores something is a witness
 
     @property
     def cursor(self) -> int:
@@ -169,7 +168,7 @@ class Delivery:
         return DeliveryStatistics(
             oldest=min([each for each in arrivals if each is not None], default=None),
             on_disk=backlog.events if backlog is not None else 0,
-            held=self._buffer.held,
+            held=self._buffer.held + (backlog.records.refused_on_disk if backlog is not None else 0),
             breaker=calls.breaker,
             open_for=calls.open_for,
             failure=calls.failure,
@@ -208,7 +207,11 @@ class Delivery:
             self.name, self._context.settings, self.max_batch, (buffer.max_events // 2, buffer.max_bytes // 2)
         )
         backlog = Backlog(
-            journal, options, self._take, lambda count: self._count_drop(count, "damaged", "the journal has lost them")
+            journal,
+            options,
+            self._take,
+            lambda count: self._count_drop(count, "damaged", "the journal has lost them"),
+            lambda: self._calls.holding,
         )
         self._ledger.accept(backlog.events, again=True)
         return backlog
@@ -235,26 +238,64 @@ class Delivery:
 
     async def _handle(self, chunks: Sequence[Chunk]) -> None:
         """Deliver chunks as one batch; while it is held, the newest of the others is tried before it is tried again."""
-        jobs = [self._buffer.take_in_hand(chunks)]  # the last one is tried; the others are held
+        jobs = [self._take_in_hand(chunks)]  # the last one is tried; the others are held
         tries_others = True
         try:
             while jobs:
                 job = jobs[-1]
-                held = job.left and job.held_at is not None
-                if held and tries_others and (others := self._buffer.waiting.take_newest_nowait()):
-                    jobs.append(self._buffer.take_in_hand(others))
-                    continue
+                if job.held and tries_others:
+                    if others := self._buffer.waiting.take_newest_nowait():
+                        jobs.append(self._take_in_hand(others))
+                        continue
+                    if await self._put_back(jobs):
+                        continue
                 tries_others = True
                 if job.left and await self._try(job):
+                    self._look_at_put_back()
                     continue
                 jobs.pop()
                 self._put_down(job)
                 tries_others = False  # the one before it has its turn first, however many new ones come
                 if self.awaited and not job.left:
                     await self._note(job)
+                self._look_at_put_back()
         finally:
             for job in reversed(jobs):
                 self._put_down(job)
+
+    def _take_in_hand(self, chunks: Sequence[Chunk]) -> Job:
+        job = self._buffer.take_in_hand(chunks)
+        if self._backlog is not None and self._backlog.records.refused:
+            job.remember([self._backlog.records.held_at(chunk) for chunk in chunks])
+        return job
+
+    async def _put_back(self, jobs: list[Job]) -> bool:
+        """Leave held batches to the journal, which has their events, where others on disk wait for their room.
+
+        Returns whether it did that with any: then the others come into the buffer, and are tried.
+        """
+        backlog, calls = self._backlog, self._calls
+        if backlog is None or not backlog.unread or not calls.holding or calls.draining:
+            return False
+        before = len(jobs)
+        for job in reversed(list(jobs)):
+            chunks = job.batch.chunks
+            # One that was refused before a witness has its second try first, for it may make dead letters of it.
+            if job.is_held_since(calls.witnesses) and backlog.records.can_put_back(chunks):
+                jobs.remove(job)
+                self._buffer.put_down(job)
+                backlog.return_to_disk(chunks, job.places_left(), calls.witnesses)
+                if self.awaited:
+                    await self._note(job)
+        return len(jobs) < before
+
+    def _look_at_put_back(self) -> None:
+        """Have refused records read again when the sink takes events again, or when nothing else could be tried."""
+        backlog = self._backlog
+        if backlog is None or not backlog.records.put_back.ranges:
+            return
+        if not self._calls.holding or not (backlog.unread or self._buffer.events or self._buffer.jobs):
+            backlog.read_refused_again()
 
     def _put_down(self, job: Job) -> None:
         self._buffer.put_down(job)
@@ -282,25 +323,25 @@ class Delivery:
         """Write the next portion of a batch; after a failure, pause. False: there are no tries left."""
         calls = self._calls
         portion = job.next(calls.workable)
-        job.attempt += 1
+        attempt = job.begin_attempt()
         try:
             if job.held_at is None:
-                refused = await calls.write(portion.batch, job.attempt)
+                refused = await calls.write(portion.batch, attempt)
             else:
-                refused = await calls.write_held(portion.batch, job.attempt, job.held_at)
+                refused = await calls.write_held(portion.batch, attempt, job.held_at)
             self._spend(job.done(portion, refused))
         except SinkUnavailable as failure:
             if isinstance(failure, RefusesEverything):
                 self._spend(job.hold(portion, failure.reasons, calls.witnesses))
             else:
-                job.failures += 1
+                job.fail()
             keeps = self._backlog is not None or calls.holding
             if not keeps and job.failures > self._context.settings.retries:
                 self._give_up(job, "unavailable", str(failure))
                 return False
             if not calls.open_for:
                 self.numbers.retries += 1
-                await calls.back_off(job.attempt, failure)
+                await calls.back_off(attempt, failure)
         return True
 
     def _spend(self, spent: Sequence[tuple[Chunk, int]]) -> None:
@@ -330,14 +371,12 @@ class Delivery:
         """Tell the requests that wait for delivery what became of their events. If this is cancelled, the
         receipts expire, and the answer is that the delivery is late."""
 
-        def note(piece: tuple[Chunk, Receipt, int, int]) -> None:
-            chunk, receipt, dead, gone = piece
-            count = len(chunk.events)
-            receipt.note(self.name, count - dead - gone, dead, gone)
-            self._unnoted -= count
+        def note(told: Told) -> None:
+            told.receipt.note(self.name, told.delivered, told.dead_lettered, told.dropped)
+            self._unnoted -= told.known
 
-        self._unnoted += sum(len(chunk.events) for chunk in job.batch.chunks if chunk.receipt is not None)
-        await answer_in_slices(_outcomes(job), note)
+        self._unnoted += sum(told.known for told in job.tell())
+        await answer_in_slices(job.tell(), note)
 
     def _count_in_flight(self) -> int:
         """Events without an outcome, where they are: in the buffer, in the workers' hands, on disk and on its way."""
@@ -353,16 +392,3 @@ class Delivery:
         self._dropped_unsaid += count
         if self._calls.throttled.warn("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
             self._dropped_unsaid = 0
-
-
-def _outcomes(job: Job) -> Iterator[tuple[Chunk, Receipt, int, int]]:
-    """Each chunk that a request waits for, its receipt, and how many events of it were dead-lettered and dropped."""
-    refused, dropped = sorted(job.refused), job.dropped
-    start = 0
-    for chunk in job.batch.chunks:
-        stop = start + len(chunk.events)
-        if chunk.receipt is not None:
-            dead = bisect_left(refused, stop) - bisect_left(refused, start)
-            gone = bisect_left(dropped, stop) - bisect_left(dropped, start)
-            yield chunk, chunk.receipt, dead, gone
-        start = stop

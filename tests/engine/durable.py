@@ -181,7 +181,8 @@ class Durable:
 def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     """What is owed has one place, the ledger agrees, and memory is within its bounds."""
     backlog, account = backlog_of(delivery), delivery.account()
-    kept = {index: held for index, held in backlog.records.held.items() if held.kept}
+    records = backlog.records
+    kept = {index: held for index, held in records.held.items() if held.kept}
     in_memory = sum(held.left for held in kept.values()) + delivery._uncommitted
     if not delivery._abandoned:  # then the account says already what becomes of them
         assert account.in_flight == backlog.events + in_memory, account
@@ -189,8 +190,9 @@ def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     assert min(account.in_flight, backlog.events, delivery._uncommitted) >= 0
 
     progress = backlog.records.progress
-    assert backlog.events + sum(held.events for held in kept.values()) <= journal.events - progress.settled
-    on_disk = [index for start, stop in backlog.records.ranges for index in range(start, stop)]
+    assert backlog.events + sum(held.left for held in kept.values()) <= journal.events - progress.settled
+    on_disk = [index for each in [*records.ranges, *records.put_back.ranges] for index in range(each.start, each.stop)]
+    assert 0 <= records.put_back.events <= records.refused_on_disk <= backlog.events
     places = sorted([*on_disk, *kept])
     missing = [index for gap in progress.gaps(journal.next) for index in range(*gap)]
     assert places == missing[: len(places)], "a record has two places, or none"
@@ -199,7 +201,10 @@ def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     statistics = buffer.waiting.statistics()
     assert statistics.buffered_items + buffer._events_in_hand <= buffer.max_events
     assert statistics.buffered_bytes + buffer._bytes_in_hand <= buffer.max_bytes
-    assert len(backlog.records.ranges) <= 1001
+    assert len(records.ranges) <= 2001
+    assert len(records.put_back.ranges) <= 2001
+    assert set(records.put_back.parts) <= set(on_disk)
+    assert records.refused == sum(held.held_at is not None for held in records.held.values())
 
 
 def backlog_of(delivery: Delivery) -> Backlog:

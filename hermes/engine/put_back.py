@@ -1,0 +1,144 @@
+"""`PutBack`: the refused records of one sink that were put back on disk, so that others get their room in memory.
+
+While a sink refuses everything, its workers would fill the memory with refused events, and a good event that lies on
+disk would wait until the hold ends. The journal has the refused records anyway: what is kept of them here is a range of
+indexes, and of a record in which some events have their outcome, the others. Invariants: ranges ascend and do not
+overlap, and neighbours that were first refused at the same time are one; ``events`` counts what is left in them. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Range:
+    """Records on disk alone, from ``start`` to before ``stop``.
+
+    ``held_at`` is `Suspicion.witnesses` when the sink first refused them; None: it was never asked.
+    """
+
+    __slots__ = ("held_at", "start", "stop")
+
+    def __init__(self, start: int, stop: int, held_at: int | None = None) -> None:
+        self.start = start
+        self.stop = stop
+        self.held_at = held_at
+
+
+class _Refused(Range):
+    """A range that is not read for now. ``first`` is the number in the journal of its first event, of ``events``."""
+
+    __slots__ = ("events", "first", "received_at")
+
+    def __init__(self, index: int, held_at: int, first: int, events: int, received_at: float) -> None:
+        super().__init__(index, index + 1, held_at)
+        self.first = first
+        self.events = events
+        self.received_at = received_at
+
+
+class Part(NamedTuple):
+    """A record of ``events`` events of which only some have no outcome: those at the places that ``left`` names.
+
+    ``left`` has a bit for each place, since there may be many such records.
+    """
+
+    events: int
+    left: int
+
+    @property
+    def done(self) -> int:
+        """Events that have their outcome."""
+        return self.events - self.left.bit_count()
+
+    def places(self) -> list[int]:
+        """The places of the others, ascending.
+
+        >>> Part(5, to_bits([1, 4])).places()
+        [1, 4]
+        """
+        return [place for place, bit in enumerate(reversed(f"{self.left:b}")) if bit == "1"]
+
+
+def to_bits(places: Iterable[int]) -> int:
+    """A number with a bit for each of the places."""
+    if isinstance(places, range) and places.step == 1:
+        return ((1 << len(places)) - 1) << places.start
+    bits = 0
+    for place in places:
+        bits |= 1 << place
+    return bits
+
+
+class PutBack:
+    """The ranges that are not read while the sink refuses everything, and the parts of records.
+
+    A part stays here until its record is read back, also when its range is to be read again.
+
+    >>> back = PutBack()
+    >>> back.add(7, held_at=0, first=70, part=Part(10, to_bits(range(10))), received_at=1.0)
+    >>> back.add(8, held_at=0, first=80, part=Part(10, to_bits([2, 3])), received_at=2.0)
+    >>> [(each.start, each.stop) for each in back.ranges], back.events, back.done_between(0, 9)
+    ([(7, 9)], 12, 8)
+    """
+
+    def __init__(self) -> None:
+        self.ranges: list[_Refused] = []
+        self.events = 0
+        """Events of the ranges that have no outcome."""
+        self.parts: dict[int, Part] = {}
+
+    def add(self, index: int, *, held_at: int, first: int, part: Part, received_at: float) -> None:
+        """Nothing of the record at ``index`` is in memory any more; its first event has number ``first``."""
+        if part.done:
+            self.parts[index] = part
+        self.events += part.left.bit_count()
+        place = bisect_left(self.ranges, index, key=lambda each: each.start)
+        self.ranges.insert(place, _Refused(index, held_at, first, part.events, received_at))
+        self._join(place)
+        self._join(place - 1)
+
+    def take(self) -> list[Range]:
+        """Take out all the ranges: their records are to be read again."""
+        ranges = [Range(each.start, each.stop, each.held_at) for each in self.ranges]
+        self.ranges, self.events = [], 0
+        return ranges
+
+    def take_part(self, index: int) -> Part | None:
+        """The record is read back: what is left of it; None: all of it."""
+        return self.parts.pop(index, None)
+
+    def events_before(self, stop: int) -> int:
+        """All events of the records in the ranges below ``stop``, which is in no range, with those that are done."""
+        return sum(each.events for each in self.ranges if each.start < stop)
+
+    def done_between(self, start: int, stop: int) -> int:
+        """Events that have their outcome, of the parts from ``start`` to before ``stop``."""
+        return sum(part.done for index, part in self.parts.items() if start <= index < stop)
+
+    def forget(self, start: int, stop: int) -> None:
+        """The records from ``start`` to before ``stop`` are gone, and in no range."""
+        for index in [index for index in self.parts if start <= index < stop]:
+            del self.parts[index]
+
+    def cut(self, below: int, before: int) -> None:
+        """The records below ``below`` are gone, the last of ``before`` events; parts are still there."""
+        ranges = []
+        for each in self.ranges:
+            if each.stop > below:
+                if each.start < below:
+                    each.events -= before - each.first
+                    each.start, each.first = below, before
+                ranges.append(each)
+        self.ranges = ranges
+        self.events = sum(each.events - self.done_between(each.start, each.stop) for each in ranges)
+
+    def _join(self, place: int) -> None:
+        """Make one of the range at ``place`` and the next, if they touch and were first refused at the same time."""
+        pair: Sequence[_Refused] = self.ranges[place : place + 2] if place >= 0 else ()
+        if len(pair) == 2 and pair[0].stop == pair[1].start and pair[0].held_at == pair[1].held_at:
+            pair[0].stop = pair[1].stop
+            pair[0].events += pair[1].events
+            del self.ranges[place + 1]
