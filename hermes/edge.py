@@ -29,7 +29,6 @@ from hermes.http.ingress import Ingress
 from hermes.http.lane import Lane, Timeouts
 from hermes.http.listen import addresses_of, open_listeners
 from hermes.http.reactor import Reactor
-from hermes.http.rejected import RejectedFeed
 from hermes.http.stream import StreamServer
 from hermes.metrics import Metrics
 from hermes.settings import Settings
@@ -58,7 +57,7 @@ class Edge:
         self.data_routes = frozenset(path for _method, path in data_routes)
         heads = Heads({key: route for key, route in data_routes.items() if isinstance(route, Route)})
         access.on_new_keys = heads.forget
-        self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter)
+        self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter, ingress.rejected_feed)
         served = (
             *endpoints,
             health_endpoint("HTTP_ADDR"),
@@ -105,11 +104,6 @@ class Edge:
     def connections(self) -> int:
         """Open connections of the fast lane."""
         return self._data.connections
-
-    @property
-    def rejected(self) -> RejectedFeed:
-        """The latest rejected events."""
-        return self._lane.refusals.feed
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:
         """Log how many refusals had no line of their own, if the pause since the last line is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from functools import partial
 
 import trio
 
-from hermes.admin import AdminEdge, open_admin
+from hermes import __version__
+from hermes.admin import AdminEdge, Shown, open_admin
 from hermes.control.debugging import debug_endpoints
 from hermes.control.endpoint import at
 from hermes.core import Core
@@ -19,6 +21,7 @@ from hermes.http.ingress import Ingress
 from hermes.loop_lag import LoopLag
 from hermes.metrics import Metrics
 from hermes.part import Listener, RunningPart
+from hermes.status import Facts, StatusBoard, resident_bytes
 
 _TELL_SECONDS = 0.25
 
@@ -101,20 +104,26 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
         metrics.add(edge)
         admin = None
         if (address := settings.admin_addr) is not None:
-            admin = opened.enter_context(
-                open_admin(
-                    address,
-                    settings,
-                    parts["events"].value,
-                    parts["dead_letters"].value,
-                    ingress.access,
-                    edge=edge,
-                    loop_lag=loop_lag,
-                    draining=draining,
-                    endpoints=(*at("ADMIN_ADDR", endpoints), *debug_endpoints("ADMIN_ADDR", show)),
-                    panels=[panel for part in parts.values() for panel in part.panels],
-                )
+            facts = Facts(
+                version=__version__,
+                durability=settings.durability,
+                started=time.time(),
+                durations=ingress.requests.durations,
+                routes=edge.data_routes,
+                connections=lambda: edge.connections,
+                loop_lag=lambda: loop_lag.seconds,
+                draining=draining,
+                memory=resident_bytes,
             )
+            statuses = {name: part.status for name, part in parts.items() if part.status is not None}
+            shown = Shown(
+                StatusBoard(facts, statuses, trio.current_time()),
+                # A part is shown before the parts that it needs.
+                [panel for part in reversed([*parts.values()]) for panel in part.panels],
+                (*at("ADMIN_ADDR", endpoints), *debug_endpoints("ADMIN_ADDR", show)),
+                [part.end_streams for part in parts.values()],
+            )
+            admin = opened.enter_context(open_admin(address, settings, ingress, shown))
         listeners = [listener for part in parts.values() for listener in part.listeners]
         yield Edges(edge, admin, ingress, listeners, metrics, loop_lag)
 

@@ -74,17 +74,37 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
+class PartStatus:
+    """What a part shows of itself in ``GET /status``, under its name.
+
+    ``snapshot(now, wall)`` gives a value of the type ``kind``, as of ``now`` of the run loop's clock, which is ``wall``
+    in Unix seconds. It has to be quick and bounded. ``tick(now)`` is called every second, for a part that shows rates.
+
+    >>> class JobsStatus(msgspec.Struct):
+    ...     waiting: int
+    >>> PartStatus(JobsStatus, lambda _now, _wall: JobsStatus(3)).snapshot(0.0, 0.0)
+    JobsStatus(waiting=3)
+    """
+
+    kind: type[msgspec.Struct]
+    snapshot: Callable[[float, float], msgspec.Struct]
+    tick: Callable[[float], None] = lambda _now: None
+
+
+@dataclass(frozen=True)
 class RunningPart:
     """A part that is open: what it brings to the service.
 
     ``value`` is what the parts that need this one get. ``endpoints`` are served on HTTP_ADDR or
-    ADMIN_ADDR, and described in the document of that address. ``panels`` are sections of the dashboard. ``metrics`` are
-    asked by ``GET /metrics``. ``listeners`` serve beside the HTTP addresses.
+    ADMIN_ADDR, and described in the document of that address. ``panels`` are sections of the dashboard, ``status`` is
+    what they show. ``metrics`` are asked by ``GET /metrics``. ``listeners`` serve beside the HTTP addresses.
 
     ``run(inside)`` runs the tasks of the part around ``inside``, and returns once ``inside`` has returned, the tasks
     have ended and all that was taken has its outcome. ``drain(within)`` is called when a stop begins, while ``inside``
     still runs: requests that wait get their answers within so many seconds. ``give_up()`` is called in the place of all
     that if a task does not end: the process will end, so the part logs and saves what it knows.
+
+    ``end_streams()`` is called later in a stop, before ADMIN_ADDR closes: an answer that never ends has to end now.
 
     ``why_not_ready()`` is one line for ``GET /ready``, or None. ``settled()`` is asked after the service has closed:
     whether everything that was taken has its outcome and the accounts add up. It decides the exit code. ``show()`` is
@@ -105,8 +125,10 @@ class RunningPart:
     metrics: Sequence[MetricSource] = ()
     listeners: Sequence[Listener] = ()
     panels: Sequence[Panel] = ()
+    status: PartStatus | None = None
     run: Callable[[Inside], Awaitable[None]] = run_inside
     drain: Callable[[float], None] = lambda _within: None
+    end_streams: Callable[[], None] = lambda: None
     give_up: Callable[[], Awaitable[None]] = give_up_nothing
     why_not_ready: Callable[[], str | None] = lambda: None
     settled: Callable[[], bool] = lambda: True

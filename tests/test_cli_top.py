@@ -19,14 +19,9 @@ from hermes.cli import main
 from hermes.cli.client import AdminClient, Lost
 from hermes.cli.tap import describe, escape_json, fill
 from hermes.cli.top import draw, short_duration, short_size, spark
-from hermes.engine.status_types import (
-    AggregateStatus,
-    JournalStatus,
-    QueueStatus,
-    RequestStatus,
-    ServiceStatus,
-    SinkStatus,
-)
+from hermes.dead_letters.desk import DeadLettersStatus
+from hermes.engine.status_types import AggregateStatus, EventsStatus, JournalStatus, QueueStatus, SinkStatus
+from hermes.status_types import RequestStatus, ServiceStatus
 from hermes.testing import make_event
 
 EVIL = "\x1b]0;owned\x07 [red]x[/red] \x9b31m"
@@ -55,13 +50,9 @@ def make_sink(**values: Any) -> SinkStatus:
     return SinkStatus(**(plain | values))
 
 
-def make_status(*sinks: SinkStatus, **values: Any) -> ServiceStatus:
-    plain: dict[str, Any] = {
-        "version": "1.2.3",
-        "now": 1_700_000_100.0,
-        "started": 1_700_000_000.0,
-        "durability": "disk",
-        "draining": False,
+def make_status(*sinks: SinkStatus, others: dict[str, Any] | None = None, **values: Any) -> ServiceStatus:
+    """A status; ``values`` are members of its facts or of the events, ``others`` are further parts."""
+    events: dict[str, Any] = {
         "received": 1239,
         "by_type": {"song_played": 1239},
         "rate": 12.0,
@@ -70,14 +61,24 @@ def make_status(*sinks: SinkStatus, **values: Any) -> ServiceStatus:
         "queue": QueueStatus(50, 100, 10, 1000),
         "journal": JournalStatus(2048, 4096, None),
         "sinks": list(sinks or [make_sink()]),
-        "evicted": 0,
         "aggregates": AggregateStatus(28_333_273, ["song_played"], [[0] * 58 + [39, 1200]], 0),
+    }
+    facts: dict[str, Any] = {
+        "version": "1.2.3",
+        "now": 1_700_000_100.0,
+        "started": 1_700_000_000.0,
+        "durability": "disk",
+        "draining": False,
         "requests": RequestStatus(60, 0.001, 0.02),
         "connections": 3,
         "loop_lag": 0.001,
         "memory": 64 * 2**20,
     }
-    return ServiceStatus(**(plain | values))
+    events |= {name: value for name, value in values.items() if name in events}
+    facts |= {name: value for name, value in values.items() if name not in events}
+    letters = sum(sink.dead_lettered for sink in events["sinks"])
+    parts = {"events": EventsStatus(**events), "dead_letters": DeadLettersStatus(letters, 0), **(others or {})}
+    return ServiceStatus(**facts, parts=parts)
 
 
 def drawn(status: ServiceStatus, trouble: str = "") -> str:
@@ -402,7 +403,7 @@ def test_the_live_feed_is_read_in_whatever_pieces_it_comes() -> None:
     )
     pieces = [whole[start : start + 7] for start in range(0, len(whole), 7)]
     with answering(lambda _: stream(*pieces, kind="text/event-stream")) as client:
-        assert [found.received for found in client.watch()] == [7, 7]
+        assert [found.parts["events"].received for found in client.watch()] == [7, 7]
 
 
 def test_a_feed_that_breaks_is_lost_and_not_a_stop() -> None:
@@ -412,7 +413,7 @@ def test_a_feed_that_breaks_is_lost_and_not_a_stop() -> None:
 
     with answering(lambda _: httpx.Response(200, content=broken())) as client:
         feed = client.watch()
-        assert next(feed).received == 1239
+        assert next(feed).parts["events"].received == 1239
         with pytest.raises(Lost, match="is lost"):
             next(feed)
 

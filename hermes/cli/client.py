@@ -16,8 +16,10 @@ import click
 import httpx
 import msgspec
 
-from hermes.engine.status_types import ServiceStatus
+from hermes.dead_letters.desk import DeadLettersStatus
+from hermes.engine.status_types import EventsStatus
 from hermes.settings import read_settings
+from hermes.status_types import ServiceStatus
 from hermes.words import blank
 
 # A person waits at the terminal: a wrong address must show soon.
@@ -37,6 +39,10 @@ CLIENT_ENVIRONMENT = {
     "ADMIN_ADDR": "Where to ask without --url, as the service has it; 127.0.0.1:8081 unless told.",
     "HERMES_ADMIN_KEY": "One of its ADMIN_KEYS, without --key.",
 }
+
+
+# A part of another distribution is shown as plain values.
+_KINDS: dict[str, Any] = {"events": EventsStatus, "dead_letters": DeadLettersStatus}
 
 
 class Unreachable(click.ClickException):
@@ -87,7 +93,7 @@ class AdminClient:
     ::
 
         with open_client("http://127.0.0.1:8081", key=None) as client:
-            print(client.status().received)
+            print(client.status().connections)
     """
 
     def __init__(self, client: httpx.Client) -> None:
@@ -221,9 +227,11 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
 
 
 def parse_status(data: bytes) -> ServiceStatus:
-    """Return the status in an answer. Raises `Unreachable` if the body is not a status."""
+    """Return the status in an answer, with its known parts as structs. Raises `Unreachable` if it is not a status."""
     try:
-        return msgspec.json.decode(data, type=ServiceStatus)
+        status = msgspec.json.decode(data, type=ServiceStatus)
+        parts = {name: msgspec.convert(shown, _KINDS.get(name, Any)) for name, shown in status.parts.items()}
+        return msgspec.structs.replace(status, parts=parts)
     except msgspec.DecodeError as error:
         raise Unreachable(f"that is no status of a Hermes of this version: {error}") from None
 

@@ -7,7 +7,7 @@ names and texts from elsewhere are escaped, and are never markup. Follows ``/liv
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,7 +27,9 @@ from hermes.cli.client import (
 )
 from hermes.cli.manual import Manual, ManualCommand
 from hermes.cli.operator import tells_the_operator
-from hermes.engine.status_types import ServiceStatus, SinkStatus
+from hermes.dead_letters.desk import DeadLettersStatus
+from hermes.engine.status_types import EventsStatus, SinkStatus
+from hermes.status_types import ServiceStatus
 from hermes.words import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -57,7 +59,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
         examples=(
             ("The Hermes of this machine:", "hermes top"),
             ("Once, of another:", "hermes top --once --url http://10.0.0.7:8081"),
-            ("For a script:", "hermes top --json | jq '.sinks[] | {name, lag}'"),
+            ("For a script:", "hermes top --json | jq '.parts.events.sinks[] | {name, lag}'"),
         ),
         exits=CLIENT_EXITS,
         environment=CLIENT_ENVIRONMENT,
@@ -117,8 +119,10 @@ class _Letters:
 
     def count(self, status: ServiceStatus) -> int | None:
         """Return the number of dead letters, at most some seconds old; None if the store did not answer."""
-        made = sum(sink.dead_lettered for sink in status.sinks)
-        state = status.started, made, status.evicted, status.now // _LETTERS_SECONDS
+        counts: DeadLettersStatus | None = status.parts.get("dead_letters")
+        if counts is None:
+            return None
+        state = status.started, counts.added, counts.evicted, status.now // _LETTERS_SECONDS
         if state != self._asked:
             self.known, self._asked = self._client.dead_letters(), state
         return self.known
@@ -140,22 +144,22 @@ class _Screen:
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         status, width = self.status, options.max_width
+        events: EventsStatus | None = status.parts.get("events")
         yield _heading(status, self.url)
         yield Text()
-        yield _events(status, width)
-        yield Text()
-        yield _sinks(status, width)
-        notes = [note for sink in status.sinks for note in _notes(sink, status.now)]
-        if notes:
-            yield from (Text(), *notes)
+        yield _numbers(status, events, width)
+        if events is not None:
+            yield from (Text(), _sinks(events, width))
+            notes = [note for sink in events.sinks for note in _notes(sink, status.now)]
+            if notes:
+                yield from (Text(), *notes)
         if self.letters:
             words = f"dead letters: {self.letters:,} kept, see `hermes dlq list`"
             yield from (Text(), Text(words, style="red"))
-        if status.aggregates.types:
-            yield from (Text(), _aggregates(status, width))
-        if elsewhere := status.aggregates.elsewhere:
-            words = f"{elsewhere:,} event{'s' * (elsewhere != 1)} with a timestamp outside the last hour"
-            yield from (Text(), Text(words, style="dim"))
+        if events is not None:
+            yield from _minutes(events, width)
+        if others := _other_parts(status):
+            yield from (Text(), *others)
         if self.trouble:
             yield from (Text(), Text(f"Not of now: {printable(self.trouble)}. Trying again …", style="red"))
 
@@ -219,8 +223,22 @@ def _heading(status: ServiceStatus, url: str) -> Text:
     return heading
 
 
-def _events(status: ServiceStatus, width: int) -> Table:
+def _numbers(status: ServiceStatus, events: EventsStatus | None, width: int) -> Table:
+    """Return the numbers of the events and those of the process, a line each."""
     grid = Table.grid(Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
+    if events is not None:
+        _add_events(grid, events, width)
+    requests = status.requests
+    if requests.p50 is not None and requests.p99 is not None:
+        # Median and 99th percentile: the usual request, and the slow one.
+        both = f"median {short_duration(requests.p50)}, 99th {short_duration(requests.p99)}"
+        grid.add_row("requests", f"{requests.count:,}/min", both)
+    memory = "" if status.memory is None else f", {short_size(status.memory)} of memory"
+    grid.add_row("process", f"{status.connections:,} conn.", f"loop {short_duration(status.loop_lag)} late{memory}")
+    return grid
+
+
+def _add_events(grid: Table, status: EventsStatus, width: int) -> None:
     rejected = sum(status.rejected.values())
     rate = Text(f"{status.rate:,.0f}/s", style="bold")
     # The labels and numbers come first, and the history gets the rest of the line.
@@ -229,7 +247,7 @@ def _events(status: ServiceStatus, width: int) -> Table:
     shown = Text(f"{rejected:,} rejected", style="red" if rejected else "dim")
     reasons = " · ".join(f"{printable(reason)} {count:,}" for reason, count in status.rejected.items() if count)
     grid.add_row("received", f"{status.received:,}", shown.append(f"  {reasons}", style="dim"))
-    queue, requests = status.queue, status.requests
+    queue = status.queue
     # The queue is full as soon as one of its two bounds is reached.
     share = max(queue.events / queue.capacity, queue.bytes / queue.capacity_bytes)
     grid.add_row("queue", f"{queue.events:,}", _gauge(share).append(f" of {queue.capacity:,}"))
@@ -238,13 +256,6 @@ def _events(status: ServiceStatus, width: int) -> Table:
         if journal.failing is not None:
             gauge.append(f"  cannot be written: {printable(journal.failing)}", style="red")
         grid.add_row("journal", short_size(journal.bytes), gauge)
-    if requests.p50 is not None and requests.p99 is not None:
-        # Median and 99th percentile: the usual request, and the slow one.
-        both = f"median {short_duration(requests.p50)}, 99th {short_duration(requests.p99)}"
-        grid.add_row("requests", f"{requests.count:,}/min", both)
-    memory = "" if status.memory is None else f", {short_size(status.memory)} of memory"
-    grid.add_row("process", f"{status.connections:,} conn.", f"loop {short_duration(status.loop_lag)} late{memory}")
-    return grid
 
 
 def _gauge(share: float, width: int = 20) -> Text:
@@ -256,7 +267,7 @@ def _gauge(share: float, width: int = 20) -> Text:
     return Text(blocks, style=style).append("░" * (width - len(blocks)), style="dim")
 
 
-def _sinks(status: ServiceStatus, width: int) -> RenderableType:
+def _sinks(status: EventsStatus, width: int) -> RenderableType:
     """Return one row for each sink; on a narrow terminal, each name with its numbers below."""
     rows = [_cells(sink) for sink in status.sinks]
     titles = ("sink", "breaker", *_NUMBERS)
@@ -341,7 +352,26 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
     return [Text(f"{printable(sink.name)}: {printable(line)}", style=style, overflow="fold") for line in lines]
 
 
-def _aggregates(status: ServiceStatus, width: int) -> RenderableType:
+def _other_parts(status: ServiceStatus) -> list[Text]:
+    """Return a line for each part that has no place of its own on the screen, with the numbers that it shows."""
+    lines = []
+    for name, shown in status.parts.items():
+        if isinstance(shown, dict):
+            plain = [f"{key} {value}" for key, value in shown.items() if isinstance(value, str | int | float)]
+            lines.append(Text(printable(f"{name}: {', '.join(plain)}"), overflow="fold"))
+    return lines
+
+
+def _minutes(status: EventsStatus, width: int) -> Iterator[RenderableType]:
+    """Yield the counts by minute, and how many events are of another time."""
+    if status.aggregates.types:
+        yield from (Text(), _aggregates(status, width))
+    if elsewhere := status.aggregates.elsewhere:
+        words = f"{elsewhere:,} event{'s' * (elsewhere != 1)} with a timestamp outside the last hour"
+        yield from (Text(), Text(words, style="dim"))
+
+
+def _aggregates(status: EventsStatus, width: int) -> RenderableType:
     """Return the counts of the last minutes by type; of fewer minutes on a narrow terminal."""
     shown = status.aggregates
     names = [printable(kind) for kind in shown.types]

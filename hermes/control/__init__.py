@@ -16,13 +16,10 @@
 | ``data_routes``  | a data route over HTTP/2 or under an odd path |
 | ``segment_gets`` | endpoints beside the data routes: pixels, settings, a handshake |
 | ``webhook``      | the handshake of CloudEvents |
-| ``service``      | endpoints: health, readiness, metrics, counts, the index |
+| ``service``      | endpoints: health, readiness, metrics, the index |
 | ``debugging``    | endpoints: accounts and profiles |
 | ``live``         | endpoints: the status, once or every second |
-| ``tap``          | endpoint: live events |
-| ``rejected``     | endpoints: the latest rejected events |
-| ``dead_letters`` | endpoints: the dead letters |
-| ``letter_parameters`` | the parameters of ``dead_letters``, checked |
+| ``panel``        | a section of the dashboard, as a part declares it |
 | ``dashboard``    | endpoints: the page for operators |
 | ``openapi``      | the description of either address, and its page |
 | ``files``        | files of web pages |

@@ -1,6 +1,6 @@
 """The status of the service over HTTP: once as JSON, or every second as server-sent events.
 
-    GET /status   {"version": …, "now": …, "received": …, "rate": …, "sinks": […], …}
+    GET /status   {"version": …, "now": …, "connections": …, "parts": {"events": {…}, …}, …}
     GET /live     the same as ``event: status``, at once and then every second; ``event: end`` when the service stops
 
 Invariants: the status is made once a second for all watchers, and not at all without a watcher; a slow reader gets the
@@ -9,7 +9,7 @@ latest status and misses others, so that nothing piles up; at most `MOST_STREAMS
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Self
 
@@ -21,6 +21,7 @@ from hermes.control.openapi import operation
 from hermes.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
 from hermes.http.response import Response, problem
 from hermes.repeated_event import RepeatedEvent
+from hermes.status_types import ServiceStatus
 
 MOST_STREAMS = 32
 PERIOD = 1.0
@@ -102,8 +103,8 @@ class _Stream(AsyncIterator[bytes]):
         return _END if live.ended else live.latest
 
 
-def live_endpoints(live: Live, status: type[msgspec.Struct]) -> tuple[Endpoint, ...]:
-    """``/status`` and ``/live``; ``status`` is the type that ``live`` renders."""
+def live_endpoints(live: Live, parts: Mapping[str, type]) -> tuple[Endpoint, ...]:
+    """``/status`` and ``/live``; ``parts`` are the types of what the parts show, by their names."""
 
     async def show(_request: Request) -> Answer:
         return Response(200, live.render(), headers={"Cache-Control": "no-store"})
@@ -115,12 +116,19 @@ def live_endpoints(live: Live, status: type[msgspec.Struct]) -> tuple[Endpoint, 
         return Streaming(_CONTENT_TYPE, _Stream(live))
 
     return (
-        Endpoint("GET", "/status", show, partial(_describe_status, status), "ADMIN_ADDR", "before"),
+        Endpoint("GET", "/status", show, partial(_describe_status, parts), "ADMIN_ADDR", "before"),
         Endpoint("GET", "/live", watch, _describe_live, "ADMIN_ADDR", "before"),
     )
 
 
-def _describe_status(status: type[msgspec.Struct]) -> Iterable[Operation]:
+def _describe_status(parts: Mapping[str, type]) -> Iterable[Operation]:
+    from hermes.control.openapi.schemas import restate  # here, for it takes a while to import
+
+    # The members have other names in Python: the name of a part need be no name in Python.
+    members = [(f"part_{n}", kind, msgspec.field(name=name)) for n, (name, kind) in enumerate(parts.items())]
+    words = {"__doc__": "What each part shows of itself."}
+    shown = msgspec.defstruct("PartStatuses", members, namespace=words)
+    status = restate(ServiceStatus, "ServiceStatus", ServiceStatus.__doc__ or "", parts=(shown,))
     yield Operation(
         STATUS,
         "Show the status of the service",

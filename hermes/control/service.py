@@ -1,4 +1,4 @@
-"""The endpoints that say how the service is, for machines: health, readiness, metrics, counts, and the index.
+"""The endpoints that say how the service is, for machines: health, readiness, metrics, and the index.
 
 ``/health`` is on either address, the others on HTTP_ADDR. Invariant: ``/health`` answers as long as the process does;
 ``/ready`` says whether events are taken.
@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
@@ -18,7 +17,7 @@ from hermes.control.endpoint import AddressName, Answer, Endpoint, Request
 from hermes.control.files import HEADERS, HTML, serve
 from hermes.control.openapi import operation
 from hermes.control.openapi.landing import render_landing
-from hermes.control.openapi.operation import HTML_TYPE, JSON, RETRY_AFTER, SERVICE, Content, Example, Operation
+from hermes.control.openapi.operation import HTML_TYPE, JSON, RETRY_AFTER, SERVICE, Content, Operation
 from hermes.http.response import Response, problem
 from hermes.settings import Settings
 
@@ -75,15 +74,6 @@ def service_endpoints(
     )
 
 
-def aggregates_endpoint(aggregates: Callable[[], Mapping[str, int]]) -> Endpoint:
-    """``/aggregates``."""
-
-    async def show(_request: Request) -> Answer:
-        return Response(200, msgspec.json.encode(aggregates()))
-
-    return Endpoint("GET", "/aggregates", show, _describe_aggregates)
-
-
 def index_endpoint(version: str, settings: Settings, endpoints: Sequence[Endpoint]) -> Endpoint:
     """``/`` of HTTP_ADDR: a page for browsers, and for others the paths of ``endpoints`` that have no parameter."""
     # The parts of pages are no paths that a reader of the index looks for, so the documents' are left out.
@@ -122,18 +112,6 @@ def _describe_ready() -> Iterable[Operation]:
             operation.Answer(200, "They are.", (Content(JSON, Ready),)),
             operation.problem(503, "A stop is under way, or the journal cannot be written.", RETRY_AFTER),
         ),
-    )
-
-
-def _describe_aggregates() -> Iterable[Operation]:
-    counts = Example("Two minutes", {"ad_clicked:28333333": 3, "song_played:28333333": 12, "song_played:28333334": 9})
-    shown = Content(JSON, dict[str, Annotated[int, Meta(ge=0)]], (counts,))
-    yield Operation(
-        SERVICE,
-        "Count events by type and minute",
-        "The keys are `type:minute`, the minute being `timestamp // 60`; the oldest minute comes first. Kept for "
-        "AGGREGATE_MINUTES minutes.",
-        answers=(operation.Answer(200, "The counts.", (shown,)),),
     )
 
 

@@ -12,6 +12,10 @@
 | ``replay``   | sending letters to their sources again |
 | ``events``   | the letters of events: an event as a letter and back |
 | ``part``     | the part that opens the store |
+| ``desk``     | the store and where letters are replayed to, for the parts that own letters |
+| ``http``     | the endpoints of operators |
+| ``parameters`` | the parameters of these endpoints, checked |
+| ``openapi``  | the description of these endpoints |
 | ``notation`` | how letters are asked for and shown, on the command line and over HTTP; pure |
 """
 

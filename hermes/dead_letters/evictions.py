@@ -1,4 +1,4 @@
-"""Counts the letters that left a store because newer ones needed their room. Pure.
+"""Counts the letters that came into a store, and those that left it because newer ones needed their room. Pure.
 
 Invariant: every letter that leaves for want of room is counted once, under its source, in ``by_source``. ``own`` counts
 only the letters that this open store had added itself.
@@ -21,13 +21,15 @@ class Evictions:
 
     >>> from hermes.dead_letters import Source
     >>> evictions, source = Evictions(), Source("events", "postgres")
-    >>> evictions.add(after=7, up_to=9, evicted=[(1, source)])  # letter 1 is of an earlier run
-    >>> evictions.add(after=9, up_to=10, evicted=[(8, source)])  # letter 8 is of this one
+    >>> evictions.add(2, after=7, up_to=9, evicted=[(1, source)])  # letter 1 is of an earlier run
+    >>> evictions.add(1, after=9, up_to=10, evicted=[(8, source)])  # letter 8 is of this one
     >>> evictions.total, evictions.own[source]
     (2, 1)
     """
 
     def __init__(self) -> None:
+        self.came = 0
+        """Letters that were added through this store, those included that took the place of an older letter."""
         self.by_source: Counter[Source] = Counter()
         # An event that this run dead-lettered and that was then evicted has the outcome "evicted" in this run's
         # account. A letter of an earlier run, or of another instance, is in no account of this run.
@@ -45,11 +47,12 @@ class Evictions:
             "hermes_dead_letters_evicted", "Dead letters that made room for newer ones", self.total
         )
 
-    def add(self, after: int, up_to: int, evicted: Iterable[tuple[int, Source]]) -> None:
-        """Count evictions. The letters just added have the numbers above ``after`` and up to ``up_to``.
+    def add(self, count: int, after: int, up_to: int, evicted: Iterable[tuple[int, Source]]) -> None:
+        """``count`` letters came, the new ones with numbers above ``after`` and up to ``up_to``; then others left.
 
         ``evicted`` has the number and the source of each evicted letter.
         """
+        self.came += count
         if up_to > after:
             # Joining neighbouring ranges keeps the list short: with one writer there is one range.
             if self._added and self._added[-1][1] >= after:

@@ -50,7 +50,7 @@ class MemoryDeadLetters:
             letter = next(iter(self._letters.values()))
             self._forget(letter.number)
             evicted.append((letter.number, letter.source))
-        self.evictions.add(last, self._next - 1, evicted)
+        self.evictions.add(len(letters), last, self._next - 1, evicted)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

@@ -7,17 +7,28 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from hermes.config import NoSettings
-from hermes.part import Part, RunningPart
+from hermes.control.panel import Panel
+from hermes.dead_letters.desk import DeadLetterDesk, DeadLettersStatus
+from hermes.dead_letters.http import dead_letter_endpoints
+from hermes.part import Part, PartStatus, RunningPart
 
 if TYPE_CHECKING:
     from hermes.core import Core
 
 
+PANEL = Panel("dead-letters", "Dead letters", "hermes.dead_letters", "panel.js")
+
+
 @asynccontextmanager
 async def open_dead_letters(_settings: NoSettings, core: Core) -> AsyncIterator[RunningPart]:
-    """Open the store that DURABILITY asks for. The value of the part is a `hermes.dead_letters.DeadLetters`."""
+    """Open the store that DURABILITY asks for. The value of the part is a `DeadLetterDesk`."""
     async with core.world.open_dead_letters(core.settings) as store:
-        yield RunningPart(value=store, metrics=(store.evictions,))
+        evictions = store.evictions
+        status = PartStatus(DeadLettersStatus, lambda _now, _wall: DeadLettersStatus(evictions.came, evictions.total))
+        desk = DeadLetterDesk(store)
+        yield RunningPart(
+            value=desk, endpoints=dead_letter_endpoints(desk), metrics=(evictions,), panels=(PANEL,), status=status
+        )
 
 
 DEAD_LETTERS = Part("dead_letters", "Keeps refused events, to be looked at and replayed", open_dead_letters)

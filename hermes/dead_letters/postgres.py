@@ -87,7 +87,8 @@ class PostgresDeadLetters:
                 (may_be_full,) = await _fetch_one(connection, _MAY_BE_FULL, [self._max_letters])
                 if may_be_full:
                     evicted = await (await connection.execute(_EVICT, [self._max_letters])).fetchall()
-            self.evictions.add(before, after, [(number, Source(part, name)) for number, part, name in evicted])
+            left = [(number, Source(part, name)) for number, part, name in evicted]
+            self.evictions.add(len(letters), before, after, left)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

@@ -69,7 +69,8 @@ class SqliteDeadLetters:
                 return before, after, connection.execute(_EVICT, [self._max_letters]).fetchall()
 
         before, after, evicted = await self._run(add)
-        self.evictions.add(before, after, [(number, Source(part, name)) for number, part, name in evicted])
+        left = [(number, Source(part, name)) for number, part, name in evicted]
+        self.evictions.add(len(letters), before, after, left)
 
     async def page(
         self, selection: Selection, *, after: int = 0, limit: int = PAGE_LETTERS, max_bytes: int = PAGE_BYTES

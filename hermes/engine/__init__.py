@@ -30,8 +30,7 @@
 | ``upkeep``       | saves the progress of the sinks, trims the journal, makes room |
 | ``ledger``       | the account of one sink, which must balance |
 | ``collectors``   | the metrics of all of this |
-| ``status``       | one snapshot of the service, for the dashboard and ``hermes top`` |
+| ``status``       | one snapshot of the engine, for the dashboard and ``hermes top`` |
 | ``status_types`` | the types of that snapshot |
-| ``rates``        | rates and quantiles of the last seconds |
 | ``ranking``      | many counts as a few rows |
 """

@@ -1,4 +1,4 @@
-"""The status of a running service as types: the JSON of ``GET /status``, which the dashboard and ``hermes top`` show.
+"""The status of the events as types: what ``GET /status`` has under ``parts.events``.
 
 Invariant: a status is bounded, however many types, reasons and minutes there are.
 """
@@ -66,14 +66,6 @@ class JournalStatus(msgspec.Struct, frozen=True):
     failing: str | None
 
 
-class RequestStatus(msgspec.Struct, frozen=True):
-    """The data requests of the last minute: how many, and quantiles of their duration in seconds, None without any."""
-
-    count: int
-    p50: float | None
-    p99: float | None
-
-
 class AggregateStatus(msgspec.Struct, frozen=True):
     """Counts by type and minute, for the last `MINUTES` minutes, from ``first`` (Unix time // 60) on.
 
@@ -88,14 +80,9 @@ class AggregateStatus(msgspec.Struct, frozen=True):
     elsewhere: int
 
 
-class ServiceStatus(msgspec.Struct, frozen=True):
-    """The whole. Times are in Unix seconds."""
+class EventsStatus(msgspec.Struct, frozen=True):
+    """Events: how many come in, and what becomes of them in every sink."""
 
-    version: str
-    now: float
-    started: float
-    durability: str
-    draining: bool
     received: int
     by_type: dict[str, int]
     rate: float
@@ -103,15 +90,8 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     history: list[int]
     """Events of each of the last seconds, the oldest first; at most `HISTORY`."""
     rejected: dict[str, int]
+    """Refused events by reason, and requests that might have held some."""
     queue: QueueStatus
     journal: JournalStatus | None
     sinks: list[SinkStatus]
-    evicted: int
-    """Dead letters that made room for newer ones."""
     aggregates: AggregateStatus
-    requests: RequestStatus
-    connections: int
-    loop_lag: float
-    """Seconds that a timer of the run loop comes late."""
-    memory: int | None
-    """Resident bytes of the process, where the system tells."""

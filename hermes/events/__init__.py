@@ -2,6 +2,9 @@
 
 - ``part``: the declaration of the part, and the function that opens the part
 - ``routes``: the part's endpoints on HTTP_ADDR
+- ``operators``: the part's endpoints on ADMIN_ADDR and sections of the dashboard, whose files are in ``panels``
+- ``tap``: live events over HTTP
+- ``rejected``: the latest rejected events over HTTP
 
 The engine is in `hermes.engine`, the protocols of clients are in `hermes.protocols`.
 """

@@ -8,14 +8,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import trio
+
 from hermes.config import Group, Mistakes
 from hermes.core import Core
-from hermes.dead_letters import DeadLetters
+from hermes.dead_letters.desk import DeadLetterDesk
+from hermes.dead_letters.events import sink_source, sink_target
 from hermes.engine.context import SinkContext
 from hermes.engine.journal import open_journal
 from hermes.engine.making import make_engine
+from hermes.engine.status import EngineStatus
+from hermes.engine.status_types import EventsStatus
+from hermes.events.operators import PANELS, make_operator_endpoints
 from hermes.events.routes import make_event_endpoints
-from hermes.part import Part, ReadSettings, RunningPart
+from hermes.part import Part, PartStatus, ReadSettings, RunningPart
 from hermes.settings import Settings
 from hermes.sink import ConfiguredSink, collect_sinks, variable_prefix
 from hermes.traces.work import NO_TRACING, Tracing
@@ -29,7 +35,7 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
     Raises `hermes.ConfigError`, `hermes.LogDamaged`, and the errors of the sinks.
     """
     settings = core.settings
-    dead_letters: DeadLetters = core.needed["dead_letters"]
+    desk: DeadLetterDesk = core.needed["dead_letters"]
     tracer = core.needed["traces"]
     # Without TRACES_ENDPOINT the part `traces` has no value.
     tracing: Tracing = tracer or NO_TRACING
@@ -42,14 +48,24 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
         contexts = []
         for sink in sinks:
             target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings.storage))
-            contexts.append(SinkContext(sink.name, target, sink.delivery, dead_letters, tracing))
+            contexts.append(SinkContext(sink.name, target, sink.delivery, desk.store, tracing))
         engine = make_engine(contexts, settings, journal, tracing)
+        targets = {sink_source(each.name): sink_target(each.redeliver, each.max_batch) for each in engine.deliveries}
+        opened.enter_context(desk.replaying_to(targets))
+        tap, rejected = engine.intake.tap, core.ingress.rejected_feed
+        status = EngineStatus(engine, settings.queue_bytes, core.ingress.requests.rejected, trio.current_time())
         yield RunningPart(
             value=engine,
-            endpoints=make_event_endpoints(settings, engine, core.ingress, tracer),
+            endpoints=(
+                *make_event_endpoints(settings, engine, core.ingress, tracer),
+                *make_operator_endpoints(tap, rejected),
+            ),
+            panels=PANELS,
             metrics=engine.metrics,
+            status=PartStatus(EventsStatus, status.snapshot, status.tick),
             run=engine.run,
             drain=engine.drain,
+            end_streams=tap.close,
             give_up=engine.give_up,
             why_not_ready=engine.why_not_ready,
             settled=engine.settled,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated
 
-from hermes.control.endpoint import Endpoint
+import msgspec
+from msgspec import Meta
+
+from hermes.control.endpoint import Answer, Endpoint, Request
+from hermes.control.openapi import operation
+from hermes.control.openapi.operation import JSON, SERVICE, Content, Example, Operation
 from hermes.control.segment_gets import endpoints_beside
-from hermes.control.service import aggregates_endpoint
 from hermes.engine.engine import Engine
 from hermes.http.ingress import Ingress
+from hermes.http.response import Response
 from hermes.http.traced import RequestTracer, trace_routes
 from hermes.protocols.events import PATH
 from hermes.protocols.routes import make_endpoints, make_routes
@@ -39,4 +45,25 @@ def make_event_endpoints(
         *make_endpoints(routes, settings.event_types, any_times=settings.event_times == "any"),
         *endpoints_beside({route.name: route for route in routes}),
         aggregates_endpoint(engine.aggregator.snapshot),
+    )
+
+
+def aggregates_endpoint(aggregates: Callable[[], Mapping[str, int]]) -> Endpoint:
+    """``/aggregates``."""
+
+    async def show(_request: Request) -> Answer:
+        return Response(200, msgspec.json.encode(aggregates()))
+
+    return Endpoint("GET", "/aggregates", show, _describe_aggregates)
+
+
+def _describe_aggregates() -> Iterable[Operation]:
+    counts = Example("Two minutes", {"ad_clicked:28333333": 3, "song_played:28333333": 12, "song_played:28333334": 9})
+    shown = Content(JSON, dict[str, Annotated[int, Meta(ge=0)]], (counts,))
+    yield Operation(
+        SERVICE,
+        "Count events by type and minute",
+        "The keys are `type:minute`, the minute being `timestamp // 60`; the oldest minute comes first. Kept for "
+        "AGGREGATE_MINUTES minutes.",
+        answers=(operation.Answer(200, "The counts.", (shown,)),),
     )

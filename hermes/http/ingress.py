@@ -9,6 +9,7 @@ import trio
 
 from hermes.http.access import Access
 from hermes.http.lane import BodyBudget, make_request_ids
+from hermes.http.rejected import RejectedFeed
 from hermes.http.request_metrics import RequestMetrics
 from hermes.http.work import Workshop
 from hermes.repeated_event import RepeatedEvent
@@ -24,7 +25,8 @@ class Ingress:
     """The shared state of the data routes. `decode_large` has to run while they are served.
 
     ``access`` has the keys, ``budget`` bounds the bodies that are held, ``workshop`` decodes large bodies in turns,
-    ``requests`` counts, and ``new_request_id()`` makes an id that no other request has.
+    ``requests`` counts, ``rejected_feed`` has the latest rejected events, and ``new_request_id()`` makes an id that no
+    other request has.
 
     Raises `ConfigError` for a certificate that cannot be used.
     """
@@ -32,6 +34,7 @@ class Ingress:
     def __init__(self, settings: Settings) -> None:
         self.access = Access(settings)
         self.requests = RequestMetrics()
+        self.rejected_feed = RejectedFeed()
         largest = _TIMES_ITS_BODY * settings.max_body_bytes
         self.budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # keyless clients never have all
         self._large_came = RepeatedEvent()

@@ -16,6 +16,7 @@ from os import urandom
 
 from hermes.http.head import Heads
 from hermes.http.refusals import RefusalLog
+from hermes.http.rejected import RejectedFeed
 
 _KEYLESS_SHARE = 8
 
@@ -92,7 +93,7 @@ class Lane:
     ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
     counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it. After
     ``turn_ends`` on ``clock`` a connection leaves further requests that it has for the next turn. ``refusals`` hears of
-    those that were refused.
+    those that were refused, and puts the rejected events into the feed ``rejected``.
     """
 
     def __init__(
@@ -101,13 +102,14 @@ class Lane:
         body_budget: BodyBudget,
         observe: Callable[[str, int, float, int], None] = lambda _route, _status, _seconds, _times: None,
         clock: Callable[[], float] = lambda: 0.0,
+        rejected: RejectedFeed | None = None,
     ) -> None:
         self.heads = heads
         self.recall = heads.recall
         self.body_budget = body_budget
         self.observe = observe
         self.clock = clock
-        self.refusals = RefusalLog(clock)
+        self.refusals = RefusalLog(clock, rejected)
         self.draining = False
         self.turn_ends = inf
         self.inflight = 0

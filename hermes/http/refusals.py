@@ -45,10 +45,10 @@ class _Line:
 
 
 class RefusalLog:
-    """Tells the log about what was refused. ``clock`` counts seconds; ``feed`` has the latest rejected events."""
+    """Tells the log about what was refused. ``clock`` counts seconds; ``feed`` gets the rejected events."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.feed = RejectedFeed()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, feed: RejectedFeed | None = None) -> None:
+        self.feed = RejectedFeed() if feed is None else feed
         self._clock = clock
         self._throttles: dict[tuple[str, int], Throttle[_Line]] = {}
 

@@ -24,21 +24,21 @@ def markup(script: str) -> str:
 
 
 PAGE = render_page(PANELS).decode()
-PARTS = {path: (name, kind) for path, (name, kind) in ASSETS.items()} | {
-    panel.path: (panel.file, JAVASCRIPT) for panel in PANELS
+PARTS = {path: (dashboard.__name__, name, kind) for path, (name, kind) in ASSETS.items()} | {
+    panel.path: (panel.package, panel.file, JAVASCRIPT) for panel in PANELS
 }
-TEXTS = {name: files(dashboard).joinpath(name).read_text() for name, _ in PARTS.values()}
-SCRIPTS = {name: text for name, text in TEXTS.items() if name.endswith(".js")}
-HTML_OF_PANELS = {panel.id: markup(TEXTS[panel.file]) for panel in PANELS}
+TEXTS = {path: files(package).joinpath(name).read_text() for path, (package, name, _kind) in PARTS.items()}
+SCRIPTS = {path: text for path, text in TEXTS.items() if path.endswith(".js")}
+HTML_OF_PANELS = {panel.id: markup(TEXTS[panel.path]) for panel in PANELS}
 
 
 @pytest.mark.parametrize("path", PARTS)
 async def test_every_part_is_served_without_a_key_under_a_strict_policy(path: str) -> None:
     client = admin_app(keys=Keys(["secret"])).test_client()
     answer = await client.get(path)
-    name, kind = PARTS[path]
+    _package, _name, kind = PARTS[path]
     assert (answer.status_code, answer.content_type) == (200, kind)
-    assert await answer.get_data(as_text=True) == TEXTS[name]
+    assert await answer.get_data(as_text=True) == TEXTS[path]
     policy = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -61,9 +61,9 @@ async def test_the_data_wants_a_key() -> None:
 
 def test_the_parts_name_each_other_and_nobody_else() -> None:
     named = set(re.findall(r'(?:href|src|data-module)="(/[^"#]*)"', PAGE))
-    for name, text in SCRIPTS.items():
-        folder = PurePosixPath("/", name).parent
-        named |= {normpath(folder / path) for path in re.findall(r'from "(\.[^"]+)"', text)}
+    for path, text in SCRIPTS.items():
+        folder = PurePosixPath(path).parent
+        named |= {normpath(folder / other) for other in re.findall(r'from "(\.[^"]+)"', text)}
     assert named - {"/status", "/docs"} == set(PARTS)
     for name, text in {**TEXTS, "page": PAGE}.items():
         foreign = set(re.findall(r"https?://[^\s\"'`]+", text)) - {"http://www.w3.org/2000/svg"}

@@ -22,13 +22,14 @@ from hermes.control.openapi.landing import render_landing
 from hermes.control.openapi.pages import ASSETS, documented
 from hermes.control.openapi.schemas import make_schemas
 from hermes.control.segment_gets import endpoints_beside
-from hermes.control.service import aggregates_endpoint, health_endpoint, index_endpoint, service_endpoints
-from hermes.engine.status_types import ServiceStatus
+from hermes.control.service import health_endpoint, index_endpoint, service_endpoints
+from hermes.events.routes import aggregates_endpoint
 from hermes.http.keys import Keys
 from hermes.http.lane import BodyBudget
 from hermes.http.work import Workshop
 from hermes.protocols.routes import make_endpoints, make_routes
 from hermes.settings import Settings
+from hermes.status_types import ServiceStatus
 from tests.control.kit import BASE, FRAME, PANELS, admin_app, admin_endpoints, no_debug
 from tests.http.kit import FakeIntake
 

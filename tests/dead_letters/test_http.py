@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hermes import BatchRejected
-from hermes.control import dead_letters as module
-from hermes.control.dead_letters import DeadLetterDesk
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
+from hermes.dead_letters import http as module
 from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import sink_source, sink_target
 from hermes.errors import LogUnavailable
 from hermes.http.keys import Keys

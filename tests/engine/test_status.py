@@ -1,9 +1,8 @@
-"""The status of a service: rates, lag and quantiles are right, and it stays small whatever there is to tell."""
+"""The status of the engine: rates and lag are right, and it stays small whatever there is to tell."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 
 import msgspec
 import pytest
@@ -13,11 +12,9 @@ from trio.testing import wait_all_tasks_blocked
 from hermes import BatchRejected, SinkUnavailable
 from hermes.engine.aggregate import OTHER
 from hermes.engine.calls import OTHER_REASONS
-from hermes.engine.rates import quantile
-from hermes.engine.status import Sources, Status
-from hermes.engine.status_types import HISTORY, MINUTES, MOST_TYPES, ServiceStatus
+from hermes.engine.status import EngineStatus
+from hermes.engine.status_types import HISTORY, MINUTES, MOST_TYPES, EventsStatus
 from hermes.event import MAX_TIMESTAMP, Chunk
-from hermes.metrics import SECONDS, Histogram
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 from tests.engine.durable import Durable, durable_running, make_durable
 from tests.engine.kit import MemoryEngine, engine_running, make_bench, make_engine, running, settings
@@ -26,29 +23,13 @@ WALL = 1_700_000_000.0
 
 
 class Watched:
-    """An engine and its status; ``durations`` are those of requests, by route and status."""
+    """An engine and its status."""
 
     def __init__(self, engine: MemoryEngine) -> None:
         self.engine = engine
-        self.durations: defaultdict[tuple[str, int], Histogram] = defaultdict(lambda: Histogram(SECONDS))
-        sources = Sources(
-            version="1.2.3",
-            durability="memory",
-            started=WALL,
-            queue_bytes=2**20,
-            engine=engine.engine,
-            durations=self.durations,
-            rejected={},
-            connections=lambda: 0,
-            loop_lag=lambda: 0.0,
-            evicted=lambda: 0,
-            routes=frozenset({"/events"}),
-            draining=lambda: False,
-            memory=lambda: 12_345,
-        )
-        self.status = Status(sources, trio.current_time())
+        self.status = EngineStatus(engine.engine, 2**20, {}, trio.current_time())
 
-    def snapshot(self, wall: float = WALL) -> ServiceStatus:
+    def snapshot(self, wall: float = WALL) -> EventsStatus:
         return self.status.snapshot(trio.current_time(), wall)
 
     async def pass_seconds(self, count: int) -> None:
@@ -81,7 +62,7 @@ async def test_the_history_is_bounded(autojump_clock: None) -> None:
 
 async def test_at_the_first_moment_there_is_no_rate_and_nothing_fails(autojump_clock: None) -> None:
     now = Watched(make_engine({"fake": ScriptedSink()})).snapshot()
-    assert (now.rate, now.history, now.requests.p99, now.sinks[0].lag) == (0.0, [], None, 0.0)
+    assert (now.rate, now.history, now.sinks[0].lag) == (0.0, [], 0.0)
 
 
 # Lag
@@ -243,30 +224,3 @@ async def test_many_types_are_shown_as_the_largest_and_the_others() -> None:
     assert now.aggregates.types[-1] == OTHER
     assert sum(map(sum, now.aggregates.counts)) == now.received == sum(now.by_type.values())
     assert len(msgspec.json.encode(now)) < 20_000
-
-
-# Requests
-
-
-def test_a_quantile_lies_within_its_bucket() -> None:
-    bounds = (1.0, 2.0, 4.0)
-    assert quantile(0.5, bounds, [0, 0, 0, 0]) is None
-    assert quantile(0.5, bounds, [10, 10, 10, 10]) == 0.5
-    assert quantile(0.5, bounds, [0, 10, 10, 10]) == 1.5
-    assert quantile(0.99, bounds, [0, 50, 99, 100]) == 4.0
-    assert quantile(0.5, bounds, [0, 0, 0, 10]) == 4.0
-
-
-async def test_requests_are_those_of_the_data_routes_in_the_last_minute(autojump_clock: None) -> None:
-    watched = Watched(make_engine({"fake": ScriptedSink()}))
-    watched.durations["/events", 202].observe(10.0)
-    await watched.pass_seconds(70)
-    watched.durations["/events", 202].observe(0.0009, 98)
-    watched.durations["/events", 503].observe(0.2, 2)
-    watched.durations["/metrics", 200].observe(5.0)
-    now = watched.snapshot().requests
-    assert now.count == 100
-    assert now.p50 is not None
-    assert 0.0005 < now.p50 < 0.001
-    assert now.p99 is not None
-    assert 0.1 < now.p99 <= 0.25

@@ -71,8 +71,9 @@ def test_hermes_tap_follows_what_is_posted_and_top_shows_it(start: Start) -> Non
 
     top = [sys.executable, "-m", "hermes", "top", "--url", program.admin_url, "--json"]
     status = json.loads(subprocess.run(top, capture_output=True, check=True, timeout=20).stdout)
-    assert status["by_type"]["song_played"] >= 2
-    assert [sink["name"] for sink in status["sinks"]] == ["null"]
+    shown = status["parts"]["events"]
+    assert shown["by_type"]["song_played"] >= 2
+    assert [sink["name"] for sink in shown["sinks"]] == ["null"]
 
     assert odd.stdout is not None
     assert odd.stdout.readline().endswith('odd  them  theirs-0  {"title": "Alive"}\n')

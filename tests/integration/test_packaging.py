@@ -30,9 +30,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hermes import __version__
-from hermes.control.dashboard import ASSETS, EVENT_PANELS, SERVICE_PANEL
+from hermes.control.dashboard import ASSETS
 from hermes.decode import EventDecoder
 from hermes.settings import Settings, read_settings
+from tests.control.kit import PANELS
 from tests.needs import lacks
 from tests.service import open_service
 
@@ -94,7 +95,7 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel: Path) -> None:
 
 def test_the_dashboard_is_in_the_wheel(wheel: Path) -> None:
     parts = {f"hermes/control/dashboard/{name}" for name, _ in ASSETS.values()} | {
-        f"hermes/control/dashboard/{panel.file}" for panel in (*EVENT_PANELS, SERVICE_PANEL)
+        f"{panel.package.replace('.', '/')}/{panel.file}" for panel in PANELS
     }
     assert parts <= set(zipfile.ZipFile(wheel).namelist())
 

@@ -31,7 +31,7 @@ from hermes.control.panel import Panel
 from hermes.errors import ConfigError
 from hermes.http.head import Route
 from hermes.http.response import Response
-from hermes.part import Command, Part, RunningPart
+from hermes.part import Command, Part, PartStatus, RunningPart
 
 
 TOYS = Tag("Toys", "Things to play with.")
@@ -41,6 +41,12 @@ KICK = "/toys/{thing}"
 class ToySettings(msgspec.Struct, frozen=True):
     toy_port: Annotated[int, about("port where the toy listens", ge=1, le=65535)] = 7
     toy_lost: Annotated[int, about("things that the toy loses", ge=0)] = 0
+
+
+class ToyStatus(msgspec.Struct):
+    """How the toy is."""
+
+    lost: int
 
 
 class Toy:
@@ -117,6 +123,7 @@ async def open_toy(settings, core):
         panels=[Panel("toys", "Toys to play with", "toy_files", "panel.js")],
         metrics=[toy],
         listeners=[toy],
+        status=PartStatus(ToyStatus, lambda _now, _wall: ToyStatus(settings.toy_lost)),
         settled=toy.settled,
         show=toy.show,
     )
@@ -216,9 +223,13 @@ def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
     assert httpx.get(f"{program.admin_url}/panels/toys.js").text == PANEL
     assert "Toys to play with" in httpx.get(f"{program.admin_url}/").text
     assert httpx.get(f"{program.admin_url}/debug/accounting").json()["toy"] == {"lost": int(lost)}
+    assert httpx.get(f"{program.admin_url}/status").json()["parts"]["toy"] == {"lost": int(lost)}
+    assert f"toy: lost {lost}\n" in run(folder, "top", "--once", "--url", program.admin_url).stdout
     described = httpx.get(f"{program.url}/openapi.json").json()["paths"]["/toys/{thing}"]
     assert {"get", "put"} <= described.keys()
-    assert "/toys" in httpx.get(f"{program.admin_url}/openapi.json").json()["paths"]
+    operators = httpx.get(f"{program.admin_url}/openapi.json").json()
+    assert "/toys" in operators["paths"]
+    assert operators["components"]["schemas"]["ToyStatus"]["description"] == "How the toy is."
     assert trio.run(echoed, port) == b"ball"
     assert program.stop() == code
 

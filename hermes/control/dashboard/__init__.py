@@ -26,14 +26,7 @@ ASSETS = {
 }
 """The file and the content type of each part of the shell."""
 
-EVENT_PANELS = (
-    Panel("events", "Events", __name__, "panels/events.js"),
-    Panel("sinks", "Sinks", __name__, "panels/sinks.js"),
-    Panel("rejections", "Rejected", __name__, "panels/rejections.js"),
-    Panel("dead-letters", "Dead letters", __name__, "panels/dead_letters.js"),
-    Panel("aggregates", "Aggregates", __name__, "panels/aggregates.js"),
-)
-SERVICE_PANEL = Panel("service", "Service", __name__, "panels/service.js")
+SERVICE_PANEL = Panel("service", "Service", __name__, "service.js")
 
 _LINK = Template('          <li><a href="#$id">$title <span class="count" id="nav-$id" hidden></span></a></li>\n')
 _SECTION = Template('      <section id="$id" aria-labelledby="$id-title" data-module="$path"></section>\n')

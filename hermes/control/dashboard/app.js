@@ -29,7 +29,6 @@ function show(status) {
       console.error(error); // the other panels still show the status
     }
   }
-  document.title = `${format.rate(status.rate)}/s · Hermes`;
 }
 
 // The connection

@@ -7,9 +7,9 @@ import json
 import pytest
 import trio
 
-from hermes.control.rejected import MOST_FOLLOWERS, RejectedDesk, _Stream
-from hermes.control.tap import HEARTBEAT
 from hermes.decode import Rejection
+from hermes.events.rejected import MOST_FOLLOWERS, RejectedDesk, _Stream
+from hermes.events.tap import HEARTBEAT
 from hermes.http.rejected import MOST_OF_A_KIND, RejectedFeed
 from tests.control.kit import admin_app
 

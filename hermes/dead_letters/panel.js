@@ -77,20 +77,20 @@ export function begin() {
   find("letters-purge").addEventListener("click", () => purge([...selected]));
 }
 
-/** Offer the sinks as a filter, and list the letters anew if there are others than at the last status. */
-export function render(status) {
-  nameSinks(status.sinks.map((sink) => sink.name));
-  const count = status.sinks.reduce((total, sink) => total + sink.dead_lettered, 0);
-  const now = `${status.started} ${status.evicted} ${count}`;
+/** List the letters anew if there are others than at the last status. */
+export function render({ started, parts: { dead_letters: { added, evicted } } }) {
+  const now = `${started} ${evicted} ${added}`;
   if (now === heard) return;
   heard = now;
-  list(count);
+  list(added);
 }
 
-function nameSinks(names) {
+/** Offer the sinks of these letters as a filter, beside those that are offered already. */
+function nameSinks(letters) {
   const select = find("letters-sink");
-  if (select.options.length === names.length + 1) return;
-  select.replaceChildren(make("option", { value: "" }, "any"), ...names.map((name) => make("option", { value: name }, name)));
+  const offered = new Set([...select.options].map((option) => option.value));
+  const names = new Set(letters.map((letter) => letter.sink).filter((name) => !offered.has(name)));
+  select.append(...[...names].map((name) => make("option", { value: name }, name)));
 }
 
 function again() {
@@ -116,6 +116,7 @@ async function list(count = past) {
 
 function show({ letters, next: after, total }, filtered) {
   next = after;
+  nameSinks(letters);
   const kept = new Map(letters.map((letter) => [letter.number, letter]));
   for (const [number, row] of rows) {
     const letter = kept.get(number);

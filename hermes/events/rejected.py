@@ -20,7 +20,7 @@ import trio
 from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
 from hermes.control.openapi import operation
 from hermes.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
-from hermes.control.tap import HEARTBEAT
+from hermes.events.tap import HEARTBEAT
 from hermes.http.rejected import Rejected, RejectedFeed
 from hermes.http.response import Response, problem
 

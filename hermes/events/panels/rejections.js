@@ -28,8 +28,8 @@ const MOST = 50; // rows that are shown, the newest first
 let known = null; // how many events had been rejected when they were listed last
 
 /** List the rejected events anew if more were rejected since the last status. */
-export async function render(status) {
-  const rejected = Object.values(status.rejected).reduce((total, number) => total + number, 0);
+export async function render({ parts: { events } }) {
+  const rejected = Object.values(events.rejected).reduce((total, number) => total + number, 0);
   if (rejected === known) return;
   known = rejected;
   try {

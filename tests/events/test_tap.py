@@ -7,17 +7,15 @@ import json
 import pytest
 import trio
 
-from hermes.control.tap import HEARTBEAT, _Stream
 from hermes.engine.tap import MOST_EVENTS, MOST_FOLLOWERS, Tap, Wanted
+from hermes.events.tap import HEARTBEAT, _Stream
 from hermes.testing import make_chunk, make_event
-from tests.control.kit import admin_app, tap_desk
-
-ALL = frozenset[str](), "", 1.0
+from tests.control.kit import admin_app
 
 
 async def test_a_line_is_an_event_as_it_was_sent() -> None:
     tap = Tap()
-    async with _Stream(tap_desk(tap), *ALL) as stream:
+    async with _Stream(tap, Wanted()) as stream:
         assert await anext(stream) == b"\n"
         tap.show([make_chunk([make_event("1", payload='{ "n":\r\n1.50e400 }'), make_event("2")])])
         first, second, rest = (await anext(stream)).split(b"\n")
@@ -28,7 +26,7 @@ async def test_a_line_is_an_event_as_it_was_sent() -> None:
 
 async def test_what_was_skipped_is_told_in_its_place() -> None:
     tap = Tap()
-    async with _Stream(tap_desk(tap), *ALL) as stream:
+    async with _Stream(tap, Wanted()) as stream:
         await anext(stream)
         tap.show([make_chunk(MOST_EVENTS + 7)])
         lines = (await anext(stream)).splitlines()
@@ -38,7 +36,7 @@ async def test_what_was_skipped_is_told_in_its_place() -> None:
 
 async def test_where_nothing_comes_an_empty_line_does(autojump_clock: None) -> None:
     tap = Tap()
-    async with _Stream(tap_desk(tap), *ALL) as stream:
+    async with _Stream(tap, Wanted()) as stream:
         await anext(stream)
         began = trio.current_time()
         assert await anext(stream) == b"\n"
@@ -47,7 +45,7 @@ async def test_where_nothing_comes_an_empty_line_does(autojump_clock: None) -> N
 
 async def test_it_ends_with_the_service_and_gives_its_place_back() -> None:
     tap = Tap()
-    async with _Stream(tap_desk(tap), *ALL) as stream:
+    async with _Stream(tap, Wanted()) as stream:
         await anext(stream)
         assert tap.listening
         tap.close()
@@ -60,9 +58,9 @@ async def test_one_who_was_let_in_and_finds_no_place_is_sent_away() -> None:
     tap = Tap()
     for _ in range(MOST_FOLLOWERS):
         tap.follow(Wanted())
-    async with _Stream(tap_desk(tap), *ALL) as stream:
+    async with _Stream(tap, Wanted()) as stream:
         assert [line async for line in stream] == []
-    answer = await admin_app(tap=tap_desk(tap)).test_client().get("/tap")
+    answer = await admin_app(tap=tap).test_client().get("/tap")
     assert answer.status_code == 503
 
 

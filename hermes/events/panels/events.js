@@ -39,12 +39,13 @@ export const html = markup`
 `;
 
 /** Show the flow. */
-export function render(status) {
-  const { queue, journal, requests } = status;
-  say(find("rate"), format.rate(status.rate));
-  drawSpark(status.history);
-  say(find("received"), format.count(status.received));
-  const rejected = sum(Object.values(status.rejected));
+export function render({ requests, parts: { events } }) {
+  const { queue, journal } = events;
+  document.title = `${format.rate(events.rate)}/s · Hermes`;
+  say(find("rate"), format.rate(events.rate));
+  drawSpark(events.history);
+  say(find("received"), format.count(events.received));
+  const rejected = sum(Object.values(events.rejected));
   say(find("rejected"), format.count(rejected));
   find("rejected").classList.toggle("bad", rejected > 0);
   say(find("latency"), requests.p50 === null ? "none in the last minute" : `${format.duration(requests.p50)} · ${format.duration(requests.p99)}`);

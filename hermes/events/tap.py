@@ -9,10 +9,9 @@ reader does not take in time are skipped, and never wait in memory beyond the bo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from typing import Annotated, Protocol, Self
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Annotated, Self
 
 import msgspec
 import trio
@@ -21,6 +20,7 @@ from msgspec import Meta
 from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
 from hermes.control.openapi import operation
 from hermes.control.openapi.operation import RETRY_AFTER, STATUS, Content, Operation, Parameter, WrongParameter
+from hermes.engine.tap import Follower, Tap, Wanted
 from hermes.event import Event
 from hermes.http.response import Response, problem
 
@@ -34,27 +34,12 @@ _PARAMETERS = ("type", "user", "sample")
 _encode = msgspec.json.Encoder().encode
 
 
-class Follower(Protocol):
-    """A reader of live events, as the engine sees one."""
-
-    async def receive(self) -> tuple[list[Event], int]:
-        """Wait for the events since the last call, and how many did not fit. No events and 0: the tap has closed."""
-
-
-@dataclass(frozen=True)
-class TapDesk:
-    """The tap: ``follow(types, user, sample)`` takes a place, and ``crowded()`` says that no place is left."""
-
-    follow: Callable[[frozenset[str], str, float], AbstractContextManager[Follower]]
-    crowded: Callable[[], bool]
-
-
 class _Stream(AsyncIterator[bytes]):
     """The lines of one reader."""
 
-    def __init__(self, desk: TapDesk, types: frozenset[str], user: str, sample: float) -> None:
-        self._desk = desk
-        self._wanted = types, user, sample
+    def __init__(self, tap: Tap, wanted: Wanted) -> None:
+        self._tap = tap
+        self._wanted = wanted
         self._entered = ExitStack()
         self._follower: Follower | None = None
         self._begun = False
@@ -62,8 +47,8 @@ class _Stream(AsyncIterator[bytes]):
     # Here and not in the constructor: a request that ends before its first line could not give the place back.
     async def __aenter__(self) -> Self:
         # Asked once more: other readers may have come since this request was let in.
-        if not self._desk.crowded():
-            self._follower = self._entered.enter_context(self._desk.follow(*self._wanted))
+        if not self._tap.crowded:
+            self._follower = self._entered.enter_context(self._tap.follow(self._wanted))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,18 +68,18 @@ class _Stream(AsyncIterator[bytes]):
         return b"\n"
 
 
-def tap_endpoints(desk: TapDesk) -> tuple[Endpoint, ...]:
+def tap_endpoint(tap: Tap) -> Endpoint:
     """``/tap``."""
 
-    async def tap(request: Request) -> Answer:
+    async def follow(request: Request) -> Answer:
         found = _read(request.query)
         if isinstance(found, Response):
             return found
-        if desk.crowded():
+        if tap.crowded:
             return problem(503, "the most clients at a time follow the events already: end one", {"Retry-After": "5"})
-        return Streaming(_CONTENT_TYPE, _Stream(desk, *found))
+        return Streaming(_CONTENT_TYPE, _Stream(tap, found))
 
-    return (Endpoint("GET", "/tap", tap, _describe, "ADMIN_ADDR", "before"),)
+    return Endpoint("GET", "/tap", follow, _describe, "ADMIN_ADDR", "before")
 
 
 def _describe() -> Iterable[Operation]:
@@ -122,8 +107,8 @@ def _describe() -> Iterable[Operation]:
     )
 
 
-def _read(query: Mapping[str, Sequence[str]]) -> tuple[frozenset[str], str, float] | Response:
-    """The types, the user and the sample of a query, or why not."""
+def _read(query: Mapping[str, Sequence[str]]) -> Wanted | Response:
+    """The events that a query names, or why not."""
     for name, values in query.items():
         if name not in _PARAMETERS:
             return _wrong(name, f"{name[:100]!r} is not a parameter here; there are {', '.join(_PARAMETERS)}")
@@ -142,7 +127,7 @@ def _read(query: Mapping[str, Sequence[str]]) -> tuple[frozenset[str], str, floa
     # NaN, which float() takes, fails here too: no comparison with it is true.
     if not 0 < sample <= 1:
         return _wrong("sample", f"sample={text[:100]!r}: expected a part of the events, above 0 and at most 1")
-    return types, query.get("user", [""])[0], sample
+    return Wanted(types, query.get("user", [""])[0], sample)
 
 
 def _wrong(parameter: str, words: str) -> Response:

@@ -37,7 +37,7 @@ const groups = new Map();
 
 /** Show the sinks of a status. */
 export function render(status) {
-  for (const sink of status.sinks) {
+  for (const sink of status.parts.events.sinks) {
     if (!groups.has(sink.name)) {
       groups.set(sink.name, makeGroup(sink));
       find("sinks").querySelector("table").append(groups.get(sink.name).body);

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from hermes.control.dead_letters import MOST_REPLAYED, REPLAY_SECONDS
-from hermes.control.letter_parameters import Listing, Purging, Replaying
 from hermes.control.openapi.operation import (
     JSON,
     RETRY_AFTER,
@@ -24,7 +22,9 @@ from hermes.control.openapi.operation import (
 )
 from hermes.control.openapi.schemas import restate
 from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.http import MOST_REPLAYED, REPLAY_SECONDS
 from hermes.dead_letters.notation import SINCE
+from hermes.dead_letters.parameters import Listing, Purging, Replaying
 from hermes.event import Event
 
 TAG = Tag("Dead letters", "Events that a sink refused for good: to look at, to send again, to remove.")
@@ -186,4 +186,4 @@ OPERATIONS = {
         ),
     ),
 }
-"""By the name that `hermes.control.dead_letters` gives each endpoint."""
+"""By the name that `hermes.dead_letters.http` gives each endpoint."""

@@ -11,8 +11,8 @@ runs at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,12 @@ import msgspec
 import trio
 
 from hermes.control.endpoint import Answer, Endpoint, Handler, Request
-from hermes.control.letter_parameters import Listing, Purging, Replaying, WrongValue, from_body, from_query, merge, read
-from hermes.dead_letters import DeadLetters, Source
 from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import select_events
 from hermes.dead_letters.notation import encode_letter, summarize
-from hermes.dead_letters.replay import Target, replay
+from hermes.dead_letters.parameters import Listing, Purging, Replaying, WrongValue, from_body, from_query, merge, read
+from hermes.dead_letters.replay import replay
 from hermes.errors import LogUnavailable
 from hermes.http.response import Response, problem
 
@@ -39,14 +39,6 @@ REPLAY_SECONDS = 30.0
 """With a rate, a request replays the letters of this time: a client does not wait for hours."""
 
 _PATH = "/dead-letters"
-
-
-@dataclass(frozen=True)
-class DeadLetterDesk:
-    """The store that the endpoints work on, and the targets to which letters can be replayed, by source."""
-
-    store: DeadLetters
-    targets: Mapping[Source, Target]
 
 
 def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
@@ -117,7 +109,7 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
 
 def _describe(name: str) -> Iterable[Operation]:
     # Imported when a document is first asked for: its types cost some milliseconds of a start.
-    from hermes.control.openapi.dead_letters import OPERATIONS
+    from hermes.dead_letters.openapi import OPERATIONS
 
     yield OPERATIONS[name]
 

@@ -35,7 +35,7 @@ let shown = null; // the aggregates on the page, as they came
 let chosen = null; // the minute that words and marks are about; null: the whole window
 
 /** Draw the counts, unless they are drawn already. */
-export function render({ aggregates }) {
+export function render({ parts: { events: { aggregates } } }) {
   const text = JSON.stringify(aggregates);
   if (shown?.text === text) return;
   const total = sum(aggregates.counts.map(sum));

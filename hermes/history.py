@@ -1,40 +1,48 @@
 """Rates and quantiles of the last seconds, from counters that are sampled once a second.
 
-Pure: both clocks are passed in.
+Pure: both clocks are passed in. Used by the status of the service and by the statuses of its parts.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Generic, Protocol, TypeVar
 
 RATE_SECONDS = 5
 """A rate is the mean of so many seconds."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Counters as of one moment of the run loop's clock. ``requests`` are cumulative counts by upper bound."""
+class Sample(Protocol):
+    """Counters as of one moment."""
 
-    at: float
-    received: int
-    delivered: Mapping[str, int]
-    requests: Sequence[float]
+    @property
+    def at(self) -> float:
+        """The moment, of the run loop's clock."""
 
 
-class History:
-    """The samples of the last ``seconds`` seconds, beginning with ``first``."""
+SampleT = TypeVar("SampleT", bound=Sample)
 
-    def __init__(self, first: Sample, seconds: int) -> None:
+
+class History(Generic[SampleT]):
+    """The samples of the last ``seconds`` seconds, beginning with ``first``.
+
+    ::
+
+        history = History(take_sample(now), 120)
+        history.add(take_sample(now + 1))  # once a second
+        then = history.before(now + 1, RATE_SECONDS)
+    """
+
+    def __init__(self, first: SampleT, seconds: int) -> None:
         self._samples = deque([first], seconds + 1)
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: SampleT) -> None:
         """A second has passed."""
         self._samples.append(sample)
 
-    def before(self, now: float, seconds: float) -> Sample:
+    def before(self, now: float, seconds: float) -> SampleT:
         """The counters as of so long ago, or the oldest that there are."""
         for sample in reversed(self._samples):
             # Half a second of grace: samples come once a second, and a late one would double the time looked at.
@@ -42,10 +50,9 @@ class History:
                 return sample
         return self._samples[0]
 
-    @property
-    def received(self) -> list[int]:
-        """Events received in each second, the oldest first."""
-        return [later.received - earlier.received for earlier, later in pairwise(self._samples)]
+    def seconds(self) -> Iterator[tuple[SampleT, SampleT]]:
+        """Each second by the samples at its beginning and at its end, the oldest first."""
+        return pairwise(self._samples)
 
 
 def rate_of(before: int, now: int, seconds: float) -> float:

@@ -1,0 +1,27 @@
+"""What operators see of the events on ADMIN_ADDR: the tap, the rejected events, and the sections of the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hermes.control.endpoint import Endpoint
+from hermes.control.panel import Panel
+from hermes.engine.tap import Tap
+from hermes.events.rejected import RejectedDesk, rejected_endpoints
+from hermes.events.tap import tap_endpoint
+from hermes.http.rejected import RejectedFeed
+
+_HERE = "hermes.events"
+
+PANELS = (
+    Panel("events", "Events", _HERE, "panels/events.js"),
+    Panel("sinks", "Sinks", _HERE, "panels/sinks.js"),
+    Panel("rejections", "Rejected", _HERE, "panels/rejections.js"),
+    Panel("aggregates", "Aggregates", _HERE, "panels/aggregates.js"),
+    Panel("counts", "Counts", _HERE, "panels/counts.js"),
+)
+
+
+def make_operator_endpoints(tap: Tap, rejected: RejectedFeed) -> Sequence[Endpoint]:
+    """The endpoints over this tap and this feed; once the tap is closed, every follower of either is sent its end."""
+    return tap_endpoint(tap), *rejected_endpoints(RejectedDesk(rejected, lambda: tap.closed))
