@@ -6,11 +6,9 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 from hermes.config import describe
 from hermes.settings import Settings
@@ -46,6 +44,13 @@ def name_of(path: Path) -> str:
 @cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def nodes(paths: Iterable[Path]) -> Iterator[tuple[Path, ast.AST]]:
+    """Every node of the sources, with its file."""
+    for path in paths:
+        for node in ast.walk(parsed(path)):
+            yield path, node
 
 
 def dotted(node: ast.expr) -> str:
@@ -85,8 +90,7 @@ def test_no_sum_is_read_before_an_await_and_written_after_it() -> None:
     """``total += await call()`` reads ``total`` first, so what another task adds meanwhile is lost."""
     found = [
         f"{name_of(path)}:{node.lineno}"
-        for path in SOURCES
-        for node in ast.walk(parsed(path))
+        for path, node in nodes(SOURCES)
         if isinstance(node, ast.AugAssign)
         and not isinstance(node.target, ast.Name)
         and any(isinstance(part, ast.Await) for part in ast.walk(node.value))
@@ -97,8 +101,7 @@ def test_no_sum_is_read_before_an_await_and_written_after_it() -> None:
 def test_one_module_shields_so_that_a_stop_bounds_all_clean_up() -> None:
     shielding = {
         name_of(path)
-        for path in SOURCES
-        for node in ast.walk(parsed(path))
+        for path, node in nodes(SOURCES)
         if (isinstance(node, ast.keyword) and node.arg == "shield")
         or (isinstance(node, ast.Attribute) and node.attr == "shield" and isinstance(node.ctx, ast.Store))
     }
@@ -110,15 +113,14 @@ def test_nurseries_are_opened_in_the_named_files_and_nowhere_else() -> None:
     assert opening == set(NURSERIES)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_no_nursery_is_kept_on_an_object(path: Path) -> None:
+def keeps_a_nursery(path: Path) -> Iterator[int]:
+    """The lines that put a nursery on an object."""
     nurseries = {"nursery"}
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.withitem) and isinstance(node.optional_vars, ast.Name):
             context = node.context_expr
             if isinstance(context, ast.Call) and dotted(context.func).endswith("open_nursery"):
                 nurseries.add(node.optional_vars.id)
-    kept = []
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -126,20 +128,21 @@ def test_no_nursery_is_kept_on_an_object(path: Path) -> None:
             named_so = any("nursery" in dotted(target) and isinstance(target, ast.Attribute) for target in targets)
             holds = isinstance(node.value, ast.Name) and node.value.id in nurseries
             if (into_object and holds) or named_so:
-                kept.append(node.lineno)
-    assert not kept
+                yield node.lineno
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_nothing_spawns_behind_the_trees_back(path: Path) -> None:
+def test_no_nursery_is_kept_on_an_object() -> None:
+    assert not [f"{name_of(path)}:{line}" for path in SOURCES for line in keeps_a_nursery(path)]
+
+
+def test_nothing_spawns_behind_the_trees_back() -> None:
     forbidden = {"trio.lowlevel.spawn_system_task", "threading.Thread", "threading.Timer", "_thread.start_new_thread"}
-    assert not forbidden & set(calls(path))
+    assert not [name_of(path) for path in SOURCES if forbidden & set(calls(path))]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_nothing_sleeps_on_the_loop(path: Path) -> None:
-    if name_of(path) not in SLEEPING_THREADS:
-        assert not {"time.sleep", "sleep"} & set(calls(path))
+def test_nothing_sleeps_on_the_loop() -> None:
+    sleeping = {name_of(path) for path in SOURCES if {"time.sleep", "sleep"} & set(calls(path))}
+    assert sleeping == SLEEPING_THREADS
 
 
 # Size of a class
@@ -164,10 +167,10 @@ def size_of(cls: ast.ClassDef) -> tuple[int, int]:
     return 0, 0
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith(CAREFUL)], ids=name_of)
-def test_a_class_is_small_or_says_why_not(path: Path) -> None:
+def test_a_class_is_small_or_says_why_not() -> None:
     """Its docstring, or a comment where users read that, has ``Attributes: 17, because ...`` or ``Parameters: ...``."""
-    for node in ast.walk(parsed(path)):
+    careful = [path for path in SOURCES if name_of(path).startswith(CAREFUL)]
+    for path, node in nodes(careful):
         if not isinstance(node, ast.ClassDef):
             continue
         told = ast.get_source_segment(path.read_text(), node) or ""
@@ -177,7 +180,8 @@ def test_a_class_is_small_or_says_why_not(path: Path) -> None:
             ("Parameters", parameters, MOST_PARAMETERS),
         ):
             reason = re.search(rf"^ *#? ?{kind}: (\d+), because \w.{{20,}}", told, re.M)
-            assert (int(reason[1]) if reason else 0) == (count if count > most else 0), f"{node.name}: {count} {kind}"
+            allowed = int(reason[1]) if reason else 0
+            assert allowed == (count if count > most else 0), f"{name_of(path)}: {node.name}: {count} {kind}"
 
 
 # Errors
@@ -188,36 +192,38 @@ def broad(kind: ast.expr | None) -> bool:
     return any(each is None or dotted(each) in {"Exception", "BaseException", "trio.Cancelled"} for each in kinds)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_broad_except_raises_again_or_says_why_not(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    for node in ast.walk(parsed(path)):
+def test_a_broad_except_raises_again_or_says_why_not() -> None:
+    for path, node in nodes(SOURCES):
         if isinstance(node, ast.ExceptHandler) and broad(node.type) and not isinstance(node.body[-1], ast.Raise):
-            reason = re.search(r"# (noqa: BLE001 - )?(.{10,})", lines[node.lineno - 1])
+            line = path.read_text().splitlines()[node.lineno - 1]
+            reason = re.search(r"# (noqa: BLE001 - )?(.{10,})", line)
             assert reason, f"{name_of(path)}:{node.lineno} catches all and neither raises nor says why"
 
 
 # Imports
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_asyncio_is_never_imported(path: Path) -> None:
-    found = [
-        module for module in imports(path) for name in ("asyncio", "trio_asyncio", "anyio") if within(module, name)
+def importing(paths: Iterable[Path], *packages: str) -> list[str]:
+    """Each import of one of the packages, with its file."""
+    return [
+        f"{name_of(path)}: {module}"
+        for path in paths
+        for module in imports(path)
+        if any(within(module, package) for package in packages)
     ]
-    assert not found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_production_never_imports_the_kit_for_tests(path: Path) -> None:
-    if "testing" not in path.parts:
-        assert not [module for module in imports(path) if within(module, "hermes.testing")]
-        assert not [module for module in imports(path) if within(module, "pytest") or within(module, "hypothesis")]
+def test_asyncio_is_never_imported() -> None:
+    assert not importing(SOURCES, "asyncio", "trio_asyncio", "anyio")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(parsed(path)), "a module begins with its header"
+def test_production_never_imports_the_kit_for_tests() -> None:
+    production = [path for path in SOURCES if "testing" not in path.parts]
+    assert not importing(production, "hermes.testing", "pytest", "hypothesis")
+
+
+def test_every_module_begins_with_its_header() -> None:
+    assert not [name_of(path) for path in SOURCES if not ast.get_docstring(parsed(path))]
 
 
 # Documents

@@ -112,7 +112,9 @@ async def test_a_depth_out_of_bounds_is_refused(depth: int, mock_clock: MockCloc
         await heap_profile(1, depth)
 
 
-async def test_the_summary_counts_live_objects_by_type() -> None:
+async def test_the_summary_counts_live_objects_by_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However large the heap is: it has what earlier tests and imports left.
+    monkeypatch.setattr(memory_module, "MAX_COUNTED", 1 << 40)
     held = [Held() for _ in range(3_000)]
     summary = await memory_summary(top=1_000)
     counted = {entry.type: entry.objects for entry in summary.types}
