@@ -171,7 +171,13 @@ def _payload(size: int, choose: random.Random) -> bytes:
 
 
 def check_body(events: int, payload_bytes: int, types: Sequence[str]) -> None:
-    """Raise ValueError for a body that cannot be made, or would be too large."""
+    """Raise ValueError for a body that cannot be made, or would be too large.
+
+    >>> check_body(events=0, payload_bytes=100, types=("login",))
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
+    """
     if events < 1:
         raise ValueError(f"a body holds at least 1 event, not {events}")
     if payload_bytes < 2:

@@ -17,7 +17,8 @@ from hermes.folders import make_folder
 
 # Appends leave this much free, so that a trim of a full disk can write its deletions before it frees anything.
 RESERVE_BYTES = 16 * 2**20
-_RESERVE_SHARE = 16  # on a small disk the reserve is one part in this many, or nothing could be appended
+# On a small disk the reserve is one part in this many, or nothing could be appended.
+_RESERVE_SHARE = 16
 
 # Enough for the head of a journal chunk, from which its number is read.
 BEGINNING_BYTES = 24

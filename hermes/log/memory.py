@@ -93,6 +93,12 @@ class MemoryLog:
 
 @asynccontextmanager
 async def open_memory_log(max_bytes: int = 256 * 2**20) -> AsyncIterator[MemoryLog]:
-    """Yield an empty log in memory; its records are gone at the end of the block."""
+    """Yield an empty log in memory; its records are gone at the end of the block.
+
+    ::
+
+        async with open_memory_log(max_bytes=2**20) as log:
+            await log.append([b"one"])
+    """
     # A context manager like every other opening, though there is nothing to close: callers need not know the engine.
     yield MemoryLog(max_bytes)

@@ -53,7 +53,8 @@ def prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> Opened:
     # The process before may have left pages that only the page cache holds: write and sync all of them once more.
     try:
         checkpointed = tables.checkpoint(connection, "TRUNCATE") == 0
-    except sqlite3.OperationalError as error:  # perhaps the disk is full: the log can still be read and trimmed
+    # Perhaps the disk is full: the log can still be read and trimmed.
+    except sqlite3.OperationalError as error:
         checkpointed = False
         _log.warning("the write-ahead file cannot be checkpointed", log=name, reason=str(error))
     first, first_offset = tables.trim_point(connection, name)

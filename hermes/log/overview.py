@@ -36,6 +36,11 @@ def overview(folder: Path) -> Overview:
     """Return the extent of the log in ``folder``.
 
     Raises `ConfigError` if the folder has no log, `LogDamaged`, `LogUnavailable`.
+
+    ::
+
+        found = overview(Path("/var/lib/hermes/journal"))
+        print(found.next - found.first, "records")
     """
     database = folder / DATABASE
     with _reading(database) as connection, at_one_moment(connection):
@@ -56,7 +61,13 @@ def overview(folder: Path) -> Overview:
 
 
 def records(folder: Path, from_index: int, limit: int) -> Iterator[Record]:
-    """Yield the first ``limit`` records from ``from_index`` on. Raises as `overview` does."""
+    """Yield the first ``limit`` records from ``from_index`` on. Raises as `overview` does.
+
+    ::
+
+        for record in records(folder, from_index=0, limit=10):
+            print(record.index, len(record.data))
+    """
     database = folder / DATABASE
     # No connection stays open while the caller prints: an open read would keep the service from truncating its -wal
     # file. And no more than 1000 records or 8 MiB are in memory.

@@ -55,7 +55,13 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def finish(folder: Path) -> Path:
-    """Move the damaged database aside and the repaired one in its place; return the new path of the damaged one."""
+    """Move the damaged database aside and the repaired one in its place; return the new path of the damaged one.
+
+    ::
+
+        if is_unfinished(folder):
+            aside = finish(folder)  # the damaged database, under its new name
+    """
     # From the file and not from the clock: after a crash, the second call must choose the same name.
     made = (folder / REPAIRED).stat().st_mtime_ns
     second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made // 10**9))

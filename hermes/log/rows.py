@@ -86,7 +86,11 @@ def _checksum(index: int, count: int, offset: int, data: bytes) -> int:
 
 
 def check_records(records: Sequence[bytes]) -> int:
-    """Return the size of the records. Raises ValueError if there are no records or one is too large."""
+    """Return the size of the records. Raises ValueError if there are no records or one is too large.
+
+    >>> check_records([b"ab", b"c"])
+    3
+    """
     if not records:
         raise ValueError("an append needs at least one record")
     if max(map(len, records)) > MAX_RECORD_BYTES:
@@ -119,7 +123,12 @@ def encode_rows(index: int, offset: int, records: Sequence[bytes]) -> Iterator[R
 
 
 def lost_row(index: int, count: int, offset: int) -> Row:
-    """Return the row that marks ``count`` records as lost, so that their indexes are never used again."""
+    """Return the row that marks ``count`` records as lost, so that their indexes are never used again.
+
+    >>> row = lost_row(7, 2, 0)
+    >>> row.end, row.data, decode_row(row)
+    (9, b'', [])
+    """
     return _make(index, count, offset, b"")
 
 
@@ -136,7 +145,12 @@ def decode_row(row: Row) -> list[bytes]:
 
 
 def size_of_first(count: int, head: bytes) -> int:
-    """Return the size of a row's first ``count`` records; ``head`` is the beginning of the row's data."""
+    """Return the size of a row's first ``count`` records; ``head`` is the beginning of the row's data.
+
+    >>> row = encode_row(0, 0, [b"ab", b"c", b"def"])
+    >>> size_of_first(2, row.data[: 4 * 2])
+    3
+    """
     return sum(struct.unpack_from(f"<{min(count, len(head) // _LENGTH)}I", head))
 
 
@@ -164,6 +178,11 @@ def examine(newest_first: Iterable[Row], first: int, first_offset: int, name: st
 
     Returns the damaged rows at the very end, which a torn write leaves and the caller cuts off. Reads only the rows
     that it checks. Raises `LogDamaged` for any other damage; ``name`` is the name of the log in its message.
+
+    >>> good, torn = encode_row(0, 0, [b"one"]), Row(1, 1, 3, checksum=0, data=b"")
+    >>> cut = examine([torn, good], 0, 0, "mine")
+    >>> [row.index for row in cut.rows], cut.lost.index, cut.lost.end
+    ([1], 1, 2)
     """
     bad: list[Row] = []
     offset = first_offset
@@ -200,7 +219,13 @@ def _cut(newest_first: Sequence[Row], offset: int) -> Cut:
 
 
 def claimed_end(row: Row) -> int:
-    """Return the index after a damaged row, by its own count if the count is plausible."""
+    """Return the index after a damaged row, by its own count if the count is plausible.
+
+    >>> claimed_end(Row(index=5, count=3, offset=0, checksum=0, data=bytes(20)))
+    8
+    >>> claimed_end(Row(index=5, count=10**6, offset=0, checksum=0, data=bytes(20)))
+    6
+    """
     # The count may be damaged too; but each record takes 4 bytes of lengths, which bounds the plausible counts.
     plausible = type(row.count) is int and type(row.data) is bytes and 0 < row.count * _LENGTH <= len(row.data)
     return row.index + (row.count if plausible else 1)

@@ -311,7 +311,13 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
 
 @contextmanager
 def storage_errors(name: str) -> Iterator[None]:
-    """Turn the errors of sqlite3 and of the file system into the errors of a log."""
+    """Turn the errors of sqlite3 and of the file system into the errors of a log.
+
+    ::
+
+        with storage_errors("journal/log.db"):
+            connection.execute("COMMIT")  # raises LogFull on a full disk
+    """
     try:
         yield
     except sqlite3.ProgrammingError:

@@ -151,7 +151,8 @@ class _Search:
             self._faults.append(
                 Fault(f"SQLite cannot read the database: {error}", "what its pages hold is written anew")
             )
-        except NewerFile:  # no damage: a repair by this Hermes would destroy a good log
+        # No damage: a repair by this Hermes would destroy a good log.
+        except NewerFile:
             raise
         except ConfigError as error:
             self._faults.append(Fault(str(error), "what its pages hold is written anew"))

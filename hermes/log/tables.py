@@ -116,7 +116,15 @@ def newest_first(connection: sqlite3.Connection) -> Iterator[Row]:
 
 
 def extent(connection: sqlite3.Connection, name: str) -> Extent:
-    """Return where the log begins and ends. The last row must be good. Raises `LogDamaged`."""
+    """Return where the log begins and ends. The last row must be good. Raises `LogDamaged`.
+
+    >>> from hermes.log.rows import encode_row
+    >>> connection = connect(Path(folder, "extent.db"), SCHEMA)
+    >>> insert(connection, [encode_row(0, 0, [b"ab", b"c"])])
+    >>> extent(connection, "mine")
+    Extent(first=0, first_offset=0, next=2, next_offset=3)
+    >>> connection.close()
+    """
     first, first_offset = trim_point(connection, name)
     last = next(newest_first(connection), None)
     if last is None:
@@ -156,7 +164,15 @@ def overwrite_failed_frames(connection: sqlite3.Connection) -> None:
 def read(
     connection: sqlite3.Connection, from_index: int, end: int, max_records: int, max_bytes: int, name: str
 ) -> list[Record]:
-    """Return records ``from_index`` to ``end - 1``, within the limits but at least one. Raises `LogDamaged`."""
+    """Return records ``from_index`` to ``end - 1``, within the limits but at least one. Raises `LogDamaged`.
+
+    >>> from hermes.log.rows import encode_row
+    >>> connection = connect(Path(folder, "read.db"), SCHEMA)
+    >>> insert(connection, [encode_row(0, 0, [b"ab", b"c"])])
+    >>> read(connection, 1, 2, max_records=10, max_bytes=100, name="mine")
+    [Record(index=1, data=b'c')]
+    >>> connection.close()
+    """
     # A trim between the two SELECTs would look like missing rows.
     with at_one_moment(connection):
         expected = max(from_index, trim_point(connection, name)[0])
@@ -318,7 +334,13 @@ def snapshot(connection: sqlite3.Connection, name: str) -> Snapshot | None:
 
 
 def as_snapshot(index: object, checksum: object, state: object) -> Snapshot | None:
-    """Return these columns as a snapshot, or None unless they are as `take_snapshot` wrote them."""
+    """Return these columns as a snapshot, or None unless they are as `take_snapshot` wrote them.
+
+    >>> as_snapshot(7, _snapshot_checksum(7, b"state"), b"state")
+    Snapshot(index=7, state=b'state')
+    >>> as_snapshot(7, 0, b"state") is None
+    True
+    """
     if type(index) is int and 0 <= index < 2**63 and type(state) is bytes:
         return Snapshot(index, state) if _snapshot_checksum(index, state) == checksum else None
     return None

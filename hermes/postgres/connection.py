@@ -99,7 +99,8 @@ class Connection(AsyncConnection[TupleRow]):
         Raises `psycopg.OperationalError` if no server answers within the string's `connect_timeout` (10 s), and
         `psycopg.ProgrammingError` if the string cannot be parsed.
         """
-        capabilities.has_cancel_safe(check=True)  # libpq before 17 can only cancel by blocking
+        # libpq before 17 can only cancel by blocking.
+        capabilities.has_cancel_safe(check=True)
         pgconn = await first_to_connect(connection_parameters(dsn))
         try:
             return cls(
@@ -108,7 +109,8 @@ class Connection(AsyncConnection[TupleRow]):
                 prepare_threshold=prepare_threshold,
                 cleanup_timeout=cleanup_timeout,
             )
-        except OSError as error:  # the socket may have got the last descriptor, and its epoll needs another one
+        # The socket may have got the last descriptor, and its epoll needs another one.
+        except OSError as error:
             pgconn.finish()
             raise OperationalError(f"the connection cannot be waited for: {error}") from error
 
@@ -134,6 +136,7 @@ class Connection(AsyncConnection[TupleRow]):
         Other tasks wait for the connection meanwhile. `notifications.dropped` counts the notifications that were lost.
         """
         async with self.lock:
+            # psycopg hands a notification to the handler with any answer, so some may have arrived before.
             while not (arrived := self.notifications.take_all()):
                 await self.wait(notifies(self.pgconn))
         return arrived
@@ -227,6 +230,7 @@ class Connection(AsyncConnection[TupleRow]):
         # Set before the waiters wake: their error then says "closed", not "lost".
         self._closed = True
         self._finish()
+        # Closing ends in any case, also in a task that is cancelled already.
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def __aexit__(
@@ -268,7 +272,8 @@ class Connection(AsyncConnection[TupleRow]):
             # Asked before `finish`, which closes the descriptor; the tasks that wait for it are woken first.
             fileno = self.pgconn.socket
         except OperationalError:
-            fileno = -1  # libpq has closed it already
+            # libpq has closed it already.
+            fileno = -1
         self._waiter.close(fileno)
         self.pgconn.finish()
 

@@ -85,7 +85,8 @@ FAULTS = {
 
 # The server's function that runs PL/pgSQL's RAISE. A trigger may raise with any code; the row is at fault all the same.
 _RAISED = "exec_stmt_raise"
-_NO_MORE_TRANSACTIONS = ("GetNewTransactionId", "GetNewMultiXactId")  # 54000 before a wraparound
+# The functions that raise 54000 before a wraparound.
+_NO_MORE_TRANSACTIONS = ("GetNewTransactionId", "GetNewMultiXactId")
 
 
 def fault_of(error: Error) -> Fault | None:

@@ -175,7 +175,13 @@ def _kind_of(head: Head) -> tuple[bool, bool, bool]:
 
 
 def cut_data(head: Head, body: bytes) -> Pieces:
-    """Yield a large body of the binary mode as one piece, after judging its data in slices. Raises `BadBody`."""
+    """Yield a large body of the binary mode as one piece, after judging its data in slices. Raises `BadBody`.
+
+    ::
+
+        for piece in cut_data(head, body):
+            ...  # None: let other tasks run; then the one piece
+    """
     unlabelled, json, text = _kind_of(head)
     # The rule of `_read_data`: only a body that cannot be meant as JSON may be a text.
     begins = unlabelled or body[:64].lstrip()[:1] in _BEGIN_OF_JSON

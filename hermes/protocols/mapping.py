@@ -72,7 +72,11 @@ def fit(identifier: str) -> str:
 
 
 def digest(*parts: bytes) -> str:
-    """Return ``sha256:`` and 64 hexadecimal digits, the digest of the parts."""
+    """Return ``sha256:`` and 64 hexadecimal digits, the digest of the parts.
+
+    >>> digest(b"ab", b"c") == digest(b"a", b"bc")
+    False
+    """
     # Each part with its length, or ("ab", "c") and ("a", "bc") would have one digest.
     return f"sha256:{sha256(b''.join([b'%d:%b' % (len(part), part) for part in parts])).hexdigest()}"
 
@@ -102,7 +106,11 @@ def parse_time(text: str) -> float:
 
 
 def check_timestamp(seconds: float) -> int:
-    """Return the whole seconds of a Unix time. Raises `ValidationError` for a time before 1970 or after 9999."""
+    """Return the whole seconds of a Unix time. Raises `ValidationError` for a time before 1970 or after 9999.
+
+    >>> check_timestamp(1700000000.9)
+    1700000000
+    """
     if 0 <= seconds <= MAX_TIMESTAMP:
         return int(seconds)
     raise ValidationError(f"the time, {seconds:.0f} in Unix seconds, is not between the years 1970 and 9999")

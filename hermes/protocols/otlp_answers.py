@@ -72,7 +72,11 @@ class JsonAnswers(_Answers):
 
 
 class ProtobufAnswers(_Answers):
-    """The answers to requests in protobuf. The plain success is a message of no bytes."""
+    """The answers to requests in protobuf. The plain success is a message of no bytes.
+
+    >>> ProtobufAnswers().refused(503, "full").body.endswith(b"full")
+    True
+    """
 
     _success = Response(200, b"", PROTOBUF)
 

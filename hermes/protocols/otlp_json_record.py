@@ -75,12 +75,21 @@ def read_record(text: Raw, notes: Notes) -> Record:
 
 
 def read_described(text: Raw, notes: Notes) -> dict[str, Any]:
-    """Return the members of a resource or a scope, by their names in JSON."""
+    """Return the members of a resource or a scope, by their names in JSON.
+
+    >>> text = b'{"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}'
+    >>> read_described(Raw(text), Notes())
+    {'attributes': {'service.name': 'shop'}}
+    """
     return _read(text, _DESCRIBED, notes) if len(text) else {}
 
 
 def read_schema_url(text: Raw) -> str:
-    """Return the schema URL, or an empty string."""
+    """Return the schema URL, or an empty string.
+
+    >>> read_schema_url(Raw(b'"https://opentelemetry.io/schemas/1.5.0"')), read_schema_url(Raw(b"null"))
+    ('https://opentelemetry.io/schemas/1.5.0', '')
+    """
     return "" if not len(text) or bytes(text) == b"null" else _text(_decode_any(text), "schemaUrl")
 
 

@@ -75,6 +75,10 @@ _CODES = {401: "unauthorized", 413: "payload_too_large", 415: "unsupported_media
 
 
 def library_metrics_route(response_lines: Callable[[Head], bytes]) -> Route:
-    """Return the route that accepts and discards the browser library's metrics about itself: they are no events."""
+    """Return the route that accepts and discards the browser library's metrics about itself: they are no events.
+
+    >>> library_metrics_route(lambda _head: b"").name
+    '/v1/m'
+    """
     # A `check` that accepts everything: the browser library sends no key here.
     return Route(LIBRARY_METRICS, lambda _head: None, lambda _head, _body: _SUCCESS, response_lines, _MOST_METRICS)

@@ -121,7 +121,11 @@ def _read_key(query: str) -> str | None:
 
 
 def read_batch(body: bytes) -> MessageBatch:
-    """Return the members of a batch, also if one has the wrong type. Raises one of `UNDECODABLE`."""
+    """Return the members of a batch, also if one has the wrong type. Raises one of `UNDECODABLE`.
+
+    >>> read_batch(b'{"batch": [], "sentAt": 1}').sent_at == Raw(b"1")
+    True
+    """
     try:
         return _decode_batch(body)
     except UNDECODABLE:

@@ -89,6 +89,7 @@ class StdoutSink:
 
     def _remember_torn_line(self, block: bytes, rest: memoryview) -> None:
         """Keep the remainder of a line after an error in its middle. The next write begins with the remainder."""
+        # Not even the torn line of an earlier write was finished.
         if len(rest) > len(block):
             self._torn = bytes(rest[: len(rest) - len(block)])
             return

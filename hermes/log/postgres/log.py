@@ -132,7 +132,8 @@ class PostgresLog:
                 rows = await self._fetch(connection, start, min(self.next, start + max_records), max_bytes)
                 # The rows may be gone because of a trim of our own, which is no damage.
                 if start < self.first:
-                    continue  # trimmed meanwhile
+                    # Trimmed meanwhile.
+                    continue
                 await self._check(connection, rows, start)
             records = _take(rows, start, max_records, max_bytes)
             # Rows of lost records give nothing: go on after them until there is a record, or the end.

@@ -80,7 +80,8 @@ async def prepare_tables(connection: Connection) -> None:
         return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        if not await _are_made(connection):  # another instance may have made them meanwhile
+        # Another instance may have made them meanwhile.
+        if not await _are_made(connection):
             await connection.execute(_MAKE)
             compresses = (await connection.execute(_CAN_LZ4)).rowcount
             await connection.execute(_COMPRESS if compresses else _DO_NOT_COMPRESS)

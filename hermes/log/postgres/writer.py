@@ -74,7 +74,14 @@ class Standing(NamedTuple):
 
 
 async def read_standing(connection: Connection, name: str) -> Standing:
-    """Return where the log stands. Within a transaction the row lock keeps that so. Raises `hermes.LogDamaged`."""
+    """Return where the log stands. Within a transaction the row lock keeps that so. Raises `hermes.LogDamaged`.
+
+    ::
+
+        async with connection.transaction():
+            standing = await read_standing(connection, "events")
+            ...  # until the end of the block nobody appends or opens the log
+    """
     state = await (await connection.execute(_STANDING, [name])).fetchone()
     if state is None:
         raise LogDamaged(f"table hermes_log_state: the row of log {name!r} is gone: restore both tables, or restart")
@@ -86,7 +93,13 @@ async def read_standing(connection: Connection, name: str) -> Standing:
 
 
 async def try_lock(connection: Connection, name: str) -> bool:
-    """Take the lock of a claimed log while the connection lives. Returns False if another session has the lock."""
+    """Take the lock of a claimed log while the connection lives. Returns False if another session has the lock.
+
+    ::
+
+        if not await try_lock(connection, "events-0"):
+            ...  # another instance owns this log
+    """
     row = await (await connection.execute(_LOCK, [name])).fetchone()
     return row == (True,)
 

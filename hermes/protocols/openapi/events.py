@@ -30,6 +30,7 @@ from hermes.protocols.openapi.example import example_event, example_type
 
 TAG = Tag("Events", "Events come in here: Hermes's own, and CloudEvents 1.0 in all three modes of their HTTP binding.")
 
+# The attributes of which Hermes makes a field; any other header that begins with ``ce-`` is kept too.
 _ATTRIBUTES = {"id": str, "source": str, "type": str, "subject": str, "time": datetime}
 
 _EVENT = (

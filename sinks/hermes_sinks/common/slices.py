@@ -34,7 +34,8 @@ def slice_sizes(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """
     for start in range(0, len(sizes), most):
         stop = min(start + most, len(sizes))
-        if sum(sizes[start:stop]) <= PIECE:  # nearly always
+        # Nearly always.
+        if sum(sizes[start:stop]) <= PIECE:
             yield start, stop
             continue
         first, size = start, 0

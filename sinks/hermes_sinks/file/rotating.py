@@ -76,6 +76,7 @@ class Rotation:
         copy, self._copy = self._copy, None
         try:
             for stem in sealed:
+                # With any suffix: SINK_FILE_COMPRESS may have changed since the crash.
                 if any(stem + suffix in files for suffix in SUFFIXES.values()):
                     # A crash came between the last two steps of `_publish_one`.
                     (self._folder / f".{stem}").unlink()

@@ -38,6 +38,7 @@ class Partition(NamedTuple):
 def _segment(text: str) -> str:
     """Return the text in the encoding that readers of partitions decode."""
     # A dot at the end is encoded, so that no path has a segment such as ``type=..``.
+    # A slash too: a type is one segment of the path.
     quoted = quote(text, safe="")
     return quoted.replace(".", "%2E") if quoted.endswith(".") else quoted
 

@@ -32,10 +32,12 @@ _TYPES = {
     "received_at": ("timestamp with time zone",),
     "payload": ("jsonb", "json", "text"),
 }
+# to_regclass is NULL for a missing table, where a cast to regclass would raise.
 _FIND = """
 SELECT c.oid, c.relkind::text, coalesce(obj_description(c.oid, 'pg_class'), '')
 FROM pg_class c WHERE c.oid = to_regclass(%s)
 """
+# Neither the system's own columns nor the dropped ones, which stay in the catalog.
 _FIND_COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
 WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
