@@ -1,13 +1,12 @@
-"""Sinks: what one is, what declares one, and how a configured name becomes one that is open.
+"""Sinks: what one is, what declares one, and how an installed one is found.
 
-A sink is a distribution's entry point in the group ``hermes.sinks`` whose value is a `SinkPlugin`. Built-in sinks take
-the same road as anybody's. Invariant: only the names in SINKS are imported; every ``SINK_<NAME>_*`` variable is
-declared by somebody or is an error. Called by the app and by ``hermes sinks``.
+A sink's plugin is a distribution's entry point in the group ``hermes.sinks`` whose value is a `SinkPlugin`. Hermes
+finds its built-in sinks in the same way. Invariant: a plugin is imported only if it is asked for by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -15,10 +14,10 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from hermes.config import Duration, Mistakes, NoSettings, Variable, about, describe, try_read
-from hermes.errors import ConfigError, PluginError
+from hermes.config import Duration, NoSettings, Variable, about, describe
+from hermes.errors import PluginError
 from hermes.event import Batch
-from hermes.spelling import close_words, misspelt
+from hermes.spelling import close_words
 from hermes.storage import Storage
 
 ENTRY_POINT_GROUP = "hermes.sinks"
@@ -108,6 +107,18 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "oldest"
 
 
+class InstanceSettings(msgspec.Struct, frozen=True):
+    """Which plugin a sink is an instance of, as ``SINK_<NAME>_PLUGIN``: several sinks may have one plugin.
+
+    >>> InstanceSettings(plugin="postgres").plugin
+    'postgres'
+    """
+
+    plugin: Annotated[
+        str, about("the installed sink that this one is an instance of", default="the installed sink of this name")
+    ] = ""
+
+
 USUAL_DELIVERY = DeliverySettings()
 """What applies to a sink for which neither its author nor the operator says otherwise."""
 
@@ -143,16 +154,6 @@ class SinkPlugin:
     delivery: DeliverySettings = USUAL_DELIVERY
 
 
-@dataclass(frozen=True)
-class ConfiguredSink:
-    """A sink that SINKS names, with its settings read; nothing is open yet."""
-
-    name: str
-    plugin: SinkPlugin
-    settings: msgspec.Struct
-    delivery: DeliverySettings
-
-
 def variable_prefix(name: str) -> str:
     """The prefix of a sink's variables: ``my-sink`` is set through ``SINK_MY_SINK_…``."""
     return f"SINK_{name.replace('-', '_').upper()}_"
@@ -181,7 +182,8 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
         raise PluginError(f"sink {point.name!r} of {_origin(point)} cannot be loaded: {error}") from error
     if not isinstance(plugin, SinkPlugin):
         raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is no hermes.SinkPlugin")
-    clash = set(plugin.settings.__struct_fields__) & set(DeliverySettings.__struct_fields__)
+    for_every_sink = {*DeliverySettings.__struct_fields__, *InstanceSettings.__struct_fields__}
+    clash = for_every_sink.intersection(plugin.settings.__struct_fields__)
     if clash:
         raise PluginError(
             f"sink {point.name!r} of {_origin(point)} declares the setting {min(clash)!r}, which the engine has for "
@@ -190,65 +192,18 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
     return plugin
 
 
-def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mistakes) -> list[ConfiguredSink]:
-    """The sinks of these names with their settings; one that cannot be configured is left out.
-
-    All that is wrong is added to ``mistakes``.
-    """
-    configured: list[ConfiguredSink] = []
-    plugins: dict[str, SinkPlugin] = {}
-    try:
-        installed = installed_sinks()
-    except PluginError as error:
-        mistakes.add(error)
-        return configured
-    for name in dict.fromkeys(names):
-        with mistakes.collect():
-            if name not in installed:
-                raise ConfigError(f"SINKS={name!r}: no such sink is installed; {suggest(name, installed)}")
-            plugins[name] = plugin = load_plugin(installed[name])
-            prefix = variable_prefix(name)
-            own = try_read(plugin.settings, environ, mistakes, prefix)
-            delivery = try_read(DeliverySettings, environ, mistakes, prefix, plugin.delivery)
-            if own is not None and delivery is not None:
-                configured.append(ConfiguredSink(name, plugin, own, delivery))
-    for mistake in _find_unknown_variables(plugins, installed, environ):
-        with mistakes.collect():
-            raise ConfigError(mistake)
-    return configured
-
-
 def describe_sink(name: str, plugin: SinkPlugin) -> Iterator[Variable]:
-    """Every variable of the sink of this name: its own, then those that the engine has for every sink."""
+    """Every variable of the sink of this name: those of its plugin, then those that every sink has."""
     prefix = variable_prefix(name)
     yield from describe(plugin.settings, prefix)
     yield from describe(DeliverySettings, prefix, plugin.delivery)
+    yield from describe(InstanceSettings, prefix)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """What one who typed this unknown name may have meant, or else the names that exist."""
     close = close_words(name, known)
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
-
-
-def _find_unknown_variables(
-    in_use: Mapping[str, SinkPlugin], installed: Iterable[str], environ: Mapping[str, str]
-) -> Iterator[str]:
-    """A variable of a sink that nobody declares is a misspelling: say so, rather than run without it."""
-    declared = {variable_prefix(name): {each.name for each in describe_sink(name, in_use[name])} for name in in_use}
-    prefixes = {*declared, *map(variable_prefix, installed)}
-    every = set().union(*declared.values())
-    for name in sorted(environ):
-        if not name.startswith("SINK_") or name in every or name.removesuffix("_FILE") in every:
-            continue
-        # Of the sinks `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
-        owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
-        if owner is None or owner in declared:
-            known = every if owner is None else declared[owner]
-            meant = misspelt(name, every)
-            mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"
-            yield f"{name}: no sink declares this variable; {mend}"
-        # An installed sink that is not in use may keep its variables: switching SINKS needs no other change.
 
 
 def _origin(point: EntryPoint) -> str:

@@ -335,6 +335,7 @@ def test_config_check_as_json_has_every_variable_of_the_service_and_its_sinks(ru
     values = checked(run, SINKS="sqlite", SINK_SQLITE_PATH="my.db", FLUSH_INTERVAL="1m30s", MAX_BODY_BYTES="2097152")
     expected = [variable.name for variable in describe(Settings)]
     expected += ["SINK_SQLITE_PATH", *(variable.name for variable in describe(DeliverySettings, "SINK_SQLITE_"))]
+    expected += ["SINK_SQLITE_PLUGIN"]
     assert list(values) == expected
     assert values["SINK_SQLITE_PATH"] == "my.db"
     assert values["FLUSH_INTERVAL"] == "1m30s"

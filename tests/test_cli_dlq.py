@@ -20,10 +20,11 @@ from hermes.cli import dlq as module
 from hermes.cli import main
 from hermes.config import NoSettings
 from hermes.configuration import Configuration
+from hermes.configured_sinks import ConfiguredSink
 from hermes.dead_letters import DeadLetter
 from hermes.dead_letters.events import to_event
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
-from hermes.sink import ConfiguredSink, DeliverySettings
+from hermes.sink import DeliverySettings
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import REJECTED_AT, everything, make_letter
 from tests.service import configuration_of

@@ -13,13 +13,14 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from hermes.configured_sinks import ConfiguredSink
 from hermes.dead_letters import Selection, Source
 from hermes.dead_letters.events import sink_source, sink_target
 from hermes.dead_letters.replay import Replayed, replay
 from hermes.errors import SinkUnavailable
 from hermes.event import Batch
 from hermes.settings import Settings
-from hermes.sink import ConfiguredSink, Sink, variable_prefix
+from hermes.sink import Sink, variable_prefix
 from hermes.world import open_dead_letters
 
 
@@ -41,7 +42,7 @@ async def replay_to_sinks(
             source = sink_source(sink.name)
             # Opening connects; a sink without letters may be down without harm.
             if source in wanted:
-                opened = await stack.enter_async_context(sink.plugin.open(sink.settings, settings.storage))
+                opened = await stack.enter_async_context(sink.open(settings.storage))
                 targets[source] = sink_target(partial(_write, sink, opened), opened.max_batch)
         return await replay(store, selection, targets, rate=rate, dry_run=dry_run, on_progress=show)
 

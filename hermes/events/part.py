@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from hermes.config import Group, Mistakes
+from hermes.config import Mistakes
+from hermes.configured_sinks import ConfiguredSink, collect_sinks
 from hermes.core import Core
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import sink_source, sink_target
@@ -23,7 +24,6 @@ from hermes.events.operators import PANELS, make_operator_endpoints
 from hermes.events.routes import make_event_endpoints
 from hermes.part import Part, PartStatus, ReadSettings, RunningPart
 from hermes.settings import Settings
-from hermes.sink import ConfiguredSink, collect_sinks, variable_prefix
 from hermes.traces.work import NO_TRACING, Tracing
 from hermes.world import EVENTS_LOG
 
@@ -47,7 +47,7 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
         # The journal comes before the sinks, so it is closed after them.
         contexts = []
         for sink in sinks:
-            target = await opened.enter_async_context(sink.plugin.open(sink.settings, settings.storage))
+            target = await opened.enter_async_context(sink.open(settings.storage))
             contexts.append(SinkContext(sink.name, target, sink.delivery, desk.store, tracing))
         engine = make_engine(contexts, settings, journal, tracing)
         targets = {sink_source(each.name): sink_target(each.redeliver, each.max_batch) for each in engine.deliveries}
@@ -85,11 +85,7 @@ def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
     >>> with_sinks([]).groups
     []
     """
-    groups = []
-    for sink in sinks:
-        prefix = variable_prefix(sink.name)
-        groups += [Group(sink.settings, prefix), Group(sink.delivery, prefix, sink.plugin.delivery)]
-    return ReadSettings(sinks, groups)
+    return ReadSettings(sinks, [group for sink in sinks for group in sink.groups])
 
 
 def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
@@ -97,9 +93,8 @@ def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
     # All complaints at once: a user should not find the second one only after the first is mended.
     mistakes = Mistakes()
     for sink in sinks:
-        if sink.plugin.check is not None:
-            with mistakes.collect():
-                sink.plugin.check(sink.settings, service.storage)
+        with mistakes.collect():
+            sink.check(service.storage)
     mistakes.raise_any()
 
 

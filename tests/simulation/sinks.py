@@ -19,9 +19,10 @@ import msgspec
 import trio
 
 from hermes.config import NoSettings
+from hermes.configured_sinks import ConfiguredSink
 from hermes.errors import BatchRejected, SinkUnavailable
 from hermes.event import Batch, Event
-from hermes.sink import ConfiguredSink, DeliverySettings, SinkPlugin
+from hermes.sink import DeliverySettings, SinkPlugin
 from tests.simulation.trace import Trace
 
 

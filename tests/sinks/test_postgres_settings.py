@@ -38,6 +38,7 @@ def test_what_is_no_table_name_is_refused(text: str) -> None:
 
 def test_its_variables_are_declared() -> None:
     environ = {
+        "SINK_POSTGRES_DSN": DSN,
         "SINK_POSTGRES_TABLE": "s.t",
         "SINK_POSTGRES_DEDUP": "false",
         "SINK_POSTGRES_PARTITION": "day",
@@ -47,7 +48,7 @@ def test_its_variables_are_declared() -> None:
         "SINK_POSTGRES_SYNCHRONOUS_COMMIT": "server",
     }
     (found,) = configure_sinks(["postgres"], environ)
-    assert found.settings == PostgresSettings("s.t", False, "day", 7, 3, 500, "server")
+    assert found.settings == PostgresSettings(DSN, "s.t", False, "day", 7, 3, 500, "server")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_its_variables_are_declared() -> None:
     [
         ({}, PostgresSettings(), "DB_DSN is empty"),
         ({"DB_DSN": "hunter2"}, PostgresSettings(), r"DB_DSN=\(hidden\): expected a Postgres URL"),
+        ({"DB_DSN": DSN}, PostgresSettings(dsn="hunter2"), r"SINK_POSTGRES_DSN=\(hidden\): expected a Postgres URL"),
         ({"DB_DSN": DSN}, PostgresSettings(table="a.b.c"), "SINK_POSTGRES_TABLE"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hermes import ConfigError
-from hermes.config import about
+from hermes.config import Secret, about
 
 _PART = r'(?:"((?:[^"\0]|"")+)"|([^".\0]+))'
 _TABLE = re.compile(rf"(?:{_PART}\.)?{_PART}")
@@ -17,8 +17,9 @@ _LONGEST_SUFFIX = "_20231114"  # of a partition
 
 
 class PostgresSettings(msgspec.Struct, frozen=True):
-    """The settings of the postgres sink; the server is DB_DSN's."""
+    """The settings of the postgres sink."""
 
+    dsn: Annotated[Secret, about("Postgres DSN or URL of the database of this sink", default="DB_DSN")] = ""
     table: Annotated[str, about("the table, as `name` or `schema.name`, letter case kept; made if it is missing")] = (
         "events"
     )

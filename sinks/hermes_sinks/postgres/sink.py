@@ -249,19 +249,25 @@ async def _keys(blocks: Sequence[bytes]) -> list[bytes]:
 
 def check_postgres(settings: PostgresSettings, storage: Storage) -> None:
     """Raise `ConfigError` for invalid settings, without asking the server."""
-    if not storage.db_dsn:
-        raise ConfigError("DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database")
-    check_dsn(storage.db_dsn)
+    if settings.dsn:
+        check_dsn(settings.dsn, "SINK_POSTGRES_DSN")
+    elif storage.db_dsn:
+        check_dsn(storage.db_dsn)
+    else:
+        raise ConfigError(
+            "DB_DSN is empty: set it to use the postgres sink, such as postgresql://user@host/database, "
+            "or set SINK_POSTGRES_DSN for this sink alone"
+        )
     table_parts(settings.table)
 
 
 @asynccontextmanager
 async def open_postgres(settings: PostgresSettings, storage: Storage) -> AsyncIterator[PostgresSink]:
-    """Open the sink on DB_DSN; the first write dials. Raises `ConfigError` as `check_postgres` does."""
+    """Open the sink; the first write dials. Raises `ConfigError` as `check_postgres` does."""
     check_postgres(settings, storage)
     concurrency = min(settings.concurrency, storage.max_open_conns)
     async with open_pool(
-        storage.db_dsn,
+        settings.dsn or storage.db_dsn,
         max_size=concurrency,
         acquire_timeout=ACQUIRE_TIMEOUT,
         synchronous_commit=None if settings.synchronous_commit == "server" else settings.synchronous_commit,
