@@ -19,7 +19,7 @@ from msgspec import structs
 
 from hermes.app import Running, serve
 from hermes.dead_letters import Selection
-from hermes.dead_letters.events import sink_source, sink_target
+from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.replay import replay
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.errors import ConfigError, LogUnavailable
@@ -121,15 +121,12 @@ class Life:
 
     async def replay_letters(self, running: Running) -> None:
         """What an operator does: send all dead letters to their sinks again. It ends when the life does."""
-        targets = {
-            sink_source(each.name): sink_target(each.redeliver, each.max_batch)
-            for each in engine_of(running).deliveries
-        }
+        desk: DeadLetterDesk = running.parts["dead_letters"].value
         token = _LIFE.set(self)
         try:
             with trio.CancelScope() as visit:
                 self._visits.append(visit)
-                for replayed in await replay(running.parts["dead_letters"].value, Selection(), targets):
+                for replayed in await replay(desk.store, Selection(), desk.targets):
                     self._world.trace.note("replayed", replayed)
         except LogUnavailable:
             self._world.trace.note("not replayed")
