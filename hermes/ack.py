@@ -102,7 +102,7 @@ class Receipt:
             self.settle(Outcome.DROPPED if dropped_any else Outcome.REFUSED if refused_any else Outcome.TAKEN)
 
     def settle(self, outcome: Outcome) -> None:
-        """Answer the request, unless it has its answer."""
+        """Answer the request, unless the request has its answer."""
         # Cleared first, so that a callback which causes another note cannot answer twice.
         settle, self._settle = self._settle, None
         if settle is not None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Raw
 
-from hermes.decode import JUDGED, MAX_NESTING, BadBody, without_mark
+from hermes.decode import JUDGED, MAX_NESTING, TOO_DEEP, UNDECODABLE, BadBody, without_mark
 from hermes.elements import STRING
 from hermes.ends import OPENING, Ends, ends_early, expect_end, guess_end, malformed, skip_space
 from hermes.proof import Slim, hide_long_values
@@ -42,8 +42,6 @@ _BRACE, _BRACKET = b"{["
 _match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % STRING, re.DOTALL).match
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_name = msgspec.json.Decoder(str).decode
-# The three errors that msgspec raises for any invalid input; nothing else may pass for a wrong guess.
-_INVALID = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ class Cutter:
             end, deepest = yield from Ends(body, self._size).walk(start)
             expect_end(body, end)
             if deepest > MAX_NESTING + 1:
-                yield Refused(f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken")
+                yield Refused(TOO_DEEP)
                 return
         yield body
 
@@ -196,7 +194,8 @@ class Cutter:
             try:
                 # The proof: if this is a valid array, its last element ends at `end`.
                 _decode_raw(b"[%b]" % text[position:end])
-            except _INVALID:
+            # The errors of invalid input alone: nothing else may pass for a wrong guess.
+            except UNDECODABLE:
                 return False
             return True
 
@@ -224,7 +223,7 @@ class Cutter:
         # The array around the element adds one level, which the limit does not count.
         deepest = (yield from ends.walk(start))[1] if text[start] in OPENING else 0
         if deepest > MAX_NESTING + 1:
-            return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
+            return TOO_DEEP
         if self._most_element and end - start > self._most_element:
             return f"it is larger than {self._most_element} bytes"
         if self._most_objects:
@@ -300,5 +299,5 @@ def _read_name(name: bytes) -> str:
         return name[1:-1].decode(errors="replace")
     try:
         return _decode_name(name)
-    except _INVALID:
+    except UNDECODABLE:
         return ""

@@ -35,6 +35,9 @@ one would refuse a payload that another takes."""
 JUDGED = 128 * 2**10
 """The longest text, in bytes, whose nesting is judged during decoding. `hermes.cut` judges a longer one in slices."""
 
+TOO_DEEP = f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
+"""The fault of a text that is nested deeper than `MAX_NESTING`."""
+
 SHALLOW = 2 * MAX_NESTING
 """Shorter JSON cannot be nested too deeply, because each level takes an opening and a closing byte."""
 
@@ -412,7 +415,7 @@ def describe_error(error: Exception, text: bytes, separate: str = _SEPARATE) -> 
     if not text.strip(_WHITESPACE):
         return "the body is empty"
     if isinstance(error, RecursionError):
-        return f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken"
+        return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):
         return f"JSON is not UTF-8: {error.reason} (byte {error.start})"
     half = _HALF_PAIR.search(text) if len(text) <= JUDGED else None

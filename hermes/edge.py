@@ -1,8 +1,8 @@
 """The edge: both HTTP lanes on HTTP_ADDR, over the endpoints of the parts.
 
-The fast lane accepts every connection, and hands a connection over to the control lane when its next request is for no
-data route. A reactor serves all sockets of the fast lane; under TLS each connection has a task instead. Invariants: the
-edge names no part, and no path of one; nothing opens in a constructor: `open_edge` opens and closes the sockets.
+The fast lane accepts every connection, and hands a connection over to the control lane when the next request is not for
+a data route. A reactor serves all sockets of the fast lane; under TLS each connection has a task instead. Invariants:
+the edge names no part, and no path of a part; nothing opens in a constructor: `open_edge` opens and closes the sockets.
 """
 
 from __future__ import annotations
@@ -118,12 +118,9 @@ class Edge:
         await self._control.serve()
 
     async def drain(self, within: float) -> None:
-        """Accept nothing more, answer what is in flight, and return when every connection has ended.
-
-        A client of the fast lane that takes more than half of the ``within`` seconds does not keep the control lane
-        from its own drain.
-        """
+        """Accept no more connections, answer the requests in flight, and return when every connection has ended."""
         self._lane.draining = True
+        # Half of the time: a slow client of the fast lane must not keep the control lane from its own drain.
         with trio.move_on_after(within / 2):
             await self._data.drain()
         await self._control.drain()
@@ -141,7 +138,7 @@ def open_edge(
     """The edge, listening on HTTP_ADDR until the end of the block; on ``listeners`` of others where they are given.
 
     ``endpoints`` are served, each on its own lane; ``not_ready`` says why no data is taken now. Raises `ConfigError` if
-    it cannot listen.
+    the service cannot listen.
     """
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
         yield Edge(settings, ingress, metrics, places, endpoints, not_ready)

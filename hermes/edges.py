@@ -1,4 +1,7 @@
-"""Both addresses of a service, opened over its parts: HTTP_ADDR for applications, ADMIN_ADDR for operators."""
+"""Opens both addresses of a service over its parts: HTTP_ADDR for applications, ADMIN_ADDR for operators.
+
+Invariant: at the end of the block no socket of either address is open.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _TELL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Edges:
-    """The open addresses; ``admin`` is None without ADMIN_ADDR. They serve while every one of ``tasks`` runs."""
+    """The open addresses; ``admin`` is None without ADMIN_ADDR. The addresses serve while all of ``tasks`` run."""
 
     edge: Edge
     admin: AdminEdge | None
@@ -44,17 +47,17 @@ class Edges:
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
-        """Where events come in."""
+        """The addresses where events come in, as host and port."""
         return self.edge.addresses
 
     @property
     def admin_addresses(self) -> Sequence[tuple[str, int]]:
-        """Where operators are answered; empty: nowhere."""
+        """The addresses where operators are answered; empty without ADMIN_ADDR."""
         return self.admin.addresses if self.admin is not None else ()
 
     @property
     def tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        """What has to run, each until it is cancelled."""
+        """The functions that have to run, each until cancelled."""
         edge, admin = self.edge, self.admin
         lanes = (edge.serve_data, self.ingress.decode_large, edge.serve_control)
         operators = () if admin is None else (admin.serve, admin.keep_live)
@@ -62,20 +65,18 @@ class Edges:
         return *lanes, *operators, *servers, self.loop_lag.measure, self._keep_telling
 
     async def drain(self, within: float) -> None:
-        """Accept nothing more, and answer what is in flight, on every address, within so many seconds.
-
-        The operators' address is the last: the others drain before the eyes of those who watch.
-        """
+        """Accept no more connections, and answer the requests in flight on every address, within so many seconds."""
         with trio.move_on_after(within):
             async with trio.open_nursery() as draining:
                 draining.start_soon(self.edge.drain, within)
                 for listener in self.listeners:
                     draining.start_soon(listener.drain)
+            # After the others: an operator can watch how they drain.
             if self.admin is not None:
                 await self.admin.drain()
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:
-        """Log how many refusals had no line of their own, where it is time to."""
+        """Log the number of refusals without a line of their own, if the pause since the last line is over."""
         self.edge.tell_refusals(at_the_end=at_the_end)
         if self.admin is not None:
             self.admin.tell_refusals(at_the_end=at_the_end)
@@ -101,6 +102,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
         own = (*at("HTTP_ADDR", endpoints), *debugging)
         not_ready = partial(_why_not_ready, parts)
         edge = opened.enter_context(open_edge(settings, ingress, metrics, core.world.listeners, own, not_ready))
+        # The edge serves the metrics, so the registry is made before it, and learns of it here.
         metrics.add(edge)
         admin = None
         if (address := settings.admin_addr) is not None:

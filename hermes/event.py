@@ -26,7 +26,7 @@ EVENT_BYTES = 256
 
 # gc=False: an event refers to no container, so the collector need not visit the millions in a full queue.
 class Event(msgspec.Struct, gc=False):
-    """One event, as the client sent it.
+    """One event of a client.
 
     ``id`` is the idempotency key; ``timestamp`` is in Unix seconds; ``payload`` is the raw text of a JSON object
     (``bytes(event.payload)``), never re-encoded. The strings hold no U+0000.

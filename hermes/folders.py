@@ -1,7 +1,6 @@
-"""Folders that last: made, and their names made durable, for what is in a folder without a name is lost with it.
+"""Makes folders, and makes their names durable. Blocking.
 
-A sync of a file does not promise that its name is kept, nor the names above it: each is an entry of the folder that it
-is in. Invariant: what `make_folder` returned from is found again after a loss of power. Blocking.
+Invariant: after `make_folder` has returned, the folder is found again even after a loss of power.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 
 def make_folder(folder: Path, mode: int = 0o700) -> None:
-    """Make the folder and its missing parents; their names are durable. One that is there stays as it is.
+    """Make the folder and its missing parents, with durable names. An existing folder is not changed.
 
     Raises OSError.
 
@@ -26,12 +25,15 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
         try:
             folder.mkdir(mode, exist_ok=True)
         except FileExistsError:
+            # mkdir says "File exists" for a file in the place of the folder.
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(folder)) from None
+        # A name is an entry of the folder above: to sync a file, or its own folder, does not keep the names above. The
+        # parent was synced by the call for it.
         sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the folder: files that were added, renamed or removed in it stay so after a crash of the machine."""
+    """Sync the folder: the names of files that were added, renamed or removed survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

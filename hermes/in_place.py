@@ -1,10 +1,8 @@
 """Checks whether the names of open files still stand for the open files.
 
-A file that is deleted or renamed while it is open goes on taking writes and syncs, and nobody ever finds the written
-data.
+A file that is deleted or renamed while open goes on taking writes and syncs, and nobody ever finds the written data.
 
-Invariant: names are compared by device and inode, which no other file gets while this one is open. A name that did not
-exist at first is learnt once it does.
+Invariant: names are compared by device and inode. A name that did not exist at first is learnt once the file exists.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from pathlib import Path
 
 
 class FileGone(OSError):
-    """A file was deleted or renamed while it was open. The message names it and says what to do."""
+    """A file was deleted or renamed while open. The message names the file and says what to do."""
 
 
 class Names:
@@ -30,6 +28,7 @@ class Names:
 
     def __init__(self, *paths: Path) -> None:
         self._seen: dict[Path, tuple[int, int] | None] = dict.fromkeys(paths)
+        # Learns the names now, from the files that are open.
         self.gone()
 
     def gone(self) -> Path | None:
@@ -69,4 +68,5 @@ def _identify(path: Path) -> tuple[int, int] | None:
     # Also for a folder that may not be searched: nobody could find the file there.
     except OSError:
         return None
+    # No other file gets the inode while this one is open. A time or a size would be the same after a rename.
     return found.st_dev, found.st_ino

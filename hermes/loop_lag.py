@@ -11,13 +11,19 @@ _PERIOD = 0.25
 
 
 class LoopLag:
-    """``seconds`` is how late the last timer came."""
+    """``seconds`` is the delay of the last timer.
+
+    ::
+
+        loop_lag = LoopLag()
+        nursery.start_soon(loop_lag.measure)
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     async def measure(self) -> None:
-        """Set a timer again and again and see how late it comes, until cancelled."""
+        """Set a timer again and again and measure its delay, until cancelled."""
         while True:
             due = trio.current_time() + _PERIOD
             await trio.sleep_until(due)

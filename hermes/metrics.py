@@ -1,8 +1,7 @@
-"""The registry behind ``GET /metrics``, and what its sources need to describe their numbers.
+"""The registry behind ``GET /metrics``, and helpers with which its sources describe their numbers.
 
-Each part keeps its own numbers, as plain integers that a hot path adds to once a chunk or once a batch, and is, or has,
-a `MetricSource`. Invariant: a source gets what it reads when it is made, so a metric that is there is a metric that is
-fed. The names and labels of specification §7 are an interface, there from the first scrape on.
+Each part keeps its own numbers, and is, or has, a `MetricSource`. Invariant: a source gets the objects that it reads
+when the source is made, so that no metric shows 0 because nobody feeds it.
 """
 
 from __future__ import annotations
@@ -20,11 +19,20 @@ from prometheus_client.registry import Collector
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 EVENTS = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000)
 
+# prometheus-client compares the version as numbers, and raises for one like `version=abc`.
 _SOUND_PARAMETER = re.compile(r"(?!\s*version\s*=)|\s*version=[0-9]{1,9}(\.[0-9]{1,9}){0,3}\s*$")
 
 
 class Histogram:
-    """Counts of values by upper bound: Prometheus's own shape, without a lock, for one thread."""
+    """Counts of values by upper bound, in the form of Prometheus. For one thread.
+
+    >>> counted = Histogram((1.0, 5.0))
+    >>> counted.observe(3.0, times=2)
+    >>> counted.buckets()
+    ([('1.0', 0.0), ('5.0', 2.0), ('+Inf', 2.0)], 6.0)
+    """
+
+    # Not prometheus-client's own, which takes a lock for each value: a hot path observes once a request.
 
     __slots__ = ("_bounds", "_counts", "_total")
 
@@ -35,7 +43,7 @@ class Histogram:
 
     @classmethod
     def merged(cls, bounds: Sequence[float], parts: Iterable[Histogram]) -> Histogram:
-        """One histogram of all that the parts have counted, each by the same bounds."""
+        """One histogram with the counts of all ``parts``, which have the same bounds."""
         whole = cls(bounds)
         for part in parts:
             whole._add(part._counts, part._total)  # noqa: SLF001 - another of this class
@@ -52,6 +60,7 @@ class Histogram:
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """The cumulative buckets as ``(upper bound, count)`` and the sum of all values."""
+        # Kept apart and summed up here: a scrape is rare, and `observe` then touches one count.
         cumulative, running = [], 0
         for bound, count in zip([*map(float, self._bounds), float("inf")], self._counts, strict=True):
             running += count
@@ -60,10 +69,11 @@ class Histogram:
 
 
 class MetricSource(Protocol):
-    """The owner of some numbers, or a collector that reads them of their owner when Prometheus asks."""
+    """The owner of some numbers, or a collector that reads the owner's numbers when Prometheus asks."""
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric of the source, also those whose value is 0 by now: a rate over the first events needs them."""
+        """Every metric of the source, also if the value is still 0."""
+        # A rate needs a sample before the first event: a series that appears with its first value misses that step.
         ...
 
 
@@ -78,6 +88,8 @@ class Metrics:
     """
 
     def __init__(self, *sources: MetricSource) -> None:
+        # Not the library's global registry: a second service in the same process, as in the tests, would meet its
+        # names.
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -100,7 +112,9 @@ class Metrics:
 
 
 class _Registered(Collector):
-    """A source as prometheus-client wants it."""
+    """Adapts a source to prometheus-client."""
+
+    # prometheus-client's Collector is an abstract class: a part's own class need not inherit from it.
 
     def __init__(self, source: MetricSource) -> None:
         self._source = source
@@ -110,12 +124,16 @@ class _Registered(Collector):
 
 
 def _readable(accept: str) -> str:
-    """The ranges of an ``Accept`` header without those whose version is no number: prometheus-client fails at one."""
+    """An ``Accept`` header without the ranges whose version is not a number."""
     return ",".join(each for each in accept.split(",") if all(map(_SOUND_PARAMETER.match, each.split(";")[1:])))
 
 
 def counter(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]) -> CounterMetricFamily:
-    """A family of counters; ``values`` are by the values of ``labels``, in their order."""
+    """A family of counters; a key of ``values`` has the values of ``labels``, in their order.
+
+    >>> counter("drops", "Dropped events", ["sink"], {("postgres",): 3}).samples[0].labels
+    {'sink': 'postgres'}
+    """
     family = CounterMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
@@ -123,7 +141,7 @@ def counter(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[s
 
 
 def gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
-    """A family of gauges; ``values`` are by the values of ``labels``, in their order."""
+    """A family of gauges; a key of ``values`` has the values of ``labels``, in their order."""
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
@@ -133,7 +151,7 @@ def gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str
 def histogram(
     name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], Histogram]
 ) -> HistogramMetricFamily:
-    """A family of histograms; ``values`` are by the values of ``labels``, in their order."""
+    """A family of histograms; a key of ``values`` has the values of ``labels``, in their order."""
     family = HistogramMetricFamily(name, text, labels=labels)
     for key, counted in values.items():
         buckets, total = counted.buckets()

@@ -213,7 +213,7 @@ def parse_target(text: str, variable: str) -> Target:
     try:
         url = httpx.URL(text)
         # The resolver encodes the name in the same way, and would raise there.
-        url.host.encode("idna")  # what the resolver will do
+        url.host.encode("idna")
         # httpx percent-encodes characters that a host name may not have.
         valid = url.scheme in ("http", "https") and url.host and "%" not in url.host and not url.fragment
         valid = valid and 0 < (url.port or 1) < 2**16

@@ -1,10 +1,11 @@
-"""Proves a long JSON value a piece at a time, and hides it from the decoder that reads the message around it.
+"""Proves the long values of a JSON message in pieces, and decodes the message without them. Pure.
 
-msgspec holds the loop for as long as one call takes: 15 to 40 ms for a value of 10 MiB, once for each look at it. So
-the long values among the members of a message are proved in pieces, each by the same decoder, and the message is
-decoded with a short stand-in of the same kind in the place of each. `Slim.restore` puts the values back into what was
-made of it. Invariants: what is proved is valid JSON as one decoder call would judge it, UTF-8 and without U+0000;
-between two pauses some milliseconds pass at most; a message has a stand-in only where a value was. Pure.
+Each long value among the members of a message is proved in pieces, by the decoder that judges whole messages. Then the
+message is decoded with a short stand-in of the same kind in the place of the value, and `Slim.restore` puts the value
+back into the payload.
+
+Invariants: a proved value is valid JSON as one decoder call would judge the value, UTF-8 and without U+0000; between
+two pauses some milliseconds pass at most; a message has a stand-in only in the place of a value.
 
     slim = yield from hide_long_values(text, size)
     event = decode(slim.text)
@@ -22,16 +23,19 @@ from os import urandom
 import msgspec
 from msgspec import Raw
 
-from hermes.decode import MAX_NESTING, UNDECODABLE, BadBody, check_text, describe_error
+from hermes.decode import MAX_NESTING, TOO_DEEP, UNDECODABLE, BadBody, check_text, describe_error
 from hermes.elements import STRING
 from hermes.ends import OPENING, Ends, expect_end, guess_end, skip_space
 
 MOST_SLIM = 256 * 2**10
-"""The most bytes of a message that may be left when its long values are hidden: they are decoded at once."""
+"""The most bytes of a message without its long values. The decoder reads them in one call."""
 
-_STRING_BYTES = 64 * 2**10  # of a long string that are proved in one step
-_STAND_IN_BYTES = 300  # longer than any id may be
-_GUESSES = ((b"},", 4), (b"],", 2), (b'",', 2), (b",", 2))  # what an item may end in, and how often to try
+# Bytes of a long string that are proved in one step: one call of the decoder for 10 MiB takes 15 to 40 ms.
+_STRING_BYTES = 64 * 2**10
+# Longer than any id may be, as the string is: in the place of an id both are refused, or become a digest.
+_STAND_IN_BYTES = 300
+# The endings of an item, and the number of attempts with each.
+_GUESSES = ((b"},", 4), (b"],", 2), (b'",', 2), (b",", 2))
 _MEMBERS = 1024  # of one step through the members of a message
 _CLOSING_OF = {0x5B: 0x5D, 0x7B: 0x7D}
 _QUOTE, _BRACE, _COMMA = b'"{,'
@@ -47,24 +51,29 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 _Steps = Generator[None, None, int]
 
 
+# A place in a piece, which would mislead: the message gives the place in the body instead.
 _PLACE = re.compile(r" \(byte \d+\)")
 UNKNOWN_TO_CLIENTS = urandom(12).hex().encode()
-"""What stand-ins have in them, so that no client can write one."""
+"""A random part of every stand-in, so that no client can write a stand-in."""
 
 
 class BadValue(BadBody):
-    """A message whose brackets are in order has something wrong within."""
+    """A message has a fault inside, although its brackets are in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slim:
-    """A message with stand-ins for its long values. ``hidden``: each stand-in, and the text that it stands for."""
+    """A message with stand-ins for its long values. ``hidden`` has each stand-in with the text of the value.
+
+    >>> Slim(b'{"id":"1","payload":["x"]}', ((b'["x"]', b"[1, 2, 3]"),)).restore(b'["x"]')
+    b'[1, 2, 3]'
+    """
 
     text: bytes
     hidden: tuple[tuple[bytes, bytes | memoryview], ...]
 
     def restore(self, payload: bytes) -> bytes:
-        """The payload that was made of the message, with the values in their places."""
+        """A payload made from the message, with the values in the places of their stand-ins."""
         parts: list[bytes | memoryview] = []
         for stand_in, value in self.hidden:
             before, found, after = payload.partition(stand_in)
@@ -75,16 +84,16 @@ class Slim:
 
 
 def hide_long_values(text: bytes, size: int) -> Generator[None, None, Slim]:
-    """A message, which is one JSON object, without its values of more than ``size`` bytes.
+    """Return a message, which is one JSON object, without its values of more than ``size`` bytes.
 
-    Raises `BadBody` for a text that is no object, and `BadValue` for an object with something wrong in it.
+    Raises `BadBody` for a text that is not an object, and `BadValue` for an object with a fault.
     """
     ends = Ends(text, size)
     start = skip_space(text, 0)
     end, deepest = yield from ends.walk(start)
     expect_end(text, end)
     if deepest > MAX_NESTING + 1:
-        raise BadBody(f"JSON is nested too deeply: at most {MAX_NESTING} levels are taken")
+        raise BadBody(TOO_DEEP)
     return (yield from _Prover(ends, text, size).hide(start))
 
 
@@ -124,6 +133,8 @@ class _Prover:
         if len(slim) > MOST_SLIM:
             raise BadValue(f"a message may have {MOST_SLIM} bytes beside its long values")
         stand_ins = [stand_in for stand_in, _ in hidden]
+        # A stand-in for a string is a digest, which a client can compute: found once too often, its place would be
+        # unknown.
         if any(slim.count(stand_in) != stand_ins.count(stand_in) for stand_in in stand_ins):
             raise BadValue("a text of a message is the digest of another")
         return Slim(slim, tuple(hidden))
@@ -132,10 +143,11 @@ class _Prover:
         text = self._text
         if text[start] in OPENING:
             yield from self._prove(start)
+            # Of the same kind as the value, so that the decoder refuses the message for the same reasons.
             mark = b"%b-%d" % (UNKNOWN_TO_CLIENTS, number)
             return b'{"%b":0}' % mark if text[start] == _BRACE else b'["%b"]' % mark
         yield from self._prove_string(start, end)
-        # By its content, for an id that is longer than any may be becomes the digest of its text.
+        # By the content: where a long id is replaced by a digest of its text, equal ids still give equal digests.
         digest = sha256()
         for begin in range(start, end, _STRING_BYTES):
             digest.update(text[begin : min(begin + _STRING_BYTES, end)])
@@ -162,6 +174,7 @@ class _Prover:
             fresh = False
             value = self._value_of_member(position) if begun[-1] == _BRACE else position
             if self._ends.is_long(value):
+                # The name before a long value is judged with a number in the value's place.
                 self._judge(text[position:value] + b"0", begun[-1], position)
                 begun.append(text[value])
                 position, fresh = skip_space(text, value + 1), True
@@ -172,7 +185,7 @@ class _Prover:
             position = skip_space(text, stop)
 
     def _guess(self, position: int, container: int) -> Generator[None, None, int]:
-        """Where an item of a container ends, at most ``size`` away, and all before it are valid; -1: not found."""
+        """Return the end of an item at most ``size`` away, with valid items up to there; -1 if no guess is right."""
 
         def is_valid(end: int) -> bool:
             try:
@@ -184,7 +197,7 @@ class _Prover:
         return (yield from guess_end(self._text, position, self._size, _GUESSES, is_valid))
 
     def _count(self, position: int, value: int, container: int) -> Generator[None, None, int]:
-        """The same, with the ends of the items found by their brackets and quotes. Raises `BadValue`."""
+        """Return the same end, found by the brackets and quotes of the items. Raises `BadValue`."""
         text, start, last, count = self._text, position, 0, 0
         while True:
             end = yield from self._ends.find(value)

@@ -30,7 +30,7 @@ class _Kind(Generic[Line]):
 
 
 class Throttle(Generic[Line]):
-    """Decides which of many lines are written. ``Line`` is the caller's data about a held-back line.
+    """Decides which of many lines to write. ``Line`` is the caller's data about a held-back line.
 
     >>> throttle = Throttle[str]()
     >>> [throttle.admit("refused", f"line {n}", now) for n, now in enumerate((0.0, 1.0, 2.0, 5.0))]

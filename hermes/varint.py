@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 def varint(value: int) -> bytes:
-    """A whole number from 0 on, seven bits a byte, the lowest first: ``varint(300) == b"\\xac\\x02"``."""
+    r"""A whole number from 0 on, seven bits a byte, the lowest first.
+
+    >>> varint(300)
+    b'\xac\x02'
+    """
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
