@@ -50,7 +50,7 @@ def dashboard_endpoints(panels: Sequence[Panel]) -> tuple[Endpoint, ...]:
 def render_page(panels: Sequence[Panel]) -> bytes:
     """The HTML of the page, with a link and an empty section for each panel.
 
-    >>> b'href="#sinks"' in render_page(EVENT_PANELS)
+    >>> b'href="#service"' in render_page([SERVICE_PANEL])
     True
     """
     words = [{"id": escape(each.id), "title": escape(each.title), "path": escape(each.path)} for each in panels]
