@@ -92,6 +92,7 @@ class SqliteSink:
         try:
             rows = await _rows(batch)
             faults = await self._insert(rows)
+        # Only now is each event judged: the usual batch needs no search.
         except UnicodeError:
             rows, refused = await _sort_out(batch)
             places = [index for index in range(len(batch)) if index not in refused]

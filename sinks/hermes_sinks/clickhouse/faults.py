@@ -74,7 +74,11 @@ _ROW = re.compile(r"\bat row (\d{1,9})\b")
 
 
 def error_code(answer: Answer) -> int | None:
-    """Return the code of an answer's error; None if the answer has no error, 0 for an error without a code."""
+    """Return the code of an answer's error; None if the answer has no error, 0 for an error without a code.
+
+    >>> error_code(Answer(404, {"x-clickhouse-exception-code": "60"}, b""))
+    60
+    """
     text = answer.headers.get("x-clickhouse-exception-code", "")
     # Bounded: the answer may come from any server, and int() raises for thousands of digits.
     if _NUMBER.fullmatch(text):
@@ -92,7 +96,11 @@ def blames_data(code: int) -> bool:
 
 
 def suspect(answer: Answer) -> int | None:
-    """Return the row that the error points at, counted from 0. The row may be wrong."""
+    """Return the row that the error points at, counted from 0. The row may be wrong.
+
+    >>> suspect(Answer(400, {}, b"Code: 27. DB::Exception: Cannot parse input: (at row 7)"))
+    6
+    """
     # The message quotes values, and a value may hold the words "at row 7".
     found = _ROW.search(answer.body.decode(errors="replace"))
     return int(found[1]) - 1 if found else None

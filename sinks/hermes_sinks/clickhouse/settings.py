@@ -10,7 +10,8 @@ from hermes import ConfigError
 from hermes.config import Duration, Secret, Size, about
 from hermes.kit.http import Coding
 
-_LONGEST_NAME = 200  # bytes; the server makes a folder with the name of the table
+# Bytes: the server makes a folder with the name of the table.
+_LONGEST_NAME = 200
 
 
 class ClickHouseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +55,11 @@ def quote(name: str) -> str:
 
 
 def table_name(settings: ClickHouseSettings) -> str:
-    """Return the quoted name of the table with its database. Raises `ConfigError`."""
+    """Return the quoted name of the table with its database. Raises `ConfigError`.
+
+    >>> table_name(ClickHouseSettings(url="http://localhost:8123", table="web-events"))
+    '`default`.`web-events`'
+    """
     for variable, name in (("DATABASE", settings.database), ("TABLE", settings.table)):
         if not name.isprintable() or len(name.encode(errors="replace")) > _LONGEST_NAME:
             raise ConfigError(

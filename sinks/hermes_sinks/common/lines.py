@@ -55,7 +55,12 @@ def encode_lines(events: Sequence[Event]) -> bytes:
 
 
 def encode_the_good(events: Sequence[Event], first: int, refused: dict[int, str]) -> bytes:
-    """Return the lines of the good events; add the reasons of the others to ``refused``, indexed from ``first``."""
+    """Return the lines of the good events; add the reasons of the others to ``refused``, indexed from ``first``.
+
+    >>> refused = {}
+    >>> encode_the_good([Event("\\ud800", "u", "t", 0)], 5, refused), refused
+    (b'', {5: 'no valid Unicode in id'})
+    """
     lines = []
     for index, event in enumerate(events, first):
         try:

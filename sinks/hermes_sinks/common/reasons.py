@@ -34,7 +34,11 @@ _decoder = msgspec.json.Decoder(float_hook=str)
 
 
 def no_text(event: Event) -> str:
-    """Return the reason for invalid Unicode in an event, with the name of the column."""
+    """Return the reason for invalid Unicode in an event, with the name of the column.
+
+    >>> no_text(Event("1", "u", "\\ud800", 0))
+    'no valid Unicode in type'
+    """
     for column in ("id", "user_id", "type"):
         try:
             getattr(event, column).encode()
@@ -44,7 +48,12 @@ def no_text(event: Event) -> str:
 
 
 async def hide_values(refused: Mapping[int, str], batch: Batch) -> dict[int, str]:
-    """Return the reasons, by index, without the values of the events."""
+    """Return the reasons, by index, without the values of the events.
+
+    ::
+
+        raise BatchRejected(await hide_values({0: "duplicate key alice-1"}, batch))
+    """
     hidden = {}
     size = _SLICE
     for index, reason in refused.items():
@@ -74,6 +83,7 @@ def without_values(words: str, event: Event) -> str:
         # A value that begins or ends with a letter or a digit has to stand alone: "ann" is not in "cannot".
         before = r"(?<!\w)" if value[0].isalnum() else ""
         after = r"(?!\w)" if value[-1].isalnum() else ""
+        # The column in the place of the value: equal faults have equal reasons, which are counted together.
         words = re.sub(f"{before}{re.escape(value)}{after}", f"<{found[value]}>", words)
     # Cut off, perhaps inside a value.
     if words.endswith("…"):

@@ -121,6 +121,7 @@ class LineFile:
         """Open the file if needed, and cut it to its last whole line."""
         self._keep_name()
         if self._fd >= 0 and not self._is_in_place():
+            # The copy is of the file that was moved or deleted.
             self._rotation.forget()
             self._let_go()
         if self._fd < 0:
@@ -130,6 +131,7 @@ class LineFile:
         size = os.fstat(self._fd).st_size
         if size < self._length:
             _log.warning("the file was cut by another program", file=str(self.path), bytes=self._length - size)
+            # The copy holds lines that the file no longer has.
             self._rotation.forget()
             self._length = _end_of_whole_lines(self._fd)
         if size > self._length:
@@ -157,11 +159,13 @@ class LineFile:
             # The lock file keeps the age across restarts: appends change the time of the file itself.
             if not length:
                 os.utime(self._lock, (now, now))
+            # A new file is durable only with its name.
             sync_folder(self._folder)
         except OSError:
             os.close(fd)
             raise
         self._fd, self._length = fd, length
+        # The clock may have been set back since: then the file counts as begun now.
         self._began = min(now, os.fstat(self._lock).st_mtime)
         if not length:
             self._rotation.begin()

@@ -70,7 +70,13 @@ class Copy:
 
 
 def copy_of(plain: Path, path: Path, codec: str) -> Copy:
-    """Return a compressed copy of the content of ``plain``. Raises OSError."""
+    """Return a compressed copy of the content of ``plain``. Raises OSError.
+
+    ::
+
+        copy = copy_of(folder / ".events-20261121T101500Z-0001.jsonl", folder / ".events.part", "gzip")
+        copy.finish(folder / "events-20261121T101500Z-0001.jsonl.gz")
+    """
     copy = Copy(path, codec)
     try:
         with plain.open("rb") as file:

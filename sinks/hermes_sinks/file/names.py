@@ -20,7 +20,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
-    """Return whether file names may begin with ``text``."""
+    """Return whether file names may begin with ``text``.
+
+    >>> is_name("events"), is_name(".hidden")
+    (True, False)
+    """
     return _NAME.fullmatch(text) is not None
 
 

@@ -59,6 +59,9 @@ def judge(answer: Answer, count: int, now: float) -> Refusal | None:
     """Return the refusal of ``count`` events, or None if all were taken. ``now`` is in Unix seconds.
 
     Raises `hermes.SinkUnavailable` if the batch has to be sent again.
+
+    >>> judge(Answer(200, {}, b'{"rejected": [{"index": 1, "error": "too old"}]}'), 2, 0.0).named
+    {1: 'too old'}
     """
     if 200 <= answer.status < 300:
         named = _named(answer.body, count)

@@ -12,7 +12,8 @@ from hermes.config import Duration, Secret, Secrets, Size, about
 from hermes.kit.http import Coding
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]+")  # an empty value is most likely a token that was not filled in
+# An empty value is most likely a token that was not filled in.
+_VALUE = re.compile(r"[\t\x20-\x7e]+")
 _OURS = frozenset({
     "accept-encoding",
     "connection",
@@ -62,6 +63,7 @@ def parse_headers(text: str) -> dict[str, str]:
     {'x-team': 'events', 'x-env': 'test'}
     """
     headers: dict[str, str] = {}
+    # A value may hold a comma: then each header has a line of its own.
     for line in text.split("\n" if "\n" in text else ","):
         if not line.strip():
             continue

@@ -21,7 +21,11 @@ _SHORTEST, _LONGEST = 24, 64
 
 
 def parse_keys(texts: Iterable[str]) -> tuple[bytes, ...]:
-    """Return the keys of SINK_HTTP_SECRET. Raises `ConfigError`, which does not show them."""
+    """Return the keys of SINK_HTTP_SECRET. Raises `ConfigError`, which does not show them.
+
+    >>> len(parse_keys(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])[0])
+    24
+    """
     keys = []
     for text in texts:
         try:

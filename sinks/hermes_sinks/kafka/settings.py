@@ -11,13 +11,14 @@ import msgspec
 from hermes import ConfigError
 from hermes.config import Duration, Names, Secret, about
 
-_OPTION = re.compile(
-    r"([a-z][a-z0-9.]*)\s*=\s*(.+)", re.DOTALL
-)  # an empty value is most likely a password that was not filled in
+# An empty value is most likely a password that was not filled in.
+_OPTION = re.compile(r"([a-z][a-z0-9.]*)\s*=\s*(.+)", re.DOTALL)
 _OURS = frozenset({
-    "acks",  # a write returns when the events are safe
+    # A write returns when the events are safe.
+    "acks",
     "bootstrap.servers",
-    "delivery.report.only.error",  # a write ends with the report of its last message
+    # A write ends with the report of its last message.
+    "delivery.report.only.error",
     "logger",
     "message.timeout.ms",
     "metadata.broker.list",
@@ -30,6 +31,7 @@ _BROKER = re.compile(
 )
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NOT_IN_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
+# A type has 64 characters at most.
 _LONGEST_TYPE = "x" * 64
 
 
@@ -72,6 +74,7 @@ def parse_options(text: str) -> dict[str, str]:
     {'security.protocol': 'SSL', 'retries': '5'}
     """
     options: dict[str, str] = {}
+    # A value may hold a comma: then each option has a line of its own.
     for line in text.split("\n" if "\n" in text else ","):
         if not line.strip():
             continue
@@ -95,6 +98,7 @@ def parse_topic(template: str) -> Callable[[str], str]:
     'events.page_view'
     """
     longest = template.replace("{type}", _LONGEST_TYPE)
+    # Kafka refuses both names of dots, which would be folders.
     if not _TOPIC.fullmatch(longest) or template in (".", ".."):
         raise ConfigError(
             f"SINK_KAFKA_TOPIC={template!r}: expected 1 to 249 of A-Z a-z 0-9 . _ -, where {{type}} counts as 64"

@@ -60,7 +60,11 @@ def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
 
 
 def what_is_wrong(event: Event) -> str:
-    """Return the reason why an event cannot be a row; empty if it can."""
+    """Return the reason why an event cannot be a row; empty if it can.
+
+    >>> what_is_wrong(Event("1", "u", "t", 0)), what_is_wrong(Event("\\ud800", "u", "t", 0))
+    ('', 'no valid Unicode in id')
+    """
     try:
         for text in (event.id, event.user_id, event.type):
             text.encode()

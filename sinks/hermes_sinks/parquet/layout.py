@@ -23,7 +23,11 @@ NOT_GIVEN = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Partition(NamedTuple):
-    """A day, counted from the Unix epoch, and a type; None: not given."""
+    """A day, counted from the Unix epoch, and a type; None: not given.
+
+    >>> Partition(20_778, "page/view").folder
+    'date=2026-11-21/type=page%2Fview'
+    """
 
     day: int | None
     type: str | None
@@ -47,7 +51,11 @@ ELSEWHERE = Partition(None, None)
 
 
 class Days(NamedTuple):
-    """The days that have folders of their own."""
+    """The days that have folders of their own.
+
+    >>> Days.around(now=20_778 * DAY, back=30)
+    Days(first=20748, last=20779)
+    """
 
     first: int
     last: int
@@ -63,7 +71,13 @@ class Days(NamedTuple):
 def sort_by_partition(
     events: Iterable[Event], first_index: int, days: Days, partitions: dict[Partition, list[int]]
 ) -> None:
-    """Add the indexes of events, counted from ``first_index``, to the lists of their partitions."""
+    """Add the indexes of events, counted from ``first_index``, to the lists of their partitions.
+
+    >>> partitions = {}
+    >>> sort_by_partition([Event("1", "u", "a", 0), Event("2", "u", "a", 0)], 5, Days(0, 10), partitions)
+    >>> partitions
+    {Partition(day=0, type='a'): [5, 6]}
+    """
     for index, event in enumerate(events, first_index):
         day: int | None = event.timestamp // DAY
         if not days.first <= event.timestamp // DAY <= days.last:
@@ -73,7 +87,11 @@ def sort_by_partition(
 
 
 def limit(partitions: Mapping[Partition, list[int]], most: int) -> Mapping[Partition, list[int]]:
-    """Return at most ``most`` partitions; the smallest partitions become one."""
+    """Return at most ``most`` partitions; the smallest partitions become one.
+
+    >>> limit({Partition(1, "a"): [0, 1], Partition(1, "b"): [2], Partition(2, "c"): [3]}, 2)
+    {Partition(day=1, type='a'): [0, 1], Partition(day=None, type=None): [2, 3]}
+    """
     if len(partitions) <= most:
         return partitions
     by_size = sorted(partitions.items(), key=lambda item: len(item[1]), reverse=True)

@@ -56,6 +56,7 @@ def bucket_of(url: str) -> Bucket | None:
         return None
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
+    # The name of a bucket has no user, no port and no capital letter, which ``hostname`` leaves out or changes.
     if parts.scheme != "s3" or not parts.netloc or parts.netloc != parts.hostname or parts.query or parts.fragment:
         raise ConfigError(f"SINK_PARQUET_URL={url!r}: expected s3://bucket, s3://bucket/prefix or the path of a folder")
     return Bucket(parts.netloc, f"{prefix}/" if prefix else "")
@@ -77,7 +78,8 @@ def check_settings(settings: ParquetSettings) -> None:
 def _is_endpoint(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        _ = parts.port  # raises ValueError for an invalid port
+        # Raises ValueError for an invalid port.
+        _ = parts.port
     except ValueError:
         return False
     plain = parts.scheme in ("http", "https") and parts.hostname and not parts.username

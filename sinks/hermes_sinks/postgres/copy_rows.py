@@ -59,13 +59,21 @@ def encode_rows(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
 
 
 def split_rows(block: bytes) -> list[bytes]:
-    """Return the rows of a block, each with its line break."""
+    """Return the rows of a block, each with its line break.
+
+    >>> split_rows(b"1\\n2\\n")
+    [b'1\\n', b'2\\n']
+    """
     # Line breaks of the data are escaped, so each one that is left ends a row.
     return block.splitlines(keepends=True)
 
 
 def key_rows(rows: Sequence[bytes]) -> bytes:
-    """Return the id and the timestamp of each row, as one block of rows."""
+    """Return the id and the timestamp of each row, as one block of rows.
+
+    >>> key_rows([b"7\\x01ann\\x01login\\x012023-11-14 22:13:20+00\\x01\\x01{}\\n"])
+    b'7\\x012023-11-14 22:13:20+00\\n'
+    """
     # A delimiter within a field is escaped too.
     fields = [row.split(b"\x01") for row in rows]
     return b"".join([each[_ID] + b"\x01" + each[_TS] + b"\n" for each in fields])

@@ -30,7 +30,11 @@ _TYPES = {"id": "text", "ts": "timestamp with time zone"}
 
 
 class Ids:
-    """The table of the ids of the table named ``parts``."""
+    """The table of the ids of the table named ``parts``.
+
+    >>> Ids(("audit", "events")).name.as_string()
+    '"audit"."events_ids"'
+    """
 
     def __init__(self, parts: Sequence[str]) -> None:
         *schema, name = parts

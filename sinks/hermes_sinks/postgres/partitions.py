@@ -72,6 +72,7 @@ class DayPartitions:
                 try:
                     async with connection.transaction():
                         await connection.execute(self._day_statement(day))
+                # The day's events go to the partition that has its other ones.
                 except _TAKEN:
                     continue
 

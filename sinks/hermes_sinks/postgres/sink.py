@@ -171,6 +171,7 @@ class PostgresSink:
             await connection.execute("RELEASE SAVEPOINT part; SAVEPOINT part")
             return None
 
+        # One transaction: a cancelled write stores nothing.
         async with connection.transaction():
             # Only COMMIT would report a deferred constraint, for all rows together and without naming one.
             await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -266,6 +267,7 @@ async def open_postgres(settings: PostgresSettings, storage: Storage) -> AsyncIt
     """Open the sink; the first write dials. Raises `ConfigError` as `check_postgres` does."""
     check_postgres(settings, storage)
     concurrency = min(settings.concurrency, storage.max_open_conns)
+    # No connection yet: a server that is down is found by the first write, and keeps no service from starting.
     async with open_pool(
         settings.dsn or storage.db_dsn,
         max_size=concurrency,

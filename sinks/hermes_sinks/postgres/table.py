@@ -66,7 +66,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Table:
-    """The table named ``parts``: with a key (``dedup``) or append-only, partitioned by day or whole."""
+    """The table named ``parts``: with a key (``dedup``) or append-only, partitioned by day or whole.
+
+    >>> Table(("events",), dedup=True, by_day=False).copy_statement.as_string().partition(" (")[0]
+    'COPY "events"'
+    """
 
     parts: tuple[str, ...]
     dedup: bool
@@ -100,6 +104,8 @@ class Table:
         """Return the INSERT from staging of the first row of each key, without the keys that the table has."""
         # Every writer merges in the order of the key, so that two writers with the same ids cannot deadlock.
         return sql.SQL(
+            # The key is named: without it ON CONFLICT would also pass over a row that another unique index refuses, and
+            # the event would count as stored.
             "INSERT INTO {} ({}) SELECT {} FROM pg_temp.hermes_staging ORDER BY id, ctid ON CONFLICT ({}) DO NOTHING"
         ).format(self.name, _columns(), _columns(), sql.SQL(", ").join(map(sql.Identifier, key)))
 
@@ -114,6 +120,7 @@ class Table:
             if found is None:
                 await connection.execute(self.make_statement())
                 return self._own_key
+            # Checked and never changed: the table may be the operator's own.
             self._check_version(found.comment)
             await self._check_columns(connection, found.oid)
             if self.by_day and not found.partitioned:
@@ -159,6 +166,7 @@ class Table:
         keys = await find_keys(connection, found.oid)
         if {"id"} in keys:
             return ("id",)
+        # Only there: the ids of a partitioned table have a table of their own, which knows an id under any timestamp.
         if found.partitioned and {"id", "ts"} in keys:
             return ("id", "ts")
         raise self._unfit(
