@@ -94,6 +94,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
             return decode(text)
         except UNDECODABLE:
             pass
+        # The slow way: the object has an unknown or another name, or a member of a wrong type.
         found: dict[str, Raw] = {}
         unknown = ""
         for quoted, value in split_object(bytes(text)):
@@ -101,6 +102,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
             field = names.get(name) or others.get(name)
             # Protobuf's JSON mapping lets a reader skip unknown members, so only the note mentions them.
             if field is None:
+                # Cut off: the client chooses the name, and the answer repeats it.
                 unknown = unknown or name[:64]
                 continue
             found[field] = Raw(value)
@@ -133,7 +135,8 @@ def read_json(body: bytes, notes: Notes) -> Iterator[Group]:
     try:
         request = _read_request(body, notes)
         if notes.unread:
-            body.decode()  # a body that is no UTF-8 gets the error for that, and no note on member names
+            # A body that is no UTF-8 gets the error for that, and no note on member names.
+            body.decode()
         for each in _elements(request.resource_logs, "resourceLogs"):
             yield from _read_groups(each, notes)
     except UNDECODABLE as error:
@@ -171,6 +174,7 @@ def _read_groups(text: Raw, notes: Notes) -> Iterator[Group]:
             scope, wrong_scope = _describe(inner.scope, inner.schema_url, notes)
             yield Group(resource, scope, _read_records(inner.log_records, wrong or wrong_scope, notes))
     except (BadBody, *UNDECODABLE) as error:
+        # As one record, so that the client is told, and the other resources are read.
         yield Group({}, {}, (_as_rejection(error, text),))
 
 
@@ -186,6 +190,7 @@ def _read_records(texts: Raw, wrong: ValidationError | None, notes: Notes) -> It
     try:
         yield from _read_each(_elements(texts, "logRecords"), wrong, notes)
     except (BadBody, ValidationError) as error:
+        # The records cannot be told apart, so one rejection stands for all.
         yield _as_rejection(error, texts)
 
 

@@ -16,12 +16,18 @@ from hermes.protocols.otlp_protobuf import Walk
 from hermes.protocols.otlp_record import MAX_PART, MAX_SHARED, MAX_VALUES
 from hermes.varint import varint
 
-_PATH = (1, 2, 2)  # resource_logs, scope_logs, log_records: the numbers of their fields
-_FIELDS = 2048  # fields read in one step: one millisecond
-_FIELDS_A_VALUE = 4  # of an attribute: itself, its key, its value, and the text in that
-_MOST_REPEATED = 2**22  # bytes of what the records of one piece share, once for each: an event holds all of it
-_SHORTEST = 2  # bytes of an empty record
-_LEAST = 16  # bytes that a field counts as at least: an empty record takes as long to decode
+# The numbers of the fields resource_logs, scope_logs, log_records.
+_PATH = (1, 2, 2)
+# Fields read in one step: one millisecond.
+_FIELDS = 2048
+# Of an attribute: itself, its key, its value, and the text in that.
+_FIELDS_A_VALUE = 4
+# Bytes of what the records of one piece share, once for each: an event holds all of it.
+_MOST_REPEATED = 2**22
+# Bytes of an empty record.
+_SHORTEST = 2
+# Bytes that a field counts as at least: an empty record takes as long to decode.
+_LEAST = 16
 
 # Where the values of a record are: a kind of message, the number of a field, and the kind that the field holds.
 _INNER = {
@@ -106,12 +112,14 @@ class _Cutter:
         # The decoder makes objects of all values at once, so they are counted before it is called.
         if len(record) > MAX_PART:
             return f"the record is larger than {MAX_PART} bytes"
+        # A quick look, which counts too many and never too few: most records need no walk.
         if sum(map(bytes(record).count, _MARKS)) <= MAX_VALUES:
             return ""
         try:
             values = yield from _count_values(record)
         except BadBody:
-            return ""  # the decoder tells what is wrong
+            # The decoder tells what is wrong.
+            return ""
         return f"it has more than {MAX_VALUES} values" if values > MAX_VALUES else ""
 
 
@@ -155,6 +163,7 @@ class _Run:
         if self.size + size > most:
             return False
         self.size += size
+        # Neighbours become one stretch, so a run of thousands of records is mostly one slice.
         if begin == self.spans[-1]:
             self.spans[-1] = end
         else:
@@ -170,5 +179,6 @@ def _wrap(fields: list[memoryview], around: tuple[tuple[int, bytes], ...]) -> by
     """Return a request with these fields of the innermost message, inside the messages around it."""
     body = around[-1][1] + b"".join(fields)
     for number, others in reversed(around[:-1]):
+        # The other fields first: the wire format gives the fields of a message no order.
         body = others + bytes([number << 3 | 2]) + varint(len(body)) + body
     return body

@@ -25,7 +25,8 @@ _FREE_FIELDS = 20_000
 _BYTES_A_FIELD = 16
 # Encoding a megabyte takes a millisecond, and twelve if all of its characters are control characters.
 _ENCODED_AT_ONCE = 64 * 2**10
-_GROWTH = 5  # a control character becomes six
+# A control character of one byte becomes six.
+_GROWTH = 5
 _NOT_CONTROL = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r"
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
@@ -126,6 +127,7 @@ class Walk:
 
     def __init__(self, body: bytes | memoryview, free: int = _FREE_FIELDS) -> None:
         self._size = len(body)
+        # A body of millions of empty records is refused before it fills the memory.
         self._left = free + len(body) // _BYTES_A_FIELD
 
     def field(self, message: bytes | memoryview, position: int) -> tuple[int, int, int, int]:
