@@ -26,14 +26,14 @@ def trace_headers() -> Mapping[str, str]:
 
 
 class TracedRequest:
-    """One traced request. ``accepted`` counts its events that the intake has taken.
+    """One traced request. ``accepted`` counts its events that the intake has taken, ``rejected`` its invalid events.
 
     ``context`` continues its trace: an OpenTelemetry context. ``trace_id`` and ``span_id`` are in lower-case
     hexadecimal digits, as in logs and headers.
     """
 
     # One for each traced request, kept by every chunk on its way: small on purpose.
-    __slots__ = ("accepted", "context", "request_id", "span_id", "trace_id")
+    __slots__ = ("accepted", "context", "rejected", "request_id", "span_id", "trace_id")
 
     def __init__(self, request_id: bytes, context: object, trace_id: str, span_id: str) -> None:
         self.request_id = request_id
@@ -41,3 +41,4 @@ class TracedRequest:
         self.trace_id = trace_id
         self.span_id = span_id
         self.accepted = 0
+        self.rejected = 0

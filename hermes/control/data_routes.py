@@ -5,8 +5,6 @@ Invariant: the route is called as in the fast lane, so that both lanes answer al
 
 from __future__ import annotations
 
-from functools import partial
-
 import trio
 
 from hermes.control.endpoint import Request
@@ -19,11 +17,11 @@ from hermes.http.response import Response, crowded
 async def serve_data_route(request: Request, head: Head, route: Route, budget: BodyBudget) -> Response:
     """The route's answer to a request and its body."""
     # Before the body: a request without a key must not make the service hold its bytes.
-    refusal = route.check(head)
+    refusal = route.judge(head)
     if refusal is not None:
         return refusal
     # A head that could not be judged yet (Segment's key stands in the body) takes of the share of keyless clients.
-    room = budget if head.admit is None else budget.keyless
+    room = budget.keyless if head.keyless else budget
     parts: list[bytes] = []
     reserved = 0
     try:
@@ -45,7 +43,7 @@ async def serve_data_route(request: Request, head: Head, route: Route, budget: B
 
 
 async def answer_body(request: Request, head: Head, route: Route, body: bytes) -> Response:
-    """The route's answer to a body that is at hand, once its ``check`` has let the head pass."""
+    """The route's answer to a body that is at hand, once `Route.judge` has let the head pass."""
     result = route.handle(head, body)
     return result if isinstance(result, Response) else await _wait_for(request, result)
 
@@ -54,19 +52,13 @@ async def _wait_for(request: Request, pending: Pending) -> Response:
     """The response to come. A client that leaves or sends no more, and a drain, call the request off."""
     arrived = trio.Event()
     # The engine answers from a task of its own: it sets the event, and the handler wakes up.
-    pending.hear = lambda _pending, _response: arrived.set()
+    pending.wait(lambda _pending, _response: arrived.set())
     try:
-        with request.when_client_ends(partial(_call_off, pending)):
+        with request.when_client_ends(pending.let_go):
             await arrived.wait()
     finally:
-        # However the wait ends, nobody hears the answer now: a request that waits for room gives up its place.
-        _call_off(pending)
+        # However the wait ends, nobody hears the answer now: a request that waits for room gives up its place. An error
+        # that somebody keeps may keep the ticket; it must not keep the events too.
+        pending.let_go()
     assert pending.response is not None  # noqa: S101 - it has just been heard
     return pending.response
-
-
-def _call_off(pending: Pending) -> None:
-    # It holds the events, and an error that somebody keeps may keep it.
-    call_off, pending.call_off = pending.call_off, None
-    if pending.response is None and call_off is not None:
-        call_off()

@@ -22,9 +22,8 @@ from hermes.control.guard import guard
 from hermes.control.reply import read_past_body, to_quart
 from hermes.errors import is_shortage
 from hermes.http.head import too_large
-from hermes.http.ingest import ECHOED
 from hermes.http.refusals import RefusalLog
-from hermes.http.response import Response, problem
+from hermes.http.response import ECHOED, Response, problem
 from hermes.spelling import close_words
 from hermes.throttled_log import ThrottledLog
 from hermes.words import clean

@@ -15,8 +15,7 @@ from hermes.control.data_routes import answer_body
 from hermes.control.endpoint import Answer, Endpoint, Request
 from hermes.control.webhook import agree_to_webhook
 from hermes.http.head import Head, Route, too_large
-from hermes.http.ingest import ECHOED
-from hermes.http.response import Response, problem
+from hermes.http.response import ECHOED, Response, problem
 from hermes.protocols.events import PATH as EVENTS
 from hermes.protocols.mapping import from_base64
 from hermes.protocols.segment import KINDS
@@ -61,7 +60,7 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
             return problem(404, f"no message is a {kind[:ECHOED]!r}: expected one of {', '.join(KINDS)}")
         head = Head("POST", route.name, {n: value for n, value in request.headers.items() if n not in _OF_A_BODY})
         head.request_id = request.id
-        response = route.check(head)
+        response = route.judge(head)
         if response is None:
             response = too_large(route.max_body_bytes) if len(body) > route.max_body_bytes else None
         if response is None:

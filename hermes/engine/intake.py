@@ -59,7 +59,7 @@ class Intake:
 
     ``ack`` is how far events come before a request that does not say otherwise is answered.
 
-    Attributes: 18, because each request passes here, and a look into another object for each step costs it time.
+    Attributes: 17, because each request passes here, and a look into another object for each step costs it time.
     """
 
     _COMMITS: ClassVar[bool] = False
@@ -71,8 +71,6 @@ class Intake:
         self.blocking = options.blocking
         self.ack = Ack.ACCEPTED
         self.tap = Tap()
-        self.traced: TracedRequest | None = None
-        """The request whose events are being offered, while that is one that is traced."""
         self.uncommitted = 0
         """Events that were taken for good and are in the channel: neither a sink nor a journal has them yet."""
         self._send, self._receive = trio.open_memory_channel[Chunk](self.capacity)
@@ -97,29 +95,34 @@ class Intake:
         """Events that were taken for good, since the start."""
         return self.admission.accepted
 
-    def offer(self, events: list[Event], size: int) -> bool:
-        """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
+    def offer(self, events: list[Event], size: int, traced: TracedRequest | None = None) -> bool:
+        """Take all the events, which came in ``size`` bytes, into the queue, or none (False).
+
+        ``traced`` is their request, if it is traced.
+        """
         if not self.admission.admit(len(events), size):
             return False
-        self._join(events, size, None)
+        self._join(events, size, None, traced)
         return True
 
     def find_refusal(self, size: int) -> Outcome | None:
         """Why a request of ``size`` bytes would find no room, as far as is known before its events are; None: go on."""
         return None if self.blocking or self.admission.has_room(1, size) else Outcome.NO_ROOM
 
-    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+    def submit(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+    ) -> Callable[[], None]:
         """Take all the events or none, and call ``settle`` once it is known how they fared, maybe at once.
 
         The function returned calls the wait off, as far as that is possible; ``settle`` is called all the same.
         """
         if self.admission.admit(len(events), size):
             if ack is _DURABLE:
-                self._join(events, size, settle)
+                self._join(events, size, settle, traced)
                 return nothing_to_call_off
-            return self._enter(events, size, ack, settle)
+            return self._enter(events, size, ack, settle, traced)
         if self.blocking:
-            return self._wait(events, size, ack, settle)
+            return self._wait(events, size, ack, settle, traced)
         settle(Outcome.NO_ROOM, None)
         return nothing_to_call_off
 
@@ -158,43 +161,44 @@ class Intake:
 
     # --- in ----------------------------------------------------------------------------------------------------
 
-    def _enter(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+    def _enter(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None
+    ) -> Callable[[], None]:
         """Admitted events go on their way; ``settle`` hears when they are as far as ``ack`` says."""
         if ack is Ack.DELIVERED:
-            return self._follow(events, size, settle)
+            return self._follow(events, size, settle, traced)
         if ack is Ack.DURABLE:
-            self._join(events, size, settle)
+            self._join(events, size, settle, traced)
         else:
-            self._join(events, size, None)
+            self._join(events, size, None, traced)
             settle(Outcome.TAKEN, None)
         return nothing_to_call_off
 
-    def _wait(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+    def _wait(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None
+    ) -> Callable[[], None]:
         call_off: Callable[[], None] | None = None
-        traced = self.traced
 
         def admitted(taken: bool) -> None:
             nonlocal call_off
             if taken:
-                present, self.traced = self.traced, traced
-                try:
-                    call_off = self._enter(events, size, ack, settle)
-                finally:
-                    self.traced = present
+                call_off = self._enter(events, size, ack, settle, traced)
             else:
                 settle(Outcome.NO_ROOM, None)
 
         stop_waiting = self.admission.wait(len(events), size, admitted)
         return lambda: (call_off or stop_waiting)()
 
-    def _follow(self, events: list[Event], size: int, settle: Settle) -> Callable[[], None]:
+    def _follow(
+        self, events: list[Event], size: int, settle: Settle, traced: TracedRequest | None
+    ) -> Callable[[], None]:
         """Events whose request waits for their delivery travel in chunks of their own."""
         receipt = self.receipts.open(len(events), settle)
         if receipt is None:
             self.admission.expel(len(events), size, trio.current_time())
             settle(Outcome.NO_ROOM, None)
             return nothing_to_call_off
-        chunk = self._new_chunk(events, size)
+        chunk = self._new_chunk(events, size, traced)
         chunk.receipt = receipt
         for piece in self._cut(chunk):
             self._send_chunk(piece)
@@ -202,7 +206,7 @@ class Intake:
             self.uncommitted += len(events)
         return lambda: receipt.settle(Outcome.LATE)
 
-    def _join(self, events: list[Event], size: int, settle: Settle | None) -> None:
+    def _join(self, events: list[Event], size: int, settle: Settle | None, traced: TracedRequest | None) -> None:
         """Put admitted events into the open chunk, or into new ones. Requests that wait for a commit share chunks."""
         chunk = self._open_unacked if settle is None else self._open
         if (
@@ -212,10 +216,10 @@ class Intake:
         ):
             chunk.events += events
             chunk.size += size
-            if self.traced is not None:
-                _trace(chunk, self.traced, len(events))
+            if traced is not None:
+                _trace(chunk, traced, len(events))
         else:
-            chunk = self._new_chunk(events, size)
+            chunk = self._new_chunk(events, size, traced)
             pieces = self._cut(chunk)
             if len(pieces) > 1:
                 self._open = self._open_unacked = None
@@ -235,10 +239,10 @@ class Intake:
         if settle is None or not self._COMMITS:
             self.uncommitted += len(events)
 
-    def _new_chunk(self, events: list[Event], size: int) -> Chunk:
+    def _new_chunk(self, events: list[Event], size: int, traced: TracedRequest | None) -> Chunk:
         chunk = Chunk(events, time.time(), size)
-        if self.traced is not None:
-            _trace(chunk, self.traced, len(events))
+        if traced is not None:
+            _trace(chunk, traced, len(events))
         return chunk
 
     def _cut(self, chunk: Chunk) -> Sequence[Chunk]:

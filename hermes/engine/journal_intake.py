@@ -21,6 +21,7 @@ from hermes.engine.journal_record import fits_record
 from hermes.engine.slices import answer_in_slices
 from hermes.errors import LogUnavailable
 from hermes.event import Chunk, Event
+from hermes.traced import TracedRequest
 
 
 class JournalIntake(Intake):
@@ -50,7 +51,9 @@ class JournalIntake(Intake):
             return Outcome.NO_SPACE
         return super().find_refusal(size)
 
-    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+    def submit(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+    ) -> Callable[[], None]:
         """As `Intake.submit`, unless the journal has no room for the events, now or ever."""
         journal = self._journal
         if size > journal.capacity or not _fit_records(events, size):
@@ -59,7 +62,7 @@ class JournalIntake(Intake):
             journal.want_room()
             settle(Outcome.NO_SPACE, None)
         else:
-            return super().submit(events, size, ack, settle)
+            return super().submit(events, size, ack, settle, traced)
         return nothing_to_call_off
 
     async def _pass_on(self, chunks: list[Chunk]) -> None:

@@ -25,10 +25,9 @@ def make_event_endpoints(
     settings: Settings, engine: Engine, ingress: Ingress, tracer: RequestTracer | None
 ) -> Sequence[Endpoint]:
     """The endpoints over this engine; ``tracer`` decides which requests are traced."""
-    rejected = ingress.requests.rejected
     routes = make_routes(
         engine.intake,
-        rejected,
+        ingress.requests.rejected,
         workshop=ingress.workshop,
         event_types=settings.event_types,
         max_body_bytes=settings.max_body_bytes,
@@ -38,7 +37,7 @@ def make_event_endpoints(
     )
     # Around every route at once: a protocol need not know of traces.
     if tracer is not None:
-        routes = trace_routes(routes, tracer, engine.intake, rejected, ingress.new_request_id)
+        routes = trace_routes(routes, tracer, ingress.new_request_id)
     # A rate over the histogram needs a sample to begin with, so it is there before the first request.
     ingress.requests.expect(PATH, 202)
     return (

@@ -1,4 +1,7 @@
-"""The fast lane: our own HTTP/1.1 for the few data routes, one Trio task over an epoll of all its connections.
+"""The fast lane: our own HTTP/1.1 for the data routes of every part, one Trio task over an epoll of its connections.
+
+The lane knows no part. A route is a plain function from a parsed request to a response, or to a ticket that a later
+moment answers.
 
 | file | idea |
 |---|---|
@@ -7,16 +10,18 @@
 | ``content``    | gzip, deflate and zstd bodies, never larger than the limit |
 | ``content_error``, ``extra_codings`` | its errors; br, lz4 and snappy, where their libraries are installed |
 | ``response``   | responses as ready bytes; problem details |
-| ``pending``    | a response that a commit, room, or a delivery gives later |
+| ``pending``    | the ticket for a response that a later moment gives |
 | ``lane``       | what all connections share |
 | ``connection`` | one connection, sans-IO: bytes in, slots out, in order |
 | ``reactor``    | the one task that owns the sockets |
 | ``stream``     | the same connection object under TLS, a task each |
 | ``accepting``  | streams are accepted while there is room, whatever accept(2) says |
-| ``ingest``     | the data routes: keys, codings, room and answers, the same for every protocol |
-| ``pieces``     | a large body decoded piece by piece, as a generator |
-| ``work``       | the turns that large requests take |
-| ``format``     | what a protocol says of itself to them |
-| ``keys``       | the keys that a client has to know one of |
-| ``ids``        | ids for events that come without one, new or from an ``Idempotency-Key`` |
+| ``work``       | large requests decoded in turns, a few milliseconds each |
+| ``traced``     | data routes with a span around each request that is traced |
+| ``refusals``, ``rejected`` | the log lines about refused requests; the latest rejected items, for operators |
+| ``request_metrics`` | the durations of requests, and the counts of refusals |
+| ``keys``, ``access``, ``certificate`` | who is let in, which can change while the service runs |
+| ``cors``       | the pages of other origins that may post |
+| ``listen``     | listening sockets and the TLS context; whose fault an error of accept(2) is |
+| ``ingress``    | the state that all data routes share |
 """

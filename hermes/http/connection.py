@@ -139,7 +139,7 @@ class Connection:
     def call_off(self) -> None:
         """End the waits for responses: each is answered as its route says (the queue is full, try again)."""
         for slot in tuple(self.waiting):
-            if isinstance(slot, Pending) and slot.response is None and slot.call_off is not None:
+            if isinstance(slot, Pending):
                 slot.call_off()
 
     def time_out(self) -> None:
@@ -334,7 +334,7 @@ class Connection:
         self._skip = refusal is not None
         self._head = head
         # A client whose key is in the body may be anyone until the body is read.
-        self._budget = self._lane.body_budget if head.admit is None else self._lane.body_budget.keyless
+        self._budget = self._lane.body_budget.keyless if head.keyless else self._lane.body_budget
         if head.expect_continue and not data:
             self._push(CONTINUE)
         self._lane.inflight += 1
@@ -423,7 +423,7 @@ class Connection:
         lane.inflight += 1
         pending.began = lane.clock()
         pending.head = head
-        pending.hear = self._fill
+        pending.wait(self._fill)
         if not head.keep_alive:
             self.phase = _CLOSING
 

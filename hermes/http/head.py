@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable, Mapping
 from sys import getsizeof
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from hermes.ack import Ack
-from hermes.http.format import Format
 from hermes.http.pending import Pending
 from hermes.http.response import Response, problem
+from hermes.traced import TracedRequest
 
 MAX_HEAD_BYTES = 64 * 2**10
 MAX_REMEMBERED_BYTES = 8 * 2**20
@@ -32,12 +32,6 @@ _MOST_KEPT = 6 * 2**10
 
 KEEP_ALIVE = b"\r\nconnection: keep-alive"
 """The last of a head's ``response_lines``, where the client asked to hear it."""
-
-JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
-"""Media types that are read as JSON: its own, none, and the labels that ``curl -d`` and browsers give by themselves.
-
-A browser labels a string so in ``fetch`` and in ``sendBeacon``, and asks no permission for it beforehand.
-"""
 
 _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/\d\.\d\r\n")
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -61,44 +55,39 @@ class Head:
     """A request's head. Header names are lower case; a repeated header is joined with commas.
 
     ``content_length`` is -1 without one. ``route`` is None where the fast lane has none: then the connection is for the
-    control lane. ``parameters`` are those of the route's path, decoded. ``query`` is what follows the path after a
-    question mark. ``plain``: the body is JSON
-    without a coding. Set by the route's ``check``: ``format``, how the body is written; ``ack``, what the client wants
-    to be sure of (None: what the service promises by itself); ``admit``, what judges a key in the body (None: the head
-    had one, or none is wanted); ``unique``: no other request has this head.
-    ``first`` is the place in its request of the first event of the body, where that is a piece of a larger one, and
-    ``piece`` says that it is: then the key is asked for once all pieces are decoded.
-    ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
+    control lane. ``parameters`` are those of the route's path, decoded. ``query`` is the part of the target after the
+    question mark. ``refusal`` answers the request whatever its body says. ``response_lines`` go with every response.
+
+    The route's ``check`` decides ``state``, which is the route's own; ``unique``: no other request has this head, so it
+    is not remembered; and ``keyless``: the client has shown no key yet, so its body takes room that is not for clients
+    with a key. ``traced`` is set in the copy of a head that stands for one traced request.
+
+    Attributes: 20, because each is one fact about a request, and the connection reads them for every request.
     """
 
     __slots__ = (
-        "ack",
-        "admit",
         "chunked",
         "coding",
         "content_length",
         "expect_continue",
-        "first",
-        "format",
         "handle",
         "headers",
         "keep_alive",
+        "keyless",
         "media_type",
         "method",
         "parameters",
         "path",
-        "piece",
-        "plain",
         "query",
         "refusal",
         "request_id",
         "response_lines",
         "route",
         "route_name",
+        "state",
+        "traced",
         "unique",
     )
-
-    format: Format
 
     def __init__(self, method: str, path: str, headers: Mapping[str, str], *, keep_alive: bool = True) -> None:
         self.method = method
@@ -109,12 +98,10 @@ class Head:
         self.keep_alive = keep_alive
         self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.coding = headers.get("content-encoding", "").strip().lower()
-        self.ack: Ack | None = None
-        self.admit: Callable[[str], bool] | None = None
+        self.state: Any = None
         self.unique = False
-        self.first = 0
-        self.piece = False
-        self.plain = not self.coding and self.media_type in JSON_TYPES
+        self.keyless = False
+        self.traced: TracedRequest | None = None
         self.content_length = -1
         self.chunked = False
         self.expect_continue = False
@@ -130,9 +117,15 @@ class Route:
     """A data route: plain functions from a parsed request to a response.
 
     ``name`` is its path, which may have parameters: ``/jobs/{id}``, ``/toys/{number:int}``, ``/files/{name:path}``.
-    ``check(head)`` answers what the head alone decides (None: go on); ``handle(head, body)`` answers with a response
-    that is ready, or with one that is pending. ``response_lines(head)`` is ready header lines for every response, each
-    begun by a line break.
+    ``check(head)`` decides by the head alone: it returns the response that refuses the request, or any other value,
+    which `judge` keeps as ``head.state``. ``handle(head, body)`` returns the response, or a ticket for it. The body is
+    in the client's own bytes: the transfer coding is undone, a content coding is not, so that a signature over the body
+    can be verified. ``response_lines(head)`` is ready header lines for every response, each begun by a line break. ::
+
+        def echo(head: Head, body: bytes) -> Response:
+            return Response(200, body, head.media_type)
+
+        route = Route("/echo/{name}", lambda head: None, echo, lambda head: b"", max_body_bytes=2**20)
     """
 
     __slots__ = ("check", "handle", "max_body_bytes", "name", "response_lines")
@@ -140,7 +133,7 @@ class Route:
     def __init__(
         self,
         name: str,
-        check: Callable[[Head], Response | None],
+        check: Callable[[Head], object],
         handle: Handler,
         response_lines: Callable[[Head], bytes],
         max_body_bytes: int,
@@ -150,6 +143,14 @@ class Route:
         self.handle = handle
         self.response_lines = response_lines
         self.max_body_bytes = max_body_bytes
+
+    def judge(self, head: Head) -> Response | None:
+        """Return the response that refuses the request, or None, and keep the route's state in the head."""
+        judged = self.check(head)
+        if isinstance(judged, Response):
+            return judged
+        head.state = judged
+        return None
 
 
 Handler = Callable[[Head, bytes], Response | Pending]
@@ -260,7 +261,7 @@ class Heads:
         if head.keep_alive and "connection" in headers:
             head.response_lines += KEEP_ALIVE  # HTTP/1.0 clients that asked for it wait to hear so
         self._read_framing(head, parser.get_http_version())
-        head.refusal = route.check(head) or self._check_framing(head)
+        head.refusal = route.judge(head) or self._check_framing(head)
         return head
 
     def _find(self, head: Head) -> Route | None:

@@ -1,8 +1,9 @@
-"""A response that a later moment gives: a commit, room in the queue, a delivery.
+"""A ticket for a response that a later moment gives: a commit, room in a queue, the end of a long decoding.
 
-A route hands it to whoever decides about its events, as the function to call with their outcome, and returns it;
-whoever owes the response waits for it. Invariant: it is answered once, maybe before anybody waits. Made by the ingest
-route; kept in order by the connection, and awaited by the control lane.
+A route returns the ticket, and gives it to the code that will know the answer. The connection (or the control lane)
+waits for the ticket. The lane knows nothing of the outcome but the response.
+
+Invariant: a ticket is answered once, maybe before anybody waits for it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hermes.ack import Outcome, Receipt
 from hermes.http.response import Response
 
 if TYPE_CHECKING:
     from hermes.http.head import Head
 
+Hear = Callable[["Pending", Response], None]
+
 
 class Slot:
-    """The place of one response in the order of a connection: no data until it is there."""
+    """The place of one response in the order of a connection. ``data`` is None until the response is there."""
 
     __slots__ = ("data",)
 
@@ -27,52 +29,54 @@ class Slot:
 
 
 class Pending(Slot):
-    """A response to come: ``taken`` if the outcome is that, else what ``explain(outcome, receipt)`` says.
+    """A response to come. ``response`` is None until `answer` was called.
 
-    Of a request that is not decoded yet neither is known: `expect` sets them, or `answer` gives the response.
-    ``rejected`` is how many of its events were found invalid after the route returned it. ``call_off`` is what whoever
-    took the events gave for it. ``hear`` is called with the response when it comes later
-    than whoever waits; ``began`` and ``head`` are the connection's. ``stamp`` makes the response that of its request,
-    where that is traced.
+    ::
+
+        ticket = Pending()
+        ticket.call_off_by(job.cancel)  # if the client leaves first, or the service stops
+        ...
+        ticket.answer(Response(202))
     """
 
-    __slots__ = ("_explain", "_taken", "began", "call_off", "head", "hear", "rejected", "response", "stamp")
+    __slots__ = ("_call_off", "_hear", "_stamp", "began", "head", "response")
 
     began: float
     head: Head
 
-    def __init__(
-        self, taken: Response | None = None, explain: Callable[[Outcome, Receipt | None], Response] | None = None
-    ) -> None:
+    def __init__(self) -> None:
         self.data = None
         self.response: Response | None = None
-        self.hear: Callable[[Pending, Response], None] | None = None
-        self.call_off: Callable[[], None] | None = None
-        self.stamp: Callable[[Response], Response] | None = None
-        self.rejected = 0
-        self._taken = taken
-        self._explain = explain
-
-    def expect(self, taken: Response, explain: Callable[[Outcome, Receipt | None], Response]) -> None:
-        """The events are known, and are about to be offered."""
-        self._taken = taken
-        self._explain = explain
-
-    def __call__(self, outcome: Outcome, receipt: Receipt | None) -> None:
-        """The events' outcome is known."""
-        response = self._taken if outcome is _TAKEN else None
-        if response is None:
-            assert self._explain is not None  # noqa: S101 - nobody decides about events that are not known
-            response = self._explain(outcome, receipt)
-        self.answer(response)
+        self._hear: Hear | None = None
+        self._call_off: Callable[[], None] | None = None
+        self._stamp: Callable[[Response], Response] | None = None
 
     def answer(self, response: Response) -> None:
-        """The response is there."""
-        if self.stamp is not None:
-            response = self.stamp(response)
+        """Give the response."""
+        if self._stamp is not None:
+            response = self._stamp(response)
         self.response = response
-        if self.hear is not None:
-            self.hear(self, response)
+        if self._hear is not None:
+            self._hear(self, response)
 
+    def call_off_by(self, call_off: Callable[[], None]) -> None:
+        """Set the function that ends the wait early. It must answer the ticket, at once or later."""
+        self._call_off = call_off
 
-_TAKEN = Outcome.TAKEN  # a name of the module, for looking a member up on its enum costs more than the comparison
+    def stamp_by(self, stamp: Callable[[Response], Response]) -> None:
+        """Set a function that turns the response into the response of this one request."""
+        self._stamp = stamp
+
+    def wait(self, hear: Hear) -> None:
+        """Call ``hear(ticket, response)`` when the response comes. Called by the owner of the client's connection."""
+        self._hear = hear
+
+    def call_off(self) -> None:
+        """End the wait: the client has left, or the service stops. Does nothing if the response is there."""
+        if self.response is None and self._call_off is not None:
+            self._call_off()
+
+    def let_go(self) -> None:
+        """Call off, and forget the function that does so: the function holds the events of the request."""
+        self.call_off()
+        self._call_off = None

@@ -15,7 +15,7 @@ from heapq import merge
 import msgspec
 from msgspec.structs import replace
 
-from hermes.decode import Rejection
+from hermes.http.response import RejectedItem
 from hermes.words import clean
 
 MOST_OF_A_KIND = 25
@@ -51,7 +51,7 @@ class RejectedFeed:
         self._kept: dict[tuple[str, int], deque[Rejected]] = {}
 
     def add(
-        self, route: str, status: int, rejected: Sequence[Rejection], request_id: str, client: str, words: str = ""
+        self, route: str, status: int, rejected: Sequence[RejectedItem], request_id: str, client: str, words: str = ""
     ) -> None:
         """Keep the ``rejected`` events of a request; or, where none are named, the request for these ``words``."""
         kept = self._kept.setdefault((route, status), deque(maxlen=MOST_OF_A_KIND))

@@ -10,14 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from hermes.decode import Rejection
 from hermes.traced import TracedRequest
 
 _JSON = "application/json"
+
+ECHOED = 100
+"""Characters of a client's own value that an answer shows."""
+
+
+class RejectedItem(Protocol):
+    """One item of a request that was not taken: its place in the request, from 0, and the reason."""
+
+    @property
+    def index(self) -> int:
+        """The place, from 0."""
+
+    @property
+    def error(self) -> str:
+        """The reason."""
 
 
 class Response:
@@ -61,7 +75,7 @@ class Response:
         self.headers = dict(headers or {})
         self.close = close
         self.detail = detail
-        self.rejected: Sequence[Rejection] = ()
+        self.rejected: Sequence[RejectedItem] = ()
         self.traced: TracedRequest | None = None
         self.usual = status < 400 and not close
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
@@ -73,7 +87,7 @@ class Response:
         self._dated = b""
         self._date = b""
 
-    def about(self, rejected: Sequence[Rejection]) -> Response:
+    def about(self, rejected: Sequence[RejectedItem]) -> Response:
         """The same response, which leaves these events of its request out."""
         if not rejected:
             return self

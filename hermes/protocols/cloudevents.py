@@ -21,7 +21,9 @@ from msgspec import Meta, Raw, ValidationError
 from hermes.cut import Pieces
 from hermes.decode import UNDECODABLE, BadBody, Decoded, Rejection, check_text, describe_error, is_deep, refuse_wide
 from hermes.event import Event
-from hermes.http.head import JSON_TYPES, Head
+from hermes.events.ingest.format import JSON_TYPES
+from hermes.events.ingest.request import EventRequest
+from hermes.http.head import Head
 from hermes.misnamed import advise, missing_fields
 from hermes.protocols.cloudevents_pieces import cut_binary
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, size_of
@@ -65,7 +67,7 @@ class CloudEventDecoder:
     ::
 
         decoder = CloudEventDecoder(["*"], time.time)
-        decoded = decoder.decode_structured(head, b'{"specversion": "1.0", "id": "1", "source": "/a", "type": "b"}')
+        decoded = decoder.decode_structured(request, b'{"specversion": "1.0", "id": "1", "source": "/a", "type": "b"}')
     """
 
     def __init__(self, event_types: Sequence[str], clock: Callable[[], float]) -> None:
@@ -73,21 +75,21 @@ class CloudEventDecoder:
         self._clock = clock
         self._messages = MessageDecoder(ContextAttributes, self._convert, _SEVERAL)
 
-    def decode_structured(self, _head: Head, body: bytes) -> Decoded:
+    def decode_structured(self, _request: EventRequest, body: bytes) -> Decoded:
         """Return the event of a body that is one CloudEvent. Raises `BadBody`."""
         return self._messages.decode_one(body, self._clock())
 
-    def decode_batch(self, _head: Head, body: bytes) -> Decoded:
+    def decode_batch(self, _request: EventRequest, body: bytes) -> Decoded:
         """Return the events of an array of CloudEvents. Raises `BadBody`."""
         return self._messages.decode_list(body, self._clock())
 
-    def decode_binary(self, head: Head, body: bytes) -> Decoded:
+    def decode_binary(self, request: EventRequest, body: bytes) -> Decoded:
         """Return the event with the attributes of the headers and the data of the body. Raises `BadBody`."""
         attributes: dict[str, Any] = {}
         try:
             # Within the try: a wrong attribute is the error of the event, as it is in the other two modes.
-            attributes = _read_attributes(head.headers)
-            payload = msgspec.json.encode(attributes | _read_data(head, body))
+            attributes = _read_attributes(request.head.headers)
+            payload = msgspec.json.encode(attributes | _read_data(request.head, body))
             event = self._convert(self._clock(), 0, msgspec.convert(attributes, ContextAttributes), Raw(payload))
             # `Raw` hides the data from msgspec, so a NUL in it would pass.
             check_text(payload)

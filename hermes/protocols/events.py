@@ -12,12 +12,11 @@ import msgspec
 
 from hermes.cut import Pieces, cut_json, cut_lines
 from hermes.decode import Decoded, EventDecoder
-from hermes.http.format import Format
-from hermes.http.head import JSON_TYPES, Head
-from hermes.http.ids import HEADER as IDEMPOTENCY_KEY
-from hermes.http.ids import RequestIds
-from hermes.http.ingest import ECHOED, ONE_ACCEPTED
-from hermes.http.response import Response, problem
+from hermes.events.ingest.format import JSON_TYPES, Format, OneEvent
+from hermes.events.ingest.ids import HEADER as IDEMPOTENCY_KEY
+from hermes.events.ingest.ids import RequestIds
+from hermes.http.head import Head
+from hermes.http.response import ECHOED, Response, problem
 from hermes.protocols.cloudevents import BATCH, FAMILY, MARK, STRUCTURED, CloudEventDecoder, cut_data
 
 PATH = "/events"
@@ -44,7 +43,8 @@ class OwnAnswers:
 
     def __init__(self) -> None:
         # Encoded once for each number of events: the usual answer costs no encoding.
-        self._accepted = {1: ONE_ACCEPTED}
+        self.one = Response(202, b'{"accepted":1}')
+        self._accepted = {1: self.one}
 
     def taken(self, decoded: Decoded) -> Response:
         """Return 202 with the number of accepted events and the rejections."""
@@ -83,7 +83,8 @@ class PostEvents:
     ``any_times`` has the meaning that it has for `EventDecoder`. ::
 
         protocol = PostEvents(["*"], time.time)
-        decoded = protocol.choose(head).decode(head, body)
+        request = EventRequest(head, protocol.choose(head))
+        decoded = request.format.decode(request, body)
     """
 
     paths = (PATH,)
@@ -91,22 +92,22 @@ class PostEvents:
 
     def __init__(self, event_types: Sequence[str], clock: Callable[[], float], *, any_times: bool = False) -> None:
         own, cloud = EventDecoder(event_types, any_times=any_times), CloudEventDecoder(event_types, clock)
-        self.answers = OwnAnswers()
-        # The usual body, one event, without the detour through a `Format`.
-        self.decode_one = own.decode_one
+        self._answers = answers = OwnAnswers()
         json, lines = own.decode_json, own.decode_lines
-        self._json = Format(self.answers, lambda _head, body: json(body), cut=_cut_json)
-        self._lines = Format(self.answers, lambda _head, body: lines(body), cut=_cut_lines)
+        one = OneEvent(own.decode_one, answers.one)
+        self._json = Format(answers, lambda _request, body: json(body), cut=_cut_json, one=one)
+        self._lines = Format(answers, lambda _request, body: lines(body), cut=_cut_lines)
         # Without a key an event's id is the client's duty: only then is it safe to send again.
         self._keyed_json = Format(
-            self.answers, lambda head, body: json(body, RequestIds(head, clock())), cut=_cut_json, at_once=_PIECE
+            answers, lambda request, body: json(body, RequestIds(request, clock())), cut=_cut_json, at_once=_PIECE
         )
         self._keyed_lines = Format(
-            self.answers, lambda head, body: lines(body, RequestIds(head, clock())), cut=_cut_lines, at_once=_PIECE
+            answers, lambda request, body: lines(body, RequestIds(request, clock())), cut=_cut_lines, at_once=_PIECE
         )
-        self._structured = Format(self.answers, cloud.decode_structured, cut=_cut_json)
+        self._structured = Format(answers, cloud.decode_structured, cut=_cut_json)
         self._batch = Format(_BatchAnswers(), cloud.decode_batch, cut=_cut_json, at_once=_PIECE)
-        self._binary = Format(self.answers, cloud.decode_binary, cut=cut_data)
+        # The headers hold the id of the event, so no other request will have the same head: do not remember it.
+        self._binary = Format(answers, cloud.decode_binary, cut=cut_data, unique=True)
 
     def choose(self, head: Head) -> Format:
         """Return the format of a request. A media type of CloudEvents excludes their binary mode."""
@@ -116,19 +117,15 @@ class PostEvents:
             if kind in {STRUCTURED, BATCH}:
                 return self._structured if kind == STRUCTURED else self._batch
         elif MARK in head.headers:
-            # The headers hold the id of the event, so no other request will have the same head: do not remember it.
-            head.plain = False
-            head.unique = True
             return self._binary
         elif kind in JSON_TYPES or kind in _LINES:
             json = kind in JSON_TYPES
             if IDEMPOTENCY_KEY not in head.headers:
                 return self._json if json else self._lines
-            # `decode_one` knows no key, so the body of a keyed request goes through its `Format`.
-            head.plain = False
+            # `OneEvent` knows no key, so the body of a keyed request goes through `Format.decode`.
             return self._keyed_json if json else self._keyed_lines
         return Format(
-            self.answers,
+            self._answers,
             self._json.decode,
             # Cut off: a client's header may have kilobytes, and the answer repeats it.
             f"Content-Type {kind[:ECHOED]!r} is not taken: send application/json or application/x-ndjson, or "

@@ -16,7 +16,7 @@ from msgspec import ValidationError
 
 from hermes.decode import advise_unlisted
 from hermes.event import MAX_TIMESTAMP, Event
-from hermes.http.ingest import ECHOED
+from hermes.http.response import ECHOED
 
 MAX_IDENTIFIER = 256
 

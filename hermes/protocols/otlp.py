@@ -17,11 +17,12 @@ from msgspec import Raw, ValidationError
 
 from hermes.decode import MAX_NESTING, MAX_REJECTIONS, Decoded, Rejection, check_text, is_deep
 from hermes.event import EVENT_BYTES, Event
+from hermes.events.ingest.format import JSON_TYPES, Format
+from hermes.events.ingest.ids import RequestIds
+from hermes.events.ingest.request import EventRequest
 from hermes.http.content import ContentTooLarge
-from hermes.http.format import Format
-from hermes.http.head import JSON_TYPES, Head
-from hermes.http.ids import RequestIds
-from hermes.http.ingest import ECHOED
+from hermes.http.head import Head
+from hermes.http.response import ECHOED
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit
 from hermes.protocols.otlp_answers import JsonAnswers, ProtobufAnswers
 from hermes.protocols.otlp_json import cut_requests, read_json
@@ -51,23 +52,22 @@ class OtlpLogs:
     ``clock`` gives the time of arrival, in Unix seconds. ::
 
         protocol = OtlpLogs(["*"], limit=128 * 2**20, clock=time.time)
-        decoded = protocol.choose(head).decode(head, body)
+        request = EventRequest(head, protocol.choose(head))
+        decoded = request.format.decode(request, body)
     """
 
     paths = (PATH,)
     key_in_body = False
-    decode_one = None
 
     def __init__(self, event_types: Sequence[str], limit: int, clock: Callable[[], float]) -> None:
         self._type_of = TypeNames(event_types)
         self._limit = limit
         self._clock = clock
-        self.answers = JsonAnswers()
-        protobuf = ProtobufAnswers()
+        self._answers = JsonAnswers()
         if not MISSING:
             load_messages()
         self._json = Format(
-            self.answers,
+            self._answers,
             self._decode_json,
             cut=lambda _head, body: cut_requests(body, PIECE),
             at_once=PIECE,
@@ -75,8 +75,8 @@ class OtlpLogs:
             partial=True,
         )
         self._protobuf = Format(
-            protobuf,
-            lambda head, body: self.gather(head, read_protobuf(body), len(body)),
+            ProtobufAnswers(),
+            lambda request, body: self.gather(request, read_protobuf(body), len(body)),
             MISSING,
             cut=lambda _head, body: cut_messages(body, PIECE),
             at_once=_PROTOBUF_AT_ONCE,
@@ -92,20 +92,20 @@ class OtlpLogs:
         if kind in JSON_TYPES:
             return self._json
         return Format(
-            self.answers,
+            self._answers,
             self._json.decode,
             f"Content-Type {kind[:ECHOED]!r} is not taken: send application/x-protobuf or application/json",
         )
 
-    def _decode_json(self, head: Head, body: bytes) -> Decoded:
+    def _decode_json(self, request: EventRequest, body: bytes) -> Decoded:
         notes = Notes()
-        decoded = self.gather(head, read_json(body, notes), len(body))
+        decoded = self.gather(request, read_json(body, notes), len(body))
         return replace(decoded, note=str(notes))
 
-    def gather(self, head: Head, groups: Iterable[Group], size: int) -> Decoded:
+    def gather(self, request: EventRequest, groups: Iterable[Group], size: int) -> Decoded:
         """Return the events of groups of records; ``size`` is the body's. Raises `BadBody` or `ContentTooLarge`."""
         now, index, held = self._clock(), -1, 0
-        ids = RequestIds(head, now)
+        ids = RequestIds(request, now)
         events: list[Event] = []
         rejected: list[Rejection] = []
         for group in groups:

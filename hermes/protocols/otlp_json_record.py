@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, ValidationError
 
-from hermes.http.ingest import ECHOED
+from hermes.http.response import ECHOED
 from hermes.protocols.mapping import from_base64
 from hermes.protocols.otlp_record import Record, number
 

@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hermes.control.endpoint import Endpoint
-from hermes.http.format import DataProtocol
+from hermes.events.ingest.format import DataProtocol
+from hermes.events.ingest.refusal import Refusals
+from hermes.events.ingest.route import Ingest, IngestOptions, Intake
 from hermes.http.head import Route
-from hermes.http.ingest import Ingest, Intake
 from hermes.http.keys import Keys
 from hermes.http.work import Workshop
 from hermes.protocols.events import PATH as EVENTS
@@ -52,17 +53,15 @@ def make_routes(
             intake, Counter(), workshop=workshop, event_types=["*"], max_body_bytes=2**20, keys=Keys(["secret"])
         )
     """
-    keys = Keys() if keys is None else keys
+    refusals = Refusals(rejected, max_body_bytes)
+    options = IngestOptions(refusals, workshop, max_body_bytes, Keys() if keys is None else keys, origins)
     protocols: tuple[DataProtocol, ...] = (
         PostEvents(event_types, time.time, any_times=any_times),
         Segment(event_types, max_body_bytes, time.time),
         # Never less than one body: a large MAX_BODY_BYTES stays usable.
         OtlpLogs(event_types, min(_GROWTH * max_body_bytes, max(_MOST_GROWN, max_body_bytes)), time.time),
     )
-    ingests = [
-        Ingest(intake, protocol, rejected, workshop=workshop, max_body_bytes=max_body_bytes, keys=keys, origins=origins)
-        for protocol in protocols
-    ]
+    ingests = [Ingest(intake, protocol, options) for protocol in protocols]
     routes = [route for ingest in ingests for route in ingest.routes]
     # Its answer needs only the header lines, which are the same for all ingests.
     return (*routes, library_metrics_route(ingests[0].response_lines))

@@ -16,9 +16,10 @@ from hermes.cut import Cutter, Pieces, Refused, cut_json
 from hermes.decode import JUDGED, UNDECODABLE, BadBody, Decoded, Rejection, describe_error, without_mark
 from hermes.elements import is_object
 from hermes.event import Event
-from hermes.http.format import Format
+from hermes.events.ingest.format import Format
+from hermes.events.ingest.request import EventRequest
 from hermes.http.head import Head
-from hermes.http.ingest import ECHOED
+from hermes.http.response import ECHOED
 from hermes.misnamed import FieldMissing
 from hermes.proof import BadValue
 from hermes.protocols.mapping import TypeNames, check_timestamp, fit, parse_time
@@ -57,13 +58,12 @@ class Segment:
     arrival, in Unix seconds. ::
 
         protocol = Segment(["*"], limit=2**20, clock=time.time)
-        decoded = protocol.choose(head).decode(head, b'{"batch": [{"type": "identify", "userId": "u1"}]}')
+        request = EventRequest(head, protocol.choose(head))
+        decoded = request.format.decode(request, b'{"batch": [{"type": "identify", "userId": "u1"}]}')
     """
 
     paths = (*SINGLES, *BATCHES)
     key_in_body = True
-    # A body alone does not say which kind its path means, so every body goes through `decode`.
-    decode_one = None
 
     def __init__(self, event_types: Sequence[str], limit: int, clock: Callable[[], float]) -> None:
         self._type_of = TypeNames(event_types)
@@ -71,19 +71,18 @@ class Segment:
         self._clock = clock
         self._alone = MessageDecoder(Message, self._convert, _SEVERAL)
         self._batched = MessageDecoder(_OneOfMany, self._convert, "", partial=True)
-        self.answers = SegmentAnswers()
         # ``partial``: the libraries repeat a whole request for ever after anything but a success, so any number of
         # messages may be invalid.
-        self._format = Format(self.answers, self.decode, cut=_cut, at_once=_PIECE, most=2 * limit, partial=True)
+        self._format = Format(SegmentAnswers(), self.decode, cut=_cut, at_once=_PIECE, most=2 * limit, partial=True)
 
     def choose(self, _head: Head) -> Format:
         """Return the one format, for every media type."""
         # Browsers send text/plain to avoid a preflight request; old libraries send the type of a form.
         return self._format
 
-    def decode(self, head: Head, body: bytes) -> Decoded:
+    def decode(self, asked: EventRequest, body: bytes) -> Decoded:
         """Return the events of a request to one of the paths. Raises `BadBody`, `KeyRefused` or `ContentTooLarge`."""
-        request = SegmentRequest(self._clock(), SINGLES.get(head.path, ""), head, self._limit)
+        request = SegmentRequest(self._clock(), SINGLES.get(asked.head.path, ""), asked, self._limit)
         # RudderStack's beacon has its key in the query: a page that closes can set no header.
         if request.key is not None:
             request.check_key(request.key)
@@ -92,7 +91,7 @@ class Segment:
         decoded = self._decode_alone(body, request) if request.kind else self._decode_batch(body, request)
         # A piece is not judged: its messages may all be wrong while another piece has the key. `Ingest` asks once for
         # all.
-        if not decoded.events and not request.known and not head.piece:
+        if not decoded.events and not request.known and not asked.piece:
             # No message was valid, so none was asked for a key of its own.
             request.check_key(None)
         return decoded

@@ -15,9 +15,9 @@ from msgspec import Raw, ValidationError
 
 from hermes.decode import UNDECODABLE, check_text, describe_error, is_deep
 from hermes.elements import split_object
+from hermes.events.ingest.ids import RequestIds
+from hermes.events.ingest.request import EventRequest
 from hermes.http.content import ContentTooLarge
-from hermes.http.head import Head
-from hermes.http.ids import RequestIds
 from hermes.http.keys import UNKNOWN, WANTED, KeyRefused
 
 _NO_TEXT = Raw()
@@ -67,14 +67,15 @@ class SegmentRequest:
 
     __slots__ = ("admit", "broken", "ids", "key", "kind", "known", "now", "room", "sent_at", "shared")
 
-    def __init__(self, now: float, kind: str, head: Head, room: int) -> None:
+    def __init__(self, now: float, kind: str, request: EventRequest, room: int) -> None:
         self.now = now
-        self.ids = RequestIds(head, now)
+        self.ids = RequestIds(request, now)
         self.kind = kind
-        self.admit = head.admit
+        self.admit = request.admit
         self.known = False
         # Only if the head had no key: a key in the head has been judged already.
-        self.key = _read_key(head.query) if head.query and head.admit else None
+        query = request.head.query
+        self.key = _read_key(query) if query and request.admit else None
         self.room = room
         self.sent_at: Any = None
         self.shared: dict[str, bytes] = {}

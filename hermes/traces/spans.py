@@ -59,13 +59,13 @@ class RequestSpan:
         self.request = request
         self._span = span
 
-    def end(self, status: int, rejected: int) -> None:
-        """End the span: the request was answered with ``status``, and ``rejected`` of its events were invalid."""
+    def end(self, status: int) -> None:
+        """End the span: the request was answered with ``status``."""
         span = self._span
         facts: dict[str, str | int] = {
             "http.response.status_code": status,
             "hermes.events.accepted": self.request.accepted,
-            "hermes.events.rejected": rejected,
+            "hermes.events.rejected": self.request.rejected,
         }
         # The conventions for servers: a 4xx is the client's error, and leaves the status of the server's span unset.
         if status >= 500:
@@ -86,7 +86,7 @@ class Spans(Tracing):
         if context is not None:
             span = spans.begin(context, "/events", "/events", len(body), request_id)
             ...
-            span.end(202, rejected=0)
+            span.end(202)
     """
 
     __slots__ = ("_propagator", "_tracer", "headers", "roll", "root", "share")

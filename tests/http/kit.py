@@ -31,30 +31,34 @@ class FakeIntake:
     capacity: int = 100_000
     taken: list[Event] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    marks: list[TracedRequest | None] = field(default_factory=list)
+    """The traced request of each event that `offer` took."""
     waiting: list[tuple[list[Event], Settle]] = field(default_factory=list)
     ack: Ack = Ack.ACCEPTED
-    traced: TracedRequest | None = None
     asked: list[Ack] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
         return [event.id for event in self.taken]
 
-    def offer(self, events: list[Event], size: int) -> bool:
+    def offer(self, events: list[Event], size: int, traced: TracedRequest | None = None) -> bool:
         if self.waiting or len(events) > self.room:
             return False
         self.room -= len(events)
         self.taken += events
+        self.marks += [traced] * len(events)
         self.sizes.append(size)
         return True
 
     def find_refusal(self, size: int) -> Outcome | None:
         return None if self.blocking or self.room > 0 else Outcome.NO_ROOM
 
-    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+    def submit(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+    ) -> Callable[[], None]:
         self.asked.append(ack)
         if not self.blocking or (len(events) <= self.room and not self.waiting):
-            settle(Outcome.TAKEN if self.offer(events, size) else Outcome.NO_ROOM, None)
+            settle(Outcome.TAKEN if self.offer(events, size, traced) else Outcome.NO_ROOM, None)
             return lambda: None
         entry = (events, settle)
         self.waiting.append(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import h11
@@ -708,6 +709,13 @@ def bodies_here(stream: bytes) -> list[bytes]:
     connection = Connection(lane, lambda: None)
     connection.receive(stream)
     return found
+
+
+def test_a_route_gets_the_bytes_that_were_sent_whatever_their_content_coding() -> None:
+    # A signature is made over these bytes.
+    coded = gzip.compress(event())
+    whole = post(coded, b"Content-Encoding: gzip")
+    assert bodies_here(whole + post_chunked(coded[:9], coded[9:], lines=[b"Content-Encoding: gzip"])) == [coded, coded]
 
 
 def bodies_there(stream: bytes) -> list[bytes]:

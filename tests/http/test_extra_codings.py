@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes.http import extra_codings, ingest
+from hermes.events.ingest import route
+from hermes.http import extra_codings
 from hermes.http.content import CODINGS, ContentError, ContentTooLarge, decode_parts
 from tests.http.kit import Wire, event, post
 
@@ -96,8 +97,8 @@ def test_zlib_is_deflate_and_needs_no_extra() -> None:
 
 
 def test_without_the_extra_a_coding_is_415_and_says_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "CODINGS", CODINGS - {"br"})
-    monkeypatch.setattr(ingest, "MISSING_CODINGS", frozenset({"br"}))
+    monkeypatch.setattr(route, "CODINGS", CODINGS - {"br"})
+    monkeypatch.setattr(route, "MISSING_CODINGS", frozenset({"br"}))
     (answer,) = Wire().feed(post(b"", b"Content-Encoding: br"))
     assert answer.status == 415
     assert "install 'hermes-events[codings]'" in answer.json["detail"]

@@ -24,26 +24,11 @@ def parse(*lines: bytes, first: bytes = b"POST /events HTTP/1.1") -> Head:
 def test_a_head_is_read() -> None:
     found = parse(b"Content-Length: 7", b"Content-Type: Application/JSON ; charset=utf-8", b"Content-Encoding: GZip")
     assert (found.method, found.path, found.content_length, found.chunked) == ("POST", "/events", 7, False)
-    assert (found.media_type, found.coding, found.plain) == ("application/json", "gzip", False)
+    assert (found.media_type, found.coding) == ("application/json", "gzip")
     assert found.keep_alive
     assert found.refusal is None
     assert found.route is not None
     assert found.route.name == "/events"
-
-
-@pytest.mark.parametrize(
-    ("lines", "plain"),
-    [
-        ([], True),
-        ([b"Content-Type: application/json"], True),
-        ([b"Content-Type: application/x-www-form-urlencoded"], True),
-        ([b"Content-Type: application/x-ndjson"], False),
-        ([b"Content-Encoding: gzip"], False),
-        ([b"Content-Encoding: "], True),
-    ],
-)
-def test_a_plain_body_is_json_without_a_coding(lines: list[bytes], plain: bool) -> None:
-    assert parse(b"Content-Length: 2", *lines).plain is plain
 
 
 def test_names_are_lower_case_and_repeated_headers_are_joined() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from hermes.ack import Outcome
 from hermes.http.head import Head, Heads, Route
 from hermes.http.lane import BodyBudget, Lane, Timeouts
 from hermes.http.pending import Pending
@@ -60,7 +59,7 @@ async def _refuse(*_: object) -> None:
 
 
 async def test_a_client_that_ends_while_it_is_owed_an_answer_is_not_asked_again_and_gets_it() -> None:
-    commit = Pending(Response(202, b"{}"), lambda _outcome, _receipt: Response(503))  # which nobody can call off
+    commit = Pending()  # which nobody can call off
 
     def handle(_head: Head, _body: bytes) -> Pending:
         return commit
@@ -76,7 +75,7 @@ async def test_a_client_that_ends_while_it_is_owed_an_answer_is_not_asked_again_
         for _ in range(200):
             await trio.lowlevel.checkpoint()
         assert server.reads <= 3
-        commit(Outcome.TAKEN, None)
+        commit.answer(Response(202, b"{}"))
         data = b""
         while part := await client.receive_some():
             data += part

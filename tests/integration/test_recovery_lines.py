@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import ConfigError
-from hermes.http.ingest import _REFUSALS
+from hermes.events.ingest.refusal import REFUSALS
 from hermes.http.keys import UNKNOWN, WANTED
 from hermes.http.listen import open_listeners
 from hermes.log.folder import lock_folder
@@ -62,5 +62,5 @@ def test_the_page_quotes_what_is_said_about_a_folder_in_use(tmp_path: Path) -> N
 def test_the_page_quotes_what_clients_are_told() -> None:
     page = " ".join(PAGE.split())
     assert all(words.partition(":")[0] in page for words in (WANTED, UNKNOWN))
-    for _, words, _ in _REFUSALS.values():
+    for _, words, _ in REFUSALS.values():
         assert f'"detail":"{words}. Nothing of this request was taken: send it again"' in PAGE

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import strategies as st
 
 from hermes.event import MAX_TIMESTAMP, Event
+from hermes.events.ingest.format import DataProtocol
+from hermes.events.ingest.request import EventRequest
+from hermes.http.head import Head
 
 _PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\0", b"\xff", rb"\u0000", rb"\ud800", b"1e9", b"-"]
+
+
+def request_to(protocol: DataProtocol, path: str, headers: Mapping[str, str] | None = None) -> EventRequest:
+    """A request to a path, as the decoders see it."""
+    head = Head("POST", path, headers or {})
+    return EventRequest(head, protocol.choose(head))
 
 
 def assert_keeps_the_rules(event: Event) -> None:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from hermes.decode import MAX_NESTING, MAX_REJECTIONS, BadBody
 from hermes.event import Event
-from hermes.http.head import Head
+from hermes.events.ingest.request import EventRequest
 from hermes.protocols.cloudevents import CloudEventDecoder
+from hermes.protocols.events import PostEvents
 from tests.growth import assert_linear
 from tests.http.kit import Answer, FakeIntake, Wire, event, post
-from tests.protocols.kit import assert_keeps_the_rules, mutations
+from tests.protocols.kit import assert_keeps_the_rules, mutations, request_to
 
 NOW = 1_800_000_000.7
 DECODER = CloudEventDecoder(("*",), lambda: NOW)
@@ -95,9 +96,9 @@ def test_the_user_is_the_extension_userid_or_the_subject_or_the_source(changes: 
     ],
 )
 def test_the_time_is_whole_unix_seconds_or_that_of_arrival(stamp: str | None, seconds: int) -> None:
-    (only,) = DECODER.decode_structured(head(), cloud(time=stamp)).events
+    (only,) = DECODER.decode_structured(request(), cloud(time=stamp)).events
     assert only.timestamp == seconds
-    (same,) = DECODER.decode_binary(head(*([("ce-time", stamp)] if stamp else [])), b"{}").events
+    (same,) = DECODER.decode_binary(request(*([("ce-time", stamp)] if stamp else [])), b"{}").events
     assert same.timestamp == seconds
 
 
@@ -301,13 +302,13 @@ def test_a_batch_that_is_no_array_is_malformed(body: bytes) -> None:
 
 def test_a_batch_of_many_bad_events_is_refused_as_a_whole() -> None:
     with pytest.raises(BadBody, match="more than 1000 events are invalid"):
-        DECODER.decode_batch(head(), b"[" + b",".join([b"7"] * (MAX_REJECTIONS + 1)) + b"]")
+        DECODER.decode_batch(request(), b"[" + b",".join([b"7"] * (MAX_REJECTIONS + 1)) + b"]")
 
 
 def test_both_ways_through_a_batch_give_the_same_events() -> None:
     bodies = [cloud(id=str(n), subject="ü" * n, time="2024-05-05T10:11:12Z") for n in range(4)]
-    fast = DECODER.decode_batch(head(), b"[%b]" % b",".join(bodies))
-    slow = DECODER.decode_batch(head(), b"[%b,7]" % b",".join(bodies))
+    fast = DECODER.decode_batch(request(), b"[%b]" % b",".join(bodies))
+    slow = DECODER.decode_batch(request(), b"[%b,7]" % b",".join(bodies))
     assert [_told(each) for each in fast.events] == [_told(each) for each in slow.events]
     assert len(slow.rejected) == 1
 
@@ -331,14 +332,14 @@ def test_admission_counts_what_the_events_hold() -> None:
 def test_any_bytes_are_decoded_or_refused_in_words(body: bytes) -> None:
     for read in (DECODER.decode_structured, DECODER.decode_batch, DECODER.decode_binary):
         with suppress(BadBody):
-            assert all(each.error for each in read(head(), body).rejected)
+            assert all(each.error for each in read(request(), body).rejected)
 
 
 @given(mutations(cloud(time="2024-05-05T10:11:12Z", subject="a", data={"a": ["\\", 1]})))
 def test_a_changed_event_gives_only_events_that_keep_the_rules(body: bytes) -> None:
     for read, sent in ((DECODER.decode_structured, body), (DECODER.decode_batch, b"[%b,%b]" % (cloud(), body))):
         with suppress(BadBody):
-            for each in read(head(), sent).events:
+            for each in read(request(), sent).events:
                 assert_keeps_the_rules(each)
 
 
@@ -353,7 +354,7 @@ def test_a_changed_event_gives_only_events_that_keep_the_rules(body: bytes) -> N
 )
 def test_any_headers_give_an_event_that_keeps_the_rules_or_a_reason(headers: dict[str, str], body: bytes) -> None:
     with suppress(BadBody):
-        decoded = DECODER.decode_binary(head(*headers.items()), body)
+        decoded = DECODER.decode_binary(request(*headers.items()), body)
         for each in decoded.events:
             assert_keeps_the_rules(each)
         assert len(decoded.events) + len(decoded.rejected) == 1
@@ -362,14 +363,14 @@ def test_any_headers_give_an_event_that_keeps_the_rules_or_a_reason(headers: dic
 def test_the_time_to_refuse_tiny_elements_grows_with_their_number_and_no_faster() -> None:
     def refuse(size: int) -> None:
         with pytest.raises(BadBody):
-            DECODER.decode_batch(head(), b"[" + b"{}," * size + b"1]")
+            DECODER.decode_batch(request(), b"[" + b"{}," * size + b"1]")
 
     assert_linear(refuse, int, 3_000_000)
 
 
-def head(*headers: tuple[str, str]) -> Head:
+def request(*headers: tuple[str, str]) -> EventRequest:
     usual = {"ce-specversion": "1.0", "ce-id": "7", "ce-source": "/shop", "ce-type": "order.created"}
-    return Head("POST", "/events", usual | dict(headers))
+    return request_to(PostEvents(["*"], lambda: NOW), "/events", usual | dict(headers))
 
 
 def _told(taken: Event) -> tuple[Any, ...]:

@@ -10,10 +10,11 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from hermes.decode import Decoded
-from hermes.http.format import DataProtocol
+from hermes.events.ingest.format import DataProtocol
+from hermes.events.ingest.pieces import decode_pieces
+from hermes.events.ingest.request import EventRequest
 from hermes.http.head import Head
 from hermes.http.keys import KeyRefused
-from hermes.http.pieces import decode_pieces
 from hermes.protocols.events import PostEvents
 from hermes.protocols.otlp import OtlpLogs
 from hermes.protocols.segment import Segment
@@ -118,9 +119,9 @@ def test_pieces_give_what_the_whole_gives(name: str, keyed: bool) -> None:
     protocol, path, kind, make = CASES[name]
     headers = {"content-type": kind} | ({"idempotency-key": "k"} if keyed else {})
     head, body = Head("POST", path, headers), make()
-    head.format = protocol.choose(head)
-    whole = head.format.decode(head, body)
-    cut, steps = run(decode_pieces(head, [body], iter(()), 10**6))
+    request = EventRequest(head, protocol.choose(head))
+    whole = request.format.decode(request, body)
+    cut, steps = run(decode_pieces(request, [body], iter(()), 10**6))
     assert steps > 5
     # Without a key, an event that has no id of its own gets another each time.
     assert [each.id for each in cut.events] == [each.id for each in whole.events] or (protocol is OTLP and not keyed)
@@ -138,13 +139,13 @@ def test_a_wrong_message_alone_in_its_piece_needs_no_key_where_another_has_one(w
     messages = [message(n + 10) | {"writeKey": "k"} for n in range(6)]
     messages[wrong] |= {"event": 5, "properties": {"x": "y" * 20_000}}
     head, body = Head("POST", "/v1/batch", {}), json.dumps({"batch": messages}).encode()
-    head.format = SEGMENT.choose(head)
-    head.admit = "k".__eq__
-    cut, _ = run(decode_pieces(head, [body], iter(()), 10**6))
+    request = EventRequest(head, SEGMENT.choose(head))
+    request.admit = "k".__eq__
+    cut, _ = run(decode_pieces(request, [body], iter(()), 10**6))
     assert ([each.index for each in cut.rejected], len(cut.events)) == ([wrong], 5)
-    head.admit = "other".__eq__
+    request.admit = "other".__eq__
     with pytest.raises(KeyRefused):
-        run(decode_pieces(head, [body], iter(()), 10**6))
+        run(decode_pieces(request, [body], iter(()), 10**6))
 
 
 def of_otlp(record: dict[str, Any]) -> Iterator[Decoded]:
@@ -158,8 +159,7 @@ def of_otlp(record: dict[str, Any]) -> Iterator[Decoded]:
         ("application/x-protobuf", ParseDict(request, ExportLogsServiceRequest()).SerializeToString()),
     ):
         head = Head("POST", "/v1/logs", {"content-type": kind})
-        head.format = OTLP.choose(head)
-        yield run(decode_pieces(head, [body], iter(()), 10**6))[0]
+        yield run(decode_pieces(EventRequest(head, OTLP.choose(head)), [body], iter(()), 10**6))[0]
 
 
 def values_of(count: int) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def test_a_record_of_many_values_is_refused_alone(record: dict[str, Any]) -> Non
 
 def test_numbers_without_braces_are_counted_by_their_commas_and_commas_of_a_text_are_not() -> None:
     head = Head("POST", "/v1/logs", {"content-type": "application/json"})
-    head.format = OTLP.choose(head)
+    request = EventRequest(head, OTLP.choose(head))
     numbers, text = json.dumps([1] * 40_000), json.dumps({"stringValue": '", ' * 50_000})
     body = OF_OTLP % f'{{"body":{numbers}}},{{"body":{text}}}'.encode()
-    decoded, _ = run(decode_pieces(head, [body], iter(()), 10**6))
+    decoded, _ = run(decode_pieces(request, [body], iter(()), 10**6))
     assert ([each.index for each in decoded.rejected], len(decoded.events)) == ([0], 1)
 
 
@@ -214,9 +214,9 @@ _LONG = json.dumps(event(1) | {"payload": {"x": "y" * 2**18}}).encode()
 def test_a_long_line_that_is_wrong_is_refused_alone(line: bytes) -> None:
     good = json.dumps(event(2)).encode()
     head, body = Head("POST", "/events", {"content-type": "application/x-ndjson"}), b"\n".join([good, line, good, b""])
-    head.format = EVENTS.choose(head)
-    whole = head.format.decode(head, body)
-    cut, _ = run(decode_pieces(head, [body], iter(()), 10**6))
+    request = EventRequest(head, EVENTS.choose(head))
+    whole = request.format.decode(request, body)
+    cut, _ = run(decode_pieces(request, [body], iter(()), 10**6))
     assert len(cut.events) == len(whole.events)
     assert [each.index for each in cut.rejected] == [each.index for each in whole.rejected]
 
@@ -225,14 +225,14 @@ def test_a_message_that_takes_long_to_decode_is_refused_alone() -> None:
     many = ",".join([f'"{n}":0' for n in range(150_000)])
     wrong = json.dumps(message(10))[:-1] + f",{many}}}"
     head = Head("POST", "/v1/batch", {})
-    head.format = SEGMENT.choose(head)
+    request = EventRequest(head, SEGMENT.choose(head))
     good = json.dumps(message(11))
-    cut, _ = run(decode_pieces(head, [f'{{"batch":[{good},{wrong},{good}]}}'.encode()], iter(()), 10**6))
+    cut, _ = run(decode_pieces(request, [f'{{"batch":[{good},{wrong},{good}]}}'.encode()], iter(()), 10**6))
     assert ([each.index for each in cut.rejected], len(cut.events)) == ([1], 2)
     keyed = wrong[:-1] + ',"writeKey":"k"}'
     head = Head("POST", "/v1/track", {})
-    head.format = SEGMENT.choose(head)
-    cut, _ = run(decode_pieces(head, [keyed.encode()], iter(()), 10**6))
+    request = EventRequest(head, SEGMENT.choose(head))
+    cut, _ = run(decode_pieces(request, [keyed.encode()], iter(()), 10**6))
     assert "beside its long values" in cut.rejected[0].error
 
 
@@ -252,7 +252,7 @@ def test_a_message_that_takes_long_to_decode_is_refused_alone() -> None:
 def test_large_data_of_the_binary_mode_is_the_same_whole_and_in_pieces(kind: str, data: bytes) -> None:
     names = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "x", "content-type": kind}
     head = Head("POST", "/events", names)
-    head.format = PostEvents(("*",), lambda: 1.0).choose(head)
-    cut, _ = run(decode_pieces(head, [data], iter(()), 10))
-    assert cut.events == head.format.decode(head, data).events
+    request = EventRequest(head, PostEvents(("*",), lambda: 1.0).choose(head))
+    cut, _ = run(decode_pieces(request, [data], iter(()), 10))
+    assert cut.events == request.format.decode(request, data).events
     assert len(cut.events) == 1

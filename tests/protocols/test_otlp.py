@@ -18,12 +18,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from hermes.decode import MAX_REJECTIONS, BadBody, Decoded
 from hermes.event import Event
 from hermes.http.content import ContentTooLarge
-from hermes.http.head import Head
 from hermes.protocols import otlp
 from hermes.protocols.otlp import OtlpLogs
 from tests.growth import assert_linear
 from tests.http.kit import Answer, FakeIntake, Wire, chunked, head, post
-from tests.protocols.kit import assert_keeps_the_rules, mutations
+from tests.protocols.kit import assert_keeps_the_rules, mutations, request_to
 
 NOW = 1_800_000_000.7
 DECODER = OtlpLogs(("*",), 100_000, lambda: NOW)
@@ -79,8 +78,8 @@ def packed(body: bytes) -> bytes:
 
 
 def decode(body: bytes, kind: str = "application/json") -> Decoded:
-    head = Head("POST", "/v1/logs", {"content-type": kind})
-    return DECODER.choose(head).decode(head, body)
+    request = request_to(DECODER, "/v1/logs", {"content-type": kind})
+    return request.format.decode(request, body)
 
 
 def one(*records: dict[str, Any], **options: Any) -> Event:

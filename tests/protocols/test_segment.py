@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from hermes.decode import MAX_NESTING, MAX_REJECTIONS, BadBody
 from hermes.event import Event
-from hermes.http.head import Head
 from hermes.protocols.segment import Segment
 from tests.http.kit import Answer, FakeIntake, Wire, event, post, post_chunked
-from tests.protocols.kit import assert_keeps_the_rules, mutations
+from tests.protocols.kit import assert_keeps_the_rules, mutations, request_to
 
 NOW = 1_800_000_000.7
 DECODER = Segment(("*",), 10_000, lambda: NOW)
@@ -43,7 +42,7 @@ def ask(wire: Wire, path: str, body: bytes, *lines: bytes) -> Answer:
 
 def decode(body: bytes, path: str = "/v1/track") -> Event:
     """The event of a request with one valid message."""
-    decoded = DECODER.decode(Head("POST", path, {}), body)
+    decoded = DECODER.decode(request_to(DECODER, path), body)
     assert not decoded.rejected
     (only,) = decoded.events
     assert_keeps_the_rules(only)
@@ -52,7 +51,7 @@ def decode(body: bytes, path: str = "/v1/track") -> Event:
 
 def refusal(body: bytes, path: str = "/v1/track") -> str:
     try:
-        decoded = DECODER.decode(Head("POST", path, {}), body)
+        decoded = DECODER.decode(request_to(DECODER, path), body)
     except BadBody as error:
         return str(error)
     assert not decoded.events
@@ -184,13 +183,13 @@ def test_the_time_is_corrected_by_the_clients_clock_if_that_can_be_read(stamps: 
 def test_the_time_of_sending_of_a_batch_is_that_of_its_messages() -> None:
     one = message(timestamp="1999-01-01T00:00:00Z")
     other = message(timestamp="1999-01-01T00:00:00Z", sentAt="1999-01-01T00:00:05Z")
-    decoded = DECODER.decode(Head("POST", "/v1/batch", {}), batch(one, other, sentAt="1999-01-01T00:00:10Z"))
+    decoded = DECODER.decode(request_to(DECODER, "/v1/batch"), batch(one, other, sentAt="1999-01-01T00:00:10Z"))
     assert [each.timestamp for each in decoded.events] == [1_799_999_990, 1_799_999_995]
 
 
 def test_the_context_of_a_batch_is_that_of_its_messages() -> None:
     body = batch(message(), message(context={"own": 1}), context={"ip": "1.2.3.4"}, integrations={"All": True})
-    first, second = DECODER.decode(Head("POST", "/v1/batch", {}), body).events
+    first, second = DECODER.decode(request_to(DECODER, "/v1/batch"), body).events
     assert json.loads(bytes(first.payload))["context"] == {"ip": "1.2.3.4"}
     assert json.loads(bytes(first.payload))["integrations"] == {"All": True}
     assert json.loads(bytes(second.payload))["context"] == {"own": 1}
@@ -457,7 +456,7 @@ def test_basic_works_on_post_events_too_but_a_key_in_the_body_does_not() -> None
 @given(st.binary(max_size=200), st.sampled_from(["/v1/track", "/v1/batch"]))
 def test_any_bytes_are_decoded_or_refused_in_words(body: bytes, path: str) -> None:
     with suppress(BadBody):
-        assert all(each.error for each in DECODER.decode(Head("POST", path, {}), body).rejected)
+        assert all(each.error for each in DECODER.decode(request_to(DECODER, path), body).rejected)
 
 
 WHOLE = message(timestamp="2024-05-05T10:11:12Z", sentAt="2024-05-05T10:11:13Z", properties={"a": ["\\", 1]})
@@ -467,14 +466,14 @@ WHOLE = message(timestamp="2024-05-05T10:11:12Z", sentAt="2024-05-05T10:11:13Z",
 def test_a_changed_message_gives_only_events_that_keep_the_rules(body: bytes) -> None:
     for path, sent in (("/v1/track", body), ("/v1/batch", batch(message(), body))):
         with suppress(BadBody):
-            for each in DECODER.decode(Head("POST", path, {}), sent).events:
+            for each in DECODER.decode(request_to(DECODER, path), sent).events:
                 assert_keeps_the_rules(each)
 
 
 @given(mutations(batch(WHOLE, sentAt="2024-05-05T10:11:13Z", context={"a": 1}, writeKey="x")))
 def test_a_changed_batch_gives_only_events_that_keep_the_rules(body: bytes) -> None:
     with suppress(BadBody):
-        for each in DECODER.decode(Head("POST", "/v1/batch", {}), body).events:
+        for each in DECODER.decode(request_to(DECODER, "/v1/batch"), body).events:
             assert_keeps_the_rules(each)
 
 
@@ -486,7 +485,7 @@ def test_a_changed_batch_gives_only_events_that_keep_the_rules(body: bytes) -> N
 def test_any_texts_and_numbers_give_an_event_or_a_reason(stamp: str, sent_at: str, user: float) -> None:
     body = json.dumps({"event": "a", "userId": user, "timestamp": stamp, "sentAt": sent_at}).encode()
     with suppress(BadBody):
-        decoded = DECODER.decode(Head("POST", "/v1/track", {}), body)
+        decoded = DECODER.decode(request_to(DECODER, "/v1/track"), body)
         assert len(decoded.events) + len(decoded.rejected) == 1
         for each in decoded.events:
             assert_keeps_the_rules(each)

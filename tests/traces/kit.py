@@ -33,7 +33,7 @@ class Kept:
         context = self.spans.root if headers is None else self.spans.follow(headers)
         assert context is not None
         span = self.spans.begin(context, "/events", "/events", 10, name.encode())
-        span.end(status, 0)
+        span.end(status)
         self.ended.clear()
         return span.request
 

@@ -41,10 +41,8 @@ class TracedEngine:
     def submit(self, request: TracedRequest | None, count: int = 1, ack: Ack = Ack.ACCEPTED) -> list[Outcome]:
         """Offer events as the route of a traced request does. The list has the outcome as soon as it is known."""
         outcomes: list[Outcome] = []
-        self.intake.traced = request
         events = make_events(count, prefix=f"{id(request)}-{len(self.sink.stored)}")
-        self.intake.submit(events, 100 * count, ack, lambda outcome, _receipt: outcomes.append(outcome))
-        self.intake.traced = None
+        self.intake.submit(events, 100 * count, ack, lambda outcome, _receipt: outcomes.append(outcome), request)
         return outcomes
 
     def named(self, name: str) -> list[ReadableSpan]:
@@ -140,7 +138,6 @@ async def test_a_request_that_waited_for_room_is_traced_as_itself(autojump_clock
     assert outcomes == [Outcome.TAKEN]
     assert request.accepted == 2
     assert len(children_of(request, engine.named("db write"))) == 1
-    assert engine.intake.traced is None
 
 
 async def test_every_attempt_is_a_span_and_the_drop_after_the_last(autojump_clock: MockClock) -> None:

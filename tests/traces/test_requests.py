@@ -9,42 +9,24 @@ import structlog
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hermes.ack import Ack
-from hermes.event import Event
 from hermes.http.connection import Connection
 from hermes.http.head import Heads
 from hermes.http.lane import Lane
 from hermes.http.traced import trace_routes
-from hermes.traced import TracedRequest
 from tests.http.kit import FakeIntake, Wire, event, post
 from tests.traces.kit import CALLER, TRACE, Kept, parent, place
 
 CALL = b"traceparent: 00-%b-%b-01" % (TRACE.encode(), CALLER.encode())
 
 
-class MarkingIntake(FakeIntake):
-    """Remembers which traced request each event came with."""
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
-        self.traced: TracedRequest | None = None
-        self.marks: list[TracedRequest | None] = []
-
-    def offer(self, events: list[Event], size: int) -> bool:
-        taken = super().offer(events, size)
-        if taken:
-            self.marks += [self.traced] * len(events)
-        return taken
-
-
 class TracedWire(Wire):
     """A wire whose routes are traced."""
 
     def __init__(self, share: float = 0.0, *, keys: tuple[str, ...] = (), **intake: Any) -> None:
-        super().__init__(MarkingIntake(**intake), keys=keys)
+        super().__init__(FakeIntake(**intake), keys=keys)
         self.kept = Kept(share)
-        assert isinstance(self.intake, MarkingIntake)
         self.marks = self.intake.marks
-        routes = trace_routes(self.routes, self.kept.spans, self.intake, self.rejected, lambda: self.lane.request_id())
+        routes = trace_routes(self.routes, self.kept.spans, lambda: self.lane.request_id())
         self.lane = Lane(Heads({("POST", route.name): route for route in routes}), self.budget)
         self.lane.begin_turn()
         self.connection = Connection(self.lane, self._ready)
@@ -67,8 +49,6 @@ def test_a_callers_context_is_followed_and_the_events_are_marked() -> None:
     assert fact(span, "hermes.request.id") == answer.headers["x-request-id"]
     assert fact(span, "hermes.events.rejected") == 1
     assert [mark.span_id for mark in wire.marks if mark] == [place(span)[1]] * 2
-    assert isinstance(wire.intake, MarkingIntake)
-    assert wire.intake.traced is None
 
 
 def test_a_client_without_a_context_is_traced_by_chance_and_its_head_stays_known() -> None:

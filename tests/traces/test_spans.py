@@ -64,7 +64,8 @@ def test_a_request_continues_its_callers_trace() -> None:
     open_span = kept.spans.begin(context, "/v1/batch", "/v1/batch", 120, b"id-1")
     open_span.request.accepted = 2
     assert kept.ended == []
-    open_span.end(200, 1)
+    open_span.request.rejected = 1
+    open_span.end(200)
     (span,) = kept.ended
     assert span.name == "POST /v1/batch"
     assert (place(span)[0], parent(span)) == (TRACE, CALLER)
@@ -86,7 +87,7 @@ def test_a_request_continues_its_callers_trace() -> None:
 @pytest.mark.parametrize(("status", "failed"), [(202, False), (400, False), (401, False), (500, True), (503, True)])
 def test_only_the_servers_own_failures_are_errors(status: int, failed: bool) -> None:
     kept = Kept()
-    kept.spans.begin(kept.spans.root, "/events", "/events", 1, b"x").end(status, 0)
+    kept.spans.begin(kept.spans.root, "/events", "/events", 1, b"x").end(status)
     (span,) = kept.ended
     assert (not span.status.is_ok and not span.status.is_unset) is failed
     assert ((span.attributes or {}).get("error.type") == str(status)) is failed

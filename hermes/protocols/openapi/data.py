@@ -20,8 +20,8 @@ from hermes.control.openapi.operation import (
     problem,
 )
 from hermes.decode import Rejection
+from hermes.events.ingest.ids import MAX_KEY
 from hermes.http.content import CODINGS
-from hermes.http.ids import MAX_KEY
 
 # Made of the codings and the levels that the lane knows, so that the description cannot lack one.
 CODING = Literal[tuple(sorted(CODINGS))]  # type: ignore[valid-type]

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from hermes.http.keys import UNKNOWN, WANTED
-from tests.http.kit import Answer, FakeIntake, Wire, event, post
+from tests.http.kit import Answer, FakeIntake, Wire, event, head, post
 
 
 def ask(wire: Wire, body: bytes, *lines: bytes) -> Answer:
@@ -63,6 +63,22 @@ def test_valid_events_are_202_with_their_count(body: bytes, lines: list[bytes], 
     assert answer.headers["content-type"] == "application/json"
     assert len(wire.intake.taken) == count
     assert not wire.rejected
+
+
+@pytest.mark.parametrize(
+    ("lines", "plain"),
+    [
+        ([], True),
+        ([b"Content-Type: application/json"], True),
+        ([b"Content-Type: application/x-www-form-urlencoded"], True),
+        ([b"Content-Type: application/x-ndjson"], False),
+        ([b"Content-Encoding: gzip"], False),
+        ([b"Content-Encoding: "], True),
+    ],
+)
+def test_only_json_without_a_coding_takes_the_short_way(lines: list[bytes], plain: bool) -> None:
+    found = Wire().lane.heads.parse(head(b"Content-Length: 2", *lines))
+    assert (found.state.one is not None) is plain
 
 
 def test_the_size_that_admission_counts_is_that_of_the_decoded_body() -> None:

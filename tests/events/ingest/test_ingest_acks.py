@@ -10,6 +10,7 @@ import pytest
 
 from hermes.ack import Ack, Outcome, Receipt, Settle
 from hermes.event import Event
+from hermes.traced import TracedRequest
 from tests.http.kit import Answer, FakeIntake, Wire, event, post
 
 
@@ -21,7 +22,9 @@ class SlowIntake(FakeIntake):
     open: list[tuple[int, Settle]] = field(default_factory=list)
     called_off: int = 0
 
-    def submit(self, events: list[Event], size: int, ack: Ack, settle: Settle) -> Callable[[], None]:
+    def submit(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+    ) -> Callable[[], None]:
         self.asked.append(ack)
         self.open.append((len(events), settle))
 

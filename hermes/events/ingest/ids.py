@@ -14,7 +14,7 @@ from os import urandom
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hermes.http.head import Head
+    from hermes.events.ingest.request import EventRequest
 
 HEADER = "idempotency-key"
 MAX_KEY = 256
@@ -40,9 +40,9 @@ class RequestIds:
 
     __slots__ = ("_begin_at", "_first", "_key", "_now", "_prefix")
 
-    def __init__(self, head: Head, now: float) -> None:
-        self._key = f"{head.path}\n{head.headers[HEADER]}\n" if HEADER in head.headers else ""
-        self._begin_at = head.first
+    def __init__(self, request: EventRequest, now: float) -> None:
+        self._key = f"{request.head.path}\n{request.head.headers[HEADER]}\n" if HEADER in request.head.headers else ""
+        self._begin_at = request.first
         self._now = now
         self._prefix = ""
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hermes.events.ingest.ids import MAX_KEY, RequestIds, is_key
+from hermes.events.ingest.request import EventRequest
 from hermes.http.head import Head
-from hermes.http.ids import MAX_KEY, RequestIds, is_key
+from hermes.protocols.otlp import OtlpLogs
 from tests.http.kit import Wire, post
 from tests.protocols import test_otlp as otlp
 from tests.protocols import test_segment as segment
@@ -108,7 +110,8 @@ def test_heads_with_a_key_do_not_fill_the_memory_of_heads() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**48).map(lambda ms: ms / 1000), st.lists(st.integers(0, 10**7), unique=True, max_size=20))
 def test_new_ids_have_the_form_of_version_7_and_ascend_with_the_place(now: float, places: list[int]) -> None:
-    ids = RequestIds(Head("POST", "/v1/logs", {}), now)
+    head = Head("POST", "/v1/logs", {})
+    ids = RequestIds(EventRequest(head, OtlpLogs(["*"], 1, lambda: now).choose(head)), now)
     made = [ids(place) for place in sorted(places)]
     assert all(UUID7.fullmatch(each) for each in made)
     assert made == sorted(set(made))

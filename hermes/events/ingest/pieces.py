@@ -13,10 +13,10 @@ from msgspec import Raw
 
 from hermes.cut import Refused
 from hermes.decode import MAX_REJECTIONS, BadBody, Decoded, Rejection, too_many_rejected
-from hermes.errors import HermesError
 from hermes.event import EVENT_BYTES, Event
+from hermes.events.ingest.refusal import TooManyEvents
+from hermes.events.ingest.request import EventRequest
 from hermes.http.content import ContentError, ContentTooLarge
-from hermes.http.head import Head
 from hermes.http.keys import WANTED, KeyRefused
 from hermes.proof import Slim
 
@@ -26,19 +26,12 @@ _FREED_AT_ONCE = 5000
 _PLACE = re.compile(r" \(byte \d+\)")
 
 
-class TooManyEvents(HermesError):
-    """A request has more events than the queue could ever hold."""
-
-    def __init__(self, count: int, capacity: int) -> None:
-        super().__init__(f"{count} events are more than QUEUE_SIZE, {capacity}: send fewer a request")
-
-
 UNREADABLE = (ContentTooLarge, ContentError, BadBody, KeyRefused, TooManyEvents)
 """What decoding a body raises. Each has an answer of its own."""
 
 
 def decode_pieces(
-    head: Head, begun: list[bytes], parts: Iterator[bytes], capacity: int
+    request: EventRequest, begun: list[bytes], parts: Iterator[bytes], capacity: int
 ) -> Generator[int, None, Decoded]:
     """The events of a body whose first ``parts`` are ``begun``, at most ``capacity``. Yields bytes held more.
 
@@ -55,9 +48,9 @@ def decode_pieces(
     body = b"".join(begun)
     begun.clear()
     yield 0
-    gathered = _Gathered(head, capacity)
+    gathered = _Gathered(request, capacity)
     try:
-        for piece in head.format.cut(head, body):
+        for piece in request.format.cut(request.head, body):
             if piece is None:
                 yield 0
             elif isinstance(piece, Refused):
@@ -80,12 +73,12 @@ def decode_pieces(
 class _Gathered:
     """What the pieces held so far."""
 
-    def __init__(self, head: Head, capacity: int) -> None:
-        self._head = copy(head)
-        self._head.piece = True
-        self._judge_key = head.admit
-        if head.admit is not None:
-            self._head.admit = self._admit
+    def __init__(self, request: EventRequest, capacity: int) -> None:
+        self._request = copy(request)
+        self._request.piece = True
+        self._judge_key = request.admit
+        if request.admit is not None:
+            self._request.admit = self._admit
         self._key_known = False
         self._any_decoded = False
         self._capacity = capacity
@@ -96,11 +89,11 @@ class _Gathered:
 
     def add(self, piece: bytes, *, alone: bool) -> int:
         """Decode a piece, which may be the whole body ``alone``. Returns how many events it has."""
-        head, rejected = self._head, self._rejected
+        request, rejected = self._request, self._rejected
         self._any_decoded = True
-        first = head.first
+        first = request.first
         try:
-            decoded = head.format.decode(head, piece)
+            decoded = request.format.decode(request, piece)
         except BadBody as error:
             if alone:
                 raise
@@ -109,8 +102,8 @@ class _Gathered:
         self.events += decoded.events
         self._size += decoded.size or len(piece)
         self._note = self._note or decoded.note
-        head.first += len(decoded.events) + len(decoded.rejected)
-        if not self._head.format.partial or len(rejected) < MAX_REJECTIONS:
+        request.first += len(decoded.events) + len(decoded.rejected)
+        if not request.format.partial or len(rejected) < MAX_REJECTIONS:
             rejected += [Rejection(first + each.index, each.error) for each in decoded.rejected]
         else:  # they are only counted, so one stands for all
             rejected += rejected[:1] * len(decoded.rejected)
@@ -127,12 +120,12 @@ class _Gathered:
         return count
 
     def refuse(self, error: str) -> None:
-        self._rejected.append(Rejection(self._head.first, error))
-        self._head.first += 1
+        self._rejected.append(Rejection(self._request.first, error))
+        self._request.first += 1
         self._check()
 
     def _check(self) -> None:
-        chosen = self._head.format
+        chosen = self._request.format
         if len(self.events) > self._capacity:
             raise TooManyEvents(len(self.events), self._capacity)
         if len(self._rejected) > MAX_REJECTIONS:
@@ -140,7 +133,7 @@ class _Gathered:
                 raise too_many_rejected(self._rejected[0])
             self._require_key()  # a client without a key may not keep us busy with invalid events for long
         if len(self._rejected) > self._capacity:
-            raise TooManyEvents(self._head.first, self._capacity)
+            raise TooManyEvents(self._request.first, self._capacity)
         if chosen.most and self._size > chosen.most:
             raise ContentTooLarge(
                 f"the events of this request, each with what they share, hold more than {chosen.most} bytes: send "
