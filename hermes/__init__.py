@@ -3,8 +3,8 @@
 What a plugin or a program that embeds a part of Hermes may import from here is its public interface.
 """
 
-from hermes.dispatch import Dispatcher, PayloadTooLarge, QueueFull, ShuttingDown, Stopped
-from hermes.errors import (
+from hermes.base.dispatch import Dispatcher, PayloadTooLarge, QueueFull, ShuttingDown, Stopped
+from hermes.base.errors import (
     BatchRejected,
     ConfigError,
     HermesError,
@@ -15,16 +15,18 @@ from hermes.errors import (
     SinkUnavailable,
     StaleWriter,
 )
-from hermes.event import Batch, Chunk, Event
-from hermes.sink import Sink, SinkPlugin
-from hermes.storage import Storage
-from hermes.traced import trace_headers
+from hermes.events.event import Batch, Chunk, Event
+from hermes.events.sink import DeliverySettings, Sink, SinkPlugin
+from hermes.observe.traced import trace_headers
+from hermes.store.storage import Storage
+from hermes.version import __version__ as __version__
 
 __all__ = [
     "Batch",
     "BatchRejected",
     "Chunk",
     "ConfigError",
+    "DeliverySettings",
     "Dispatcher",
     "Event",
     "HermesError",
@@ -43,5 +45,3 @@ __all__ = [
     "Storage",
     "trace_headers",
 ]
-
-__version__ = "0.1.0"

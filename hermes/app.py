@@ -22,11 +22,11 @@ from functools import partial
 import structlog
 import trio
 
-from hermes.cleanup import end_by, end_no_later_than
+from hermes.base.cleanup import end_by, end_no_later_than
 from hermes.configuration import Configuration
 from hermes.core import Core
-from hermes.edges import Edges, open_edges
-from hermes.http.ingress import Ingress
+from hermes.net.edges import Edges, open_edges
+from hermes.net.http.ingress import Ingress
 from hermes.part import RunningPart, open_parts, run_around
 from hermes.world import REAL, World
 

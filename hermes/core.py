@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hermes.http.ingress import Ingress
+from hermes.net.http.ingress import Ingress
 from hermes.settings import Settings
 from hermes.world import World
 

@@ -23,10 +23,10 @@ from hermes.config import Group, Mistakes, NoSettings, try_read
 from hermes.settings import Settings
 
 if TYPE_CHECKING:
-    from hermes.control.endpoint import Endpoint
-    from hermes.control.panel import Panel
     from hermes.core import Core
-    from hermes.metrics import MetricSource
+    from hermes.net.control.endpoint import Endpoint
+    from hermes.net.control.panel import Panel
+    from hermes.observe.metrics import MetricSource
 
 Inside = Callable[[], Awaitable[None]]
 """What runs inside a part: the parts that need it, and at last the addresses where requests come in."""

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 
+from hermes.base.errors import ConfigError, PluginError
+from hermes.base.spelling import close_words
 from hermes.config import Mistakes, Variable, describe
-from hermes.errors import ConfigError, PluginError
 from hermes.part import Command, ConfiguredPart, Part, configure_part, in_order
 from hermes.settings import Settings
-from hermes.spelling import close_words
 
 ENTRY_POINT_GROUP = "hermes.parts"
 ALL = "all"

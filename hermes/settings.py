@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from hermes.base.errors import ConfigError
 from hermes.config.declaration import try_read
 from hermes.config.mistakes import Mistakes
 from hermes.config.notation import (
@@ -29,8 +30,7 @@ from hermes.config.notation import (
     about,
 )
 from hermes.config.traces import find_endpoint
-from hermes.errors import ConfigError
-from hermes.storage import Storage
+from hermes.store.storage import Storage
 
 MOST_JOURNALED_BODY = 128 * 2**20
 """The largest request body that the journal takes, in bytes. The record of a body may be twice as large as the body, or

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import trio
 
+from hermes.base.errors import ConfigError, LogUnavailable, PluginError
+from hermes.base.folders import make_folder
 from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
-from hermes.errors import ConfigError, LogUnavailable, PluginError
-from hermes.folders import make_folder
-from hermes.log import Log
-from hermes.log.memory import open_memory_log
-from hermes.log.sqlite import open_sqlite_log
 from hermes.settings import Settings
+from hermes.store.log import Log
+from hermes.store.log.memory import open_memory_log
+from hermes.store.log.sqlite import open_sqlite_log
 
 EVENTS_LOG = "events"
 """The name of the log under the event journal."""
@@ -40,13 +40,13 @@ def check_world(settings: Settings) -> None:
     >>> check_world(Settings(durability="postgres", db_dsn="postgresql://localhost:99999/hermes"))
     Traceback (most recent call last):
         ...
-    hermes.errors.ConfigError: ...
+    hermes.base.errors.ConfigError: ...
     """
     if settings.durability != "postgres":
         return
     try:
         # Imported here: psycopg is an extra, and only this durability needs the extra.
-        from hermes.postgres.dsn import check_dsn
+        from hermes.store.postgres.dsn import check_dsn
     except ModuleNotFoundError as error:
         raise PluginError(
             f"DURABILITY=postgres: no module {error.name!r}. Install it with: pip install 'hermes-events[postgres]'"
@@ -84,8 +84,8 @@ async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
             yield log
     elif settings.durability == "postgres":
         # Imported here, because psycopg is an extra.
-        from hermes.log.postgres import open_claimed_postgres_log
-        from hermes.postgres import UnknownHost
+        from hermes.store.log.postgres import open_claimed_postgres_log
+        from hermes.store.postgres import UnknownHost
 
         async with AsyncExitStack() as stack:
             try:

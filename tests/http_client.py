@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from tests.http.answer import Answer as Answer
+from tests.net.http.answer import Answer as Answer
 from tests.service import Service
 
 PATIENCE = 10.0

@@ -22,13 +22,13 @@ import trio
 from hermes.app import Running, serve
 from hermes.config import Address, NoSettings
 from hermes.configuration import Configuration
-from hermes.configured_sinks import ConfiguredSink
 from hermes.dead_letters.part import DEAD_LETTERS
-from hermes.engine.engine import Engine
+from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.engine.engine import Engine
 from hermes.events.part import EVENTS, with_sinks
+from hermes.events.sink import DeliverySettings
 from hermes.part import ConfiguredPart, ReadSettings
 from hermes.settings import Settings
-from hermes.sink import DeliverySettings
 from hermes.testing.fakes import ScriptedSink
 from hermes.traces.part import TRACES
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hermes.base.errors import ConfigError, PluginError
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.errors import ConfigError, PluginError
 from hermes.settings import Settings
 from hermes.world import EVENTS_LOG, check_world, log_folder, open_dead_letters, open_log
 
@@ -20,7 +20,7 @@ def test_a_database_that_cannot_be_named_is_told_without_its_password() -> None:
 
 
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("hermes.postgres")]:
+    for name in [name for name in sys.modules if name.startswith("hermes.store.postgres")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(PluginError, match=r"hermes-events\[postgres\]"):

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 
 import click
 
-from hermes import __version__
-from hermes.cli.manual import WIDTH, Manual
-from hermes.cli.program import INTERRUPTED, NO_READER, Entry, Program
-from hermes.errors import PluginError
+from hermes.base.errors import PluginError
+from hermes.console.manual import WIDTH, Manual
+from hermes.console.program import INTERRUPTED, NO_READER, Entry, Program
 from hermes.parts import commands_of_others
+from hermes.version import __version__
 
 # Names and summaries stand here, so that a list of the commands imports none of them; a test compares the summaries.
 _ENTRIES = {
@@ -41,8 +41,10 @@ _ENTRIES = {
     ),
     "TRY IT": (Entry("load", "hermes.cli.load:load", "POST generated events and report rate, latency and codes."),),
     "LEARN IT": (
-        Entry("help", "hermes.cli.help:help_command", "Show the page of a command."),
-        Entry("completion", "hermes.cli.completion:completion", "Print the script that completes commands in a shell."),
+        Entry("help", "hermes.console.help:help_command", "Show the page of a command."),
+        Entry(
+            "completion", "hermes.console.completion:completion", "Print the script that completes commands in a shell."
+        ),
     ),
 }
 

@@ -23,21 +23,21 @@ import click
 import msgspec
 import trio
 
+from hermes.base.errors import ConfigError
+from hermes.base.quoting import printable
 from hermes.cli.dlq_names import check_sink, find_missing, tell_missing
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
-from hermes.cli.manual import Manual, ManualGroup
-from hermes.cli.operator import configure, tells_the_operator
-from hermes.cli.tables import Column, print_table
-from hermes.cli.values import WholeNumber, complete_sinks, complete_types
+from hermes.console.manual import Manual, ManualGroup
+from hermes.console.operator import configure, tells_the_operator
+from hermes.console.tables import Column, print_table
+from hermes.console.values import WholeNumber, complete_sinks, complete_types
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.events import select_events, to_event
 from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
-from hermes.errors import ConfigError
-from hermes.logs import configure_logs
+from hermes.observe.log_lines import configure_logs
 from hermes.settings import Settings, read_settings
-from hermes.words import printable
 from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]

@@ -11,8 +11,8 @@ import click
 
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.events import select_events
+from hermes.events.sink import installed_sinks, suggest
 from hermes.settings import Settings
-from hermes.sink import installed_sinks, suggest
 
 # Numbers that the line names one by one; a script may have given thousands.
 _SHOWN = 10

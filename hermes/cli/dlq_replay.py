@@ -13,14 +13,14 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from hermes.configured_sinks import ConfiguredSink
+from hermes.base.errors import SinkUnavailable
 from hermes.dead_letters import Selection, Source
 from hermes.dead_letters.events import sink_source, sink_target
 from hermes.dead_letters.replay import Replayed, replay
-from hermes.errors import SinkUnavailable
-from hermes.event import Batch
+from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.event import Batch
+from hermes.events.sink import Sink, variable_prefix
 from hermes.settings import Settings
-from hermes.sink import Sink, variable_prefix
 from hermes.world import open_dead_letters
 
 

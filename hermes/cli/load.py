@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.program import INTERRUPTED
-from hermes.cli.tables import open_console
-from hermes.cli.values import WholeNumber, complete_types
 from hermes.config.notation import parse_duration
+from hermes.console.manual import Manual, ManualCommand
+from hermes.console.program import INTERRUPTED
+from hermes.console.tables import open_console
+from hermes.console.values import WholeNumber, complete_types
 from hermes.load.options import DEFAULT_DURATION, DEFAULT_URL, LoadError, Options, parse_header
 from hermes.load.payload import DEFAULT_PAYLOAD_BYTES, DEFAULT_TYPES
 

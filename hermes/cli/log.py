@@ -18,20 +18,20 @@ from pathlib import Path
 import click
 import msgspec
 
-from hermes.cli.manual import Manual, ManualGroup
-from hermes.cli.operator import tells_the_operator
-from hermes.cli.tables import Column, print_table
-from hermes.cli.values import WholeNumber, setting
-from hermes.engine.journal import JournalState
-from hermes.engine.journal_record import decode_head, lost_events
-from hermes.engine.progress import ProgressState
-from hermes.errors import ConfigError, LogDamaged
-from hermes.log.contract import Loss, Record, Snapshot
-from hermes.log.folder import DATABASE, Watermark, lock_folder, read_watermark
-from hermes.log.overview import overview, records
-from hermes.log.repair import finish, is_unfinished, repair
-from hermes.log.rows import named
-from hermes.log.survey import Lost, Survey, survey
+from hermes.base.errors import ConfigError, LogDamaged
+from hermes.console.manual import Manual, ManualGroup
+from hermes.console.operator import tells_the_operator
+from hermes.console.tables import Column, print_table
+from hermes.console.values import WholeNumber, setting
+from hermes.events.engine.journal import JournalState
+from hermes.events.engine.journal_record import decode_head, lost_events
+from hermes.events.engine.progress import ProgressState
+from hermes.store.log.contract import Loss, Record, Snapshot
+from hermes.store.log.folder import DATABASE, Watermark, lock_folder, read_watermark
+from hermes.store.log.overview import overview, records
+from hermes.store.log.repair import finish, is_unfinished, repair
+from hermes.store.log.rows import named
+from hermes.store.log.survey import Lost, Survey, survey
 from hermes.world import EVENTS_LOG, LOG_NAME, log_folder
 
 # Records and faults in the output by default: one screen.

@@ -16,10 +16,10 @@ import msgspec
 import structlog
 import trio
 
-from hermes.cli.operator import configure, one_line
+from hermes.base.errors import ConfigError, PluginError
 from hermes.configuration import Configuration
-from hermes.errors import ConfigError, PluginError
-from hermes.http.access import Access
+from hermes.console.operator import configure, one_line
+from hermes.net.http.access import Access
 
 LOOK_SECONDS = 5.0
 """Seconds between two looks at the files. A poll, because inotify misses changes on network and mounted disks."""

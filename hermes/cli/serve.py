@@ -17,16 +17,16 @@ import click
 import structlog
 import trio
 
-from hermes import __version__
-from hermes.cleanup import end_by, left_behind
-from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.operator import configure, tells_the_operator
-from hermes.cli.strays import find_strays
-from hermes.cli.values import complete_parts
+from hermes.base.cleanup import end_by, left_behind
 from hermes.config import Address
-from hermes.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
-from hermes.logs import configure_logs, log_style
+from hermes.console.manual import Manual, ManualCommand
+from hermes.console.operator import configure, tells_the_operator
+from hermes.console.strays import find_strays
+from hermes.console.values import complete_parts
+from hermes.net.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
+from hermes.observe.log_lines import configure_logs, log_style
 from hermes.settings import Settings
+from hermes.version import __version__
 
 if TYPE_CHECKING:
     from hermes.app import Running

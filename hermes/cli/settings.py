@@ -14,15 +14,15 @@ from typing import Any
 import click
 import msgspec
 
-from hermes.cli.manual import WIDTH, Manual, ManualCommand, ManualGroup
-from hermes.cli.operator import configure, tell_strays, tells_the_operator
-from hermes.cli.strays import find_strays
-from hermes.cli.tables import Column, print_table
-from hermes.cli.values import complete_settings, complete_sinks, service_variables, sink_variables
+from hermes.base.errors import PluginError
+from hermes.base.spelling import close_words, misspelt
 from hermes.config import Group, Variable, describe
-from hermes.errors import PluginError
-from hermes.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
-from hermes.spelling import close_words, misspelt
+from hermes.console.manual import WIDTH, Manual, ManualCommand, ManualGroup
+from hermes.console.operator import configure, tell_strays, tells_the_operator
+from hermes.console.strays import find_strays
+from hermes.console.tables import Column, print_table
+from hermes.console.values import complete_settings, complete_sinks, service_variables, sink_variables
+from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
 
 
 @click.command(

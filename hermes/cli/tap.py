@@ -17,15 +17,15 @@ import click
 import msgspec
 from rich.cells import cell_len
 
-from hermes.cli.client import CLIENT_ENVIRONMENT, CLIENT_EXITS, AdminClient, Unreachable, with_client
-from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.operator import tells_the_operator
-from hermes.cli.tables import wrap
-from hermes.cli.values import WholeNumber, complete_types
+from hermes.base.quoting import printable
+from hermes.console.client import CLIENT_ENVIRONMENT, CLIENT_EXITS, AdminClient, Unreachable, with_client
+from hermes.console.manual import Manual, ManualCommand
+from hermes.console.operator import tells_the_operator
+from hermes.console.tables import wrap
+from hermes.console.values import WholeNumber, complete_types
 from hermes.dead_letters.notation import format_time
-from hermes.event import Event
-from hermes.http.rejected import Rejected
-from hermes.words import printable
+from hermes.events.event import Event
+from hermes.net.http.rejected import Rejected
 
 # Marks the further lines of an event.
 _INDENT = "    "

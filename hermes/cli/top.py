@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from hermes.cli.client import (
+from hermes.base.quoting import printable
+from hermes.console.client import (
     CLIENT_ENVIRONMENT,
     CLIENT_EXITS,
     AdminClient,
@@ -25,12 +26,11 @@ from hermes.cli.client import (
     parse_status,
     with_client,
 )
-from hermes.cli.manual import Manual, ManualCommand
-from hermes.cli.operator import tells_the_operator
+from hermes.console.manual import Manual, ManualCommand
+from hermes.console.operator import tells_the_operator
 from hermes.dead_letters.desk import DeadLettersStatus
-from hermes.engine.status_types import EventsStatus, SinkStatus
-from hermes.status_types import ServiceStatus
-from hermes.words import printable
+from hermes.events.engine.status_types import EventsStatus, SinkStatus
+from hermes.observe.status_types import ServiceStatus
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 # Seconds of the rate's history, a column each.

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from hermes.base.errors import ConfigError
 from hermes.config.mistakes import Mistakes
 from hermes.config.notation import Address, Notation, parse_bool
-from hermes.errors import ConfigError
 
 GroupT = TypeVar("GroupT", bound=msgspec.Struct)
 
@@ -182,7 +182,7 @@ def lookup(environ: Mapping[str, str], name: str, *, guards: bool = False) -> st
     'debug'
     >>> lookup({"API_KEYS": ""}, "API_KEYS", guards=True)
     Traceback (most recent call last):
-    hermes.errors.ConfigError: API_KEYS is set but empty: ...
+    hermes.base.errors.ConfigError: API_KEYS is set but empty: ...
     """
     text, path = environ.get(name, ""), environ.get(name + "_FILE", "")
     # Neither may win silently: the operator believes that the other one is in force.
@@ -225,7 +225,7 @@ def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defa
     LinesSettings(timeout=90.0)
     >>> read(LinesSettings, {"SINK_LINES_TIMEOUT": "soon"}, "SINK_LINES_")
     Traceback (most recent call last):
-    hermes.errors.ConfigError: SINK_LINES_TIMEOUT='soon': expected a duration such as ...
+    hermes.base.errors.ConfigError: SINK_LINES_TIMEOUT='soon': expected a duration such as ...
     """
     mistakes = Mistakes()
     values = try_read(group, environ, mistakes, prefix, defaults)

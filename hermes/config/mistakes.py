@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from types import TracebackType
 
-from hermes.errors import ConfigError, PluginError
+from hermes.base.errors import ConfigError, PluginError
 
 
 class Mistakes:
@@ -21,7 +21,7 @@ class Mistakes:
     ...     raise ConfigError("QUEUE_SIZE='many': expected a whole number")
     >>> mistakes.raise_any()
     Traceback (most recent call last):
-    hermes.errors.ConfigError: QUEUE_SIZE='many': expected a whole number
+    hermes.base.errors.ConfigError: QUEUE_SIZE='many': expected a whole number
     """
 
     def __init__(self) -> None:

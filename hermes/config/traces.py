@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
+from hermes.base.errors import ConfigError
 from hermes.config.declaration import lookup
-from hermes.errors import ConfigError
 
 PATH = "/v1/traces"
 # The variable for traces goes before the one for all signals, as the specification says.

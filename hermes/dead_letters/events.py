@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from hermes.dead_letters.contract import DeadLetter, Selection, Source
 from hermes.dead_letters.replay import Target
-from hermes.event import Batch, Chunk, Event
+from hermes.events.event import Batch, Chunk, Event
 
 PART = "events"
 

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from hermes.control.endpoint import Answer, Endpoint, Handler, Request
+from hermes.base.errors import LogUnavailable
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import select_events
 from hermes.dead_letters.notation import encode_letter, summarize
 from hermes.dead_letters.parameters import Listing, Purging, Replaying, WrongValue, from_body, from_query, merge, read
 from hermes.dead_letters.replay import replay
-from hermes.errors import LogUnavailable
-from hermes.http.response import Response, problem
+from hermes.net.control.endpoint import Answer, Endpoint, Handler, Request
+from hermes.net.http.response import Response, problem
 
 if TYPE_CHECKING:
-    from hermes.control.openapi.operation import Operation
+    from hermes.net.control.openapi.operation import Operation
 
 MOST_REPLAYED = 1000
 """The most letters that one request replays. The answer says how many are left."""

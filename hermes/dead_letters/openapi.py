@@ -7,7 +7,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from hermes.control.openapi.operation import (
+from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.http import MOST_REPLAYED, REPLAY_SECONDS
+from hermes.dead_letters.notation import SINCE
+from hermes.dead_letters.parameters import Listing, Purging, Replaying
+from hermes.events.event import Event
+from hermes.net.control.openapi.operation import (
     JSON,
     RETRY_AFTER,
     Answer,
@@ -20,12 +25,7 @@ from hermes.control.openapi.operation import (
     problem,
     query_of,
 )
-from hermes.control.openapi.schemas import restate
-from hermes.dead_letters.contract import MAX_NUMBER
-from hermes.dead_letters.http import MOST_REPLAYED, REPLAY_SECONDS
-from hermes.dead_letters.notation import SINCE
-from hermes.dead_letters.parameters import Listing, Purging, Replaying
-from hermes.event import Event
+from hermes.net.control.openapi.schemas import restate
 
 TAG = Tag("Dead letters", "Events that a sink refused for good: to look at, to send again, to remove.")
 

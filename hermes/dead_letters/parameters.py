@@ -13,11 +13,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from hermes.control.endpoint import Request
 from hermes.dead_letters import Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.events import select_events
 from hermes.dead_letters.notation import parse_since
+from hermes.net.control.endpoint import Request
 
 _MOST_LISTED = 1000
 _MOST_NUMBERS = 10_000

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from hermes.config import NoSettings
-from hermes.control.panel import Panel
 from hermes.dead_letters.desk import DeadLetterDesk, DeadLettersStatus
 from hermes.dead_letters.http import dead_letter_endpoints
+from hermes.net.control.panel import Panel
 from hermes.part import Part, PartStatus, RunningPart
 
 if TYPE_CHECKING:

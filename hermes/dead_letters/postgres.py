@@ -15,14 +15,14 @@ from typing import Any
 import structlog
 import trio
 
-from hermes.cleanup import clean_up
+from hermes.base.cleanup import clean_up
+from hermes.base.errors import LogUnavailable
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection, Source
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
 from hermes.dead_letters.tables import FIND, MAKE, TABLE, UPGRADE, VERSION
-from hermes.errors import LogUnavailable
-from hermes.postgres import Connection, Error, Pool, open_pool, tell
-from hermes.postgres.dsn import check_dsn
+from hermes.store.postgres import Connection, Error, Pool, open_pool, tell
+from hermes.store.postgres.dsn import check_dsn
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call, or one transaction of a long removal, may take, getting a connection included."""

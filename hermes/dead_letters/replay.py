@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from hermes.cleanup import clean_up
+from hermes.base.cleanup import clean_up
+from hermes.base.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection, Source
-from hermes.errors import BatchRejected, LogUnavailable, SinkUnavailable
 
 SETTLE_SECONDS = 60.0
 """The longest time for writing the result of a batch to the store. A cancelled caller waits this long."""

@@ -1,8 +1,9 @@
 """The store of dead letters in one SQLite file, for DURABILITY=disk.
 
-Invariants: a call that returns has committed (see `hermes.sqlite`), so its letters survive a crash; the running service
-and ``hermes dlq`` use the file at the same time, and each waits for the other at most `hermes.sqlite.LOCK_TIMEOUT`;
-removed letters give their space back to the disk. When another program deletes or renames the file, a new one is made.
+Invariants: a call that returns has committed (see `hermes.store.sqlite`), so its letters survive a crash; the running
+service and ``hermes dlq`` use the file at the same time, and each waits for the other at most
+`hermes.store.sqlite.LOCK_TIMEOUT`; removed letters give their space back to the disk. When another program deletes or
+renames the file, a new one is made.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import TypeVar
 
 import trio
 
+from hermes.base.errors import ConfigError, LogFull, LogUnavailable
 from hermes.dead_letters.contract import PAGE_BYTES, PAGE_LETTERS, DeadLetter, Selection, Source
 from hermes.dead_letters.evictions import Evictions
 from hermes.dead_letters.rows import COLUMNS, from_row, latest, tidy
 from hermes.dead_letters.tables import SCHEMA
-from hermes.errors import ConfigError, LogFull, LogUnavailable
-from hermes.sqlite import Database, open_database, transaction
+from hermes.store.sqlite import Database, open_database, transaction
 
 # Letters of one transaction. A removal of many is several short ones, so that a running service that adds a letter
 # meanwhile does not wait for all of it.

@@ -9,7 +9,7 @@ and digests, and the next number is the one that would have come. An upgrade hol
 
 from __future__ import annotations
 
-from hermes.sqlite import Schema
+from hermes.store.sqlite import Schema
 
 VERSION = 2
 """The schema that this Hermes reads and writes, in SQLite and in Postgres."""

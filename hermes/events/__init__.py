@@ -6,5 +6,5 @@
 - ``tap``: live events over HTTP
 - ``rejected``: the latest rejected events over HTTP
 
-The engine is in `hermes.engine`, the protocols of clients are in `hermes.protocols`.
+The engine is in `hermes.events.engine`, the protocols of clients are in `hermes.events.protocols`.
 """

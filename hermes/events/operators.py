@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hermes.control.endpoint import Endpoint
-from hermes.control.panel import Panel
-from hermes.engine.tap import Tap
+from hermes.events.engine.tap import Tap
 from hermes.events.rejected import RejectedDesk, rejected_endpoints
 from hermes.events.tap import tap_endpoint
-from hermes.http.rejected import RejectedFeed
+from hermes.net.control.endpoint import Endpoint
+from hermes.net.control.panel import Panel
+from hermes.net.http.rejected import RejectedFeed
 
 _HERE = "hermes.events"
 

@@ -11,20 +11,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 
 from hermes.config import Mistakes
-from hermes.configured_sinks import ConfiguredSink, collect_sinks
 from hermes.core import Core
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import sink_source, sink_target
-from hermes.engine.context import SinkContext
-from hermes.engine.journal import open_journal
-from hermes.engine.making import make_engine
-from hermes.engine.status import EngineStatus
-from hermes.engine.status_types import EventsStatus
+from hermes.events.configured_sinks import ConfiguredSink, collect_sinks
+from hermes.events.engine.context import SinkContext
+from hermes.events.engine.journal import open_journal
+from hermes.events.engine.making import make_engine
+from hermes.events.engine.status import EngineStatus
+from hermes.events.engine.status_types import EventsStatus
 from hermes.events.operators import PANELS, make_operator_endpoints
 from hermes.events.routes import make_event_endpoints
+from hermes.observe.tracing import NO_TRACING, Tracing
 from hermes.part import Part, PartStatus, ReadSettings, RunningPart
 from hermes.settings import Settings
-from hermes.traces.work import NO_TRACING, Tracing
 from hermes.world import EVENTS_LOG
 
 

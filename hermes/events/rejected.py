@@ -17,12 +17,12 @@ from typing import Self
 import msgspec
 import trio
 
-from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
-from hermes.control.openapi import operation
-from hermes.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
 from hermes.events.tap import HEARTBEAT
-from hermes.http.rejected import Rejected, RejectedFeed
-from hermes.http.response import Response, problem
+from hermes.net.control.endpoint import Answer, Endpoint, Request, Streaming
+from hermes.net.control.openapi import operation
+from hermes.net.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
+from hermes.net.http.rejected import Rejected, RejectedFeed
+from hermes.net.http.response import Response, problem
 
 LOOK_SECONDS = 0.25
 """The time between two looks of a follower for new entries."""

@@ -17,12 +17,12 @@ import msgspec
 import trio
 from msgspec import Meta
 
-from hermes.control.endpoint import Answer, Endpoint, Request, Streaming
-from hermes.control.openapi import operation
-from hermes.control.openapi.operation import RETRY_AFTER, STATUS, Content, Operation, Parameter, WrongParameter
-from hermes.engine.tap import Follower, Tap, Wanted
-from hermes.event import Event
-from hermes.http.response import Response, problem
+from hermes.events.engine.tap import Follower, Tap, Wanted
+from hermes.events.event import Event
+from hermes.net.control.endpoint import Answer, Endpoint, Request, Streaming
+from hermes.net.control.openapi import operation
+from hermes.net.control.openapi.operation import RETRY_AFTER, STATUS, Content, Operation, Parameter, WrongParameter
+from hermes.net.http.response import Response, problem
 
 HEARTBEAT = 2.0
 """Seconds. A connection that is silent for longer than IDLE_TIMEOUT and BODY_TIMEOUT is ended."""

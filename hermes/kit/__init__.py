@@ -7,17 +7,17 @@
 | `hermes.kit.postgres` | connections, a pool, and whose fault an error is | the extra `postgres` |
 | `hermes.kit.sqlite` | a database file that is written on a thread | |
 
-Together with `hermes`, `hermes.config`, `hermes.sink` and `hermes.testing` this is the public interface: a sink that
-imports only from these modules goes on working when other modules of Hermes are renamed or changed. Hermes itself
-imports nothing from here.
+Together with `hermes`, `hermes.config` and `hermes.testing` this is the public interface: a sink that imports
+only from these modules goes on working when other modules of Hermes are renamed or changed. Hermes itself imports
+nothing from here.
 """
 
-from hermes.cleanup import clean_up, run_to_end, time_on_threads
-from hermes.folders import make_folder, sync_folder
-from hermes.in_place import is_in_place
-from hermes.log.folder import LOCK, lock_folder
-from hermes.threads import run_on_thread
-from hermes.words import clean
+from hermes.base.cleanup import clean_up, run_to_end, time_on_threads
+from hermes.base.folders import make_folder, sync_folder
+from hermes.base.quoting import clean
+from hermes.base.threads import run_on_thread
+from hermes.store.in_place import is_in_place
+from hermes.store.log.folder import LOCK, lock_folder
 
 __all__ = [
     "LOCK",

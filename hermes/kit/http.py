@@ -3,7 +3,7 @@
 A request that gets no answer raises `NoAnswer`. Reasons and log lines never hold the URL's path, query or credentials.
 """
 
-from hermes.outgoing import (
+from hermes.net.outgoing import (
     Answer,
     Coding,
     HttpClient,

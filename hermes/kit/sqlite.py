@@ -1,5 +1,5 @@
 """A database file of SQLite for sinks: opened strictly, written on a thread, synced at each commit."""
 
-from hermes.sqlite import Connection, Database, Schema, connect, open_database, transaction
+from hermes.store.sqlite import Connection, Database, Schema, connect, open_database, transaction
 
 __all__ = ["Connection", "Database", "Schema", "connect", "open_database", "transaction"]

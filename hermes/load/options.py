@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from hermes.errors import HermesError
+from hermes.base.errors import HermesError
 from hermes.load.payload import DEFAULT_PAYLOAD_BYTES, DEFAULT_TYPES, Bodies, check_body
 
 DEFAULT_URL = "http://127.0.0.1:8080/events"

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hermes.errors import HermesError
+from hermes.base.errors import HermesError
 
 MAX_HEAD_BYTES = 64 << 10
 """The longest head, line of a chunk's size and trailer section; longer ones are malformed. Bounds a reader's memory."""

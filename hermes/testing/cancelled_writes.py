@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import trio
 
-from hermes.event import Batch, Event
-from hermes.sink import Sink
+from hermes.events.event import Batch, Event
+from hermes.events.sink import Sink
 from hermes.testing.events import bad_events, make_batch, make_events
 from hermes.testing.probe import SinkCheckFailed, SinkProbe, fail
 

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import trio
 
-from hermes.event import MAX_TIMESTAMP, Batch, Event
-from hermes.sink import Sink
+from hermes.events.event import MAX_TIMESTAMP, Batch, Event
+from hermes.events.sink import Sink
 from hermes.testing.cancelled_writes import CancelledWrites
 from hermes.testing.events import awkward_events, bad_events, big_event, make_batch, make_events
 from hermes.testing.probe import OpenSink, ReadBack, SinkCheckFailed, SinkProbe, fail

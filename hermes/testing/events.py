@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from hermes.event import MAX_TIMESTAMP, Batch, Chunk, Event
+from hermes.events.event import MAX_TIMESTAMP, Batch, Chunk, Event
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

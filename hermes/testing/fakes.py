@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import trio
 
-from hermes.errors import BatchRejected, SinkUnavailable
-from hermes.event import Batch, Event
-from hermes.repeated_event import RepeatedEvent
-from hermes.sink import SinkPlugin
+from hermes.base.errors import BatchRejected, SinkUnavailable
+from hermes.base.repeated_event import RepeatedEvent
+from hermes.events.event import Batch, Event
+from hermes.events.sink import SinkPlugin
 
 Outcome = BaseException | trio.Event | None
 """The outcome of one write: None stores the batch; a `trio.Event` delays storing until it is set; an exception is

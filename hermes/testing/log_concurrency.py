@@ -12,8 +12,8 @@ from typing import Any
 
 import trio
 
-from hermes.errors import StaleWriter
-from hermes.log import Log
+from hermes.base.errors import StaleWriter
+from hermes.store.log import Log
 from hermes.testing.log_probe import LogCheckFailed, LogProbe, fail, trim
 
 # Enough for several to wait while a commit runs; they must share the next commit.

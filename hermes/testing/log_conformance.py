@@ -3,8 +3,8 @@
     async def test_my_log_conforms(tmp_path):
         await check_log(lambda: open_my_log(tmp_path))
 
-Invariant: a log that passes keeps the promises of `hermes.log.Log` while its storage works; the behaviour with a broken
-storage needs tests of its own. Runs under pytest-trio or any Trio program, without a running Hermes.
+Invariant: a log that passes keeps the promises of `hermes.store.log.Log` while its storage works; the behaviour with a
+broken storage needs tests of its own. Runs under pytest-trio or any Trio program, without a running Hermes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ async def check_log(
     largest_record: int = 10 * 2**20,
     timeout: float = 60.0,
 ) -> None:
-    """Check every promise of `hermes.log.Log`. Raises `LogCheckFailed` for the first one that the log breaks.
+    """Check every promise of `hermes.store.log.Log`. Raises `LogCheckFailed` for the first one that the log breaks.
 
     ``open_log()`` opens the log, as its plugin does; it is called many times, over the same storage. Records that the
     storage holds already are trimmed. The log's claims:

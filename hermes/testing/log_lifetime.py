@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import trio
 
-from hermes.log import Record, Snapshot
+from hermes.store.log import Record, Snapshot
 from hermes.testing.log_probe import LogProbe, agree, fail, trim
 
 

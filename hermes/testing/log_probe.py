@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 import trio
 
-from hermes.errors import LogUnavailable, StaleWriter
-from hermes.log import Log, Record
+from hermes.base.errors import LogUnavailable, StaleWriter
+from hermes.store.log import Log, Record
 from hermes.testing.opening import opened_within
 from hermes.testing.stepping import Watch
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hermes.errors import StaleWriter
-from hermes.log import Record, Snapshot
+from hermes.base.errors import StaleWriter
+from hermes.store.log import Record, Snapshot
 from hermes.testing.log_probe import LogProbe, agree, fail
 
 # Empty records, a text protocol's line ends, bytes that are not UTF-8, an SQL injection; one record twice.

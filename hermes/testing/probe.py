@@ -15,9 +15,9 @@ from typing import NoReturn
 
 import trio
 
-from hermes.errors import BatchRejected, SinkUnavailable
-from hermes.event import Batch, Event
-from hermes.sink import Sink
+from hermes.base.errors import BatchRejected, SinkUnavailable
+from hermes.events.event import Batch, Event
+from hermes.events.sink import Sink
 from hermes.testing.opening import opened_within
 from hermes.testing.stepping import Watch
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from hermes.errors import ConfigError, PluginError
+from hermes.base.errors import ConfigError, PluginError
 from hermes.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import structlog
 import trio
 
-from hermes.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
+from hermes.base.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.traces.span_metrics import TraceMetrics
 
 _log = structlog.get_logger("hermes.traces")

@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import ReadableSpan
 
-from hermes.outgoing import Answer, NoAnswer, open_client, parse_target, retry_after
+from hermes.net.outgoing import Answer, NoAnswer, open_client, parse_target, retry_after
 from hermes.traces.export import NotExported
 
 # The statuses that the specification calls retryable; every other one is final.

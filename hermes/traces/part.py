@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hermes.cleanup import seconds_left
+from hermes.base.cleanup import seconds_left
 from hermes.config import NoSettings
 from hermes.part import Inside, Part, RunningPart
 from hermes.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from hermes.metrics import counter
+from hermes.observe.metrics import counter
 
 SPANS_DROPPED = ("buffer_full", "refused", "shutdown", "unreachable")
 """The reasons for which a span is not exported."""

@@ -41,10 +41,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from hermes import __version__
-from hermes.event import Batch, Chunk
-from hermes.traced import TracedRequest, carrier
-from hermes.traces.work import UNTRACED, Tracing, Work, traced_requests
+from hermes.observe.traced import TracedRequest, carrier
+from hermes.observe.tracing import UNTRACED, TracedBatch, TracedItems, Tracing, Work, traced_requests
+from hermes.version import __version__
 
 # Given wherever a context can be given: without one OpenTelemetry takes the current one, that of some other work.
 _ROOT = Context()
@@ -144,10 +143,10 @@ class Spans(Tracing):
         request = TracedRequest(request_id, after, format_trace_id(own.trace_id), format_span_id(own.span_id))
         return RequestSpan(span, request)
 
-    def commit(self, chunks: Sequence[Chunk]) -> Work:
+    def commit(self, chunks: Sequence[TracedItems]) -> Work:
         """Return the work of a commit that traced requests among the chunks wait for."""
         # Only requests whose answer waits for the commit: it takes no time of the others.
-        requests = traced_requests(chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None)
+        requests = traced_requests(chunk for chunk in chunks if chunk.is_awaited)
         if not requests:
             return UNTRACED
         facts = {"hermes.commit.records": len(chunks), "hermes.commit.events": sum(map(len, chunks))}
@@ -155,7 +154,7 @@ class Spans(Tracing):
             self._begin("journal commit", SpanKind.INTERNAL, requests, facts), requests, self._propagator
         )
 
-    def write(self, sink: str, batch: Batch, attempt: int) -> Work:
+    def write(self, sink: str, batch: TracedBatch, attempt: int) -> Work:
         """Return the work of one call of a sink with the events of traced requests."""
         requests = traced_requests(batch.chunks)
         if not requests:
@@ -166,7 +165,7 @@ class Spans(Tracing):
         }
         return _SharedWork(self._begin(f"{sink} write", SpanKind.CLIENT, requests, facts), requests, self._propagator)
 
-    def drop(self, sink: str, batch: Batch, reason: str) -> None:
+    def drop(self, sink: str, batch: TracedBatch, reason: str) -> None:
         """Make a span of no length in the trace of each request: the sink will never get the request's events."""
         requests = traced_requests(batch.chunks)
         if requests:
@@ -189,7 +188,7 @@ class Spans(Tracing):
         return [first, *others]
 
 
-def _describe_operation(operation: str, sink: str, batch: Batch) -> dict[str, str | int]:
+def _describe_operation(operation: str, sink: str, batch: TracedBatch) -> dict[str, str | int]:
     return {
         "messaging.system": "hermes",
         "messaging.operation.name": operation,

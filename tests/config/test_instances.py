@@ -10,8 +10,8 @@ import pytest
 
 from hermes import Batch, BatchRejected, ConfigError, SinkPlugin, SinkUnavailable, Storage
 from hermes.config import NoSettings
-from hermes.configured_sinks import ConfiguredSink
-from hermes.sink import DeliverySettings
+from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.sink import DeliverySettings
 from hermes.testing import make_batch
 from tests.sinks.configured import configure_sinks
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+from hermes.base.errors import ConfigError
 from hermes.config import Address, Duration, Secret, Size, about, describe, read
-from hermes.errors import ConfigError
+from hermes.events.sink import installed_sinks, load_plugin, variable_prefix
 from hermes.settings import Settings, read_settings
-from hermes.sink import installed_sinks, load_plugin, variable_prefix
 
 VARIABLES = {variable.name: variable for variable in describe(Settings)}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hermes.errors import ConfigError
-from hermes.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
+from hermes.base.errors import ConfigError
+from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
 from tests.config.distributions import install
 from tests.sinks.configured import configure_sinks
 
@@ -49,7 +49,7 @@ def test_a_third_party_sink_is_found_and_its_settings_are_read(folder: Path) -> 
 def test_a_sink_brings_its_own_defaults_for_the_settings_of_every_sink(folder: Path) -> None:
     code = """
     from dataclasses import replace
-    from hermes.sink import DeliverySettings
+    from hermes.events.sink import DeliverySettings
     from slow_base import plugin as usual
     plugin = replace(usual, delivery=DeliverySettings(flush_interval=60.0, batch_size=9, timeout=5.0))
     """

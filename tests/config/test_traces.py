@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hermes.base.errors import ConfigError
 from hermes.config.traces import parse_headers, traces_url
-from hermes.errors import ConfigError
 from hermes.settings import read_settings
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -15,7 +15,7 @@ import psycopg
 
 from hermes.dead_letters import DeadLetter
 from hermes.dead_letters.events import to_event, to_letter
-from hermes.event import Event
+from hermes.events.event import Event
 from hermes.testing import awkward_events, make_event
 
 _SQLITE = """

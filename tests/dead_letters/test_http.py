@@ -11,16 +11,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hermes import BatchRejected
+from hermes.base.errors import LogUnavailable
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
 from hermes.dead_letters import http as module
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import sink_source, sink_target
-from hermes.errors import LogUnavailable
-from hermes.http.keys import Keys
+from hermes.net.http.keys import Keys
 from hermes.testing import ScriptedSink, unavailable
-from tests.control.kit import admin_app
 from tests.dead_letters.kit import REJECTED_AT, ids, make_letter
+from tests.net.control.kit import admin_app
 
 
 class Desk:

@@ -11,11 +11,11 @@ import trio
 from trio.testing import MockClock
 
 from hermes import Batch, BatchRejected, SinkUnavailable
+from hermes.base.errors import LogUnavailable
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection, Source
 from hermes.dead_letters import replay as module
 from hermes.dead_letters.events import select_events, sink_source, sink_target, to_batch, to_event
 from hermes.dead_letters.replay import Replayed, Target, replay
-from hermes.errors import LogUnavailable
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import EVERYTHING, REJECTED_AT, everything, ids, make_letter
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from hermes import ConfigError
-from hermes import sqlite as wrapper
+from hermes.base.errors import LogUnavailable
 from hermes.dead_letters import Selection
 from hermes.dead_letters.events import sink_source
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
-from hermes.errors import LogUnavailable
+from hermes.store import sqlite as wrapper
 from tests.dead_letters.kit import EVERYTHING, everything, ids, make_letter
 
 FILE_NAME = "dead-letters.db"

@@ -14,8 +14,8 @@ import trio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from hermes.engine.collectors import DROPPED
-from hermes.http.request_metrics import REJECTED
+from hermes.events.engine.collectors import DROPPED
+from hermes.net.http.request_metrics import REJECTED
 from tests.deploy.cases import cases
 from tests.deploy.helm import CHART, ROOT, Helm
 from tests.needs import lacks

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hermes import __version__
-from hermes.sink import installed_sinks
+from hermes.events.sink import installed_sinks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "k8s/README.md")

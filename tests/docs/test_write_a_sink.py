@@ -17,7 +17,7 @@ import trio
 
 from hermes import ConfigError, Event, SinkUnavailable, Storage
 from hermes.config import describe, read
-from hermes.sink import SinkPlugin
+from hermes.events.sink import SinkPlugin
 from hermes.testing import check_sink, make_batch
 from tests.docs.api import MODULES
 from tests.docs.test_documents import ROOT, python_sample

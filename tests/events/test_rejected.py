@@ -7,11 +7,11 @@ import json
 import pytest
 import trio
 
-from hermes.decode import Rejection
 from hermes.events.rejected import MOST_FOLLOWERS, RejectedDesk, _Stream
 from hermes.events.tap import HEARTBEAT
-from hermes.http.rejected import MOST_OF_A_KIND, RejectedFeed
-from tests.control.kit import admin_app
+from hermes.net.http.rejected import MOST_OF_A_KIND, RejectedFeed
+from hermes.net.http.rejection import Rejection
+from tests.net.control.kit import admin_app
 
 
 def make_feed(*errors: str) -> RejectedFeed:

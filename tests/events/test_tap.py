@@ -7,10 +7,10 @@ import json
 import pytest
 import trio
 
-from hermes.engine.tap import MOST_EVENTS, MOST_FOLLOWERS, Tap, Wanted
+from hermes.events.engine.tap import MOST_EVENTS, MOST_FOLLOWERS, Tap, Wanted
 from hermes.events.tap import HEARTBEAT, _Stream
 from hermes.testing import make_chunk, make_event
-from tests.control.kit import admin_app
+from tests.net.control.kit import admin_app
 
 
 async def test_a_line_is_an_event_as_it_was_sent() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hermes.debug.exclusive import PROFILING
+from hermes.observe.debug.exclusive import PROFILING
 from tests.integration.program import Program, Start
 from tests.needs import lacks
 from tests.servers.postgres import PostgresServer, ServerUnavailableError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import zstandard
 
-from hermes.varint import varint
+from hermes.base.varint import varint
 
 MOST = 10 * 2**20
 EVENT = b'{"id":"%d","user_id":"me","type":"song_played","timestamp":1700000000,"payload":{"title":"Alive and well"}}'

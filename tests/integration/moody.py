@@ -21,7 +21,7 @@ _SOURCE = """
 
     from hermes import BatchRejected, SinkUnavailable
     from hermes.config import NoSettings
-    from hermes.sink import SinkPlugin
+    from hermes.events.sink import SinkPlugin
 
     class Moody:
         max_batch = 1000

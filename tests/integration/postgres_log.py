@@ -5,10 +5,10 @@ from __future__ import annotations
 import trio
 from psycopg.rows import TupleRow
 
-from hermes.errors import LogUnavailable
-from hermes.log import Record
-from hermes.log.postgres import PostgresLog
-from hermes.postgres import open_connection
+from hermes.base.errors import LogUnavailable
+from hermes.store.log import Record
+from hermes.store.log.postgres import PostgresLog
+from hermes.store.postgres import open_connection
 
 QUICKLY = 3.0  # seconds; a machine that is loaded included
 

@@ -13,8 +13,8 @@ from typing import Any, LiteralString
 import psycopg
 import trio
 
-from hermes.log import LogStatistics
-from hermes.log.sqlite import open_sqlite_log
+from hermes.store.log import LogStatistics
+from hermes.store.log.sqlite import open_sqlite_log
 from tests.integration.owed import Sent
 from tests.integration.program import Program, assert_balanced
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import trio
 
-from hermes.http import accepting, reactor
-from hermes.http.head import Head, Heads, Route
-from hermes.http.lane import BodyBudget, Lane, Timeouts
-from hermes.http.reactor import Reactor
-from hermes.http.response import Response
-from hermes.http.stream import StreamServer
-from tests.http.kit import post
+from hermes.net.http import accepting, reactor
+from hermes.net.http.head import Head, Heads, Route
+from hermes.net.http.lane import BodyBudget, Lane, Timeouts
+from hermes.net.http.reactor import Reactor
+from hermes.net.http.response import Response
+from hermes.net.http.stream import StreamServer
 from tests.http_client import Client
+from tests.net.http.kit import post
 
 MISUSE = {errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK}
 SURVIVED = sorted(errno.errorcode.keys() - MISUSE - {errno.EAGAIN, errno.EINTR})

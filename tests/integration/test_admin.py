@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from hermes.base.errors import ConfigError
 from hermes.config import Address
-from hermes.errors import ConfigError
 from tests.integration.program import Start
 from tests.service import open_service
 

@@ -25,10 +25,10 @@ import pytest
 import trio
 import zstandard
 
-from hermes.http.connection import MAX_UNSENT
+from hermes.net.http.connection import MAX_UNSENT
 from tests.http_client import Answer, Client, connect, event, get, post
+from tests.observe.test_metrics import value
 from tests.service import Service, open_service
-from tests.test_metrics import value
 
 MEGABYTE = 2**20
 BOTH_WAYS = pytest.mark.parametrize("durability", ["memory", "disk"])

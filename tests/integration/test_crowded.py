@@ -11,16 +11,16 @@ import h2.settings
 import pytest
 import trio
 
-from hermes.control.places import Use
-from hermes.http import reactor, stream
+from hermes.net.control.places import Use
+from hermes.net.http import reactor, stream
 from tests.http_client import Client, event, get, post
 from tests.http_client import connect as connect_plainly
 from tests.integration import test_tls
 from tests.integration.test_bad_input import until
 from tests.integration.test_http_lanes import Client2
 from tests.integration.test_tls import certificate
+from tests.observe.test_metrics import value
 from tests.service import Service, open_service
-from tests.test_metrics import value
 
 __all__ = ["certificate"]  # a fixture
 

@@ -9,9 +9,9 @@ from types import FunctionType
 import pytest
 import trio
 
-from hermes.debug import answer
-from hermes.debug.block import BlockProfile, block_profile
-from hermes.debug.exclusive import ProfilerBusy
+from hermes.observe.debug import answer
+from hermes.observe.debug.block import BlockProfile, block_profile
+from hermes.observe.debug.exclusive import ProfilerBusy
 
 
 async def sleep_blocking() -> None:

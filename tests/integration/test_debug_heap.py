@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from hermes.debug import answer
-from hermes.debug.heap import heap_profile
+from hermes.observe.debug import answer
+from hermes.observe.debug.heap import heap_profile
 
 leak: list[bytes] = []
 

@@ -20,11 +20,11 @@ import pytest
 import trio
 import trio.lowlevel
 
-from hermes.debug import answer
-from hermes.debug import profile as profile_module
-from hermes.debug.exclusive import ProfilerBusy, ProfilerUnavailable
-from hermes.debug.profile import Samples, cpu_profile
-from tests.debug.decoding import decode
+from hermes.observe.debug import answer
+from hermes.observe.debug import profile as profile_module
+from hermes.observe.debug.exclusive import ProfilerBusy, ProfilerUnavailable
+from hermes.observe.debug.profile import Samples, cpu_profile
+from tests.observe.debug.decoding import decode
 
 
 @pytest.fixture(autouse=True)
@@ -264,7 +264,7 @@ async def test_a_tick_that_is_pending_at_the_end_is_discarded() -> None:
     """Under SIGPROF's default action it would end the process; a blocked signal makes sure that one is pending."""
     code = """
 import signal, time, trio
-from hermes.debug.profile import cpu_profile
+from hermes.observe.debug.profile import cpu_profile
 async def main():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cpu_profile, 0.2)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from hermes import BatchRejected, SinkUnavailable
-from hermes.sink import DeliverySettings
+from hermes.events.sink import DeliverySettings
 from hermes.testing import ScriptedSink
 from tests.integration.program import events
 from tests.service import Service, open_service

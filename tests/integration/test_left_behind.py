@@ -18,8 +18,8 @@ import trio
 from tests.http_client import Client, connect, event, get, post
 from tests.integration.test_bad_input import until
 from tests.integration.test_http_lanes import connect2
+from tests.observe.test_metrics import value
 from tests.service import Service, open_service
-from tests.test_metrics import value
 
 OURS = ("hermes", "h11", "hypercorn", "quart", "trio")
 BODY = b"x" * 300_000

@@ -135,7 +135,7 @@ async def test_one_who_does_not_read_is_sent_away_and_holds_nothing() -> None:
 
 
 async def test_no_more_may_watch_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hermes.control.live.MOST_STREAMS", 2)
+    monkeypatch.setattr("hermes.net.control.live.MOST_STREAMS", 2)
     async with (
         open_service() as service,
         httpx.AsyncClient(base_url=service.admin_url) as client,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from hermes.event import Event
+from hermes.events.event import Event
 from hermes.load.client import run_load
 from hermes.load.options import Options
 from hermes.load.reactor import Progress

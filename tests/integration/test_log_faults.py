@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.log.child import Child
 from tests.needs import lacks
+from tests.store.log.child import Child
 
 SYNCS = "fdatasync,fsync"
 WRITES = "pwrite64,write,ftruncate,fallocate"

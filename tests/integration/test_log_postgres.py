@@ -10,11 +10,11 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict
 
-from hermes.errors import ConfigError, LogDamaged, LogUnavailable, StaleWriter
-from hermes.log import Record, Snapshot
-from hermes.log.postgres import PostgresLog, open_claimed_postgres_log, open_postgres_log
-from hermes.log.postgres import log as log_module
-from hermes.postgres import Cursor
+from hermes.base.errors import ConfigError, LogDamaged, LogUnavailable, StaleWriter
+from hermes.store.log import Record, Snapshot
+from hermes.store.log.postgres import PostgresLog, open_claimed_postgres_log, open_postgres_log
+from hermes.store.log.postgres import log as log_module
+from hermes.store.postgres import Cursor
 from hermes.testing import check_log
 from tests.integration.postgres_log import datas, everything, execute, rows
 

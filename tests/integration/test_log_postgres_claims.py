@@ -8,9 +8,9 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hermes.errors import ConfigError, StaleWriter
-from hermes.log import Record, Snapshot
-from hermes.log.postgres import PostgresLog, open_claimed_postgres_log, open_postgres_log
+from hermes.base.errors import ConfigError, StaleWriter
+from hermes.store.log import Record, Snapshot
+from hermes.store.log.postgres import PostgresLog, open_claimed_postgres_log, open_postgres_log
 from tests.integration.postgres_log import backend, everything, execute, terminate, until_it_works
 from tests.servers.cutter import open_cutter
 from tests.servers.pgbouncer import pgbouncer

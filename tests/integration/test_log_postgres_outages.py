@@ -10,8 +10,8 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hermes.errors import LogDamaged, LogFull, LogUnavailable, StaleWriter
-from hermes.log.postgres import PostgresLog, open_postgres_log, opening, session, writer
+from hermes.base.errors import LogDamaged, LogFull, LogUnavailable, StaleWriter
+from hermes.store.log.postgres import PostgresLog, open_postgres_log, opening, session, writer
 from tests.integration.postgres_log import QUICKLY, backend, datas, everything, execute, rows, terminate, until_it_works
 from tests.servers.cutter import Cutter, open_cutter
 from tests.servers.postgres import PostgresServer

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.kit import event, head, post
 from tests.integration.moody import Mood
 from tests.integration.program import Program, Start, events
 from tests.integration.size import figures
 from tests.integration.test_durability_outage import memory
 from tests.integration.test_signals import make_certificate
+from tests.net.http.kit import event, head, post
 
 MEBI = 2**20
 QUEUE_BYTES = 32 * MEBI

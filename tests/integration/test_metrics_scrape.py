@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from hermes.errors import BatchRejected
-from hermes.sink import DeliverySettings
+from hermes.base.errors import BatchRejected
+from hermes.events.sink import DeliverySettings
 from hermes.testing import ScriptedSink, unavailable
 from tests.http_client import connect, event, post
 from tests.integration.test_bad_input import until
+from tests.observe.test_metrics import FORMATS, SPECIFIED, scrape, value
 from tests.service import open_service
-from tests.test_metrics import FORMATS, SPECIFIED, scrape, value
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from hermes import BatchRejected
-from hermes.sink import DeliverySettings
+from hermes.events.sink import DeliverySettings
 from hermes.testing import ScriptedSink
 from tests.http_client import connect
 from tests.integration.program import events

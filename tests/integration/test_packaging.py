@@ -30,11 +30,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hermes import __version__
-from hermes.control.dashboard import ASSETS
-from hermes.decode import EventDecoder
+from hermes.events.decode import EventDecoder
+from hermes.net.control.dashboard import ASSETS
 from hermes.settings import Settings, read_settings
-from tests.control.kit import PANELS
 from tests.needs import lacks
+from tests.net.control.kit import PANELS
 from tests.service import open_service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel: Path) -> None:
 
 
 def test_the_dashboard_is_in_the_wheel(wheel: Path) -> None:
-    parts = {f"hermes/control/dashboard/{name}" for name, _ in ASSETS.values()} | {
+    parts = {f"hermes/net/control/dashboard/{name}" for name, _ in ASSETS.values()} | {
         f"{panel.package.replace('.', '/')}/{panel.file}" for panel in PANELS
     }
     assert parts <= set(zipfile.ZipFile(wheel).namelist())

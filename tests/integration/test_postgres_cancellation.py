@@ -10,7 +10,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from hermes.postgres import Connection, Cursor, open_connection
+from hermes.store.postgres import Connection, Cursor, open_connection
 
 Step = Callable[[Connection], Awaitable[object]]
 

@@ -10,7 +10,7 @@ import trio
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from hermes.postgres import Connection, Cursor, open_connection
+from hermes.store.postgres import Connection, Cursor, open_connection
 from tests.integration.faults import few_descriptors
 
 

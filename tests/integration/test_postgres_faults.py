@@ -16,7 +16,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
-from hermes.postgres import Connection, Cursor, open_connection
+from hermes.store.postgres import Connection, Cursor, open_connection
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import Proxy, open_proxy
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import trio
 
-from hermes.postgres import Connection, Pool, PoolTimeout, open_connection, open_pool
+from hermes.store.postgres import Connection, Pool, PoolTimeout, open_connection, open_pool
 from tests.servers.postgres import PostgresServer
 
 

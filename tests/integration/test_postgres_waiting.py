@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from psycopg.waiting import Ready, Wait
 
-from hermes.postgres.waiting import SocketWaiter, drive, drive_connecting
+from hermes.store.postgres.waiting import SocketWaiter, drive, drive_connecting
 
 Pair = tuple[socket.socket, socket.socket]
 

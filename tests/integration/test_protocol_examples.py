@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import trio
 
-from hermes.event import Event
-from hermes.http.lane import BodyBudget
-from hermes.http.work import Workshop
-from hermes.protocols.routes import make_routes
-from tests.http.kit import FakeIntake
+from hermes.events.event import Event
+from hermes.events.protocols.routes import make_routes
+from hermes.net.http.lane import BodyBudget
+from hermes.net.http.work import Workshop
+from tests.net.http.kit import FakeIntake
 from tests.service import open_service
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "protocols.md"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hermes.errors import ConfigError
+from hermes.base.errors import ConfigError
 from hermes.events.ingest.refusal import REFUSALS
-from hermes.http.keys import UNKNOWN, WANTED
-from hermes.http.listen import open_listeners
-from hermes.log.folder import lock_folder
+from hermes.net.http.keys import UNKNOWN, WANTED
+from hermes.net.listen import open_listeners
 from hermes.settings import read_settings
+from hermes.store.log.folder import lock_folder
 from tests.sinks.configured import configure_sinks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/recover.md").read_text()

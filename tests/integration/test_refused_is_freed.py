@@ -21,7 +21,7 @@ import pytest
 import trio
 
 from hermes import Batch, BatchRejected, SinkUnavailable
-from hermes.sink import DeliverySettings
+from hermes.events.sink import DeliverySettings
 from hermes.testing import ScriptedSink
 from tests.http_client import Client, connect, event, get, post
 from tests.service import Service, open_service
@@ -168,9 +168,9 @@ async def opened(case: Case, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
     delivery = DeliverySettings(backoff=0.001, max_backoff=0.001, retries=1, breaker_failures=10**6)
     async with open_service(sink if not case.stalled else ScriptedSink(), delivery, **case.settings) as service:
         if case.failing_disk:
-            monkeypatch.setattr("hermes.log.tables.insert", fail)
+            monkeypatch.setattr("hermes.store.log.tables.insert", fail)
         if case.full_disk:
-            monkeypatch.setattr("hermes.log.sqlite.room", lambda _folder: 0)
+            monkeypatch.setattr("hermes.store.log.sqlite.room", lambda _folder: 0)
         if case.stalled:
             service.sink.stall()
             async with connect(service) as client:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from hermes.http.keys import Keys
+from hermes.net.http.keys import Keys
 from tests.integration.program import Program, events
 
 KEY, ADMIN_KEY, WRONG = "ingest-key-4711", "admin-key-0815", "wrong-key-1234"

@@ -13,8 +13,8 @@ from hermes_sinks.clickhouse.table import create_statement
 from msgspec import Raw
 
 from hermes import BatchRejected, Event, SinkUnavailable, Storage
-from hermes.event import MAX_TIMESTAMP
-from hermes.sink import Sink
+from hermes.events.event import MAX_TIMESTAMP
+from hermes.events.sink import Sink
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
 from tests.integration.faults import few_descriptors

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from hermes import Storage
-from hermes.sink import installed_sinks
+from hermes.events.sink import installed_sinks
 from hermes.testing import make_batch
 from tests.sinks.configured import configure_sinks
 

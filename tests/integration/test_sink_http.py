@@ -20,8 +20,8 @@ from hermes_sinks.http import HttpSettings, HttpSink, open_http
 from trio.testing import MockClock
 
 from hermes import BatchRejected, Event, SinkUnavailable, Storage
-from hermes.outgoing import MOST_PAUSE
-from hermes.sink import Sink, SinkPlugin
+from hermes.events.sink import Sink, SinkPlugin
+from hermes.net.outgoing import MOST_PAUSE
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from tests.http_client import connect, event, post
 from tests.needs import lacks

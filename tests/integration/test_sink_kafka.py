@@ -16,7 +16,7 @@ from hermes_sinks.kafka import KafkaSettings, KafkaSink, open_kafka
 from msgspec import json
 
 from hermes import BatchRejected, ConfigError, Event, SinkUnavailable, Storage
-from hermes.sink import Sink
+from hermes.events.sink import Sink
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from tests.integration.faults import few_descriptors
 from tests.needs import lacks

@@ -19,8 +19,8 @@ from psycopg.abc import Buffer, Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hermes import BatchRejected, Event, SinkUnavailable, Storage
-from hermes.postgres import Connection
-from hermes.sink import Sink
+from hermes.events.sink import Sink
+from hermes.store.postgres import Connection
 from hermes.testing import awkward_events, check_sink, make_batch, make_event, make_events
 from tests.servers.postgres import PostgresServer
 

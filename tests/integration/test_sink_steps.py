@@ -24,8 +24,8 @@ from hermes_sinks.sqlite import SqliteSettings, open_sqlite
 from hermes_sinks.stdout import StdoutSink
 
 from hermes import Storage
+from hermes.events.sink import Sink
 from hermes.settings import Settings
-from hermes.sink import Sink
 from hermes.testing import make_batch, make_event
 from tests.integration.test_fairness import Steps
 from tests.needs import lacks

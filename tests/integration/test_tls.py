@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import trio
 
-from hermes.errors import ConfigError
-from hermes.http.listen import open_tls_context
+from hermes.base.errors import ConfigError
+from hermes.net.listen import open_tls_context
 from tests.http_client import Client, event, get, post
 from tests.integration.test_bad_input import pour, until
 from tests.integration.test_http_lanes import FLOODS, OPENING, Client2
 from tests.needs import lacks
+from tests.observe.test_metrics import value
 from tests.service import Service, open_service
-from tests.test_metrics import value
 
 Certificate = dict[str, Any]
 

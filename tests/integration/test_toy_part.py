@@ -25,12 +25,12 @@ import trio
 from prometheus_client.core import GaugeMetricFamily
 
 from hermes.config import about
-from hermes.control.endpoint import Endpoint
-from hermes.control.openapi.operation import Answer, Operation, Tag
-from hermes.control.panel import Panel
-from hermes.errors import ConfigError
-from hermes.http.head import Route
-from hermes.http.response import Response
+from hermes.net.control.endpoint import Endpoint
+from hermes.net.control.openapi.operation import Answer, Operation, Tag
+from hermes.net.control.panel import Panel
+from hermes.base.errors import ConfigError
+from hermes.net.http.head import Route
+from hermes.net.http.response import Response
 from hermes.part import Command, Part, PartStatus, RunningPart
 
 

@@ -13,15 +13,15 @@ import trio
 from hermes_sinks.http.settings import HttpSettings
 from hermes_sinks.http.sink import open_http
 
-from hermes.errors import BatchRejected
-from hermes.event import Batch
+from hermes.base.errors import BatchRejected
+from hermes.events.event import Batch
 from hermes.testing import ScriptedSink
 from hermes.traces.span_metrics import SPANS_DROPPED
 from tests.integration.collector import Span, open_collector
 from tests.integration.program import Start, events
 from tests.integration.test_bad_input import BOTH_WAYS
+from tests.observe.test_metrics import value
 from tests.service import Service, open_service
-from tests.test_metrics import value
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED: dict[str, Any] = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}

@@ -9,7 +9,7 @@ from itertools import islice
 import msgspec
 import pytest
 
-from hermes.event import Event
+from hermes.events.event import Event
 from hermes.load.payload import DEFAULT_TYPES, Bodies
 
 NOW = 1_700_000_000

@@ -7,7 +7,7 @@ import time
 
 import trio
 
-from hermes.dispatch import Dispatcher, QueueFull
+from hermes.base.dispatch import Dispatcher, QueueFull
 
 ITEM = bytes(150)
 BATCH_BYTES = 1 << 20

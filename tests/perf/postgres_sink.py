@@ -24,7 +24,7 @@ from hermes_sinks.postgres.table import Table
 from psycopg import sql
 
 from hermes import Storage
-from hermes.event import Batch, Chunk, Event
+from hermes.events.event import Batch, Chunk, Event
 
 CHUNK = 500  # events of one request
 _LINE = (

@@ -18,10 +18,10 @@ import msgspec
 import trio
 from hermes_sinks import file, sqlite
 
-from hermes.configured_sinks import ConfiguredSink
-from hermes.errors import BatchRejected
-from hermes.event import Batch, Event
-from hermes.sink import Sink, SinkPlugin
+from hermes.base.errors import BatchRejected
+from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.event import Batch, Event
+from hermes.events.sink import Sink, SinkPlugin
 from tests.simulation.disk import DATA, Disk
 from tests.simulation.sinks import Mood, SinkPlan
 from tests.simulation.stored import as_event, lines, table_rows

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hermes.engine.ledger import Account
-from hermes.event import Event
+from hermes.events.engine.ledger import Account
+from hermes.events.event import Event
 from tests.http_client import Answer
 from tests.simulation.requests import Request, Sent
 from tests.simulation.sinks import JudgedSink

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from msgspec import structs
 
+from hermes.events.sink import DeliverySettings
 from hermes.settings import Settings
-from hermes.sink import DeliverySettings
 from tests.simulation.disk_sinks import FILES, make_settings
 from tests.simulation.faults import Fault, SinkFault, make_timetable
 from tests.simulation.network import Weather
@@ -23,21 +23,21 @@ from tests.simulation.sinks import Mood, SinkPlan
 MOST_EVENTS = 12  # of one request
 
 _BOUNDS = {
-    "hermes.engine.backlog._READ_RECORDS": (1, 3, 20),
-    "hermes.engine.backlog._READ_BYTES": (100, 3000),
-    "hermes.engine.intake._MOST_AT_ONCE": (1, 5, 20),
-    "hermes.engine.slices.MOST_ANSWERS": (1, 3),
-    "hermes.engine.receipts.MAX_OPEN": (1, 4),
-    "hermes.engine.backlog._MOST_AT_ONCE": (1, 5),
-    "hermes.engine.backlog.MAX_RANGES": (1, 3),
-    "hermes.http.connection.MAX_SLOTS": (1, 3),
-    "hermes.log.group.MAX_COMMIT_RECORDS": (1, 3),
-    "hermes.log.rows.ROW_BYTES": (1, 300, 2000),
-    "hermes.log.sqlite.CHECKPOINT_BYTES": (1, 100_000, 400_000),
-    "hermes.log.sqlite.MAX_UNCHECKPOINTED_BYTES": (200_000, 1_000_000),
-    "hermes.log.tables.DELETE_ROWS": (1, 3),
-    "hermes.log.tables.SPARE_PAGES": (1, 4),
-    "hermes.log.tables.SHRINK_PAGES": (4, 16),
+    "hermes.events.engine.backlog._READ_RECORDS": (1, 3, 20),
+    "hermes.events.engine.backlog._READ_BYTES": (100, 3000),
+    "hermes.events.engine.intake._MOST_AT_ONCE": (1, 5, 20),
+    "hermes.events.engine.slices.MOST_ANSWERS": (1, 3),
+    "hermes.events.engine.receipts.MAX_OPEN": (1, 4),
+    "hermes.events.engine.backlog._MOST_AT_ONCE": (1, 5),
+    "hermes.events.engine.backlog.MAX_RANGES": (1, 3),
+    "hermes.net.http.connection.MAX_SLOTS": (1, 3),
+    "hermes.store.log.group.MAX_COMMIT_RECORDS": (1, 3),
+    "hermes.store.log.rows.ROW_BYTES": (1, 300, 2000),
+    "hermes.store.log.sqlite.CHECKPOINT_BYTES": (1, 100_000, 400_000),
+    "hermes.store.log.sqlite.MAX_UNCHECKPOINTED_BYTES": (200_000, 1_000_000),
+    "hermes.store.log.tables.DELETE_ROWS": (1, 3),
+    "hermes.store.log.tables.SPARE_PAGES": (1, 4),
+    "hermes.store.log.tables.SHRINK_PAGES": (4, 16),
 }
 
 

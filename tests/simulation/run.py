@@ -25,8 +25,8 @@ from trio.testing import MockClock
 import hermes.app
 from hermes.app import Running
 from hermes.dead_letters.events import to_event
-from hermes.engine.ledger import Account
-from hermes.http import reactor
+from hermes.events.engine.ledger import Account
+from hermes.net.http import reactor
 from hermes.settings import Settings
 from tests.http_client import Client
 from tests.service import engine_of

@@ -18,11 +18,11 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 import trio
 
+from hermes.base.errors import BatchRejected, SinkUnavailable
 from hermes.config import NoSettings
-from hermes.configured_sinks import ConfiguredSink
-from hermes.errors import BatchRejected, SinkUnavailable
-from hermes.event import Batch, Event
-from hermes.sink import DeliverySettings, SinkPlugin
+from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.event import Batch, Event
+from hermes.events.sink import DeliverySettings, SinkPlugin
 from tests.simulation.trace import Trace
 
 

@@ -19,21 +19,21 @@ import trio
 from hermes_sinks.common.disk import write_all
 from hermes_sinks.file.appending import LineFile
 
-from hermes import sqlite
-from hermes.ack import Outcome, Receipt
+from hermes.base.errors import HermesError, LogUnavailable, SinkUnavailable
 from hermes.dead_letters.sqlite import SqliteDeadLetters
-from hermes.engine.admission import Admission
-from hermes.engine.calls import SinkCalls
-from hermes.engine.journal import EventJournal
-from hermes.engine.journal_record import encode_chunk
-from hermes.engine.ledger import Ledger
-from hermes.engine.progress import Progress, ProgressState
-from hermes.errors import HermesError, LogUnavailable, SinkUnavailable
-from hermes.event import Batch, Chunk
-from hermes.http.connection import Connection
-from hermes.http.head import Head
-from hermes.http.pending import Pending
-from hermes.log.sqlite import SqliteLog
+from hermes.events.ack import Outcome, Receipt
+from hermes.events.engine.admission import Admission
+from hermes.events.engine.calls import SinkCalls
+from hermes.events.engine.journal import EventJournal
+from hermes.events.engine.journal_record import encode_chunk
+from hermes.events.engine.ledger import Ledger
+from hermes.events.engine.progress import Progress, ProgressState
+from hermes.events.event import Batch, Chunk
+from hermes.net.http.connection import Connection
+from hermes.net.http.head import Head
+from hermes.net.http.pending import Pending
+from hermes.store import sqlite
+from hermes.store.log.sqlite import SqliteLog
 from tests.simulation.faults import Crash
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.run import simulate
@@ -77,7 +77,7 @@ def a_file_sink_that_does_not_sync() -> AbstractContextManager[Any]:
 
 
 def folders_whose_names_are_not_synced() -> AbstractContextManager[Any]:
-    return mock.patch("hermes.folders.sync_folder")
+    return mock.patch("hermes.base.folders.sync_folder")
 
 
 def refused_but_kept() -> AbstractContextManager[Any]:
@@ -141,7 +141,7 @@ def a_journal_that_tidies_payloads() -> AbstractContextManager[Any]:
             event.payload = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(event.payload)))
         return encode_chunk(chunk, first)
 
-    return mock.patch("hermes.engine.journal.encode_chunk", tidy)
+    return mock.patch("hermes.events.engine.journal.encode_chunk", tidy)
 
 
 def delivered_said_when_the_first_sink_has_it() -> AbstractContextManager[Any]:

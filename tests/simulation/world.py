@@ -18,13 +18,13 @@ import trio
 from msgspec import structs
 
 from hermes.app import Running, serve
+from hermes.base.errors import ConfigError, LogUnavailable
 from hermes.dead_letters import Selection
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.replay import replay
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
-from hermes.errors import ConfigError, LogUnavailable
-from hermes.log import Log
 from hermes.settings import Settings
+from hermes.store.log import Log
 from hermes.world import DEAD_LETTERS_FILE, open_log
 from hermes.world import World as Outside
 from tests.service import configuration_of, engine_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from hermes.config import Mistakes
-from hermes.configured_sinks import ConfiguredSink, collect_sinks
+from hermes.events.configured_sinks import ConfiguredSink, collect_sinks
 
 
 def configure_sinks(names: Iterable[str], environ: Mapping[str, str]) -> list[ConfiguredSink]:

@@ -14,8 +14,8 @@ from msgspec import Raw, json
 
 from hermes import ConfigError, Event, Storage
 from hermes.config import read
-from hermes.event import MAX_TIMESTAMP
-from hermes.outgoing import Answer
+from hermes.events.event import MAX_TIMESTAMP
+from hermes.net.outgoing import Answer
 from hermes.testing import awkward_events, make_batch, make_event, make_events
 
 ALL = range(MAX_TIMESTAMP + 1)

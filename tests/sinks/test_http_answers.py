@@ -7,8 +7,8 @@ from hermes_sinks.common.parts import Refusal
 from hermes_sinks.http.answers import judge
 
 from hermes import SinkUnavailable
-from hermes.outgoing import MOST_PAUSE, Answer, host_of, retry_after
-from hermes.words import clean
+from hermes.base.quoting import clean
+from hermes.net.outgoing import MOST_PAUSE, Answer, host_of, retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 

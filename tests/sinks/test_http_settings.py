@@ -8,7 +8,7 @@ from hermes_sinks.http.settings import parse_headers
 
 from hermes import ConfigError, Storage
 from hermes.config import read
-from hermes.outgoing import parse_target
+from hermes.net.outgoing import parse_target
 
 
 def check(**variables: str) -> HttpSettings:

@@ -24,7 +24,7 @@ from hermes_sinks.parquet.settings import Bucket, bucket_of
 from msgspec import Raw
 
 from hermes import BatchRejected, ConfigError, Event, SinkUnavailable, Storage
-from hermes.sink import DeliverySettings
+from hermes.events.sink import DeliverySettings
 from hermes.testing import check_sink, make_batch, make_event, make_events
 from hermes.testing.events import RECEIVED_AT
 from tests.sinks.configured import configure_sinks

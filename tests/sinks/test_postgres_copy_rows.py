@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from hermes import Event
-from hermes.event import MAX_TIMESTAMP
+from hermes.events.event import MAX_TIMESTAMP
 from hermes.testing import awkward_events, big_event, event_strategy, make_batch, make_chunk, make_event, make_events
 
 ARRIVAL = "2023-11-14 22:13:21.250+00"

@@ -7,7 +7,7 @@ import pytest
 from hermes_sinks.postgres.faults import judge
 from psycopg import errors
 
-from hermes.postgres import Fault, PoolTimeout
+from hermes.store.postgres import Fault, PoolTimeout
 
 
 def test_no_connection_in_time_is_no_fault_of_a_row() -> None:

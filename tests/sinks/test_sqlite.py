@@ -125,7 +125,7 @@ async def test_a_trigger_that_rolls_back_leaves_nothing_of_the_batch(tmp_path: P
 async def test_a_locked_file_is_unavailable_and_works_again_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hermes.sqlite.LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("hermes.store.sqlite.LOCK_TIMEOUT", 0.05)
     async with opened(tmp_path) as sink:
         other = sqlite3.connect(tmp_path / "events.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

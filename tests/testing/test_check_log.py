@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from hermes.errors import LogDamaged, LogFull, StaleWriter
-from hermes.log import LogStatistics, Record, Snapshot
-from hermes.log.memory import MemoryLog
+from hermes.base.errors import LogDamaged, LogFull, StaleWriter
+from hermes.store.log import LogStatistics, Record, Snapshot
+from hermes.store.log.memory import MemoryLog
 from hermes.testing import LogCheckFailed, check_log
 
 

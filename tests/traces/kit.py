@@ -8,9 +8,9 @@ from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from hermes.event import Batch
+from hermes.events.event import Batch
+from hermes.observe.traced import TracedRequest
 from hermes.testing import make_chunk, make_events
-from hermes.traced import TracedRequest
 from hermes.traces.spans import Spans
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -13,20 +13,20 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import get_current_span
 from trio.testing import MockClock
 
-from hermes.ack import Ack, Outcome
+from hermes.base.errors import BatchRejected
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.engine.context import SinkContext
-from hermes.engine.intake import Intake
-from hermes.engine.journal import open_journal
-from hermes.engine.making import make_engine
-from hermes.errors import BatchRejected
-from hermes.event import Batch
-from hermes.sink import DeliverySettings
+from hermes.events.ack import Ack, Outcome
+from hermes.events.engine.context import SinkContext
+from hermes.events.engine.intake import Intake
+from hermes.events.engine.journal import open_journal
+from hermes.events.engine.making import make_engine
+from hermes.events.event import Batch
+from hermes.events.sink import DeliverySettings
+from hermes.observe.traced import TracedRequest
 from hermes.testing import ScriptedSink, make_events
 from hermes.testing.fakes import unavailable
-from hermes.traced import TracedRequest
-from tests.engine.durable import MIB, ScriptedLog
-from tests.engine.kit import around, settings
+from tests.events.engine.durable import MIB, ScriptedLog
+from tests.events.engine.kit import around, settings
 from tests.traces.kit import Kept, parent
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hermes.metrics import Metrics
+from hermes.observe.metrics import Metrics
 from hermes.settings import Settings
 from hermes.traces import check_traces, open_traces
 
@@ -15,7 +15,7 @@ WITHOUT = """
 import sys
 {block}
 from hermes.settings import Settings
-from hermes.errors import ConfigError, PluginError
+from hermes.base.errors import ConfigError, PluginError
 from hermes.traces import check_traces
 import hermes.app
 check_traces(Settings())

@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from hermes.outgoing import Answer
+from hermes.net.outgoing import Answer
 from hermes.traces.export import NotExported
 from hermes.traces.otlp import encode, judge
 from tests.integration.collector import read_spans

@@ -8,12 +8,12 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import ReadableSpan
 
-from hermes.ack import Ack
-from hermes.http.connection import Connection
-from hermes.http.head import Heads
-from hermes.http.lane import Lane
-from hermes.http.traced import trace_routes
-from tests.http.kit import FakeIntake, Wire, event, post
+from hermes.events.ack import Ack
+from hermes.net.http.connection import Connection
+from hermes.net.http.head import Heads
+from hermes.net.http.lane import Lane
+from hermes.net.http.traced import trace_routes
+from tests.net.http.kit import FakeIntake, Wire, event, post
 from tests.traces.kit import CALLER, TRACE, Kept, parent, place
 
 CALL = b"traceparent: 00-%b-%b-01" % (TRACE.encode(), CALLER.encode())

@@ -8,12 +8,12 @@ import trio
 from opentelemetry import baggage, propagate
 from opentelemetry.trace import get_current_span
 
-from hermes.errors import SinkUnavailable
-from hermes.event import Batch, Chunk
+from hermes.base.errors import SinkUnavailable
+from hermes.events.event import Batch, Chunk
+from hermes.observe.traced import TracedRequest, trace_headers
+from hermes.observe.tracing import MOST_TRACED, NO_TRACING, UNTRACED, traced_requests
 from hermes.testing import make_chunk, make_events
-from hermes.traced import TracedRequest, trace_headers
 from hermes.traces.spans import describe_service
-from hermes.traces.work import MOST_TRACED, NO_TRACING, UNTRACED, traced_requests
 from tests.traces.kit import CALLER, TRACE, Kept, batch_of, links, parent, place, traceparent
 
 # Which requests

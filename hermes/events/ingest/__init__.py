@@ -10,5 +10,5 @@
 | ``pieces``  | decodes a large body piece by piece, as a generator |
 | ``ids``     | ids for events that come without an id, new or from an ``Idempotency-Key`` |
 
-The protocols themselves are in `hermes.protocols`; the intake is lent by the part.
+The protocols themselves are in `hermes.events.protocols`; the intake is lent by the part.
 """

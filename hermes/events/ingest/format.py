@@ -1,7 +1,7 @@
 """The interface of a protocol of events: its paths, how its bodies are read, how it answers. Types only, pure.
 
 Invariant: a format decides nothing about room, keys or codings, because they are the same for all protocols.
-`hermes.protocols` implements the interface.
+`hermes.events.protocols` implements the interface.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hermes.cut import AT_ONCE, Pieces
-from hermes.decode import Decoded
-from hermes.event import Event
+from hermes.base.json.cut import AT_ONCE, Pieces
+from hermes.events.decode import Decoded
+from hermes.events.event import Event
 
 if TYPE_CHECKING:
     from hermes.events.ingest.request import EventRequest
-    from hermes.http.head import Head
-    from hermes.http.response import Response
+    from hermes.net.http.head import Head
+    from hermes.net.http.response import Response
 
 # A browser labels a string text/plain in ``fetch`` and ``sendBeacon``, and asks no permission for that label
 # beforehand; ``curl -d`` labels everything as a form.
@@ -53,14 +53,15 @@ class OneEvent:
 class Format:
     """One way to write a request's body, and the answers to such requests.
 
-    ``decode(request, body)`` raises `hermes.decode.BadBody`; `hermes.http.content.ContentTooLarge` if the events grow
-    past the limit; `hermes.http.keys.KeyRefused` if it reads the key. ``untaken`` is the detail of a 415 if bodies of
-    this kind are not taken, else empty. ``unique``: no other request has the same head, so it is not remembered.
+    ``decode(request, body)`` raises `hermes.events.decode.BadBody`; `hermes.net.http.content.ContentTooLarge` if the
+    events grow past the limit; `hermes.net.http.keys.KeyRefused` if it reads the key. ``untaken`` is the detail of a
+    415 if bodies of this kind are not taken, else empty. ``unique``: no other request has the same head, so it is not
+    remembered.
 
     A body of more than ``at_once`` bytes is decoded in pieces: ``cut(head, body)`` cuts it into bodies of the same
     form, each decoded in a few milliseconds. The events of all pieces hold ``most`` bytes at most; 0: no bound but the
     body's. ``partial``: a request with any number of invalid events is answered for its valid events. Then the answer
-    lists the first `hermes.decode.MAX_REJECTIONS` at most, and the first stands for the others.
+    lists the first `hermes.events.decode.MAX_REJECTIONS` at most, and the first stands for the others.
 
     ::
 

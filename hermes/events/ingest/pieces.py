@@ -11,14 +11,16 @@ from copy import copy
 
 from msgspec import Raw
 
-from hermes.cut import Refused
-from hermes.decode import MAX_REJECTIONS, BadBody, Decoded, Rejection, too_many_rejected
-from hermes.event import EVENT_BYTES, Event
+from hermes.base.json.cut import Refused
+from hermes.base.json.proof import Slim
+from hermes.base.json.rules import BadBody
+from hermes.events.decode import Decoded, too_many_rejected
+from hermes.events.event import EVENT_BYTES, Event
 from hermes.events.ingest.refusal import TooManyEvents
 from hermes.events.ingest.request import EventRequest
-from hermes.http.content import ContentError, ContentTooLarge
-from hermes.http.keys import WANTED, KeyRefused
-from hermes.proof import Slim
+from hermes.net.http.content import ContentError, ContentTooLarge
+from hermes.net.http.keys import WANTED, KeyRefused
+from hermes.net.http.rejection import MAX_REJECTIONS, Rejection
 
 _INFLATED_AT_ONCE = 128 * 2**10  # bytes: a millisecond
 _PARTS_AT_ONCE = 32  # which may give no byte at all

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hermes.ack import Outcome, Receipt
-from hermes.decode import Rejection
-from hermes.errors import HermesError
+from hermes.base.errors import HermesError
+from hermes.events.ack import Outcome, Receipt
 from hermes.events.ingest.format import Answers
-from hermes.http.content import ContentError, ContentTooLarge
-from hermes.http.head import too_large_detail
-from hermes.http.keys import CHALLENGE, KeyRefused
-from hermes.http.response import Response
+from hermes.net.http.content import ContentError, ContentTooLarge
+from hermes.net.http.head import too_large_detail
+from hermes.net.http.keys import CHALLENGE, KeyRefused
+from hermes.net.http.rejection import Rejection
+from hermes.net.http.response import Response
 
 _KNOWN_SINCE_TAKEN = {Outcome.REFUSED, Outcome.DROPPED, Outcome.LATE}
 REFUSALS = {

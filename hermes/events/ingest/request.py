@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hermes.ack import Ack
+from hermes.events.ack import Ack
 
 if TYPE_CHECKING:
     from hermes.events.ingest.format import Format
-    from hermes.http.head import Head
+    from hermes.net.http.head import Head
 
 
 class EventRequest:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hermes.ack import HEADER, Ack, Outcome, Receipt, Settle
-from hermes.decode import Decoded, Rejection
-from hermes.event import Event
+from hermes.events.ack import HEADER, Ack, Outcome, Receipt, Settle
+from hermes.events.decode import Decoded
+from hermes.events.event import Event
 from hermes.events.ingest.format import Answers, DataProtocol, OneEvent
 from hermes.events.ingest.ids import HEADER as IDEMPOTENCY_KEY
 from hermes.events.ingest.ids import WANTED as KEY_FORM
@@ -24,15 +24,16 @@ from hermes.events.ingest.pieces import UNREADABLE, decode_pieces
 from hermes.events.ingest.refusal import Refusals, TooManyEvents, is_known_since_taken, tell_receipt
 from hermes.events.ingest.request import EventRequest
 from hermes.events.ingest.ticket import EventTicket
-from hermes.http.content import CODINGS, decode_parts
-from hermes.http.cors import Origins
-from hermes.http.extra_codings import MISSING_CODINGS
-from hermes.http.head import Head, Route
-from hermes.http.keys import Keys, offers_key, refusal_of
-from hermes.http.pending import Pending
-from hermes.http.response import ECHOED, Response
-from hermes.http.work import CROWDED, Job, Steps, Workshop
-from hermes.traced import TracedRequest
+from hermes.net.http.content import CODINGS, decode_parts
+from hermes.net.http.cors import Origins
+from hermes.net.http.extra_codings import MISSING_CODINGS
+from hermes.net.http.head import Head, Route
+from hermes.net.http.keys import Keys, offers_key, refusal_of
+from hermes.net.http.pending import Pending
+from hermes.net.http.rejection import Rejection
+from hermes.net.http.response import ECHOED, Response
+from hermes.net.http.work import CROWDED, Job, Steps, Workshop
+from hermes.observe.traced import TracedRequest
 
 _PARTS_AT_ONCE = 8  # of a body with a coding: a few milliseconds, whatever they give
 _HOW = "the service lacks an extra: install 'hermes-events[codings]' there, or "

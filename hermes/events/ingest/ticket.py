@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hermes.ack import Outcome, Receipt
-from hermes.http.pending import Pending
-from hermes.http.response import Response
+from hermes.events.ack import Outcome, Receipt
+from hermes.net.http.pending import Pending
+from hermes.net.http.response import Response
 
 # A name of the module: looking a member up on its enum costs more than the comparison.
 _TAKEN = Outcome.TAKEN

@@ -2,7 +2,7 @@
 
 ``settings`` has the sink's settings, ``rows`` encodes the rows, ``sink`` sends them, ``table`` makes and checks the
 table, ``faults`` judges the server's answers. `hermes_sinks.common.parts` finds the refused rows; the HTTP client is
-`hermes.outgoing`.
+`hermes.net.outgoing`.
 """
 
 from hermes import SinkPlugin

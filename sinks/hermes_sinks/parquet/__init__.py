@@ -4,8 +4,7 @@
 file, ``stores`` store the file, ``sink`` is the class that the engine calls.
 """
 
-from hermes import SinkPlugin
-from hermes.sink import DeliverySettings
+from hermes import DeliverySettings, SinkPlugin
 from hermes_sinks.parquet.settings import ParquetSettings
 from hermes_sinks.parquet.sink import ParquetSink, check_parquet, open_parquet
 

@@ -4,8 +4,7 @@
 tables, ``sink`` stores the batches, ``faults`` judges the server's errors, ``salvage`` finds the refused rows.
 """
 
-from hermes import SinkPlugin
-from hermes.sink import DeliverySettings
+from hermes import DeliverySettings, SinkPlugin
 from hermes_sinks.postgres.settings import PostgresSettings
 from hermes_sinks.postgres.sink import PostgresSink, check_postgres, open_postgres
 

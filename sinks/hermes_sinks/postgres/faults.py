@@ -1,6 +1,6 @@
 """Reads the server's error about a refused row: its reason and the row that it names. Pure.
 
-Invariant: a reason has no value of a row. `hermes.postgres.sqlstate` says who can act on an error.
+Invariant: a reason has no value of a row. `hermes.store.postgres.sqlstate` says who can act on an error.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from hermes.events.ingest.ids import MAX_KEY, RequestIds, is_key
 from hermes.events.ingest.request import EventRequest
-from hermes.http.head import Head
-from hermes.protocols.otlp import OtlpLogs
-from tests.http.kit import Wire, post
-from tests.protocols import test_otlp as otlp
-from tests.protocols import test_segment as segment
+from hermes.events.protocols.otlp import OtlpLogs
+from hermes.net.http.head import Head
+from tests.events.protocols import test_otlp as otlp
+from tests.events.protocols import test_segment as segment
+from tests.net.http.kit import Wire, post
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 

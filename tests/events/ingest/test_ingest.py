@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from hermes.http.keys import UNKNOWN, WANTED
-from tests.http.kit import Answer, FakeIntake, Wire, event, head, post
+from hermes.net.http.keys import UNKNOWN, WANTED
+from tests.net.http.kit import Answer, FakeIntake, Wire, event, head, post
 
 
 def ask(wire: Wire, body: bytes, *lines: bytes) -> Answer:

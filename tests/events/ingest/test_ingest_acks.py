@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hermes.ack import Ack, Outcome, Receipt, Settle
-from hermes.event import Event
-from hermes.traced import TracedRequest
-from tests.http.kit import Answer, FakeIntake, Wire, event, post
+from hermes.events.ack import Ack, Outcome, Receipt, Settle
+from hermes.events.event import Event
+from hermes.observe.traced import TracedRequest
+from tests.net.http.kit import Answer, FakeIntake, Wire, event, post
 
 
 @dataclass

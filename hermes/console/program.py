@@ -1,0 +1,181 @@
+"""The program ``hermes``: finds its commands when somebody asks for them, and ends each of its runs.
+
+Invariants: a list of the commands imports none of them, so help and completion are quick; an error of the command line
+is one line on stderr; the end of a reader and Ctrl-C print nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, shell_complete
+
+from hermes.console.manual import ManualCommand, ManualGroup, write_list
+from hermes.console.mistakes import explain
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
+
+NO_READER = 141
+"""The exit code after the reader of the output has ended, as in ``hermes dlq list | head -1``: 128 + SIGPIPE."""
+
+COMPLETE_VARIABLE = "_HERMES_COMPLETE"
+_STDOUT = 1
+# The disk is full, or the user's quota is: the operator can act, so it is no traceback.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command that is not imported yet: its name, its place ``module:attribute``, and its summary.
+
+    >>> Entry("help", "hermes.console.help:help_command", "Show the page of a command.").load().name
+    'help'
+    """
+
+    name: str
+    place: str
+    summary: str
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        module, _, attribute = self.place.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+class Program(ManualGroup):
+    """The commands under their headings. The program is called ``hermes``, whatever name started the process."""
+
+    def __init__(
+        self,
+        *args: Any,
+        entries: dict[str, Sequence[Entry]],
+        others: Callable[[], Iterable[tuple[str, Entry]]] = tuple,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._own = entries
+        self._find_others = others
+
+    @cached_property
+    def _sections(self) -> dict[str, list[Entry]]:
+        """The commands by heading. The commands of other distributions are looked up once."""
+        sections = {heading: list(entries) for heading, entries in self._own.items()}
+        for heading, entry in self._find_others():
+            sections.setdefault(heading, []).append(entry)
+        return sections
+
+    @cached_property
+    def _entries(self) -> dict[str, Entry]:
+        return {entry.name: entry for section in self._sections.values() for entry in section}
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names; the commands that people use first stand first."""
+        return list(self._entries)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, imported now, or None."""
+        # Own commands first: a package's entry points are read only for a name that Hermes lacks.
+        own = (entry for section in self._own.values() for entry in section)
+        entry = next((entry for entry in own if entry.name == cmd_name), None) or self._entries.get(cmd_name)
+        return None if entry is None else entry.load()
+
+    def pages(self) -> Iterator[tuple[str, ManualCommand]]:
+        """Return every command, each imported."""
+        loaded = ((name, entry.load()) for name, entry in self._entries.items())
+        return ((name, command) for name, command in loaded if isinstance(command, ManualCommand))
+
+    def write_commands(self, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings."""
+        width = max(map(len, self._entries))
+        for heading, entries in self._sections.items():
+            write_list(formatter, heading, ((entry.name.ljust(width), entry.summary) for entry in entries))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the commands by their entries, and the options."""
+        found = [
+            CompletionItem(entry.name, help=entry.summary)
+            for entry in self._entries.values()
+            if entry.name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(
+        self, args: Iterable[str] | None = None, *_ignored: Any, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run the command line and end the process. The constants above are the exit codes beside the commands' own."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        extra.pop("prog_name", None)
+        # The caller, such as a test, wants the result and not the end of the process.
+        if not standalone_mode:
+            return super().main(arguments, prog_name="hermes", standalone_mode=False, **extra)
+        # Completion runs before the arguments are parsed, because the line is incomplete.
+        if instruction := os.environ.get(COMPLETE_VARIABLE):
+            sys.exit(shell_complete(self, extra, "hermes", COMPLETE_VARIABLE, instruction))
+        code = 0
+        try:
+            code = self._run(arguments, extra)
+        # A nursery wraps an exception in a group, so `except*` throughout.
+        except* KeyboardInterrupt:
+            code = INTERRUPTED
+        except* BrokenPipeError:
+            if not _reader_is_gone():
+                # Another pipe broke, such as the connection to a server.
+                raise
+            _drop_output()
+            code = NO_READER
+        except* OSError as group:
+            full = group.subgroup(lambda error: isinstance(error, OSError) and error.errno in _NO_ROOM)
+            if full is None:
+                raise
+            click.echo("hermes: what was to be written has no room: the disk is full, or the quota", err=True)
+            _drop_output()
+            code = 1
+        # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
+        sys.exit(code)
+
+    def _run(self, arguments: list[str], extra: dict[str, Any]) -> int:
+        try:
+            with self.make_context("hermes", arguments, **extra) as ctx:
+                self.invoke(ctx)
+        except click.exceptions.Exit as end:
+            return end.exit_code
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            return error.exit_code
+        except click.ClickException as error:
+            click.echo(f"hermes: {explain(error)}", err=True)
+            return error.exit_code
+        except click.Abort as abort:
+            # The operator did not answer a question with yes, or pressed Ctrl-C.
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                return INTERRUPTED
+            click.echo("hermes: nothing was done", err=True)
+            return 1
+        return 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe or a socket without a reader."""
+    poll = select.poll()
+    # No events asked for: POLLERR and POLLHUP are always reported.
+    poll.register(_STDOUT, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """Discard the buffered output; otherwise the interpreter writes it again as it ends, and prints an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    # The descriptor is replaced, because Python's buffer of stdout writes to its number.
+    os.dup2(nowhere, _STDOUT)
+    os.close(nowhere)

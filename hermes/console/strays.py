@@ -1,0 +1,56 @@
+"""Finds variables of the environment that look like settings and have no effect. Pure.
+
+They are misspelt settings, and settings of sinks that are not in use. The environment is full of variables of other
+programs, so a name counts as a misspelt setting only if it is a slip of the finger away from one.
+
+Invariant: a misspelt variable is always reported, and a misspelt secret is a `ConfigError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hermes.base.errors import ConfigError
+from hermes.base.spelling import misspelt
+from hermes.configuration import Configuration
+from hermes.events.sink import installed_sinks, variable_prefix
+
+_OF_COMMANDS = ("HERMES_ADMIN_KEY",)
+"""Variables that only commands read; they are not settings of the service."""
+
+
+class Stray(NamedTuple):
+    """A variable without effect; ``why`` names the reason and the setting that may have been meant."""
+
+    name: str
+    why: str
+
+
+def find_strays(environ: Mapping[str, str], configuration: Configuration) -> list[Stray]:
+    """Return the variables without effect that look like settings. Raises `ConfigError` for a misspelt secret."""
+    declared = {
+        name: variable for variable in configuration.variables() for name in (variable.name, f"{variable.name}_FILE")
+    }
+    # A SINK_ variable that no installed sink declares was refused when the sinks were configured. The idle ones belong
+    # to installed sinks that SINKS does not name.
+    idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
+    owners = ((name, _owner(name)) for name in idle)
+    strays = [Stray(name, f"SINKS does not name {owner}") for name, owner in owners if owner]
+    for name in sorted(set(environ).difference(declared, idle, _OF_COMMANDS)):
+        if (meant := misspelt(name, declared)) is None:
+            continue
+        variable = declared[meant]
+        # Without the secret the service would run open to everybody, while its operator believes otherwise.
+        if variable.guards and not any(given in environ for given in (variable.name, f"{variable.name}_FILE")):
+            raise ConfigError(
+                f"{name} is no setting, and {variable.name} is not set: did you mean {meant}? Rename it, or unset it"
+            )
+        strays.append(Stray(name, f"it is no setting: did you mean {meant}?"))
+    return strays
+
+
+def _owner(name: str) -> str:
+    """Return the installed sink that a variable belongs to: the one with the longest matching prefix."""
+    prefixes = {variable_prefix(sink): sink for sink in installed_sinks()}
+    return prefixes.get(max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=""), "")

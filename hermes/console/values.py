@@ -1,0 +1,129 @@
+"""Types of option values: each parses the text, refuses a wrong value, and completes a value for a shell.
+
+Invariant: a refusal shows the value and the expected form, as the errors of settings do. A completion never fails and
+never connects anywhere; all offered names come from the environment and the installed packages.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from hermes.base.errors import ConfigError, PluginError
+from hermes.config import Variable, describe
+from hermes.events.sink import ENTRY_POINT_GROUP, describe_sink, load_plugin
+from hermes.parts import describe_parts, installed_parts
+from hermes.settings import Settings
+
+
+class WholeNumber(click.ParamType[int]):
+    """A whole number between two bounds, both included.
+
+    ::
+
+        @click.option("--limit", type=WholeNumber(1, 1000))
+    """
+
+    name = "number"
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Fails with the expected range."""
+        try:
+            number = int(value)
+        except ValueError:
+            # Out of range, so that the refusal below tells both faults in one sentence.
+            number = self._least - 1
+        if number < self._least or (self._most is not None and number > self._most):
+            most = "" if self._most is None else f" and at most {self._most}"
+            self.fail(f"{value!r}: expected a whole number, at least {self._least}{most}", param, ctx)
+        return number
+
+
+def setting(field: str) -> Any:
+    """Return the value of one setting of the service; mistakes in the others are ignored. Raises `ConfigError`.
+
+    ::
+
+        folder: Path = setting("hermes_data_dir")
+    """
+    (variable,) = (variable for variable in describe(Settings) if variable.field == field)
+    # The variable's own reading, so that NAME_FILE works here too.
+    text = variable.look_up(os.environ)
+    return variable.default if text is None else variable.read(text)
+
+
+def complete_sinks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Return the names of the sinks that SINKS names or that are installed."""
+    # SINKS may name a sink that is not installed on this machine; both lists are offered.
+    installed = dict.fromkeys(_installed(), "")
+    return _matching(installed | dict.fromkeys(_setting_or("sinks", ()), "in SINKS"), incomplete)
+
+
+def complete_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Return the event types that EVENT_TYPES names."""
+    # `*` is a notation, not a type.
+    return _matching({name: "" for name in _setting_or("event_types", ()) if name != "*"}, incomplete)
+
+
+def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Return the variables of the service, and the sinks' variables once the word begins with SINK, in any case."""
+    variables = service_variables()
+    # Reading the sinks' variables imports every sink, and a person waits for the completion.
+    if incomplete.upper().startswith("SINK"):
+        variables += sink_variables()
+    return _matching({variable.name: _brief(variable) for variable in variables}, incomplete.upper())
+
+
+def complete_parts(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Return the names of the installed parts."""
+    with suppress(PluginError):
+        return _matching(dict.fromkeys(installed_parts(), ""), incomplete)
+    return []
+
+
+def service_variables() -> list[Variable]:
+    """Return the variables of the service and of every installed part."""
+    with suppress(PluginError):
+        return [*describe(Settings), *describe_parts(installed_parts().values())]
+    return [*describe(Settings)]
+
+
+def sink_variables() -> list[Variable]:
+    """Return the variables of every installed sink that can be used."""
+    found: list[Variable] = []
+    for name, point in sorted(_installed().items()):
+        with suppress(PluginError):
+            found += describe_sink(name, load_plugin(point))
+    return found
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """Return the installed sinks; of two with one name the first."""
+    # Unlike `installed_sinks`, this never fails: a completion must not print an error into the command line.
+    return {point.name: point for point in reversed([*entry_points(group=ENTRY_POINT_GROUP)])}
+
+
+def _brief(variable: Variable) -> str:
+    # A shell shows one short line for each completion.
+    return variable.description.partition(";")[0].replace("`", "")
+
+
+def _setting_or(field: str, otherwise: Any) -> Any:
+    try:
+        return setting(field)
+    except ConfigError:
+        return otherwise
+
+
+def _matching(names: dict[str, str], incomplete: str) -> list[CompletionItem[str]]:
+    return [
+        CompletionItem(name, help=words or None) for name, words in sorted(names.items()) if name.startswith(incomplete)
+    ]

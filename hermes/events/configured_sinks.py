@@ -1,0 +1,194 @@
+"""From the names in SINKS to sinks with their settings, and from these to open sinks.
+
+A name in SINKS is that of an installed sink, or of an instance of one: ``SINK_EU_PLUGIN=postgres`` makes ``eu`` a sink
+of the plugin ``postgres``, with settings of its own, ``SINK_EU_*``. Everything that counts a sink's work knows it by
+this name: its metrics, its breaker, its dead letters, its position in the journal.
+
+Invariant: every ``SINK_*`` variable is declared by somebody or is an error, and a message about a sink names the sink's
+own variables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from hermes.base.errors import BatchRejected, ConfigError, PluginError, SinkUnavailable
+from hermes.base.spelling import misspelt
+from hermes.config import Group, Mistakes, lookup, try_read
+from hermes.events.event import Batch
+from hermes.events.sink import (
+    DeliverySettings,
+    InstanceSettings,
+    Sink,
+    SinkPlugin,
+    describe_sink,
+    installed_sinks,
+    load_plugin,
+    suggest,
+    variable_prefix,
+)
+from hermes.store.storage import Storage
+
+# The name is a label of metrics, a part of variables, and what the journal and the dead letters know the sink by.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
+_PLUGIN = "PLUGIN"
+
+
+@dataclass(frozen=True)
+class ConfiguredSink:
+    """A sink that SINKS names, with its settings read; nothing is open yet. ``installed``: its plugin's name.
+
+    ::
+
+        async with sink.open(Storage()) as target:
+            await target.write(make_batch(3))
+    """
+
+    name: str
+    plugin: SinkPlugin
+    settings: msgspec.Struct
+    delivery: DeliverySettings
+    installed: str = ""
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of variables that the sink was read from."""
+        prefix = variable_prefix(self.name)
+        return (
+            Group(self.settings, prefix),
+            Group(self.delivery, prefix, self.plugin.delivery),
+            Group(InstanceSettings("" if self.installed == self.name else self.installed), prefix),
+        )
+
+    def check(self, storage: Storage) -> None:
+        """Raise `ConfigError` with the plugin's complaints about the settings."""
+        if self.plugin.check is not None:
+            with self._own_variables():
+                self.plugin.check(self.settings, storage)
+
+    @asynccontextmanager
+    async def open(self, storage: Storage) -> AsyncIterator[Sink]:
+        """Open the sink for the time of the block. Raises `ConfigError`, and the errors of the plugin."""
+        async with AsyncExitStack() as opened:
+            with self._own_variables():
+                sink = await opened.enter_async_context(self.plugin.open(self.settings, storage))
+            # A sink of its plugin's name has the right words already, and is spared a call for each batch.
+            yield sink if self.installed in {"", self.name} else _Instance(sink, self._rename)
+
+    @contextmanager
+    def _own_variables(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError(*map(self._rename, error.mistakes)) from error.__cause__
+
+    def _rename(self, words: str) -> str:
+        """Replace the variables of the plugin's name, which its author wrote, by those of this sink."""
+        if not self.installed:
+            return words
+        return re.sub(rf"\b{variable_prefix(self.installed)}(?=[A-Z])", variable_prefix(self.name), words)
+
+
+class _Instance:
+    """A sink whose errors name the variables of its instance."""
+
+    def __init__(self, sink: Sink, rename: Callable[[str], str]) -> None:
+        self._sink, self._rename = sink, rename
+        self.max_batch, self.concurrency = sink.max_batch, sink.concurrency
+
+    async def write(self, batch: Batch) -> None:
+        """Write as the sink does."""
+        try:
+            await self._sink.write(batch)
+        except SinkUnavailable as error:
+            words = self._rename(str(error))
+            raise SinkUnavailable(words, retry_after=error.retry_after, too_slow=error.too_slow) from error
+        except BatchRejected as error:
+            raise BatchRejected({index: self._rename(words) for index, words in error.reasons.items()}) from error
+
+
+def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mistakes) -> list[ConfiguredSink]:
+    """The sinks of these names with their settings; one that cannot be configured is left out.
+
+    All that is wrong is added to ``mistakes``.
+    """
+    configured: list[ConfiguredSink] = []
+    plugins: dict[str, SinkPlugin] = {}
+    try:
+        installed = installed_sinks()
+    except PluginError as error:
+        mistakes.add(error)
+        return configured
+    for name in dict.fromkeys(names):
+        with mistakes.collect():
+            prefix = variable_prefix(name)
+            kind = _plugin_of(name, environ, installed)
+            plugins[name] = plugin = load_plugin(installed[kind])
+            own = try_read(plugin.settings, environ, mistakes, prefix)
+            delivery = try_read(DeliverySettings, environ, mistakes, prefix, plugin.delivery)
+            if own is not None and delivery is not None:
+                configured.append(ConfiguredSink(name, plugin, own, delivery, kind))
+    for mistake in (*_find_twins(configured), *_find_unknown_variables(plugins, installed, environ)):
+        with mistakes.collect():
+            raise ConfigError(mistake)
+    return configured
+
+
+def _plugin_of(name: str, environ: Mapping[str, str], installed: Collection[str]) -> str:
+    """The installed sink that the sink of this name is an instance of. Raises `ConfigError`."""
+    variable = variable_prefix(name) + _PLUGIN
+    given = lookup(environ, variable)
+    if given is None:
+        if name not in installed:
+            mend = suggest(name, installed)
+            more = "" if mend.startswith("did") else f", or name the plugin of this one with {variable}"
+            raise ConfigError(f"SINKS={name!r}: no such sink is installed; {mend}{more}")
+        return name
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"SINKS={name!r}: expected a name of 1 to 40 of a-z 0-9 _ -, no _ or - first")
+    if given not in installed:
+        raise ConfigError(f"{variable}={given!r}: no such sink is installed; {suggest(given, installed)}")
+    # Whoever reads a metric or a setting of `sqlite` takes it for the installed sink.
+    if name in installed and name != given:
+        raise ConfigError(f"{variable}={given!r}: {name} is an installed sink itself; give the instance another name")
+    return given
+
+
+def _find_twins(sinks: Sequence[ConfiguredSink]) -> Iterator[str]:
+    """Yield a mistake for each sink that shares its variables, or all its settings, with one before it."""
+    for number, sink in enumerate(sinks):
+        for other in sinks[:number]:
+            prefix, names = variable_prefix(sink.name), f"SINKS={f'{other.name},{sink.name}'!r}"
+            if prefix == variable_prefix(other.name):
+                yield f"{names}: both have the variables {prefix}…; rename one"
+            elif sink.settings.__struct_fields__ and sink.settings == other.settings:
+                # The first field of a sink's settings is its place: a path, a URL, a table.
+                place = f"{prefix}{sink.settings.__struct_fields__[0].upper()}"
+                yield f"{names}: both would write to the same place, for their settings are the same; set {place}"
+
+
+def _find_unknown_variables(
+    in_use: Mapping[str, SinkPlugin], installed: Iterable[str], environ: Mapping[str, str]
+) -> Iterator[str]:
+    """A variable of a sink that nobody declares is a misspelling: say so, rather than run without it."""
+    declared = {variable_prefix(name): {each.name for each in describe_sink(name, in_use[name])} for name in in_use}
+    instances = {name.removesuffix(_PLUGIN) for name in environ if name.startswith("SINK_") and name.endswith(_PLUGIN)}
+    prefixes = {*declared, *instances, *map(variable_prefix, installed)}
+    every = set().union(*declared.values())
+    for name in sorted(environ):
+        if not name.startswith("SINK_") or name in every or name.removesuffix("_FILE") in every:
+            continue
+        # Of the sinks `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
+        owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
+        if owner is None or owner in declared:
+            known = every if owner is None else declared[owner]
+            meant = misspelt(name, every)
+            mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"
+            yield f"{name}: no sink declares this variable; {mend}"
+        # An installed sink or an instance that is not in use may keep its variables: switching SINKS needs no other
+        # change.

@@ -1,0 +1,317 @@
+"""The intake: the bounded channel between the edge and the sinks, and the task at its end.
+
+The edge submits the events of a request; admission lets them in or not; they join the open chunk, and the channel
+carries it. The task at the end of the channel takes every chunk that waits, counts the events once, and gives the
+chunks to every sink's delivery: one wake-up a chunk of work, never one an event. With a journal it commits them first:
+`hermes.events.engine.journal_intake`.
+
+Invariant: the channel never overflows, for every chunk in it holds an event that admission has counted. Closing the
+intake ends the task when all is handed on, and that in turn ends the deliveries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import trio
+
+from hermes.events.ack import Ack, Outcome, Receipt, Settle
+from hermes.events.engine.admission import Admission
+from hermes.events.engine.aggregate import Aggregator
+from hermes.events.engine.delivery import Delivery
+from hermes.events.engine.receipts import Receipts
+from hermes.events.engine.tap import Tap
+from hermes.events.event import Chunk, Event
+from hermes.observe.traced import TracedRequest
+from hermes.observe.tracing import NO_TRACING, Tracing
+
+_DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while
+_GATHER_SECONDS = 0.005
+_MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
+MOST_IN_A_RECORD = 5_000  # events; encoding them takes 2 ms
+_MOST_JOINED_BYTES = 2**20  # a request that is larger travels alone, so that a record of many stays small
+_MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
+
+
+def nothing_to_call_off() -> None:
+    """Calls off the wait for a commit that has begun, which comes to its end all the same."""
+
+
+@dataclass(frozen=True)
+class IntakeOptions:
+    """How an intake treats requests.
+
+    ``admission`` has the bounds of the queue. ``blocking``: events for which there is no room may wait. A request that
+    waits for the delivery of its events is answered after ``ack_timeout`` seconds at the latest.
+    """
+
+    admission: Admission
+    blocking: bool = False
+    ack_timeout: float = 30.0
+    tracing: Tracing = NO_TRACING
+
+
+class Intake:
+    """Where the edge puts its events, without a journal: they hold their room until the sinks have settled them.
+
+    ``ack`` is how far events come before a request that does not say otherwise is answered.
+
+    Attributes: 17, because each request passes here, and a look into another object for each step costs it time.
+    """
+
+    _COMMITS: ClassVar[bool] = False
+    """Whether a request that waits for a commit may still be refused after it was admitted."""
+
+    def __init__(self, deliveries: Sequence[Delivery], aggregator: Aggregator, options: IntakeOptions) -> None:
+        self.admission = options.admission
+        self.capacity = options.admission.max_events
+        self.blocking = options.blocking
+        self.ack = Ack.ACCEPTED
+        self.tap = Tap()
+        self.uncommitted = 0
+        """Events that were taken for good and are in the channel: neither a sink nor a journal has them yet."""
+        self._send, self._receive = trio.open_memory_channel[Chunk](self.capacity)
+        self._deliveries = deliveries
+        self._aggregator = aggregator
+        self._options = options
+        self._max_chunk = min(delivery.max_batch for delivery in deliveries)
+        self._most_in_a_chunk = min(self._max_chunk, MOST_IN_A_RECORD)
+        self._open: Chunk | None = None
+        self._open_unacked: Chunk | None = None
+        # Where no sink is required, the first one to settle a chunk frees its room.
+        self._needed = sum(delivery.required for delivery in deliveries) or 1
+        awaited = {delivery.name: delivery for delivery in deliveries if delivery.awaited}
+        self.receipts = Receipts(
+            tuple(awaited),
+            options.ack_timeout,
+            lambda name: awaited[name].untold + self.uncommitted + self.admission.events,
+        )
+
+    @property
+    def accepted(self) -> int:
+        """Events that were taken for good, since the start."""
+        return self.admission.accepted
+
+    def offer(self, events: list[Event], size: int, traced: TracedRequest | None = None) -> bool:
+        """Take all the events, which came in ``size`` bytes, into the queue, or none (False).
+
+        ``traced`` is their request, if it is traced.
+        """
+        if not self.admission.admit(len(events), size):
+            return False
+        self._join(events, size, None, traced)
+        return True
+
+    def find_refusal(self, size: int) -> Outcome | None:
+        """Why a request of ``size`` bytes would find no room, as far as is known before its events are; None: go on."""
+        return None if self.blocking or self.admission.has_room(1, size) else Outcome.NO_ROOM
+
+    def submit(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+    ) -> Callable[[], None]:
+        """Take all the events or none, and call ``settle`` once it is known how they fared, maybe at once.
+
+        The function returned calls the wait off, as far as that is possible; ``settle`` is called all the same.
+        """
+        if self.admission.admit(len(events), size):
+            if ack is _DURABLE:
+                self._join(events, size, settle, traced)
+                return nothing_to_call_off
+            return self._enter(events, size, ack, settle, traced)
+        if self.blocking:
+            return self._wait(events, size, ack, settle, traced)
+        settle(Outcome.NO_ROOM, None)
+        return nothing_to_call_off
+
+    def offer_derived(self, events: list[Event], size: int) -> bool:
+        """Take events that Hermes made of others, which are not counted again, or none (False)."""
+        if len(events) > self._max_chunk or not self.admission.admit(len(events), size):
+            return False
+        self._send_chunk(Chunk(events, time.time(), size, derived=True))
+        self.uncommitted += len(events)
+        return True
+
+    def retry_after(self) -> int:
+        """Whole seconds after which there may be room again."""
+        return self.admission.retry_after(trio.current_time())
+
+    async def run(self) -> None:
+        """Hand on what comes until `close`, and then the rest; the deliveries are closed on the way out."""
+        try:
+            with self._receive:
+                async for chunk in self._receive:
+                    await self._pass_on(self._gather(chunk))
+        finally:
+            self.admission.close()  # cancelled or crashed: others may still run, and nobody takes what they offer
+        for delivery in self._deliveries:
+            delivery.close()
+
+    def stop_blocking(self) -> None:
+        """A stop has begun: nobody waits for room any more, and those who do are refused."""
+        self.blocking = False
+        self.admission.dismiss_waiters()
+
+    def close(self) -> None:
+        """Take nothing any more. Those who wait for room are refused."""
+        self.admission.close()
+        self._send.close()
+
+    # --- in ----------------------------------------------------------------------------------------------------
+
+    def _enter(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None
+    ) -> Callable[[], None]:
+        """Admitted events go on their way; ``settle`` hears when they are as far as ``ack`` says."""
+        if ack is Ack.DELIVERED:
+            return self._follow(events, size, settle, traced)
+        if ack is Ack.DURABLE:
+            self._join(events, size, settle, traced)
+        else:
+            self._join(events, size, None, traced)
+            settle(Outcome.TAKEN, None)
+        return nothing_to_call_off
+
+    def _wait(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None
+    ) -> Callable[[], None]:
+        call_off: Callable[[], None] | None = None
+
+        def admitted(taken: bool) -> None:
+            nonlocal call_off
+            if taken:
+                call_off = self._enter(events, size, ack, settle, traced)
+            else:
+                settle(Outcome.NO_ROOM, None)
+
+        stop_waiting = self.admission.wait(len(events), size, admitted)
+        return lambda: (call_off or stop_waiting)()
+
+    def _follow(
+        self, events: list[Event], size: int, settle: Settle, traced: TracedRequest | None
+    ) -> Callable[[], None]:
+        """Events whose request waits for their delivery travel in chunks of their own."""
+        receipt = self.receipts.open(len(events), settle)
+        if receipt is None:
+            self.admission.expel(len(events), size, trio.current_time())
+            settle(Outcome.NO_ROOM, None)
+            return nothing_to_call_off
+        chunk = self._new_chunk(events, size, traced)
+        chunk.receipt = receipt
+        for piece in self._cut(chunk):
+            self._send_chunk(piece)
+        if not self._COMMITS:
+            self.uncommitted += len(events)
+        return lambda: receipt.settle(Outcome.LATE)
+
+    def _join(self, events: list[Event], size: int, settle: Settle | None, traced: TracedRequest | None) -> None:
+        """Put admitted events into the open chunk, or into new ones. Requests that wait for a commit share chunks."""
+        chunk = self._open_unacked if settle is None else self._open
+        if (
+            chunk is not None
+            and len(chunk.events) + len(events) <= self._max_chunk
+            and chunk.size + size <= _MOST_JOINED_BYTES
+        ):
+            chunk.events += events
+            chunk.size += size
+            if traced is not None:
+                _trace(chunk, traced, len(events))
+        else:
+            chunk = self._new_chunk(events, size, traced)
+            pieces = self._cut(chunk)
+            if len(pieces) > 1:
+                self._open = self._open_unacked = None
+                for piece in pieces[:-1]:
+                    piece.continues = self._COMMITS
+                    if settle is not None:
+                        piece.waiting.append(_hear_nothing)  # the request hears of its last piece
+                chunk = pieces[-1]
+            elif settle is None:
+                self._open_unacked = chunk
+            else:
+                self._open = chunk
+            for piece in pieces:
+                self._send_chunk(piece)
+        if settle is not None:
+            chunk.waiting.append(settle)
+        if settle is None or not self._COMMITS:
+            self.uncommitted += len(events)
+
+    def _new_chunk(self, events: list[Event], size: int, traced: TracedRequest | None) -> Chunk:
+        chunk = Chunk(events, time.time(), size)
+        if traced is not None:
+            _trace(chunk, traced, len(events))
+        return chunk
+
+    def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
+        """The chunk as it is encoded and counted in a short time: the records of one commit, or what the sinks take."""
+        return chunk.split(self._most_in_a_chunk)
+
+    def _send_chunk(self, chunk: Chunk) -> None:
+        # Before it is sent: a sink may settle it in the same turn of the loop.
+        chunk.unsettled = self._needed
+        self._send.send_nowait(chunk)
+
+    # --- on ----------------------------------------------------------------------------------------------------
+
+    def _gather(self, chunk: Chunk) -> list[Chunk]:
+        """A chunk with what waits behind it, but no more at once than the loop can spare the time for."""
+        # Requests that come from now on join a new chunk: this one is being counted or committed.
+        self._open = self._open_unacked = None
+        chunks, count, size = [chunk], len(chunk), chunk.size
+        try:
+            while (count < _MOST_AT_ONCE and size < _MOST_BYTES_AT_ONCE) or chunk.continues:
+                chunk = self._receive.receive_nowait()
+                chunks.append(chunk)
+                count += len(chunk)
+                size += chunk.size
+        except (trio.WouldBlock, trio.EndOfChannel):
+            pass  # all that waited is here; the loop above will meet the end of the channel by itself
+        return chunks
+
+    async def _pass_on(self, chunks: list[Chunk]) -> None:
+        """Hand on what one wake-up brought."""
+        count = sum(map(len, chunks))
+        await self._hand_on(chunks)
+        if count < _MOST_AT_ONCE:
+            # Under load each wake-up would bring a request or two. The requests of this pause come together.
+            await trio.sleep(_GATHER_SECONDS)
+
+    async def _hand_on(self, chunks: Sequence[Chunk]) -> None:
+        """Count chunks and give them to the sinks, as many at a time as the loop can spare the time for."""
+        begun = count = 0
+        for place, chunk in enumerate(chunks, 1):
+            count += len(chunk)
+            if count >= _MOST_AT_ONCE or place == len(chunks):
+                self._hand_on_now(chunks[begun:place], count)
+                begun, count = place, 0
+                if place < len(chunks):
+                    # Shielded: what is committed, or taken, goes to every sink, or the accounts would not balance.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _hand_on_now(self, chunks: Sequence[Chunk], count: int) -> None:
+        self._count_handed_on(chunks, count)
+        self._aggregator.add(chunks)
+        if self.tap.listening:
+            self.tap.show(chunks)
+        for delivery in self._deliveries:
+            delivery.offer(chunks)
+
+    def _count_handed_on(self, _chunks: Sequence[Chunk], count: int) -> None:
+        """Chunks with ``count`` events go to the sinks now."""
+        self.uncommitted -= count
+
+
+def _hear_nothing(_outcome: Outcome, _receipt: Receipt | None) -> None:
+    """What settles a piece of a request that hears of another."""
+
+
+def _trace(chunk: Chunk, request: TracedRequest, count: int) -> None:
+    """``count`` of the chunk's events are those of a traced request."""
+    request.accepted = count
+    if chunk.traced is None:
+        chunk.traced = [request]
+    else:
+        chunk.traced.append(request)

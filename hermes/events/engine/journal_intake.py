@@ -1,0 +1,117 @@
+"""`JournalIntake`: the intake that commits events to the journal before it hands them on.
+
+One commit answers every request whose events are in it. Invariant: an event that
+was answered as durable is in the journal, and a refused one is in no sink. Events hold their room until they are
+committed, for from then on the disk has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import trio
+
+from hermes.base.errors import LogUnavailable
+from hermes.events.ack import Ack, Outcome, Receipt, Settle
+from hermes.events.engine.aggregate import Aggregator
+from hermes.events.engine.delivery import Delivery
+from hermes.events.engine.intake import MOST_IN_A_RECORD, Intake, IntakeOptions, nothing_to_call_off
+from hermes.events.engine.journal import EventJournal
+from hermes.events.engine.journal_record import fits_record
+from hermes.events.engine.slices import answer_in_slices
+from hermes.events.event import Chunk, Event
+from hermes.observe.traced import TracedRequest
+
+
+class JournalIntake(Intake):
+    """As `Intake`, with a ``journal`` between the edge and the sinks."""
+
+    _COMMITS = True
+
+    def __init__(
+        self, deliveries: Sequence[Delivery], aggregator: Aggregator, options: IntakeOptions, journal: EventJournal
+    ) -> None:
+        super().__init__(deliveries, aggregator, options)
+        self.ack = Ack.DURABLE  # a client that asks for nothing is answered when its events are committed
+        self._journal = journal
+        self._most_in_a_chunk = MOST_IN_A_RECORD  # the records of one commit; the backlog cuts them for its sink
+
+    @property
+    def accepted(self) -> int:
+        """Events that were taken for good, since the start."""
+        # Events that hold room are not committed yet, and may still be refused.
+        return self.admission.accepted - self.admission.events + self.uncommitted
+
+    def find_refusal(self, size: int) -> Outcome | None:
+        """As `Intake.find_refusal`, or the journal has no room."""
+        journal = self._journal
+        if size + self.admission.bytes > journal.room:
+            journal.want_room()
+            return Outcome.NO_SPACE
+        return super().find_refusal(size)
+
+    def submit(
+        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+    ) -> Callable[[], None]:
+        """As `Intake.submit`, unless the journal has no room for the events, now or ever."""
+        journal = self._journal
+        if size > journal.capacity or not _fit_records(events, size):
+            settle(Outcome.TOO_LARGE, None)
+        elif size + self.admission.bytes > journal.room:
+            journal.want_room()
+            settle(Outcome.NO_SPACE, None)
+        else:
+            return super().submit(events, size, ack, settle, traced)
+        return nothing_to_call_off
+
+    async def _pass_on(self, chunks: list[Chunk]) -> None:
+        """Commit chunks, hand them on, and answer the requests that wait for the commit.
+
+        The next commit takes the requests that come during this one, so no pause is needed to gather them.
+        """
+        promised = [chunk for chunk in chunks if not chunk.waiting and chunk.receipt is None]
+        refused: list[Chunk] = []
+        try:
+            with self._options.tracing.commit(chunks):
+                await self._journal.append(chunks)
+        except LogUnavailable:
+            # A request that was answered as accepted cannot be refused any more: its events go on without a place in
+            # the journal.
+            refused = [chunk for chunk in chunks if chunk.waiting or chunk.receipt is not None]
+            chunks = promised
+            for traced in chain.from_iterable(chunk.traced or () for chunk in refused):
+                traced.accepted = 0
+        now = trio.current_time()
+        # Before anything is handed on or answered: a client that hears of the failure may come again at once.
+        self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
+        await self._hand_on(chunks)
+        # After the sinks have the chunks, so that a client that has its 202 finds its event in the accounts.
+        await answer_in_slices(_take_waiting(chunks), lambda settle: settle(Outcome.TAKEN, None))
+        await answer_in_slices(_take_waiting(refused), lambda settle: settle(Outcome.FAILED, None))
+        await answer_in_slices(_take_followed(refused), lambda receipt: receipt.settle(Outcome.FAILED))
+
+    def _count_handed_on(self, _chunks: Sequence[Chunk], count: int) -> None:
+        self.uncommitted -= sum([len(chunk) for chunk in _chunks if not chunk.waiting and chunk.receipt is None])
+        self.admission.leave(count, sum([chunk.size for chunk in _chunks]), trio.current_time())
+
+
+def _fit_records(events: list[Event], size: int) -> bool:
+    """Whether the journal can keep a request of ``size`` bytes in the records that it is cut into."""
+    if len(events) <= MOST_IN_A_RECORD:
+        return fits_record(events, size)
+    starts = range(0, len(events), MOST_IN_A_RECORD)
+    return all(fits_record(events[start : start + MOST_IN_A_RECORD], size) for start in starts)
+
+
+def _take_waiting(chunks: Sequence[Chunk]) -> Iterator[Settle]:
+    """The requests that wait for the commit of these chunks; each is taken from its chunk, so it is answered once."""
+    for chunk in chunks:
+        waiting, chunk.waiting = chunk.waiting, []
+        yield from waiting
+
+
+def _take_followed(chunks: Sequence[Chunk]) -> Iterator[Receipt]:
+    for chunk in chunks:
+        if chunk.receipt is not None:
+            yield chunk.receipt

@@ -1,0 +1,111 @@
+"""A chunk as the bytes of one record of the event journal, and back. Pure.
+
+A record is a header (big endian: format version, 1 byte; flags, 1 byte; number of events, 4 bytes; number of the first
+event since the journal began, 8 bytes; time of arrival in Unix seconds, 8 bytes IEEE 754) and then the events as one
+JSON array, each payload in the client's own bytes. Invariant: `decode_chunk` of `encode_chunk` gives the same events,
+byte for byte, where a payload has no white space around it, as the edge cuts it out of a body. The checksum is the
+log's; what is checked here is that a record is one of ours. Called by the journal and by ``hermes log inspect``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from hermes.base.errors import LogDamaged
+from hermes.events.event import Chunk, Event
+from hermes.store.log import Loss
+from hermes.store.log.rows import MAX_RECORD_BYTES
+
+_HEADER = struct.Struct(">BBIQd")
+_VERSION = 1
+_DERIVED = 1
+_MOST_FIELDS = 8 * 1024  # bytes of an event without its payload: id, user_id and type, each character escaped
+_MEASURED_AT_ONCE = 1000
+
+_encode_events = msgspec.json.Encoder().encode
+_decode_events = msgspec.json.Decoder(list[Event]).decode
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a record says before its events. ``first`` counts all events that the journal ever took."""
+
+    derived: bool
+    count: int
+    first: int
+    received_at: float
+
+
+def encode_chunk(chunk: Chunk, first: int) -> bytes:
+    """The record of a chunk whose first event is number ``first`` of the journal."""
+    flags = _DERIVED if chunk.derived else 0
+    header = _HEADER.pack(_VERSION, flags, len(chunk.events), first, chunk.received_at)
+    return header + _encode_events(chunk.events)
+
+
+def fits_record(events: Sequence[Event], size: int) -> bool:
+    """Whether one record can hold these events, whose request has ``size`` bytes.
+
+    A record can be much larger than its request: a protocol may take id and user_id from the same text, and a control
+    character that is one byte of a binary protocol has six in JSON.
+    """
+    if len(events) * _MOST_FIELDS + 2 * size <= MAX_RECORD_BYTES:
+        return True
+    record = _HEADER.size
+    for start in range(0, len(events), _MEASURED_AT_ONCE):
+        record += len(_encode_events(events[start : start + _MEASURED_AT_ONCE]))
+    return record <= MAX_RECORD_BYTES
+
+
+def decode_head(data: bytes, index: int) -> Head:
+    """The head alone. Raises `LogDamaged`."""
+    try:
+        version, flags, count, first, received_at = _HEADER.unpack_from(data)
+    except struct.error as error:
+        raise _damaged(index, f"is no record: {error}") from error
+    if version != _VERSION:
+        raise _damaged(index, f"has format {version}, and this Hermes reads {_VERSION}")
+    return Head(bool(flags & _DERIVED), count, first, received_at)
+
+
+def events_with(beginning: bytes) -> int | None:
+    """How many events were taken with the record that begins so and before it; None: that cannot be known."""
+    try:
+        head = decode_head(beginning, 0)
+    except LogDamaged:
+        return None
+    return head.first + head.count
+
+
+def lost_events(lost: Loss) -> int | None:
+    """How many events were in records that were acknowledged and are gone, where that can be known."""
+    if not lost.records:
+        return 0
+    before = 0 if not lost.first else events_with(lost.before)
+    last = events_with(lost.last)
+    if before is None or last is None or last - before < lost.records:  # a record has one at least
+        return None
+    return last - before
+
+
+def decode_chunk(data: bytes, index: int) -> tuple[Chunk, Head]:
+    """The chunk of the record at ``index``, and its head. Raises `LogDamaged`."""
+    head = decode_head(data, index)
+    try:
+        events = _decode_events(memoryview(data)[_HEADER.size :])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(index, f"cannot be read: {error}") from error
+    if len(events) != head.count:
+        raise _damaged(index, f"has {len(events)} events instead of {head.count}")
+    chunk = Chunk(events, head.received_at, len(data), derived=head.derived)
+    chunk.index = index
+    return chunk, head
+
+
+def _damaged(index: int, what: str) -> LogDamaged:
+    return LogDamaged(
+        f"record {index} of the event journal {what}, though its checksum is right: another version of Hermes, or "
+        "another program, has written it. Start the version that wrote it, or see `hermes log inspect`"
+    )

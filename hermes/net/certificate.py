@@ -1,0 +1,33 @@
+"""The certificate of the service, which can be renewed while connections are made and served.
+
+Invariant: every handshake uses one certificate with its own key. A renewal reads both files into a context of its own,
+and a context whose files do not fit each other is never used: the old one stays.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from hermes.net.listen import open_tls_context
+
+
+class Certificate:
+    """The chain and the key in these files. Raises `ConfigError` where they cannot be used.
+
+    ``context`` is for the listener, for good: it looks up the newest certificate at the beginning of each handshake.
+    """
+
+    def __init__(self, chain: str, key: str) -> None:
+        self._files = chain, key
+        self._newest = open_tls_context(chain, key)
+        self.context = open_tls_context(chain, key)
+        # Called for every handshake, also where the client names no server. Loading new files into a context that is
+        # in use would leave it with a chain and no key where the second file does not fit.
+        self.context.sni_callback = self._use_newest
+
+    def renew(self) -> None:
+        """Read the files again, for the handshakes to come. Blocking. Raises `ConfigError`; the old one stays then."""
+        self._newest = open_tls_context(*self._files)
+
+    def _use_newest(self, connection: ssl.SSLObject, _server: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._newest

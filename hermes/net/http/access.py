@@ -1,0 +1,29 @@
+"""What lets clients in and can change while the service runs: the keys of both addresses, and the certificate.
+
+Invariant: both lanes and both addresses look here, so that a change holds for every request that is read after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hermes.net.certificate import Certificate
+from hermes.net.http.keys import Keys
+from hermes.settings import Settings
+
+
+class Access:
+    """As the settings say. Raises `ConfigError` for a certificate that cannot be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.api_keys = Keys(settings.api_keys)
+        self.admin_keys = Keys(settings.admin_keys)
+        self.certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        self.on_new_keys: Callable[[], None] = lambda: None
+        """Hears of new keys for HTTP_ADDR: what was decided by the old ones is to be forgotten."""
+
+    def change_keys(self, api_keys: Sequence[str], admin_keys: Sequence[str]) -> None:
+        """From now on these keys are taken, and no others."""
+        self.api_keys.replace(api_keys)
+        self.admin_keys.replace(admin_keys)
+        self.on_new_keys()

@@ -1,0 +1,53 @@
+"""Which pages of other origins may post, as response header lines (Fetch standard §3.2: the CORS protocol).
+
+Invariants: an origin that is not configured is never named, and ``*`` never goes together with credentials. What is
+echoed has the form of header names, so that it cannot end a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hermes.net.http.head import Head
+
+_EXPOSED = b"x-request-id, retry-after"
+_USUAL_HEADERS = "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id, *"
+_HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
+_LONGEST_NAMES = 2048  # bytes
+_PREFLIGHT_SECONDS = 86_400
+
+
+class Origins:
+    """The origins that may post; empty: none, ``("*",)``: all, without credentials.
+
+    A page of an origin that is named may also send credentials. Browsers do that by themselves in ``sendBeacon``, and
+    then take neither ``*`` for an origin nor for the names of headers: both are echoed.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._any = "*" in names
+        self._named = frozenset(names) - {"*"}
+
+    def response_lines(self, head: Head) -> bytes:
+        """The header lines of the response to a request, each begun by a line break."""
+        if not self._any and not self._named:
+            return b""
+        origin = head.headers.get("origin", "")
+        named = origin in self._named
+        vary = b"\r\nvary: origin" if self._named else b""
+        if not named and not self._any:
+            return vary
+        allowed = b"%b\r\naccess-control-allow-credentials: true" % origin.encode("latin-1") if named else b"*"
+        shown = b"" if head.method == "OPTIONS" else b"\r\naccess-control-expose-headers: " + _EXPOSED
+        preflight = _preflight_lines(head) if "access-control-request-method" in head.headers else b""
+        return b"\r\naccess-control-allow-origin: %b%b%b%b" % (allowed, shown, preflight, vary)
+
+
+def _preflight_lines(head: Head) -> bytes:
+    asked = head.headers.get("access-control-request-headers", "").strip()
+    # The attributes of a CloudEvent are headers of any name.
+    names = asked if len(asked) <= _LONGEST_NAMES and _HEADER_NAMES.fullmatch(asked) else _USUAL_HEADERS
+    return (
+        b"\r\naccess-control-allow-methods: POST\r\naccess-control-allow-headers: %b\r\naccess-control-max-age: %d"
+    ) % (names.encode("latin-1"), _PREFLIGHT_SECONDS)

@@ -1,0 +1,121 @@
+"""Content codings whose libraries are an extra: br, lz4 and snappy.
+
+Each gives the decoded body in parts of a bounded size. Invariant: a bomb stops at the limit, whatever the library would
+do with it. Pure. The only file that imports these libraries; called by ``hermes.net.http.content``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+
+from hermes.base.json.elements import cut_off
+from hermes.net.http.content_error import ContentError, ContentTooLarge
+
+_PIECE = 16 * 2**10
+_MOST_OF_A_PART = 256 * 2**10
+_MAX_MEMBERS = 4096
+
+# The framing format of snappy (framing_format.txt): chunks of a kind, a length of three bytes, and at most 64 KiB.
+_STREAM_ID = b"\xff\x06\x00\x00sNaPpY"
+_COMPRESSED, _PLAIN, _SKIPPABLE = 0x00, 0x01, 0x80
+
+
+def _unbrotli(body: bytes, limit: int) -> Iterator[bytes]:
+    brotli = import_module("brotli")
+    decoder = brotli.Decompressor()
+    position = size = 0
+    try:
+        while not decoder.is_finished():
+            data = body[position : position + _PIECE] if decoder.can_accept_more_data() else b""
+            position += len(data)
+            part = decoder.process(data, output_buffer_limit=_MOST_OF_A_PART)
+            if not data and not part and not decoder.is_finished():
+                raise ContentError(cut_off(len(body)))
+            size += len(part)
+            if size > limit:
+                raise ContentTooLarge
+            yield part
+    except brotli.error as error:
+        raise ContentError(str(error)) from None
+    if position < len(body):
+        raise ContentError("there are bytes after its end")
+
+
+def _unlz4(body: bytes, limit: int) -> Iterator[bytes]:
+    frames = import_module("lz4.frame")
+    position = size = 0
+    for _ in range(_MAX_MEMBERS):
+        decoder = frames.LZ4FrameDecompressor()
+        while not decoder.eof:
+            if decoder.needs_input and position >= len(body):
+                raise ContentError(cut_off(len(body)))
+            data = body[position : position + _PIECE] if decoder.needs_input else b""
+            position += len(data)
+            try:
+                part = decoder.decompress(data, max_length=_MOST_OF_A_PART)
+            except RuntimeError as error:
+                raise ContentError(str(error)) from None
+            size += len(part)
+            if size > limit:
+                raise ContentTooLarge
+            yield part
+        position -= len(decoder.unused_data or b"")
+        if position == len(body):
+            return
+    raise ContentError(f"it has more than {_MAX_MEMBERS} frames")
+
+
+def _unsnappy(body: bytes, limit: int) -> Iterator[bytes]:
+    """Either format: the framed one, which says what it is, or one block, which says how large it will be."""
+    cramjam = import_module("cramjam")
+    try:
+        if not body:
+            return  # a stream without a chunk
+        if body.startswith(_STREAM_ID):
+            yield from _unframe(cramjam.snappy, body, limit)
+            return
+        if cramjam.snappy.decompress_raw_len(body) > limit:
+            raise ContentTooLarge
+        yield bytes(cramjam.snappy.decompress_raw(body))
+    except cramjam.DecompressionError as error:
+        raise ContentError(str(error)) from None
+
+
+def _unframe(snappy: object, body: bytes, limit: int) -> Iterator[bytes]:
+    position = size = 0
+    while position < len(body):
+        kind, length = body[position], int.from_bytes(body[position + 1 : position + 4], "little")
+        chunk = body[position : position + 4 + length]
+        position += 4 + length
+        if len(chunk) < 4 + length:
+            raise ContentError(cut_off(len(body)))
+        if kind >= _SKIPPABLE:
+            yield b""  # millions of them take a while
+            continue
+        if kind not in {_COMPRESSED, _PLAIN}:
+            raise ContentError("it has a chunk of an unknown kind")
+        # One chunk by itself is a stream: the library looks at its checksum and bounds it.
+        part = bytes(snappy.decompress(_STREAM_ID + chunk))  # type: ignore[attr-defined]
+        size += len(part)
+        if size > limit:
+            raise ContentTooLarge
+        yield part
+
+
+_MODULES: dict[str, tuple[str, Callable[[bytes, int], Iterator[bytes]]]] = {
+    "br": ("brotli", _unbrotli),
+    "lz4": ("lz4", _unlz4),
+    "snappy": ("cramjam", _unsnappy),
+    "x-snappy-framed": ("cramjam", _unsnappy),
+}
+
+EXTRA_DECODERS = {coding: decode for coding, (module, decode) in _MODULES.items() if find_spec(module) is not None}
+"""The codings whose library is installed: what decodes a body of at most so many bytes, in parts.
+
+They raise `ContentError` or `ContentTooLarge`, maybe after some parts.
+"""
+
+MISSING_CODINGS = frozenset(_MODULES) - EXTRA_DECODERS.keys()
+"""The others, which need the extra ``codings``."""

@@ -1,0 +1,51 @@
+"""What all data routes share, whichever part brings them and whichever lane serves them: keys, room, decoding, counts.
+
+Invariant: there is one `Ingress` a service, made before its parts are opened, for they make their routes with it.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from hermes.base.repeated_event import RepeatedEvent
+from hermes.net.http.access import Access
+from hermes.net.http.lane import BodyBudget, make_request_ids
+from hermes.net.http.rejected import RejectedFeed
+from hermes.net.http.request_metrics import RequestMetrics
+from hermes.net.http.work import Workshop
+from hermes.settings import Settings
+
+# After some milliseconds of a large request the other tasks get so many turns, of up to 2 ms each.
+_TURNS_OF_OTHERS = 3
+_TIMES_ITS_BODY = 6
+"""Memory of the largest request while it is decoded, in bodies: as sent, decompressed, in pieces, and as events."""
+
+
+class Ingress:
+    """The shared state of the data routes. `decode_large` has to run while they are served.
+
+    ``access`` has the keys, ``budget`` bounds the bodies that are held, ``workshop`` decodes large bodies in turns,
+    ``requests`` counts, ``rejected_feed`` has the latest rejected events, and ``new_request_id()`` makes an id that no
+    other request has.
+
+    Raises `ConfigError` for a certificate that cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.access = Access(settings)
+        self.requests = RequestMetrics()
+        self.rejected_feed = RejectedFeed()
+        largest = _TIMES_ITS_BODY * settings.max_body_bytes
+        self.budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # keyless clients never have all
+        self._large_came = RepeatedEvent()
+        self.workshop = Workshop(self.budget, self._large_came.set)
+        self.new_request_id = make_request_ids()
+
+    async def decode_large(self) -> None:
+        """Decode the large requests of both lanes, a piece at a time, until cancelled."""
+        while True:
+            if self.workshop.turn():
+                for _ in range(_TURNS_OF_OTHERS):  # in each the loop looks at every socket and timer
+                    await trio.lowlevel.checkpoint()
+            else:
+                await self._large_came.wait()

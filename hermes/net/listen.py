@@ -1,0 +1,123 @@
+"""Listening sockets and the TLS context: what can fail at start, with an error that says which setting to change.
+
+Invariant: of the errors of accept(2), only one that a bug of ours causes ends the service (`whose_fault`).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+
+import trio
+
+from hermes.base.errors import ConfigError
+from hermes.config import Address
+
+_BACKLOG = 4096
+_MEND = "; choose an address of this machine, such as :8080 or 127.0.0.1:8080"
+_MENDS = {
+    errno.EADDRINUSE: "; stop what listens there, or choose another port",
+    errno.EACCES: "; a port below 1024 wants the right to, so choose one above",
+    errno.EADDRNOTAVAIL: "; choose an address of this machine, or none for all of them",
+}
+
+# Linux reports what has already befallen a new connection as the error of accept(2), which names these (and Trio
+# ignores them): the connection is lost, the listener is whole.
+_LOST_CONNECTION = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EPERM,  # a firewall's rule
+        errno.EPROTO,
+        errno.EPROTONOSUPPORT,
+        errno.ESOCKTNOSUPPORT,
+        errno.ETIMEDOUT,
+    }
+)
+_MISUSE = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK})
+
+
+class Fault(Enum):
+    """Who has to act on an error of accept(2)."""
+
+    CLIENT = "client"
+    """One connection is lost: accept the next."""
+    KERNEL = "kernel"
+    """The machine lacks descriptors or memory, or says something we do not know: accept again after a pause."""
+    OURS = "ours"
+    """The listener is no listener: a bug, which must be seen."""
+
+
+def whose_fault(error: OSError) -> Fault:
+    """Classify an error of accept(2), or of the wait for a listener to be ready."""
+    if error.errno in _LOST_CONNECTION:
+        return Fault.CLIENT
+    return Fault.OURS if error.errno in _MISUSE else Fault.KERNEL
+
+
+@contextmanager
+def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[list[socket.socket]]:
+    """Non-blocking listening sockets, closed at the end of the block; without a host, one for IPv4 and IPv6 together.
+
+    Raises `ConfigError`, which names the ``variable``, if the address is in use or not ours.
+    """
+    dual = not address.host and socket.has_dualstack_ipv6()
+    host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
+    with ExitStack() as opened:
+        sockets = []
+        try:
+            info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, *_, place in dict.fromkeys(info):
+                sock = socket.create_server(
+                    (str(place[0]), int(place[1])),
+                    family=family,
+                    backlog=_BACKLOG,
+                    dualstack_ipv6=dual and family == socket.AF_INET6,
+                )
+                # A name may have several addresses: if a later one is taken, the sockets before it are closed.
+                opened.callback(sock.close)
+                sock.setblocking(False)
+                sockets.append(sock)
+        except OSError as error:
+            reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
+            mend = _MENDS.get(error.errno or 0, _MEND)
+            raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
+        yield sockets
+
+
+def addresses_of(sockets: Sequence[socket.socket]) -> Sequence[tuple[str, int]]:
+    """Host and port of each socket of the Internet families."""
+    return [sock.getsockname()[:2] for sock in sockets if sock.family in {socket.AF_INET, socket.AF_INET6}]
+
+
+def address_of(sock: socket.socket | trio.socket.SocketType) -> str:
+    """The address of the other side, for the log; empty where it has left."""
+    try:
+        address = str(sock.getpeername()[0])
+    except OSError:
+        return ""
+    return address.removeprefix("::ffff:")  # a client of IPv4 on a socket for both
+
+
+def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's TLS context that offers HTTP/1.1 and HTTP/2. Raises `ConfigError` for files that cannot be used."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
+        ) from None
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context

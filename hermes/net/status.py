@@ -1,0 +1,108 @@
+"""The status of the service as one value, for the dashboard and ``hermes top``: its own facts and those of each part.
+
+`StatusBoard.tick`, once a second, keeps the counters of the last minute and lets the parts keep theirs;
+`StatusBoard.snapshot` makes a `ServiceStatus` of them when somebody asks. Invariants: asking changes nothing; no part
+is named here. Both times are passed in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hermes.observe.history import History, quantile
+from hermes.observe.metrics import SECONDS, Histogram
+from hermes.observe.status_types import RequestStatus, ServiceStatus
+from hermes.part import PartStatus
+
+REQUEST_SECONDS = 60
+"""The quantiles of requests are those of so many seconds."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The service's own numbers. ``durations`` are those of requests by route and status, ``routes`` the data routes.
+
+    ``started`` is in Unix seconds. ``memory()`` is in bytes, None where it is not known.
+    """
+
+    version: str
+    durability: str
+    started: float
+    durations: Mapping[tuple[str, int], Histogram]
+    routes: frozenset[str]
+    connections: Callable[[], int]
+    loop_lag: Callable[[], float]
+    draining: Callable[[], bool]
+    memory: Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Cumulative counts of requests by upper bound, as of one moment of the run loop's clock."""
+
+    at: float
+    requests: Sequence[float]
+
+
+class StatusBoard:
+    """Makes the status of ``facts`` and of ``parts``, by their names.
+
+    ::
+
+        board = StatusBoard(facts, {"jobs": running.status}, trio.current_time())
+        board.tick(trio.current_time())  # once a second
+        msgspec.json.encode(board.snapshot(trio.current_time(), time.time()))
+    """
+
+    def __init__(self, facts: Facts, parts: Mapping[str, PartStatus], now: float) -> None:
+        self._facts = facts
+        self._parts = parts
+        self._history = History(self._sample(now), REQUEST_SECONDS)
+
+    @property
+    def kinds(self) -> dict[str, type]:
+        """The type of each part's status, by the part's name."""
+        return {name: part.kind for name, part in self._parts.items()}
+
+    def tick(self, now: float) -> None:
+        """A second has passed; ``now`` is a moment of the run loop's clock."""
+        self._history.add(self._sample(now))
+        for part in self._parts.values():
+            part.tick(now)
+
+    def snapshot(self, now: float, wall: float) -> ServiceStatus:
+        """The status at ``now`` of the run loop's clock, which is ``wall`` in Unix seconds."""
+        facts = self._facts
+        return ServiceStatus(
+            version=facts.version,
+            now=wall,
+            started=facts.started,
+            durability=facts.durability,
+            draining=facts.draining(),
+            requests=self._requests(self._sample(now)),
+            connections=facts.connections(),
+            loop_lag=facts.loop_lag(),
+            memory=facts.memory(),
+            parts={name: part.snapshot(now, wall) for name, part in self._parts.items()},
+        )
+
+    def _requests(self, latest: _Sample) -> RequestStatus:
+        before = self._history.before(latest.at, REQUEST_SECONDS)
+        counts = [now - then for now, then in zip(latest.requests, before.requests, strict=True)]
+        return RequestStatus(int(counts[-1]), quantile(0.5, SECONDS, counts), quantile(0.99, SECONDS, counts))
+
+    def _sample(self, now: float) -> _Sample:
+        durations, routes = self._facts.durations, self._facts.routes
+        timed = [histogram.buckets()[0] for (route, _), histogram in durations.items() if route in routes]
+        return _Sample(now, [sum(buckets[place][1] for buckets in timed) for place in range(len(SECONDS) + 1)])
+
+
+def resident_bytes() -> int | None:
+    """The memory of this process, where the kernel is Linux's (proc(5), statm)."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None

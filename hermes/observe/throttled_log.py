@@ -1,0 +1,61 @@
+"""`ThrottledLog`: log lines about lasting trouble, each at most once every few seconds.
+
+Invariants: the first line of a kind is always written; a later one has the number of unwritten lines as ``more``.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+import trio
+
+from hermes.base.throttle import Throttle
+
+
+class ThrottledLog:
+    """Lines of ``logger``, each with the same ``facts``.
+
+    ::
+
+        log = ThrottledLog("hermes.events.engine", sink="postgres")
+        log.warn("a write failed", reason="no answer in time")
+    """
+
+    def __init__(self, logger: str, **facts: object) -> None:
+        self._log = structlog.get_logger(logger)
+        self._facts = facts
+        self._throttle = Throttle[str]()
+
+    def warn(self, message: str, **facts: object) -> bool:
+        """Log a warning. Lines of one message are one kind. Returns whether the line was written."""
+        return self._write(logging.WARNING, message, message, facts)
+
+    def report_bug(self, message: str, error: BaseException | None, **facts: object) -> bool:
+        """Log an error with its traceback. Errors that one line of code raised are one kind.
+
+        Returns whether the line was written.
+        """
+        return self._write(logging.ERROR, message, f"{message}: {_place(error)}", facts | {"exc_info": error})
+
+    def _write(self, level: int, message: str, kind: str, facts: dict[str, object]) -> bool:
+        held_back = self._throttle.admit(kind, message, trio.current_time())
+        # None holds the line back; 0 writes it without a count.
+        if held_back is None:
+            return False
+        if held_back:
+            facts["more"] = held_back
+        self._log.log(level, message, **self._facts, **facts)
+        return True
+
+
+def _place(error: BaseException | None) -> str:
+    """Return the type of an error and the line that raised it: the number of kinds is bounded by the code."""
+    while isinstance(error, BaseExceptionGroup):
+        # A group's own traceback ends in Trio, whatever was raised.
+        error = error.exceptions[0]
+    trace = error.__traceback__ if error is not None else None
+    # The last entry is the line that raised.
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
