@@ -53,7 +53,7 @@ _ENVIRONMENT = {
     "DB_DSN": "The database, with DURABILITY=postgres.",
 }
 _BROKEN = "The store does not work."
-_MISTAKE = "A mistake in a setting or on the command line, no sink of that name, or no store is there."
+_MISTAKE = "A mistake in a setting or on the command line, no sink of that name, or there is no store."
 
 
 @click.group(
@@ -61,10 +61,10 @@ _MISTAKE = "A mistake in a setting or on the command line, no sink of that name,
     cls=ManualGroup,
     manual=Manual(
         examples=(
-            ("What was refused, and why:", "hermes dlq list"),
-            ("One event, whole:", "hermes dlq show 17"),
-            ("Once the database takes them:", "hermes dlq replay --sink postgres"),
-            ("Forget what is of no use:", "hermes dlq purge --reason 'invalid input syntax'"),
+            ("The refused events, with the reasons:", "hermes dlq list"),
+            ("One event in full:", "hermes dlq show 17"),
+            ("Once the database takes the events:", "hermes dlq replay --sink postgres"),
+            ("Remove useless events:", "hermes dlq purge --reason 'invalid input syntax'"),
         ),
         exits={0: "Done.", 1: f"Not all of it was done. Or: {_BROKEN.lower()}", 2: _MISTAKE},
         environment=_ENVIRONMENT,
@@ -74,8 +74,8 @@ _MISTAKE = "A mistake in a setting or on the command line, no sink of that name,
 def dlq_commands() -> None:
     """Look at the events that a sink refused; replay or purge them.
 
-    They are kept in HERMES_DATA_DIR, or with DURABILITY=postgres in DB_DSN. With DURABILITY=memory they live in the
-    running service, which serves them over HTTP at /dead-letters of ADMIN_ADDR.
+    The events are kept in HERMES_DATA_DIR, or with DURABILITY=postgres in DB_DSN. With DURABILITY=memory they live in
+    the running service, which serves them over HTTP at /dead-letters of ADMIN_ADDR.
     """
 
 
@@ -127,7 +127,7 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
-_dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Say how many there are, and do nothing.")
+_dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Print the number of letters, and do nothing.")
 
 
 @dlq_commands.command(
@@ -135,10 +135,10 @@ _dry_run: _Decorator = click.option("--dry-run", is_flag=True, help="Say how man
     manual=Manual(
         examples=(
             ("The oldest first:", "hermes dlq list"),
-            ("What postgres refused in the last hour:", "hermes dlq list --sink postgres --since 1h"),
-            ("The ids of all of a kind:", "hermes dlq list --type ad_clicked --json | jq -r .event.id"),
+            ("Refused by postgres in the last hour:", "hermes dlq list --sink postgres --since 1h"),
+            ("The ids of all events of a type:", "hermes dlq list --type ad_clicked --json | jq -r .event.id"),
         ),
-        exits={0: "Done, also where none matches.", 1: _BROKEN, 2: _MISTAKE},
+        exits={0: "Done, even if no letter matches.", 1: _BROKEN, 2: _MISTAKE},
         environment=_ENVIRONMENT,
         see_also=("hermes dlq show", "hermes dlq replay"),
     ),
@@ -173,7 +173,7 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
     "show",
     manual=Manual(
         examples=(
-            ("All of it:", "hermes dlq show 17"),
+            ("The whole letter:", "hermes dlq show 17"),
             ("The payload, for another program:", "hermes dlq show 17 --payload | jq ."),
         ),
         exits={0: "Done.", 1: f"There is no such letter. Or: {_BROKEN.lower()}", 2: _MISTAKE},
@@ -186,7 +186,7 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
 @_as_json
 @tells_the_operator
 def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
-    """Show all of one dead letter, its payload as it was sent.
+    """Show all of one dead letter, with the payload that the client sent.
 
     NUMBER comes from `hermes dlq list`.
     """
@@ -223,13 +223,13 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     "replay",
     manual=Manual(
         examples=(
-            ("How many would that be?", "hermes dlq replay --sink postgres --dry-run"),
+            ("How many letters would be sent?", "hermes dlq replay --sink postgres --dry-run"),
             ("Gently, beside a busy service:", "hermes dlq replay --sink postgres --rate 500"),
             ("Some by number:", "hermes dlq replay 17 18 21"),
         ),
         exits={
-            0: "Every letter that was selected is in its sink.",
-            1: f"Some were refused again, are left, or a NUMBER does not exist. Or: {_BROKEN.lower()}",
+            0: "Every selected letter is in its sink.",
+            1: f"Letters were refused again, or are left, or a NUMBER does not exist. Or: {_BROKEN.lower()}",
             2: _MISTAKE,
         },
         environment=_ENVIRONMENT | {"SINKS": "The sinks, with their SINK_<NAME>_ variables, as for the service."},
@@ -271,9 +271,9 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     "purge",
     manual=Manual(
         examples=(
-            ("One:", "hermes dlq purge 17"),
-            ("How many would that be?", "hermes dlq purge --reason 'invalid input syntax' --dry-run"),
-            ("All, where nobody can answer:", "hermes dlq purge --all --yes"),
+            ("One letter:", "hermes dlq purge 17"),
+            ("How many letters would be removed?", "hermes dlq purge --reason 'invalid input syntax' --dry-run"),
+            ("All letters, in a script:", "hermes dlq purge --all --yes"),
         ),
         exits={
             0: "Done.",
@@ -286,7 +286,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
 )
 @click.argument("numbers", type=_number, nargs=-1, metavar="[NUMBER]...")
 @_selects
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help="All letters.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_dry_run
 @_as_json

@@ -69,9 +69,9 @@ class _Rate(click.ParamType[float]):
             ("With a key:", "hermes load --header 'X-API-Key: YOUR_KEY'"),
         ),
         exits={
-            0: "The server took events; some answers may be 429 or 503, for it was full.",
-            1: "It took none, refused some for another reason (any other code beside 2xx), or left requests without an "
-            "answer, as a server does that dies during the run. stderr says which.",
+            0: "The server took events; some answers may be 429 or 503, because the server was full.",
+            1: "The server took no event, refused some for another reason (any other code beside 2xx), or left "
+            "requests without an answer, as a server that dies during the run. stderr says which.",
             2: "A mistake on the command line.",
             INTERRUPTED: "Ended by Ctrl-C, with the summary so far.",
         },

@@ -50,7 +50,7 @@ def _check_name(_context: click.Context, _option: click.Parameter, name: str) ->
     return name
 
 
-_ENVIRONMENT = {"HERMES_DATA_DIR": "Where the journal is, if no FOLDER is named; ./hermes-data unless told."}
+_ENVIRONMENT = {"HERMES_DATA_DIR": "The folder above the journal, without FOLDER; ./hermes-data unless told."}
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
 _name = click.option(
     "--name",
@@ -73,8 +73,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readabl
         ),
         exits={
             0: "All is well.",
-            1: "There are faults, or they were left as they are.",
-            2: "A mistake on the command line, there is no journal in that folder, or another Hermes uses it.",
+            1: "There are faults, and they were not repaired.",
+            2: "A mistake on the command line, there is no journal in that folder, or another Hermes uses the folder.",
         },
         environment=_ENVIRONMENT,
         files={"hermes-data/journal/": "The journal, with its lock."},
@@ -93,7 +93,7 @@ def log_commands() -> None:
     "inspect",
     manual=Manual(
         examples=(
-            ("What it holds, and how far each sink has come:", "hermes log inspect"),
+            ("The contents, and the progress of each sink:", "hermes log inspect"),
             ("Some records, of another folder:", "hermes log inspect /var/lib/hermes/journal --from 1000 --limit 5"),
             ("For a script:", "hermes log inspect --json | jq .sinks"),
         ),
@@ -179,16 +179,16 @@ def check_log(folder: Path | None, name: str, as_json: bool) -> None:
     "repair",
     manual=Manual(
         examples=(
-            ("See what would be lost, and decide:", "hermes log repair"),
-            ("Where nobody can answer:", "hermes log repair /var/lib/hermes/journal --yes"),
+            ("See the losses, and decide:", "hermes log repair"),
+            ("In a script:", "hermes log repair /var/lib/hermes/journal --yes"),
         ),
         exits={
-            0: "It is whole: repaired, or there was nothing to do.",
-            1: "It was left as it is, for the answer was no.",
+            0: "The journal is whole: repaired, or there was nothing to do.",
+            1: "The journal is unchanged, because the answer was no.",
             2: "There is no journal in that folder, or another Hermes uses it.",
         },
         environment=_ENVIRONMENT,
-        files={"hermes-data/journal/": "The damaged database is kept here too; delete it when nothing is missed."},
+        files={"hermes-data/journal/": "The damaged database stays here too; delete that file when nothing is missed."},
         see_also=("hermes log check",),
     ),
 )
@@ -199,9 +199,9 @@ def check_log(folder: Path | None, name: str, as_json: bool) -> None:
 def repair_log(folder: Path | None, name: str, yes: bool) -> None:
     """Write a damaged journal anew, with everything that can be saved.
 
-    FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged one is kept beside it. The service must
-    be stopped. First prints the losses, and asks. Records that are lost keep their place, so that no sink takes
-    others for them.
+    FOLDER is `journal` in HERMES_DATA_DIR, unless another is named. The damaged database is kept beside the new one.
+    The service must be stopped. First prints the losses, and asks. Lost records keep their place, so that no sink takes
+    other records for them.
     """
     folder = folder or _default_folder(name)
     with _locked(folder) as acknowledged:
@@ -328,7 +328,6 @@ def _describe_extent(found: Survey) -> str:
 
 def _describe_mark(mark: Watermark) -> str:
     """Return the extent of the acknowledged records, from the lock file."""
-
     if not mark.next:
         return "how far records were acknowledged is not known"
     return f"acknowledged up to record {mark.next - 1}"

@@ -22,7 +22,7 @@ from hermes.console.operator import configure, one_line
 from hermes.net.http.access import Access
 
 LOOK_SECONDS = 5.0
-"""Seconds between two looks at the files. A poll, because inotify misses changes on network and mounted disks."""
+"""Seconds between two looks at the files."""
 
 _KEYS = ("api_keys", "admin_keys")
 
@@ -67,7 +67,7 @@ class Reloader:
         """Reload if a file has changed since it was last read, or after an `ask`."""
         # A folder of secrets may be on a disk that hangs. A stop must not wait for the disk.
         seen = await trio.to_thread.run_sync(_look_at, self._files, abandon_on_cancel=True)
-        # An `ask` reads the files even if they look unchanged: a file system may keep a time of whole seconds.
+        # An `ask` reads the files even if they look unchanged.
         if not asked and seen == self._seen:
             return
         try:

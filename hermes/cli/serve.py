@@ -54,21 +54,21 @@ _MANUAL = Manual(
         ("On another port, with HTTPS:", "HTTP_ADDR=:8443 TLS_CERT=cert.pem TLS_KEY=key.pem hermes serve"),
     ),
     exits={
-        0: "Everything that was accepted has its outcome in every sink; to stay in the journal is one.",
-        1: "Not so: the time was up, or a second signal came. The log says how many events, for each sink. Or the "
-        "journal's storage does not work, or the account does not add up.",
+        0: "Every accepted event has its outcome in every sink; to stay in the journal is an outcome.",
+        1: "Events have no outcome, because the time was up or a second signal came: the log says how many, for each "
+        "sink. Or the journal's storage does not work, or the account does not add up.",
         2: "A setting is wrong, or the journal is damaged. One line on stderr says which, and what to do.",
     },
     environment={
-        "HTTP_ADDR": "Where it listens; :8080 unless told.",
-        "ADMIN_ADDR": "The dashboard and the dead letters; 127.0.0.1:8081 unless told, off: none.",
+        "HTTP_ADDR": "The address for events; :8080 unless told.",
+        "ADMIN_ADDR": "The address of the dashboard and the dead letters; 127.0.0.1:8081 unless told, off: none.",
         "SINKS": "Comma list of sinks; postgres with a DB_DSN, else null, which keeps nothing.",
         "DURABILITY": "What a 202 promises: disk (unless told), postgres or memory.",
         "SHUTDOWN_TIMEOUT": "How long a stop may take; 30s unless told.",
-        "LOG_FORMAT": "console, json, or auto: console on a terminal alone.",
+        "LOG_FORMAT": "console, json, or auto: console only on a terminal.",
     },
     files={
-        "hermes-data/": "All that is kept on disk, readable for its owner alone; HERMES_DATA_DIR names another.",
+        "hermes-data/": "Everything on disk, readable for its owner alone; HERMES_DATA_DIR names another folder.",
     },
     see_also=("hermes config check", "hermes config explain", "hermes top", "hermes load"),
 )

@@ -30,10 +30,10 @@ from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, s
     cls=ManualCommand,
     manual=Manual(
         examples=(
-            ("What is there:", "hermes sinks"),
-            ("Which of them lack a driver:", "hermes sinks --json | jq '.[] | select(.usable | not) | .summary'"),
-            ("One of them:", "hermes sinks postgres"),
-            ("Use two of them:", "SINKS=sqlite,stdout hermes serve"),
+            ("All installed sinks:", "hermes sinks"),
+            ("The sinks that lack a driver:", "hermes sinks --json | jq '.[] | select(.usable | not) | .summary'"),
+            ("One sink:", "hermes sinks postgres"),
+            ("Use two sinks:", "SINKS=sqlite,stdout hermes serve"),
         ),
         exits={0: "Done.", 2: "No sink of that name is installed, or two packages provide one."},
         environment={"SINKS": "The sinks to use, whatever is installed."},
@@ -86,7 +86,7 @@ def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
             ("Is the environment all right, and what would run?", "hermes config check"),
             ("What is this setting?", "hermes config explain BACKPRESSURE_MODE"),
         ),
-        exits={0: "Done.", 2: "A setting is wrong, or there is none of that name. stderr says which."},
+        exits={0: "Done.", 2: "A setting is wrong, or no setting has that name. stderr says which."},
         see_also=("hermes serve", "hermes sinks"),
     ),
 )
@@ -103,11 +103,14 @@ def config() -> None:
     manual=Manual(
         examples=(
             ("Before a start:", "hermes config check"),
-            ("With all that is not set:", "hermes config check --all"),
+            ("With the settings that are not set:", "hermes config check --all"),
             ("With other settings than those of this shell:", "SINKS=sqlite QUEUE_SIZE=5000 hermes config check"),
             ("One value, for a script:", "hermes config check --json | jq -r .HTTP_ADDR"),
         ),
-        exits={0: "`hermes serve` would begin to start.", 2: "It would not. A line on stderr for each mistake."},
+        exits={
+            0: "`hermes serve` would begin to start.",
+            2: "`hermes serve` would refuse to start. A line on stderr for each mistake.",
+        },
         see_also=("hermes config explain", "hermes serve"),
     ),
 )
@@ -145,9 +148,9 @@ def check_config(everything: bool, as_json: bool) -> None:
     manual=Manual(
         examples=(
             ("One setting:", "hermes config explain DURABILITY"),
-            ("Those that have to do with the journal:", "hermes config explain DURABILITY JOURNAL_MAX_BYTES"),
-            ("Those of a sink:", "hermes config explain SINK_SQLITE_PATH SINK_SQLITE_TIMEOUT"),
-            ("All of the service:", "hermes config explain | less"),
+            ("The settings of the journal:", "hermes config explain DURABILITY JOURNAL_MAX_BYTES"),
+            ("Two settings of a sink:", "hermes config explain SINK_SQLITE_PATH SINK_SQLITE_TIMEOUT"),
+            ("All settings of the service:", "hermes config explain | less"),
         ),
         exits={0: "Done.", 2: "There is no setting of that name."},
         see_also=("hermes config check", "hermes sinks"),

@@ -51,7 +51,7 @@ def _sample(_context: click.Context, _parameter: click.Parameter, sample: float)
             ("Ten events of a type:", "hermes tap --type song_played --limit 10"),
             ("What one user does:", "hermes tap --user user-123 --json | jq .payload"),
             ("One in a thousand, of a busy Hermes:", "hermes tap --sample 0.001 --url http://10.0.0.7:8081"),
-            ("What was not taken, and why:", "hermes tap --rejected"),
+            ("Rejected events, with the reasons:", "hermes tap --rejected"),
         ),
         exits=CLIENT_EXITS,
         environment=CLIENT_ENVIRONMENT,
@@ -68,12 +68,17 @@ def _sample(_context: click.Context, _parameter: click.Parameter, sample: float)
 )
 @click.option("--user", metavar="USER", help="Only events of this user.")
 @click.option(
-    "--sample", type=float, default=1.0, callback=_sample, metavar="PART", help="Only this part of them, such as 0.01."
+    "--sample",
+    type=float,
+    default=1.0,
+    callback=_sample,
+    metavar="PART",
+    help="Only this part of the events, such as 0.01.",
 )
 @click.option(
     "--rejected",
     is_flag=True,
-    help="Events that were not taken instead, with why: the latest of before, then new ones.",
+    help="Rejected events instead, with the reason: the latest ones, then new ones.",
 )
 @click.option("--limit", type=WholeNumber(1), metavar="N", help="End after so many events.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the event was sent.")

@@ -58,7 +58,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
     manual=Manual(
         examples=(
             ("The Hermes of this machine:", "hermes top"),
-            ("Once, of another:", "hermes top --once --url http://10.0.0.7:8081"),
+            ("Once, of another Hermes:", "hermes top --once --url http://10.0.0.7:8081"),
             ("For a script:", "hermes top --json | jq '.parts.events.sinks[] | {name, lag}'"),
         ),
         exits=CLIENT_EXITS,
@@ -66,8 +66,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
         see_also=("hermes tap", "hermes dlq list", "hermes config explain"),
     ),
 )
-@click.option("--once", is_flag=True, help="Show how it is now, and end; so it is where there is no terminal.")
-@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object, and end.")
+@click.option("--once", is_flag=True, help="Print the status once, and end; the default without a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as one JSON object, and end.")
 @tells_the_operator
 @with_client
 def top(client: AdminClient, once: bool, as_json: bool) -> None:

@@ -27,17 +27,18 @@ _CONNECT_SECONDS = 5.0
 # The service sends a line of the tap at least every 2 s, and a status every second.
 _SILENCE_SECONDS = 15.0
 
-_URL_WORDS = "The admin address of a running Hermes; that of ADMIN_ADDR unless told."
-_KEY_WORDS = "One of its ADMIN_KEYS. Rather set HERMES_ADMIN_KEY, for others see a command line."
+_URL_WORDS = "The admin address of a running Hermes; ADMIN_ADDR unless told."
+# Other users of the machine see the command line of a process.
+_KEY_WORDS = "One of the service's ADMIN_KEYS. Better set HERMES_ADMIN_KEY: others can see a command line."
 
 CLIENT_EXITS = {
     0: "Done, or ended by Ctrl-C.",
-    1: "No Hermes answers there, or not as asked. One line on stderr says why.",
+    1: "No Hermes answered at the address, or not as expected. One line on stderr says why.",
     2: "A mistake in a setting or on the command line.",
 }
 CLIENT_ENVIRONMENT = {
-    "ADMIN_ADDR": "Where to ask without --url, as the service has it; 127.0.0.1:8081 unless told.",
-    "HERMES_ADMIN_KEY": "One of its ADMIN_KEYS, without --key.",
+    "ADMIN_ADDR": "The address without --url, as the service has it; 127.0.0.1:8081 unless told.",
+    "HERMES_ADMIN_KEY": "One of the service's ADMIN_KEYS, without --key.",
 }
 
 

@@ -34,7 +34,7 @@ _SHELLS = {
             ("In every zsh to come, where ~/.zfunc is in $fpath:", "hermes completion zsh > ~/.zfunc/_hermes"),
             ("In every fish to come:", "hermes completion fish > ~/.config/fish/completions/hermes.fish"),
         ),
-        exits={0: "Done.", 2: "It is none of these shells."},
+        exits={0: "Done.", 2: "SHELL is another shell."},
         see_also=("hermes help",),
     ),
 )
@@ -44,7 +44,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that completes commands in a shell.
 
     SHELL is bash (4.4 or later), zsh or fish. The script goes to stdout; on a terminal, a line on stderr says where to
-    keep it. It completes commands, options, sinks, event types and the names of settings.
+    keep the script. It completes commands, options, sinks, event types and the names of settings.
     """
     # The place is advice for this shell; each shell looks elsewhere.
     write, place = _SHELLS[shell]

@@ -28,7 +28,7 @@ def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
     manual=Manual(
         examples=(
             ("All commands:", "hermes help"),
-            ("One of them:", "hermes help dlq replay"),
+            ("One command:", "hermes help dlq replay"),
             ("Page by page:", "hermes help load | less"),
         ),
         exits={0: "Done.", 2: "There is no such command."},
@@ -40,7 +40,7 @@ def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
 def help_command(ctx: click.Context, command: tuple[str, ...]) -> None:
     """Show the page of a command.
 
-    Without a COMMAND: that of hermes itself.
+    Without a COMMAND: the page of hermes itself.
     """
     ctx = ctx.find_root()
     for word in command:

@@ -29,19 +29,19 @@ from hermes.observe.debug.tasks import Wait, await_stack, waits_at
 
 # Seconds. A step of 10 ms delays every other request by 10 ms.
 DEFAULT_THRESHOLD = 0.010
-# Below 1 ms the watching thread itself would take the interpreter's lock too often.
+# The watching thread wakes `LOOKS` times within a threshold, and takes the interpreter's lock each time.
 MIN_THRESHOLD = 0.001
 # Looks at the loop's thread within one threshold: a slow step is seen several times.
 LOOKS = 4
 # Seconds between two looks. A cancelled profile ends after at most this long.
 MAX_PAUSE = 0.1
-# Slow steps in the text: about one screen with their stacks.
+# Slow steps that the text lists.
 LISTED = 20
-# Slow steps kept one by one, the newest. A loop in trouble has hundreds of slow steps a second.
+# Slow steps kept one by one, the newest. The older ones still count in the totals.
 RING = 1_000
-# Distinct (task name, stack) whose time is summed. Task names may hold a request's number, so they are bounded.
+# Distinct (task name, stack) whose time is summed. Bounded, because a task's name may be anything.
 MAX_STACKS = 5_000
-# Distinct stacks of one step. A long computation visits many places, and the most frequent ones come early.
+# Distinct stacks of one step.
 MAX_SIGHTINGS = 16
 
 

@@ -33,7 +33,7 @@ def _heading(tree: TaskTree) -> str:
 
 
 def _task_lines(task: TaskNode, indent: str) -> Iterator[str]:
-    # Three cases: the task of this request, a waiting task, and one between two waits.
+    # The task of this request is the running one. A task between two waits awaits no function of Trio.
     state = "running" if task.running else f"waits in {task.wait.primitive}" if task.wait.primitive else "not waiting"
     yield f"{indent}* {task.name}  [{state}]"
     # Trio's own frames are the same for every task and hide the task's.
