@@ -1,4 +1,4 @@
-// The dead letters: listed, their payload shown as text, replayed, and purged after a question.
+// Lists the dead letters, shows their payloads as text, replays them, and purges them after a question.
 
 import { badge, find, make, markup, say } from "../dom.js";
 import { ask, Refused } from "../feed.js";
@@ -32,7 +32,7 @@ export const html = markup`
       </tr>
     </thead>
   </table>
-  <p class="empty" id="letters-empty">Looking …</p>
+  <p class="empty" id="letters-empty">Loading …</p>
   <p class="more"><button type="button" id="letters-more" hidden>Show more</button></p>
   <dialog id="ask-dialog" aria-labelledby="ask-title" aria-describedby="ask-words">
     <h2 id="ask-title"></h2>
@@ -45,15 +45,15 @@ export const html = markup`
 `;
 
 const PAGE = 50;
-let heard = null; // the start of the service and its counts of letters, when they were listed last
+let heard = null; // the start of the service and its counts of letters at the last listing
 
 const rows = new Map(); // by number, in the order of the page
 const selected = new Set();
 let next = null; // the number after which there are more
-let wanted = PAGE; // how many the operator has asked to see
-let turn = 0; // of the newest listing; the answers to older ones come too late
+let wanted = PAGE; // the number of letters that the operator asked to see
+let turn = 0; // the newest listing; an answer to an older one comes too late
 let busy = false;
-let past = 0; // how many there have been since the start
+let past = 0; // the number of letters since the start
 
 /** Wire the section up. */
 export function begin() {
@@ -197,7 +197,7 @@ async function open(letter, button, more, details) {
     // The payload ends the event, which ends the letter; a quote inside a string before it would be escaped.
     payload.textContent = text.slice(text.indexOf('"payload":') + '"payload":'.length, -2);
   } catch (error) {
-    payload.textContent = error instanceof Refused ? error.message : "It cannot be had now.";
+    payload.textContent = error instanceof Refused ? error.message : "The payload cannot be loaded now.";
   }
 }
 
@@ -228,7 +228,7 @@ async function replay(numbers) {
 
 async function purge(numbers) {
   const words = numbers.length === 1 ? `dead letter ${numbers[0]}` : format.plural(numbers.length, "dead letter");
-  if (!(await confirmed(`Purge ${words}?`, numbers.length === 1 ? "Its event is forgotten for good, on disk too." : "Their events are forgotten for good, on disk too."))) return;
+  if (!(await confirmed(`Purge ${words}?`, numbers.length === 1 ? "The event is removed for good, also from the disk." : "The events are removed for good, also from the disk."))) return;
   await act(async () => {
     const answer = await ask(`/dead-letters?numbers=${numbers.join(",")}`, { method: "DELETE" });
     const { removed } = await answer.json();
@@ -236,7 +236,7 @@ async function purge(numbers) {
   });
 }
 
-/** Do something with letters, one thing at a time, say what came of it, and look again. */
+/** Run an action on letters, one at a time, show the result, and list the letters again. */
 async function act(what) {
   if (busy) return;
   busy = true;
@@ -246,7 +246,7 @@ async function act(what) {
     words = await what();
     selected.clear();
   } catch (error) {
-    words = error instanceof Refused ? `That did not work: ${error.message}.` : "That did not work: Hermes cannot be reached.";
+    words = error instanceof Refused ? `The action failed: ${error.message}.` : "The action failed: Hermes does not answer.";
   }
   busy = false;
   announce(words);

@@ -27,12 +27,12 @@ export const html = markup`
       </div>
     </details>
   </div>
-  <p class="empty" id="aggregates-empty">No event has come yet. The first will show here a second later.</p>
+  <p class="empty" id="aggregates-empty">No events yet. An event is shown here after a second.</p>
   <p class="aside" id="aggregates-elsewhere" hidden></p>
 `;
 
 let shown = null; // the aggregates on the page, as they came
-let chosen = null; // the minute that words and marks are about; null: the whole window
+let chosen = null; // the minute that is described and marked; null: the whole window
 
 /** Draw the counts, unless they are drawn already. */
 export function render({ parts: { events: { aggregates } } }) {
@@ -42,9 +42,9 @@ export function render({ parts: { events: { aggregates } } }) {
   find("aggregates-shown").hidden = !total;
   find("aggregates-empty").hidden = total > 0;
   const { elsewhere } = aggregates;
-  say(find("aggregates-empty"), elsewhere ? "No event has a timestamp of the last hour." : "No event has come yet. The first will show here a second later.");
+  say(find("aggregates-empty"), elsewhere ? "No event has a timestamp of the last hour." : "No events yet. An event is shown here after a second.");
   find("aggregates-elsewhere").hidden = !elsewhere;
-  say(find("aggregates-elsewhere"), elsewhere ? `${format.plural(elsewhere, "event")} with a timestamp outside the last hour: not in this picture.` : "");
+  say(find("aggregates-elsewhere"), elsewhere ? `${format.plural(elsewhere, "event")} with a timestamp outside the last hour, not shown.` : "");
   const moved = shown === null ? 0 : aggregates.first - shown.aggregates.first;
   if (chosen !== null) chosen = chosen - moved >= 0 && chosen - moved < width(aggregates) ? chosen - moved : null;
   shown = { text, aggregates };
@@ -95,7 +95,7 @@ function drawStacks(aggregates) {
   find("bars-axis").replaceChildren(...[0, Math.round(last / 2), last].map((n) => make("span", {}, format.minute(at(aggregates, n)))));
 }
 
-/** The least of 1, 2, 5, 10, 20, … that is not below the largest bar. */
+/** The top of the scale: the smallest of 1, 2, 5, 10, 20, … that is at least the largest bar. */
 function niceTop(largest) {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, largest)));
   return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= largest);
@@ -109,7 +109,7 @@ function drawTable(aggregates) {
   find("bars-table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
 }
 
-/** Say what the chosen minute has, or the whole window. */
+/** Describe the chosen minute, or the whole window. */
 function describe() {
   const { aggregates } = shown;
   const groups = find("bars").querySelectorAll(".minute");

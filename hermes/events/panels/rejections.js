@@ -21,7 +21,7 @@ export const html = markup`
       </tr>
     </thead>
   </table>
-  <p class="empty" id="rejections-empty">Looking …</p>
+  <p class="empty" id="rejections-empty">Loading …</p>
 `;
 
 const MOST = 50; // rows that are shown, the newest first
@@ -45,7 +45,7 @@ function show({ rejected, total }) {
   const table = find("rejections-table");
   table.hidden = !latest.length;
   find("rejections-empty").hidden = latest.length > 0;
-  const others = known ? " The requests that may be sent again, or lacked a key, are counted below, by reason." : "";
+  const others = known ? " Requests that may be sent again, or had no key, are counted below, by reason." : "";
   say(find("rejections-empty"), `No event was invalid.${others}`);
   say(find("rejections-total"), latest.length ? `the latest ${format.count(latest.length)} of ${format.count(total)}, the newest first` : "");
   for (const body of [...table.tBodies]) body.remove();

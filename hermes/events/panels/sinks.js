@@ -1,4 +1,4 @@
-// The table of the sinks: a group of two rows each, the numbers and, where there is any, the trouble.
+// The table of the sinks. Each sink has a row of numbers, and a row of notes if the sink has trouble.
 
 import { find, make, markup, say } from "../dom.js";
 import * as format from "../format.js";
@@ -82,14 +82,14 @@ function breaker(sink) {
   return sink.opens_in > 0 ? `open, tries again in ${format.duration(Math.ceil(sink.opens_in))}` : "open, tries with the next batch";
 }
 
-/** What went wrong, a line each. */
+/** The notes about a sink's trouble, one line each. */
 function trouble(sink, now) {
   const lines = [];
-  if (sink.failed_at !== null) lines.push(`Last error, ${format.ago(now - sink.failed_at)}: ${sink.failure || "without words"}`);
-  if (sink.on_disk) lines.push(`Behind: ${format.plural(sink.on_disk, "event")} of its backlog ${sink.on_disk === 1 ? "is" : "are"} in the journal alone.`);
+  if (sink.failed_at !== null) lines.push(`Last error, ${format.ago(now - sink.failed_at)}: ${sink.failure || "no reason given"}`);
+  if (sink.on_disk) lines.push(`Behind: ${format.plural(sink.on_disk, "event")} of the backlog ${sink.on_disk === 1 ? "is" : "are"} only in the journal.`);
   const dropped = Object.entries(sink.dropped).map(([reason, count]) => `${reason} ${format.count(count)}`);
   if (dropped.length) lines.push(`Dropped: ${dropped.join(" · ")}`);
-  if (sink.held) lines.push(`Held: ${format.plural(sink.held, "event")}, for it refuses everything for one reason.`);
+  if (sink.held) lines.push(`Held: ${format.plural(sink.held, "event")}, because the sink refuses every event for one reason.`);
   if (sink.evicted) lines.push(`Lost: ${format.plural(sink.evicted, "dead letter")} had to make room for newer ones.`);
   const refused = Object.entries(sink.refusals).sort(([, a], [, b]) => b - a).slice(0, 5).map(([reason, count]) => `${reason} (${format.count(count)})`);
   if (refused.length) lines.push(`Refused for good: ${refused.join(" · ")}`);

@@ -1,7 +1,7 @@
 // The shell: loads the panels that the server lists, and gives each the status of every second.
 //
-// A panel is a module with `html`, the content of its section; `begin()`, called once when that stands on the page; and
-// `render(status)`, called with each status. The last two may be missing.
+// A panel is a module with `html`, the content of its section. It may have `begin()`, called once when the content is on
+// the page, and `render(status)`, called with each status.
 
 import { find, make, say } from "./dom.js";
 import { watch } from "./feed.js";
@@ -41,7 +41,7 @@ function tell(state, words = "", seconds = 0) {
   document.body.classList.toggle("stale", state === "lost");
   if (state === "waiting") return;
   find("banner").hidden = state !== "lost";
-  say(find("banner-words"), state === "lost" ? `${words} Trying again in ${format.duration(Math.max(1, Math.round(seconds)))}. The numbers are those from before.` : "");
+  say(find("banner-words"), state === "lost" ? `${words} Trying again in ${format.duration(Math.max(1, Math.round(seconds)))}. The numbers are old.` : "");
 }
 
 const panels = await Promise.all([...document.querySelectorAll("section[data-module]")].map(load));

@@ -1,4 +1,4 @@
-// Elements, made and found. Whatever the service tells becomes text here, and never markup.
+// Makes and finds elements. Every text of the service becomes text on the page, and never markup.
 
 export const find = (id) => document.getElementById(id);
 
@@ -12,7 +12,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The nodes of a literal piece of HTML. It takes no values, so that what the service tells never becomes markup. */
+/** The nodes of a literal piece of HTML. Takes no values, so that a text of the service never becomes markup. */
 export function markup(strings, ...values) {
   if (values.length) throw new TypeError("markup takes no values: make() and say() do");
   return [...new DOMParser().parseFromString(strings[0], "text/html").body.childNodes];
@@ -32,12 +32,12 @@ export function draw(tag, attributes = {}) {
   return element;
 }
 
-/** Set the text of an element if it is another one: what did not change is not announced again. */
+/** Set the text of an element if the text is new: a screen reader announces each change. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Fill a <dl> with pairs of words, or with one line where there are none. */
+/** Fill a <dl> with pairs of words; without pairs, with the one line `none`. */
 export function fillList(list, pairs, none) {
   const wanted = pairs.length ? pairs : [[none, ""]];
   const same = list.children.length === wanted.length && [...list.children].every((row, n) => row.dataset.name === wanted[n][0]);

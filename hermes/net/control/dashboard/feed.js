@@ -1,17 +1,17 @@
-// The service: requests with the admin key, and the live feed, which is found again when it is lost.
+// Sends requests with the admin key, and follows the live feed, again after a loss of the connection.
 
 import { find } from "./dom.js";
 
 const KEY = "hermes-admin-key";
-const SILENCE = 5000; // milliseconds without a word after which the connection counts as lost
+const SILENCE = 5000; // milliseconds without data after which the connection counts as lost
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
 const LOST = "The connection to Hermes is lost.";
 
-/** What the service says it cannot do, in its own words. */
+/** The service refused a request. The message is the service's own. */
 export class Refused extends Error {}
 
-/** A request to the service, with the key where one is known. Where it wants another, the operator is asked. */
+/** Send a request to the service, with the key if one is known. If the service refuses the key, ask the operator. */
 export async function ask(path, options = {}) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
@@ -31,18 +31,18 @@ export async function ask(path, options = {}) {
 
 let asking = null;
 
-/** Wait for a key that is not `rejected`. All who ask meanwhile wait for the same. */
+/** Wait for a key that is not `rejected`. All callers wait for the same dialog. */
 function askForKey(rejected) {
   if (sessionStorage.getItem(KEY) !== rejected) return Promise.resolve();
   asking ??= new Promise((resolve) => {
     const dialog = find("key-dialog");
     const input = find("key");
-    if (rejected !== null) find("key-words").textContent = "That was none of ADMIN_KEYS. Try another.";
+    if (rejected !== null) find("key-words").textContent = "That key is not in ADMIN_KEYS. Try another one.";
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     find("key-form").onsubmit = (event) => {
       event.preventDefault();
       if (!/^[\x21-\x7e]+$/.test(input.value)) {
-        find("key-words").textContent = "A key has no spaces, and no letters beyond ASCII.";
+        find("key-words").textContent = "A key has only ASCII characters, and no spaces.";
         return;
       }
       sessionStorage.setItem(KEY, input.value);
@@ -58,14 +58,14 @@ function askForKey(rejected) {
 }
 
 /**
- * Follow /live for ever. `hear(status)` gets each status; `tell(state, words, seconds)` hears how the connection is:
- * "live", "waiting" or "lost", and in how many seconds it is tried again. Returns a function that tries at once.
+ * Follow /live for ever. `hear(status)` gets each status. `tell(state, words, seconds)` gets the state of the connection,
+ * "live", "waiting" or "lost", and the seconds until the next attempt. Returns a function that tries at once.
  */
 export function watch(hear, tell) {
   let hurry = () => {};
   const loop = async () => {
     let pause = FIRST_PAUSE;
-    let words = LOST; // stays what it was while nobody answers: that Hermes was stopped is still why
+    let words = LOST; // kept while nobody answers: "Hermes has been stopped" is still the reason then
     for (;;) {
       try {
         words = await follow((status) => {
@@ -94,7 +94,7 @@ export function watch(hear, tell) {
   return () => hurry();
 }
 
-/** Read one stream to its end; returns why it ended. */
+/** Read one stream to its end; return the reason of the end. */
 async function follow(hear) {
   const cut = new AbortController();
   let timer = 0;

@@ -1,4 +1,4 @@
-// Numbers, sizes, durations and times as people read them. Nothing here touches the page.
+// Formats numbers, sizes, durations and times for people. Nothing here touches the page.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
@@ -10,7 +10,7 @@ const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", y
 export const count = (number) => whole.format(number);
 export const compact = (number) => (number < 100_000 ? whole.format(number) : shortened.format(number));
 
-/** Events a second: exact where they are few. */
+/** Events a second: with a tenth below 10. */
 export function rate(number) {
   if (number > 0 && number < 10) return tenths.format(number);
   return number < 100_000 ? whole.format(number) : shortened.format(number);

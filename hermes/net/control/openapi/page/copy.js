@@ -1,8 +1,8 @@
-// A button at every piece of code that copies it.
+// Adds a copy button to every piece of code.
 
-const DONE = 1500; // milliseconds for which the button says that it has
+const DONE = 1500; // milliseconds for which the button shows the result
 
-/** Give the block a button that copies what `text()` says then. */
+/** Give the block a button that copies the present value of `text()`. */
 export function addCopy(block, text) {
   const button = document.createElement("button");
   button.type = "button";
@@ -15,7 +15,7 @@ export function addCopy(block, text) {
   block.append(button);
 }
 
-/** Without TLS only this machine's own pages may use the clipboard; the others select the text and ask the old way. */
+/** Copy a text. Without TLS only a page of this machine may use the clipboard, so other pages use the old command. */
 async function put(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,9 +1,9 @@
-// The curl that sends an operation's first example.
+// Makes the curl command that sends an operation's first example.
 
 const quote = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
 const plain = (text) => (/^[\w@%+=:,./?&-]*$/.test(text) && !/[?&]/.test(text) ? text : quote(text));
 
-/** A command of several lines; `origin` is where the service listens, `keyed` whether the operation wants a key. */
+/** A command of several lines; `origin` is the address of the service. */
 export function toCurl(origin, method, path, operation, media, example) {
   const parameters = operation.parameters ?? [];
   const filled = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(parameters.find((each) => each.name === name)?.example ?? 1));

@@ -27,8 +27,8 @@ function parametersOf(root, operation) {
 }
 
 /**
- * What a body is, with tabs where it has several media types. `choose(media, example)` hears what is shown, and shows
- * the first example itself; without it all examples are shown here.
+ * Describe a body, with a tab for each media type if there are several. `choose(media, example)` is called for the shown
+ * tab, and shows the first example; without `choose` all examples are shown here.
  */
 function contents(root, content, name, choose) {
   const media = Object.entries(content);
@@ -99,7 +99,7 @@ function operationOf(root, path, method, operation) {
   const same = operation["x-same-as"];
   if (same) {
     const other = root.paths[same][method.toLowerCase()].operationId;
-    return make("article", { class: "operation same", id }, ...head, make("p", { class: "aside" }, "As ", make("a", { href: `#${other}` }, make("code", {}, same)), "."));
+    return make("article", { class: "operation same", id }, ...head, make("p", { class: "aside" }, "Same as ", make("a", { href: `#${other}` }, make("code", {}, same)), "."));
   }
   const body = operation.requestBody;
   const parts = body ? [make("h4", {}, "Body", body.required ? "" : make("span", { class: "place" }, "optional")), contents(root, body.content, `${id}-body`, draw)] : [];
@@ -148,7 +148,7 @@ function draw(root) {
   follow();
 }
 
-/** Mark in the contents what is being read, and go to what the address names, which is there only now. */
+/** Mark the operation that is read in the contents, and scroll to the one in the address, which exists only now. */
 function follow() {
   const links = new Map([...find("contents").querySelectorAll("li a")].map((link) => [link.hash.slice(1), link]));
   const seen = new IntersectionObserver((entries) => {

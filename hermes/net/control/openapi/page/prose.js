@@ -1,9 +1,9 @@
-// Words of the document as elements.
+// Turns the document's texts into elements.
 
 import { make } from "./dom.js";
 
-/** What stands in backticks becomes code. */
+/** A text whose parts in backticks become code. */
 export const inline = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
 
-/** Paragraphs, which an empty line parts. */
+/** Paragraphs, separated by empty lines. */
 export const prose = (text) => (text ? text.split("\n\n").map((paragraph) => make("p", {}, ...inline(paragraph))) : []);

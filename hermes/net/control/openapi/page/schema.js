@@ -1,9 +1,9 @@
-// A JSON Schema in words: what a value is, and the members of an object as a list that can be unfolded.
+// Describes a JSON Schema: the kind of a value, and the members of an object as a list that can be unfolded.
 
 import { make } from "./dom.js";
 import { prose } from "./prose.js";
 
-/** What stands behind a reference within the document. */
+/** The schema to which a reference within the document leads. */
 export function resolve(root, schema) {
   if (!schema?.$ref) return schema ?? {};
   return schema.$ref.slice(2).split("/").reduce((found, name) => found[name], root);
@@ -30,7 +30,7 @@ export function kind(root, schema) {
 /** The rules beyond the kind. */
 export function rules(schema) {
   const all = [schema, ...(schema.anyOf ?? [])];
-  // What JavaScript cannot count to is no bound that a reader would meet.
+  // A bound above JavaScript's whole numbers says nothing to a reader.
   const pick = (name) => all.map((each) => each[name]).find((each) => each !== undefined && !(each > Number.MAX_SAFE_INTEGER));
   const range = (low, high, unit) => {
     const [from, to] = [pick(low), pick(high)];
@@ -61,7 +61,7 @@ function objects(root, schema) {
   return inside.flatMap((each) => objects(root, each));
 }
 
-/** A list of the members of an object; each that is an object itself can be unfolded. `path` keeps cycles out. */
+/** A list of the members of an object; a member that is an object can be unfolded. `path` keeps cycles out. */
 function members(root, schema, path) {
   const list = make("dl", { class: "members" });
   for (const [name, member] of Object.entries(schema.properties)) {
@@ -88,7 +88,7 @@ function unfold(root, schema, path) {
   return make("details", {}, make("summary", {}, "Members"), ...inside.map((each) => members(root, each, [...path, each])));
 }
 
-/** What a body is: a line, and the members of its objects. */
+/** Describe a body: one line, and the members of its objects. */
 export function describeBody(root, schema) {
   if (!schema) return [make("p", { class: "aside" }, "Any bytes.")];
   const seen = [...new Set(objects(root, schema))];
