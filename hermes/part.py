@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -137,18 +138,24 @@ class RunningPart:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of ``hermes`` that a part brings. ``place`` is ``module:attribute``, imported when it is asked for.
+    """A command of ``hermes``: that of a part, or one of Hermes's own. It is imported when somebody asks for it.
 
-    ``heading`` is where it is listed, such as ``LOOK INTO IT``; ``summary`` is the command's own first line.
+    ``heading`` is where it is listed, such as ``LOOK INTO IT``. ``place`` is ``module:attribute``. ``summary`` is the
+    command's own first line, which a list of the commands shows.
 
-    >>> Command("LOOK INTO IT", "jobs", "my_jobs.cli:jobs", "List the jobs that wait.").name
-    'jobs'
+    >>> Command("LEARN IT", "help", "hermes.console.help:help_command", "Show the page of a command.").load().name
+    'help'
     """
 
     heading: str
     name: str
     place: str
     summary: str
+
+    def load(self) -> Any:
+        """Import the command, a `click.Command`."""
+        module, _, attribute = self.place.partition(":")
+        return getattr(import_module(module), attribute)
 
 
 @dataclass(frozen=True)

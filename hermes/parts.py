@@ -49,6 +49,11 @@ def describe_parts(points: Iterable[EntryPoint]) -> Iterator[Variable]:
             yield from describe(load_part(point).settings)
 
 
+def built_in_commands() -> list[Command]:
+    """The commands that the parts of Hermes bring."""
+    return [command for name in BUILT_IN for command in load_part(_find(name)).commands]
+
+
 def commands_of_others() -> list[Command]:
     """The commands that the parts of other distributions bring. Raises `PluginError`."""
     return [command for point in parts_of_others().values() for command in load_part(point).commands]

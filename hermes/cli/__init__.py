@@ -1,4 +1,4 @@
-"""The command line ``hermes``: every command, under a heading that names its purpose.
+"""The command line ``hermes``: its own commands and those of the parts, each under a heading that names its purpose.
 
 - `serve`, `settings`, `top`, `tap`, `dlq`, `log`, `load`, `help`, `completion`: one command or group each
 - `dlq_names`, `dlq_replay`, `reload`: parts of `dlq` and `serve`
@@ -12,41 +12,37 @@ imported when somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import click
 
 from hermes.base.errors import PluginError
 from hermes.console.manual import WIDTH, Manual
-from hermes.console.program import INTERRUPTED, NO_READER, Entry, Program
-from hermes.parts import commands_of_others
+from hermes.console.program import INTERRUPTED, NO_READER, Program
+from hermes.part import Command
+from hermes.parts import built_in_commands, commands_of_others
 from hermes.version import __version__
 
 # Names and summaries stand here, so that a list of the commands imports none of them; a test compares the summaries.
-_ENTRIES = {
-    "RUN IT": (
-        Entry("serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM, SIGINT or SIGQUIT."),
-        Entry("config", "hermes.cli.settings:config", "Check the settings, or have one explained."),
-        Entry("sinks", "hermes.cli.settings:list_sinks", "List the sinks that are installed, with their variables."),
+_OWN = (
+    Command("RUN IT", "serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM, SIGINT or SIGQUIT."),
+    Command("RUN IT", "config", "hermes.cli.settings:config", "Check the settings, or have one explained."),
+    Command("LOOK INTO IT", "top", "hermes.cli.top:top", "Watch a running Hermes: rates, queue, sinks and their lag."),
+    Command(
+        "MEND IT",
+        "log",
+        "hermes.cli.log:log_commands",
+        "Look at the journal on this machine's disk, check it, or repair it.",
     ),
-    "LOOK INTO IT": (
-        Entry("top", "hermes.cli.top:top", "Watch a running Hermes: rates, queue, sinks and their lag."),
-        Entry("tap", "hermes.cli.tap:tap", "Follow live events, from a running Hermes, until Ctrl-C."),
+    Command("TRY IT", "load", "hermes.cli.load:load", "POST generated events and report rate, latency and codes."),
+    Command("LEARN IT", "help", "hermes.console.help:help_command", "Show the page of a command."),
+    Command(
+        "LEARN IT",
+        "completion",
+        "hermes.console.completion:completion",
+        "Print the script that completes commands in a shell.",
     ),
-    "MEND IT": (
-        Entry("dlq", "hermes.cli.dlq:dlq_commands", "Look at the events that a sink refused; replay or purge them."),
-        Entry(
-            "log", "hermes.cli.log:log_commands", "Look at the journal on this machine's disk, check it, or repair it."
-        ),
-    ),
-    "TRY IT": (Entry("load", "hermes.cli.load:load", "POST generated events and report rate, latency and codes."),),
-    "LEARN IT": (
-        Entry("help", "hermes.console.help:help_command", "Show the page of a command."),
-        Entry(
-            "completion", "hermes.console.completion:completion", "Print the script that completes commands in a shell."
-        ),
-    ),
-}
+)
 
 # On two lines, so that the page stays within 80 columns.
 _CURL = r"""
@@ -93,24 +89,21 @@ _MANUAL = Manual(
 )
 
 
-def _commands_of_parts() -> Iterator[tuple[str, Entry]]:
-    """Yield the commands of parts from other distributions, each with its heading."""
+def _commands_of_others() -> Iterable[Command]:
+    """The commands of parts from other distributions."""
     try:
-        found = commands_of_others()
+        return commands_of_others()
     # A broken package must not take the other commands away.
     except PluginError as error:
         click.echo(f"hermes: {error}", err=True)
-        return
-    for command in found:
-        yield command.heading, Entry(command.name, command.place, command.summary)
+        return ()
 
 
 @click.group(
     cls=Program,
     name="hermes",
     manual=_MANUAL,
-    entries=_ENTRIES,
-    others=_commands_of_parts,
+    finders=(lambda: _OWN, built_in_commands, _commands_of_others),
     subcommand_metavar="COMMAND [OPTIONS] [ARGUMENTS]...",
     options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},

@@ -11,9 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
+from functools import cache, cached_property
 from typing import Any
 
 import click
@@ -21,6 +19,7 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from hermes.console.manual import ManualCommand, ManualGroup, write_list
 from hermes.console.mistakes import explain
+from hermes.part import Command
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
@@ -34,79 +33,57 @@ _STDOUT = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A command that is not imported yet: its name, its place ``module:attribute``, and its summary.
-
-    >>> Entry("help", "hermes.console.help:help_command", "Show the page of a command.").load().name
-    'help'
-    """
-
-    name: str
-    place: str
-    summary: str
-
-    def load(self) -> click.Command:
-        """Import the command."""
-        module, _, attribute = self.place.partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-
 class Program(ManualGroup):
     """The commands under their headings. The program is called ``hermes``, whatever name started the process."""
 
-    def __init__(
-        self,
-        *args: Any,
-        entries: dict[str, Sequence[Entry]],
-        others: Callable[[], Iterable[tuple[str, Entry]]] = tuple,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, finders: Sequence[Callable[[], Iterable[Command]]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._own = entries
-        self._find_others = others
+        # Each finder is asked once, and only if those before it do not know the name: the last one reads the entry
+        # points of every installed distribution.
+        self._finders = [cache(finder) for finder in finders]
 
     @cached_property
-    def _sections(self) -> dict[str, list[Entry]]:
-        """The commands by heading. The commands of other distributions are looked up once."""
-        sections = {heading: list(entries) for heading, entries in self._own.items()}
-        for heading, entry in self._find_others():
-            sections.setdefault(heading, []).append(entry)
+    def _sections(self) -> dict[str, list[Command]]:
+        """Every command by heading."""
+        sections: dict[str, list[Command]] = {}
+        for finder in self._finders:
+            for command in finder():
+                sections.setdefault(command.heading, []).append(command)
         return sections
 
     @cached_property
-    def _entries(self) -> dict[str, Entry]:
-        return {entry.name: entry for section in self._sections.values() for entry in section}
+    def _commands(self) -> dict[str, Command]:
+        return {command.name: command for section in self._sections.values() for command in section}
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names; the commands that people use first stand first."""
-        return list(self._entries)
+        return list(self._commands)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, imported now, or None."""
-        # Own commands first: a package's entry points are read only for a name that Hermes lacks.
-        own = (entry for section in self._own.values() for entry in section)
-        entry = next((entry for entry in own if entry.name == cmd_name), None) or self._entries.get(cmd_name)
-        return None if entry is None else entry.load()
+        for finder in self._finders:
+            for command in finder():
+                if command.name == cmd_name:
+                    return _load(command)
+        return None
 
     def pages(self) -> Iterator[tuple[str, ManualCommand]]:
         """Return every command, each imported."""
-        loaded = ((name, entry.load()) for name, entry in self._entries.items())
+        loaded = ((name, _load(command)) for name, command in self._commands.items())
         return ((name, command) for name, command in loaded if isinstance(command, ManualCommand))
 
     def write_commands(self, formatter: click.HelpFormatter) -> None:
         """Write the commands under their headings."""
-        width = max(map(len, self._entries))
-        for heading, entries in self._sections.items():
-            write_list(formatter, heading, ((entry.name.ljust(width), entry.summary) for entry in entries))
+        width = max(map(len, self._commands))
+        for heading, commands in self._sections.items():
+            write_list(formatter, heading, ((each.name.ljust(width), each.summary) for each in commands))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """Return the commands by their entries, and the options."""
+        """Return the commands by their declarations, and the options."""
         found = [
-            CompletionItem(entry.name, help=entry.summary)
-            for entry in self._entries.values()
-            if entry.name.startswith(incomplete)
+            CompletionItem(command.name, help=command.summary)
+            for command in self._commands.values()
+            if command.name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
@@ -163,6 +140,11 @@ class Program(ManualGroup):
             click.echo("hermes: nothing was done", err=True)
             return 1
         return 0
+
+
+def _load(command: Command) -> click.Command:
+    loaded: click.Command = command.load()
+    return loaded
 
 
 def _reader_is_gone() -> bool:

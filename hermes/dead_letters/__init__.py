@@ -11,7 +11,8 @@
 | ``tables``   | the tables of the durable stores, and their upgrades |
 | ``replay``   | sending letters to their sources again |
 | ``events``   | the letters of events: an event as a letter and back |
-| ``part``     | the part that opens the store |
+| ``part``     | the declaration of the part |
+| ``opening``  | opens the part: the store, the endpoints, the section of the dashboard |
 | ``desk``     | the store and where letters are replayed to, for the parts that own letters |
 | ``http``     | the endpoints of operators |
 | ``parameters`` | the parameters of these endpoints, checked |

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, Metric
-
 if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
     from hermes.dead_letters.contract import Source
 
 
@@ -43,6 +43,9 @@ class Evictions:
 
     def collect(self) -> Iterator[Metric]:
         """The metric of the store, for Prometheus."""
+        # Here: the package is imported for a list of the commands, and prometheus-client takes a while.
+        from prometheus_client.core import CounterMetricFamily
+
         yield CounterMetricFamily(
             "hermes_dead_letters_evicted", "Dead letters that made room for newer ones", self.total
         )

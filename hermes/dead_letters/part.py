@@ -1,34 +1,36 @@
-"""The dead letters as a part: opens the store that every part shares."""
+"""Declares the dead letters as a part of the service.
+
+Invariant: nothing here imports a store or an address, so that a list of the commands is quick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from hermes.config import NoSettings
-from hermes.dead_letters.desk import DeadLetterDesk, DeadLettersStatus
-from hermes.dead_letters.http import dead_letter_endpoints
-from hermes.net.control.panel import Panel
-from hermes.part import Part, PartStatus, RunningPart
+from hermes.part import Command, Part, RunningPart
 
 if TYPE_CHECKING:
     from hermes.core import Core
 
 
-PANEL = Panel("dead-letters", "Dead letters", "hermes.dead_letters", "panel.js")
+def _open(settings: NoSettings, core: Core) -> AbstractAsyncContextManager[RunningPart]:
+    from hermes.dead_letters.opening import open_dead_letters
+
+    return open_dead_letters(settings, core)
 
 
-@asynccontextmanager
-async def open_dead_letters(_settings: NoSettings, core: Core) -> AsyncIterator[RunningPart]:
-    """Open the store that DURABILITY asks for. The value of the part is a `DeadLetterDesk`."""
-    async with core.world.open_dead_letters(core.settings) as store:
-        evictions = store.evictions
-        status = PartStatus(DeadLettersStatus, lambda _now, _wall: DeadLettersStatus(evictions.came, evictions.total))
-        desk = DeadLetterDesk(store)
-        yield RunningPart(
-            value=desk, endpoints=dead_letter_endpoints(desk), metrics=(evictions,), panels=(PANEL,), status=status
-        )
-
-
-DEAD_LETTERS = Part("dead_letters", "Keeps refused events, to be looked at and replayed", open_dead_letters)
+DEAD_LETTERS = Part(
+    "dead_letters",
+    "Keeps refused events, to be looked at and replayed",
+    _open,
+    commands=(
+        Command(
+            "MEND IT",
+            "dlq",
+            "hermes.cli.dlq:dlq_commands",
+            "Look at the events that a sink refused; replay or purge them.",
+        ),
+    ),
+)

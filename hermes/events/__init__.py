@@ -1,6 +1,7 @@
 """The part of the events: takes events in over HTTP, keeps them in the journal and delivers them to sinks.
 
-- ``part``: the declaration of the part, and the function that opens the part
+- ``part``: the declaration of the part
+- ``opening``: opens the part
 - ``routes``: the part's endpoints on HTTP_ADDR
 - ``operators``: the part's endpoints on ADMIN_ADDR and sections of the dashboard, whose files are in ``panels``
 - ``tap``: live events over HTTP

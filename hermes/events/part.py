@@ -1,76 +1,27 @@
-"""Declares the events as a part of the service: reads the settings of its sinks, and opens journal, sinks and engine.
+"""Declares the events as a part of the service, and reads the settings of its sinks.
 
-Invariant: when the part is closed, every sink and the journal are closed, in the reverse order of their opening.
+Invariant: nothing here imports the engine or an address, so that a list of the commands is quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-
-import trio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from hermes.config import Mistakes
-from hermes.core import Core
-from hermes.dead_letters.desk import DeadLetterDesk
-from hermes.dead_letters.events import sink_source, sink_target
 from hermes.events.configured_sinks import ConfiguredSink, collect_sinks
-from hermes.events.engine.context import SinkContext
-from hermes.events.engine.journal import open_journal
-from hermes.events.engine.making import make_engine
-from hermes.events.engine.status import EngineStatus
-from hermes.events.engine.status_types import EventsStatus
-from hermes.events.operators import PANELS, make_operator_endpoints
-from hermes.events.routes import make_event_endpoints
-from hermes.observe.tracing import NO_TRACING, Tracing
-from hermes.part import Part, PartStatus, ReadSettings, RunningPart
+from hermes.part import Command, Part, ReadSettings, RunningPart
 from hermes.settings import Settings
-from hermes.world import EVENTS_LOG
+
+if TYPE_CHECKING:
+    from hermes.core import Core
 
 
-@asynccontextmanager
-async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncIterator[RunningPart]:
-    """Open the journal and the sinks. The value of the part is the `Engine`.
+def _open(sinks: Sequence[ConfiguredSink], core: Core) -> AbstractAsyncContextManager[RunningPart]:
+    from hermes.events.opening import open_events
 
-    Raises `hermes.ConfigError`, `hermes.LogDamaged`, and the errors of the sinks.
-    """
-    settings = core.settings
-    desk: DeadLetterDesk = core.needed["dead_letters"]
-    tracer = core.needed["traces"]
-    # Without TRACES_ENDPOINT the part `traces` has no value.
-    tracing: Tracing = tracer or NO_TRACING
-    async with AsyncExitStack() as opened:
-        journal = None
-        if settings.durability != "memory":
-            log = await opened.enter_async_context(core.world.open_log(settings, EVENTS_LOG))
-            journal = await open_journal(log, settings.journal_max_bytes)
-        # The journal comes before the sinks, so it is closed after them.
-        contexts = []
-        for sink in sinks:
-            target = await opened.enter_async_context(sink.open(settings.storage))
-            contexts.append(SinkContext(sink.name, target, sink.delivery, desk.store, tracing))
-        engine = make_engine(contexts, settings, journal, tracing)
-        targets = {sink_source(each.name): sink_target(each.redeliver, each.max_batch) for each in engine.deliveries}
-        opened.enter_context(desk.replaying_to(targets))
-        tap, rejected = engine.intake.tap, core.ingress.rejected_feed
-        status = EngineStatus(engine, settings.queue_bytes, core.ingress.requests.rejected, trio.current_time())
-        yield RunningPart(
-            value=engine,
-            endpoints=(
-                *make_event_endpoints(settings, engine, core.ingress, tracer),
-                *make_operator_endpoints(tap, rejected),
-            ),
-            panels=PANELS,
-            metrics=engine.metrics,
-            status=PartStatus(EventsStatus, status.snapshot, status.tick),
-            run=engine.run,
-            drain=engine.drain,
-            end_streams=tap.close,
-            give_up=engine.give_up,
-            why_not_ready=engine.why_not_ready,
-            settled=engine.settled,
-            show=engine.show,
-        )
+    return open_events(sinks, core)
 
 
 def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:
@@ -101,8 +52,22 @@ def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
 EVENTS = Part(
     "events",
     "Takes events in over HTTP, keeps them in a journal, and delivers them to sinks",
-    open_events,
+    _open,
     check=check_sinks,
     configure=configure_events,
     needs=("dead_letters", "traces"),
+    commands=(
+        Command(
+            "RUN IT",
+            "sinks",
+            "hermes.cli.settings:list_sinks",
+            "List the sinks that are installed, with their variables.",
+        ),
+        Command(
+            "LOOK INTO IT",
+            "tap",
+            "hermes.cli.tap:tap",
+            "Follow live events, from a running Hermes, until Ctrl-C.",
+        ),
+    ),
 )

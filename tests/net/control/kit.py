@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 from hermes.dead_letters import MemoryDeadLetters
 from hermes.dead_letters.desk import DeadLetterDesk, DeadLettersStatus
 from hermes.dead_letters.http import dead_letter_endpoints
-from hermes.dead_letters.part import PANEL as DEAD_LETTERS_PANEL
+from hermes.dead_letters.opening import PANEL as DEAD_LETTERS_PANEL
 from hermes.events.engine.status_types import EventsStatus
 from hermes.events.engine.tap import Tap
 from hermes.events.operators import PANELS as EVENT_PANELS
