@@ -164,6 +164,7 @@ async def _sort_out(batch: Batch) -> tuple[list[Row], dict[int, str]]:
             for event in chunk.events[start:stop]:
                 try:
                     row = _row(event, chunk.received_at)
+                    # Half of a surrogate pair: sqlite3 itself would refuse the text only within the transaction.
                     for text in (event.id, event.user_id, event.type):
                         text.encode()
                 except UnicodeError:
@@ -191,6 +192,7 @@ def _connect(path: Path) -> Connection:
 @asynccontextmanager
 async def open_sqlite(settings: SqliteSettings, storage: Storage) -> AsyncIterator[SqliteSink]:
     """Open the sink on its file; make the file if it is missing. Raises `ConfigError` if the file is unusable."""
+    # An absolute path takes the place of the data folder.
     path = storage.hermes_data_dir / settings.path
     connection = await trio.to_thread.run_sync(_connect, path)
     sink = SqliteSink(Database(connection, path, partial(_connect, path)))

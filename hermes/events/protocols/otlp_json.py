@@ -94,7 +94,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
             return decode(text)
         except UNDECODABLE:
             pass
-        # The slow way: the object has an unknown or another name, or a member of a wrong type.
+        # The slow way: a member has another name.
         found: dict[str, Raw] = {}
         unknown = ""
         for quoted, value in split_object(bytes(text)):

@@ -116,6 +116,7 @@ class ClickHouseSink:
             return compress(self._settings.compress, content), hashlib.sha256(content).hexdigest()
 
         # The token is of the uncompressed rows: a repeated batch has the same token, whatever the compression.
+        # On a thread if the INSERT is large: joining, hashing and compressing megabytes would hold the loop.
         body, token = await pack(sum(map(len, rows)), make)
         query = {"insert_deduplication_token": token, **_INSERT_SETTINGS}
         answer = await self._post(self._insert, body, query)

@@ -48,6 +48,7 @@ def question(settings: ClickHouseSettings) -> str:
     """Return the statement that asks for the server's version and for the type of the table's column ``ts``."""
     database, table = (name.replace("\\", "\\\\").replace("'", "\\'") for name in (settings.database, settings.table))
     return (
+        # any() gives a row also for a table that is missing.
         "SELECT version(), (SELECT any(type) FROM system.columns "  # noqa: S608 - both names are quoted
         f"WHERE database = '{database}' AND table = '{table}' AND name = 'ts') FORMAT TabSeparated"
     )

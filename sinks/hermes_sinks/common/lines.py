@@ -28,6 +28,7 @@ async def encode_batch(batch: Batch) -> tuple[list[bytes], dict[int, str]]:
 
         blocks, refused = await encode_batch(batch)
     """
+    # Blocks and not one text: joining the lines of a large batch would hold the loop.
     blocks = []
     refused: dict[int, str] = {}
     for start, stop in slice_events(batch, SLICE):

@@ -62,7 +62,8 @@ async def send_the_good(parts: Sequence[Sequence[int]], send: Send) -> dict[int,
             continue
         if len(part) == 1:
             refused[part[0]] = f"{refusal.reason}: {refusal.quote}" if refusal.quote else refusal.reason
-        # Given up together: a client that sends only bad events must not be able to stop the sink.
+        # Given up together: a client that sends only bad events must not be able to stop the sink. Parts that were
+        # never refused are still sent.
         elif refusals >= MOST_REFUSALS:
             reason = f"one of many events that were refused together: {refusal.reason}"
             refused.update(dict.fromkeys(rest, reason))

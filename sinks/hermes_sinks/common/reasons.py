@@ -59,6 +59,7 @@ async def hide_values(refused: Mapping[int, str], batch: Batch) -> dict[int, str
     for index, reason in refused.items():
         event = batch[index]
         size += _REASON + min(len(event.payload), _MOST_PAYLOAD)
+        # Without a pause 64 large events would take hundreds of milliseconds in one step.
         if size > _SLICE:
             size = 0
             await trio.lowlevel.checkpoint()

@@ -76,6 +76,7 @@ def check_file(settings: FileSettings, _storage: Storage) -> None:
 async def open_file(settings: FileSettings, storage: Storage) -> AsyncIterator[FileSink]:
     """Open the sink on its folder. Raises `ConfigError` if the folder is unusable or another process has the file."""
     check_file(settings, storage)
+    # An absolute path takes the place of the data folder.
     sink = FileSink(await trio.to_thread.run_sync(_take_file, settings, storage.hermes_data_dir / settings.path))
     try:
         yield sink

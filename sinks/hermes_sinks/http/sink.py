@@ -86,6 +86,7 @@ class HttpSink:
             "content-type": _MEDIA_TYPES[settings.format],
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
+            # The receiver's spans continue the trace of this delivery.
             **trace_headers(),
         }
         if settings.compress != "none":
@@ -93,6 +94,7 @@ class HttpSink:
         if signature:
             headers["webhook-signature"] = signature
         try:
+            # An answer without an end is read only up to this limit.
             answer = await self._client.post(body, headers, most=answer_limit(len(lines)))
         except NoAnswer as error:
             raise SinkUnavailable(str(error)) from error

@@ -59,6 +59,7 @@ class Producer:
         self._thread = trio.CapacityLimiter(1)
         self._handle: Any = None
         self._last_error: Fault | None = None
+        # The clean-up on the thread ends with the service's stop too.
         self._time_left = time_on_threads()
 
     async def open(self) -> None:
@@ -141,6 +142,7 @@ class Producer:
 
     def _look_around(self, deadline: float) -> None:
         trio.from_thread.check_cancelled()
+        # At once: librdkafka would try again until the time-out, and waiting mends no password.
         if self._last_error is not None and self._last_error.code in AUTHENTICATION:
             raise SinkUnavailable(f"Kafka: {self._last_error}")
         if time.monotonic() > deadline:

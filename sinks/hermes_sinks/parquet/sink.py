@@ -82,6 +82,8 @@ class ParquetSink:
             self._store.put(partition.folder, file_name(first_arrival, content), content)
 
         try:
+            # A cancelled write lets go at once. Its thread may still store the file, which the same batch replaces
+            # later.
             await run_on_thread(put, abandon_on_cancel=True, limiter=self._threads)
         except OSError as error:
             raise SinkUnavailable(f"{self._settings.url}: {_in_one_line(error)}") from error

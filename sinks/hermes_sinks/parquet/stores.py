@@ -73,6 +73,7 @@ class FolderStore:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
             try:
                 write_all(fd, content)
+                # Before the rename: a file with its name has to be whole, also after a crash.
                 os.fsync(fd)
             finally:
                 os.close(fd)

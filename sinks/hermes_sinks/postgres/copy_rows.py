@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from hermes import Batch, Event
 
 COLUMNS = ("id", "user_id", "type", "ts", "received_at", "payload")
+# The encoding is named, because the database may have another one, or none (SQL_ASCII).
 COPY_OPTIONS = r"DELIMITER E'\x01', ENCODING 'UTF8'"
 
 _ID, _TS = COLUMNS.index("id"), COLUMNS.index("ts")
@@ -29,6 +30,7 @@ class _Seconds(dict[int, str]):
     def __missing__(self, second: int) -> str:
         if len(self) >= _MAX_CACHED_SECONDS:
             self.clear()
+        # ISO 8601, which the server reads alike with every DateStyle; the caller adds the zone.
         text = self[second] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
         return text
 
@@ -95,6 +97,7 @@ def _encode_at_once(events: Sequence[Event], arrivals: Sequence[str]) -> bytes:
     except UnicodeEncodeError:
         return b""
     count = len(events)
+    # Both counts: separators in the data may make up for each other in a single one.
     if len(parts) != count:
         return b""
     pieces: list[bytes] = [b"\0"] * (3 * count)

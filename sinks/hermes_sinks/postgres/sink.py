@@ -111,6 +111,7 @@ class PostgresSink:
         async with self._preparing:
             if not self._prepared:
                 self._key = await self._table.prepare(connection)
+                # Also beside a table that a Hermes without ids has made.
                 self._ids = Ids(self._parts) if "ts" in self._key else None
                 if self._ids is not None:
                     await self._ids.prepare(connection)
@@ -151,6 +152,7 @@ class PostgresSink:
         keys = await _keys(blocks)
         # The ids first: a repeated id fails the transaction before its rows are sent.
         async with connection.transaction():
+            # One transaction for both: an id that stayed without its refused row would keep the event out for ever.
             await connection.copy_in(self._ids.copy_statement, *keys)
             await connection.copy_in(self._table.copy_statement, *blocks)
 
@@ -272,6 +274,7 @@ async def open_postgres(settings: PostgresSettings, storage: Storage) -> AsyncIt
         settings.dsn or storage.db_dsn,
         max_size=concurrency,
         acquire_timeout=ACQUIRE_TIMEOUT,
+        # A server, a database or a role may have it off: then a commit would only be in the server's memory.
         synchronous_commit=None if settings.synchronous_commit == "server" else settings.synchronous_commit,
     ) as pool:
         yield PostgresSink(pool, settings, concurrency=concurrency)

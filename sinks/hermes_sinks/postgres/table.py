@@ -116,6 +116,7 @@ class Table:
         """
         async with connection.transaction():
             await lock_schema(connection)
+            # Looked for first: a user who may only insert is enough for a table that exists.
             found = await find_table(connection, self.name)
             if found is None:
                 await connection.execute(self.make_statement())
