@@ -1,16 +1,25 @@
 """`ThrottledLog`: log lines about lasting trouble, each at most once every few seconds.
 
-Invariants: the first line of a kind is always written; a later one has the number of unwritten lines as ``more``.
+Invariants: the first line of a kind is always written; a later one has the number of unwritten lines as ``more``. After
+`ThrottledLog.write_rest`, no unwritten line is uncounted.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import structlog
 import trio
 
 from hermes.base.throttle import Throttle
+
+
+class _Line(NamedTuple):
+    level: int
+    message: str
+    facts: Mapping[str, object]
 
 
 class ThrottledLog:
@@ -20,12 +29,14 @@ class ThrottledLog:
 
         log = ThrottledLog("hermes.events.engine", sink="postgres")
         log.warn("a write failed", reason="no answer in time")
+        ...
+        log.write_rest()  # the trouble is over, or the service stops
     """
 
     def __init__(self, logger: str, **facts: object) -> None:
         self._log = structlog.get_logger(logger)
         self._facts = facts
-        self._throttle = Throttle[str]()
+        self._throttle = Throttle[_Line]()
 
     def warn(self, message: str, **facts: object) -> bool:
         """Log a warning. Lines of one message are one kind. Returns whether the line was written."""
@@ -38,8 +49,21 @@ class ThrottledLog:
         """
         return self._write(logging.ERROR, message, f"{message}: {_place(error)}", facts | {"exc_info": error})
 
+    def write_rest(self) -> None:
+        """Write the last unwritten line of each kind, with the number of unwritten lines as ``more``.
+
+        Call it when the trouble is over, and at a stop: no later line would have the number.
+        """
+        for line, held_back in self._throttle.take_rest(trio.current_time(), at_the_end=True):
+            self._log.log(line.level, line.message, **self._facts, **line.facts, more=held_back)
+
     def _write(self, level: int, message: str, kind: str, facts: dict[str, object]) -> bool:
-        held_back = self._throttle.admit(kind, message, trio.current_time())
+        kept = facts
+        if "exc_info" in facts:
+            # The exception would keep its frames, and so a request's body, until the next line.
+            kept = facts | {"error": repr(facts["exc_info"])}
+            del kept["exc_info"]
+        held_back = self._throttle.admit(kind, _Line(level, message, kept), trio.current_time())
         # None holds the line back; 0 writes it without a count.
         if held_back is None:
             return False

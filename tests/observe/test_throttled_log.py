@@ -29,6 +29,25 @@ async def test_lasting_trouble_has_a_line_now_and_then_and_each_says_how_many_it
     assert len(lines) == 2 * len(failed)
 
 
+async def test_the_lines_of_a_trouble_that_ends_early_are_told_at_its_end(autojump_clock: None) -> None:
+    log = ThrottledLog("hermes.test", sink="main")
+    with structlog.testing.capture_logs() as lines:
+        for number in range(3):
+            log.warn("write failed", number=number)
+        log.warn("behind")
+        log.report_bug("a request failed", ValueError("first"))
+        log.report_bug("a request failed", ValueError("second"))
+        log.write_rest()
+        log.write_rest()
+    rest = [line for line in lines if "more" in line]
+    assert [(line["event"], line["more"], line.get("number")) for line in rest] == [
+        ("write failed", 2, 2),
+        ("a request failed", 1, None),
+    ]
+    assert rest[1]["error"] == "ValueError('second')"  # the error itself would keep its frames until now
+    assert len(lines) == 5
+
+
 async def test_bugs_are_told_apart_by_the_line_that_raised_them(autojump_clock: None) -> None:
     log = ThrottledLog("hermes.test")
 

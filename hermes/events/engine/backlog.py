@@ -121,8 +121,9 @@ class Backlog:
         self.records.read_refused_again()
         self._news.set()
 
-    def owed(self) -> int:
+    def end(self) -> int:
         """All tasks have ended: as `HeldRecords.owed`."""
+        self._throttled.write_rest()
         return self.records.owed(self._journal.events)
 
     async def give_up_below(self, stop: int) -> tuple[int, int]:

@@ -299,6 +299,8 @@ class SinkCalls:
         if self._breaker.state is not before:
             state = self._breaker.state.name.lower()
             _log.warning("breaker changed", sink=self._context.name, state=state, reason=str(failure or ""))
+            if self._breaker.state is BreakerState.CLOSED:
+                self.throttled.write_rest()  # the trouble is over, so no later line would say how many there were
         self._breaker_moved.set()
 
     def _check_indexes(self, rejected: BatchRejected, count: int) -> None:

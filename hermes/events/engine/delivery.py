@@ -188,8 +188,9 @@ class Delivery:
         self._ledger.spill(left - lost)
         self._uncommitted = 0
         self._abandoned = True
+        self._calls.throttled.write_rest()
         if self._backlog is not None:
-            self._owed = self._backlog.owed()
+            self._owed = self._backlog.end()
 
     async def give_up_below(self, index: int) -> None:
         """The journal is crowded and forgets records below ``index``; their events that are not in memory are dropped.

@@ -96,6 +96,8 @@ class Engine:
 
         The requests that are being answered may still offer their events.
         """
+        in_flight = {account.sink: account.in_flight for account in self.accounts()}
+        _log.info("draining", queued=self.queued, in_flight=in_flight)
         self._answer_within = within
         self.intake.stop_blocking()
         self._draining.set()

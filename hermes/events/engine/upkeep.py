@@ -27,20 +27,23 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
     """Save, trim and make room twice a second, and soon after a request found no room, until cancelled."""
     throttled = ThrottledLog("hermes.journal")
     look_at = trio.current_time()
-    while True:
-        with trio.move_on_after(_PERIOD):
-            await journal.wait_room_wanted()
-            await trio.sleep(_LEAST_PERIOD)  # many requests are refused together, and one round serves all of them
-        room_wanted = journal.take_room_wanted()  # before the save, for the next round sees what comes during it
-        await journal.save()
-        if trio.current_time() >= look_at:
-            look_at = trio.current_time() + _LOOK_AROUND
-            await journal.look_around()
-        try:
-            while (room_wanted or journal.crowded) and await _make_room(journal, deliveries):
-                room_wanted = False
-        except LogUnavailable as error:
-            throttled.warn("the journal cannot be read to make room", reason=str(error))
+    try:
+        while True:
+            with trio.move_on_after(_PERIOD):
+                await journal.wait_room_wanted()
+                await trio.sleep(_LEAST_PERIOD)  # many requests are refused together, and one round serves all of them
+            room_wanted = journal.take_room_wanted()  # before the save, for the next round sees what comes during it
+            await journal.save()
+            if trio.current_time() >= look_at:
+                look_at = trio.current_time() + _LOOK_AROUND
+                await journal.look_around()
+            try:
+                while (room_wanted or journal.crowded) and await _make_room(journal, deliveries):
+                    room_wanted = False
+            except LogUnavailable as error:
+                throttled.warn("the journal cannot be read to make room", reason=str(error))
+    finally:
+        throttled.write_rest()
 
 
 async def save_at_the_end(journal: EventJournal) -> None:

@@ -108,6 +108,7 @@ class ControlServer:
                 async for stream, replay in self._receive:
                     nursery.start_soon(self._serve_socket, stream, replay)
         finally:
+            self._throttled.write_rest()
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 # Connections that nobody took from the channel: without this their sockets would stay open.
                 while True:

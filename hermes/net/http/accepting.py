@@ -70,4 +70,5 @@ class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
     async def aclose(self) -> None:
         """Accept nothing more."""
+        self._throttled.write_rest()
         await self._listener.aclose()

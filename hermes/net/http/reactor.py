@@ -121,6 +121,7 @@ class Reactor:
                 self._close(peer)
             self._close_listeners()
             self._epoll.close()
+            self._throttled.write_rest()
 
     async def drain(self) -> None:
         """Stop accepting, answer what is in flight, and return once every connection is closed."""
