@@ -51,6 +51,8 @@ class Oracle:
         self.problems: list[str] = []
         self.lives: list[LifeRecord] = []
         self.answers: Counter[int] = Counter()
+        self.put_back = 0
+        """Refused events that were on disk again at a look, so that others had their room in memory."""
         self._sinks = sinks
         self._awaited = frozenset(awaited)
         self._durable = durable
@@ -264,6 +266,7 @@ class Oracle:
         tally["lives"] = len(self.lives)
         tally["crashes"] = sum(life.crashed for life in self.lives)
         tally["events"] = len(self._fates)
+        tally["put back"] = self.put_back
         tally["promised"] = sum(fate.firm for fate in self._fates.values())
         for sink in self._sinks:
             tally["stored"] += len(sink.rows)

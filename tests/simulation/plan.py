@@ -38,8 +38,12 @@ _BOUNDS = {
     "hermes.store.log.tables.DELETE_ROWS": (1, 3),
     "hermes.store.log.tables.SPARE_PAGES": (1, 4),
     "hermes.store.log.tables.SHRINK_PAGES": (4, 16),
+    "hermes.events.engine.held.MAX_RANGES": (1, 3),
 }
 
+
+_REFUSING = 0.15
+"""Share of the seeds in which a sink refuses everything for long."""
 
 _DISK_SINKS: Sequence[Literal["sqlite", "file"]] = ("sqlite", "file")
 
@@ -109,6 +113,10 @@ def make_plan(seed: int) -> Plan:
     if len(sinks) > 1 and chance.random() < 0.4:
         first, sinks, outages = _crowd(chance, first, sinks, duration)
         timetable = sorted([*timetable, *outages], key=lambda fault: fault.at)
+    refusing = Random(f"{seed}/refusing")  # its own, so that other seeds stay as they are
+    if refusing.random() < _REFUSING:
+        first, sinks[0], refusal = _refuse(refusing, first, sinks[0], duration)
+        timetable = sorted([*timetable, refusal], key=lambda fault: fault.at)
     return Plan(
         seed,
         [first, _change_settings(chance, first)],
@@ -159,6 +167,20 @@ def _crowd(
         if number and sink.kind == "machine"
     ]
     return settings, crowded, outages
+
+
+def _refuse(
+    chance: Random, settings: Settings, sink: SinkPlan, duration: float
+) -> tuple[Settings, SinkPlan, SinkFault]:
+    """A sink refuses everything for long, and memory has no room for all that is held."""
+    settings = structs.replace(
+        settings, durability="disk", queue_size=chance.choice((MOST_EVENTS, 40)), journal_max_bytes=10**6
+    )
+    delivery = structs.replace(
+        sink.delivery, refusal_rows=1, refusal_hold=chance.choice((1.0, 10.0, 60.0)), breaker_open=0.2
+    )
+    refusal = SinkFault(chance.uniform(0, duration / 3), duration, 0, Mood.REFUSES)
+    return settings, replace(sink, delivery=delivery), refusal
 
 
 def _change_settings(chance: Random, settings: Settings) -> Settings:

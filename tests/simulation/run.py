@@ -129,6 +129,8 @@ async def _audit(world: World) -> None:
         if not all(account.balanced for account in _accounts(running)):
             world.oracle.find(f"the account does not add up: {_accounts(running)}")
         engine = engine_of(running)
+        backlogs = [delivery._backlog for delivery in engine.deliveries]
+        world.oracle.put_back += sum(backlog.records.refused_on_disk for backlog in backlogs if backlog is not None)
         if not 0 <= engine.queued <= life.settings.queue_size:
             world.oracle.find(f"{engine.queued} events in a queue of {life.settings.queue_size}")
         if engine.journal is not None and engine.journal.bytes > _largest_journal(life.settings):

@@ -28,6 +28,7 @@ EXPECTED = (
     "delivered again",
     "dropped journal_full",
     "promised",
+    "put back",
     "refused by the disk",
     "replayed",
     "spilled",
