@@ -31,6 +31,7 @@ from hermes.observe.tracing import NO_TRACING, Tracing
 _DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while
 _GATHER_SECONDS = 0.005
 _MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
+_MOST_CHUNKS = 200  # handed on at once: a millisecond
 MOST_IN_A_RECORD = 5_000  # events; encoding them takes 2 ms
 _MOST_JOINED_BYTES = 2**20  # a request that is larger travels alone, so that a record of many stays small
 _MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
@@ -143,7 +144,10 @@ class Intake:
         try:
             with self._receive:
                 async for chunk in self._receive:
-                    await self._pass_on(self._gather(chunk))
+                    left: Chunk | None = chunk
+                    while left is not None:
+                        chunks, left = self._gather(left)
+                        await self._pass_on(chunks)
         finally:
             self.admission.close()  # cancelled or crashed: others may still run, and nobody takes what they offer
         for delivery in self._deliveries:
@@ -256,20 +260,26 @@ class Intake:
 
     # --- on ----------------------------------------------------------------------------------------------------
 
-    def _gather(self, chunk: Chunk) -> list[Chunk]:
-        """A chunk with what waits behind it, but no more at once than the loop can spare the time for."""
+    def _gather(self, chunk: Chunk) -> tuple[list[Chunk], Chunk | None]:
+        """A chunk with what waits behind it, but no more at once than the loop can spare the time for.
+
+        A request of several chunks is taken whole, and not together with smaller ones before it, which would wait for
+        it: its first chunk, if it was received, is returned for the next time.
+        """
         # Requests that come from now on join a new chunk: this one is being counted or committed.
         self._open = self._open_unacked = None
         chunks, count, size = [chunk], len(chunk), chunk.size
         try:
             while (count < _MOST_AT_ONCE and size < _MOST_BYTES_AT_ONCE) or chunk.continues:
-                chunk = self._receive.receive_nowait()
+                last, chunk = chunk, self._receive.receive_nowait()
+                if chunk.continues and not last.continues:
+                    return chunks, chunk
                 chunks.append(chunk)
                 count += len(chunk)
                 size += chunk.size
         except (trio.WouldBlock, trio.EndOfChannel):
             pass  # all that waited is here; the loop above will meet the end of the channel by itself
-        return chunks
+        return chunks, None
 
     async def _pass_on(self, chunks: list[Chunk]) -> None:
         """Hand on what one wake-up brought."""
@@ -280,11 +290,12 @@ class Intake:
             await trio.sleep(_GATHER_SECONDS)
 
     async def _hand_on(self, chunks: Sequence[Chunk]) -> None:
-        """Count chunks and give them to the sinks, as many at a time as the loop can spare the time for."""
+        """Give chunks to the sinks, as many at a time as the loop can spare the time for, and count them."""
         begun = count = 0
         for place, chunk in enumerate(chunks, 1):
             count += len(chunk)
-            if count >= _MOST_AT_ONCE or place == len(chunks):
+            full = place - begun == _MOST_CHUNKS or (count >= _MOST_AT_ONCE and not self._COMMITS)
+            if full or place == len(chunks):
                 self._hand_on_now(chunks[begun:place], count)
                 begun, count = place, 0
                 if place < len(chunks):
@@ -293,11 +304,15 @@ class Intake:
 
     def _hand_on_now(self, chunks: Sequence[Chunk], count: int) -> None:
         self._count_handed_on(chunks, count)
-        self._aggregator.add(chunks)
+        self._count(chunks)
         if self.tap.listening:
             self.tap.show(chunks)
         for delivery in self._deliveries:
             delivery.offer(chunks)
+
+    def _count(self, chunks: Sequence[Chunk]) -> None:
+        """Count the events for the aggregates, now or soon."""
+        self._aggregator.add(chunks)
 
     def _count_handed_on(self, _chunks: Sequence[Chunk], count: int) -> None:
         """Chunks with ``count`` events go to the sinks now."""

@@ -7,6 +7,7 @@ committed, for from then on the disk has them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
@@ -23,6 +24,9 @@ from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Chunk, Event
 from hermes.observe.traced import TracedRequest
 
+_COUNTED_AT_ONCE = 10_000  # events; 2 ms
+_MOST_UNCOUNTED = 32  # chunks, each of 5,000 events at most
+
 
 class JournalIntake(Intake):
     """As `Intake`, with a ``journal`` between the edge and the sinks."""
@@ -35,6 +39,7 @@ class JournalIntake(Intake):
         super().__init__(deliveries, aggregator, options)
         self.ack = Ack.DURABLE  # a client that asks for nothing is answered when its events are committed
         self._journal = journal
+        self._uncounted: deque[Chunk] = deque()
         self._most_in_a_chunk = MOST_IN_A_RECORD  # the records of one commit; the backlog cuts them for its sink
 
     @property
@@ -90,6 +95,25 @@ class JournalIntake(Intake):
         await answer_in_slices(_take_waiting(chunks), lambda settle: settle(Outcome.TAKEN, None))
         await answer_in_slices(_take_waiting(refused), lambda settle: settle(Outcome.FAILED, None))
         await answer_in_slices(_take_followed(refused), lambda receipt: receipt.settle(Outcome.FAILED))
+        await self._count_meanwhile()
+
+    def _count(self, chunks: Sequence[Chunk]) -> None:
+        self._uncounted += chunks
+
+    async def _count_meanwhile(self) -> None:
+        """Count what was handed on, until the next commit has something to do, or too much is left."""
+        # A neighbour of a large request waits for its own commit alone, and not for the count of 100,000 events.
+        uncounted = self._uncounted
+        while uncounted and (not self._receive.statistics().current_buffer_used or len(uncounted) > _MOST_UNCOUNTED):
+            counted: list[Chunk] = []
+            count = 0
+            while uncounted and count < _COUNTED_AT_ONCE:
+                chunk = uncounted.popleft()
+                counted.append(chunk)
+                count += len(chunk)
+            self._aggregator.add(counted)
+            if uncounted:
+                await trio.lowlevel.checkpoint()
 
     def _count_handed_on(self, _chunks: Sequence[Chunk], count: int) -> None:
         self.uncommitted -= sum([len(chunk) for chunk in _chunks if not chunk.waiting and chunk.receipt is None])
