@@ -1,6 +1,6 @@
 """Hermes: takes events in over HTTP, keeps them safe and delivers them to sinks.
 
-What a plugin or a program that embeds a part of Hermes may import from here is its public interface.
+The names in ``__all__`` are the public interface, for plugins and for programs that embed a part of Hermes.
 """
 
 from hermes.base.dispatch import Dispatcher, PayloadTooLarge, QueueFull, ShuttingDown, Stopped

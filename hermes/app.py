@@ -3,12 +3,13 @@
     serve ── dead letters ── traces ── events, each part around those that need it
               └─ the addresses: HTTP_ADDR (fast lane, control lane) · ADMIN_ADDR       ← a stop begins here
 
-The tree names no part: `hermes.parts` lists them, and each says which parts it needs. Shutdown is dataflow, from the
-inside out: the addresses answer what is in flight and close; that ends the innermost part once all that it took has its
-outcome, then the part around it, and so on; then what the parts have opened is closed. One deadline bounds all of it.
+The tree names no part: `hermes.parts` lists the parts, and each part names the parts that it needs. Shutdown is
+dataflow, from the inside out: the addresses answer the requests in flight and close; then the innermost part ends, once
+all its events have an outcome, then the part around it, and so on; then the files and connections of the parts close.
+One deadline bounds all of this.
 
-Invariant: when `serve` returns or raises, everything that was accepted has its outcome in an account, and what is not
-settled is in the journal, if there is one.
+Invariant: when `serve` returns or raises, every accepted event has its outcome in an account, and an event without an
+outcome is in the journal, if there is a journal.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ from hermes.world import REAL, World
 
 _log = structlog.get_logger("hermes")
 
-_EDGE_SHARE = 0.5  # of SHUTDOWN_TIMEOUT, for what is in flight at the edge; the rest is for the parts
-_WAIT_SHARE = 0.25  # of the edges' time, for requests that wait for a part; their answers still have to be sent
-_CLEAN_UP_SHARE = 0.25  # of SHUTDOWN_TIMEOUT, for what has to be cleaned up when the parts' time is up
+# Of SHUTDOWN_TIMEOUT, for the requests in flight at the edges; the rest is for the parts.
+_EDGE_SHARE = 0.5
+# Of the edges' time, for requests that wait for a part; their answers still have to be sent.
+_WAIT_SHARE = 0.25
+# Of SHUTDOWN_TIMEOUT, for the clean-up when the parts' time is up.
+_CLEAN_UP_SHARE = 0.25
 _MOST_CLEAN_UP_SECONDS = 2.5
 
 
@@ -52,12 +56,18 @@ async def serve(
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
     world: World = REAL,
 ) -> bool:
-    """Run the service until ``stop`` is set, then drain. True: all that was accepted has its outcome, in every part.
+    """Run the service until ``stop`` is set, then drain. Return whether every accepted event has its outcome.
 
-    To stay in the journal, because a sink is down, is an outcome. False: SHUTDOWN_TIMEOUT came first, and the log says
-    how much was not delivered; or an account does not add up.
+    To stay in the journal, because a sink is down, is an outcome. False means that SHUTDOWN_TIMEOUT came first, and the
+    log says how much was not delivered; or that an account does not add up. ::
+
+        stop = trio.Event()
+        running = await nursery.start(serve, configuration, stop)
+        print(running.edges.addresses)
+        stop.set()
     """
-    end_by(math.inf)  # the end of a service that this run of Trio had before is over
+    # Takes back the end that an earlier service of this run of Trio has set, as in a test.
+    end_by(math.inf)
     core = Core(configuration.settings, world, Ingress(configuration.settings))
     deadline = trio.CancelScope()
     with deadline:
@@ -66,14 +76,15 @@ async def serve(
                 running = Running(parts, edges)
                 within = configuration.settings.shutdown_timeout
                 await run_around([*parts.values()], partial(_serve_edges, running, stop, within, deadline, task_status))
-    settled = [part.settled() for part in parts.values()]  # each is asked, for each logs what does not add up
+    # A list, so that every part is asked: each logs an account that does not add up.
+    settled = [part.settled() for part in parts.values()]
     return not deadline.cancelled_caught and all(settled)
 
 
 async def _serve_edges(
     running: Running, stop: trio.Event, within: float, deadline: trio.CancelScope, task_status: trio.TaskStatus[Running]
 ) -> None:
-    """Serve both addresses until ``stop`` is set, then answer what is in flight."""
+    """Serve both addresses until ``stop`` is set, then answer the requests in flight."""
     edges = running.edges
     try:
         async with trio.open_nursery() as serving:
@@ -83,30 +94,33 @@ async def _serve_edges(
             task_status.started(running)
             try:
                 await stop.wait()
-            finally:  # a crash as well: what it cancels cleans up within the same time
+            finally:
+                # Also in a crash: the tasks that it cancels clean up within the same time.
                 _bound_the_end(within, deadline)
             _log.info("stopping", within=within)
+            # Before the edges: a request that waits for a part must be answered before its connection can end.
             for part in running.parts.values():
                 part.drain(within * _EDGE_SHARE * _WAIT_SHARE)
             await edges.drain(within * _EDGE_SHARE)
             serving.cancel_scope.cancel()
     finally:
+        # Refusals of a kind are counted while its line waits for the pause to end. No other line will tell the count.
         edges.tell_refusals(at_the_end=True)
 
 
 def _bound_the_end(seconds: float, deadline: trio.CancelScope) -> None:
-    """The service begins to end: tasks end by ``deadline``, their clean-up some time before ``seconds`` are over."""
+    """Begin the end of the service: tasks end by ``deadline``, their clean-up some time before ``seconds`` are over."""
     end = trio.current_time() + seconds
     spare = min(seconds * _CLEAN_UP_SHARE, _MOST_CLEAN_UP_SECONDS)
     deadline.deadline = end - spare
+    # Not the whole rest: the accounts are written and the places saved after the clean-up.
     end_no_later_than(end - spare / 2)
 
 
 def _settle_garbage_collector() -> None:
-    """Freeze what exists now, so that the collector does not walk it again and again.
-
-    Events are in no cycles, so the young generation can be large.
-    """
+    """Freeze the objects that exist now, and let the garbage collector run seldom."""
     gc.collect()
+    # Everything that was imported and opened stays until the end: the collector need not walk these objects again.
     gc.freeze()
+    # Events are in no cycles, so the young generation can be large.
     gc.set_threshold(50_000, 20, 50)

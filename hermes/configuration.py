@@ -1,7 +1,7 @@
-"""What a run of Hermes is configured with: the settings of the service, and those of each part that is to run.
+"""The settings of a run of Hermes: of the service, and of each part that is to run.
 
-Invariant: whoever reads, shows or compares settings goes through `Configuration.groups`, so that the variables of a new
-part are checked, shown, looked for in files and documented like those of the service.
+Invariant: all code that reads, shows or compares settings uses `Configuration.groups`, so that the variables of a new
+part are checked, shown, looked for in files and documented like the service's own.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Configuration:
         return tuple(each.part.name for each in self.parts)
 
     def value_of(self, name: str) -> Any:
-        """The value of the settings of one part. Raises `KeyError` for a part that is not to run."""
+        """The settings of one part. Raises `KeyError` for a part that is not to run."""
         return {each.part.name: each.settings.value for each in self.parts}[name]
 
     def groups(self) -> Iterator[Group]:
-        """Every group of settings that was read, those of the service first."""
+        """Every group of settings that was read, the service's group first."""
         yield Group(self.settings)
         for part in self.parts:
             yield from part.settings.groups
@@ -45,9 +45,12 @@ class Configuration:
 
 
 def collect_configuration(environ: Mapping[str, str], mistakes: Mistakes, parts: Sequence[str] = ()) -> Configuration:
-    """Everything that an environment configures, with ``mistakes`` collected: the default stands for a bad value.
+    """Read all settings of an environment, with ``mistakes`` collected: a bad value is replaced by the default.
 
-    ``parts`` are the parts to run, in the place of those of PARTS.
+    ``parts`` are the parts to run, instead of PARTS.
+
+    >>> collect_configuration({"SINKS": "null"}, Mistakes()).names
+    ('dead_letters', 'traces', 'events')
     """
     settings = collect_settings(environ, mistakes)
     return Configuration(settings, collect_parts(parts or settings.parts, environ, settings, mistakes))

@@ -1,4 +1,4 @@
-"""What every part stands on: the settings of the service, where it keeps things, and the parts that it needs."""
+"""`Core`: the settings of the service, its storage, and the values of the parts that a part needs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from hermes.world import World
 
 @dataclass(frozen=True)
 class Core:
-    """What a part gets when it is opened.
+    """The argument of a part's ``open``.
 
-    ``ingress`` is what its data routes share with those of other parts. ``needed`` has, by name, the value of each part
-    that it needs.
+    The data routes of all parts share ``ingress``. ``needed`` has the value of each part in `Part.needs`, by name.
 
     ::
 
@@ -32,5 +31,5 @@ class Core:
     needed: Mapping[str, Any] = field(default_factory=dict)
 
     def with_needed(self, needed: Mapping[str, Any]) -> Core:
-        """The same for a part that needs others."""
+        """Return a copy with the values of the needed parts."""
         return replace(self, needed=needed)

@@ -1,12 +1,12 @@
-"""The seam: what a part of Hermes declares, and what it is while it runs.
+"""The interface between the service and its parts: the declaration of a part, and the part while it runs.
 
-A part is one system: events, dead letters, traces. `Part` is its declaration, with nothing open. `RunningPart` is what
-the service composes; the service knows no part by its name.
+A part is one system: events, dead letters, traces. A `Part` is a declaration, with nothing open. The service composes
+`RunningPart` objects, and knows no part by its name.
 
     JOBS = Part("jobs", "Runs jobs on a fleet of workers", open_jobs, settings=JobSettings, needs=("dead_letters",))
 
 Invariants: a part is opened after the parts that it needs, runs inside them, and ends before them, so that a stop is
-dataflow from the inside out. A bug in a task of a part cancels at once all that runs inside this part.
+dataflow from the inside out. A bug in a task of a part cancels at once everything that runs inside this part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hermes.observe.metrics import MetricSource
 
 Inside = Callable[[], Awaitable[None]]
-"""What runs inside a part: the parts that need it, and at last the addresses where requests come in."""
+"""The work inside a part: the parts that need this part, and innermost the addresses where requests come in."""
 
 
 async def run_inside(inside: Inside) -> None:
@@ -65,21 +65,22 @@ class Listener(Protocol):
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
-        """Where it listens, as host and port."""
+        """The addresses of the listener, as host and port."""
 
     async def serve(self) -> None:
         """Serve until cancelled."""
 
     async def drain(self) -> None:
-        """Accept nothing more, and return when what is in flight is answered. May be cancelled."""
+        """Accept no more connections, and return when every request in flight is answered. May be cancelled."""
 
 
 @dataclass(frozen=True)
 class PartStatus:
-    """What a part shows of itself in ``GET /status``, under its name.
+    """The status of a part in ``GET /status``, under the part's name.
 
     ``snapshot(now, wall)`` gives a value of the type ``kind``, as of ``now`` of the run loop's clock, which is ``wall``
-    in Unix seconds. It has to be quick and bounded. ``tick(now)`` is called every second, for a part that shows rates.
+    in Unix seconds. A snapshot has to be quick and bounded. ``tick(now)`` is called every second, for a part that shows
+    rates.
 
     >>> class JobsStatus(msgspec.Struct):
     ...     waiting: int
@@ -94,22 +95,21 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class RunningPart:
-    """A part that is open: what it brings to the service.
+    """An open part: everything that the part brings to the service.
 
-    ``value`` is what the parts that need this one get. ``endpoints`` are served on HTTP_ADDR or
-    ADMIN_ADDR, and described in the document of that address. ``panels`` are sections of the dashboard, ``status`` is
-    what they show. ``metrics`` are asked by ``GET /metrics``. ``listeners`` serve beside the HTTP addresses.
+    The parts that need this part get ``value``. ``endpoints`` are served on HTTP_ADDR or ADMIN_ADDR, and described in
+    the document of that address. ``panels`` are sections of the dashboard, which show the ``status``. ``metrics`` are
+    read by ``GET /metrics``. ``listeners`` serve beside the HTTP addresses.
 
     ``run(inside)`` runs the tasks of the part around ``inside``, and returns once ``inside`` has returned, the tasks
-    have ended and all that was taken has its outcome. ``drain(within)`` is called when a stop begins, while ``inside``
-    still runs: requests that wait get their answers within so many seconds. ``give_up()`` is called in the place of all
-    that if a task does not end: the process will end, so the part logs and saves what it knows.
+    have ended and everything that the part has accepted has an outcome. ``drain(within)`` is called when a stop begins,
+    while ``inside`` still runs: waiting requests get their answers within so many seconds. ``end_streams()`` is called
+    later in a stop, before ADMIN_ADDR closes: an answer that never ends has to end now. ``give_up()`` is called instead
+    if a task does not end: the process is about to end, so the part logs its accounts and saves its progress.
 
-    ``end_streams()`` is called later in a stop, before ADMIN_ADDR closes: an answer that never ends has to end now.
-
-    ``why_not_ready()`` is one line for ``GET /ready``, or None. ``settled()`` is asked after the service has closed:
-    whether everything that was taken has its outcome and the accounts add up. It decides the exit code. ``show()`` is
-    what the part adds to ``GET /debug/accounting``, by names that are its own.
+    ``why_not_ready()`` returns one line for ``GET /ready``, or None. ``settled()`` is called after the service has
+    closed, and decides the exit code: whether everything accepted has an outcome and the accounts add up. ``show()``
+    returns the part's members of ``GET /debug/accounting``, by names of the part's own.
 
         async def run(inside: Inside) -> None:
             async with trio.open_nursery() as nursery:
@@ -138,10 +138,10 @@ class RunningPart:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of ``hermes``: that of a part, or one of Hermes's own. It is imported when somebody asks for it.
+    """A command of ``hermes``, from a part or from Hermes itself. The command is imported when it is run.
 
-    ``heading`` is where it is listed, such as ``LOOK INTO IT``. ``place`` is ``module:attribute``. ``summary`` is the
-    command's own first line, which a list of the commands shows.
+    The command is listed under ``heading``, such as ``LOOK INTO IT``. ``place`` is ``module:attribute``. ``summary`` is
+    the first line of the command's docstring, so that a list of the commands imports none of them.
 
     >>> Command("LEARN IT", "help", "hermes.console.help:help_command", "Show the page of a command.").load().name
     'help'
@@ -160,15 +160,14 @@ class Command:
 
 @dataclass(frozen=True)
 class Part:
-    """A part as it is declared; nothing is open yet.
+    """The declaration of a part; nothing is open yet.
 
-    ``open(settings, core)`` gets an instance of ``settings`` and what every part stands on; it returns an async context
-    manager whose value is the `RunningPart`. It raises `hermes.ConfigError` or `hermes.PluginError` for what cannot be
-    opened, before the first request is taken. ``needs`` names the parts that are opened before, and closed after.
+    ``open(settings, core)`` gets an instance of ``settings`` and the service's `Core`, and returns an async context
+    manager whose value is the `RunningPart`. ``open`` raises `hermes.ConfigError` or `hermes.PluginError` if something
+    cannot be opened, before the first request is taken. The parts in ``needs`` are opened before, and closed after.
 
-    ``check(settings, service)`` raises `hermes.ConfigError` for what can be told to be wrong without opening anything.
-    A part whose variables depend on others, as those of sinks depend on SINKS, has a ``configure`` that reads them in
-    the place of ``settings``.
+    ``check(settings, service)`` raises `hermes.ConfigError` for mistakes that show without opening anything. A part
+    whose variables depend on other variables, as a sink's on SINKS, has a ``configure`` that reads its settings.
 
         @asynccontextmanager
         async def open_clock(settings: object, core: Core) -> AsyncIterator[RunningPart]:
@@ -191,12 +190,16 @@ class Configure(Protocol):
     """Reads the settings of a part from an environment."""
 
     def __call__(self, environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:
-        """The settings, with ``mistakes`` collected; ``service`` has those of the service."""
+        """Return the part's settings, with ``mistakes`` collected; ``service`` has the settings of the service."""
 
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """The settings of a part: the value that its ``open`` gets, and the groups of variables that it was read from."""
+    """The settings of a part: the ``value`` for its ``open``, and the groups of variables that were read.
+
+    >>> ReadSettings(NoSettings(), groups=()).groups
+    ()
+    """
 
     value: Any
     groups: Sequence[Group]
@@ -211,12 +214,13 @@ class ConfiguredPart:
 
 
 def configure_part(part: Part, environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ConfiguredPart:
-    """Read and check the settings of a part, with ``mistakes`` collected: the default stands for a bad value."""
+    """Read and check the settings of a part, with ``mistakes`` collected: a bad value is replaced by the default."""
     if part.configure is not None:
         settings = part.configure(environ, service, mistakes)
     else:
         values = try_read(part.settings, environ, mistakes)
         settings = ReadSettings(values, () if values is None else (Group(values),))
+    # Without a value the mistakes have been collected already.
     if part.check is not None and settings.value is not None:
         with mistakes.collect():
             part.check(settings.value, service)
@@ -224,16 +228,17 @@ def configure_part(part: Part, environ: Mapping[str, str], service: Settings, mi
 
 
 def in_order(wanted: Iterable[str], find: Callable[[str], Part]) -> list[Part]:
-    """The wanted parts and the parts that they need, each after those that it needs.
+    """Return the wanted parts and the parts that they need, each part after its needs.
 
     >>> store = Part("store", "Keeps", open=None)
     >>> jobs = Part("jobs", "Works", open=None, needs=("store",))
     >>> [part.name for part in in_order(["jobs"], {"jobs": jobs, "store": store}.__getitem__)]
     ['store', 'jobs']
 
-    Raises `ValueError` for parts that need each other in a circle, and what ``find`` raises.
+    Raises `ValueError` for parts that need each other in a circle, and the errors of ``find``.
     """
     found: dict[str, Part] = {}
+    # The parts from the wanted one down to the present one: a name that comes again closes a circle.
     path: list[str] = []
 
     def add(name: str) -> None:
@@ -254,8 +259,9 @@ def in_order(wanted: Iterable[str], find: Callable[[str], Part]) -> list[Part]:
 
 @asynccontextmanager
 async def open_parts(configured: Sequence[ConfiguredPart], core: Core) -> AsyncIterator[dict[str, RunningPart]]:
-    """Open the parts in their order, and close them in the opposite one. By name."""
+    """Open the parts in their order, and close them in the opposite order. Yields the open parts by name."""
     running: dict[str, RunningPart] = {}
+    # Closes in the opposite order, so each part is open for as long as a part that needs it.
     async with AsyncExitStack() as opened:
         for each in configured:
             needed = {name: running[name].value for name in each.part.needs}
@@ -265,7 +271,9 @@ async def open_parts(configured: Sequence[ConfiguredPart], core: Core) -> AsyncI
 
 
 async def run_around(parts: Sequence[RunningPart], inside: Inside) -> None:
-    """Run ``inside`` inside the last of the parts, which runs inside the one before it, and so on."""
+    """Run ``inside`` inside the last part, the last part inside the part before it, and so on."""
+    # Around each other and not side by side: a stop ends the innermost first, and a bug in one part ends at once
+    # everything that runs inside this part.
     if not parts:
         await inside()
         return
