@@ -17,11 +17,11 @@ from hermes.load.response import Answer, Malformed, ResponseReader, Truncated
 READ_BYTES = 16 << 10
 
 Address = tuple[str | int | bytes, ...]
-"""What ``socket.connect`` takes; its length depends on the family."""
+"""The argument of ``socket.connect``; its length depends on the family."""
 
 
 class State(Enum):
-    """What a connection is waiting for."""
+    """The event for which a connection waits."""
 
     CLOSED = "its turn to be opened"
     CONNECTING = "the peer to accept"

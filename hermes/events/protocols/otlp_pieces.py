@@ -82,7 +82,7 @@ class _Cutter:
     def _gather(
         self, message: memoryview, path: tuple[int, ...], shared: int
     ) -> Generator[None, None, tuple[list[_Run], bytes]]:
-        """Return the repeated fields as runs that fit into a piece with what they share, and the other fields."""
+        """Return the repeated fields as runs that fit into a piece with their shared fields, and the other fields."""
         weight = self._weigh(path, shared)
         runs: list[_Run] = []
         others = _Run(0, 0, 0, (0, 1))
@@ -101,7 +101,7 @@ class _Cutter:
         return runs, b"".join([message[begin:end] for begin, end in others.stretches()])
 
     def _weigh(self, path: tuple[int, ...], shared: int) -> tuple[int, int]:
-        """Return what the fields of a message count as: how many bytes at least, and how many times those."""
+        """Return the weight of each field of a message: its least bytes, and the factor for its bytes."""
         record = self._size * shared // _MOST_REPEATED
         if len(path) == 1:
             return max(_LEAST, record), 1

@@ -67,7 +67,7 @@ DETAILS = Content(PROBLEM, Problem)
 
 
 class SinkOutcome(msgspec.Struct):
-    """What a sink has done with the events of a request so far."""
+    """The outcomes of the events of a request at one sink so far."""
 
     delivered: int
     dead_lettered: int
@@ -75,7 +75,7 @@ class SinkOutcome(msgspec.Struct):
 
 
 class Told(msgspec.Struct, kw_only=True):
-    """What is known about events that were taken and not all stored. Told where delivery was asked for."""
+    """The state of events that were taken and not all stored, if delivery was asked for."""
 
     accepted: int | UnsetType = UNSET
     durable: bool | UnsetType = UNSET

@@ -51,7 +51,7 @@ class Accepted(msgspec.Struct):
 
 
 class NotStored(data.Told, kw_only=True):
-    """Problem details, with what is known about the events of the request."""
+    """Problem details, with the state of the events of the request."""
 
     type: Literal["about:blank"]
     title: str

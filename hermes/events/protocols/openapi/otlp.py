@@ -75,14 +75,14 @@ class LogRecord(msgspec.Struct, rename="camel"):
 
 
 class Resource(msgspec.Struct, rename="camel"):
-    """What the records are of."""
+    """The source of the records, such as a service."""
 
     attributes: list[KeyValue] | None = None
     dropped_attributes_count: Whole = None
 
 
 class InstrumentationScope(Resource, rename="camel"):
-    """What made the records."""
+    """The library that made the records."""
 
     name: str | None = None
     version: str | None = None
@@ -111,11 +111,11 @@ class ExportLogsServiceRequest(msgspec.Struct, rename="camel"):
 
 
 class LogsPartialSuccess(msgspec.Struct, rename="camel"):
-    """What was rejected of a request that was taken, or what its client should know about it."""
+    """The rejected records of a request that was taken, or advice for its client."""
 
     # A 64-bit number, which protobuf's JSON mapping writes as a string.
     rejected_log_records: str
-    """How many; "0" for a request that was taken as a whole, though its members have names that OTLP's JSON has not."""
+    """The number of records; "0" if all were taken, though some members have names that OTLP's JSON has not."""
     error_message: str
 
 
