@@ -7,12 +7,15 @@ part are checked, shown, looked for in files and documented like the service's o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from hermes.config import Group, Mistakes, Variable
+from hermes.base.errors import ConfigError
+from hermes.base.spelling import misspelt
+from hermes.config import Group, Mistakes, Sources, Variable, read_sources
+from hermes.events.sink import SINKS_TABLE
 from hermes.part import ConfiguredPart
-from hermes.parts import collect_parts
+from hermes.parts import collect_parts, describe_parts, installed_parts
 from hermes.settings import Settings, collect_settings
 
 
@@ -22,6 +25,7 @@ class Configuration:
 
     settings: Settings
     parts: tuple[ConfiguredPart, ...]
+    sources: Sources = field(default_factory=lambda: Sources({}))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,13 +48,35 @@ class Configuration:
             yield from group.variables()
 
 
-def collect_configuration(environ: Mapping[str, str], mistakes: Mistakes, parts: Sequence[str] = ()) -> Configuration:
-    """Read all settings of an environment, with ``mistakes`` collected: a bad value is replaced by the default.
+def read_environment(environ: Mapping[str, str]) -> Sources:
+    """The settings as texts: those of an environment, and of the file that it names. Raises `ConfigError`."""
+    return read_sources(environ, {"sinks": SINKS_TABLE})
+
+
+def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[str] = ()) -> Configuration:
+    """Read all settings from these sources, with ``mistakes`` collected: a bad value is replaced by the default.
 
     ``parts`` are the parts to run, instead of PARTS.
 
-    >>> collect_configuration({"SINKS": "null"}, Mistakes()).names
+    >>> collect_configuration(Sources({"SINKS": "null"}), Mistakes()).names
     ('dead_letters', 'traces', 'events')
     """
-    settings = collect_settings(environ, mistakes)
-    return Configuration(settings, collect_parts(parts or settings.parts, environ, settings, mistakes))
+    settings = collect_settings(sources, mistakes)
+    configured = collect_parts(parts or settings.parts, sources, settings, mistakes)
+    configuration = Configuration(settings, configured, sources)
+    for mistake in _find_unknown_keys(configuration):
+        with mistakes.collect():
+            raise ConfigError(mistake)
+    return configuration
+
+
+def _find_unknown_keys(configuration: Configuration) -> Iterator[str]:
+    """Yield a line for each key of the file that is no setting, neither of this run nor of another part."""
+    declared = {variable.name for variable in configuration.variables()}
+    if any(configuration.sources.unknown(declared)):
+        # Only now: to describe the parts that do not run imports them.
+        declared.update(variable.name for variable in describe_parts(installed_parts().values()))
+    for name in configuration.sources.unknown(declared):
+        meant = misspelt(name, declared)
+        mend = f"did you mean {meant.lower()}?" if meant else "`hermes config explain` has all of them"
+        yield f"{name}: there is no such setting; {mend}"

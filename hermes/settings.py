@@ -76,6 +76,13 @@ class Settings(Storage, frozen=True, kw_only=True):
     ] = "strict"
     # At most a day: a mistyped number must not keep a stop waiting for ever.
     shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0, le=86_400)] = 30.0
+    hermes_config: Annotated[
+        str,
+        about(
+            "path of a file in TOML with settings, which the environment goes before; `off`: no file",
+            default="`hermes.toml` in the working directory, if it is there",
+        ),
+    ] = ""
     parts: Annotated[
         Names, about("comma list of the parts of Hermes to run, with the parts that they need; `all`: every one")
     ] = ("events",)

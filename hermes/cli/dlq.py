@@ -27,6 +27,7 @@ from hermes.base.errors import ConfigError
 from hermes.base.quoting import printable
 from hermes.cli.dlq_names import check_sink, find_missing, tell_missing
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
+from hermes.configuration import read_environment
 from hermes.console.manual import Manual, ManualGroup
 from hermes.console.operator import configure, tells_the_operator
 from hermes.console.tables import Column, print_table
@@ -322,7 +323,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
 
 
 def _settings() -> Settings:
-    settings = read_settings(os.environ)
+    settings = read_settings(read_environment(os.environ))
     _check_store(settings)
     configure_logs(settings.log_level, settings.log_format)
     return settings

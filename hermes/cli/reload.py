@@ -7,8 +7,7 @@ log names the variables that have changed and wait for a restart.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import trio
 
 from hermes.base.errors import ConfigError, PluginError
 from hermes.configuration import Configuration
-from hermes.console.operator import configure, one_line
+from hermes.console.operator import configure, explained, one_line
 from hermes.net.http.access import Access
 
 LOOK_SECONDS = 5.0
@@ -45,7 +44,7 @@ class Reloader:
         self._now = configuration
         self._access = access
         self._asked = trio.Event()
-        self._files = _files_of(configuration, os.environ)
+        self._files = _files_of(configuration)
         self._seen: _Seen = _look_at(self._files)
         self._failure = ""
 
@@ -73,7 +72,9 @@ class Reloader:
         try:
             await self._reload()
         except (ConfigError, PluginError) as error:
-            reason = one_line(str(error))
+            mistakes = error.mistakes if isinstance(error, ConfigError) else (str(error),)
+            told = await trio.to_thread.run_sync(explained, mistakes, abandon_on_cancel=True)
+            reason = one_line("; ".join(told))
             # A fault that lasts is logged once, not every five seconds; a person who asked gets an answer each time.
             if asked or reason != self._failure:
                 _log.error("nothing was reloaded", reason=reason)
@@ -100,6 +101,8 @@ class Reloader:
         now = msgspec.structs.replace(before.settings, **keys)
         # Only the keys were replaced, so a later reload still reports the other changes.
         self._now = replace(before, settings=now)
+        # A changed file of settings may name other files.
+        self._files = _files_of(after)
         changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings, name)]
         self._access.change_keys(now.api_keys, now.admin_keys)
         _log.info("reloaded", keys=changed, certificate=certificate is not None)
@@ -107,10 +110,12 @@ class Reloader:
             _log.warning("a changed setting waits for the next start", variables=waiting)
 
 
-def _files_of(configuration: Configuration, environ: Mapping[str, str]) -> list[str]:
+def _files_of(configuration: Configuration) -> list[str]:
     """Return the files that the settings were read from, and the files of the certificate."""
     names = [f"{variable.name}_FILE" for variable in configuration.variables()]
-    files = [path for name in names if (path := environ.get(name))]
+    files = [path for name in names if (path := configuration.sources.get(name))]
+    # Also a file that is not there yet: a later one would have an effect on the next start.
+    files += [str(path) for path in (configuration.sources.path,) if path is not None]
     settings = configuration.settings
     return files + [path for path in (settings.tls_cert, settings.tls_key) if path]
 

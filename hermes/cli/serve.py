@@ -25,7 +25,6 @@ from hermes.console.strays import find_strays
 from hermes.console.values import complete_parts
 from hermes.net.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
 from hermes.observe.log_lines import configure_logs, log_style
-from hermes.settings import Settings
 from hermes.version import __version__
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def serve_command(parts: tuple[str, ...]) -> None:
         signal.signal(number, signal.SIG_IGN)
     configuration = configure(parts)
     settings = configuration.settings
-    strays = find_strays(os.environ, configuration)
+    strays = find_strays(configuration)
     configure_logs(settings.log_level, settings.log_format)
     for stray in strays:
         structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
@@ -141,7 +140,7 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
             reloader = Reloader(configuration, running.edges.access)
             obeying.serving, obeying.reload = True, reloader.ask
             nursery.start_soon(reloader.run)
-            _greet(settings, running)
+            _greet(configuration, running)
             await stop.wait()
             # `run` cancels this wait as soon as the service has ended; only a stuck service lets it pass.
             await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
@@ -230,12 +229,15 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _greet(settings: Settings, running: Running) -> None:
+def _greet(configuration: Configuration, running: Running) -> None:
+    settings, file = configuration.settings, configuration.sources.file
     log = structlog.get_logger("hermes")
     url = _url(settings.http_addr, running.edges.addresses, bool(settings.tls_cert))
     places = {"url": url}
     if (admin := settings.admin_addr) is not None:
         places["admin"] = _url(admin, running.edges.admin_addresses, bool(settings.tls_cert) and not admin.is_loopback)
+    if file is not None:
+        places["config"] = str(file.path)
     log.info("serving", **places, sinks=",".join(settings.sink_names()), version=__version__)
     # A newcomer who set nothing must learn that the events are not kept.
     if settings.sink_names() == ("null",):

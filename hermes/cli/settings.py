@@ -16,12 +16,13 @@ import msgspec
 
 from hermes.base.errors import PluginError
 from hermes.base.spelling import close_words, misspelt
-from hermes.config import Group, Variable, describe
+from hermes.config import Group, Sources, Variable, describe
+from hermes.configuration import read_environment
 from hermes.console.manual import WIDTH, Manual, ManualCommand, ManualGroup
 from hermes.console.operator import configure, tell_strays, tells_the_operator
 from hermes.console.strays import find_strays
 from hermes.console.tables import Column, print_table
-from hermes.console.values import complete_settings, complete_sinks, service_variables, sink_variables
+from hermes.console.values import complete_settings, complete_sinks, service_variables, sink_variables, variable_of_key
 from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
 
 
@@ -93,8 +94,9 @@ def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
 def config() -> None:
     """Check the settings, or have one explained.
 
-    Settings are variables of the environment. Any may be given as NAME_FILE, the path of a file that holds the value.
-    Durations are written 100ms, 30s or 1m30s, sizes 64KiB or 10MiB.
+    Settings are variables of the environment, and keys of the file that HERMES_CONFIG names. The environment goes
+    before the file. Any setting may be given as NAME_FILE, the path of a file that holds the value. Durations are
+    written 100ms, 30s or 1m30s, sizes 64KiB or 10MiB.
     """
 
 
@@ -118,17 +120,17 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="All settings, machine-readable, on stdout.")
 @tells_the_operator
 def check_config(everything: bool, as_json: bool) -> None:
-    """Validate the environment and print the settings of a start.
+    """Validate the settings of a start and print them.
 
-    Shows the settings that are set. Every mistake is a line on stderr. Opens no address and connects to no server. A
-    variable without effect that looks like a setting is a warning on stderr, and a mistake where a secret was meant.
-    Secrets are hidden.
+    Shows the settings that are set, and where. Every mistake is a line on stderr. Opens no address and connects to no
+    server. A variable without effect that looks like a setting is a warning on stderr, and a mistake where a secret was
+    meant. Secrets are hidden.
     """
     configuration = configure()
     settings = configuration.settings
-    rows = [row for group in configuration.groups() for row in _values(group)]
+    rows = [row for group in configuration.groups() for row in _values(group, configuration.sources)]
     # On stderr, before the table: stdout is for the settings alone.
-    tell_strays(find_strays(os.environ, configuration))
+    tell_strays(find_strays(configuration))
     if as_json:
         click.echo(msgspec.json.encode({row.variable.name: row.shown for row in rows}))
         return
@@ -161,13 +163,16 @@ def check_config(everything: bool, as_json: bool) -> None:
 def explain_settings(names: tuple[str, ...]) -> None:
     """Print the meaning of a setting, its accepted values, and its default.
 
-    NAME is that of the variable, of the service or of a sink that is installed, such as SINK_SQLITE_PATH. SINK_SQLITE_
-    (or 'SINK_SQLITE_*') is every one that begins so. Without a name: all settings of the service.
+    NAME is that of the variable, of the service or of a sink, such as SINK_SQLITE_PATH, or the key in a file of
+    settings, such as sinks.sqlite.path. SINK_SQLITE_ (or 'SINK_SQLITE_*') is every one that begins so. Without a name:
+    all settings of the service.
     """
     variables = {variable.name: variable for variable in service_variables()}
+    names = tuple(map(variable_of_key, names))
     # Only then: reading them imports every installed sink.
     if any(name.upper().startswith("SINK_") for name in names):
         variables |= {variable.name: variable for variable in sink_variables()}
+    sources = read_environment(os.environ)
     # A dict, so that a setting which two names match is shown once.
     found = {each.name: each for name in names for each in _find_variables(name, variables)}
     shown = list((found or variables).values())
@@ -176,7 +181,10 @@ def explain_settings(names: tuple[str, ...]) -> None:
         if variable.required:
             default = "none: it must be set"
         click.echo("\n" * bool(number) + click.style(variable.name, bold=True))
-        for label, text in (("means", variable.description), ("takes", variable.accepts), ("default", default)):
+        rows = [("means", variable.description), ("takes", variable.accepts), ("default", default)]
+        if origin := sources.origin(variable.name):
+            rows.append(("set by", "the environment" if origin == variable.name else origin))
+        for label, text in rows:
             click.echo(_wrap_text(text.replace("`", ""), f"  {label:8} ", " " * 11))
 
 
@@ -216,7 +224,7 @@ def _wrap_text(text: str, first: str = "", others: str = "") -> str:
 
 @dataclass(frozen=True)
 class _Row:
-    """A variable with its value as text (secrets hidden). ``source``: the variable that gave the value, or empty."""
+    """A variable with its value as text (secrets hidden). ``source``: what gave the value, or empty for the default."""
 
     variable: Variable
     shown: str
@@ -232,16 +240,14 @@ def _show_row(row: _Row) -> tuple[str, ...]:
     return "*", name, row.shown + origin, default.replace("`", "")
 
 
-def _values(group: Group) -> list[_Row]:
+def _values(group: Group, sources: Sources) -> list[_Row]:
     """Return each variable of a group with its value and the source of the value."""
     rows = []
     for variable in group.variables():
         value = getattr(group.values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
-        # The name with _FILE too: the value then comes from a file.
-        given = [name for name in (variable.name, f"{variable.name}_FILE") if os.environ.get(name, "").strip()]
         # A value without a variable of Hermes comes from OpenTelemetry's variables, which the export of traces reads
         # too.
-        source = given[0] if given else "OTEL_…" if value != variable.default else ""
+        source = sources.origin(variable.name) or ("OTEL_…" if value != variable.default else "")
         rows.append(_Row(variable, shown, source))
     return rows

@@ -3,6 +3,8 @@
 - `declaration`: reads and describes a group of settings from its one declaration
 - `notation`: the notation of durations, sizes, addresses, lists and truth values
 - `traces`: the endpoint of traces, with the variables of OpenTelemetry
+- `sources`: the environment, and a file below it
+- `toml_file`, `toml_lines`: read settings from a file of TOML, with the lines of its keys
 - `mistakes`: collects the mistakes of a configuration
 
 Each declaration has many readers: `read` makes the values; `describe` feeds the table of settings, ``.env.example`` and
@@ -25,6 +27,8 @@ from hermes.config.notation import (
     parse_duration,
     parse_size,
 )
+from hermes.config.sources import Sources, read_sources
+from hermes.config.toml_file import Table
 
 __all__ = [
     "Address",
@@ -36,6 +40,8 @@ __all__ = [
     "Secret",
     "Secrets",
     "Size",
+    "Sources",
+    "Table",
     "Variable",
     "about",
     "describe",
@@ -45,5 +51,6 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "read",
+    "read_sources",
     "try_read",
 ]

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from hermes.base.quoting import blank
+from hermes.configuration import read_environment
 from hermes.dead_letters.desk import DeadLettersStatus
 from hermes.events.engine.status_types import EventsStatus
 from hermes.observe.status_types import ServiceStatus
@@ -206,7 +207,7 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
     Raises `Unreachable` and `hermes.ConfigError`.
     """
     if url is None or key is None:
-        settings = read_settings(os.environ)
+        settings = read_settings(read_environment(os.environ))
         if url is None:
             if settings.admin_addr is None:
                 raise Unreachable("ADMIN_ADDR is off here: name the admin address of a running Hermes with --url")

@@ -16,7 +16,7 @@ import click
 from hermes.base.errors import ConfigError, LogDamaged, LogUnavailable, PluginError, StaleWriter
 from hermes.base.quoting import printable
 from hermes.config import Mistakes
-from hermes.configuration import Configuration, collect_configuration
+from hermes.configuration import Configuration, collect_configuration, read_environment
 from hermes.console.strays import Stray, find_strays
 
 
@@ -28,7 +28,7 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.command()
         @tells_the_operator
         def check() -> None:
-            read_settings(os.environ)  # a ConfigError becomes `hermes: ...` on stderr, and exit code 2
+            configure()  # a ConfigError becomes `hermes: ...` on stderr, and exit code 2
     """
 
     @wraps(command)
@@ -42,7 +42,7 @@ def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
         while isinstance(mistake, BaseExceptionGroup):
             # The first one: errors that follow from it would confuse.
             mistake = mistake.exceptions[0]
-        for each in mistake.mistakes if isinstance(mistake, ConfigError) else (str(mistake),):
+        for each in explained(mistake.mistakes if isinstance(mistake, ConfigError) else (str(mistake),)):
             click.echo(f"hermes: {one_line(each)}", err=True)
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.
         sys.exit(1 if isinstance(mistake, LogUnavailable | StaleWriter) else 2)
@@ -60,7 +60,7 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     from hermes.world import check_world
 
     mistakes = Mistakes()
-    configuration = collect_configuration(os.environ, mistakes, parts)
+    configuration = collect_configuration(read_environment(os.environ), mistakes, parts)
     settings = configuration.settings
     with mistakes.collect():
         check_world(settings)
@@ -70,13 +70,22 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
             open_tls_context(settings.tls_cert, settings.tls_key)
     strays: list[Stray] = []
     with mistakes.collect():
-        strays = find_strays(os.environ, configuration)
+        strays = find_strays(configuration)
     # Without a mistake the command itself prints the strays. A variable of a sink is left out here: while SINKS may be
     # wrong, the variable may have an effect after all.
     if mistakes:
         tell_strays(stray for stray in strays if not stray.name.startswith("SINK_"))
     mistakes.raise_any()
     return configuration
+
+
+def explained(mistakes: Sequence[str]) -> list[str]:
+    """Return the mistakes, with the file, the line and the key of each setting that comes from a file."""
+    try:
+        return list(map(read_environment(os.environ).explain, mistakes))
+    except ConfigError:
+        # The file itself is wrong, and the mistakes say where.
+        return list(mistakes)
 
 
 def tell_strays(strays: Iterable[Stray]) -> None:

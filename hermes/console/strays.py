@@ -8,7 +8,6 @@ Invariant: a misspelt variable is always reported, and a misspelt secret is a `C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from hermes.base.errors import ConfigError
@@ -27,8 +26,10 @@ class Stray(NamedTuple):
     why: str
 
 
-def find_strays(environ: Mapping[str, str], configuration: Configuration) -> list[Stray]:
+def find_strays(configuration: Configuration) -> list[Stray]:
     """Return the variables without effect that look like settings. Raises `ConfigError` for a misspelt secret."""
+    # Of the environment alone: the file has no keys of others, so that each unknown one was refused.
+    environ, given = configuration.sources.environ, configuration.sources
     declared = {
         name: variable for variable in configuration.variables() for name in (variable.name, f"{variable.name}_FILE")
     }
@@ -42,7 +43,7 @@ def find_strays(environ: Mapping[str, str], configuration: Configuration) -> lis
             continue
         variable = declared[meant]
         # Without the secret the service would run open to everybody, while its operator believes otherwise.
-        if variable.guards and not any(given in environ for given in (variable.name, f"{variable.name}_FILE")):
+        if variable.guards and not {variable.name, f"{variable.name}_FILE"}.intersection(given):
             raise ConfigError(
                 f"{name} is no setting, and {variable.name} is not set: did you mean {meant}? Rename it, or unset it"
             )

@@ -15,8 +15,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from hermes.base.errors import ConfigError, PluginError
-from hermes.config import Variable, describe
-from hermes.events.sink import ENTRY_POINT_GROUP, describe_sink, load_plugin
+from hermes.config import Variable, describe, read
+from hermes.configuration import read_environment
+from hermes.events.sink import ENTRY_POINT_GROUP, InstanceSettings, describe_sink, load_plugin, variable_prefix
 from hermes.parts import describe_parts, installed_parts
 from hermes.settings import Settings
 
@@ -56,7 +57,7 @@ def setting(field: str) -> Any:
     """
     (variable,) = (variable for variable in describe(Settings) if variable.field == field)
     # The variable's own reading, so that NAME_FILE works here too.
-    text = variable.look_up(os.environ)
+    text = variable.look_up(read_environment(os.environ))
     return variable.default if text is None else variable.read(text)
 
 
@@ -97,12 +98,36 @@ def service_variables() -> list[Variable]:
 
 
 def sink_variables() -> list[Variable]:
-    """Return the variables of every installed sink that can be used."""
+    """Return the variables of every installed sink that can be used, and of every sink in SINKS."""
+    installed = _installed()
+    plugins = {name: name for name in installed} | _instances()
     found: list[Variable] = []
-    for name, point in sorted(_installed().items()):
-        with suppress(PluginError):
-            found += describe_sink(name, load_plugin(point))
+    for name, plugin in sorted(plugins.items()):
+        with suppress(PluginError, KeyError):
+            found += describe_sink(name, load_plugin(installed[plugin]))
     return found
+
+
+def _instances() -> dict[str, str]:
+    """Return the sinks of SINKS that are instances of a plugin, with the name of the plugin."""
+    with suppress(ConfigError):
+        sources = read_environment(os.environ)
+        names = _setting_or("sinks", ())
+        read_each = {name: read(InstanceSettings, sources, variable_prefix(name)).plugin for name in names}
+        return {name: plugin for name, plugin in read_each.items() if plugin}
+    return {}
+
+
+def variable_of_key(name: str) -> str:
+    """Return the variable of a key in a file of settings; a name without a dot is returned as it is.
+
+    >>> variable_of_key("sinks.my-sink.path"), variable_of_key("QUEUE_SIZE")
+    ('SINK_MY_SINK_PATH', 'QUEUE_SIZE')
+    """
+    table, *thing = name.split(".")
+    if table.lower() == "sinks" and len(thing) == 2:
+        return variable_prefix(thing[0]) + thing[1].upper()
+    return name
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -19,9 +19,10 @@ import msgspec
 
 from hermes.base.errors import BatchRejected, ConfigError, PluginError, SinkUnavailable
 from hermes.base.spelling import misspelt
-from hermes.config import Group, Mistakes, lookup, try_read
+from hermes.config import Group, Mistakes, read, try_read
 from hermes.events.event import Batch
 from hermes.events.sink import (
+    NO_INSTANCE,
     DeliverySettings,
     InstanceSettings,
     Sink,
@@ -41,7 +42,7 @@ _PLUGIN = "PLUGIN"
 
 @dataclass(frozen=True)
 class ConfiguredSink:
-    """A sink that SINKS names, with its settings read; nothing is open yet. ``installed``: its plugin's name.
+    """A sink that SINKS names, with its settings read; nothing is open yet.
 
     ::
 
@@ -53,7 +54,12 @@ class ConfiguredSink:
     plugin: SinkPlugin
     settings: msgspec.Struct
     delivery: DeliverySettings
-    installed: str = ""
+    instance: InstanceSettings = NO_INSTANCE
+
+    @property
+    def installed(self) -> str:
+        """The name of the installed sink that this one is an instance of."""
+        return self.instance.plugin or self.name
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -62,7 +68,7 @@ class ConfiguredSink:
         return (
             Group(self.settings, prefix),
             Group(self.delivery, prefix, self.plugin.delivery),
-            Group(InstanceSettings("" if self.installed == self.name else self.installed), prefix),
+            Group(self.instance, prefix),
         )
 
     def check(self, storage: Storage) -> None:
@@ -78,7 +84,7 @@ class ConfiguredSink:
             with self._own_variables():
                 sink = await opened.enter_async_context(self.plugin.open(self.settings, storage))
             # A sink of its plugin's name has the right words already, and is spared a call for each batch.
-            yield sink if self.installed in {"", self.name} else _Instance(sink, self._rename)
+            yield sink if self.installed == self.name else _Instance(sink, self._rename)
 
     @contextmanager
     def _own_variables(self) -> Iterator[None]:
@@ -89,8 +95,6 @@ class ConfiguredSink:
 
     def _rename(self, words: str) -> str:
         """Replace the variables of the plugin's name, which its author wrote, by those of this sink."""
-        if not self.installed:
-            return words
         return re.sub(rf"\b{variable_prefix(self.installed)}(?=[A-Z])", variable_prefix(self.name), words)
 
 
@@ -127,36 +131,36 @@ def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mi
     for name in dict.fromkeys(names):
         with mistakes.collect():
             prefix = variable_prefix(name)
-            kind = _plugin_of(name, environ, installed)
-            plugins[name] = plugin = load_plugin(installed[kind])
+            instance = read(InstanceSettings, environ, prefix)
+            _check_instance(name, instance.plugin, installed)
+            plugins[name] = plugin = load_plugin(installed[instance.plugin or name])
             own = try_read(plugin.settings, environ, mistakes, prefix)
             delivery = try_read(DeliverySettings, environ, mistakes, prefix, plugin.delivery)
             if own is not None and delivery is not None:
-                configured.append(ConfiguredSink(name, plugin, own, delivery, kind))
+                configured.append(ConfiguredSink(name, plugin, own, delivery, instance))
     for mistake in (*_find_twins(configured), *_find_unknown_variables(plugins, installed, environ)):
         with mistakes.collect():
             raise ConfigError(mistake)
     return configured
 
 
-def _plugin_of(name: str, environ: Mapping[str, str], installed: Collection[str]) -> str:
-    """The installed sink that the sink of this name is an instance of. Raises `ConfigError`."""
+def _check_instance(name: str, plugin: str, installed: Collection[str]) -> None:
+    """Raise `ConfigError` if the sink of this name cannot be an instance of ``plugin``, or of the sink of its name."""
     variable = variable_prefix(name) + _PLUGIN
-    given = lookup(environ, variable)
-    if given is None:
-        if name not in installed:
-            mend = suggest(name, installed)
-            more = "" if mend.startswith("did") else f", or name the plugin of this one with {variable}"
-            raise ConfigError(f"SINKS={name!r}: no such sink is installed; {mend}{more}")
-        return name
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"SINKS={name!r}: expected a name of 1 to 40 of a-z 0-9 _ -, no _ or - first")
-    if given not in installed:
-        raise ConfigError(f"{variable}={given!r}: no such sink is installed; {suggest(given, installed)}")
-    # Whoever reads a metric or a setting of `sqlite` takes it for the installed sink.
-    if name in installed and name != given:
-        raise ConfigError(f"{variable}={given!r}: {name} is an installed sink itself; give the instance another name")
-    return given
+    if not plugin and name not in installed:
+        mend = suggest(name, installed)
+        more = "" if mend.startswith("did") else f", or name the plugin of this one with {variable}"
+        raise ConfigError(f"SINKS={name!r}: no such sink is installed; {mend}{more}")
+    if plugin and plugin not in installed:
+        raise ConfigError(f"{variable}={plugin!r}: no such sink is installed; {suggest(plugin, installed)}")
+    if plugin not in {"", name}:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"SINKS={name!r}: expected a name of 1 to 40 of a-z 0-9 _ -, no _ or - first")
+        # A reader of a metric or of a setting of `sqlite` takes it for the installed sink.
+        if name in installed:
+            raise ConfigError(
+                f"{variable}={plugin!r}: {name} is an installed sink itself; give the instance another name"
+            )
 
 
 def _find_twins(sinks: Sequence[ConfiguredSink]) -> Iterator[str]:

@@ -16,7 +16,7 @@ import msgspec
 
 from hermes.base.errors import PluginError
 from hermes.base.spelling import close_words
-from hermes.config import Duration, NoSettings, Variable, about, describe
+from hermes.config import Duration, NoSettings, Table, Variable, about, describe
 from hermes.events.event import Batch
 from hermes.store.storage import Storage
 
@@ -119,6 +119,12 @@ class InstanceSettings(msgspec.Struct, frozen=True):
     ] = ""
 
 
+NO_INSTANCE = InstanceSettings()
+"""The settings of a sink that is the installed one of its name."""
+
+SINKS_TABLE = Table("SINKS", "SINK_", "plugin")
+"""The table ``sinks`` of a file of settings: ``[sinks.eu]`` holds the variables ``SINK_EU_*``."""
+
 USUAL_DELIVERY = DeliverySettings()
 """What applies to a sink for which neither its author nor the operator says otherwise."""
 
@@ -156,7 +162,7 @@ class SinkPlugin:
 
 def variable_prefix(name: str) -> str:
     """The prefix of a sink's variables: ``my-sink`` is set through ``SINK_MY_SINK_…``."""
-    return f"SINK_{name.replace('-', '_').upper()}_"
+    return SINKS_TABLE.prefix_of(name)
 
 
 def installed_sinks() -> dict[str, EntryPoint]:

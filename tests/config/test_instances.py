@@ -11,7 +11,7 @@ import pytest
 from hermes import Batch, BatchRejected, ConfigError, SinkPlugin, SinkUnavailable, Storage
 from hermes.config import NoSettings
 from hermes.events.configured_sinks import ConfiguredSink
-from hermes.events.sink import DeliverySettings
+from hermes.events.sink import DeliverySettings, InstanceSettings
 from hermes.testing import make_batch
 from tests.sinks.configured import configure_sinks
 
@@ -77,7 +77,7 @@ async def test_what_a_plugin_says_of_its_variables_names_those_of_the_instance()
         yield inner
 
     plugin = SinkPlugin(open_it, check=complain)
-    sink = ConfiguredSink("eu-1", plugin, NoSettings(), DeliverySettings(), "http")
+    sink = ConfiguredSink("eu-1", plugin, NoSettings(), DeliverySettings(), InstanceSettings("http"))
     with pytest.raises(ConfigError) as refused:
         sink.check(Storage())
     assert refused.value.mistakes == ("SINK_EU_1_URL='x': expected a URL", "SINK_EU_1_TIMEOUT and OTHER_SINK_HTTP_URL")

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "MAX_OPEN_CONNS": ("7", 7, ["0", "x"]),
     "BACKPRESSURE_MODE": ("block", "block", ["wait", "STRICT"]),
     "SHUTDOWN_TIMEOUT": ("5s", 5.0, ["0", "never"]),
+    "HERMES_CONFIG": ("my.toml", "my.toml", []),
     "PARTS": ("events, jobs", ("events", "jobs"), []),
     "SINKS": ("null, stdout", ("null", "stdout"), ["null,null"]),
     "HERMES_DATA_DIR": ("/var/lib/hermes", Path("/var/lib/hermes"), []),

@@ -1,0 +1,121 @@
+"""Where settings come from: the environment, and below it a file of TOML that HERMES_CONFIG names.
+
+Invariant: a variable of the environment wins over the file. A message about a setting of the file names the file, the
+line and the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+
+from hermes.base.errors import ConfigError
+from hermes.config.declaration import lookup
+from hermes.config.toml_file import Table, TomlFile, read_toml
+
+VARIABLE = "HERMES_CONFIG"
+DEFAULT_FILE = Path("hermes.toml")
+OFF = "off"
+
+_NAME = re.compile(r"\b[A-Z][A-Z0-9_]*\b", re.ASCII)
+_FILE = "_FILE"
+
+
+class Sources(Mapping[str, str]):
+    r"""The texts of all variables, those of the environment before those of the file.
+
+    >>> sources = Sources({"QUEUE_SIZE": "5"}, TomlFile(Path("h.toml"), "queue_size = 7\nbatch_size = 8", {}))
+    >>> sources["QUEUE_SIZE"], sources["BATCH_SIZE"], sources.origin("BATCH_SIZE")
+    ('5', '8', 'h.toml:2')
+    """
+
+    def __init__(self, environ: Mapping[str, str], file: TomlFile | None = None, path: Path | None = None) -> None:
+        self.environ = environ
+        self.file = file
+        self.path = path
+        entries = {} if file is None else file.entries
+        self._of_file = {name: entry for name, entry in entries.items() if not _is_set(environ, name)}
+        self._texts = {**environ, **{name: entry.text for name, entry in self._of_file.items()}}
+
+    def __getitem__(self, name: str) -> str:
+        return self._texts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def origin(self, variable: str) -> str:
+        """Where the value of a setting comes from: its variable, that with _FILE, or a place in the file; or empty."""
+        for name in (variable, variable + _FILE):
+            entry = self._of_file.get(name)
+            if entry is not None and self.file is not None:
+                return self.file.locate(entry.path)
+            if self.environ.get(name, "").strip():
+                return name
+        return ""
+
+    def explain(self, mistake: str) -> str:
+        """Return a message with the file's keys in the place of the variables that the file sets.
+
+        The place of the first key comes before the message.
+
+        >>> file = TomlFile(Path("h.toml"), "queue_size = 'x'", {})
+        >>> Sources({}, file).explain("QUEUE_SIZE='x': expected a whole number")
+        "h.toml:1: queue_size='x': expected a whole number"
+        """
+        if self.file is None:
+            return mistake
+        places: list[str] = []
+        told = _NAME.sub(lambda found: self._name_of(found[0], places), mistake)
+        return f"{places[0]}: {told}" if places else told
+
+    def _name_of(self, variable: str, places: list[str]) -> str:
+        """Return the key for a variable that the file sets, and add its place; else the variable itself."""
+        if self.file is None or _is_set(self.environ, variable):
+            return variable
+        path = self.file.path_of(variable)
+        if path is None:
+            return variable
+        places.append(self.file.locate(path))
+        return ".".join(path)
+
+    def unknown(self, declared: Container[str]) -> Iterator[str]:
+        """Yield the top-level keys of the file, as variables, that are not declared."""
+        for name, entry in self._of_file.items():
+            if len(entry.path) == 1 and name not in declared and name.removesuffix(_FILE) not in declared:
+                yield name
+
+
+def read_sources(environ: Mapping[str, str], tables: Mapping[str, Table]) -> Sources:
+    """Return the sources of an environment, with the file that its HERMES_CONFIG names.
+
+    Without HERMES_CONFIG the file is ``hermes.toml`` in the working directory, if it is there. Raises `ConfigError`
+    for a file that cannot be read.
+    """
+    given = lookup(environ, VARIABLE)
+    if given is not None and given.lower() == OFF:
+        return Sources(environ)
+    path = DEFAULT_FILE if given is None else Path(given)
+    try:
+        file = read_toml(path, tables)
+    except OSError as error:
+        if given is not None:
+            words = f"{VARIABLE}={given!r}: cannot be read: {error.strerror}; is it there, and for this user?"
+            raise ConfigError(words) from None
+        if isinstance(error, FileNotFoundError):
+            return Sources(environ, path=path)
+        words = f"{path}: cannot be read: {error.strerror}; make it readable for this user, or set {VARIABLE}={OFF}"
+        raise ConfigError(words) from None
+    if entry := file.entries.get(VARIABLE):
+        place = f"{file.locate(entry.path)}: {entry.key}"
+        raise ConfigError(f"{place}: a file cannot name another one; set {VARIABLE} in the environment")
+    return Sources(environ, file, path)
+
+
+def _is_set(environ: Mapping[str, str], variable: str) -> bool:
+    """Whether the environment gives a value to a variable, itself or by a file; an empty variable counts as unset."""
+    names = (variable, variable + _FILE, variable.removesuffix(_FILE))
+    return any(environ.get(name, "").strip() for name in names)

@@ -1,0 +1,174 @@
+"""Settings from a file of TOML: the same declarations, below the environment, and errors that name the line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hermes.base.errors import ConfigError
+from hermes.config import Mistakes
+from hermes.configuration import Configuration, collect_configuration, read_environment
+from tests.config.distributions import install
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def configured(text: str, environ: Mapping[str, str] = {}) -> Configuration:
+    """What a file ``hermes.toml`` and an environment configure. Raises `ConfigError` with the explained mistakes."""
+    Path("hermes.toml").write_text(text)
+    sources, mistakes = read_environment(environ), Mistakes()
+    configuration = collect_configuration(sources, mistakes)
+    try:
+        mistakes.raise_any()
+    except ConfigError as error:
+        raise ConfigError(*map(sources.explain, error.mistakes)) from None
+    return configuration
+
+
+def test_the_keys_of_a_file_are_the_settings_by_their_names_in_their_own_notation() -> None:
+    settings = configured(
+        'queue_size = 5000\nflush_interval = "1m30s"\ndebug_endpoints = true\ntraces_sample = 0.5\n'
+        'event_types = ["a", "b"]\nHERMES_DATA_DIR = "/data"\n'
+    ).settings
+    assert (settings.queue_size, settings.flush_interval, settings.debug_endpoints) == (5000, 90.0, True)
+    assert (settings.traces_sample, settings.event_types) == (0.5, ("a", "b"))
+    assert settings.hermes_data_dir == Path("/data")
+
+
+def test_all_sinks_of_a_file_run_unless_sinks_names_some() -> None:
+    text = '[sinks.eu]\nplugin = "sqlite"\npath = "eu.db"\nretries = 9\n\n[sinks.us]\nplugin = "file"\n\n[sinks.null]\n'
+    sinks = configured(text).value_of("events")
+    assert [(sink.name, sink.installed) for sink in sinks] == [("eu", "sqlite"), ("us", "file"), ("null", "null")]
+    assert (sinks[0].settings.path, sinks[0].delivery.retries) == (Path("eu.db"), 9)
+    (only,) = configured(text, {"SINKS": "us", "SINK_US_PATH": "elsewhere"}).value_of("events")
+    assert (only.name, only.settings.path) == ("us", Path("elsewhere"))
+
+
+def test_the_environment_wins_and_each_value_says_where_it_is_from(tmp_path: Path) -> None:
+    tmp_path.joinpath("key").write_text("hunter2")
+    text = f'queue_size = 7\nbatch_size = 8\napi_keys = "old"\nadmin_keys_file = "{tmp_path}/key"\ncors_origins = "a"\n'
+    environ = {"QUEUE_SIZE": "5", "API_KEYS_FILE": str(tmp_path / "key"), "CORS_ORIGINS": ""}
+    configuration = configured(text, environ)
+    settings, sources = configuration.settings, configuration.sources
+    assert (settings.queue_size, settings.batch_size) == (5, 8)
+    assert settings.api_keys == settings.admin_keys == ("hunter2",)
+    assert settings.cors_origins == ("a",), "an empty variable counts as unset"
+    wanted = {
+        "QUEUE_SIZE": "QUEUE_SIZE",
+        "BATCH_SIZE": "hermes.toml:2",
+        "API_KEYS": "API_KEYS_FILE",
+        "ADMIN_KEYS": "hermes.toml:4",
+        "CORS_ORIGINS": "hermes.toml:5",
+        "QUEUE_BYTES": "",
+    }
+    assert {name: sources.origin(name) for name in wanted} == wanted
+
+
+MISTAKES = {
+    # The form of the file
+    "a = 1\nqueue_size =\n": "hermes.toml:2: Invalid value",
+    "a = 1\nb = [1,\n": "hermes.toml:2: ",
+    "queue_size = 1\nqueue_size = 2\n": "hermes.toml:2: Cannot overwrite a value",
+    "queue_size = 1\nQUEUE_SIZE = 2\n": "hermes.toml:2: QUEUE_SIZE: queue_size is the same setting; keep one",
+    # Names
+    "\nqueue_sise = 5\n": "hermes.toml:2: queue_sise: there is no such setting; did you mean queue_size?",
+    "queue-size = 5\n": "hermes.toml:1: queue-size: there is no such setting; did you mean queue_size?",
+    "api_key = 'hunter2'\n": "hermes.toml:1: api_key: there is no such setting; did you mean api_keys?",
+    "colour = 'red'\n": "hermes.toml:1: colour: there is no such setting; `hermes config explain` has all of them",
+    "hermes_config = 'x'\n": "hermes.toml:1: hermes_config: a file cannot name another one; set HERMES_CONFIG in",
+    "[sink.eu]\nplugin = 'file'\n": "hermes.toml:1: [sink]: there is no such table; did you mean [sinks.…]?",
+    "[http]\naddr = ':1'\n": "hermes.toml:1: [http]: there is no such table; there is [sinks]",
+    "[sinks]\neu = 5\n": "hermes.toml:2: sinks.eu: expected a table of settings, [sinks.eu]",
+    # Values
+    "queue_size = 'many'\n": "hermes.toml:1: queue_size='many': expected a whole number, at least 1",
+    "flush_interval = 5\n": "hermes.toml:1: flush_interval='5': expected a duration such as",
+    "event_times = 1979-05-27\n": "hermes.toml:1: event_times: expected text, a number, true or false, or a list",
+    "api_keys = ['a', 'hunter,2']\n": "hermes.toml:1: api_keys: expected text, a number, true or false, or a list",
+    "api_keys = ''\n": "hermes.toml:1: api_keys is set but empty: give it a value, or unset it to go without api_keys",
+    "db_dsn_file = '/no/dsn'\n": "hermes.toml:1: db_dsn_file='/no/dsn': cannot be read: No such file",
+    "db_dsn = 'hunter2'\ndb_dsn_file = 'x'\n": "hermes.toml:1: db_dsn and db_dsn_file are both set: keep one",
+    "log_level = 'info'\ntls_cert = 'x'\n": "hermes.toml:2: tls_cert and TLS_KEY: set both to serve HTTPS, or neither",
+    # Sinks
+    "sinks = ['sqlite', 'nul']\n": "hermes.toml:1: sinks='nul': no such sink is installed; did you mean null?",
+    "[sinks.sqlit]\n": "hermes.toml:1: sinks.sqlit.plugin='sqlit': no such sink is installed; did you mean sqlite?",
+    "[sinks.eu]\nplugin = 'fiel'\n": "hermes.toml:2: sinks.eu.plugin='fiel': no such sink is installed; did",
+    "[sinks.eu]\nplugin = 'http'\n": "hermes.toml:1: sinks.eu.url is not set: expected text",
+    "[sinks.eu]\nplugin = 'file'\nretries = -1\n": "hermes.toml:3: sinks.eu.retries='-1': expected a whole number",
+    "[sinks.eu]\nplugin = 'sqlite'\npaht = 'x'\n": "hermes.toml:3: sinks.eu.paht: no sink declares this variable; did "
+    "you mean sinks.eu.path?",
+    "[sinks.eu]\nplugin = 'file'\nname = 'a b'\n": "hermes.toml:3: sinks.eu.name='a b': expected 1 to 64 of A-Z",
+    "[sinks.a]\nplugin = 'sqlite'\n[sinks.b]\nplugin = 'sqlite'\n": "hermes.toml:1: sinks='a,b': both would write to "
+    "the same place, for their settings are the same; set sinks.b.path",
+    "[sinks.'e u']\nplugin = 'file'\n": "hermes.toml:1: sinks='e u': expected a name of 1 to 40 of a-z 0-9 _ -",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_names_the_file_the_line_and_the_key(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        configured(text)
+    (told,) = refused.value.mistakes
+    assert told.startswith(MISTAKES[text])
+    assert "hunter2" not in told
+
+
+def test_a_mistake_of_the_environment_names_the_variable_though_the_file_has_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"^SINK_EU_RETRIES='x': expected"):
+        configured("[sinks.eu]\nplugin = 'null'\nretries = 3\n", {"SINK_EU_RETRIES": "x"})
+
+
+def test_all_mistakes_of_the_file_and_the_environment_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        configured("queue_size = 0\nbatch_sise = 1\n", {"FLUSH_INTERVAL": "soon"})
+    assert [line.split("=")[0].split(": ")[0] for line in refused.value.mistakes] == [
+        "hermes.toml:1",
+        "FLUSH_INTERVAL",
+        "hermes.toml:2",
+    ]
+
+
+def test_hermes_config_names_the_file_or_turns_it_off(tmp_path: Path) -> None:
+    Path("hermes.toml").write_text("queue_size = 1")
+    other = tmp_path / "other.toml"
+    other.write_bytes(b"\xef\xbb\xbfqueue_size = 2\r\nbatch_size = 3\r\n")
+    sources = read_environment({"HERMES_CONFIG": str(other)})
+    assert (sources["QUEUE_SIZE"], sources.origin("BATCH_SIZE")) == ("2", f"{other}:2")
+    assert "QUEUE_SIZE" not in read_environment({"HERMES_CONFIG": "off"})
+    with pytest.raises(ConfigError, match=r"HERMES_CONFIG='nowhere\.toml': cannot be read: No such file"):
+        read_environment({"HERMES_CONFIG": "nowhere.toml"})
+    other.write_bytes(b"a = '\xff'")
+    with pytest.raises(ConfigError, match=r"other\.toml: cannot be read: .* it must be text in UTF-8"):
+        read_environment({"HERMES_CONFIG": str(other)})
+
+
+def test_without_a_file_there_is_the_environment_alone() -> None:
+    environ = {"QUEUE_SIZE": "5", "PATH": os.environ["PATH"]}
+    sources = read_environment(environ)
+    assert dict(sources) == environ
+    assert sources.path == Path("hermes.toml"), "where a file would be looked for at the next start"
+
+
+def test_the_settings_of_a_part_that_does_not_run_may_stay_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = """
+        from __future__ import annotations
+        from typing import Annotated
+        import msgspec
+        from hermes.config import about
+        from hermes.part import Part
+
+        class Settings(msgspec.Struct, frozen=True):
+            toy_limit: Annotated[int, about("most toys")] = 3
+
+        TOY = Part("idle-toy", "Plays", None, settings=Settings)
+    """
+    install(tmp_path, "toy-dist", {}, {"idle_toy": source}, parts={"idle-toy": "idle_toy:TOY"})
+    assert configured("toy_limit = 5\n").settings.queue_size == 100_000
