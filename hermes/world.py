@@ -138,7 +138,7 @@ class World:
     """The storage of the service, and the sockets of its clients. `REAL` is the world outside of tests.
 
     ``listeners`` take the place of HTTP_ADDR on the fast lane: listening sockets, which get a reactor as the sockets of
-    HTTP_ADDR do, or listeners of streams. A test keeps everything in memory::
+    HTTP_ADDR do, or listeners of streams. A test serves a listener of its own::
 
         world = World(listeners=[listener])
         async with world.open_log(settings, "events") as log:

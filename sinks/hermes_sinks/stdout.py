@@ -84,6 +84,7 @@ class StdoutSink:
         except BlockingIOError:
             poll = select.poll()
             poll.register(self._fd, select.POLLOUT)
+            # Returns also if the reader has gone: the next write then raises the error.
             poll.poll()
             return 0
 

@@ -92,6 +92,7 @@ class ClickHouseSink:
 
         parts = list(cut(good, [len(row) + 1 for row in rows], self._settings.max_bytes))
         refused.update(await send_the_good(parts, send))
+        # An empty batch sends nothing, and a write is a checkpoint in any case.
         if not rows:
             await trio.lowlevel.checkpoint()
         if refused:

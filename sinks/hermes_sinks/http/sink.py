@@ -63,6 +63,7 @@ class HttpSink:
             return await self._send([lines[index] for index in part])
 
         refused.update(await send_the_good(parts, send))
+        # An empty batch sends nothing, and a write is a checkpoint in any case.
         if not lines:
             await trio.lowlevel.checkpoint()
         if refused:

@@ -78,6 +78,7 @@ class KafkaSink:
 
 async def _send(producer: Producer, messages: Mapping[int, Message]) -> dict[int, Fault]:
     """Send the messages; return the faults that they cause. Raises `hermes.SinkUnavailable` for any other fault."""
+    # An empty batch sends nothing, and a write is a checkpoint in any case.
     if not messages:
         await trio.lowlevel.checkpoint()
         return {}
