@@ -36,6 +36,11 @@ WRONG: list[tuple[str, Mapping[str, str], tuple[str, ...]]] = [
     ("SINK_PARQUET_URL", PARQUET, ("s3://", "http://host/x", "s3://a:1/x")),
     ("SINK_PARQUET_ENDPOINT", PARQUET, (*URLS[1:], "http://host:9000/path")),
     ("SINK_KAFKA_BROKERS", KAFKA, ("", ",", "http://a:9092", "a:port", "a:99999", "a:0", "a:9092;b:9092", "::1:9092")),
+    (
+        "SINK_POSTGRES_DSN",
+        {"SINKS": "postgres"},
+        ("secret", "postgres://me:secret@127.0.0.1:secret/x", "service=secret"),
+    ),
     *(
         (
             "DB_DSN",
