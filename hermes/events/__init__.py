@@ -4,6 +4,7 @@
 - ``opening``: opens the part
 - ``routes``: the part's endpoints on HTTP_ADDR
 - ``operators``: the part's endpoints on ADMIN_ADDR and sections of the dashboard, whose files are in ``panels``
+- ``control_routes``: endpoints beside the data routes: pixels, settings of libraries, the handshake of CloudEvents
 - ``tap``: live events over HTTP
 - ``rejected``: the latest rejected events over HTTP
 

@@ -63,7 +63,7 @@ class Edge:
             health_endpoint("HTTP_ADDR"),
             *service_endpoints(lambda: _DRAINING if lane.draining else not_ready(), metrics.expose),
         )
-        served = (*served, index_endpoint(__version__, settings, served))
+        served = (*served, index_endpoint(__version__, settings.admin_addr, served, keyed=access.api_keys.configured))
         frame = Frame(observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
         documents = documented("HTTP_ADDR", __version__, served, keyed=access.api_keys.configured)
         app = make_app(Site(frame, documents, ingress.budget, access.api_keys))

@@ -14,8 +14,6 @@
 | ``admin``        | judges the requests to the admin address |
 | ``origin``       | whether a page of another origin asks |
 | ``data_routes``  | a data route over HTTP/2 or under an odd path |
-| ``segment_gets`` | endpoints beside the data routes: pixels, settings, a handshake |
-| ``webhook``      | the handshake of CloudEvents |
 | ``service``      | endpoints: health, readiness, metrics, the index |
 | ``debugging``    | endpoints: accounts and profiles |
 | ``live``         | endpoints: the status, once or every second |

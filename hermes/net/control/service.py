@@ -13,13 +13,13 @@ import msgspec
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from hermes.config import Address
 from hermes.net.control.endpoint import AddressName, Answer, Endpoint, Request
 from hermes.net.control.files import HEADERS, HTML, serve
 from hermes.net.control.openapi import operation
 from hermes.net.control.openapi.landing import render_landing
 from hermes.net.control.openapi.operation import HTML_TYPE, JSON, RETRY_AFTER, SERVICE, Content, Operation
 from hermes.net.http.response import Response, problem
-from hermes.settings import Settings
 
 
 class Health(msgspec.Struct):
@@ -74,7 +74,7 @@ def service_endpoints(
     )
 
 
-def index_endpoint(version: str, settings: Settings, endpoints: Sequence[Endpoint]) -> Endpoint:
+def index_endpoint(version: str, admin: Address | None, endpoints: Sequence[Endpoint], *, keyed: bool) -> Endpoint:
     """``/`` of HTTP_ADDR: a page for browsers, and for others the paths of ``endpoints`` that have no parameter."""
     # The parts of pages are no paths that a reader of the index looks for, so the documents' are left out.
     paths = {"/", "/docs", "/openapi.json"} | {each.path for each in endpoints if "{" not in each.path}
@@ -84,14 +84,7 @@ def index_endpoint(version: str, settings: Settings, endpoints: Sequence[Endpoin
         accepted = parse_accept_header(request.headers.get("accept"), MIMEAccept)
         if accepted.best_match([JSON, HTML_TYPE]) != HTML_TYPE:
             return Response(200, index)
-        page = render_landing(
-            request.origin,
-            request.client,
-            version,
-            settings.event_types,
-            settings.admin_addr,
-            keyed=bool(settings.api_keys),
-        )
+        page = render_landing(request.origin, request.client, version, endpoints, admin, keyed=keyed)
         # The page depends on both: it greets browsers alone, and it repeats the name that the browser asked for.
         return serve(request, page, HTML, {**HEADERS, "Vary": "Accept, Host"})
 

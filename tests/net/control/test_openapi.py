@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from html import unescape
 from typing import Any
 
 import jsonschema
@@ -14,19 +15,21 @@ import schemathesis
 from quart_trio import QuartTrio
 
 from hermes.config import Address
+from hermes.events.control_routes import endpoints_beside
 from hermes.events.protocols.routes import make_endpoints, make_routes
 from hermes.events.routes import aggregates_endpoint
 from hermes.net.control.app import Site, make_app
 from hermes.net.control.dashboard import ASSETS as SHELL
 from hermes.net.control.debugging import debug_endpoints
-from hermes.net.control.endpoint import Endpoint
+from hermes.net.control.endpoint import Answer, Endpoint, Request
 from hermes.net.control.openapi.landing import render_landing
+from hermes.net.control.openapi.operation import JSON, SERVICE, Content, Example, Operation
 from hermes.net.control.openapi.pages import ASSETS, documented
 from hermes.net.control.openapi.schemas import make_schemas
-from hermes.net.control.segment_gets import endpoints_beside
 from hermes.net.control.service import health_endpoint, index_endpoint, service_endpoints
 from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget
+from hermes.net.http.response import Response
 from hermes.net.http.work import Workshop
 from hermes.observe.status_types import ServiceStatus
 from hermes.settings import Settings
@@ -58,8 +61,8 @@ def http_endpoints(
         aggregates_endpoint(dict),
         *(debug_endpoints("HTTP_ADDR", dict, no_debug) if debug else ()),
     )
-    settings = Settings(event_types=event_types, api_keys=keys)
-    return documented("HTTP_ADDR", "1.2.3", (*own, index_endpoint("1.2.3", settings, own)), keyed=bool(keys))
+    index = index_endpoint("1.2.3", Settings().admin_addr, own, keyed=bool(keys))
+    return documented("HTTP_ADDR", "1.2.3", (*own, index), keyed=bool(keys))
 
 
 def ingest_app(*, debug: bool = True, keys: tuple[str, ...] = (), event_types: tuple[str, ...] = TYPES) -> QuartTrio:
@@ -238,13 +241,32 @@ LOCAL = Address("127.0.0.1", 8081)
 def test_the_dashboard_is_linked_to_for_who_can_reach_it(
     origin: str, client: str | None, admin: Address | None, words: str
 ) -> None:
-    html = render_landing(origin, client, "1", TYPES, admin, keyed=False).decode()
+    html = render_landing(origin, client, "1", http_endpoints(), admin, keyed=False).decode()
     assert words in html
     assert ('<a href="http' in html) == words.startswith("<a")
 
 
 def test_whatever_a_request_says_stays_text_on_the_page() -> None:
-    html = render_landing("http://h/'<script>alert(1)</script>", None, "<b>", TYPES, None, keyed=True).decode()
+    html = render_landing(
+        "http://h/'<script>alert(1)</script>", None, "<b>", http_endpoints(), None, keyed=True
+    ).decode()
     assert "<script>alert" not in html
     assert "<b>" not in html
     assert "X-API-Key: YOUR_KEY" in html
+
+
+def test_the_page_shows_the_first_request_that_a_part_declares_and_a_link_for_each_page_of_the_service() -> None:
+    quote = Operation(SERVICE, "Book a seat", bodies=(Content(JSON, dict, (Example("A seat", {"name": "O'Hara"}),)),))
+
+    async def book(_request: Request) -> Answer:
+        return Response(202)
+
+    seats = Endpoint("POST", "/seats", book, lambda: [quote])
+    html = unescape(render_landing("http://h", None, "1", (seats,), None, keyed=False).decode())
+    assert "<h2>Book a seat</h2>" in html
+    # A shell reads the quote back: 'O' and a quote and 'Hara'.
+    assert """curl -i http://h/seats \\\n  -d '{"name": "O'\\''Hara"}'""" in html
+    assert re.findall(r'<a href="(/[a-z]+)">/', html) == []
+    assert "curl" not in render_landing("http://h", None, "1", (), None, keyed=False).decode().split("The API")[0]
+    whole = render_landing("http://h", None, "1", http_endpoints(), None, keyed=False).decode()
+    assert set(re.findall(r'<a href="(/[a-z]+)">/', whole)) == {"/aggregates", "/health", "/metrics", "/ready"}

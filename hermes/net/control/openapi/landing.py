@@ -6,17 +6,21 @@ and only this machine reaches the admin address. Pure but for the file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from ipaddress import ip_address
 from string import Template
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
 from hermes.config import Address
-from hermes.events.protocols.openapi.example import example_event
 from hermes.net.control.files import read
+from hermes.net.control.openapi.operation import JSON, SERVICE, Operation
+
+if TYPE_CHECKING:
+    from hermes.net.control.endpoint import Endpoint
 
 _TEMPLATE = Template(read("hermes.net.control.openapi", "page/landing.html").decode())
 _REMOTE = "The dashboard is on the admin address of this service, which ADMIN_ADDR names."
@@ -24,17 +28,48 @@ _OFF = "This service has no admin address, and so no dashboard: ADMIN_ADDR is of
 
 
 def render_landing(
-    origin: str, client: str | None, version: str, event_types: Sequence[str], admin: Address | None, *, keyed: bool
+    origin: str, client: str | None, version: str, endpoints: Sequence[Endpoint], admin: Address | None, *, keyed: bool
 ) -> bytes:
-    """The page for a visitor at the address ``client`` who asked for ``origin`` (``http://host:port``)."""
-    body = msgspec.json.format(msgspec.json.encode(example_event(event_types)), indent=0).decode()
-    key = " \\\n  -H 'X-API-Key: YOUR_KEY'" if keyed else ""
+    """The page for a visitor at the address ``client`` who asked for ``origin`` (``http://host:port``).
+
+    The request that it shows, and the pages that it links to, are those that the ``endpoints`` declare.
+    """
     return _TEMPLATE.substitute(
         version=escape(version),
-        origin=escape(origin),
-        curl=escape(f"curl -i {origin}/events{key} \\\n  -d '{body}'"),
+        first="".join(_show_first(origin, endpoints, keyed=keyed)),
+        doors="\n        ".join(_show_doors(endpoints)),
         dashboard=_lead_to_dashboard(origin, client, admin),
     ).encode()
+
+
+def _show_first(origin: str, endpoints: Sequence[Endpoint], *, keyed: bool) -> Iterator[str]:
+    """Show the first request that takes JSON and has an example, as curl sends it."""
+    for endpoint, operation in _declared("POST", endpoints):
+        for content in operation.bodies:
+            if content.media_type == JSON and content.examples:
+                body = msgspec.json.format(msgspec.json.encode(content.examples[0].value), indent=0).decode()
+                key = " \\\n  -H 'X-API-Key: YOUR_KEY'" if keyed else ""
+                # A quote ends the shell's text, so a quote of the body is written between two texts.
+                quoted = body.replace("'", "'\\''")
+                curl = f"curl -i {origin}{operation.path or endpoint.path}{key} \\\n  -d '{quoted}'"
+                yield f'<h2>{escape(operation.summary)}</h2>\n      <div class="code" data-copy>\n        '
+                yield f'<pre tabindex="0">{escape(curl)}</pre>\n      </div>'
+                return
+
+
+def _show_doors(endpoints: Sequence[Endpoint]) -> Iterator[str]:
+    """List the pages about the service that need no parameter."""
+    for endpoint, operation in _declared("GET", endpoints):
+        path = operation.path or endpoint.path
+        if operation.tag == SERVICE and "{" not in path:
+            yield f'<li><a href="{escape(path)}">{escape(path)}</a>: {escape(operation.summary)}</li>'
+
+
+def _declared(method: str, endpoints: Sequence[Endpoint]) -> Iterator[tuple[Endpoint, Operation]]:
+    for endpoint in endpoints:
+        if endpoint.method == method:
+            for operation in endpoint.describe():
+                yield endpoint, operation
 
 
 def _lead_to_dashboard(origin: str, client: str | None, admin: Address | None) -> str:

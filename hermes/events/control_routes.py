@@ -15,9 +15,9 @@ from hermes.events.protocols.events import PATH as EVENTS
 from hermes.events.protocols.mapping import from_base64
 from hermes.events.protocols.segment import KINDS
 from hermes.events.protocols.segment_answers import SOURCE_CONFIG
+from hermes.events.protocols.webhook_handshake import agree_to_webhook
 from hermes.net.control.data_routes import answer_body
 from hermes.net.control.endpoint import Answer, Endpoint, Request
-from hermes.net.control.webhook import agree_to_webhook
 from hermes.net.http.head import Head, Route, too_large
 from hermes.net.http.response import ECHOED, Response, problem
 
