@@ -90,7 +90,7 @@ async def _serve_edges(
         async with trio.open_nursery() as serving:
             for task in edges.tasks:
                 serving.start_soon(task)
-            _settle_garbage_collector()
+            _freeze_garbage_collector()
             task_status.started(running)
             try:
                 await stop.wait()
@@ -117,7 +117,7 @@ def _bound_the_end(seconds: float, deadline: trio.CancelScope) -> None:
     end_no_later_than(end - spare / 2)
 
 
-def _settle_garbage_collector() -> None:
+def _freeze_garbage_collector() -> None:
     """Freeze the objects that exist now, and let the garbage collector run seldom."""
     gc.collect()
     # Everything that was imported and opened stays until the end: the collector need not walk these objects again.

@@ -21,7 +21,7 @@ from hermes.base.cleanup import clean_up
 from hermes.base.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.dead_letters.contract import DeadLetter, DeadLetters, Selection, Source
 
-SETTLE_SECONDS = 60.0
+NOTE_SECONDS = 60.0
 """The longest time for writing the result of a batch to the store. A cancelled caller waits this long."""
 
 # With a rate, a batch has the letters of this time: larger batches would come in bursts.
@@ -176,14 +176,14 @@ class _Run:
                 ) from error
             reasons = error.reasons
         # Shielded: without the removal the next run writes the letters again, and not every sink stores an id once.
-        with clean_up(SETTLE_SECONDS) as scope:
-            await self._settle(letters, reasons)
+        with clean_up(NOTE_SECONDS) as scope:
+            await self._note_outcomes(letters, reasons)
         # A store that hangs must not hold the caller for ever. The letters stay, and the caller is told.
         if scope.cancelled_caught:
-            raise LogUnavailable(f"the store of dead letters did not answer within {SETTLE_SECONDS:g} s")
+            raise LogUnavailable(f"the store of dead letters did not answer within {NOTE_SECONDS:g} s")
         return len(reasons)
 
-    async def _settle(self, letters: Sequence[DeadLetter], reasons: Mapping[int, str]) -> None:
+    async def _note_outcomes(self, letters: Sequence[DeadLetter], reasons: Mapping[int, str]) -> None:
         # Removal first: of the two it is the one that keeps a letter from being written again.
         written = [letter.number for index, letter in enumerate(letters) if index not in reasons]
         if written:

@@ -58,12 +58,12 @@ class SinkReceipt:
         return self.delivered + self.dead_lettered + self.dropped
 
 
-Settle = Callable[[Outcome, "Receipt | None"], None]
+Tell = Callable[[Outcome, "Receipt | None"], None]
 """Called once with the outcome of a request; with the receipt if the request asked for delivery."""
 
 
 class Receipt:
-    """Follows ``events`` events into ``sinks``, and calls ``settle`` once: when all outcomes are known, or on expiry.
+    """Follows ``events`` events into ``sinks``, and calls ``tell`` once: when all outcomes are known, or on expiry.
 
     >>> receipt = Receipt(2, ("postgres",), lambda outcome, receipt: print(outcome.name))
     >>> receipt.note("postgres", delivered=1)
@@ -71,21 +71,21 @@ class Receipt:
     TAKEN
     """
 
-    __slots__ = ("_settle", "_unknown", "durable", "events", "sinks")
+    __slots__ = ("_tell", "_unknown", "durable", "events", "sinks")
 
-    def __init__(self, events: int, sinks: tuple[str, ...], settle: Settle) -> None:
+    def __init__(self, events: int, sinks: tuple[str, ...], tell: Tell) -> None:
         self.durable = False
         self.events = events
         self.sinks = {name: SinkReceipt() for name in sinks}
         # One counter for all sinks: `note` runs for every batch, and a sum over the sinks would cost more.
         self._unknown = events * len(sinks)
         # None once the request has its answer: a late result of a sink must not answer again.
-        self._settle: Settle | None = settle
+        self._tell: Tell | None = tell
 
     @property
-    def settled(self) -> bool:
+    def closed(self) -> bool:
         """Whether the request has its answer."""
-        return self._settle is None
+        return self._tell is None
 
     def note(self, sink: str, delivered: int, dead_lettered: int = 0, dropped: int = 0) -> None:
         """Note a sink's results for some of the events."""
@@ -99,11 +99,11 @@ class Receipt:
             dropped_any = any(each.dropped for each in every)
             refused_any = any(each.dead_lettered for each in every)
             # The worst outcome of any sink: the client must learn of a lost event first.
-            self.settle(Outcome.DROPPED if dropped_any else Outcome.REFUSED if refused_any else Outcome.TAKEN)
+            self.close(Outcome.DROPPED if dropped_any else Outcome.REFUSED if refused_any else Outcome.TAKEN)
 
-    def settle(self, outcome: Outcome) -> None:
+    def close(self, outcome: Outcome) -> None:
         """Answer the request, unless the request has its answer."""
         # Cleared first, so that a callback which causes another note cannot answer twice.
-        settle, self._settle = self._settle, None
-        if settle is not None:
-            settle(outcome, self)
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(outcome, self)

@@ -12,7 +12,7 @@ from typing import Annotated, overload
 import msgspec
 from msgspec import Meta, Raw
 
-from hermes.events.ack import Receipt, Settle
+from hermes.events.ack import Receipt, Tell
 from hermes.observe.traced import TracedRequest
 
 MAX_TIMESTAMP = 253_402_300_799
@@ -84,7 +84,7 @@ class Chunk:
         # 0 is the index of a journal's first record.
         self.index = -1
         # A list, because a chunk may carry the events of several small requests.
-        self.waiting: list[Settle] = []
+        self.waiting: list[Tell] = []
         self.receipt: Receipt | None = None
         self.traced: list[TracedRequest] | None = None
 

@@ -319,7 +319,7 @@ async def test_a_store_that_hangs_while_noting_is_given_up(autojump_clock: MockC
     began = trio.current_time()
     with pytest.raises(LogUnavailable, match="did not answer"):
         await replay(store, EVERYTHING, targets(ScriptedSink()))
-    assert trio.current_time() - began == pytest.approx(module.SETTLE_SECONDS)
+    assert trio.current_time() - began == pytest.approx(module.NOTE_SECONDS)
 
 
 async def test_a_store_that_fails_is_said_and_the_next_run_goes_on() -> None:

@@ -38,7 +38,7 @@ _BOUNDS = {
     "hermes.store.log.tables.DELETE_ROWS": (1, 3),
     "hermes.store.log.tables.SPARE_PAGES": (1, 4),
     "hermes.store.log.tables.SHRINK_PAGES": (4, 16),
-    "hermes.events.engine.held.MAX_RANGES": (1, 3),
+    "hermes.events.engine.owed.MAX_RANGES": (1, 3),
 }
 
 

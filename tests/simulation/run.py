@@ -252,7 +252,7 @@ def _everything_seeded(plan: Plan, trace: Trace, disk: Disk) -> Iterator[None]:
             chance.seed(f"{plan.seed}/hermes")
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
         processors[:] = [note]  # in place, for loggers keep the list that they were made with
-        with mock.patch.object(hermes.app, "_settle_garbage_collector"), ExitStack() as bounds:
+        with mock.patch.object(hermes.app, "_freeze_garbage_collector"), ExitStack() as bounds:
             # How long a turn of the reactor may take is real time, which no seed decides.
             bounds.enter_context(mock.patch.object(reactor, "perf_counter", float))
             bounds.enter_context(sqlite_on(disk))

@@ -146,7 +146,7 @@ def a_journal_that_tidies_payloads() -> AbstractContextManager[Any]:
 
 def delivered_said_when_the_first_sink_has_it() -> AbstractContextManager[Any]:
     def note(self: Receipt, sink: str, delivered: int, dead_lettered: int = 0, dropped: int = 0) -> None:
-        self.settle(Outcome.TAKEN)
+        self.close(Outcome.TAKEN)
 
     return mock.patch.object(Receipt, "note", note)
 

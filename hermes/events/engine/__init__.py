@@ -21,7 +21,8 @@
 | ``suspicion``    | whether a refusal is the fault of the sink or of the events |
 | ``workable``     | how many events of one write are expected to be written in time |
 | ``backlog``      | reads back what a sink that is behind has on disk alone |
-| ``held``         | where each unsettled record of a sink is: in memory, or on disk alone |
+| ``owed``         | where each record is that the journal owes a sink: in memory, or on disk alone |
+| ``loaded``       | one record while its events are in memory |
 | ``put_back``     | the refused records of a sink that left memory for others, and lie on disk again |
 | ``pace``         | how fast a backlog is read |
 | ``journal``      | every accepted chunk as a record of the log, and how far each sink has come |

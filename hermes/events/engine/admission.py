@@ -20,12 +20,12 @@ MAX_WAITERS = 50_000
 
 
 class _Waiter:
-    __slots__ = ("count", "settle", "size")
+    __slots__ = ("count", "size", "tell")
 
-    def __init__(self, count: int, size: int, settle: Callable[[bool], None]) -> None:
+    def __init__(self, count: int, size: int, tell: Callable[[bool], None]) -> None:
         self.count = count
         self.size = size
-        self.settle = settle
+        self.tell = tell
 
 
 class Admission:
@@ -55,17 +55,17 @@ class Admission:
         self.accepted += count
         return True
 
-    def wait(self, count: int, size: int, settle: Callable[[bool], None]) -> Callable[[], None]:
-        """Let events in as soon as there is room and their turn has come, and then ``settle(True)``.
+    def wait(self, count: int, size: int, tell: Callable[[bool], None]) -> Callable[[], None]:
+        """Let events in as soon as there is room and their turn has come, and then ``tell(True)``.
 
-        ``settle(False)`` comes if it is called off (by the function returned), if the waiters are dismissed, or at
+        ``tell(False)`` comes if it is called off (by the function returned), if the waiters are dismissed, or at
         once if admission is closed or too many wait already.
         """
         crowded = self._waiting_bytes + size > self._max_bytes or len(self._waiters) >= MAX_WAITERS
         if self._closed or (self._waiters and crowded):
-            settle(False)
+            tell(False)
             return lambda: None
-        waiter = _Waiter(count, size, settle)
+        waiter = _Waiter(count, size, tell)
         self._waiters[waiter] = None
         self._waiting_bytes += size
         self._admit_waiters()
@@ -116,11 +116,11 @@ class Admission:
                 waiter = next(iter(self._waiters))
                 if not self.has_room(waiter.count, waiter.size):
                     break
-                settle = self._dismiss(waiter)
+                tell = self._dismiss(waiter)
                 self.events += waiter.count
                 self.bytes += waiter.size
                 self.accepted += waiter.count
-                settle(True)
+                tell(True)
         finally:
             self._admitting = False
 
@@ -133,11 +133,11 @@ class Admission:
         """Take a waiter out of the queue; returns how it is told."""
         del self._waiters[waiter]
         self._waiting_bytes -= waiter.size
-        settle = waiter.settle
+        tell = waiter.tell
         # What is told holds the function that calls the wait off, and that holds the waiter: with this the three would
         # keep each other, and the events, until the garbage collector runs.
-        del waiter.settle
-        return settle
+        del waiter.tell
+        return tell
 
 
 def free_room(admission: Admission, clock: Callable[[], float]) -> Callable[[Sequence[Chunk]], None]:
@@ -146,7 +146,7 @@ def free_room(admission: Admission, clock: Callable[[], float]) -> Callable[[Seq
     The last sink that a chunk waits for frees its room.
     """
 
-    def settle(chunks: Sequence[Chunk]) -> None:
+    def free(chunks: Sequence[Chunk]) -> None:
         count = size = 0
         for chunk in chunks:
             chunk.unsettled -= 1
@@ -157,4 +157,4 @@ def free_room(admission: Admission, clock: Callable[[], float]) -> Callable[[Seq
         if count:
             admission.leave(count, size, clock())
 
-    return settle
+    return free

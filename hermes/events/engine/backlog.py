@@ -2,7 +2,7 @@
 
 A committed chunk goes on in memory while the sink keeps up. When it finds no room there the sink is behind: from then
 on chunks stay on disk. `Backlog.run` reads them back in order as room appears, at a pace a little above the rate of
-arrival, until the sink has caught up. Where each record is, `hermes.events.engine.held` knows; how fast to read,
+arrival, until the sink has caught up. Where each record is, `hermes.events.engine.owed` knows; how fast to read,
 `hermes.events.engine.pace`.
 
 Invariant: an event that the journal owes the sink is in memory or on disk alone, and nowhere twice.
@@ -18,8 +18,8 @@ import trio
 
 from hermes.base.errors import LogUnavailable
 from hermes.base.repeated_event import RepeatedEvent
-from hermes.events.engine.held import MAX_RANGES, HeldRecords
 from hermes.events.engine.journal import EventJournal
+from hermes.events.engine.owed import MAX_RANGES, OwedRecords
 from hermes.events.engine.pace import Pace
 from hermes.events.event import Chunk
 from hermes.events.sink import DeliverySettings
@@ -65,7 +65,7 @@ class Backlog:
         holding: Callable[[], bool],
     ) -> None:
         progress, owed = journal.register(options.sink)
-        self.records = HeldRecords(progress, journal.next, owed, journal.events)
+        self.records = OwedRecords(progress, journal.next, owed, journal.events)
         self.on_its_way = 0
         """Events that were read back and wait for room in memory."""
         self._journal = journal
@@ -99,12 +99,12 @@ class Backlog:
         if not older_first:
             pieces = chunk.split(self._options.max_chunk)
             if self._take(pieces):
-                self.records.hold(chunk, pieces)
+                self.records.load(chunk, pieces)
                 return
         self._defer(chunk)
 
     def release(self, chunks: Sequence[Chunk], unspent: Sequence[int], *, settled: bool) -> int:
-        """As `HeldRecords.release`; the room that the chunks had may be given to records on disk."""
+        """As `OwedRecords.release`; the room that the chunks had may be given to records on disk."""
         uncommitted = self.records.release(chunks, unspent, settled=settled)
         if self._said_behind:
             self._look_whether_behind()
@@ -112,17 +112,17 @@ class Backlog:
         return uncommitted
 
     def return_to_disk(self, chunks: Sequence[Chunk], left: Sequence[Sequence[int]], held_at: int) -> None:
-        """As `HeldRecords.return_to_disk`; the room that the chunks had is for other records on disk."""
+        """As `OwedRecords.return_to_disk`; the room that the chunks had is for other records on disk."""
         self.records.return_to_disk(chunks, left, held_at)
         self._news.set()
 
     def read_refused_again(self) -> None:
-        """As `HeldRecords.read_refused_again`, as soon as there is room."""
+        """As `OwedRecords.read_refused_again`, as soon as there is room."""
         self.records.read_refused_again()
         self._news.set()
 
     def end(self) -> int:
-        """All tasks have ended: as `HeldRecords.owed`."""
+        """All tasks have ended: as `OwedRecords.owed`."""
         self._throttled.write_rest()
         return self.records.owed(self._journal.events)
 

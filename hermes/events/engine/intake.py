@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import trio
 
-from hermes.events.ack import Ack, Outcome, Receipt, Settle
+from hermes.events.ack import Ack, Outcome, Receipt, Tell
 from hermes.events.engine.admission import Admission
 from hermes.events.engine.aggregate import Aggregator
 from hermes.events.engine.delivery import Delivery
@@ -111,20 +111,20 @@ class Intake:
         return None if self.blocking or self.admission.has_room(1, size) else Outcome.NO_ROOM
 
     def submit(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
-        """Take all the events or none, and call ``settle`` once it is known how they fared, maybe at once.
+        """Take all the events or none, and call ``tell`` once it is known how they fared, maybe at once.
 
-        The function returned calls the wait off, as far as that is possible; ``settle`` is called all the same.
+        The function returned calls the wait off, as far as that is possible; ``tell`` is called all the same.
         """
         if self.admission.admit(len(events), size):
             if ack is _DURABLE:
-                self._join(events, size, settle, traced)
+                self._join(events, size, tell, traced)
                 return nothing_to_call_off
-            return self._enter(events, size, ack, settle, traced)
+            return self._enter(events, size, ack, tell, traced)
         if self.blocking:
-            return self._wait(events, size, ack, settle, traced)
-        settle(Outcome.NO_ROOM, None)
+            return self._wait(events, size, ack, tell, traced)
+        tell(Outcome.NO_ROOM, None)
         return nothing_to_call_off
 
     def offer_derived(self, events: list[Event], size: int) -> bool:
@@ -166,41 +166,39 @@ class Intake:
     # --- in ----------------------------------------------------------------------------------------------------
 
     def _enter(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None
     ) -> Callable[[], None]:
-        """Admitted events go on their way; ``settle`` hears when they are as far as ``ack`` says."""
+        """Admitted events go on their way; ``tell`` hears when they are as far as ``ack`` says."""
         if ack is Ack.DELIVERED:
-            return self._follow(events, size, settle, traced)
+            return self._follow(events, size, tell, traced)
         if ack is Ack.DURABLE:
-            self._join(events, size, settle, traced)
+            self._join(events, size, tell, traced)
         else:
             self._join(events, size, None, traced)
-            settle(Outcome.TAKEN, None)
+            tell(Outcome.TAKEN, None)
         return nothing_to_call_off
 
     def _wait(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None
     ) -> Callable[[], None]:
         call_off: Callable[[], None] | None = None
 
         def admitted(taken: bool) -> None:
             nonlocal call_off
             if taken:
-                call_off = self._enter(events, size, ack, settle, traced)
+                call_off = self._enter(events, size, ack, tell, traced)
             else:
-                settle(Outcome.NO_ROOM, None)
+                tell(Outcome.NO_ROOM, None)
 
         stop_waiting = self.admission.wait(len(events), size, admitted)
         return lambda: (call_off or stop_waiting)()
 
-    def _follow(
-        self, events: list[Event], size: int, settle: Settle, traced: TracedRequest | None
-    ) -> Callable[[], None]:
+    def _follow(self, events: list[Event], size: int, tell: Tell, traced: TracedRequest | None) -> Callable[[], None]:
         """Events whose request waits for their delivery travel in chunks of their own."""
-        receipt = self.receipts.open(len(events), settle)
+        receipt = self.receipts.open(len(events), tell)
         if receipt is None:
             self.admission.expel(len(events), size, trio.current_time())
-            settle(Outcome.NO_ROOM, None)
+            tell(Outcome.NO_ROOM, None)
             return nothing_to_call_off
         chunk = self._new_chunk(events, size, traced)
         chunk.receipt = receipt
@@ -208,11 +206,11 @@ class Intake:
             self._send_chunk(piece)
         if not self._COMMITS:
             self.uncommitted += len(events)
-        return lambda: receipt.settle(Outcome.LATE)
+        return lambda: receipt.close(Outcome.LATE)
 
-    def _join(self, events: list[Event], size: int, settle: Settle | None, traced: TracedRequest | None) -> None:
+    def _join(self, events: list[Event], size: int, tell: Tell | None, traced: TracedRequest | None) -> None:
         """Put admitted events into the open chunk, or into new ones. Requests that wait for a commit share chunks."""
-        chunk = self._open_unacked if settle is None else self._open
+        chunk = self._open_unacked if tell is None else self._open
         if (
             chunk is not None
             and len(chunk.events) + len(events) <= self._max_chunk
@@ -229,18 +227,18 @@ class Intake:
                 self._open = self._open_unacked = None
                 for piece in pieces[:-1]:
                     piece.continues = self._COMMITS
-                    if settle is not None:
+                    if tell is not None:
                         piece.waiting.append(_hear_nothing)  # the request hears of its last piece
                 chunk = pieces[-1]
-            elif settle is None:
+            elif tell is None:
                 self._open_unacked = chunk
             else:
                 self._open = chunk
             for piece in pieces:
                 self._send_chunk(piece)
-        if settle is not None:
-            chunk.waiting.append(settle)
-        if settle is None or not self._COMMITS:
+        if tell is not None:
+            chunk.waiting.append(tell)
+        if tell is None or not self._COMMITS:
             self.uncommitted += len(events)
 
     def _new_chunk(self, events: list[Event], size: int, traced: TracedRequest | None) -> Chunk:
@@ -320,7 +318,7 @@ class Intake:
 
 
 def _hear_nothing(_outcome: Outcome, _receipt: Receipt | None) -> None:
-    """What settles a piece of a request that hears of another."""
+    """What is told of a piece of a request that hears of another."""
 
 
 def _trace(chunk: Chunk, request: TracedRequest, count: int) -> None:

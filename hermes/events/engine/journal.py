@@ -173,7 +173,7 @@ class EventJournal:
 
     async def save(self) -> None:
         """Save the progress of every sink, then trim. A storage that fails now is tried again the next time."""
-        self.receipts = {index: receipt for index, receipt in self.receipts.items() if not receipt.settled}
+        self.receipts = {index: receipt for index, receipt in self.receipts.items() if not receipt.closed}
         state = JournalState(self.events, {name: progress.state() for name, progress in self._sinks.items()})
         if state == self._last_saved and self.failing is None:
             return

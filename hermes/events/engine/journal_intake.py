@@ -14,7 +14,7 @@ from itertools import chain
 import trio
 
 from hermes.base.errors import LogUnavailable
-from hermes.events.ack import Ack, Outcome, Receipt, Settle
+from hermes.events.ack import Ack, Outcome, Receipt, Tell
 from hermes.events.engine.aggregate import Aggregator
 from hermes.events.engine.delivery import Delivery
 from hermes.events.engine.intake import MOST_IN_A_RECORD, Intake, IntakeOptions, nothing_to_call_off
@@ -57,17 +57,17 @@ class JournalIntake(Intake):
         return super().find_refusal(size)
 
     def submit(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
         """As `Intake.submit`, unless the journal has no room for the events, now or ever."""
         journal = self._journal
         if size > journal.capacity or not _fit_records(events, size):
-            settle(Outcome.TOO_LARGE, None)
+            tell(Outcome.TOO_LARGE, None)
         elif size + self.admission.bytes > journal.room:
             journal.want_room()
-            settle(Outcome.NO_SPACE, None)
+            tell(Outcome.NO_SPACE, None)
         else:
-            return super().submit(events, size, ack, settle, traced)
+            return super().submit(events, size, ack, tell, traced)
         return nothing_to_call_off
 
     async def _pass_on(self, chunks: list[Chunk]) -> None:
@@ -92,9 +92,9 @@ class JournalIntake(Intake):
         self.admission.expel(sum(map(len, refused)), sum(chunk.size for chunk in refused), now)
         await self._hand_on(chunks)
         # After the sinks have the chunks, so that a client that has its 202 finds its event in the accounts.
-        await answer_in_slices(_take_waiting(chunks), lambda settle: settle(Outcome.TAKEN, None))
-        await answer_in_slices(_take_waiting(refused), lambda settle: settle(Outcome.FAILED, None))
-        await answer_in_slices(_take_followed(refused), lambda receipt: receipt.settle(Outcome.FAILED))
+        await answer_in_slices(_take_waiting(chunks), lambda tell: tell(Outcome.TAKEN, None))
+        await answer_in_slices(_take_waiting(refused), lambda tell: tell(Outcome.FAILED, None))
+        await answer_in_slices(_take_followed(refused), lambda receipt: receipt.close(Outcome.FAILED))
         await self._count_meanwhile()
 
     def _count(self, chunks: Sequence[Chunk]) -> None:
@@ -128,7 +128,7 @@ def _fit_records(events: list[Event], size: int) -> bool:
     return all(fits_record(events[start : start + MOST_IN_A_RECORD], size) for start in starts)
 
 
-def _take_waiting(chunks: Sequence[Chunk]) -> Iterator[Settle]:
+def _take_waiting(chunks: Sequence[Chunk]) -> Iterator[Tell]:
     """The requests that wait for the commit of these chunks; each is taken from its chunk, so it is answered once."""
     for chunk in chunks:
         waiting, chunk.waiting = chunk.waiting, []

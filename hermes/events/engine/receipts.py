@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import trio
 
 from hermes.base.repeated_event import RepeatedEvent
-from hermes.events.ack import Outcome, Receipt, Settle
+from hermes.events.ack import Outcome, Receipt, Tell
 from hermes.events.engine.slices import answer_in_slices
 
 MAX_OPEN = 50_000
@@ -42,7 +42,7 @@ class Receipts:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, events: int, settle: Settle) -> Receipt | None:
+    def open(self, events: int, tell: Tell) -> Receipt | None:
         """Follow ``events`` events. None: too many requests wait already, or nothing is delivered any more."""
         if self._ended or len(self._open) >= MAX_OPEN:
             return None
@@ -51,7 +51,7 @@ class Receipts:
             del self._open[receipt]
             if outcome is Outcome.LATE:
                 self._look_for_untold(receipt)
-            settle(outcome, closed)
+            tell(outcome, closed)
 
         receipt = Receipt(events, self._sinks, close)
         self._open[receipt] = trio.current_time() + self._timeout
@@ -73,7 +73,7 @@ class Receipts:
         """Nothing more will be delivered: every request is answered with the outcomes that are known."""
         self._ended = True
         while self._open:
-            next(iter(self._open)).settle(Outcome.LATE)
+            next(iter(self._open)).close(Outcome.LATE)
 
     async def run(self) -> None:
         """Let receipts expire, until cancelled."""
@@ -82,7 +82,7 @@ class Receipts:
                 await self._came.wait()
             # The oldest may be settled before that. A receipt that is opened now expires later, so none is late.
             await trio.sleep_until(next(iter(self._open.values())))
-            await answer_in_slices(self._take_due(trio.current_time()), lambda receipt: receipt.settle(Outcome.LATE))
+            await answer_in_slices(self._take_due(trio.current_time()), lambda receipt: receipt.close(Outcome.LATE))
 
     def _take_due(self, now: float) -> Iterator[Receipt]:
         """The open receipts whose time is up, the oldest first. Each is closed by its answer before the next."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hermes.events.ack import HEADER, Ack, Outcome, Receipt, Settle
+from hermes.events.ack import HEADER, Ack, Outcome, Receipt, Tell
 from hermes.events.decode import Decoded
 from hermes.events.event import Event
 from hermes.events.ingest.format import Answers, DataProtocol, OneEvent
@@ -53,9 +53,9 @@ class Intake(Protocol):
         """Take all the events, which came in ``size`` bytes, into the queue, or none (False)."""
 
     def submit(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
-        """Take all the events or none, and settle when they are as far as ``ack`` says. Returns what calls it off."""
+        """Take all the events or none, and tell when they are as far as ``ack`` says. Returns what calls it off."""
 
     def retry_after(self) -> int:
         """Return the whole seconds after which there may be room again."""

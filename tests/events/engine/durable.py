@@ -182,7 +182,7 @@ def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     """What is owed has one place, the ledger agrees, and memory is within its bounds."""
     backlog, account = backlog_of(delivery), delivery.account()
     records = backlog.records
-    kept = {index: held for index, held in records.held.items() if held.kept}
+    kept = {index: held for index, held in records.loaded.items() if held.kept}
     in_memory = sum(held.left for held in kept.values()) + delivery._uncommitted
     if not delivery._abandoned:  # then the account says already what becomes of them
         assert account.in_flight == backlog.events + in_memory, account
@@ -204,7 +204,7 @@ def check_delivery(delivery: Delivery, journal: EventJournal) -> None:
     assert len(records.ranges) <= 2001
     assert len(records.put_back.ranges) <= 2001
     assert set(records.put_back.parts) <= set(on_disk)
-    assert records.refused == sum(held.held_at is not None for held in records.held.values())
+    assert records.refused == sum(held.held_at is not None for held in records.loaded.values())
 
 
 def backlog_of(delivery: Delivery) -> Backlog:

@@ -270,11 +270,11 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.outside.append((count, size, number))
             self.let_in()
 
-        def settle(taken: bool) -> None:
+        def tell(taken: bool) -> None:
             assert number not in self.answers, "told twice"
             self.answers[number] = taken
 
-        self.call_offs[number] = self.admission.wait(count, size, settle)
+        self.call_offs[number] = self.admission.wait(count, size, tell)
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())

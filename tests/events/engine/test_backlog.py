@@ -171,7 +171,7 @@ async def test_a_record_larger_than_all_memory_goes_through_in_pieces(autojump_c
         events = await durable.put_events(count, 1)
         await durable.sink.wait_stored(count + 1)
     assert durable.sink.stored == events
-    assert backlog_of(durable.delivery).records.held == {}
+    assert backlog_of(durable.delivery).records.loaded == {}
 
 
 async def test_a_record_with_more_bytes_than_the_buffer_has_room_for_goes_through_alone(autojump_clock: None) -> None:

@@ -85,7 +85,7 @@ async def test_a_receipt_is_durable_with_its_record_and_follows_it_back_into_mem
     assert [found.receipt for found in again] == [None, None, chunk.receipt]
     await journal.save()
     assert journal.receipts == {2: chunk.receipt}
-    chunk.receipt.settle(Outcome.LATE)
+    chunk.receipt.close(Outcome.LATE)
     await journal.save()
     assert journal.receipts == {}
 

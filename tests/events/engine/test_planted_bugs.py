@@ -21,10 +21,10 @@ from hermes.events.ack import Ack, Receipt
 from hermes.events.engine.backlog import Backlog
 from hermes.events.engine.calls import SinkCalls
 from hermes.events.engine.delivery import Delivery
-from hermes.events.engine.held import HeldRecords
 from hermes.events.engine.intake import Intake
 from hermes.events.engine.job import Job
 from hermes.events.engine.ledger import Ledger
+from hermes.events.engine.owed import OwedRecords
 from hermes.events.engine.progress import Progress
 from hermes.events.event import Batch, Chunk
 from hermes.store.log.memory import MemoryLog
@@ -142,12 +142,12 @@ def a_miscounted_spill() -> AbstractContextManager[Any]:
 
 
 def a_miscounted_backlog() -> AbstractContextManager[Any]:
-    def less(self: HeldRecords, chunk: Chunk) -> None:
+    def less(self: OwedRecords, chunk: Chunk) -> None:
         defer(self, chunk)
         self.events -= 1
 
-    defer = HeldRecords.defer
-    return mock.patch.object(HeldRecords, "defer", less)
+    defer = OwedRecords.defer
+    return mock.patch.object(OwedRecords, "defer", less)
 
 
 def a_dead_letter_that_is_not_counted() -> AbstractContextManager[Any]:

@@ -73,11 +73,11 @@ async def test_each_expires_exactly_its_time_out_after_it_was_opened_and_later_n
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert heard[1:] == [("second", Outcome.TAKEN, began + 35), ("third", Outcome.LATE, began + 40)]
-    assert third.settled
+    assert third.closed
     assert first.sinks["a"].delivered == 1
 
 
-async def test_one_that_is_settled_before_the_task_looks_leaves_nothing_to_wait_for(autojump_clock: None) -> None:
+async def test_one_that_is_closed_before_the_task_looks_leaves_nothing_to_wait_for(autojump_clock: None) -> None:
     heard: Heard = []
     receipts = Receipts(("a",), 30.0)
     async with trio.open_nursery() as nursery:
@@ -106,7 +106,7 @@ async def test_only_those_that_wait_count_against_the_bound(
     waiting[4].note("a", 1)
     open_receipt(receipts, heard)
     assert receipts.open(1, lambda *_: None) is None
-    assert not stuck.settled
+    assert not stuck.closed
 
 
 async def test_a_crowd_that_expires_together_leaves_the_loop_to_others_between(autojump_clock: None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hermes.events.ack import Ack, Outcome, Receipt, Settle
+from hermes.events.ack import Ack, Outcome, Receipt, Tell
 from hermes.events.event import Event
 from hermes.observe.traced import TracedRequest
 from tests.net.http.kit import Answer, FakeIntake, Wire, event, post
@@ -19,21 +19,21 @@ class SlowIntake(FakeIntake):
     """Answers when the test says so."""
 
     ack: Ack = Ack.DURABLE
-    open: list[tuple[int, Settle]] = field(default_factory=list)
+    open: list[tuple[int, Tell]] = field(default_factory=list)
     called_off: int = 0
 
     def submit(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
         self.asked.append(ack)
-        self.open.append((len(events), settle))
+        self.open.append((len(events), tell))
 
         def call_off() -> None:
             self.called_off += 1
 
         return call_off
 
-    def settle(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
+    def tell(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
         """Answer the request that has waited longest."""
         self.open.pop(0)[1](outcome, receipt)
 
@@ -53,7 +53,7 @@ def asking(ack: str, body: bytes = b"") -> bytes:
 def answer_to(outcome: Outcome, told: Receipt | None = None, ack: str = "delivered", body: bytes = b"") -> Answer:
     wire = Wire(intake := SlowIntake())
     assert wire.feed(asking(ack, body)) == []
-    intake.settle(outcome, told)
+    intake.tell(outcome, told)
     (answer,) = wire.answers()
     return answer
 
@@ -118,7 +118,7 @@ def test_a_request_whose_outcome_is_good_is_a_202_with_what_was_taken_and_what_w
 def test_what_the_journal_can_never_take_at_once_is_a_413_which_no_client_repeats_for_ever() -> None:
     wire = Wire(intake := SlowIntake())
     wire.feed(asking("durable"))
-    intake.settle(Outcome.TOO_LARGE, None)
+    intake.tell(Outcome.TOO_LARGE, None)
     (answer,) = wire.answers()
     assert answer.status == 413
     assert "send fewer events a request" in answer.json["detail"]
@@ -141,7 +141,7 @@ def test_what_was_not_taken_is_a_503_with_its_reason_and_when_to_come_again(
     wire = Wire(intake := SlowIntake())
     wire.feed(asking(ack))
     # What could not be committed has a receipt that says so, and that is not to be believed to be more.
-    intake.settle(outcome, receipt(durable=False) if ack == "delivered" and outcome is Outcome.FAILED else None)
+    intake.tell(outcome, receipt(durable=False) if ack == "delivered" and outcome is Outcome.FAILED else None)
     (answer,) = wire.answers()
     # A full journal takes a while to empty, whatever the queue does.
     assert (answer.status, answer.headers["retry-after"]) == (503, "10" if outcome is Outcome.NO_SPACE else "7")
@@ -177,5 +177,5 @@ def test_answers_keep_the_order_of_the_requests_whatever_each_asked_for() -> Non
     _, second = intake.open.pop(1)
     second(Outcome.TAKEN, None)
     assert wire.answers() == []
-    intake.settle(Outcome.LATE, receipt())
+    intake.tell(Outcome.LATE, receipt())
     assert [answer.status for answer in wire.answers()] == [504, 202, 400]

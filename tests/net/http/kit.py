@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes.events.ack import Ack, Outcome, Settle
+from hermes.events.ack import Ack, Outcome, Tell
 from hermes.events.event import Event
 from hermes.events.protocols.routes import make_routes
 from hermes.net.http.connection import Connection
@@ -33,7 +33,7 @@ class FakeIntake:
     sizes: list[int] = field(default_factory=list)
     marks: list[TracedRequest | None] = field(default_factory=list)
     """The traced request of each event that `offer` took."""
-    waiting: list[tuple[list[Event], Settle]] = field(default_factory=list)
+    waiting: list[tuple[list[Event], Tell]] = field(default_factory=list)
     ack: Ack = Ack.ACCEPTED
     asked: list[Ack] = field(default_factory=list)
 
@@ -54,19 +54,19 @@ class FakeIntake:
         return None if self.blocking or self.room > 0 else Outcome.NO_ROOM
 
     def submit(
-        self, events: list[Event], size: int, ack: Ack, settle: Settle, traced: TracedRequest | None = None
+        self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
         self.asked.append(ack)
         if not self.blocking or (len(events) <= self.room and not self.waiting):
-            settle(Outcome.TAKEN if self.offer(events, size, traced) else Outcome.NO_ROOM, None)
+            tell(Outcome.TAKEN if self.offer(events, size, traced) else Outcome.NO_ROOM, None)
             return lambda: None
-        entry = (events, settle)
+        entry = (events, tell)
         self.waiting.append(entry)
 
         def call_off() -> None:
             if entry in self.waiting:
                 self.waiting.remove(entry)
-                settle(Outcome.NO_ROOM, None)
+                tell(Outcome.NO_ROOM, None)
 
         return call_off
 
@@ -74,10 +74,10 @@ class FakeIntake:
         """Room for more events; those who wait take it in their order."""
         self.room += count
         while self.waiting and len(self.waiting[0][0]) <= self.room:
-            events, settle = self.waiting.pop(0)
+            events, tell = self.waiting.pop(0)
             self.room -= len(events)
             self.taken += events
-            settle(Outcome.TAKEN, None)
+            tell(Outcome.TAKEN, None)
 
     def retry_after(self) -> int:
         return 7

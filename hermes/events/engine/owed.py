@@ -1,6 +1,6 @@
-"""`HeldRecords`: where each record of the journal is that one sink has not settled yet.
+"""`OwedRecords`: where each record of the journal is that one sink has not settled yet.
 
-A record is held (in memory), or in one of ``ranges`` (on disk alone, to be read back), or in ``put_back`` (on disk
+A record is loaded (in memory), or in one of ``ranges`` (on disk alone, to be read back), or in ``put_back`` (on disk
 alone again, since the sink refused it and others need the room). Invariants: every record from the sink's cursor on is
 settled, or in one of these places, and in one only; ``events`` counts those on disk alone. Pure: the backlog reads the
 journal and the clock.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hermes.events.engine.loaded import LoadedRecord, select_events
 from hermes.events.engine.progress import Progress
 from hermes.events.engine.put_back import Part, PutBack, Range, to_bits
 from hermes.events.event import Chunk
@@ -19,55 +20,7 @@ MAX_RANGES = 1000
 again may be of records that were put back, and as many of these may have parts."""
 
 
-class _Held:
-    """A record in memory, whose first event has the number ``first``. ``left`` of its ``events`` are there yet.
-
-    ``pieces`` are in memory or on their way; ``places`` says which of the record's events each piece has, where a piece
-    has not all of them. ``back`` has a bit for each event that was put back on disk, refused when there were
-    ``put_back_at`` witnesses, while others are in memory. ``fed``: it was read back. ``held_at`` is the ``put_back_at``
-    of an earlier time in memory; None: it was never put back. ``spilled`` were there when a worker stopped. ``kept`` is
-    false when the journal has forgotten it, so that memory is all that has it.
-    """
-
-    __slots__ = (
-        "back",
-        "events",
-        "fed",
-        "first",
-        "held_at",
-        "kept",
-        "left",
-        "pieces",
-        "places",
-        "put_back_at",
-        "received_at",
-        "spilled",
-    )
-
-    def __init__(self, chunk: Chunk, first: int) -> None:
-        self.events = self.left = len(chunk.events)
-        self.first = first
-        self.pieces = 1
-        self.places: dict[Chunk, Sequence[int]] | None = None
-        self.received_at = chunk.received_at
-        self.fed = False
-        self.held_at: int | None = None
-        self.kept = True
-        self.spilled = self.back = self.put_back_at = 0
-
-    def share_out(self, pieces: Sequence[Chunk], places: Sequence[int]) -> None:
-        """The events at ``places``, all that are left, are in these pieces."""
-        self.pieces = len(pieces)
-        if self.pieces == 1 and self.left == self.events:
-            return  # the usual record has one piece with all events, so nothing has to be remembered
-        self.places, start = {}, 0
-        for piece in pieces:
-            stop = start + len(piece.events)
-            self.places[piece] = places[start:stop]
-            start = stop
-
-
-class HeldRecords:
+class OwedRecords:
     """The unsettled records of one sink, by its ``progress`` in a journal whose next record gets ``next_index``.
 
     At first all of them are on disk alone, ``events`` in all. ``first`` is the number of the next record's first event.
@@ -78,7 +31,7 @@ class HeldRecords:
         self.events = events
         self.ranges = [Range(*gap) for gap in progress.gaps(next_index)]
         self.put_back = PutBack()
-        self.held: dict[int, _Held] = {}
+        self.loaded: dict[int, LoadedRecord] = {}
         self.refused = 0
         """Records in memory that were put back before."""
         self._back = 0  # events that were put back, of records that have others in memory
@@ -100,9 +53,9 @@ class HeldRecords:
         of the record read before it, which is earlier by one record at most. After a start, nobody knows before the
         first read.
         """
-        held = self.held.get(self.cursor)
-        if held is not None:
-            return held.received_at
+        loaded = self.loaded.get(self.cursor)
+        if loaded is not None:
+            return loaded.received_at
         back = self.put_back.ranges
         if back and back[0].start == self.cursor:
             return back[0].received_at
@@ -115,29 +68,29 @@ class HeldRecords:
 
     # --- into memory ---------------------------------------------------------------------------------------------
 
-    def hold(self, chunk: Chunk, pieces: Sequence[Chunk]) -> None:
+    def load(self, chunk: Chunk, pieces: Sequence[Chunk]) -> None:
         """The record of ``chunk``, the newest, is in memory, in these pieces."""
-        held = self.held[chunk.index] = _Held(chunk, self._next_first)
-        self._next_first += held.events
-        held.share_out(pieces, range(held.events))
+        loaded = self.loaded[chunk.index] = LoadedRecord(chunk, self._next_first)
+        self._next_first += loaded.events
+        loaded.share_out(pieces, range(loaded.events))
 
     def read_back(self, chunk: Chunk, first: int, most: int) -> Sequence[Chunk]:
         """The record of ``chunk``, the first on disk alone, was read back. Returns what is left of it, in pieces."""
         index = chunk.index
-        held = self.held[index] = _Held(chunk, first)
-        held.fed = True
-        held.held_at = self.ranges[0].held_at
-        self.refused += held.held_at is not None
+        loaded = self.loaded[index] = LoadedRecord(chunk, first)
+        loaded.fed = True
+        loaded.held_at = self.ranges[0].held_at
+        self.refused += loaded.held_at is not None
         self._on_disk_since = chunk.received_at
         part = self.put_back.take_part(index)
-        places: Sequence[int] = range(held.events)
+        places: Sequence[int] = range(loaded.events)
         if part is not None:
             places = part.places()
-            held.left = len(places)
-            chunk = _select(chunk, places)
-        self.advance(index + 1, held.left)
+            loaded.left = len(places)
+            chunk = select_events(chunk, places)
+        self.advance(index + 1, loaded.left)
         pieces = chunk.split(most)
-        held.share_out(pieces, places)
+        loaded.share_out(pieces, places)
         return pieces
 
     def note_fed(self, piece: Chunk) -> None:
@@ -147,16 +100,16 @@ class HeldRecords:
 
     def held_at(self, chunk: Chunk) -> int | None:
         """When the sink first refused the chunk, which is in memory, before its record was put back; None: never."""
-        held = self.held.get(chunk.index)
-        return held.held_at if held is not None else None
+        loaded = self.loaded.get(chunk.index)
+        return loaded.held_at if loaded is not None else None
 
     def spend(self, chunk: Chunk, count: int) -> int:
         """``count`` events of a chunk have their outcome, others have not. Returns how many no journal has."""
-        held = self.held.get(chunk.index)
-        if held is None:
+        loaded = self.loaded.get(chunk.index)
+        if loaded is None:
             return count  # it was taken while the journal's storage failed, and has no record
-        held.left -= count
-        return 0 if held.kept else count
+        loaded.left -= count
+        return 0 if loaded.kept else count
 
     def release(self, chunks: Sequence[Chunk], unspent: Sequence[int], *, settled: bool) -> int:
         """Chunks have left memory, settled or not; `spend` was not told of ``unspent`` of their events.
@@ -165,46 +118,46 @@ class HeldRecords:
         """
         uncommitted = 0
         for chunk, count in zip(chunks, unspent, strict=True):
-            held = self.held.get(chunk.index)
-            if held is None:
+            loaded = self.loaded.get(chunk.index)
+            if loaded is None:
                 uncommitted += count
                 continue
-            held.left -= count
-            self._note_left(held, chunk)
-            if not held.kept:
+            loaded.left -= count
+            self._note_left(loaded, chunk)
+            if not loaded.kept:
                 uncommitted += count
             if settled:  # if not, it is a stop, and the whole record is for the next start
-                self._end_piece(held, chunk)
-            elif held.kept:
-                held.spilled += count
+                self._end_piece(loaded, chunk)
+            elif loaded.kept:
+                loaded.spilled += count
         return uncommitted
 
-    def _note_left(self, held: _Held, chunk: Chunk) -> None:
-        if held.fed:
+    def _note_left(self, loaded: LoadedRecord, chunk: Chunk) -> None:
+        if loaded.fed:
             self.fed_events -= len(chunk.events)
             self.fed_bytes -= chunk.size
 
-    def _end_piece(self, held: _Held, chunk: Chunk) -> None:
+    def _end_piece(self, loaded: LoadedRecord, chunk: Chunk) -> None:
         """A piece of a record is no longer in memory; with its last piece, the record has a new place."""
-        if held.places is not None:
-            held.places.pop(chunk, None)
-        held.pieces -= 1
-        if held.pieces:
+        if loaded.places is not None:
+            loaded.places.pop(chunk, None)
+        loaded.pieces -= 1
+        if loaded.pieces:
             return
         index = chunk.index
-        del self.held[index]
-        self.refused -= held.held_at is not None
-        if held.back:
-            self._back -= held.back.bit_count()
+        del self.loaded[index]
+        self.refused -= loaded.held_at is not None
+        if loaded.back:
+            self._back -= loaded.back.bit_count()
             self.put_back.add(
                 index,
-                held_at=held.put_back_at,
-                first=held.first,
-                part=Part(held.events, held.back),
-                received_at=held.received_at,
+                held_at=loaded.put_back_at,
+                first=loaded.first,
+                part=Part(loaded.events, loaded.back),
+                received_at=loaded.received_at,
             )
-        elif held.kept:
-            self.progress.settle(index, index + 1, held.events)
+        elif loaded.kept:
+            self.progress.settle(index, index + 1, loaded.events)
 
     # --- on disk alone -------------------------------------------------------------------------------------------
 
@@ -239,7 +192,7 @@ class HeldRecords:
             return 0
         gone = self.progress.unsettled_below(stop, before)
         # Records in memory, or put back, are unsettled as well, but their events are not lost.
-        gone -= sum(held.events for index, held in self.held.items() if index < stop and held.kept)
+        gone -= sum(loaded.events for index, loaded in self.loaded.items() if index < stop and loaded.kept)
         gone -= self.put_back.events_before(stop)
         self.progress.settle(start, stop, gone)
         lost = gone - self.put_back.done_between(start, stop)
@@ -254,8 +207,8 @@ class HeldRecords:
         back = self.put_back
         if len(back.ranges) + len(self.ranges) >= 2 * MAX_RANGES or len(back.parts) >= MAX_RANGES:
             return False
-        records = [self.held.get(chunk.index) for chunk in chunks]
-        return all(held is not None and held.kept for held in records)
+        records = [self.loaded.get(chunk.index) for chunk in chunks]
+        return all(loaded is not None and loaded.kept for loaded in records)
 
     def return_to_disk(self, chunks: Sequence[Chunk], left: Sequence[Sequence[int]], held_at: int) -> None:
         """Chunks leave memory, refused when there were ``held_at`` witnesses; `can_put_back` has allowed it.
@@ -263,16 +216,16 @@ class HeldRecords:
         Of each chunk, the events at the places in ``left`` have no outcome.
         """
         for chunk, places in zip(chunks, left, strict=True):
-            held = self.held[chunk.index]
-            held.left -= len(places)
+            loaded = self.loaded[chunk.index]
+            loaded.left -= len(places)
             self.events += len(places)
             self._back += len(places)
-            self._note_left(held, chunk)
+            self._note_left(loaded, chunk)
             if places:
-                own = None if held.places is None else held.places[chunk]
-                held.back |= to_bits(places if own is None else [own[place] for place in places])
-                held.put_back_at = held_at
-            self._end_piece(held, chunk)
+                own = None if loaded.places is None else loaded.places[chunk]
+                loaded.back |= to_bits(places if own is None else [own[place] for place in places])
+                loaded.put_back_at = held_at
+            self._end_piece(loaded, chunk)
 
     def read_refused_again(self) -> None:
         """What was put back is to be read again, in the order of the journal, and before newer records."""
@@ -316,14 +269,14 @@ class HeldRecords:
         Returns how many of their events are left in memory, and how many were put back on disk, which are lost.
         """
         disowned = lost = 0
-        for index, held in self.held.items():
-            if index < stop and held.kept:
+        for index, loaded in self.loaded.items():
+            if index < stop and loaded.kept:
                 # Settled in the journal's eyes, so that it can be trimmed; memory alone has its events from now on.
-                held.kept = False
-                self.progress.settle(index, index + 1, held.events)
-                disowned += held.left
-                lost += held.back.bit_count()
-                held.back = 0
+                loaded.kept = False
+                self.progress.settle(index, index + 1, loaded.events)
+                disowned += loaded.left
+                lost += loaded.back.bit_count()
+                loaded.back = 0
         self.events -= lost
         self._back -= lost
         return disowned, lost
@@ -334,15 +287,9 @@ class HeldRecords:
         A record of which a part is settled is delivered again as a whole, so the part that has its outcome counts too.
         """
         again = sum(
-            held.events - held.left - held.spilled - held.back.bit_count() for held in self.held.values() if held.kept
+            loaded.events - loaded.left - loaded.spilled - loaded.back.bit_count()
+            for loaded in self.loaded.values()
+            if loaded.kept
         )
         again += sum(part.done for part in self.put_back.parts.values())
         return journal_events - self.progress.settled - again
-
-
-def _select(chunk: Chunk, places: Sequence[int]) -> Chunk:
-    """The events at these places, with what belongs to the chunk."""
-    events = [chunk.events[place] for place in places]
-    rest = Chunk(events, chunk.received_at, chunk.size * len(events) // len(chunk.events), derived=chunk.derived)
-    rest.index, rest.receipt, rest.traced = chunk.index, chunk.receipt, chunk.traced
-    return rest
