@@ -69,7 +69,13 @@ class ProgressDisplay:
 
 
 def progress_lines(progress: Progress, before: Progress | None) -> tuple[str, str]:
-    """Return the current pace (the rate since ``before``) and the results so far, one line each."""
+    """Return the current pace (the rate since ``before``) and the results so far, one line each.
+
+    ::
+
+        pace, outcome = progress_lines(progress, before)
+        console.print(pace, outcome, sep="\\n")
+    """
     summary = progress.summary
     requests, elapsed = summary.requests, summary.elapsed
     # The first rate of a phase is not counted from the phase before.
@@ -89,7 +95,12 @@ def progress_lines(progress: Progress, before: Progress | None) -> tuple[str, st
 
 
 def summary_report(summary: Summary, options: Options) -> RenderableType:
-    """The summary as tables: amounts and rates, latencies, codes and errors."""
+    """Return the summary as tables: amounts and rates, latencies, codes and errors.
+
+    ::
+
+        console.print(summary_report(await run_load(options), options))
+    """
     amounts = Table("", "count", "per second", box=None, pad_edge=False)
     answers = Table("", "count", "share", box=None, pad_edge=False)
     for table in (amounts, answers):

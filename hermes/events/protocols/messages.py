@@ -50,8 +50,10 @@ class MessageDecoder(Generic[Message, Context]):
 
     def decode_one(self, body: bytes, context: Context) -> Decoded:
         """Return the event of one message. Raises `BadBody`."""
+        # A byte order mark is no part of JSON, and some clients write one.
         text = without_mark(body).strip()
         check = partial(self._check, context, is_clean(text))
+        # ``alone``: this text is the whole body, so broken JSON leaves no event that could be reported.
         return _with_size(explain([Raw(text)], check, self._several, alone=True), len(body))
 
     def decode_list(self, body: bytes, context: Context) -> Decoded:

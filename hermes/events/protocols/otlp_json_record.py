@@ -101,6 +101,7 @@ def _read(text: Raw, members: _Members, notes: Notes) -> dict[str, Any]:
     # All of it at once and untyped: the mapping gives one member several types, and a struct cannot name them all.
     given = _decode_any(text)
     if type(given) is not dict:
+        # null is a default of protobuf's: there is no resource, or no scope.
         if given is None and members is _DESCRIBED:
             return {}
         raise ValidationError(f"Expected `object`, got {_kind(given)}")
@@ -147,6 +148,7 @@ def _whole(value: Any, name: str) -> int:
 
 def _small(value: Any, name: str) -> int:
     found = _whole(value, name)
+    # As in protobuf, where these fields have 32 bits: both encodings refuse the same records.
     if not 0 <= found < 2**32:
         raise ValidationError(f"{name} is no whole number of 32 bits")
     return found
@@ -220,6 +222,7 @@ def _value(value: Any, name: str, levels: int = MAX_LEVELS) -> Any:
             return convert(held, kind)
         if kind not in _NESTED:
             continue
+        # A bound of our own: the depth at which Python gives up differs between its releases.
         if not levels:
             raise ValidationError(f"a value is nested too deeply: at most {MAX_LEVELS} levels are taken")
         values = held.get("values") if type(held) is dict else held

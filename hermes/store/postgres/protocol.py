@@ -69,7 +69,12 @@ def _write_some(pgconn: PGconn) -> PQGen[None]:
 
 
 def ping(pgconn: PGconn) -> PQGen[None]:
-    """Make one round trip with an empty query, which begins no transaction and changes nothing."""
+    """Make one round trip with an empty query, which begins no transaction and changes nothing.
+
+    ::
+
+        await drive(ping(connection.pgconn), waiter)
+    """
     pgconn.send_query(b"")
     for result in (yield from execute(pgconn)):
         if result.status == pq.ExecStatus.FATAL_ERROR:

@@ -29,7 +29,15 @@ RV = TypeVar("RV")
 
 
 class SocketWaiter:
-    """Waits for one connected socket, for one task at a time."""
+    """Waits for one connected socket, for one task at a time.
+
+    ::
+
+        waiter = SocketWaiter(pgconn.socket)
+        if await waiter.wait(Wait.R) & Ready.R:
+            ...  # the server has sent something
+        waiter.close(pgconn.socket)
+    """
 
     def __init__(self, fileno: int) -> None:
         self._fileno = fileno

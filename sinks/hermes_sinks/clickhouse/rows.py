@@ -46,6 +46,11 @@ async def encode_rows(batch: Batch, *, as_json: bool, times: range) -> tuple[lis
     """Return the row of each event, and the reasons of events without a row, by index; their row is empty.
 
     ``times`` has the timestamps that the column ``ts`` can hold, in Unix seconds.
+
+    ::
+
+        rows, refused = await encode_rows(batch, as_json=False, times=range(2**32))
+        body = b"\\n".join(row for row in rows if row)
     """
     rows: list[bytes] = []
     refused: dict[int, str] = {}
