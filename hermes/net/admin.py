@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
+from hermes import __version__
 from hermes.config import Address
 from hermes.net.control.admin import judge_admin
 from hermes.net.control.app import Site, make_app
@@ -33,11 +34,10 @@ from hermes.net.http.head import Heads
 from hermes.net.http.ingress import Ingress
 from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget, Lane
-from hermes.net.http.stream import StreamServer
+from hermes.net.http.stream import StreamOptions, StreamServer
 from hermes.net.listen import addresses_of, open_listeners
 from hermes.net.status import StatusBoard
 from hermes.settings import Settings
-from hermes.version import __version__
 
 # One connection in so many has no place in the control lane: a newcomer must get as far as its request.
 _NEWCOMERS = 16
@@ -95,7 +95,7 @@ class AdminEdge:
             tls = access.certificate.context
         self.addresses = addresses_of(sockets)
         self._server = StreamServer(
-            lane, sockets, self._control.serve_stream, timeouts, most, tls, linger=_LINGER_SECONDS
+            lane, sockets, self._control.serve_stream, StreamOptions(timeouts, most, tls, linger=_LINGER_SECONDS)
         )
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from hermes import __version__
 from hermes.net.control.app import Site, make_app
 from hermes.net.control.endpoint import Endpoint
 from hermes.net.control.frame import Frame
@@ -27,11 +28,10 @@ from hermes.net.http.head import Heads, Route
 from hermes.net.http.ingress import Ingress
 from hermes.net.http.lane import Lane, Timeouts
 from hermes.net.http.reactor import Reactor
-from hermes.net.http.stream import StreamServer
+from hermes.net.http.stream import StreamOptions, StreamServer
 from hermes.net.listen import addresses_of, open_listeners
 from hermes.observe.metrics import Metrics
 from hermes.settings import Settings
-from hermes.version import __version__
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 
@@ -82,7 +82,7 @@ class Edge:
         if sockets and tls is None:
             self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
         else:
-            self._data = StreamServer(lane, listeners, self._control.serve_stream, timeouts, most, tls)
+            self._data = StreamServer(lane, listeners, self._control.serve_stream, StreamOptions(timeouts, most, tls))
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the requests and of the connections, for Prometheus."""

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import trio
 
-from hermes.net.http import accepting, reactor
+from hermes.net.http import accepting, polled, reactor
 from hermes.net.http.head import Head, Heads, Route
 from hermes.net.http.lane import BodyBudget, Lane, Timeouts
 from hermes.net.http.reactor import Reactor
 from hermes.net.http.response import Response
-from hermes.net.http.stream import StreamServer
+from hermes.net.http.stream import StreamOptions, StreamServer
 from tests.http_client import Client
 from tests.net.http.kit import post
 
@@ -28,8 +28,9 @@ TIMEOUTS = Timeouts(header=5, body=5, idle=5, write=5)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((reactor, "ACCEPT_PAUSE"), (reactor, "_SWEEP_SECONDS"), (accepting, "ACCEPT_PAUSE")):
-        monkeypatch.setattr(module, name, 0.001)
+    for module in (accepting, polled, reactor):
+        monkeypatch.setattr(module, "ACCEPT_PAUSE", 0.001)
+    monkeypatch.setattr(reactor, "_SWEEP_SECONDS", 0.001)
 
 
 class Listening(socket.socket):
@@ -78,7 +79,7 @@ def as_streams(lane: Lane, listeners: list[Listening]) -> StreamServer:
     async def hand_over(*_: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    return StreamServer(lane, [Streams(sock) for sock in listeners], hand_over, TIMEOUTS, 10, None)
+    return StreamServer(lane, [Streams(sock) for sock in listeners], hand_over, StreamOptions(TIMEOUTS, 10))
 
 
 BOTH = pytest.mark.parametrize("make", [as_reactor, as_streams])
@@ -149,11 +150,12 @@ class Watching:
         self._epoll.register(fd, events)
 
 
-async def test_without_room_for_another_watch_one_client_is_sent_away_and_the_next_is_served() -> None:
-    listener = Listening([])
-    async with serving(as_reactor, listener) as server:
-        assert isinstance(server, Reactor)
-        server._epoll = watching = Watching(server._epoll, 1)  # type: ignore[assignment]
+async def test_without_room_for_another_watch_one_client_is_sent_away_and_the_next_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener, watching = Listening([]), Watching(select.epoll(), 1)
+    monkeypatch.setattr(select, "epoll", lambda: watching)
+    async with serving(as_reactor, listener):
         with pytest.raises((EOFError, trio.BrokenResourceError)):
             await asked(listener)
         assert await asked(listener) == 202

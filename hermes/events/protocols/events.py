@@ -94,6 +94,7 @@ class PostEvents:
         own, cloud = EventDecoder(event_types, any_times=any_times), CloudEventDecoder(event_types, clock)
         self._answers = answers = OwnAnswers()
         json, lines = own.decode_json, own.decode_lines
+        # The usual body is one event: it is read without the detour through a `Format`.
         one = OneEvent(own.decode_one, answers.one)
         self._json = Format(answers, lambda _request, body: json(body), cut=_cut_json, one=one)
         self._lines = Format(answers, lambda _request, body: lines(body), cut=_cut_lines)

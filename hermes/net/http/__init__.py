@@ -13,7 +13,11 @@ moment answers.
 | ``pending``    | the ticket for a response that a later moment gives |
 | ``lane``       | what all connections share |
 | ``connection`` | one connection, sans-IO: bytes in, slots out, in order |
+| ``phase``      | the phases of a connection, as one table |
+| ``body``       | a body that comes in several parts, within its bounds |
 | ``reactor``    | the one task that owns the sockets |
+| ``peer``       | one socket of the reactor: its interest and its deadline |
+| ``polled``     | the reactor's listening sockets |
 | ``stream``     | the same connection object under TLS, a task each |
 | ``accepting``  | streams are accepted while there is room, whatever accept(2) says |
 | ``work``       | large requests decoded in turns, a few milliseconds each |

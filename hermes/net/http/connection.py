@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 
-from hermes.net.http.chunked import BodyTooLarge, ChunkedDecoder, ChunkedError
-from hermes.net.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head, too_large
-from hermes.net.http.lane import Lane, Timeouts
+from hermes.net.http.body import BodyRefused, IncomingBody
+from hermes.net.http.head import KEEP_ALIVE, MAX_HEAD_BYTES, BadHead, Head
+from hermes.net.http.lane import Lane
 from hermes.net.http.pending import Pending, Slot
+from hermes.net.http.phase import TRANSITIONS, Phase, PhaseEvent
 from hermes.net.http.response import CONTINUE, Response, crowded, problem
 
 MAX_SLOTS = 64
@@ -37,26 +37,9 @@ _skip_empty_lines = re.compile(rb"(?:\r\n)*+").match  # before a request (RFC 91
 _HAS_BARE_LF = problem(400, "the request is malformed: a line ends in a bare LF", close=True)
 
 
-class Phase(Enum):
-    """What a connection is doing, which decides how long it may take."""
-
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    CHUNKED = auto()
-    CLOSING = auto()
-    HANDOVER = auto()
-
-
-def allowance(phase: Phase, timeouts: Timeouts) -> float:
-    """How long a connection may stay in a phase, in seconds."""
-    return {Phase.HEAD: timeouts.header, Phase.BODY: timeouts.body, Phase.CHUNKED: timeouts.body}.get(
-        phase, timeouts.idle
-    )
-
-
 # As names of the module, for looking a member up on its enum costs more than the rest of a comparison.
-_IDLE, _HEAD, _BODY, _CHUNKED, _CLOSING, _HANDOVER = Phase
+_IDLE, _HEAD, _BODY, _CLOSING, _HANDOVER = Phase
+_LEFT_UNREAD, _BODY_BEGUN, _REQUEST_READ, _NOT_OURS, _LAST_ANSWER, _ENDED = PhaseEvent
 
 
 class Connection:
@@ -67,21 +50,15 @@ class Connection:
 
     __slots__ = (
         "_body",
-        "_budget",
         "_buffer",
-        "_chunked",
         "_client",
-        "_head",
         "_held",
         "_known",
         "_known_head",
         "_known_since",
         "_lane",
-        "_missing",
         "_on_ready",
-        "_reserved",
         "_scanned",
-        "_skip",
         "deferred",
         "out",
         "phase",
@@ -98,17 +75,11 @@ class Connection:
         self.unsent = 0
         self._buffer = b""
         self._scanned = 0
-        self._head: Head | None = None
         self._known_head: Head | None = None  # of the last usual request; a client tends to send the same again
         self._known = b""
         self._known_since = lane.heads.forgotten
-        self._body = bytearray()
-        self._missing = 0
-        self._chunked: ChunkedDecoder | None = None
-        self._budget = lane.body_budget  # of the present request
-        self._reserved = 0
+        self._body: IncomingBody | None = None  # of the request in the phase BODY
         self._held = 0  # bytes of the keyless clients' budget, for all but bodies
-        self._skip = False
         self.deferred = False  # the turn was over before every request that had come was served
         self.waiting: deque[Slot] = deque()  # from the first response that is not ready on
 
@@ -119,9 +90,10 @@ class Connection:
         if self.phase is not _IDLE:
             if self.phase is _BODY:
                 data = self._receive_body(data)
-            elif self.phase is _CHUNKED:
-                data = self._receive_chunked(data)
             elif self.phase is _CLOSING:
+                return
+            elif self.phase is _HANDOVER:
+                self._buffer += data
                 return
         if self._buffer:
             data = self._buffer + data
@@ -131,10 +103,21 @@ class Connection:
 
     def receive_eof(self) -> None:
         """The client sends no more. Waits are called off, what it is still owed is sent, then the connection ends."""
-        if self.phase in {_HEAD, _BODY, _CHUNKED}:
-            self._abandon_request()
-        self.phase = _CLOSING
+        self.end()
         self.call_off()
+
+    def end(self) -> None:
+        """Read no further request. What is owed is still answered."""
+        self._abandon_request()
+        self._move(_ENDED)
+
+    def hand_over(self) -> None:
+        """Leave for the control lane before the first request: the client speaks HTTP/2."""
+        self._move(_NOT_OURS)
+
+    def _move(self, event: PhaseEvent) -> None:
+        """The only place where a phase changes."""
+        self.phase = TRANSITIONS[self.phase, event]
 
     def call_off(self) -> None:
         """End the waits for responses: each is answered as its route says (the queue is full, try again)."""
@@ -145,15 +128,14 @@ class Connection:
     def time_out(self) -> None:
         """The current phase took too long: 408 for a request that has begun, and the end."""
         self._lane.begin_turn()
-        if self.phase in {_HEAD, _BODY, _CHUNKED}:
+        if self.phase is _HEAD or self.phase is _BODY:
             what = "headers" if self.phase is _HEAD else "body"
             self._refuse(problem(408, f"the request's {what} came too slowly", close=True))
-        self.phase = _CLOSING
+        self.end()
 
     def drop(self) -> None:
         """The socket is gone: give back what the connection holds, and call its waits off unheard."""
-        self._abandon_request()
-        self.phase = _CLOSING
+        self.end()
         self.call_off()
         self.waiting.clear()
         self.out.clear()
@@ -189,7 +171,7 @@ class Connection:
     @property
     def answered(self) -> bool:
         """Whether no request is in progress and no response is owed."""
-        return not self.waiting and self.phase in {_IDLE, _CLOSING, _HANDOVER}
+        return not self.waiting and self.phase is not _HEAD and self.phase is not _BODY
 
     @property
     def wants_bytes(self) -> bool:
@@ -200,7 +182,7 @@ class Connection:
     @property
     def expected(self) -> int:
         """Bytes of the present request's body that have not come yet, as far as its head tells."""
-        return self._missing if self.phase is _BODY else 0
+        return 0 if self._body is None else self._body.missing
 
     def take_handover(self) -> bytes:
         """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
@@ -224,7 +206,8 @@ class Connection:
     def defer(self) -> None:
         """There is room for responses again: what was left unread is for the next turn."""
         if self._buffer and self.phase in {_IDLE, _HEAD}:
-            self.phase, self.deferred = _HEAD, True
+            self._move(_LEFT_UNREAD)
+            self.deferred = True
 
     # --- heads -------------------------------------------------------------------------------------------------
 
@@ -245,7 +228,8 @@ class Connection:
                 # 64 KiB may hold hundreds of requests, each of which may take some milliseconds.
                 self._keep(data, position)
                 if self._reserve_held():
-                    self.phase, self.deferred = _HEAD, True
+                    self._move(_LEFT_UNREAD)
+                    self.deferred = True
                     return
                 self._buffer = b""  # what the service itself would leave must not cost the client its connection
             begun = True
@@ -267,7 +251,8 @@ class Connection:
                 position, size = 0, len(data)
                 continue
             position = stop
-            self.phase = _IDLE
+            if self.phase is not _IDLE:  # asked first, for nearly always it is
+                self._move(_REQUEST_READ)
             result = head.handle(head, data[end:stop])
             if isinstance(result, Pending):
                 self._wait(head, result)
@@ -298,7 +283,7 @@ class Connection:
                 self._refuse(error.response)
                 return b""
             if head.route is None:
-                self.phase = _HANDOVER
+                self._move(_NOT_OURS)
                 self._buffer = data[start:]
                 return b""
         return self._begin_body(head, data[end:])
@@ -316,7 +301,7 @@ class Connection:
         if len(kept) > MAX_HEAD_BYTES:
             self._refuse(problem(431, f"the request's headers are larger than {MAX_HEAD_BYTES} bytes", close=True))
             return
-        self.phase = _HEAD
+        self._move(_LEFT_UNREAD)
         self._scanned = max(0, len(kept) - 3)
         if len(kept) > FREE_BYTES and not self.hold():
             self._refuse(_CROWDED)
@@ -331,85 +316,45 @@ class Connection:
         ):
             self._refuse(refusal, head)
             return b""
-        self._skip = refusal is not None
-        self._head = head
+        assert head.route is not None  # noqa: S101 - the caller has seen it
+        lane = self._lane
         # A client whose key is in the body may be anyone until the body is read.
-        self._budget = self._lane.body_budget.keyless if head.keyless else self._lane.body_budget
+        budget = lane.body_budget.keyless if head.keyless else lane.body_budget
         if head.expect_continue and not data:
             self._push(CONTINUE)
-        self._lane.inflight += 1
-        if head.chunked:
-            assert head.route is not None  # noqa: S101 - the caller has seen it
-            self.phase = _CHUNKED
-            self._chunked = ChunkedDecoder(head.route.max_body_bytes)
-            return self._receive_chunked(data)
-        self.phase = _BODY
-        self._missing = head.content_length
+        lane.inflight += 1
+        self._body = IncomingBody(head, head.route.max_body_bytes, budget)
+        self._move(_BODY_BEGUN)
         return self._receive_body(data)
 
     def _receive_body(self, data: bytes) -> bytes:
-        taken, rest = data[: self._missing], data[self._missing :]
-        self._missing -= len(taken)
-        if not self._skip:
-            if not self._reserve(len(taken)):
-                return b""
-            self._body += taken
-        if self._missing:
-            return b""
-        self._end_body(self._body)
-        return b"" if self.phase is _CLOSING else rest
-
-    def _receive_chunked(self, data: bytes) -> bytes:
-        decoder = self._chunked
-        assert decoder is not None  # noqa: S101 - the phase says so
-        before = len(decoder.body)
+        """Take bytes of the body, and answer the request once it is whole. Returns what comes after it."""
+        incoming = self._body
+        assert incoming is not None  # noqa: S101 - the phase says so
+        head = incoming.head
         try:
-            rest = decoder.feed(data)
-        except ChunkedError as error:
-            self._refuse(problem(400, f"the request is malformed: {error}", close=True), self._head)
+            rest = incoming.feed(data)
+        except BodyRefused as refused:
+            self._refuse(refused.response, head)
             return b""
-        except BodyTooLarge:
-            self._refuse(too_large(decoder.limit), self._head)
+        if not incoming.done:
             return b""
-        if not self._reserve(len(decoder.body) - before):
-            return b""
-        if not decoder.done:
-            return b""
-        self._end_body(decoder.body)
-        return b"" if self.phase is _CLOSING else rest
-
-    def _end_body(self, gathered: bytearray) -> None:
-        head = self._head
-        assert head is not None  # noqa: S101 - a body has a head
-        body = bytes(gathered)
+        body = bytes(incoming.gathered)
         self._abandon_request()
-        self.phase = _IDLE
-        if head.refusal is not None:
-            self._answer(head, head.refusal)
+        self._move(_REQUEST_READ)
+        result = head.handle(head, body) if head.refusal is None else head.refusal
+        if isinstance(result, Pending):
+            self._wait(head, result)
         else:
-            result = head.handle(head, body)
-            if isinstance(result, Pending):
-                self._wait(head, result)
-            else:
-                self._answer(head, result)
-
-    def _reserve(self, size: int) -> bool:
-        if self._budget.reserve(size):
-            self._reserved += size
-            return True
-        self._refuse(_CROWDED, self._head)
-        return False
+            self._answer(head, result)
+        return b"" if self.phase is _CLOSING else rest
 
     def _abandon_request(self) -> None:
-        """Forget the request in progress and give back what it held."""
-        if self._head is not None and self.phase in {_BODY, _CHUNKED}:
+        """Forget the request whose body is coming, and give back what it held."""
+        if self._body is not None:
             self._lane.inflight -= 1
-        self._budget.release(self._reserved)
-        self._reserved = 0
-        self._head = None
-        self._body = bytearray()
-        self._chunked = None
-        self._skip = False
+            self._body.release()
+            self._body = None
 
     # --- responses ---------------------------------------------------------------------------------------------
 
@@ -425,7 +370,7 @@ class Connection:
         pending.head = head
         pending.wait(self._fill)
         if not head.keep_alive:
-            self.phase = _CLOSING
+            self._move(_LAST_ANSWER)
 
     def _fill(self, pending: Pending, response: Response) -> None:
         """A pending response is there: send what is ready, in the order of the requests."""
@@ -446,8 +391,9 @@ class Connection:
         lane, lines = self._lane, head.response_lines
         if last or response.close or not head.keep_alive or lane.draining:
             lines = lines.removesuffix(KEEP_ALIVE) + b"\r\nconnection: close"
-            if self.phase is not _HANDOVER:
-                self.phase = _CLOSING
+            self._move(_LAST_ANSWER)
+            if self.phase is _CLOSING:
+                self._abandon_request()
                 self._buffer = b""
                 self.deferred = False
         request_id = head.request_id or lane.request_id()

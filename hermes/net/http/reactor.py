@@ -13,13 +13,11 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from math import inf
 from time import perf_counter
 
 import trio
 
-from hermes.net.http.connection import Connection, Phase, allowance
 from hermes.net.http.lane import (
     ACCEPT_PAUSE,
     LEAST_IDLE_SECONDS,
@@ -28,42 +26,19 @@ from hermes.net.http.lane import (
     Lane,
     Timeouts,
 )
-from hermes.net.listen import Fault, address_of, whose_fault
-from hermes.observe.throttled_log import ThrottledLog
+from hermes.net.http.peer import READ, Peer
+from hermes.net.http.phase import Phase
+from hermes.net.http.polled import PolledListeners
+from hermes.net.listen import Fault, whose_fault
 
 _IDLE = Phase.IDLE
 _IN = select.EPOLLIN
-_READ = select.EPOLLIN | select.EPOLLRDHUP
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _READY = 256  # events of one poll
 _RECV_BYTES = 64 * 2**10
 _RECV_BODY_BYTES = 512 * 2**10
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
-_LOST_IN_A_ROW = 16  # connections that were lost before accept(2), after which it may go on like that: pause
-
-
-class _Peer:
-    """One socket, its connection, and when its present phase runs out."""
-
-    __slots__ = ("_reactor", "calm", "connection", "deadline", "fd", "interest", "lingering", "phase", "sock")
-
-    def __init__(self, sock: socket.socket, reactor: Reactor) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.interest = _READ
-        self.lingering = False
-        self.phase: Phase | None = Phase.IDLE
-        self.calm = True  # between two requests, with nothing unsent: what it is in nearly always
-        self.deadline = 0.0
-        self._reactor = reactor
-        self.connection = Connection(reactor.lane, self._ready, self._address)
-
-    def _address(self) -> str:
-        return address_of(self.sock)
-
-    def _ready(self) -> None:
-        self._reactor.wait_is_over(self)
 
 
 class Reactor:
@@ -78,20 +53,17 @@ class Reactor:
         max_connections: int,
     ) -> None:
         self.lane = lane
-        self._listeners = {sock.fileno(): sock for sock in listeners}
+        self._listeners = PolledListeners(listeners, lambda: self.connections)
         self._hand_over = hand_over
         self._timeouts = timeouts
         self._max_connections = max_connections
-        self._peers: dict[int, _Peer] = {}
-        self._epoll = select.epoll()
+        self._peers: dict[int, Peer] = {}
+        self._hear_ready = self.wait_is_over  # bound once: a connection must not hold a method of its own for it
         self._unserved: list[tuple[int, int]] = []
-        self._accepting = False
-        self._accept_again = 0.0
         self._now = 0.0
         self._idle_deadline = 0.0
         self._emptied: trio.Event | None = None
         self.evicted = 0
-        self._throttled = ThrottledLog("hermes.net.http")
 
     @property
     def connections(self) -> int:
@@ -101,15 +73,15 @@ class Reactor:
     async def serve(self) -> None:
         """Serve until cancelled. Sockets are closed on the way out."""
         self._now = trio.current_time()
+        self._epoll = epoll = select.epoll()
         try:
-            for fd in self._listeners:
-                self._epoll.register(fd, 0)
-            self._accept(True)
+            self._listeners.register(epoll)
+            self._listeners.watch()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 while True:
                     try:
-                        await trio.lowlevel.wait_readable(self._epoll.fileno())  # a checkpoint, always
+                        await trio.lowlevel.wait_readable(epoll.fileno())  # a checkpoint, always
                     except OSError as error:
                         # Trio registers our epoll for each wait; max_user_watches may forbid it (epoll_ctl(2), ENOSPC).
                         if whose_fault(error) is Fault.OURS:
@@ -119,14 +91,13 @@ class Reactor:
         finally:
             for peer in tuple(self._peers.values()):
                 self._close(peer)
-            self._close_listeners()
-            self._epoll.close()
-            self._throttled.write_rest()
+            self._listeners.close()
+            epoll.close()
 
     async def drain(self) -> None:
         """Stop accepting, answer what is in flight, and return once every connection is closed."""
         self.lane.draining = True
-        self._close_listeners()
+        self._listeners.close()
         for peer in tuple(self._peers.values()):
             peer.connection.call_off()
             # What lies in the socket unread was sent before we stopped: it is served, and answered "connection: close".
@@ -170,10 +141,9 @@ class Reactor:
             ready = poll(0, _READY) if now < end and not newcomers else []
         if newcomers:
             # Last, so that no event of a descriptor just closed is taken for its successor's of the same number.
-            for listener in tuple(self._listeners.values()):
-                self._accept_all(listener)
+            self._accept()
 
-    def _serve_calm(self, peer: _Peer) -> None:
+    def _serve_calm(self, peer: Peer) -> None:
         """The usual case of `_serve_peer`, and the only one that has to be fast: whole requests, answered at once."""
         connection = peer.connection
         try:
@@ -191,7 +161,7 @@ class Reactor:
                     out[0] = out[0][sent:]
                 elif not out and len(connection.waiting) == 1 and connection.phase is _IDLE:
                     # It waits for its commit, and may take as long; more requests may come meanwhile.
-                    peer.calm, peer.phase, peer.deadline = False, None, inf
+                    peer.calm, peer.timed, peer.deadline = False, None, inf
                     return
             else:
                 self._receive_eof(peer)
@@ -202,7 +172,7 @@ class Reactor:
             return
         self._settle(peer)
 
-    def _serve_peer(self, peer: _Peer, events: int) -> None:
+    def _serve_peer(self, peer: Peer, events: int) -> None:
         connection = peer.connection
         try:
             if events & select.EPOLLOUT:
@@ -214,7 +184,7 @@ class Reactor:
                 return
             if connection.deferred:
                 pass  # the client's next bytes, or its end, are for the turn in which this one's requests are served
-            elif events & _READ and (peer.interest & select.EPOLLIN):
+            elif events & READ and (peer.interest & select.EPOLLIN):
                 # No more than the rest of a body: many small requests in one go would hold up the others.
                 data = peer.sock.recv(min(max(connection.expected, _RECV_BYTES), _RECV_BODY_BYTES))
                 if peer.lingering:
@@ -240,19 +210,19 @@ class Reactor:
             return
         self._settle(peer)
 
-    def _receive_eof(self, peer: _Peer) -> None:
+    def _receive_eof(self, peer: Peer) -> None:
         peer.calm = False
         peer.interest = 0
         self._epoll.modify(peer.fd, 0)
         peer.connection.receive_eof()
 
-    def _settle(self, peer: _Peer) -> None:
+    def _settle(self, peer: Peer) -> None:
         """Send what is ready, then let the connection go on, leave for the control lane, or end."""
         connection = peer.connection
         while connection.out:
             if not self._send(peer):
                 return
-            peer.phase = None  # a request was answered: what the connection does now has time of its own
+            peer.timed = None  # a request was answered: what the connection does now has time of its own
             if connection.deferred:
                 break
             connection.resume()
@@ -261,7 +231,7 @@ class Reactor:
             return
         phase = connection.phase
         if phase is Phase.IDLE and not connection.waiting:
-            if peer.phase is Phase.IDLE and peer.interest == _READ:
+            if peer.timed is Phase.IDLE and peer.interest == READ:
                 peer.deadline = self._now + self._timeouts.idle
                 return
         elif phase is Phase.HANDOVER and connection.answered and not connection.out:
@@ -272,36 +242,17 @@ class Reactor:
             return
         self._update(peer)
 
-    def _update(self, peer: _Peer) -> None:
+    def _update(self, peer: Peer) -> None:
         """Bring interest and deadline in line with what the connection does now."""
-        connection = peer.connection
-        interest = 0
-        if connection.out or connection.deferred:
-            interest |= select.EPOLLOUT  # one that can be written to comes up in the next poll, after the others
-        if connection.phase is not Phase.CLOSING and connection.wants_bytes:
-            interest |= _READ
-        elif connection.waiting and peer.interest:
-            interest |= select.EPOLLRDHUP
+        interest = peer.interest_now()
         if interest != peer.interest:
             peer.interest = interest
             self._epoll.modify(peer.fd, interest)
-        peer.calm = interest == _READ and connection.phase is _IDLE and not connection.waiting
-        phase = None if connection.waiting else connection.phase
-        if connection.out or (connection.deferred and not connection.waiting):
-            phase = Phase.CLOSING  # it goes on once the client reads what was sent
-        if phase is not peer.phase or phase is Phase.IDLE:
-            peer.phase = phase
-            peer.deadline = self._now + self._allowance(peer)
-
-    def _allowance(self, peer: _Peer) -> float:
         connection = peer.connection
-        if connection.out:
-            return self._timeouts.write
-        if connection.waiting:
-            return inf
-        return self._timeouts.write if connection.deferred else allowance(connection.phase, self._timeouts)
+        peer.calm = interest == READ and connection.phase is _IDLE and not connection.waiting
+        peer.set_deadline(self._now, self._timeouts)
 
-    def _send(self, peer: _Peer) -> bool:
+    def _send(self, peer: Peer) -> bool:
         """Send what is ready. False if the connection ended, or some of it is left for later."""
         connection = peer.connection
         out = connection.out
@@ -324,18 +275,18 @@ class Reactor:
         if not connection.hold():
             self._close(peer)
             return False
-        peer.phase = None if sent else peer.phase  # progress: the deadline for writing begins anew
+        peer.timed = None if sent else peer.timed  # progress: the deadline for writing begins anew
         self._update(peer)
         return False
 
-    def wait_is_over(self, peer: _Peer) -> None:
+    def wait_is_over(self, peer: Peer) -> None:
         """A wait of this connection was answered, outside of the lane's own turn."""
         if self._peers.get(peer.fd) is not peer:
             return
         connection = peer.connection
         connection.defer()  # not now: the answers of one commit may come to hundreds of connections
         out = connection.out
-        if len(out) == 1 and connection.phase is _IDLE and not connection.waiting and peer.interest == _READ:
+        if len(out) == 1 and connection.phase is _IDLE and not connection.waiting and peer.interest == READ:
             # The usual case, and the one that has to be fast: one request, one commit, one response.
             try:
                 sent = peer.sock.send(out[0])
@@ -347,7 +298,7 @@ class Reactor:
             if sent == connection.unsent:
                 out.clear()
                 connection.unsent = 0
-                peer.phase, peer.calm = _IDLE, True
+                peer.timed, peer.calm = _IDLE, True
                 peer.deadline = trio.current_time() + self._timeouts.idle
                 return
             out[0] = out[0][sent:]
@@ -356,58 +307,32 @@ class Reactor:
 
     # --- beginnings and ends -----------------------------------------------------------------------------------
 
-    def _accept(self, on: bool) -> None:
-        if on == self._accepting:
-            return
-        self._accepting = on
-        for fd in self._listeners:
-            # They stay registered, for to register needs memory, which may be what is short.
-            self._epoll.modify(fd, select.EPOLLIN if on else 0)
+    def _accept(self) -> None:
+        if len(self._peers) < self._max_connections:
+            for sock in self._listeners.accept(self._now):
+                if not self._take(sock) or len(self._peers) >= self._max_connections:
+                    break
+        if len(self._peers) >= self._max_connections:
+            self._listeners.ignore()
 
-    def _close_listeners(self) -> None:
-        self._accept(False)
-        for listener in self._listeners.values():
-            listener.close()
-        self._listeners = {}
-
-    def _accept_all(self, listener: socket.socket) -> None:
-        lost = 0
-        while len(self._peers) < self._max_connections:
-            try:
-                sock, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                fault = whose_fault(error)
-                if fault is Fault.OURS:
-                    raise
-                lost += 1
-                if fault is Fault.KERNEL or lost == _LOST_IN_A_ROW:
-                    self._pause_accepting(error)
-                    return
-                continue
-            sock.setblocking(False)
-            with suppress(OSError):  # the client may be gone already; recv will say so
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = _Peer(sock, self)
-            try:
-                self._epoll.register(peer.fd, _READ)
-            except OSError as error:
-                sock.close()
-                self._pause_accepting(error)
-                return
-            if self._unserved:  # what was reported of a descriptor that is closed is not true of its successor
-                self._unserved = [entry for entry in self._unserved if entry[0] != peer.fd]
-            peer.deadline = self._now + self._timeouts.idle
-            self._peers[peer.fd] = peer
-        self._accept(False)
+    def _take(self, sock: socket.socket) -> bool:
+        """Serve a new connection. False: the machine lacks room for one more."""
+        peer = Peer(sock, self.lane, self._hear_ready)
+        try:
+            self._epoll.register(peer.fd, READ)
+        except OSError as error:
+            sock.close()
+            self._listeners.pause(error, self._now)
+            return False
+        if self._unserved:  # what was reported of a descriptor that is closed is not true of its successor
+            self._unserved = [entry for entry in self._unserved if entry[0] != peer.fd]
+        peer.deadline = self._now + self._timeouts.idle
+        self._peers[peer.fd] = peer
+        return True
 
     def _make_room(self) -> None:
         """Let the idlest connections give way where there is no room and somebody waits to be accepted."""
-        waiting = select.poll()
-        for fd in self._listeners:
-            waiting.register(fd, select.POLLIN)
-        if not waiting.poll(0):
+        if not self._listeners.anyone_waits():
             return
         idle_until = self._now + self._timeouts.idle - LEAST_IDLE_SECONDS
         idle = [peer for peer in self._peers.values() if peer.calm and peer.deadline <= idle_until]
@@ -416,45 +341,39 @@ class Reactor:
             self.evicted += 1
             self._close(peer)
 
-    def _pause_accepting(self, error: OSError) -> None:
-        self._throttled.warn("cannot accept for a moment", error=str(error), connections=len(self._peers))
-        self._accept_again = self._now + ACCEPT_PAUSE
-        self._accept(False)
-
-    def _finish(self, peer: _Peer) -> None:
+    def _finish(self, peer: Peer) -> None:
         """All is said: close our side first, so that the last response is not lost to bytes the client still sends."""
         if peer.lingering:
             return
         peer.lingering = True
         peer.calm = False
         peer.deadline = self._now + (LINGER_AT_STOP_SECONDS if self.lane.draining else _LINGER_SECONDS)
-        peer.phase = Phase.CLOSING
-        peer.connection.phase = Phase.CLOSING
+        peer.timed = Phase.CLOSING
+        peer.connection.end()
         try:
             peer.sock.shutdown(socket.SHUT_WR)
             if peer.interest == 0:
                 self._close(peer)  # the client's side is closed already
-            elif peer.interest != _READ:
-                peer.interest = _READ
-                self._epoll.modify(peer.fd, _READ)
+            elif peer.interest != READ:
+                peer.interest = READ
+                self._epoll.modify(peer.fd, READ)
         except OSError:
             self._close(peer)
 
-    def _forget(self, peer: _Peer) -> None:
+    def _forget(self, peer: Peer) -> None:
         del self._peers[peer.fd]
         self._epoll.unregister(peer.fd)
         if not self._peers and self._emptied is not None:
             self._emptied.set()
-        if not self._accepting and not self.lane.draining and not self._accept_again:
-            self._accept(True)
+        self._listeners.watch()
 
-    def _close(self, peer: _Peer) -> None:
+    def _close(self, peer: Peer) -> None:
         if self._peers.get(peer.fd) is peer:
             self._forget(peer)
             peer.sock.close()
             peer.connection.drop()
 
-    def _release(self, peer: _Peer) -> None:
+    def _release(self, peer: Peer) -> None:
         self._forget(peer)
         self._hand_over(peer.sock, peer.connection.take_handover())
 
@@ -464,9 +383,7 @@ class Reactor:
             await trio.sleep(_SWEEP_SECONDS)
             self._now = now = trio.current_time()
             self.lane.begin_turn()
-            if self._accept_again and now >= self._accept_again and not self.lane.draining:
-                self._accept_again = 0.0
-                self._accept(True)
+            self._listeners.end_pause(now)
             if len(self._peers) >= self._max_connections:
                 self._make_room()
             for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:

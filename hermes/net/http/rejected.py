@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hermes.base.quoting import clean
-from hermes.net.http.response import RejectedItem
+from hermes.net.http.rejection import Rejection
 
 MOST_OF_A_KIND = 25
 """Entries that are kept of one route and status: of a request, and of all requests together."""
@@ -51,7 +51,7 @@ class RejectedFeed:
         self._kept: dict[tuple[str, int], deque[Rejected]] = {}
 
     def add(
-        self, route: str, status: int, rejected: Sequence[RejectedItem], request_id: str, client: str, words: str = ""
+        self, route: str, status: int, rejected: Sequence[Rejection], request_id: str, client: str, words: str = ""
     ) -> None:
         """Keep the ``rejected`` events of a request; or, where none are named, the request for these ``words``."""
         kept = self._kept.setdefault((route, status), deque(maxlen=MOST_OF_A_KIND))

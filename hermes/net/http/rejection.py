@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_REJECTIONS = 1000
-"""The largest number of invalid events that an answer lists. With more, the whole request is refused."""
+"""The largest number of invalid items that an answer lists. With more, the whole request is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One event that was refused: its place in the request, from 0, and the reason."""
+    """One item of a request that was refused: its place in the request, from 0, and the reason."""
 
     index: int
     error: str

@@ -10,28 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from hermes.net.http.rejection import Rejection
 from hermes.observe.traced import TracedRequest
 
 _JSON = "application/json"
 
 ECHOED = 100
 """Characters of a client's own value that an answer shows."""
-
-
-class RejectedItem(Protocol):
-    """One item of a request that was not taken: its place in the request, from 0, and the reason."""
-
-    @property
-    def index(self) -> int:
-        """The place, from 0."""
-
-    @property
-    def error(self) -> str:
-        """The reason."""
 
 
 class Response:
@@ -75,7 +64,7 @@ class Response:
         self.headers = dict(headers or {})
         self.close = close
         self.detail = detail
-        self.rejected: Sequence[RejectedItem] = ()
+        self.rejected: Sequence[Rejection] = ()
         self.traced: TracedRequest | None = None
         self.usual = status < 400 and not close
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
@@ -87,7 +76,7 @@ class Response:
         self._dated = b""
         self._date = b""
 
-    def about(self, rejected: Sequence[RejectedItem]) -> Response:
+    def about(self, rejected: Sequence[Rejection]) -> Response:
         """The same response, which leaves these events of its request out."""
         if not rejected:
             return self

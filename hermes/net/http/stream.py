@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -19,8 +20,9 @@ import trio
 from hermes.base.cleanup import clean_up
 from hermes.base.repeated_event import RepeatedEvent
 from hermes.net.http.accepting import BoundedListener, Place, listener_of
-from hermes.net.http.connection import Connection, Phase, allowance
+from hermes.net.http.connection import Connection
 from hermes.net.http.lane import LEAST_IDLE_SECONDS, TURN_SECONDS, Lane, Timeouts
+from hermes.net.http.phase import Phase, allowance
 from hermes.net.listen import address_of
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -34,12 +36,27 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
 
-class StreamServer:
-    """Accepts and serves with a task a connection. ``tls`` None: plain HTTP.
+@dataclass(frozen=True)
+class StreamOptions:
+    """What clients may take: time, and ``max_connections`` connections at once.
 
-    It listens on sockets, or on whatever else gives streams that can say they send no more: those of a simulated
-    network. What is handed over is such a stream, or the TLS session on it. ``linger`` is how many seconds a client has
-    to close its side of a connection that is over.
+    ``tls`` None: plain HTTP. After the last answer a client has ``linger`` seconds to close its side.
+    """
+
+    timeouts: Timeouts
+    max_connections: int
+    tls: ssl.SSLContext | None = None
+    linger: float = _CLOSE_SECONDS
+
+
+class StreamServer:
+    """Accepts and serves with a task a connection.
+
+    It listens on sockets, or on listeners whose streams can be closed on one side, such as those of a simulated
+    network. It hands over such a stream, or the TLS session on it. ::
+
+        server = StreamServer(lane, sockets, control.serve_stream, StreamOptions(timeouts, 1000, tls))
+        nursery.start_soon(server.serve)
     """
 
     def __init__(
@@ -47,18 +64,13 @@ class StreamServer:
         lane: Lane,
         listeners: Sequence[Place],
         hand_over: Handover,
-        timeouts: Timeouts,
-        max_connections: int,
-        tls: ssl.SSLContext | None,
-        linger: float = _CLOSE_SECONDS,
+        options: StreamOptions,
     ) -> None:
         self._lane = lane
         self._listeners = listeners
         self._hand_over = hand_over
-        self._timeouts = timeouts
-        self._tls = tls
-        self._linger = linger
-        self._room = trio.Semaphore(max_connections)
+        self._options = options
+        self._room = trio.Semaphore(options.max_connections)
         self._accepting = trio.CancelScope()
         self._drivers: dict[_Driver, None] = {}  # in the order they came: a set's order changes from run to run
         self._emptied: trio.Event | None = None
@@ -88,9 +100,9 @@ class StreamServer:
 
     async def _serve(self, accepted: trio.abc.HalfCloseableStream) -> None:
         stream: AnyStream = accepted
-        if self._tls is not None:
-            stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
-        driver = _Driver(self._lane, stream, self._timeouts, self._note_activity)
+        if self._options.tls is not None:
+            stream = trio.SSLStream(accepted, self._options.tls, server_side=True, https_compatible=True)
+        driver = _Driver(self._lane, stream, self._options.timeouts, self._note_activity)
         self._drivers[driver] = None
         try:
             with driver.lifetime:
@@ -105,7 +117,7 @@ class StreamServer:
             driver.connection.drop()
             self._forget(driver)
             try:
-                await close_gently(stream, 0.0 if driver.lifetime.cancel_called else self._linger)
+                await close_gently(stream, 0.0 if driver.lifetime.cancel_called else self._options.linger)
             finally:
                 self._room.release()
 
@@ -180,7 +192,7 @@ class _Driver:
             await self._stream.do_handshake()
         if self._stream.selected_alpn_protocol() != "h2":
             return False
-        self.connection.phase = Phase.HANDOVER
+        self.connection.hand_over()
         return True
 
     async def run(self) -> None:
@@ -194,7 +206,7 @@ class _Driver:
         """Answer what is in flight, and end; a connection in the middle of no request ends now."""
         self.connection.call_off()
         if self.connection.phase is Phase.IDLE and self.connection.answered:
-            self.connection.phase = Phase.CLOSING
+            self.connection.end()
         self._wake()
 
     def _address(self) -> str:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.events.ack import Outcome
-from hermes.net.http.connection import FREE_BYTES, MAX_SLOTS, MAX_UNSENT, Connection, Phase
+from hermes.net.http.connection import FREE_BYTES, MAX_SLOTS, MAX_UNSENT, Connection
 from hermes.net.http.head import MAX_HEAD_BYTES, Heads, Route
 from hermes.net.http.lane import BodyBudget, Lane
+from hermes.net.http.phase import Phase
 from hermes.net.http.response import Response
 from tests.net.http.kit import FakeIntake, Wire, chunked, event, head, post, post_chunked, read_answers
 
@@ -541,14 +542,16 @@ def test_what_a_connection_holds_is_in_the_budget_but_for_a_little(request_bytes
 def test_a_body_in_very_many_pieces_is_kept_in_the_space_of_its_bytes() -> None:
     wire = Wire(max_body_bytes=100_000)
     wire.feed(head(b"Transfer-Encoding: chunked") + b"2\r\n  \r\n" * 40_000)
-    gathered = wire.connection._chunked
+    gathered = wire.connection._body
     assert gathered is not None
-    assert gathered.body.__sizeof__() < 2 * 80_000
+    assert gathered.gathered.__sizeof__() < 2 * 80_000
     wire = Wire(max_body_bytes=100_000)
     wire.feed(head(b"Content-Length: 50000"))
     for _ in range(20_000):
         wire.connection.receive(b"  ")
-    assert wire.connection._body.__sizeof__() < 2 * 40_000
+    gathered = wire.connection._body
+    assert gathered is not None
+    assert gathered.gathered.__sizeof__() < 2 * 40_000
 
 
 # --- handover --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hermes.net.http.head import Head, Heads, Route
 from hermes.net.http.lane import BodyBudget, Lane, Timeouts
 from hermes.net.http.pending import Pending
 from hermes.net.http.response import Response
-from hermes.net.http.stream import StreamServer
+from hermes.net.http.stream import StreamOptions, StreamServer
 from tests.net.http.kit import post, read_answers
 
 _TIMEOUTS = Timeouts(header=5, body=5, idle=5, write=5)
@@ -69,7 +69,7 @@ async def test_a_client_that_ends_while_it_is_owed_an_answer_is_not_asked_again_
     client, stream = trio.testing.memory_stream_pair()
     server = _Counting(stream)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(StreamServer(lane, [_One(server)], _refuse, _TIMEOUTS, 10, None).serve)
+        nursery.start_soon(StreamServer(lane, [_One(server)], _refuse, StreamOptions(_TIMEOUTS, 10)).serve)
         await client.send_all(post(b"{}"))
         await client.send_eof()
         for _ in range(200):
@@ -87,7 +87,7 @@ async def test_a_client_in_the_middle_of_its_answer_does_not_give_way(autojump_c
     route = Route("/events", lambda _head: None, lambda _head, _body: Response(202, b"{}"), lambda _head: b"", 1000)
     lane = Lane(Heads({("POST", "/events"): route}), BodyBudget(1000))
     client, stream = trio.testing.lockstep_stream_pair()
-    server = StreamServer(lane, [_One(_Counting(stream))], _refuse, _TIMEOUTS, 10, None)
+    server = StreamServer(lane, [_One(_Counting(stream))], _refuse, StreamOptions(_TIMEOUTS, 10))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve)
         await client.send_all(post(b"{}"))
