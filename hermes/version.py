@@ -1,3 +1,3 @@
-"""The version of Hermes, in a file that imports nothing, so that every other may import it."""
+"""The version of Hermes, in a file that imports nothing, so that every other file may import this one."""
 
 __version__ = "0.1.0"

@@ -53,7 +53,7 @@ class SinkUnavailable(HermesError):
 
 
 class BatchRejected(HermesError):
-    """A sink wrote a batch except for some events that it will never take.
+    """A sink wrote a batch except for some events that the sink will never take.
 
     ``reasons`` maps the index of each refused event in the batch to the sink's words. Every other event **is written**.
     The engine makes dead letters of the refused events; the breaker counts a success.

@@ -1,6 +1,6 @@
 """`Throttle` decides which lines about lasting trouble are written, and counts the lines that are not. Pure.
 
-The first line of a kind is always written; after it one line every `PAUSE` seconds, with the number of lines held back
+The first line of a kind is always written; later one line every `PAUSE` seconds, with the number of lines held back
 since. The caller passes the time.
 
 Invariants: each line is either written or counted; at most ``most`` kinds are told apart at a time, so memory and the
@@ -48,7 +48,7 @@ class Throttle(Generic[Line]):
         return len(self._kinds)
 
     def admit(self, kind: Hashable, line: Line, now: float, count: int = 1) -> int | None:
-        """Return None to hold a line back, or the number of held-back lines of its kind to write it now.
+        """Return the number of held-back lines of this kind if the line is to be written now; None to hold it back.
 
         ``count`` is the number that a held-back line adds.
         """
@@ -69,7 +69,7 @@ class Throttle(Generic[Line]):
     def take_rest(self, now: float, *, at_the_end: bool = False) -> Iterator[tuple[Line, int]]:
         """Yield the last line of each kind whose pause has ended, and the number of lines held back.
 
-        ``at_the_end`` yields those of every kind. A kind without held-back lines is forgotten.
+        ``at_the_end`` includes the kinds whose pause has not ended. A kind without held-back lines is forgotten.
         """
         # A copy, because kinds are deleted on the way.
         for kind, known in [*self._kinds.items()]:

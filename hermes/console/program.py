@@ -1,4 +1,4 @@
-"""The program ``hermes``: finds its commands when somebody asks for them, and ends each of its runs.
+"""The program ``hermes``: imports a command when the command is run, and ends each run.
 
 Invariants: a list of the commands imports none of them, so help and completion are quick; an error of the command line
 is one line on stderr; the end of a reader and Ctrl-C print nothing.
@@ -156,7 +156,8 @@ def _reader_is_gone() -> bool:
 
 
 def _drop_output() -> None:
-    """Discard the buffered output; otherwise the interpreter writes it again as it ends, and prints an error."""
+    """Discard the buffered output."""
+    # Otherwise the interpreter writes the output again as it ends, and prints an error.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     # The descriptor is replaced, because Python's buffer of stdout writes to its number.
     os.dup2(nowhere, _STDOUT)

@@ -1,6 +1,6 @@
-"""The desk of the dead letters: the store that all parts share, and where the letters of each part can be replayed to.
+"""The dead letters of all parts: the shared store, and the targets to which letters can be replayed now.
 
-Invariant: the desk replays no letter itself; a letter goes again through the part that owns it, while this part runs.
+Invariant: a letter is replayed through the part that owns the letter, while this part runs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class DeadLettersStatus(msgspec.Struct, frozen=True):
     """The dead letters of all parts, since the start."""
 
     added: int
-    """Letters that came; one that was refused again took the place of its older letter."""
+    """Letters that were added; a letter that was refused again has replaced its older letter."""
     evicted: int
     """Letters that made room for newer ones."""
 
 
 class DeadLetterDesk:
-    """``store`` is where parts put letters; ``targets`` are where letters can be replayed to now, by source.
+    """The shared ``store``, and the ``targets`` to which letters can be replayed now, by source.
 
     ::
 
@@ -40,7 +40,7 @@ class DeadLetterDesk:
 
     @property
     def targets(self) -> Mapping[Source, Target]:
-        """Where letters can be replayed to now."""
+        """The targets to which letters can be replayed now."""
         return self._targets
 
     @contextmanager
@@ -50,5 +50,6 @@ class DeadLetterDesk:
         try:
             yield
         finally:
+            # The part ends: its letters stay, and a replay says that their sink is not configured.
             for source in targets:
                 del self._targets[source]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def _open(settings: NoSettings, core: Core) -> AbstractAsyncContextManager[RunningPart]:
+    # Here: the stores and the addresses are not imported for a list of the commands.
     from hermes.dead_letters.opening import open_dead_letters
 
     return open_dead_letters(settings, core)

@@ -1,11 +1,11 @@
-"""From the names in SINKS to sinks with their settings, and from these to open sinks.
+"""Reads the settings of the sinks that SINKS names, and opens these sinks.
 
-A name in SINKS is that of an installed sink, or of an instance of one: ``SINK_EU_PLUGIN=postgres`` makes ``eu`` a sink
-of the plugin ``postgres``, with settings of its own, ``SINK_EU_*``. Everything that counts a sink's work knows it by
-this name: its metrics, its breaker, its dead letters, its position in the journal.
+A name in SINKS is the name of an installed sink, or of an instance: ``SINK_EU_PLUGIN=postgres`` makes ``eu`` a sink
+of the plugin ``postgres``, with settings of its own, ``SINK_EU_*``. Metrics, breaker, dead letters and the position in
+the journal carry this name.
 
-Invariant: every ``SINK_*`` variable is declared by somebody or is an error, and a message about a sink names the sink's
-own variables.
+Invariant: a ``SINK_*`` variable that no sink declares is an error, and a message about a sink names the sink's own
+variables.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ConfiguredSink:
             raise ConfigError(*map(self._rename, error.mistakes)) from error.__cause__
 
     def _rename(self, words: str) -> str:
-        """Replace the variables of the plugin's name, which its author wrote, by those of this sink."""
+        """Replace the variables of the plugin's name by the variables of this sink."""
         return re.sub(rf"\b{variable_prefix(self.installed)}(?=[A-Z])", variable_prefix(self.name), words)
 
 
@@ -117,9 +117,9 @@ class _Instance:
 
 
 def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mistakes) -> list[ConfiguredSink]:
-    """The sinks of these names with their settings; one that cannot be configured is left out.
+    """The sinks of these names with their settings, without the sinks that cannot be configured.
 
-    All that is wrong is added to ``mistakes``.
+    Adds every mistake to ``mistakes``.
     """
     configured: list[ConfiguredSink] = []
     plugins: dict[str, SinkPlugin] = {}
@@ -179,7 +179,8 @@ def _find_twins(sinks: Sequence[ConfiguredSink]) -> Iterator[str]:
 def _find_unknown_variables(
     in_use: Mapping[str, SinkPlugin], installed: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[str]:
-    """A variable of a sink that nobody declares is a misspelling: say so, rather than run without it."""
+    """Yield a mistake for each variable of a sink that no sink declares."""
+    # Such a variable is a misspelling: to run without the setting would hide the mistake.
     declared = {variable_prefix(name): {each.name for each in describe_sink(name, in_use[name])} for name in in_use}
     instances = {name.removesuffix(_PLUGIN) for name in environ if name.startswith("SINK_") and name.endswith(_PLUGIN)}
     prefixes = {*declared, *instances, *map(variable_prefix, installed)}

@@ -49,6 +49,7 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
             contexts.append(SinkContext(sink.name, target, sink.delivery, desk.store, tracing))
         engine = make_engine(contexts, settings, journal, tracing)
         targets = {sink_source(each.name): sink_target(each.redeliver, each.max_batch) for each in engine.deliveries}
+        # Through the deliveries: a replayed event meets the sink's time-out, breaker and counts like any other.
         opened.enter_context(desk.replaying_to(targets))
         tap, rejected = engine.intake.tap, core.ingress.rejected_feed
         status = EngineStatus(engine, settings.queue_bytes, core.ingress.requests.rejected, trio.current_time())

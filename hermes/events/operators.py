@@ -1,4 +1,4 @@
-"""What operators see of the events on ADMIN_ADDR: the tap, the rejected events, and the sections of the dashboard."""
+"""The events on ADMIN_ADDR: the tap, the rejected events, and the sections of the dashboard."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ PANELS = (
 
 
 def make_operator_endpoints(tap: Tap, rejected: RejectedFeed) -> Sequence[Endpoint]:
-    """The endpoints over this tap and this feed; once the tap is closed, every follower of either is sent its end."""
+    """The endpoints over this tap and this feed. When the tap is closed, the streams of both end."""
     return tap_endpoint(tap), *rejected_endpoints(RejectedDesk(rejected, lambda: tap.closed))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def _open(sinks: Sequence[ConfiguredSink], core: Core) -> AbstractAsyncContextManager[RunningPart]:
+    # Here: the engine and the addresses are not imported for a list of the commands.
     from hermes.events.opening import open_events
 
     return open_events(sinks, core)

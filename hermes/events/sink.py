@@ -58,11 +58,11 @@ class Sink(Protocol):
 
 
 CatchUpOrder = Literal["oldest", "interleaved"]
-"""What a sink that is behind gets first: the oldest events, or new and old ones in turn."""
+"""The order of a sink's backlog: the oldest events first, or new and old events in turn."""
 
 
 class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine lets an operator set for every sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds.
+    """The settings of the engine for each sink, as ``SINK_<NAME>_<FIELD>``. Durations in seconds.
 
     >>> plugin = SinkPlugin(open_lines, delivery=DeliverySettings(flush_interval=60.0, batch_size=50_000))
     >>> plugin.delivery.timeout
@@ -108,7 +108,7 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceSettings(msgspec.Struct, frozen=True):
-    """Which plugin a sink is an instance of, as ``SINK_<NAME>_PLUGIN``: several sinks may have one plugin.
+    """The plugin of a sink, as ``SINK_<NAME>_PLUGIN``: several sinks may have the same plugin.
 
     >>> InstanceSettings(plugin="postgres").plugin
     'postgres'
@@ -126,22 +126,22 @@ SINKS_TABLE = Table("SINKS", "SINK_", "plugin")
 """The table ``sinks`` of a file of settings: ``[sinks.eu]`` holds the variables ``SINK_EU_*``."""
 
 USUAL_DELIVERY = DeliverySettings()
-"""What applies to a sink for which neither its author nor the operator says otherwise."""
+"""The delivery settings of a sink if neither its author nor the operator sets others."""
 
 
 @dataclass(frozen=True)
 class SinkPlugin:
-    """The value of an entry point: how to open a sink, and the settings it declares.
+    """The value of an entry point: a function that opens a sink, and the sink's settings.
 
-    ``open(settings, storage)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and where the
-    service keeps things: its folder and its database. It returns an async context manager whose value is the `Sink`.
-    Leaving it closes the sink.
+    ``open(settings, storage)`` gets an instance of ``settings``, read from ``SINK_<NAME>_<FIELD>``, and the storage of
+    the service: the folder and the database. ``open`` returns an async context manager whose value is the `Sink`; the
+    end of the block closes the sink.
 
-    ``check(settings, storage)`` gets the same and raises `hermes.ConfigError` for what can be told to be wrong without
-    opening anything; ``hermes config check`` and ``hermes serve`` call it before any sink is opened.
+    ``check(settings, storage)`` gets the same arguments and raises `hermes.ConfigError` for mistakes that show without
+    opening anything; ``hermes config check`` and ``hermes serve`` call ``check`` before any sink is opened.
 
-    ``delivery`` has the sink's own defaults for what an operator may set of every sink, such as a longer flush interval
-    for one that makes a file of each batch.
+    ``delivery`` has the sink's own defaults of the delivery settings, such as a longer flush interval for a sink that
+    makes a file of each batch.
 
         @asynccontextmanager
         async def open_memory(settings: NoSettings, storage: Storage) -> AsyncIterator[Sink]:
@@ -161,15 +161,20 @@ class SinkPlugin:
 
 
 def variable_prefix(name: str) -> str:
-    """The prefix of a sink's variables: ``my-sink`` is set through ``SINK_MY_SINK_…``."""
+    """The prefix of a sink's variables.
+
+    >>> variable_prefix("my-sink")
+    'SINK_MY_SINK_'
+    """
     return SINKS_TABLE.prefix_of(name)
 
 
 def installed_sinks() -> dict[str, EntryPoint]:
-    """Every installed sink by name. Raises `PluginError` where two distributions claim one name."""
+    """Every installed sink by name. Raises `PluginError` if two distributions claim one name."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         other = found.setdefault(point.name, point)
+        # Equal values are one entry point, found twice on the path.
         if other.value != point.value:
             raise PluginError(
                 f"two installed packages provide a sink {point.name!r}: "
@@ -189,6 +194,7 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
     if not isinstance(plugin, SinkPlugin):
         raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is no hermes.SinkPlugin")
     for_every_sink = {*DeliverySettings.__struct_fields__, *InstanceSettings.__struct_fields__}
+    # Both would be read from the same variable.
     clash = for_every_sink.intersection(plugin.settings.__struct_fields__)
     if clash:
         raise PluginError(
@@ -199,7 +205,7 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
 
 
 def describe_sink(name: str, plugin: SinkPlugin) -> Iterator[Variable]:
-    """Every variable of the sink of this name: those of its plugin, then those that every sink has."""
+    """Every variable of the sink of this name: first the plugin's own, then the common variables of all sinks."""
     prefix = variable_prefix(name)
     yield from describe(plugin.settings, prefix)
     yield from describe(DeliverySettings, prefix, plugin.delivery)
@@ -207,7 +213,11 @@ def describe_sink(name: str, plugin: SinkPlugin) -> Iterator[Variable]:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """What one who typed this unknown name may have meant, or else the names that exist."""
+    """Advice for an unknown name: the names that may be meant, or else the names that exist.
+
+    >>> suggest("postgers", ["postgres", "sqlite"])
+    'did you mean postgres?'
+    """
     close = close_words(name, known)
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
 

@@ -1,8 +1,7 @@
 """The admin edge: serves operators on ADMIN_ADDR, an address of their own.
 
-Connections are few here, so each has a task. Invariants: this address shares no data route and no key with HTTP_ADDR;
-the streams that never end are ended before the other requests are drained; no part is named here, and nothing opens in
-a constructor: `open_admin` opens and closes the sockets.
+Invariants: this address shares no data route and no key with HTTP_ADDR; endless streams end before the other requests
+are drained; no part is named here, and nothing opens in a constructor: `open_admin` opens and closes the sockets.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ _LINGER_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Shown:
-    """What operators are shown and can do: all that the parts bring for ADMIN_ADDR.
+    """Everything that the parts bring for ADMIN_ADDR.
 
     ``panels`` are the sections of the dashboard, in their order; the service's own comes last. Each of ``end_streams``
     is called in a stop, and ends answers that would never end by themselves.
@@ -91,9 +90,11 @@ class AdminEdge:
         most = share(descriptor_limit(), settings.max_connections).admin
         self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, most - most // _NEWCOMERS)
         tls = None
+        # On loopback no other machine can listen in.
         if access.certificate is not None and not address.is_loopback:
             tls = access.certificate.context
         self.addresses = addresses_of(sockets)
+        # A task for each connection, and no reactor: connections are few here.
         self._server = StreamServer(
             lane, sockets, self._control.serve_stream, StreamOptions(timeouts, most, tls, linger=_LINGER_SECONDS)
         )
@@ -111,7 +112,7 @@ class AdminEdge:
         await self._live.run()
 
     async def drain(self) -> None:
-        """Accept nothing more, answer what is in flight, and return when every connection has ended."""
+        """Accept no more connections, answer the requests in flight, and return when every connection has ended."""
         # These streams would never end by themselves, and the drain below would wait for them.
         for end in self._end_streams:
             end()
@@ -121,6 +122,12 @@ class AdminEdge:
 
 @contextmanager
 def open_admin(address: Address, settings: Settings, ingress: Ingress, shown: Shown) -> Iterator[AdminEdge]:
-    """The admin edge, listening on ``address`` until the end of the block. Raises `ConfigError` if it cannot listen."""
+    """Open the admin edge, listening on ``address`` until the end of the block.
+
+    Raises `ConfigError` if the service cannot listen there. ::
+
+        with open_admin(settings.admin_addr, settings, ingress, Shown(board)) as admin:
+            nursery.start_soon(admin.serve)
+    """
     with open_listeners(address, "ADMIN_ADDR") as sockets:
         yield AdminEdge(sockets, address, settings, ingress, shown)

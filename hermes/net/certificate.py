@@ -12,9 +12,12 @@ from hermes.net.listen import open_tls_context
 
 
 class Certificate:
-    """The chain and the key in these files. Raises `ConfigError` where they cannot be used.
+    """The chain and the key in these files. Raises `ConfigError` if the files cannot be used.
 
-    ``context`` is for the listener, for good: it looks up the newest certificate at the beginning of each handshake.
+    The listener uses ``context`` for good: each handshake takes the newest certificate. ::
+
+        certificate = Certificate("cert.pem", "key.pem")
+        await trio.to_thread.run_sync(certificate.renew)  # after the files have changed
     """
 
     def __init__(self, chain: str, key: str) -> None:

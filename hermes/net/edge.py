@@ -56,6 +56,7 @@ class Edge:
         data_routes = {(each.method, each.path): each.handler for each in endpoints if each.lane == "fast"}
         self.data_routes = frozenset(path for _method, path in data_routes)
         heads = Heads({key: route for key, route in data_routes.items() if isinstance(route, Route)})
+        # A remembered head has been judged by the old keys.
         access.on_new_keys = heads.forget
         self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter, ingress.rejected_feed)
         served = (
@@ -63,6 +64,7 @@ class Edge:
             health_endpoint("HTTP_ADDR"),
             *service_endpoints(lambda: _DRAINING if lane.draining else not_ready(), metrics.expose),
         )
+        # Last: the index lists the paths of all the others.
         served = (*served, index_endpoint(__version__, settings.admin_addr, served, keyed=access.api_keys.configured))
         frame = Frame(observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
         documents = documented("HTTP_ADDR", __version__, served, keyed=access.api_keys.configured)
@@ -79,6 +81,8 @@ class Edge:
         self._control = ControlServer(app, timeouts, settings.max_body_bytes, places)
         sockets = [place for place in listeners if isinstance(place, socket.socket)]
         self.addresses = addresses_of(sockets)
+        # A reactor serves sockets without a task for each. Under TLS, or on a test's streams, each connection has a
+        # task.
         if sockets and tls is None:
             self._data = Reactor(lane, sockets, self._control.hand_over, timeouts, most)
         else:

@@ -98,6 +98,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
     endpoints = [endpoint for part in parts.values() for endpoint in part.endpoints]
     show = partial(_show, parts)
     debugging = debug_endpoints("HTTP_ADDR", show) if settings.debug_endpoints else ()
+    # If ADMIN_ADDR cannot be opened, the sockets of HTTP_ADDR are closed too.
     with ExitStack() as opened:
         own = (*at("HTTP_ADDR", endpoints), *debugging)
         not_ready = partial(_why_not_ready, parts)

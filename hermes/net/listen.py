@@ -1,4 +1,4 @@
-"""Listening sockets and the TLS context: what can fail at start, with an error that says which setting to change.
+"""Opens listening sockets and the TLS context, with an error that says which setting to change.
 
 Invariant: of the errors of accept(2), only one that a bug of ours causes ends the service (`whose_fault`).
 """
@@ -89,7 +89,8 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[li
                 sock.setblocking(False)
                 sockets.append(sock)
         except OSError as error:
-            reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
+            # create_server repeats the address in its message.
+            reason = (error.strerror or str(error)).partition(" (while")[0]
             mend = _MENDS.get(error.errno or 0, _MEND)
             raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
         yield sockets
@@ -101,12 +102,13 @@ def addresses_of(sockets: Sequence[socket.socket]) -> Sequence[tuple[str, int]]:
 
 
 def address_of(sock: socket.socket | trio.socket.SocketType) -> str:
-    """The address of the other side, for the log; empty where it has left."""
+    """The address of the other side, for the log; empty if the client has left."""
     try:
         address = str(sock.getpeername()[0])
     except OSError:
         return ""
-    return address.removeprefix("::ffff:")  # a client of IPv4 on a socket for both
+    # A client of IPv4, on a socket for both.
+    return address.removeprefix("::ffff:")
 
 
 def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:

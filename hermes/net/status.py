@@ -1,8 +1,8 @@
-"""The status of the service as one value, for the dashboard and ``hermes top``: its own facts and those of each part.
+"""Makes the status of the service for the dashboard and ``hermes top``: the service's facts, and the parts' statuses.
 
-`StatusBoard.tick`, once a second, keeps the counters of the last minute and lets the parts keep theirs;
-`StatusBoard.snapshot` makes a `ServiceStatus` of them when somebody asks. Invariants: asking changes nothing; no part
-is named here. Both times are passed in.
+`StatusBoard.tick`, called once a second, keeps the counters of the last minute and calls the parts' ticks;
+`StatusBoard.snapshot` makes a `ServiceStatus`. Invariants: a snapshot changes nothing; no part is named here. The
+caller passes both times.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hermes.observe.status_types import RequestStatus, ServiceStatus
 from hermes.part import PartStatus
 
 REQUEST_SECONDS = 60
-"""The quantiles of requests are those of so many seconds."""
+"""The quantiles are over the requests of the last so many seconds."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The service's own numbers. ``durations`` are those of requests by route and status, ``routes`` the data routes.
+    """The service's own numbers. ``durations`` has a histogram by route and status; ``routes`` are the data routes.
 
-    ``started`` is in Unix seconds. ``memory()`` is in bytes, None where it is not known.
+    ``started`` is in Unix seconds. ``memory()`` is in bytes, or None if the system does not tell.
     """
 
     version: str
@@ -91,6 +91,7 @@ class StatusBoard:
 
     def _requests(self, latest: _Sample) -> RequestStatus:
         before = self._history.before(latest.at, REQUEST_SECONDS)
+        # Cumulative counts, so a difference of two samples is the histogram of the time between them.
         counts = [now - then for now, then in zip(latest.requests, before.requests, strict=True)]
         return RequestStatus(int(counts[-1]), quantile(0.5, SECONDS, counts), quantile(0.99, SECONDS, counts))
 
@@ -101,7 +102,7 @@ class StatusBoard:
 
 
 def resident_bytes() -> int | None:
-    """The memory of this process, where the kernel is Linux's (proc(5), statm)."""
+    """The memory of this process in bytes; None if the kernel is not Linux. Source: proc(5), statm."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

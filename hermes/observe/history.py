@@ -1,6 +1,6 @@
-"""Rates and quantiles of the last seconds, from counters that are sampled once a second.
+"""Rates and quantiles of the last seconds, from counters that are sampled once a second. Pure.
 
-Pure: both clocks are passed in. Used by the status of the service and by the statuses of its parts.
+Invariant: the samples are bounded in number, and the caller passes the time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 RATE_SECONDS = 5
-"""A rate is the mean of so many seconds."""
+"""A rate is the mean over so many seconds."""
 
 
 class Sample(Protocol):
@@ -39,11 +39,11 @@ class History(Generic[SampleT]):
         self._samples = deque([first], seconds + 1)
 
     def add(self, sample: SampleT) -> None:
-        """A second has passed."""
+        """Keep the sample of this second."""
         self._samples.append(sample)
 
     def before(self, now: float, seconds: float) -> SampleT:
-        """The counters as of so long ago, or the oldest that there are."""
+        """The counters as of so many seconds ago, or the oldest counters."""
         for sample in reversed(self._samples):
             # Half a second of grace: samples come once a second, and a late one would double the time looked at.
             if now - sample.at >= seconds - 0.5:
@@ -51,21 +51,27 @@ class History(Generic[SampleT]):
         return self._samples[0]
 
     def seconds(self) -> Iterator[tuple[SampleT, SampleT]]:
-        """Each second by the samples at its beginning and at its end, the oldest first."""
+        """The samples at the beginning and at the end of each second, the oldest first."""
         return pairwise(self._samples)
 
 
 def rate_of(before: int, now: int, seconds: float) -> float:
-    """How fast a counter has gone from ``before`` to ``now``; 0 if no time has passed."""
+    """The rate of a counter that went from ``before`` to ``now``; 0 if no time has passed.
+
+    >>> rate_of(100, 150, seconds=5.0)
+    10.0
+    """
     return (now - before) / seconds if seconds > 0 else 0.0
 
 
 def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
-    """The ``share``-quantile of cumulative ``counts`` by upper bound, the last without one; None: nothing was counted.
+    """The ``share``-quantile of cumulative ``counts`` by upper bound; the last count has no bound. None: no values.
 
-    Within a bucket values count as evenly spread, and those above the last bound as that bound: as Prometheus's
-    histogram_quantile has it.
+    >>> quantile(0.5, bounds=(1.0, 2.0), counts=(0, 10, 10))
+    1.5
     """
+    # As Prometheus's histogram_quantile: within a bucket values are evenly spread, and a value above the last bound
+    # counts as that bound.
     total = counts[-1]
     if not total:
         return None

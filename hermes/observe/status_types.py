@@ -12,7 +12,11 @@ import msgspec
 
 
 class RequestStatus(msgspec.Struct, frozen=True):
-    """The data requests of the last minute: how many, and quantiles of their duration in seconds, None without any."""
+    """The data requests of the last minute: their number, and quantiles of their duration in seconds.
+
+    >>> RequestStatus(count=0, p50=None, p99=None).p50 is None  # without a request there is no quantile
+    True
+    """
 
     count: int
     p50: float | None
@@ -20,7 +24,7 @@ class RequestStatus(msgspec.Struct, frozen=True):
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
-    """The whole. Times are in Unix seconds."""
+    """The whole status. Times are in Unix seconds."""
 
     version: str
     now: float
@@ -34,4 +38,4 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     memory: int | None
     """Resident bytes of the process, where the system tells."""
     parts: dict[str, Any]
-    """What each part shows of itself, by its name."""
+    """The status of each part, by the part's name."""

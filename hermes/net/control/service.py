@@ -1,4 +1,4 @@
-"""The endpoints that say how the service is, for machines: health, readiness, metrics, and the index.
+"""The endpoints about the service, for machines: health, readiness, metrics, and the index.
 
 ``/health`` is on either address, the others on HTTP_ADDR. Invariant: ``/health`` answers as long as the process does;
 ``/ready`` says whether events are taken.
@@ -35,7 +35,7 @@ class Ready(msgspec.Struct):
 
 
 class Index(msgspec.Struct):
-    """What listens here."""
+    """The service at this address, and its paths."""
 
     service: Literal["hermes"]
     version: str
@@ -93,16 +93,18 @@ def index_endpoint(version: str, admin: Address | None, endpoints: Sequence[Endp
 
 def _describe_health() -> Iterable[Operation]:
     yield Operation(
-        SERVICE, "Is the process alive?", answers=(operation.Answer(200, "It is.", (Content(JSON, Health),)),)
+        SERVICE,
+        "Tell whether the process is alive",
+        answers=(operation.Answer(200, "The process is alive.", (Content(JSON, Health),)),),
     )
 
 
 def _describe_ready() -> Iterable[Operation]:
     yield Operation(
         SERVICE,
-        "Are events taken?",
+        "Tell whether events are taken",
         answers=(
-            operation.Answer(200, "They are.", (Content(JSON, Ready),)),
+            operation.Answer(200, "Events are taken.", (Content(JSON, Ready),)),
             operation.problem(503, "A stop is under way, or the journal cannot be written.", RETRY_AFTER),
         ),
     )
@@ -120,7 +122,7 @@ def _describe_metrics() -> Iterable[Operation]:
 def _describe_index() -> Iterable[Operation]:
     yield Operation(
         SERVICE,
-        "Say what listens here",
-        "A browser gets a page, everybody else JSON.",
-        answers=(operation.Answer(200, "What listens here.", (Content(JSON, Index), Content(HTML_TYPE, str))),),
+        "Show the service at this address",
+        "A browser gets a page, any other client JSON.",
+        answers=(operation.Answer(200, "The service.", (Content(JSON, Index), Content(HTML_TYPE, str))),),
     )

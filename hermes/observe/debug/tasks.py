@@ -54,7 +54,7 @@ class NurseryNode(msgspec.Struct, frozen=True):
 
 
 class TaskNode(msgspec.Struct, frozen=True):
-    """A task: the place where it waits, the cancel scopes it is inside of, and its nurseries; each outermost first."""
+    """A task: the place where the task waits, its cancel scopes and its nurseries, each outermost first."""
 
     name: str
     running: bool

@@ -1,6 +1,6 @@
 """The endpoints of the OpenAPI document and of the page that shows it, on either address.
 
-Invariant: the document is made at the first request for it, and only once.
+Invariant: the document is made at the first request, and only once.
 """
 
 from __future__ import annotations
