@@ -92,7 +92,7 @@ class CancelledWrites:
                     await self._write_after(check, sink, self._events(f"{name}-last", size), 0)
 
     async def _find_refusable(self, check: str, sink: Sink) -> int | None:
-        """Return the index of a bad event that the sink rejects; None if it takes all of them."""
+        """Return the index of a bad event that the sink rejects; None if the sink takes all of them."""
         for place, event in enumerate(self._bad_events(check)):
             _, refused = await self.probe.try_write(check, sink, make_batch([event]))
             if refused:

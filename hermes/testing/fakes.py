@@ -81,7 +81,7 @@ class ScriptedSink:
         self._always = error or SinkUnavailable("the test says so")
 
     def resume(self) -> None:
-        """End `stall` or `fail`; stalled writes store what they hold."""
+        """End `stall` or `fail`; stalled writes store their events."""
         if isinstance(self._always, trio.Event):
             self._always.set()
         self._always = None

@@ -60,7 +60,7 @@ class LogProbe:
     async def call(
         self, check: str, verb: str, call: Coroutine[Any, Any, ResultT], before_pause: BeforePause = watch_nothing
     ) -> ResultT:
-        """Await one call of a method, and watch it. Lets `hermes.StaleWriter` and ValueError pass."""
+        """Await one call of a method under watch. Lets `hermes.StaleWriter` and ValueError pass."""
         watch = Watch(before_pause)
         results: list[ResultT] = []
 

@@ -102,7 +102,7 @@ class SinkProbe:
         return watch, refused
 
     async def stored(self, events: Iterable[Event]) -> list[Event]:
-        """Return those of ``events`` that are stored, found by their ids, in the order of reading."""
+        """Return the stored ones of ``events``, found by their ids, in the order of reading."""
         if self.read_back is None:
             return []
         # The storage may hold other tests' events, and earlier checks' ones.

@@ -1,4 +1,4 @@
-"""Runs a coroutine and watches it: counts its pauses, and measures the time between two pauses.
+"""Runs a coroutine under watch: counts its pauses, and measures the time between two pauses.
 
 Invariant: the coroutine behaves as under a plain `await`; a pause is a point at which it hands control to Trio.
 """

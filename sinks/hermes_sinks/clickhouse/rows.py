@@ -88,6 +88,7 @@ def _encode_the_good(
         try:
             yield from _encode([event], received_at, as_json, times)
         except UnicodeError:
+            # An empty row, so that the other rows keep the places of their events.
             refused[index] = no_text(event)
             yield b""
         except _OutOfRange:

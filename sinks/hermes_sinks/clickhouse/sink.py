@@ -135,6 +135,7 @@ class ClickHouseSink:
         if self._settings.compress != "none" and body:
             headers["content-encoding"] = self._settings.compress
         try:
+            # The statement is in the query, because the body has the rows.
             return await self._client.post(body, headers, most=MOST_ANSWER, query={"query": statement, **query})
         except NoAnswer as error:
             raise SinkUnavailable(str(error)) from error

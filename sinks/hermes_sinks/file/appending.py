@@ -56,6 +56,7 @@ class LineFile:
         Raises OSError; then the file will hold no line of the blocks.
         """
         size = sum(map(len, blocks))
+        # First: this finds the length of a file that an earlier process has left.
         self._make_ready(now)
         if self._is_full(size, now):
             self._let_go()
@@ -98,6 +99,7 @@ class LineFile:
         """Lock the name in the folder; closing the returned descriptor unlocks the name."""
         lock = os.open(self._folder / self._names.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            # The lock ends with the process: a crash leaves none behind.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)

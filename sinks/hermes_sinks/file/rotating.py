@@ -84,6 +84,7 @@ class Rotation:
                     self._delete_oldest()
                     self._publish_one(stem, copy if stem == sealed[-1] else None)
         finally:
+            # Also after an error: the next attempt makes a new copy of the plain file.
             if copy is not None:
                 copy.close()
         if sealed:

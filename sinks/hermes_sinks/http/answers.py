@@ -78,6 +78,7 @@ def judge(answer: Answer, count: int, now: float) -> Refusal | None:
 
 def _named(body: bytes, count: int) -> dict[int, str]:
     """Return the reasons of the events that an answer refuses by index, in the form of Hermes's own answers."""
+    # Most answers name no event, and are not parsed.
     if b'"rejected"' not in body:
         return {}
     try:

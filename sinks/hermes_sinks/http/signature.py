@@ -29,6 +29,7 @@ def parse_keys(texts: Iterable[str]) -> tuple[bytes, ...]:
     keys = []
     for text in texts:
         try:
+            # Without ``validate`` wrong characters would be skipped, and the key would be another one.
             key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
         except (binascii.Error, ValueError):
             key = b""

@@ -73,6 +73,7 @@ class HttpSink:
     async def _send(self, lines: Sequence[bytes]) -> Refusal | None:
         """Send one request. Raises `hermes.SinkUnavailable`."""
         settings = self._settings
+        # Of each attempt: a receiver refuses a signature with an old time.
         timestamp = int(time.time())
 
         def make() -> tuple[bytes, str, str]:

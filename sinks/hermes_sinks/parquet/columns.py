@@ -2,7 +2,7 @@
 
 Columns: ``id``, ``user_id``, ``event_type``,
 ``ts`` and ``received_at`` (UTC, microseconds), ``payload`` (the client's own JSON text). Invariant: the same rows make
-the same bytes. `encode` is slow: call it on a thread.
+the same bytes. `encode` is slow: call `encode` on a thread.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def make_rows(events: Sequence[Event], arrivals: Sequence[float]) -> Rows:
 
 
 def what_is_wrong(event: Event) -> str:
-    """Return the reason why an event cannot be a row; empty if it can.
+    """Return the reason why an event cannot be a row; empty for a good event.
 
     >>> what_is_wrong(Event("1", "u", "t", 0)), what_is_wrong(Event("\\ud800", "u", "t", 0))
     ('', 'no valid Unicode in id')

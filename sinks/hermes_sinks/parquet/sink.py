@@ -1,8 +1,8 @@
 """Stores each batch as Parquet files, one file for each date and type, one after the other.
 
 Invariants: no step holds the loop for longer than a slice of rows; a write that is cancelled between two files has
-stored some of its events, and the same batch makes the same files when it is written again. So an event is stored at
-least once, and repeatedly only if a later batch is cut differently, as after a crash.
+stored some of its events, and a repeated batch makes the same files. So an event is stored at least once, and
+repeatedly only if a later batch is cut differently, as after a crash.
 """
 
 from __future__ import annotations

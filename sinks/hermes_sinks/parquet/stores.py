@@ -39,14 +39,14 @@ class Store(Protocol):
     """
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
-        """Store a file in a folder; make the folder if it is missing."""
+        """Store a file in a folder; make a missing folder."""
 
     def close(self) -> None:
         """Release the place."""
 
 
 class FolderStore:
-    """A folder, made for this user alone if it is missing. Raises `hermes.ConfigError` if another process has it."""
+    """A folder, made for this user alone if missing. Raises `hermes.ConfigError` if another process has the folder."""
 
     # Files are written in ``.writing`` and moved from there, because readers ignore names that begin with a dot.
 
@@ -64,7 +64,7 @@ class FolderStore:
                 file.unlink()
 
     def put(self, folder: str, name: str, content: memoryview) -> None:
-        """Write the file, make it durable, and move it to its folder; make the folder if it is missing."""
+        """Write a durable file, and move the file to its folder; make a missing folder."""
         self._keep_folder()
         place = self._root / folder
         # A number for each draft: the thread of a cancelled write may still write the same file.
@@ -92,7 +92,7 @@ class FolderStore:
         os.close(self._lock)
 
     def _keep_folder(self) -> None:
-        """Lock the folder again if the lock file was deleted: another process could lock it now. Raises OSError."""
+        """Lock the folder again if the lock file was deleted, or another process could lock it too. Raises OSError."""
         with self._retaking:
             if is_in_place(self._lock, self._writing / LOCK):
                 return
