@@ -58,6 +58,8 @@ class Bodies(Iterator[bytes]):
 
     Raises ValueError for a number out of range.
 
+    Parameters: 9, because each is an option of `hermes load` with a default, and callers give few of them, by name.
+
     >>> bodies = Bodies(events=2)
     >>> next(bodies).count(b"\n")
     1

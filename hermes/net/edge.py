@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -30,12 +31,24 @@ from hermes.net.http.lane import Lane, Timeouts
 from hermes.net.http.reactor import Reactor
 from hermes.net.http.stream import StreamOptions, StreamServer
 from hermes.net.listen import addresses_of, open_listeners
-from hermes.observe.metrics import Metrics
 from hermes.settings import Settings
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 
 _DRAINING = "draining: no new events are taken"
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What the parts bring for HTTP_ADDR.
+
+    Each of ``endpoints`` is served on its own lane. ``not_ready()`` says why no data is taken now; None: it is taken.
+    ``expose(accept)`` is the text for Prometheus, and its content type.
+    """
+
+    endpoints: Sequence[Endpoint]
+    not_ready: Callable[[], str | None]
+    expose: Callable[[str], tuple[bytes, str]]
 
 
 class Edge:
@@ -45,24 +58,22 @@ class Edge:
         self,
         settings: Settings,
         ingress: Ingress,
-        metrics: Metrics,
         listeners: Listeners,
-        endpoints: Sequence[Endpoint],
-        not_ready: Callable[[], str | None],
+        offered: Offered,
     ) -> None:
         timeouts = timeouts_of(settings)
         access, observe = ingress.access, ingress.requests.observe
         self.requests = ingress.requests
-        data_routes = {(each.method, each.path): each.handler for each in endpoints if each.lane == "fast"}
+        data_routes = {(each.method, each.path): each.handler for each in offered.endpoints if each.lane == "fast"}
         self.data_routes = frozenset(path for _method, path in data_routes)
         heads = Heads({key: route for key, route in data_routes.items() if isinstance(route, Route)})
         # A remembered head has been judged by the old keys.
-        access.on_new_keys = heads.forget
+        access.when_keys_change(heads.forget)
         self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter, ingress.rejected_feed)
         served = (
-            *endpoints,
+            *offered.endpoints,
             health_endpoint("HTTP_ADDR"),
-            *service_endpoints(lambda: _DRAINING if lane.draining else not_ready(), metrics.expose),
+            *service_endpoints(lambda: _DRAINING if lane.draining else offered.not_ready(), offered.expose),
         )
         # Last: the index lists the paths of all the others.
         served = (*served, index_endpoint(__version__, settings.admin_addr, served, keyed=access.api_keys.configured))
@@ -134,18 +145,15 @@ class Edge:
 def open_edge(
     settings: Settings,
     ingress: Ingress,
-    metrics: Metrics,
     listeners: Listeners | None,
-    endpoints: Sequence[Endpoint],
-    not_ready: Callable[[], str | None],
+    offered: Offered,
 ) -> Iterator[Edge]:
     """The edge, listening on HTTP_ADDR until the end of the block; on ``listeners`` of others where they are given.
 
-    ``endpoints`` are served, each on its own lane; ``not_ready`` says why no data is taken now. Raises `ConfigError` if
-    the service cannot listen.
+    Raises `ConfigError` if the service cannot listen.
     """
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
-        yield Edge(settings, ingress, metrics, places, endpoints, not_ready)
+        yield Edge(settings, ingress, places, offered)
 
 
 def timeouts_of(settings: Settings) -> Timeouts:

@@ -17,7 +17,7 @@ from hermes.core import Core
 from hermes.net.admin import AdminEdge, Shown, open_admin
 from hermes.net.control.debugging import debug_endpoints
 from hermes.net.control.endpoint import at
-from hermes.net.edge import Edge, open_edge
+from hermes.net.edge import Edge, Offered, open_edge
 from hermes.net.http.access import Access
 from hermes.net.http.ingress import Ingress
 from hermes.net.status import Facts, StatusBoard, resident_bytes
@@ -101,8 +101,8 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
     # If ADMIN_ADDR cannot be opened, the sockets of HTTP_ADDR are closed too.
     with ExitStack() as opened:
         own = (*at("HTTP_ADDR", endpoints), *debugging)
-        not_ready = partial(_why_not_ready, parts)
-        edge = opened.enter_context(open_edge(settings, ingress, metrics, core.world.listeners, own, not_ready))
+        offered = Offered(own, partial(_why_not_ready, parts), metrics.expose)
+        edge = opened.enter_context(open_edge(settings, ingress, core.world.listeners, offered))
         # The edge serves the metrics, so the registry is made before it, and learns of it here.
         metrics.add(edge)
         admin = None

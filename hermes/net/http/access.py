@@ -19,11 +19,15 @@ class Access:
         self.api_keys = Keys(settings.api_keys)
         self.admin_keys = Keys(settings.admin_keys)
         self.certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-        self.on_new_keys: Callable[[], None] = lambda: None
-        """Hears of new keys for HTTP_ADDR: what was decided by the old ones is to be forgotten."""
+        self._tell: list[Callable[[], None]] = []
+
+    def when_keys_change(self, forget: Callable[[], None]) -> None:
+        """Call ``forget`` after each change of the keys: decisions by the old keys hold no longer."""
+        self._tell.append(forget)
 
     def change_keys(self, api_keys: Sequence[str], admin_keys: Sequence[str]) -> None:
         """From now on these keys are taken, and no others."""
         self.api_keys.replace(api_keys)
         self.admin_keys.replace(admin_keys)
-        self.on_new_keys()
+        for forget in self._tell:
+            forget()

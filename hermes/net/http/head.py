@@ -62,7 +62,7 @@ class Head:
     is not remembered; and ``keyless``: the client has shown no key yet, so its body takes room that is not for clients
     with a key. ``traced`` is set in the copy of a head that stands for one traced request.
 
-    Attributes: 20, because each is one fact about a request, and the connection reads them for every request.
+    Attributes: 21, because each is one fact about a request, and the connection reads them for every request.
     """
 
     __slots__ = (

@@ -30,6 +30,8 @@ class Response:
     ``detail`` is the words of an error, for the log. ``traced`` is the one request that it answers, if that is traced;
     then it is sent under that one's id. ``rejected`` are the events of its request that were not taken, for the log.
     ``usual``: nothing about it needs attention, and it may be sent right away.
+
+    Parameters: 6, because an answer has no more and no fewer parts, and nearly all callers give the first two.
     """
 
     __slots__ = (

@@ -70,7 +70,10 @@ _log = structlog.get_logger("hermes.log")
 
 
 class SqliteLog:
-    """An open log in ``folder``. `open_sqlite_log` makes one; a caller uses the methods of `hermes.store.log.Log`."""
+    """An open log in ``folder``. `open_sqlite_log` makes one; a caller uses the methods of `hermes.store.log.Log`.
+
+    Attributes: 18, because a commit changes the extent, the watermark and the checkpoint of the file together.
+    """
 
     def __init__(self, folder: Path, lock: int, writer: Database, reader: Database, opened: Opened) -> None:
         self.first = opened.extent.first

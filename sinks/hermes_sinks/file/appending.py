@@ -35,6 +35,8 @@ class LineFile:
         file = LineFile(folder, "events", max_bytes=2**27, max_age=3600, codec="zstd", keep=0)
         file.append([b'{"id": "1"}\\n'], time.time())  # on the disk now
         file.close()
+
+    Parameters: 6, because each is one setting of the sink, and the sink alone makes these files.
     """
 
     def __init__(self, folder: Path, name: str, max_bytes: int, max_age: float, codec: str, keep: int) -> None:
