@@ -134,7 +134,7 @@ class Database:
             return await run_to_end(self._call_in_place, function, limiter=self._turn, expected=_EXPECTED)
 
     async def aclose(self) -> None:
-        """Close the file and fold its write-ahead file in, unless the disk hangs until a stop has to end."""
+        """Close the file, with a checkpoint of its write-ahead file, unless the disk hangs until a stop has to end."""
         with clean_up(math.inf):
             await self.run(lambda connection: connection.close())
 
@@ -228,6 +228,7 @@ def connect(path: Path, schema: Schema) -> Connection:
             path,
             timeout=LOCK_TIMEOUT,
             isolation_level=None,
+            # Threads of Trio's pool take turns: `Database` lets one call run at a time.
             check_same_thread=False,
             factory=Connection,
         )
@@ -277,7 +278,8 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             if last or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             with transaction(connection):
-                pass  # a write transaction waits for the other process
+                # A write transaction waits for the other process.
+                pass
         else:
             return
 
