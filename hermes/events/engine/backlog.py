@@ -5,7 +5,7 @@ on chunks stay on disk. `Backlog.run` reads them back in order as room appears, 
 arrival, until the sink has caught up. Where each record is, `hermes.events.engine.owed` knows; how fast to read,
 `hermes.events.engine.pace`.
 
-Invariant: an event that the journal owes the sink is in memory or on disk alone, and nowhere twice.
+Invariant: an event that the journal owes the sink is in memory or on disk alone, never in both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _log = structlog.get_logger("hermes.backlog")
 
 _READ_BYTES = 4 * 2**20
 _READ_RECORDS = 2000
-_MOST_AT_ONCE = 2000  # events that are decoded before other tasks get the loop: about 2 ms
+# Events that are decoded before other tasks get the loop: about 2 ms.
+_MOST_AT_ONCE = 2000
 _RETRY_SECONDS = 1.0
 
 
@@ -52,8 +53,15 @@ class BacklogOptions:
 class Backlog:
     """The backlog in ``journal``.
 
-    ``take(pieces)`` brings a record's chunks into memory, all or none (False: there is no room). ``lose(events)`` hears
-    of events that the journal no longer has. ``holding()`` says whether the sink refuses everything now.
+    ``take(pieces)`` brings all chunks of a record into memory, or returns False: there is no room. ``lose(events)`` is
+    told how many events the journal no longer has. ``holding()`` says whether the sink refuses everything now.
+
+    ::
+
+        backlog = Backlog(journal, options, take=buffer.take, lose=count_lost, holding=lambda: calls.holding)
+        nursery.start_soon(backlog.run)
+        backlog.offer(chunk)  # committed: the chunk is in memory now, or `run` reads it back later
+        backlog.release([chunk], [len(chunk)], settled=True)  # a worker is done with the chunk
     """
 
     def __init__(
@@ -79,7 +87,8 @@ class Backlog:
         self._news = RepeatedEvent()
         self._throttled = ThrottledLog("hermes.backlog", sink=options.sink)
         self._said_behind = False
-        self._last_fed = -1  # index of the newest record that was read back
+        # Index of the newest record that was read back: the sink has caught up when it has settled this one.
+        self._last_fed = -1
 
     @property
     def events(self) -> int:
@@ -92,9 +101,11 @@ class Backlog:
         return bool(self.records.ranges) or self._feeding
 
     def offer(self, chunk: Chunk) -> None:
-        """A chunk was committed: it goes on in memory, or stays on disk if older come first or there is no room."""
+        """Bring a committed chunk into memory, or leave it on disk if older chunks come first or there is no room."""
+        # The pace of reading back is a multiple of the rate of arrival.
         self._pace.record_arrival(len(chunk.events), trio.current_time())
         ranges = self.records.ranges
+        # Each overtaken record is a range of its own; at the bound the chunks wait, and join one range.
         older_first = len(ranges) >= MAX_RANGES if self._interleaves else ranges or self._feeding
         if not older_first:
             pieces = chunk.split(self._options.max_chunk)
@@ -122,15 +133,15 @@ class Backlog:
         self._news.set()
 
     def end(self) -> int:
-        """All tasks have ended: as `OwedRecords.owed`."""
+        """End after all tasks have ended, and return the same as `OwedRecords.owed`."""
         self._throttled.write_rest()
         return self.records.owed(self._journal.events)
 
     async def give_up_below(self, stop: int) -> tuple[int, int]:
         """Let the journal forget the records below ``stop``.
 
-        Returns how many of their events were on disk alone, which are lost, and how many are in memory, which is all
-        that has them from now on. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`; then nothing is forgotten.
+        Returns how many of their events were on disk alone, which are lost, and how many are in memory, which alone has
+        them from now on. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`; then nothing is forgotten.
         """
         below = self.records.end_on_disk(stop)
         if below is None:
@@ -138,8 +149,10 @@ class Backlog:
             return lost, disowned
         before = await self._journal.events_before(below)
         if not self.records.has_on_disk(below):
-            return 0, 0  # `run` has read it meanwhile; the next round of the upkeep asks again
-        disowned, lost = self.records.disown_below(stop)  # first: what is settled by it is no loss
+            # `run` has read the record meanwhile; the next round of the upkeep asks again.
+            return 0, 0
+        # First the records in memory: these are settled by it, and so they do not count as lost.
+        disowned, lost = self.records.disown_below(stop)
         lost += self.records.forget_on_disk(below, before)
         self._leave_no_refused_alone()
         return lost, disowned
@@ -163,7 +176,8 @@ class Backlog:
                 self._throttled.warn("the backlog cannot be read", reason=str(error))
                 await trio.sleep(_RETRY_SECONDS)
                 continue
-            if not records and self._is_next(start):  # else the journal gave it up while it was read
+            # If the range begins elsewhere now, the journal gave the records up while they were read.
+            if not records and self._is_next(start):
                 self._skip(stop, before)
             for record in records:
                 at_once += await self._feed(record)
@@ -173,16 +187,17 @@ class Backlog:
                     await trio.lowlevel.checkpoint()
 
     async def _feed(self, record: Record) -> int:
-        """Bring the next record into memory, at its pace. Returns how many events that are."""
+        """Bring the next record into memory, at its pace. Returns the number of its events."""
         records, index = self.records, record.index
         if not records.ranges or not records.ranges[0].start <= index < records.ranges[0].stop:
-            return 0  # given up while it was read, or older ones are to be read again
+            # The record was given up while it was read, or older ones are to be read again before it.
+            return 0
         chunk, head = self._journal.decode(record)
         self._skip(index, head.first)
         pieces = records.read_back(chunk, head.first, self._options.max_chunk)
         count = sum(map(len, pieces))
         self._last_fed = max(self._last_fed, index)
-        # Until all pieces have room: in the order "oldest" no new chunk may overtake them.
+        # Until all pieces have room, `offer` has to know: in the order "oldest" no new chunk may overtake the record.
         self._feeding = True
         self.on_its_way = count
         for piece in pieces:
@@ -197,6 +212,8 @@ class Backlog:
 
     async def _keep_pace(self, count: int) -> None:
         self._pace.owe(count, trio.current_time())
+        # Asked again after each pause, because the rate of arrival changes: a large record must not bind the pace to
+        # the rate of the moment when it was read.
         while True:
             pause = self._pace.pause(trio.current_time())
             if not pause:
@@ -205,12 +222,13 @@ class Backlog:
 
     @property
     def _interleaves(self) -> bool:
-        """Whether new chunks may overtake records on disk: while the sink refuses everything, any may be the first that
-        it takes."""
+        """Whether new chunks may overtake records on disk."""
+        # While the sink refuses everything, the order is lost anyway, and any chunk may be the first that is taken.
         return self._interleaved or self._holding()
 
     def _has_share(self, piece: Chunk) -> bool:
         """Whether records that were read back leave enough room for new chunks."""
+        # A record alone always passes: it may be larger than the share.
         records = self.records
         if not self._interleaves or not records.fed_events:
             return True
@@ -219,6 +237,7 @@ class Backlog:
 
     def _defer(self, chunk: Chunk) -> None:
         self.records.defer(chunk)
+        # Said once: a sink that is a little too slow falls behind and catches up many times a second.
         if not self._said_behind:
             self._said_behind = self._throttled.warn("behind: the backlog stays on disk")
         self._news.set()
@@ -234,12 +253,14 @@ class Backlog:
         self._look_whether_behind()
 
     def _leave_no_refused_alone(self) -> None:
-        """Records that were to be read are gone, so memory may stay empty, and nothing would try the refused again."""
+        """Have refused records read again if no other record is left that would be read."""
+        # Memory may stay empty now, and then no worker would ever find out that the sink takes events again.
         if not self.unread:
             self.read_refused_again()
 
     def _look_whether_behind(self) -> None:
-        """A sink has caught up when it has settled the records on disk, not when memory has them: it may be away."""
+        """Log that the sink has caught up, once it has."""
+        # A sink has caught up when it has settled the records on disk, not when memory has them: the sink may be away.
         records = self.records
         if self._said_behind and not (records.ranges or records.put_back.ranges) and records.cursor > self._last_fed:
             self._said_behind = False

@@ -40,10 +40,12 @@ class Buffer:
             count=len,
         )
         self._numbers = context.numbers
+        # Kept as sums, because `take` asks for them with each record, and many batches may be in hand.
         self._events_in_hand = self._bytes_in_hand = 0
 
     def take(self, pieces: Sequence[Chunk], *, bounded: bool) -> bool:
         """Let all pieces of a record wait, or none (False). ``bounded``: the batches in hand take room, too."""
+        # A single piece beside no batch in hand needs no look: `enqueue` has the bounds of the waiting chunks itself.
         if bounded and (self._events_in_hand or len(pieces) > 1):
             count = self._events_in_hand + sum(map(len, pieces))
             size = self._bytes_in_hand + sum(piece.size for piece in pieces)
@@ -70,7 +72,7 @@ class Buffer:
     def put_down(self, job: Job) -> None:
         """A worker is done with a batch, or a stop has ended the work."""
         self.jobs.discard(job)
-        # What the batch had at first, not what is left of it: that is what `take_in_hand` added.
+        # The events that the batch had at first, not the events that are left: `take_in_hand` added all of them.
         self._events_in_hand -= len(job.batch)
         self._bytes_in_hand -= sum(chunk.size for chunk in job.batch.chunks)
 

@@ -3,13 +3,13 @@
     offer → buffer (a Dispatcher: flushed by size or by interval) → worker → breaker → write → outcome
        └── no room: stays in the journal ──┘                            └── pause and again ──┘
 
-With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and what
-finds no room is read back later. Without one a batch is given up after its retries, or when the breaker is open. A
-batch that times out is written in smaller portions; one that is refused as a whole may be held, while others are tried.
-Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled to
-the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write; the buffer is within
-the bounds of the queue, with a journal together with what the workers have in hand, for there admission holds nothing
-back. The intake offers; the app runs `run`, which ends when the intake has closed and all is settled.
+With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and chunks
+without room are read back later. Without one a batch is given up after its retries, or when the breaker is open. A batch
+that times out is written in smaller portions. A batch that is refused as a whole may be held, while others are tried.
+Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled to the
+journal, or dropped with a reason), also when the worker is cancelled in the middle of a write. The buffer is within the
+bounds of the queue; with a journal, together with the batches in hand, for there admission holds nothing back. The
+intake offers; the engine runs `run`, which ends when the intake has closed and all is settled.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DeliveryStatistics:
 
 
 def ignore_settled(_chunks: Sequence[Chunk]) -> None:
-    """With a journal no request waits for room until chunks are settled."""
+    """Do nothing: with a journal no request waits for room until its chunks are settled."""
 
 
 class Delivery:
@@ -66,6 +66,14 @@ class Delivery:
     ``awaited``: requests with ``Hermes-Ack: delivered`` wait for this sink; by default for a required one. With a
     ``journal`` the sink's progress and backlog are kept there. Raises `PluginError` for a sink that takes nothing:
     ``max_batch`` or ``concurrency`` below 1.
+
+    ::
+
+        delivery = Delivery(SinkContext("main", sink, DeliverySettings(), dead_letters), Settings(), journal)
+        nursery.start_soon(delivery.run)
+        delivery.offer([chunk])
+        delivery.close()  # now `run` returns once the chunk has its outcome
+        delivery.account().balanced
     """
 
     def __init__(
@@ -95,8 +103,10 @@ class Delivery:
         self._buffer = Buffer(context, service)
         self._backlog = self._open_backlog(journal) if journal is not None else None
         self._dropped_unsaid = 0
-        self._uncommitted = 0  # events in memory that no journal has
-        self._unnoted = 0  # events with an outcome that no request is told, or not yet
+        # Events in memory that no journal has: a stop loses these, and spills the others.
+        self._uncommitted = 0
+        # Events with an outcome that no request is told, or not yet: a receipt may expire without them.
+        self._unnoted = 0
         self._abandoned = False
         self._owed: int | None = None
 
@@ -112,8 +122,11 @@ class Delivery:
 
     async def redeliver(self, batch: Batch) -> None:
         """As `SinkCalls.redeliver`."""
-        await self._calls.redeliver(batch)
-        self._look_at_put_back()  # a replay that stores something is a witness
+        try:
+            await self._calls.redeliver(batch)
+        finally:
+            # A replay that stores something is a witness, also one that is refused in part.
+            self._look_at_put_back()
 
     @property
     def cursor(self) -> int:
@@ -127,13 +140,15 @@ class Delivery:
         backlog = self._backlog
         for chunk in chunks:
             self._ledger.accept(len(chunk.events))
+            # Without an index: the journal's storage failed after the request had been answered as accepted.
             if backlog is None or chunk.index < 0:
                 self._offer_uncommitted(chunk)
             else:
                 backlog.offer(chunk)
 
     def close(self) -> None:
-        """No more will be offered: buffered chunks are due now, and with a journal each is tried once, if at all."""
+        """Expect no more chunks: buffered ones are due now, and with a journal each is tried once, if at all."""
+        # With a journal nothing is lost that is not tried, so a stop does not wait. Without one, the retries go on.
         if self._backlog is not None:
             self._calls.drain()
         else:
@@ -145,6 +160,7 @@ class Delivery:
         async with trio.open_nursery() as nursery:
             if self._backlog is not None:
                 nursery.start_soon(self._backlog.run)
+            # An inner nursery: the backlog is read until the last worker has ended.
             async with trio.open_nursery() as workers:
                 for _ in range(self._calls.most):
                     workers.start_soon(self._work)
@@ -158,7 +174,8 @@ class Delivery:
     def untold(self) -> int:
         """The most events that may have no outcome in the receipt of their request."""
         account = self.account()
-        partly = sum(len(job.batch) - job.left for job in self._buffer.jobs)  # noted when the whole batch is done
+        # Events of a batch that have their outcome are noted when the whole batch is done.
+        partly = sum(len(job.batch) - job.left for job in self._buffer.jobs)
         return account.in_flight + partly + account.spilled + sum(account.dropped.values()) + self._unnoted
 
     def statistics(self) -> DeliveryStatistics:
@@ -177,9 +194,9 @@ class Delivery:
         )
 
     def abandon(self, accepted: int, uncommitted: int = 0) -> None:
-        """All tasks have ended: of ``accepted`` events, those without an outcome stay in the journal or are lost.
+        """After all tasks have ended: leave the events without an outcome to the journal, or count them as lost.
 
-        ``uncommitted`` of them were not offered yet, and no journal has them.
+        The engine has ``accepted`` events; ``uncommitted`` of them were not offered yet, and no journal has them.
         """
         left = self._count_in_flight() + uncommitted
         lost = left if self._backlog is None else self._uncommitted + uncommitted
@@ -193,7 +210,7 @@ class Delivery:
             self._owed = self._backlog.end()
 
     async def give_up_below(self, index: int) -> None:
-        """The journal is crowded and forgets records below ``index``; their events that are not in memory are dropped.
+        """Drop the events below ``index`` that are not in memory: the journal is crowded, and forgets their records.
 
         Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
         """
@@ -204,6 +221,7 @@ class Delivery:
 
     def _open_backlog(self, journal: EventJournal) -> Backlog:
         buffer = self._buffer
+        # Half of the memory for records that were read back, where new chunks may overtake them.
         options = BacklogOptions(
             self.name, self._context.settings, self.max_batch, (buffer.max_events // 2, buffer.max_bytes // 2)
         )
@@ -214,6 +232,7 @@ class Delivery:
             lambda count: self._count_drop(count, "damaged", "the journal has lost them"),
             lambda: self._calls.holding,
         )
+        # Accepted by an earlier run, so they are in this account, too: they will be delivered here.
         self._ledger.accept(backlog.events, again=True)
         return backlog
 
@@ -224,6 +243,7 @@ class Delivery:
 
     def _offer_uncommitted(self, chunk: Chunk) -> None:
         """Put a chunk that no journal has into the buffer, or drop it."""
+        # Piece by piece: without a journal's record, a part of a chunk may be taken and another dropped.
         for piece in chunk.split(self.max_batch):
             if self._take((piece,)):
                 self._uncommitted += len(piece)
@@ -239,7 +259,9 @@ class Delivery:
 
     async def _handle(self, chunks: Sequence[Chunk]) -> None:
         """Deliver chunks as one batch; while it is held, the newest of the others is tried before it is tried again."""
-        jobs = [self._take_in_hand(chunks)]  # the last one is tried; the others are held
+        # The last job is tried; the others are held. A list, not calls within calls, which have a bound: a worker that
+        # held 20 batches once tried no other, and good events waited for the end of the hold.
+        jobs = [self._take_in_hand(chunks)]
         tries_others = True
         try:
             while jobs:
@@ -256,7 +278,8 @@ class Delivery:
                     continue
                 jobs.pop()
                 self._put_down(job)
-                tries_others = False  # the one before it has its turn first, however many new ones come
+                # The job before has its turn first, however many new ones come: else it might never be tried again.
+                tries_others = False
                 if self.awaited and not job.left:
                     await self._note(job)
                 self._look_at_put_back()
@@ -266,14 +289,15 @@ class Delivery:
 
     def _take_in_hand(self, chunks: Sequence[Chunk]) -> Job:
         job = self._buffer.take_in_hand(chunks)
+        # Asked for each chunk only if there is one: the usual batch has not been refused before.
         if self._backlog is not None and self._backlog.records.refused:
             job.remember([self._backlog.records.held_at(chunk) for chunk in chunks])
         return job
 
     async def _put_back(self, jobs: list[Job]) -> bool:
-        """Leave held batches to the journal, which has their events, where others on disk wait for their room.
+        """Leave held batches to the journal, which has their events, if others on disk wait for their room.
 
-        Returns whether it did that with any: then the others come into the buffer, and are tried.
+        Returns whether any batch was left: then the others come into the buffer, and are tried.
         """
         backlog, calls = self._backlog, self._calls
         if backlog is None or not backlog.unread or not calls.holding or calls.draining:
@@ -281,7 +305,7 @@ class Delivery:
         before = len(jobs)
         for job in reversed(list(jobs)):
             chunks = job.batch.chunks
-            # One that was refused before a witness has its second try first, for it may make dead letters of it.
+            # A batch that was refused before a witness has its second try first: its events may be dead letters.
             if job.is_held_since(calls.witnesses) and backlog.records.can_put_back(chunks):
                 jobs.remove(job)
                 self._buffer.put_down(job)
@@ -295,6 +319,7 @@ class Delivery:
         backlog = self._backlog
         if backlog is None or not backlog.records.put_back.ranges:
             return
+        # With nothing in memory and nothing to be read, no worker would find out that the sink takes events again.
         if not self._calls.holding or not (backlog.unread or self._buffer.events or self._buffer.jobs):
             backlog.read_refused_again()
 
@@ -303,11 +328,12 @@ class Delivery:
         self._release(job)
 
     async def _try(self, job: Job) -> bool:
-        """Write the next portion of a batch. False: nothing is left of it, or a stop leaves it to the journal."""
+        """Write the next portion of a batch. False: no event is left, or a stop leaves the batch to the journal."""
         calls = self._calls
         # A breaker that only refusals have opened costs no event that was held: it is tried once more.
         held = job.held_at is not None and not job.failures and not calls.released
         keeps = self._backlog is not None or calls.holding or held
+        # A stop waits for no sink whose last call failed: the journal has the events.
         if keeps and calls.should_stop:
             return False
         if not calls.allowed():
@@ -340,13 +366,14 @@ class Delivery:
             if not keeps and job.failures > self._context.settings.retries:
                 self._give_up(job, "unavailable", str(failure))
                 return False
+            # An open breaker is pause enough; `_try` waits for it.
             if not calls.open_for:
                 self.numbers.retries += 1
                 await calls.back_off(attempt, failure)
         return True
 
     def _spend(self, spent: Sequence[tuple[Chunk, int]]) -> None:
-        """Events have their outcome while others of their batch are still to be written."""
+        """Note events that have their outcome while others of their batch are still to be written."""
         for chunk, count in spent:
             self._uncommitted -= count if self._backlog is None else self._backlog.records.spend(chunk, count)
 
@@ -355,11 +382,12 @@ class Delivery:
         self._count_drop(job.drop(), reason, why)
 
     def _release(self, job: Job) -> None:
-        """A worker is done with a batch: all of it has its outcome in the ledger, or it is a stop and some has not."""
+        """Let go of a batch: all events have their outcome in the ledger, or a stop has come before that."""
         chunks, unspent = job.batch.chunks, job.unspent()
         settled = not job.left
         count = sum(unspent)
         uncommitted = count if self._backlog is None else self._backlog.release(chunks, unspent, settled=settled)
+        # A stop, then: the journal delivers again what it has, and memory is lost.
         if not settled:
             self._ledger.drop(uncommitted, "shutdown")
             self._ledger.spill(count - uncommitted)
@@ -369,8 +397,10 @@ class Delivery:
         self._on_settled(chunks)
 
     async def _note(self, job: Job) -> None:
-        """Tell the requests that wait for delivery what became of their events. If this is cancelled, the
-        receipts expire, and the answer is that the delivery is late."""
+        """Tell the requests that wait for delivery the outcomes of their events.
+
+        If this is cancelled, the receipts expire, and the answer is that the delivery is late.
+        """
 
         def note(told: Told) -> None:
             told.receipt.note(self.name, told.delivered, told.dead_lettered, told.dropped)
@@ -380,7 +410,8 @@ class Delivery:
         await answer_in_slices(job.tell(), note)
 
     def _count_in_flight(self) -> int:
-        """Events without an outcome, where they are: in the buffer, in the workers' hands, on disk and on its way."""
+        """Events without an outcome: in the buffer, in the workers' hands, on disk, and on their way into memory."""
+        # Counted where they are, not as the rest of a subtraction: a bug that loses a batch must not balance.
         if self._abandoned:
             return 0
         on_disk = 0 if self._backlog is None else self._backlog.events + self._backlog.on_its_way
@@ -390,6 +421,7 @@ class Delivery:
         if not count:
             return
         self._ledger.drop(count, reason)
+        # The line says how many events since the one before, for not each drop has a line.
         self._dropped_unsaid += count
         if self._calls.throttled.warn("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
             self._dropped_unsaid = 0

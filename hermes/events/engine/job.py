@@ -1,7 +1,7 @@
-"""A batch on its way into a sink, in one piece or in several: what of it is still to be written. Pure.
+"""`Job`: a batch on its way into a sink, in one portion or in several. Pure.
 
-Invariants: an index of the batch is in one portion that is still to be written, or it has an outcome; ``left`` counts
-those without one. A batch that is written at once is never copied.
+Invariants: each index of the batch has an outcome, or is in one portion that is still to be written; ``left`` counts
+the indexes without an outcome. A batch that is written at once is never copied.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Portion(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a request that waits for a chunk is told of its events: how many have which outcome in this sink."""
+    """The answer to a request that waits for a chunk: how many of the events have which outcome in this sink."""
 
     receipt: Receipt
     delivered: int
@@ -37,9 +37,10 @@ class Told(NamedTuple):
 
 
 class _Todo:
-    """A portion that is still to be written, its tries, and the failed ones among them since it was last held.
+    """A portion that is still to be written.
 
-    ``held_at`` is `Suspicion.witnesses` when the sink first refused nearly everything of it; None: it has not.
+    ``attempt`` counts its tries, ``failures`` the failed tries since the portion was last held. ``held_at`` is the
+    number of `Suspicion.witnesses` when the sink first refused nearly everything of the portion; None: it never did.
     """
 
     __slots__ = ("attempt", "failures", "held_at", "indexes")
@@ -51,12 +52,23 @@ class _Todo:
 
     @property
     def held(self) -> bool:
-        """Whether the sink was asked and refused it, in this job: one that was held before is to be tried at once."""
+        """Whether the sink has refused the portion in this job."""
+        # A portion that was held before, and read back from the journal, is to be tried: nobody has asked the sink yet.
         return self.attempt > 0 and self.held_at is not None
 
 
 class Job:
-    """The delivery of one batch."""
+    """The delivery of one batch.
+
+    >>> job = Job(make_batch([make_event(n) for n in "abcd"]))
+    >>> half = job.next(2)
+    >>> job.begin_attempt()
+    1
+    >>> [(chunk is job.batch.chunks[0], spent) for chunk, spent in job.done(half, refused={1: "too long"})]
+    [(True, 2)]
+    >>> job.left, [event.id for event in job.next(9).batch]
+    (2, ['c', 'd'])
+    """
 
     __slots__ = ("_spent", "_todo", "batch", "dropped", "left", "refused")
 
@@ -67,11 +79,12 @@ class Job:
         """Index and reason of each event that became a dead letter."""
         self.dropped: Sequence[int] = ()
         """Indexes that were given up, ascending."""
+        # A range costs nothing to make; most batches are written at once, and no list of indexes is ever needed.
         self._todo = [_Todo(range(self.left), None)]
         self._spent: dict[Chunk, int] = {}
 
     def remember(self, held_at: Sequence[int | None]) -> None:
-        """Before the first try: each chunk was held before, at so many witnesses, or not (None)."""
+        """Say, before the first try, at how many witnesses each chunk was held before; None: it was not."""
         self._todo, start = [], 0
         for at, chunks in groupby(zip(held_at, self.batch.chunks, strict=True), key=lambda pair: pair[0]):
             stop = start + sum(len(chunk.events) for _, chunk in chunks)
@@ -81,18 +94,18 @@ class Job:
 
     @property
     def held_at(self) -> int | None:
-        """Of the next portion: `Suspicion.witnesses` when the sink first refused nearly everything; None: it has
-        not."""
+        """The `Suspicion.witnesses` when the sink first refused nearly everything of the next portion, or None."""
         return self._todo[0].held_at if self._todo else None
 
     @property
     def failures(self) -> int:
-        """Tries of the next portion that failed since it was last held: these count for the retries."""
+        """The tries of the next portion that failed since the portion was last held: the retries that are spent."""
         return self._todo[0].failures if self._todo else 0
 
     @property
     def held(self) -> bool:
-        """Whether nothing is left but what the sink has refused together with nearly everything else."""
+        """Whether the sink has refused all that is left, together with nearly everything else."""
+        # Refused portions go to the end, so if the first is refused, all are.
         return bool(self._todo) and self._todo[0].held
 
     @property
@@ -101,7 +114,7 @@ class Job:
         return sum(len(todo.indexes) for todo in self._todo if todo.held)
 
     def is_held_since(self, witnesses: int) -> bool:
-        """Whether it is `held`, and nothing was stored since any of it was first refused."""
+        """Whether the job is `held`, and the sink has stored nothing since it first refused any of the events."""
         return self.held and all(todo.held_at == witnesses for todo in self._todo)
 
     def next(self, most: int) -> Portion:
@@ -109,7 +122,8 @@ class Job:
         head = self._todo[0]
         if len(head.indexes) > most:
             rest = _Todo(head.indexes[most:], head.held_at)
-            # What was tried as a whole was tried in both halves: a held one waits for its turn as before.
+            # A held portion was refused as a whole, so the second half is held as well. Other tries do not count: the
+            # half has failed for nothing yet.
             rest.attempt = head.attempt if head.held else 0
             head.indexes = head.indexes[:most]
             self._todo.insert(1, rest)
@@ -118,28 +132,30 @@ class Job:
         return Portion(head.indexes, self.batch if whole else Batch(list(self._select(head.indexes))))
 
     def begin_attempt(self) -> int:
-        """The next portion is tried. Returns how many tries of it that makes."""
+        """Count a try of the next portion. Returns the number of its tries."""
         self._todo[0].attempt += 1
         return self._todo[0].attempt
 
     def fail(self) -> None:
-        """The try of the next portion has failed."""
+        """Count the try of the next portion as failed."""
         self._todo[0].failures += 1
 
     def done(self, portion: Portion, refused: Mapping[int, str]) -> list[tuple[Chunk, int]]:
         """Every event of the next portion has its outcome; ``refused`` are places in the portion.
 
-        Returns the chunks, and how many of their events, that need not be kept for this sink any more, though others
-        of the job do; nothing when the whole job is done.
+        Returns each chunk with the number of its events that need not be kept for this sink any more, while others of
+        the job have no outcome; nothing when the whole job is done.
         """
+        # The next portion has tries of its own: it has failed for nothing yet.
         del self._todo[0]
         self.refused.update((portion.indexes[place], reason) for place, reason in refused.items())
         return self._spend(portion.indexes)
 
     def hold(self, portion: Portion, refused: Iterable[int], witnesses: int) -> list[tuple[Chunk, int]]:
-        """Of the next portion only the places ``refused`` are left, and they are held. Returns what `done` does."""
+        """Hold the places ``refused`` of the next portion; its other events are stored. Returns the same as `done`."""
         held = self._todo.pop(0)
         held.indexes = [portion.indexes[place] for place in sorted(refused)]
+        # Refusals of the sink must not cost the batch its retries: the first hiccup after a hold would drop the events.
         held.failures = 0
         if held.held_at is None:
             held.held_at = witnesses
@@ -149,7 +165,7 @@ class Job:
         return self._spend(sorted(written))
 
     def drop(self) -> int:
-        """Give up what is left. Returns how many events that is."""
+        """Give up the events that are left. Returns their number."""
         self.dropped = self._indexes_left()
         self.left = 0
         return len(self.dropped)
@@ -184,7 +200,8 @@ class Job:
     def _spend(self, indexes: Sequence[int]) -> list[tuple[Chunk, int]]:
         self.left -= len(indexes)
         if not self.left:
-            return []  # the whole job is released at once, which costs less than chunk by chunk
+            # The whole job is released at once, which costs less than chunk by chunk.
+            return []
         spent = [(chunk, len(places)) for chunk, places in self._by_chunk(indexes)]
         for chunk, count in spent:
             self._spent[chunk] = self._spent.get(chunk, 0) + count
@@ -201,12 +218,15 @@ class Job:
             start = stop
 
     def _select(self, indexes: Sequence[int]) -> Iterator[Chunk]:
+        # Chunk by chunk, since a sink may walk over the chunks for their times of arrival.
         for chunk, places in self._by_chunk(indexes):
             count = len(chunk.events)
             if len(places) == count:
-                yield chunk  # untouched chunks are shared, for they may be large
+                # Untouched chunks are shared, because they may be large.
+                yield chunk
                 continue
             events = [chunk.events[place] for place in places]
+            # Without the journal's index and the receipt: the whole chunk, not this copy, is released and noted.
             piece = Chunk(events, chunk.received_at, chunk.size * len(events) // count, derived=chunk.derived)
             piece.traced = chunk.traced
             yield piece

@@ -1,4 +1,4 @@
-"""`LoadedRecord`: one record of the journal while any of its events are in memory for one sink. Pure.
+"""`LoadedRecord`: one record of the journal, while any of its events are in memory for one sink. Pure.
 
 Invariant: an event of the record has its outcome, or is in one piece, or was put back on disk.
 """
@@ -11,13 +11,21 @@ from hermes.events.event import Chunk
 
 
 class LoadedRecord:
-    """A record in memory, whose first event has the number ``first``. ``left`` of its ``events`` are there yet.
+    """A record of ``events`` events, the first of which has the number ``first`` in the journal.
 
-    ``pieces`` are in memory or on their way; ``places`` says which of the record's events each piece has, where a piece
-    has not all of them. ``back`` has a bit for each event that was put back on disk, refused when there were
-    ``put_back_at`` witnesses, while others are in memory. ``fed``: it was read back. ``held_at`` is the ``put_back_at``
-    of an earlier time in memory; None: it was never put back. ``spilled`` were there when a worker stopped. ``kept`` is
-    false when the journal has forgotten it, so that memory is all that has it.
+    ``left`` events are in memory, in ``pieces`` chunks; ``places`` says which of the record's events each piece has,
+    unless one piece has all. ``back`` has a bit for each event that was put back on disk, refused when there were
+    ``put_back_at`` witnesses, while others are in memory. ``fed``: the record was read back. ``held_at`` is the
+    ``put_back_at`` of an earlier time in memory; None: the record was never put back. ``spilled`` events were in memory
+    when a worker stopped. ``kept`` is false when the journal has forgotten the record, so that only memory has the
+    events.
+
+    >>> chunk = make_chunk([make_event("a"), make_event("b"), make_event("c")])
+    >>> record = LoadedRecord(chunk, first=40)
+    >>> pieces = chunk.split(2)
+    >>> record.share_out(pieces, range(3))
+    >>> [record.places[piece] for piece in pieces]
+    [range(0, 2), range(2, 3)]
     """
 
     __slots__ = (
@@ -50,7 +58,8 @@ class LoadedRecord:
         """The events at ``places``, all that are left, are in these pieces."""
         self.pieces = len(pieces)
         if self.pieces == 1 and self.left == self.events:
-            return  # the usual record has one piece with all events, so nothing has to be remembered
+            # The usual record has one piece with all events, so nothing has to be remembered.
+            return
         self.places, start = {}, 0
         for piece in pieces:
             stop = start + len(piece.events)

@@ -1,9 +1,10 @@
 """`PutBack`: the refused records of one sink that were put back on disk, so that others get their room in memory.
 
 While a sink refuses everything, its workers would fill the memory with refused events, and a good event that lies on
-disk would wait until the hold ends. The journal has the refused records anyway: what is kept of them here is a range of
-indexes, and of a record in which some events have their outcome, the others. Invariants: ranges ascend and do not
-overlap, and neighbours that were first refused at the same time are one; ``events`` counts what is left in them. Pure.
+disk would wait until the hold ends. The journal has the refused records anyway, so a range of indexes is enough; of a
+record in which some events have their outcome, the places of the others are kept as well. Invariants: ranges ascend and
+do not overlap, and neighbours that were first refused at the same time are one range; ``events`` counts the events in
+the ranges that have no outcome. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 class Range:
     """Records on disk alone, from ``start`` to before ``stop``.
 
-    ``held_at`` is `Suspicion.witnesses` when the sink first refused them; None: it was never asked.
+    ``held_at`` is the number of `Suspicion.witnesses` when the sink first refused them; None: it was never asked.
     """
 
     __slots__ = ("held_at", "start", "stop")
@@ -40,9 +41,10 @@ class _Refused(Range):
 
 
 class Part(NamedTuple):
-    """A record of ``events`` events of which only some have no outcome: those at the places that ``left`` names.
+    """A record of ``events`` events, some of which have no outcome: ``left`` has a bit for the place of each.
 
-    ``left`` has a bit for each place, since there may be many such records.
+    >>> Part(5, to_bits([1, 4])).done
+    3
     """
 
     events: int
@@ -54,7 +56,7 @@ class Part(NamedTuple):
         return self.events - self.left.bit_count()
 
     def places(self) -> list[int]:
-        """The places of the others, ascending.
+        """The places of the events without an outcome, ascending.
 
         >>> Part(5, to_bits([1, 4])).places()
         [1, 4]
@@ -63,7 +65,12 @@ class Part(NamedTuple):
 
 
 def to_bits(places: Iterable[int]) -> int:
-    """A number with a bit for each of the places."""
+    """A number with a bit for each of the places.
+
+    >>> bin(to_bits([0, 3]))
+    '0b1001'
+    """
+    # A bit for each event, since there may be a thousand such records of 5,000 events each.
     if isinstance(places, range) and places.step == 1:
         return ((1 << len(places)) - 1) << places.start
     bits = 0
@@ -95,6 +102,7 @@ class PutBack:
         if part.done:
             self.parts[index] = part
         self.events += part.left.bit_count()
+        # Workers put records back in any order.
         place = bisect_left(self.ranges, index, key=lambda each: each.start)
         self.ranges.insert(place, _Refused(index, held_at, first, part.events, received_at))
         self._join(place)
@@ -102,6 +110,7 @@ class PutBack:
 
     def take(self) -> list[Range]:
         """Take out all the ranges: their records are to be read again."""
+        # Plain ranges: from now on nothing has to be known of their events, for they are counted as they are read.
         ranges = [Range(each.start, each.stop, each.held_at) for each in self.ranges]
         self.ranges, self.events = [], 0
         return ranges
@@ -111,7 +120,7 @@ class PutBack:
         return self.parts.pop(index, None)
 
     def events_before(self, stop: int) -> int:
-        """All events of the records in the ranges below ``stop``, which is in no range, with those that are done."""
+        """All events, done or not, of the records in the ranges below ``stop``, which is in no range."""
         return sum(each.events for each in self.ranges if each.start < stop)
 
     def done_between(self, start: int, stop: int) -> int:
@@ -129,6 +138,7 @@ class PutBack:
         for each in self.ranges:
             if each.stop > below:
                 if each.start < below:
+                    # Events are numbered in the order of their records, so the cut range needs no look at the journal.
                     each.events -= before - each.first
                     each.start, each.first = below, before
                 ranges.append(each)
