@@ -4,12 +4,12 @@
        └── no room: stays in the journal ──┘                            └── pause and again ──┘
 
 With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and chunks
-without room are read back later. Without one a batch is given up after its retries, or when the breaker is open. A batch
-that times out is written in smaller portions. A batch that is refused as a whole may be held, while others are tried.
-Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled to the
-journal, or dropped with a reason), also when the worker is cancelled in the middle of a write. The buffer is within the
-bounds of the queue; with a journal, together with the batches in hand, for there admission holds nothing back. The
-intake offers; the engine runs `run`, which ends when the intake has closed and all is settled.
+without room are read back later. Without one a batch is given up after its retries, or when the breaker is open.
+A batch that times out is written in smaller portions. A batch that is refused as a whole may be held, while others are
+tried. Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled
+to the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write. The buffer is
+within the bounds of the queue; with a journal, together with the batches in hand, for there admission holds nothing
+back. The intake offers; the engine runs `run`, which ends when the intake has closed and all is settled.
 """
 
 from __future__ import annotations
