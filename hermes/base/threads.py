@@ -45,13 +45,15 @@ async def run_on_thread(
         try:
             text = await run_on_thread(Path(folder, "missing").read_bytes, limiter=limiter)
         except OSError as error:
-            reason = str(error)  # neither the frames of the thread nor its arguments are kept
+            # Neither the frames of the thread nor its arguments are kept.
+            reason = str(error)
     """
 
     def call() -> ResultT | _Failed:
         try:
             return function(*args)
-        except trio.Cancelled as error:  # of `trio.from_thread.check_cancelled`; the task raises it again
+        # From `trio.from_thread.check_cancelled`; the task raises the error again.
+        except trio.Cancelled as error:
             _forget_frames(error)
             return _Failed(error)
         except expected as error:

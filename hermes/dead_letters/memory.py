@@ -38,6 +38,7 @@ class MemoryDeadLetters:
             key = _key(letter)
             number = self._numbers.get(key)
             if number is not None:
+                # Under its old number, in its old place: the order of the letters is that of their numbers.
                 self._replace(replace(letter, number=number, reason=tidy(letter.reason)))
                 continue
             self._numbers[key] = self._next

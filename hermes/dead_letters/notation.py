@@ -64,6 +64,7 @@ def encode_letter(letter: DeadLetter) -> bytes:
 
     The field ``event`` can be sent to ``POST /events`` again.
     """
+    # The event's payload is `Raw`, so its bytes are copied: to decode it could change its numbers.
     return msgspec.json.encode(
         {
             "number": letter.number,

@@ -42,6 +42,7 @@ _PAGING = {"after": "Letters with higher numbers.", "limit": "The most letters o
 _REPLAYING = {"rate": f"The most letters a second. The request then sends the letters of {REPLAY_SECONDS:g} s at most."}
 _PURGING = {"all": "All letters. Needed if there is no filter.", "dry_run": _DRY_RUN}
 
+# In the service the payload is raw bytes, whose schema msgspec cannot know.
 LetterEvent = restate(
     Event, "LetterEvent", "The event, as it would be sent to `POST /events`.", payload=(dict[str, Any],)
 )

@@ -115,6 +115,7 @@ async def replay(
             # The letters stay, for a run in which the sink is configured.
             outcome = replace(outcome, stopped=_NO_SINK)
         elif not dry_run:
+            # Before the first write: `hermes dlq replay` draws the bar of a source with the number of its letters.
             on_progress(outcome)
             run = _Run(store, replace(selection, part=source.part, name=source.name), target, pace, on_progress)
             outcome = await run.go(outcome, most)

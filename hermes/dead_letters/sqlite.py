@@ -28,7 +28,8 @@ from hermes.store.sqlite import Database, open_database, transaction
 # Letters of one transaction. A removal of many is several short ones, so that a running service that adds a letter
 # meanwhile does not wait for all of it.
 REMOVED_AT_ONCE = 1000
-_LEAST_ROOM = 64 * 2**10  # bytes: what an empty database and the files beside it take
+# Bytes that an empty database and the files beside it take.
+_LEAST_ROOM = 64 * 2**10
 
 # ON CONFLICT … DO UPDATE, not INSERT OR REPLACE: the letter that is refused again keeps its number.
 _ADD = f"""

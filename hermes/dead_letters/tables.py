@@ -14,7 +14,8 @@ from hermes.store.sqlite import Schema
 VERSION = 2
 """The schema that this Hermes reads and writes, in SQLite and in Postgres."""
 
-JOURNAL_BYTES = 16 * 2**20  # what the write-ahead file keeps of the disk after a checkpoint
+# The write-ahead file gives the rest of its room back after a checkpoint.
+JOURNAL_BYTES = 16 * 2**20
 
 # The body comes last: looking at the other columns reads none of its pages. No index begins with the part: to find the
 # first letters of a part by it, all of them would be sorted by number.

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from opentelemetry.propagate import get_global_textmap  # reads OTEL_PROPAGATORS as it is imported
+# Reads OTEL_PROPAGATORS as it is imported.
+from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hermes.config.traces import parse_headers, traces_url

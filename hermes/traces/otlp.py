@@ -23,8 +23,10 @@ from hermes.traces.export import NotExported
 
 # The statuses that the specification calls retryable; every other one is final.
 _AGAIN = frozenset({429, 502, 503, 504})
-_TIMEOUT = 10.0  # seconds; the specification's default for a whole export
-_AT_ONCE = 32  # spans that are encoded before other tasks get the loop: some 2 ms
+# Seconds; the specification's default for a whole export.
+_TIMEOUT = 10.0
+# Spans that are encoded before other tasks get the loop: some 2 ms.
+_AT_ONCE = 32
 _MOST_READ = 64 * 2**10  # bytes of an answer
 
 

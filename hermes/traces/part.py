@@ -17,8 +17,10 @@ from hermes.part import Inside, Part, RunningPart
 from hermes.settings import Settings
 from hermes.traces import check_traces, open_traces
 
-_LAST_SPANS_SECONDS = 5.0  # a slow receiver delays a stop by no more than this
-_SHARE = 0.5  # of the time that the stop has left, so that what closes after the traces gets time too
+# A slow receiver delays a stop by no more than this.
+_LAST_SPANS_SECONDS = 5.0
+# Of the time that the stop has left, so that what closes after the traces gets time too.
+_SHARE = 0.5
 
 if TYPE_CHECKING:
     from hermes.core import Core
@@ -29,6 +31,7 @@ async def open_part(_settings: NoSettings, core: Core) -> AsyncIterator[RunningP
     """Open the export to TRACES_ENDPOINT. The value of the part is a `Spans`, or None without an endpoint."""
     async with open_traces(core.settings) as traces:
         if traces is None:
+            # The part is there without a value: other parts may need it whether traces are exported or not.
             yield RunningPart()
             return
 

@@ -96,7 +96,8 @@ class Ends:
             limit = min(start + _LIMIT, end)
             stop = _skip_whole_strings(self._text, start, limit).end()  # type: ignore[union-attr]
             count += _find_strings.sub(b"", self._text[start:stop]).count(b",")
-            if stop < limit:  # at a string that ends beyond the limit
+            # The expression has stopped at a string that ends beyond the limit.
+            if stop < limit:
                 stop = yield from _find_end_of_string(self._text, stop)
             start = stop
             yield None

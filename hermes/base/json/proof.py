@@ -110,7 +110,8 @@ class _Prover:
         text = self._text
         left: list[bytes] = []
         hidden: list[tuple[bytes, bytes | memoryview]] = []
-        view = memoryview(text)  # a copy of many megabytes takes some milliseconds
+        # A copy of many megabytes takes some milliseconds.
+        view = memoryview(text)
         begin, position, count = 0, skip_space(text, start + 1), 0
         while text[position : position + 1] != b"}":
             count += 1
@@ -214,7 +215,8 @@ class _Prover:
             count += 1
             if count % _MEMBERS == 0:
                 yield None
-        if last or end - value <= self._size:  # the latter: a member with a long name
+        # Or a member that is long by its name alone.
+        if last or end - value <= self._size:
             self._judge(text[start : last or end], container, start)
             return last or end
         self._judge(text[start:value] + b"0", container, start)
@@ -231,7 +233,8 @@ class _Prover:
             stop = min(position + _STRING_BYTES, last)
             if stop < last:
                 stop = _skip_characters(text, position, stop).end()  # type: ignore[union-attr]
-                while stop > position and text[stop] & 0xC0 == 0x80:  # within a character of several bytes
+                # Within a character of several bytes.
+                while stop > position and text[stop] & 0xC0 == 0x80:
                     stop -= 1
             if stop == position:
                 raise _wrong("an escape is none, or is half of a surrogate pair", position)

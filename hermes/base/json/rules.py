@@ -83,7 +83,8 @@ def find_elements(body: bytes) -> Iterable[Raw]:
         try:
             return _decode_raws(body)
         except UNDECODABLE:
-            pass  # the slower way finds the faulty element
+            # The slower way finds the faulty element.
+            pass
     return _split(body)
 
 

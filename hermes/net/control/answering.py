@@ -21,7 +21,8 @@ WHEN_CLIENT_ENDS = "hermes.when_client_ends"
 
 # The service does not work longer than this for a client that may have left.
 _ENDED_SECONDS = 1.0
-_REST_OF_BODY_SECONDS = 0.05  # what Hypercorn takes to give the app the last bytes before the end, and more
+# Longer than Hypercorn takes to give the app the last bytes before the end.
+_REST_OF_BODY_SECONDS = 0.05
 
 
 class Answering:

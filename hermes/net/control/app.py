@@ -56,6 +56,7 @@ def make_app(site: Site) -> QuartTrio:
 
     @app.before_request
     async def judge() -> QuartResponse | None:
+        # For every path, also one that does not exist: a stranger does not learn which paths there are.
         refusal = site.judge(request.path, join_headers())
         return None if refusal is None else to_quart(refusal)
 
@@ -123,12 +124,11 @@ def _add_preflight(app: QuartTrio, route: Route, methods: Sequence[str]) -> None
 
 
 def _tidy_paths(asgi_app: Any, names: Collection[str]) -> Any:
-    """The same app, which finds some paths though they have slashes too many.
-
-    Configured by hand, an address is often joined of two parts, ``http://host:8080/`` and ``/events``, or ends in one.
-    """
+    """Return the app, which then finds these paths even with slashes too many."""
 
     async def tidied(scope: Any, receive: Any, send: Any) -> None:
+        # Configured by hand, an address is often joined of two parts, `http://host:8080/` and `/events`, or ends in a
+        # slash.
         if scope["type"] == "http" and (path := _SLASHES.sub("/", scope["path"]).rstrip("/")) in names:
             scope = {**scope, "path": path, "raw_path": path.encode()}
         await asgi_app(scope, receive, send)

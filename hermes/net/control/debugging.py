@@ -85,7 +85,7 @@ def debug_endpoints(
         status, content_type, body, headers = await profile(request.path, given)
         return Response(status, body, content_type, headers)
 
-    # The keys of applications do not open these on HTTP_ADDR: DEBUG_ENDPOINTS alone does.
+    # On HTTP_ADDR the keys of applications do not open these routes: only DEBUG_ENDPOINTS does.
     key: KeyCheck = "before" if address == "ADMIN_ADDR" else "none"
     return (
         Endpoint("GET", "/debug/accounting", _to_own_pages(show_accounts), _describe_accounts, address, key),

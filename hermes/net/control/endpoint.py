@@ -24,6 +24,7 @@ from hermes.net.http.head import Route
 from hermes.net.http.response import Response
 
 if TYPE_CHECKING:
+    # For type checkers alone: a part can declare its endpoints without loading the OpenAPI types.
     from hermes.net.control.openapi.operation import Operation
 
 AddressName = Literal["HTTP_ADDR", "ADMIN_ADDR"]

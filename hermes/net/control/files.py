@@ -18,6 +18,7 @@ JAVASCRIPT = "text/javascript; charset=utf-8"
 SVG = "image/svg+xml"
 
 HEADERS = {
+    # A page can send requests to no address but its own, and no other page can frame it.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -29,7 +29,8 @@ from hermes.net.http.response import ECHOED, Response, problem
 from hermes.observe.throttled_log import ThrottledLog
 
 _log = structlog.get_logger("hermes.http")
-_SLIPS = 2  # a suggested path is at most this many letters longer or shorter than the path of the request
+# A suggested path is at most this many letters longer or shorter than the path of the request.
+_SLIPS = 2
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 _VARIABLE = re.compile(r"<[^<>]*?(\w+)>")  # of a path in werkzeug's notation
@@ -84,7 +85,8 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     @app.after_request
     async def finish(response: QuartResponse) -> QuartResponse:
-        request.routing_exception = None  # its traceback has the request: a reference cycle
+        # Its traceback has the request: a reference cycle.
+        request.routing_exception = None
         response.headers["X-Request-Id"] = g.request_id
         # An answer before the end of the body: the rest of the body would be read as the next request.
         if not await read_past_body():

@@ -71,7 +71,7 @@ class Live:
         return b"event: status\ndata: %b\n\n" % self.render()
 
     def end(self) -> None:
-        """A stop has begun: every stream ends."""
+        """End every stream, because a stop has begun."""
         self.ended = True
         self._news.set()
 
@@ -104,7 +104,7 @@ class _Stream(AsyncIterator[bytes]):
 
 
 def live_endpoints(live: Live, parts: Mapping[str, type]) -> tuple[Endpoint, ...]:
-    """``/status`` and ``/live``; ``parts`` are the types of what the parts show, by their names."""
+    """``/status`` and ``/live``; ``parts`` has the type of each part's status, by the part's name."""
 
     async def show(_request: Request) -> Answer:
         return Response(200, live.render(), headers={"Cache-Control": "no-store"})
@@ -122,11 +122,12 @@ def live_endpoints(live: Live, parts: Mapping[str, type]) -> tuple[Endpoint, ...
 
 
 def _describe_status(parts: Mapping[str, type]) -> Iterable[Operation]:
-    from hermes.net.control.openapi.schemas import restate  # here, for it takes a while to import
+    # Imported here, because the import takes a while.
+    from hermes.net.control.openapi.schemas import restate
 
-    # The members have other names in Python: the name of a part need be no name in Python.
+    # The fields have other names in Python: the name of a part may not be a name in Python.
     members = [(f"part_{n}", kind, msgspec.field(name=name)) for n, (name, kind) in enumerate(parts.items())]
-    words = {"__doc__": "What each part shows of itself."}
+    words = {"__doc__": "The status of each part."}
     shown = msgspec.defstruct("PartStatuses", members, namespace=words)
     status = restate(ServiceStatus, "ServiceStatus", ServiceStatus.__doc__ or "", parts=(shown,))
     yield Operation(

@@ -74,7 +74,8 @@ class Replay:
             if not data:
                 # Hypercorn takes the end for the client's leaving, and would cancel the requests.
                 await self.answering.finish()
-                await self.context.terminated.set()  # else Hypercorn may wait for its timer of an idle connection
+                # Else Hypercorn may wait for its timer of an idle connection.
+                await self.context.terminated.set()
             return data
         await trio.lowlevel.checkpoint()
         data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]

@@ -119,7 +119,8 @@ def _stream(answer: Streaming) -> QuartResponse:
         # Proxies on the way neither keep the stream nor wait for more of it; the second header is nginx's.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-    response.timeout = None  # else Quart ends the stream after a minute
+    # Else Quart ends the stream after a minute.
+    response.timeout = None
     return response
 
 

@@ -79,6 +79,7 @@ def make_document(about: About, endpoints: Iterable[Endpoint]) -> dict[str, Any]
     # All schemas in one go: msgspec names each component once, and two calls could give two types one name.
     schemas = _Schemas(operations, about.shared)
     paths: dict[str, Any] = {}
+    # HEAD is answered wherever GET is, and OPTIONS everywhere, so neither is listed.
     for endpoint, operation in described:
         path = operation.path or endpoint.plain_path
         paths.setdefault(path, {})[endpoint.method.lower()] = _show(path, endpoint, operation, about, schemas)

@@ -35,6 +35,7 @@ def render_landing(
     The request that it shows, and the pages that it links to, are those that the ``endpoints`` declare.
     """
     return _TEMPLATE.substitute(
+        # Every text is escaped: the origin repeats the Host of the request.
         version=escape(version),
         first="".join(_show_first(origin, endpoints, keyed=keyed)),
         doors="\n        ".join(_show_doors(endpoints)),

@@ -71,7 +71,8 @@ def _mend(value: Any) -> Any:
 
 def _mend_member(name: str, value: Any) -> Any:
     if name == "pattern" and isinstance(value, str):
-        return value.replace(r"\Z", "$")  # Python's end of the text, for which ECMAScript has no other sign
+        # Python's end of the text, for which ECMAScript has no other sign.
+        return value.replace(r"\Z", "$")
     if name == "$ref":
         return value.replace("/_", "/")
     if name == "title" and isinstance(value, str):
