@@ -1,10 +1,12 @@
-"""How the tests are shared out: those with real servers, sockets and processes in one process, all others in another.
+"""How the tests are shared out among the processes of `make test`: a file at a time, the slow ones first.
 
-So `make test` uses two cores, and what takes time of its own accord still runs one test after the other.
+The tests of a file run one after the other in one process, so what a file has set up is made once. The same holds for
+all tests with a real PostgreSQL, which takes longer to make than most of them take.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,24 @@ from typing import Any
 import pytest
 import structlog
 
-REAL = Path(__file__).parent / "integration"
+TESTS = Path(__file__).parent
+SLOW = (TESTS / "integration", TESTS / "simulation")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The many short files come last: they even out when the processes end.
+    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in SLOW))
+    postgres = {item.path for item in items if "postgres_server" in getattr(item, "fixturenames", ())}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("real" if item.path.is_relative_to(REAL) else "rest"))
+        name = "postgres" if item.path in postgres else str(item.path.relative_to(TESTS))
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
+def pytest_collection_finish() -> None:
+    """What the collection made stays to the end, so the collector of garbage need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -10,15 +10,16 @@ process. Used by the integration tests.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import trio
 
+import hermes.app
 from hermes.app import Running, serve
 from hermes.config import Address, NoSettings
 from hermes.configuration import Configuration
@@ -122,7 +123,9 @@ async def open_service(
     stops within 5 s, unless told otherwise. A test that opens a service on what another has left names the folder, as
     ``hermes_data_dir``.
     """
-    with TemporaryDirectory(prefix="hermes-service-") as folder, _own_garbage_settings():
+    # The collector is set for a process of the service's own; here it would walk whatever all tests have left.
+    collector = mock.patch.object(hermes.app, "_settle_garbage_collector")
+    with TemporaryDirectory(prefix="hermes-service-") as folder, collector:
         chosen = {
             "http_addr": Address("127.0.0.1", 0),
             "admin_addr": Address("127.0.0.1", 0),
@@ -136,14 +139,3 @@ async def open_service(
             service.running = await nursery.start(service._run)
             yield service
             await service.stop()
-
-
-@contextmanager
-def _own_garbage_settings() -> Iterator[None]:
-    """The service tunes the collector for a process of its own; the test's process gets its settings back."""
-    threshold = gc.get_threshold()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*threshold)
