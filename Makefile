@@ -20,10 +20,13 @@ run: $(VENV)/.run            ## make the environment and start Hermes on :8080, 
 	@database="$${DB_DSN:-}$${DB_DSN_FILE:-}"; default="$${database:+postgres}"; \
 	SINKS="$${SINKS:-$${default:-sqlite}}" LOG_FORMAT="$${LOG_FORMAT:-console}" exec $(BIN)/hermes serve
 
+# Every process of the tests reads what the first has compiled; without that, each compiles it anew.
+test: export PYTHONDONTWRITEBYTECODE =
+test: export PYTHONPYCACHEPREFIX = $(abspath $(VENV)/pycache)
 test: $(VENV)/.dev           ## make the environment and run every test, real Postgres included
 	@scripts/find-postgres >/dev/null || scripts/install-postgres
 	@scripts/install-clickhouse $(BIN)/python $(VENV)/clickhouse
-	$(BIN)/pytest $(or $(ARGS),--numprocesses=2 --dist=loadgroup)
+	$(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadgroup --no-loadscope-reorder)
 
 check: $(VENV)/.dev          ## ruff, mypy strict, import-linter, the subjects of commits
 	$(BIN)/ruff format --check .

@@ -230,22 +230,24 @@ async def test_ten_mebibytes_are_taken_and_one_byte_more_is_413(path: bytes) -> 
             problem(await client.answer(), 413)
 
 
-@pytest.mark.parametrize(
-    ("coding", "bomb"),
-    [
-        ("gzip", gzip.compress(bytes(200 * MEGABYTE), mtime=0)),
-        ("deflate", zlib.compress(bytes(200 * MEGABYTE))),
-        ("zstd", zstandard.ZstdCompressor().compress(bytes(200 * MEGABYTE))),
-        ("gzip", gzip.compress(b"[" + b"1," * 5_000_000 + b"1]", mtime=0)),
-        ("gzip", gzip.compress(b"\n" * 10_000_000 + b"x", mtime=0)),
-        ("zstd", zstandard.ZstdCompressor().compress(b"[" * 10_000_000)),
-    ],
-    ids=["gzip", "deflate", "zstd", "numbers", "lines", "brackets"],
-)
-async def test_a_bomb_is_refused_and_holds_nobody_up(coding: str, bomb: bytes) -> None:
+# Made where they are sent, for every process that collects the tests reads this.
+BOMBS: dict[str, tuple[bytes, Callable[[], bytes]]] = {
+    "gzip": (b"gzip", lambda: gzip.compress(bytes(200 * MEGABYTE), 1, mtime=0)),
+    "deflate": (b"deflate", lambda: zlib.compress(bytes(200 * MEGABYTE), 1)),
+    "zstd": (b"zstd", lambda: zstandard.ZstdCompressor().compress(bytes(200 * MEGABYTE))),
+    "numbers": (b"gzip", lambda: gzip.compress(b"[" + b"1," * 5_000_000 + b"1]", mtime=0)),
+    "lines": (b"gzip", lambda: gzip.compress(b"\n" * 10_000_000 + b"x", mtime=0)),
+    "brackets": (b"zstd", lambda: zstandard.ZstdCompressor().compress(b"[" * 10_000_000)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_bomb_is_refused_and_holds_nobody_up(name: str) -> None:
+    coding, make = BOMBS[name]
+    bomb = make()
     async with unharmed() as ground, connect(ground.service) as client, connect(ground.service) as other:
         began = time.perf_counter()
-        answer = await client.ask(post(bomb, b"Content-Encoding: " + coding.encode()))
+        answer = await client.ask(post(bomb, b"Content-Encoding: " + coding))
         assert answer.status in {400, 413}
         assert (await other.ask(post(event("other")))).status == 202
         assert time.perf_counter() - began < 3
