@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
+# How long an example takes says how busy the machine is.
+settings.register_profile("hermes")
+settings.load_profile("hermes")
+
 SLOW = (TESTS / "integration", TESTS / "simulation")
 
 

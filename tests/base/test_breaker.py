@@ -373,5 +373,5 @@ class AnyCallsInAnyOrder(RuleBasedStateMachine):
         assert self.breaker.rejects == self.refused
 
 
-AnyCallsInAnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+AnyCallsInAnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
 test_whatever_calls_do = AnyCallsInAnyOrder.TestCase

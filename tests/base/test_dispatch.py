@@ -719,7 +719,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(
     interval=st.sampled_from([0.0, 4.0, math.inf]),
     max_batch_items=batch_limits,

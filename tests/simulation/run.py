@@ -65,13 +65,9 @@ class Result:
 def simulate(seed: int, *, keep: int = 200) -> Result:
     """Run a seed; ``keep`` lines of its trace are kept."""
     plan, trace = make_plan(seed), Trace(keep)
-    world: World | None = None
 
     async def main() -> None:
-        nonlocal world
-        world = World(plan, trace, disk)
-        threads = threads_at_moments(lambda: disk.pause(world.is_over))
-        with trio.move_on_after(_LONGEST_RUN) as scope, _own_wall_clock(world), threads:
+        with trio.move_on_after(_LONGEST_RUN) as scope:
             try:
                 await _run(world)
             except* Hopeless as hopeless:
@@ -80,8 +76,10 @@ def simulate(seed: int, *, keep: int = 200) -> Result:
             world.oracle.find("the run did not end")
 
     with open_disk(plan.random("disk"), trace, plan.disk_latency) as disk, _everything_seeded(plan, trace, disk):
-        trio.run(main, clock=MockClock(autojump_threshold=0))
-    assert world is not None
+        world = World(plan, trace, disk)
+        # Around the run, which a signal may break off without unwinding its tasks: what is patched must come back.
+        with _own_wall_clock(world), threads_at_moments(lambda: disk.pause(world.is_over)):
+            trio.run(main, clock=MockClock(autojump_threshold=0))
     tally = world.oracle.tally()
     tally["torn files"], tally["syncs"], tally["refused by the disk"] = disk.torn, disk.syncs, disk.failures
     return Result(plan, world.oracle.problems, trace.digest, list(trace.last), tally)

@@ -6,7 +6,7 @@ import datetime as dt
 
 from hermes_sinks.postgres import copy_rows
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -68,7 +68,7 @@ hostile_events = st.builds(
 @example(awkward_events())
 @example([big_event(5000)])
 @example([make_event("\\."), make_event("\\N"), make_event("\x01")])
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 def test_the_server_reads_what_the_events_hold(events: list[Event]) -> None:
     block = encode_rows(events, [ARRIVAL] * len(events))
     assert read_copy_text(block) == [expected(event) for event in events]
@@ -78,7 +78,7 @@ def test_the_server_reads_what_the_events_hold(events: list[Event]) -> None:
 
 
 @given(st.lists(event_strategy() | hostile_events, min_size=1, max_size=6))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 def test_both_ways_of_encoding_give_rows_that_read_alike(events: list[Event]) -> None:
     arrivals = [ARRIVAL] * len(events)
     at_once = copy_rows._encode_at_once(events, arrivals)

@@ -41,7 +41,7 @@ def salvage(count: int, bad: set[int], hint: str) -> tuple[Server, dict[int, str
 
 
 @given(st.integers(0, 200), st.sets(st.integers(0, 199)), st.sampled_from(["exact", "none", "last", "beyond"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_bad_rows_are_named_and_all_others_stored_once_in_order(count: int, bad: set[int], hint: str) -> None:
     bad = {n for n in bad if n < count}
     server, refused = salvage(count, bad, hint)
@@ -50,7 +50,7 @@ def test_the_bad_rows_are_named_and_all_others_stored_once_in_order(count: int, 
 
 
 @given(st.sets(st.integers(0, 999), min_size=1), st.sampled_from(["exact", "none"]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_k_bad_rows_of_n_cost_k_log_n_attempts(bad: set[int], hint: str) -> None:
     server, _ = salvage(1000, bad, hint)
     assert server.attempts <= (len(bad) + 1) * (2 * log2(1000) + 3)

@@ -15,7 +15,7 @@ import pytest
 import trio
 from hermes_sinks.common.lines import encode_lines
 from hermes_sinks.stdout import CLOSE_TIMEOUT, StdoutSink
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes import BatchRejected, Event, SinkUnavailable
@@ -78,7 +78,7 @@ def decode_leniently(line: bytes) -> Event:
 
 
 @given(st.lists(event_strategy(), max_size=5))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 def test_every_event_is_one_line_of_its_own_json(events: list[Event]) -> None:
     lines = encode_lines(events).split(b"\n")
     assert lines.pop() == b""

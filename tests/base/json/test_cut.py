@@ -32,7 +32,7 @@ def texts(pieces: Pieces) -> list[bytes]:
     return [piece for piece in pieces if isinstance(piece, bytes)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(VALUES, max_size=30), LAYOUTS, st.integers(8, 200))
 def test_the_pieces_of_an_array_hold_its_elements_in_their_order(elements: list[Any], layout: Any, size: int) -> None:
     body = json.dumps(elements, **layout).encode()
@@ -42,7 +42,7 @@ def test_the_pieces_of_an_array_hold_its_elements_in_their_order(elements: list[
     assert all(len(piece) <= 2 + max(size, 2 * longest) for piece in pieces)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(VALUES, max_size=8), max_size=5), VALUES, LAYOUTS, st.integers(20, 200))
 def test_every_piece_along_a_path_has_what_its_elements_share(
     groups: list[list[Any]], shared: Any, layout: Any, size: int
@@ -58,7 +58,7 @@ def test_every_piece_along_a_path_has_what_its_elements_share(
     assert found == groups
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))), st.integers(1, 50))
 def test_the_pieces_of_lines_are_whole_lines(lines: list[str], size: int) -> None:
     body = "\n".join(lines).encode()
@@ -144,7 +144,7 @@ TEXT = json.dumps(
 ).encode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mutations(TEXT), st.integers(4, 80))
 def test_no_bytes_raise_anything_else(body: bytes, size: int) -> None:
     for pieces in (

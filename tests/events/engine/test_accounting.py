@@ -151,7 +151,7 @@ class Run:
         return scope.cancelled_caught
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PLANS)
 def test_the_books_balance_at_every_step_and_at_the_end(plan: Plan) -> None:
     run = Run(plan)

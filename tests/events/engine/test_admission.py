@@ -317,4 +317,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmissionAgainstTheModel = AdmissionMachine.TestCase
-TestAdmissionAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAdmissionAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=40)

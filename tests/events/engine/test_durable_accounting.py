@@ -349,7 +349,7 @@ class Life:
                 assert (outcome is Outcome.TAKEN) <= (names <= store.stored)
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(plans())
 def test_nothing_that_was_promised_is_lost_over_stops_cancellations_and_crashes(plan: Plan) -> None:
     world = World(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.events.ingest.ids import MAX_KEY, RequestIds, is_key
@@ -107,7 +107,6 @@ def test_heads_with_a_key_do_not_fill_the_memory_of_heads() -> None:
     assert wire.lane.heads._known == {}
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**48).map(lambda ms: ms / 1000), st.lists(st.integers(0, 10**7), unique=True, max_size=20))
 def test_new_ids_have_the_form_of_version_7_and_ascend_with_the_place(now: float, places: list[int]) -> None:
     head = Head("POST", "/v1/logs", {})
@@ -117,7 +116,6 @@ def test_new_ids_have_the_form_of_version_7_and_ascend_with_the_place(now: float
     assert made == sorted(set(made))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_only_bounded_printable_ascii_is_a_key(value: str) -> None:
     assert is_key(value) == (1 <= len(value) <= MAX_KEY and value.isascii() and value.isprintable())

@@ -115,7 +115,7 @@ def test_a_number_of_any_length_is_kept_as_it_is(way: str) -> None:
 
 
 @EVERY_WAY
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(inside=st.binary(max_size=40).map(lambda each: each.translate(None, b'"\\\n')))
 def test_any_bytes_in_a_string_spoil_at_most_its_event(way: str, inside: bytes) -> None:
     make = WAYS[way][2]
@@ -149,7 +149,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, max_size=6), st.sampled_from([None, 1]), st.booleans())
 def test_valid_json_is_parted_exactly(values: list[object], indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()

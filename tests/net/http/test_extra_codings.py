@@ -11,7 +11,7 @@ import brotli
 import cramjam
 import lz4.frame
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.events.ingest import route
@@ -43,7 +43,6 @@ def decode(name: str, body: bytes) -> bytes:
 
 
 @EVERY_ONE
-@settings(deadline=None)
 @given(data=st.binary(max_size=3000) | st.builds(lambda n: bytes(n), st.integers(0, 300_000)))
 def test_what_was_encoded_is_decoded(name: str, data: bytes) -> None:
     assert decode(name, encode(name, data)) == data
@@ -76,7 +75,6 @@ def test_a_body_cut_or_followed_by_junk_is_refused(name: str) -> None:
 
 
 @EVERY_ONE
-@settings(deadline=None)
 @given(body=st.binary(max_size=100), prefix=st.integers(0, 30))
 def test_any_bytes_are_decoded_or_refused(name: str, body: bytes, prefix: int) -> None:
     for sent in (body, encode(name, b"x" * 50)[:prefix] + body):

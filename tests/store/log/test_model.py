@@ -231,6 +231,6 @@ def _sectors(data: bytes) -> range:
 async def test_the_log_is_a_list_that_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_BYTES", CHECKPOINT_BYTES)  # for each example sets it
     LogMachine.folder = tmp_path / "journal"
-    limits = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(max_examples=25, stateful_step_count=25, suppress_health_check=list(HealthCheck))
     run: Any = partial(run_state_machine_as_test, LogMachine, settings=limits)
     await trio.to_thread.run_sync(run)
