@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 # How long an example takes says how busy the machine is.
-settings.register_profile("hermes")
+settings.register_profile("hermes", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hermes")
 
 SLOW = (TESTS / "integration", TESTS / "simulation")

@@ -78,7 +78,7 @@ def test_hermes_tap_follows_what_is_posted_and_top_shows_it(start: Start) -> Non
     assert odd.stdout is not None
     assert odd.stdout.readline().endswith('odd  them  theirs-0  {"title": "Alive"}\n')
     odd.send_signal(signal.SIGINT)
-    _, complaints = odd.communicate(timeout=10)
+    _, complaints = odd.communicate(timeout=30)
     assert (odd.returncode, complaints) == (0, "")
 
 
