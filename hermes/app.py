@@ -44,7 +44,7 @@ _MOST_CLEAN_UP_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class Running:
-    """A service that runs: its parts by name, and its addresses."""
+    """A running service: the parts by name, and the addresses."""
 
     parts: Mapping[str, RunningPart]
     edges: Edges

@@ -244,7 +244,11 @@ def try_read(
 ) -> GroupT | None:
     """Return the values as `read` does, but collect the errors in ``mistakes``.
 
-    The default stands for a bad value. Returns None if a required variable has no value.
+    A bad value is replaced by the default. Returns None if a required variable has no value. ::
+
+        mistakes = Mistakes()
+        settings = try_read(MySettings, os.environ, mistakes, "SINK_MINE_")
+        mistakes.raise_any()
     """
     # From `defaults`, so that a variable which is not set keeps the sink's own default.
     values = {} if defaults is None else msgspec.structs.asdict(defaults)

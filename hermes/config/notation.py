@@ -204,7 +204,11 @@ def parse_bool(text: str) -> bool:
 
 
 class Notation(msgspec.Struct, frozen=True):
-    """The notation of a type of setting: ``parse`` raises ValueError or KeyError, ``accepts`` completes "expected"."""
+    """The notation of a type of setting: ``parse`` raises ValueError or KeyError, ``accepts`` completes "expected".
+
+    >>> Notation(int, "a whole number").parse("7")
+    7
+    """
 
     parse: Callable[[str], Any]
     accepts: str

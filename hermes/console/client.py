@@ -204,7 +204,10 @@ class AdminClient:
 def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
     """Open a client of this address with this key; the environment gives the missing ones.
 
-    Raises `Unreachable` and `hermes.ConfigError`.
+    Raises `Unreachable` and `hermes.ConfigError`. ::
+
+        with open_client(url=None, key=None) as client:  # the service of this machine
+            print(client.status().version)
     """
     if url is None or key is None:
         settings = read_settings(read_environment(os.environ))

@@ -17,8 +17,10 @@ def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
     for word in typed:
         found = ctx.command.get_command(ctx, word) if isinstance(ctx.command, click.Group) else None
         if found is None:
+            # A completion never prints an error into the command line: a mistyped word is offered nothing.
             return []
         ctx = click.Context(found, parent=ctx, info_name=word)
+    # Options are no part of the name of a page.
     return [item for item in ctx.command.shell_complete(ctx, incomplete) if not item.value.startswith("-")]
 
 

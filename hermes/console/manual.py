@@ -57,7 +57,14 @@ class _Context(click.Context):
 
 
 def write_list(formatter: click.HelpFormatter, heading: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Write a section of terms and their meaning; write nothing if there are no rows."""
+    """Write a section of terms and their meaning; write nothing if there are no rows.
+
+    >>> formatter = click.HelpFormatter(width=40)
+    >>> write_list(formatter, "FILES", [("hermes-data/", "Everything on disk.")])
+    >>> print(formatter.getvalue(), end="")
+    FILES:
+      hermes-data/  Everything on disk.
+    """
     rows = list(rows)
     if rows:
         with formatter.section(heading):

@@ -31,6 +31,8 @@ class Column:
 
     ``least``: the width from which its text may wrap within the row; 0: the text never wraps, because people copy it.
     ``below``: always a labelled line under the row. ``right``: flush right, as numbers are.
+
+    >>> columns = Column("number", right=True), Column("reason", least=30)
     """
 
     name: str

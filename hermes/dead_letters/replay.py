@@ -46,7 +46,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The counts of one source's letters in a replay; ``left`` were not tried."""
+    """The counts of one source's letters in a replay; ``left`` were not tried.
+
+    >>> Replayed(Source("events", "postgres"), left=2, delivered=3, stopped="no answer in time").refused
+    0
+    """
 
     source: Source
     left: int

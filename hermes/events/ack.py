@@ -43,7 +43,11 @@ class Outcome(Enum):
 
 
 class SinkReceipt:
-    """One sink's results for the events of a request so far, in events."""
+    """One sink's results for the events of a request so far, in events.
+
+    >>> SinkReceipt().known
+    0
+    """
 
     __slots__ = ("dead_lettered", "delivered", "dropped")
 

@@ -120,6 +120,9 @@ def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mi
     """The sinks of these names with their settings, without the sinks that cannot be configured.
 
     Adds every mistake to ``mistakes``.
+
+    >>> [sink.name for sink in collect_sinks(["null"], {}, Mistakes())]
+    ['null']
     """
     configured: list[ConfiguredSink] = []
     plugins: dict[str, SinkPlugin] = {}

@@ -58,8 +58,11 @@ _ANY_TIME = "expected Unix seconds or milliseconds, or RFC 3339 text with a zone
 class Decoded:
     """The valid events of a request, in the request's order, and the rejected ones.
 
-    ``size`` is the number of bytes that the events keep alive, if it differs from the body's; ``note`` is a message for
-    the client although its events were accepted.
+    ``size`` is the number of bytes that the events keep alive, if not the body's size; ``note`` is a message for the
+    client although its events were accepted.
+
+    >>> Decoded([make_event("1")], rejected=[Rejection(1, "Object missing required field `user_id`")]).size
+    0
     """
 
     events: list[Event]
@@ -241,6 +244,9 @@ def explain(
     JSON. ``separate`` is the advice for a text with more than one value. ``alone``: the text is the whole body, so
     broken JSON leaves no event to report. ``partial``: any number of events may be invalid; the first `MAX_REJECTIONS`
     have a reason of their own, and the first reason stands for the others.
+
+    >>> explain([b"1", b"2"], lambda index, text: make_event(text.decode())).rejected
+    []
     """
     events: list[Event] = []
     rejected: list[Rejection] = []

@@ -26,7 +26,13 @@ def _open(sinks: Sequence[ConfiguredSink], core: Core) -> AbstractAsyncContextMa
 
 
 def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:
-    """Read the settings of every sink that SINKS names."""
+    """Read the settings of every sink that SINKS names.
+
+    >>> from hermes.settings import read_settings
+    >>> environ = {"SINKS": "null"}
+    >>> len(configure_events(environ, read_settings(environ), Mistakes()).value)
+    1
+    """
     return with_sinks(collect_sinks(service.sink_names(), environ, mistakes))
 
 

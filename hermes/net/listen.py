@@ -69,7 +69,11 @@ def whose_fault(error: OSError) -> Fault:
 def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[list[socket.socket]]:
     """Non-blocking listening sockets, closed at the end of the block; without a host, one for IPv4 and IPv6 together.
 
-    Raises `ConfigError`, which names the ``variable``, if the address is in use or not ours.
+    Raises `ConfigError`, which names the ``variable``, if the address is in use or not of this machine.
+
+    >>> with open_listeners(Address("127.0.0.1", 0)) as sockets:
+    ...     addresses_of(sockets)[0][0]
+    '127.0.0.1'
     """
     dual = not address.host and socket.has_dualstack_ipv6()
     host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces

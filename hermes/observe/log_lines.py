@@ -38,6 +38,9 @@ def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> s
     r"""A processor that writes every character that a terminal or a reader of lines might obey as ``\x1b`` or ``\n``.
 
     A traceback keeps its lines, indented, so that no line of a traceback looks like a log line.
+
+    >>> escape(None, "", {"event": "refused\nrefused"})
+    {'event': 'refused\\nrefused'}
     """
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():

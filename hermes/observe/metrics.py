@@ -141,7 +141,11 @@ def counter(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[s
 
 
 def gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
-    """A family of gauges; a key of ``values`` has the values of ``labels``, in their order."""
+    """A family of gauges; a key of ``values`` has the values of ``labels``, in their order.
+
+    >>> gauge("lag_seconds", "Age of the oldest event", ["sink"], {("postgres",): 0.5}).samples[0].value
+    0.5
+    """
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
@@ -151,7 +155,11 @@ def gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str
 def histogram(
     name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], Histogram]
 ) -> HistogramMetricFamily:
-    """A family of histograms; a key of ``values`` has the values of ``labels``, in their order."""
+    """A family of histograms; a key of ``values`` has the values of ``labels``, in their order.
+
+    >>> histogram("write_seconds", "Duration of a write", ["sink"], {("postgres",): Histogram((1.0,))}).name
+    'write_seconds'
+    """
     family = HistogramMetricFamily(name, text, labels=labels)
     for key, counted in values.items():
         buckets, total = counted.buckets()

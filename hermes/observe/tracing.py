@@ -63,7 +63,11 @@ class Work:
 
 
 class Tracing:
-    """Returns a `Work` for each step of the engine. This class traces nothing."""
+    """Returns a `Work` for each step of the engine. This class traces nothing.
+
+    >>> NO_TRACING.commit([]) is UNTRACED
+    True
+    """
 
     __slots__ = ()
 

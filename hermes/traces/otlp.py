@@ -77,7 +77,11 @@ async def encode(spans: Sequence[ReadableSpan]) -> bytes:
 
 
 def judge(answer: Answer, count: int, now: float) -> int:
-    """Return how many of ``count`` spans the receiver has refused. ``now`` is in Unix seconds. Raises `NotExported`."""
+    """Return how many of ``count`` spans the receiver has refused. ``now`` is in Unix seconds. Raises `NotExported`.
+
+    >>> judge(Answer(200, {}, b""), count=9, now=1700000000.0)
+    0
+    """
     if not 200 <= answer.status < 300:
         words = f"the receiver answers {answer.status}"
         raise NotExported(words, again=answer.status in _AGAIN, after=retry_after(answer, now) or 0.0)

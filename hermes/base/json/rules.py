@@ -162,7 +162,11 @@ def refuse_wide(body: bytes) -> None:
 
 
 def describe_error(error: Exception, text: bytes, separate: str = SEPARATE) -> str:
-    """Return the fault of ``text`` and its place; ``separate`` is the advice if the text has more than one value."""
+    """Return the fault of ``text`` and its place; ``separate`` is the advice if the text has more than one value.
+
+    >>> describe_error(msgspec.DecodeError("Input data was truncated"), b'{"id":')
+    'JSON is malformed: it ends in the middle (byte 6): was the body cut off?'
+    """
     if not text.strip(WHITESPACE):
         return "the body is empty"
     if isinstance(error, RecursionError):

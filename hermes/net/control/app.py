@@ -36,8 +36,10 @@ def _pass(_path: str, _headers: Mapping[str, str]) -> Response | None:
 class Site:
     """The endpoints of an address and their guards. ``judge(path, headers)`` answers a request that must not pass.
 
-    ``keys`` are asked for by endpoints whose ``key`` is ``before``. ``body_budget`` bounds the bodies of data routes
-    that are read here.
+    Endpoints whose ``key`` is ``before`` require one of ``keys``. ``body_budget`` bounds the bodies of data routes that
+    are read here. ::
+
+        app = make_app(Site(frame, endpoints, budget, keys))
     """
 
     frame: Frame

@@ -46,6 +46,13 @@ class Request:
     ``query`` has every value of each name, ``parameters`` has the path's. ``origin`` is the address that the client
     asked, such as ``http://localhost:8080``, and ``client`` is the client's own, or empty. ``id`` goes with the
     answer. Within ``when_client_ends(call)`` the function is called once the client sends no more.
+
+    ::
+
+        async def show(request: Request) -> Answer:
+            (name,) = request.query.get("name", ["nobody"])
+            body = b"".join([part async for part in request.body])
+            return Response(200, msgspec.json.encode({"name": name, "bytes": len(body)}))
     """
 
     method: str
@@ -78,7 +85,12 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Streaming:
-    """A 200 that goes on until ``body`` ends or the client leaves. HEAD is answered without entering ``body``."""
+    """A 200 that goes on until ``body`` ends or the client leaves. HEAD is answered without entering ``body``.
+
+    ::
+
+        return Streaming("application/x-ndjson", lines)  # `lines` is a `Body`
+    """
 
     content_type: str
     body: Body

@@ -64,7 +64,7 @@ def _build_nothing(rule: QuartRule, **_values: Any) -> tuple[str, str]:
 
 
 class _App(QuartTrio):
-    """Quart with our log lines about errors. Quart would write lines without limit, in a form of its own."""
+    """Quart with our log lines about errors."""
 
     url_rule_class = _Rule  # type: ignore[assignment]
 
@@ -72,6 +72,7 @@ class _App(QuartTrio):
         super().__init__("hermes", static_folder=None)
         self.throttled = ThrottledLog("hermes.net.http")
 
+    # Quart would write lines without limit, in a form of its own.
     def log_exception(self, exception_info: Any) -> None:
         route = _route()
         self.throttled.report_bug("a request failed", exception_info[1], method=request.method, route=route)
@@ -99,7 +100,7 @@ def make_frame(frame: Frame) -> QuartTrio:
 
     @app.after_request
     async def finish(response: QuartResponse) -> QuartResponse:
-        # Its traceback has the request: a reference cycle.
+        # The exception's traceback has the request: a reference cycle.
         request.routing_exception = None
         response.headers["X-Request-Id"] = g.request_id
         # An answer before the end of the body: the rest of the body would be read as the next request.
@@ -130,9 +131,11 @@ def make_frame(frame: Frame) -> QuartTrio:
         if error.code == 413:
             return to_quart(too_large(frame.max_body_bytes))
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
-        if "Allow" in headers:  # which comes in any order
+        # werkzeug gives the methods in any order.
+        if "Allow" in headers:
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        if error.code in {404, 405} and has_request_context():  # a WebSocket's has none
+        # A WebSocket's request has no such context.
+        if error.code in {404, 405} and has_request_context():
             known = {str(rule) for rule in app.url_map.iter_rules() if not rule.arguments}
             words = _explain_path(request.method, request.path, known, headers.get("Allow", ""))
         else:

@@ -44,6 +44,7 @@ def guard(
             finally:
                 track(-1)
         elif scope["type"] == "websocket":
+            # A protocol error (RFC 6455 §7.4.1).
             await send({"type": "websocket.close", "code": 1002})
         else:
             headers = [

@@ -27,6 +27,7 @@ MOST_STREAMS = 32
 PERIOD = 1.0
 
 _CONTENT_TYPE = "text/event-stream"
+# Milliseconds after which a browser connects again.
 _PREFACE = b"retry: 1000\n"
 _END = b"event: end\ndata: {}\n\n"
 

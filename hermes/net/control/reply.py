@@ -28,6 +28,7 @@ def join_headers() -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in request.headers:
         key = name.lower()
+        # RFC 9110 §5.3: a repeated header means the same as one with all values, joined by commas.
         joined[key] = f"{joined[key]}, {value}" if key in joined else value
     return joined
 
@@ -119,7 +120,7 @@ def _stream(answer: Streaming) -> QuartResponse:
         # Proxies on the way neither keep the stream nor wait for more of it; the second header is nginx's.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-    # Else Quart ends the stream after a minute.
+    # With Quart's own time-out the stream would end after a minute.
     response.timeout = None
     return response
 

@@ -38,12 +38,13 @@ _CROWDED_SECONDS = 1.0
 
 
 class _HypercornLog(Logger):
-    """Hypercorn's log. Hypercorn would write lines without limit, in a form of its own."""
+    """Hypercorn's log, written as lines of our log."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.throttled = ThrottledLog("hermes.net.control")
 
+    # Hypercorn would write lines without limit, in a form of its own.
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Hypercorn's
         self.throttled.report_bug("a request failed in the framework", sys.exception())
 

@@ -19,7 +19,11 @@ from hermes.observe.debug.stacks import Frame, Sample
 
 @dataclass(frozen=True)
 class ValueType:
-    """The quantity and the unit of a sample's value: ``("cpu", "nanoseconds")``, ``("samples", "count")``."""
+    """The quantity and the unit of a sample's value.
+
+    >>> ValueType("cpu", "nanoseconds").unit
+    'nanoseconds'
+    """
 
     kind: str
     unit: str

@@ -31,6 +31,7 @@ EVERYWHERE = (
 )
 """The answers that every request may get."""
 
+# Every form in which a client may send its key (`hermes.net.http.keys`).
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
@@ -46,8 +47,8 @@ _SECURITY = {
 class About:
     """The head of the document of an address. ``keyed``: keys are configured, and endpoints ask for one.
 
-    Beside `EVERYWHERE`, ``everywhere`` are answers that any request may get, and ``secured`` those to an operation that
-    wants a key.
+    Beside `EVERYWHERE`, any request may get the answers ``everywhere``, and an operation that requires a key the
+    answers ``secured``.
     """
 
     title: str
@@ -92,6 +93,7 @@ def make_document(about: About, endpoints: Iterable[Endpoint]) -> dict[str, Any]
             "description": about.words,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        # Relative: each address serves its own document, under whatever name it is reached.
         "servers": [{"url": "/", "description": "This address."}],
         "tags": [{"name": name, "description": words} for name, words in tags.items()],
         "paths": paths,
@@ -178,6 +180,7 @@ def _show(path: str, endpoint: Endpoint, operation: Operation, about: About, sch
     }
     answers = {str(answer.status): schemas.answer(answer) for answer in operation.answers}
     shown: dict[str, Any] = {
+        # Method and path are unique together, as OpenAPI requires of the id.
         "operationId": _slug(f"{endpoint.method} {path}"),
         "tags": [operation.tag.name],
         "summary": operation.summary,

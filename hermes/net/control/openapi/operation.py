@@ -32,6 +32,7 @@ class Problem(msgspec.Struct):
 class WrongParameter(Problem):
     """A parameter is wrong; ``parameter`` is its name."""
 
+    # Left out where no single parameter is wrong, such as for a body that is not JSON.
     parameter: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -86,7 +87,11 @@ class Content:
 
 @dataclass(frozen=True)
 class Header:
-    """A header of an answer."""
+    """A header of an answer.
+
+    >>> Header("Whole seconds after which to try again.", int).required
+    True
+    """
 
     words: str
     kind: Any = str
@@ -154,14 +159,23 @@ class Operation:
 def problem(
     status: int, words: str, headers: Mapping[str, Header] | None = None, *, kind: type[Problem] = Problem
 ) -> Answer:
-    """An answer that is an error."""
+    """An answer that is an error.
+
+    >>> problem(503, "The queue is full.", RETRY_AFTER).contents[0].media_type
+    'application/problem+json'
+    """
     return Answer(status, words, (Content(PROBLEM, kind),), headers or {})
 
 
 def query_of(
     kind: type[msgspec.Struct], words: Mapping[str, str], examples: Mapping[str, Any]
 ) -> tuple[Parameter, ...]:
-    """The parameters of a query that is read as a struct. Raises `KeyError` for a field without words."""
+    """The parameters of a query that is read as a struct. Raises `KeyError` for a field without a description.
+
+    >>> Paging = msgspec.defstruct("Paging", [("after", int, 0)])
+    >>> [each.name for each in query_of(Paging, {"after": "Letters with higher numbers."}, {})]
+    ['after']
+    """
     found = []
     for each in msgspec.structs.fields(kind):
         shown: Any = each.type

@@ -36,7 +36,12 @@ def make_schemas(kinds: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, 
 
 
 def restate(kind: type[msgspec.Struct], name: str, words: str, **members: tuple[Any, ...]) -> Any:
-    """The struct ``kind`` with other types, and maybe defaults, for members that ``kind`` keeps as raw JSON."""
+    """The struct ``kind`` with other types, and maybe defaults, for members that ``kind`` keeps as raw JSON.
+
+    >>> Shown = restate(msgspec.defstruct("Event", [("payload", msgspec.Raw)]), "Shown", "", payload=(dict[str, Any],))
+    >>> make_schemas([Shown])[1]["Shown"]["properties"]["payload"]
+    {'type': 'object'}
+    """
     fields: list[Any] = [(member, *given) for member, given in members.items()]
     return msgspec.defstruct(name, fields, bases=(kind,), namespace={"__doc__": words})
 
@@ -91,6 +96,7 @@ def _collect_words(kinds: Iterable[Any]) -> dict[str, dict[str, str]]:
         elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
             kind = getattr(info, "cls", None)
             if kind is not None:
+                # A type that leads to itself would be visited for ever.
                 if kind.__name__ in found:
                     return
                 found[kind.__name__] = _read_words(kind)
@@ -104,6 +110,7 @@ def _collect_words(kinds: Iterable[Any]) -> dict[str, dict[str, str]]:
 def _read_words(kind: type) -> dict[str, str]:
     """The docstrings of the members of a type and of its bases: a string that follows a member."""
     words: dict[str, str] = {}
+    # From the bases to the type: the type's own words about a member win.
     for base in reversed(kind.__mro__):
         if not (is_dataclass(base) or issubclass(base, msgspec.Struct)) or base is msgspec.Struct:
             continue
@@ -118,6 +125,7 @@ def _read_words(kind: type) -> dict[str, str]:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
                     words[name] = text
     if issubclass(kind, msgspec.Struct):
+        # A member may have another name in JSON.
         in_json = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
         return {in_json[name]: text for name, text in words.items()}
     return words
