@@ -29,7 +29,15 @@ class _Waiter:
 
 
 class Admission:
-    """Room for ``max_events`` and ``max_bytes``. As many bytes again may belong to requests that wait for room."""
+    """Room for ``max_events`` and ``max_bytes``. As many bytes again may belong to requests that wait for room.
+
+    >>> admission = Admission(max_events=2, max_bytes=1000)
+    >>> admission.admit(2, 100), admission.admit(1, 50)
+    (True, False)
+    >>> call_off = admission.wait(1, 50, tell=print)
+    >>> admission.leave(2, 100, now=0.0)  # two events have their outcome, so the one that waits comes in
+    True
+    """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.events = 0
@@ -37,7 +45,8 @@ class Admission:
         self.accepted = 0
         self.max_events = max_events
         self._max_bytes = max_bytes
-        self._waiters: dict[_Waiter, None] = {}  # in order of arrival; a set of them, for many may leave at once
+        # A dict as an ordered set: in the order of arrival, and each leaves in constant time, for many leave at once.
+        self._waiters: dict[_Waiter, None] = {}
         self._waiting_bytes = 0
         self._admitting = False
         self._closed = False
@@ -45,6 +54,7 @@ class Admission:
 
     def admit(self, count: int, size: int) -> bool:
         """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""
+        # Each request passes here, so the usual case is decided without a call.
         events, total = self.events + count, self.bytes + size
         if (events > self.max_events or total > self._max_bytes or self._waiters or self._closed) and (
             self._waiters or not self.has_room(count, size)
@@ -61,6 +71,7 @@ class Admission:
         ``tell(False)`` comes if it is called off (by the function returned), if the waiters are dismissed, or at
         once if admission is closed or too many wait already.
         """
+        # A first waiter may be as large as it likes: a body larger than all the room can only come in when it is empty.
         crowded = self._waiting_bytes + size > self._max_bytes or len(self._waiters) >= MAX_WAITERS
         if self._closed or (self._waiters and crowded):
             tell(False)
@@ -72,14 +83,14 @@ class Admission:
         return lambda: self._call_off(waiter)
 
     def leave(self, count: int, size: int, now: float) -> None:
-        """Events have their outcome: their room is free."""
+        """Free the room of events that have their outcome."""
         self.events -= count
         self.bytes -= size
         self._drained.record(count, now)
         self._admit_waiters()
 
     def expel(self, count: int, size: int, now: float) -> None:
-        """Events that were let in could not be kept: their room is free, and they were never accepted."""
+        """Free the room of events that were let in and could not be kept: they were never accepted."""
         self.accepted -= count
         self.leave(count, size, now)
 
@@ -96,6 +107,7 @@ class Admission:
     def retry_after(self, now: float) -> int:
         """Whole seconds until there may be room, 1 to 30, by how fast events have left lately."""
         rate = self._drained.per_second(now)
+        # Nothing has left lately: either nothing was there, or the sinks stand still.
         if not rate:
             return LONGEST_RETRY if self.events else SHORTEST_RETRY
         return max(SHORTEST_RETRY, min(LONGEST_RETRY, ceil(self.events / rate)))
@@ -108,8 +120,10 @@ class Admission:
         return self.bytes + size <= self._max_bytes or not self.events
 
     def _admit_waiters(self) -> None:
+        # Called again from a waiter's callback: the outer loop admits the new waiter. Without this a crowd that waits
+        # would come in by calls within calls, as deep as it is long.
         if self._admitting:
-            return  # re-entered from a waiter's callback; the outer loop admits the new waiter
+            return
         self._admitting = True
         try:
             while self._waiters:
@@ -134,8 +148,8 @@ class Admission:
         del self._waiters[waiter]
         self._waiting_bytes -= waiter.size
         tell = waiter.tell
-        # What is told holds the function that calls the wait off, and that holds the waiter: with this the three would
-        # keep each other, and the events, until the garbage collector runs.
+        # The callback holds the function that calls the wait off, which holds the waiter: with a waiter that holds the
+        # callback, the three would keep each other, and the events, until the garbage collector runs.
         del waiter.tell
         return tell
 
@@ -150,7 +164,7 @@ def free_room(admission: Admission, clock: Callable[[], float]) -> Callable[[Seq
         count = size = 0
         for chunk in chunks:
             chunk.unsettled -= 1
-            # Not below: where no sink is required, the first one frees the room, and the others come here as well.
+            # Not below 0: where no sink is required, the first one frees the room, and the others come here as well.
             if chunk.unsettled == 0:
                 count += len(chunk.events)
                 size += chunk.size

@@ -1,9 +1,9 @@
 """Counts of events by type and minute, for ``GET /aggregates``.
 
 Bounded by minutes, of which the one farthest from now makes room, so that no client whose clock is wrong takes the
-place of the others; by types, of which the late ones count as one; and by cells, a type
-in a minute each, of which the late ones count as one a minute. Invariant: the counts in ``snapshot`` plus ``dropped``
-are all that was added. Pure. Called by the intake, once for all that one wake-up brought.
+place of the others; by types, of which the late ones count as one; and by cells, a type in a minute each, of which the
+late ones count as one a minute. Invariant: the counts in ``snapshot`` plus ``dropped`` are the events that were added.
+Pure. Called by the intake, once for the chunks of one wake-up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ OTHER = "(other)"
 
 
 class Aggregator:
-    """Keeps the counts of the ``max_minutes`` minutes nearest to now that any event named, in ``max_cells`` or so."""
+    """Keeps the counts of the ``max_minutes`` minutes nearest to now that any event named, in ``max_cells`` or so.
+
+    >>> aggregator = Aggregator(max_minutes=60)
+    >>> aggregator.add([make_chunk([make_event("a", type="play", timestamp=120), make_event("b", type="play")])])
+    >>> aggregator.window(2, 2)
+    {2: Counter({'play': 1})}
+    """
 
     def __init__(self, max_minutes: int, max_cells: int = MAX_CELLS) -> None:
         self.received: Counter[str] = Counter()
@@ -33,11 +39,13 @@ class Aggregator:
         self._max_cells = max_cells
         self._cells = 0
         self._minutes: dict[int, Counter[str]] = {}
-        self._order: list[int] = []  # the minutes, the oldest first
+        # The minutes, the oldest first: the farthest from now is at one of the two ends.
+        self._order: list[int] = []
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """Count the events of chunks. Now is when the last of them arrived."""
         now = int(chunks[-1].received_at) // 60 if chunks else 0
+        # Counted by one call for all chunks, because this runs for every event.
         counts = Counter(
             [(event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events]
         )
@@ -51,6 +59,7 @@ class Aggregator:
         if bucket is None:
             if len(self._minutes) >= self._max_minutes:
                 place = 0 if now - self._order[0] >= self._order[-1] - now else -1
+                # No client's clock pushes out the minutes of the others: a minute that is farther is not kept at all.
                 if abs(minute - now) > abs(self._order[place] - now):
                     self.dropped += count
                     return

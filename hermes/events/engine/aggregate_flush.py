@@ -33,9 +33,11 @@ async def flush_aggregates(aggregator: Aggregator, offer: Callable[[list[Event],
                 continue
             event = _event(key, grown)
             if not offer([event], len(memoryview(event.payload))):
-                break  # the queue is full: clients come first, and the next flush makes up for it
+                # The queue is full: clients come first, and the next flush makes up for it.
+                break
             flushed[key] = count
-            await trio.lowlevel.checkpoint()  # there may be 50,000 counts, each an event of its own
+            # There may be 50,000 counts, each an event of its own.
+            await trio.lowlevel.checkpoint()
 
 
 def _event(key: str, count: int) -> Event:

@@ -30,17 +30,22 @@ from hermes.events.sink import variable_prefix
 from hermes.observe.throttled_log import ThrottledLog
 
 _log = structlog.get_logger("hermes.delivery")
-_MOST_DOUBLINGS = 64  # far beyond any MAX_BACKOFF, and no number of retries overflows the power
+# Far beyond any MAX_BACKOFF, and no number of retries overflows the power.
+_MOST_DOUBLINGS = 64
 _DEAD_LETTER_SECONDS = 5.0
-_MOST_REASONS = 20  # that are counted each by itself
-_MOST_WORDS = 300  # characters of a reason, or of a failure, that are kept for people to see
+# Reasons that are counted each by itself.
+_MOST_REASONS = 20
+# Characters of a reason, or of a failure, that are kept for people to see.
+_MOST_WORDS = 300
 
 OTHER_REASONS = "(other reasons)"
 
 
 class RefusesEverything(SinkUnavailable):
-    """The sink refuses nearly everything for one reason. Events that ``reasons`` does not name are stored and
-    counted."""
+    """The sink refuses nearly everything for one reason.
+
+    The events that ``reasons`` does not name are stored and counted.
+    """
 
     def __init__(self, rejected: BatchRejected, total: int) -> None:
         first = next(iter(rejected.reasons.values()))[:_MOST_WORDS]
@@ -49,7 +54,17 @@ class RefusesEverything(SinkUnavailable):
 
 
 class SinkCalls:
-    """How the engine calls the sink of ``context``, ``most`` at once."""
+    """How the engine calls the sink of ``context``, ``most`` at once.
+
+    ::
+
+        calls = SinkCalls(context, ledger, most=4)
+        if calls.allowed():
+            try:
+                refused = await calls.write(batch, attempt=1)  # by now every event is counted
+            except SinkUnavailable as failure:
+                await calls.back_off(1, failure)
+    """
 
     def __init__(self, context: SinkContext, ledger: Ledger, most: int) -> None:
         settings = context.settings
@@ -60,6 +75,7 @@ class SinkCalls:
         self.failed_at: float | None = None
         self._context = context
         self._ledger = ledger
+        # The replay of dead letters calls as well, beside the workers.
         self._room = trio.CapacityLimiter(most)
         self._breaker = Breaker(failures=settings.breaker_failures, open_for=settings.breaker_open)
         self._suspicion = Suspicion(settings.refusal_rows, settings.refusal_hold)
@@ -95,7 +111,7 @@ class SinkCalls:
 
     @property
     def should_stop(self) -> bool:
-        """Whether there is a hurry and the last call failed: the next would only take the stop's time."""
+        """Whether a stop has begun and the last call failed: the next call would only take the stop's time."""
         return self.draining and self._last_failed
 
     @property
@@ -121,15 +137,17 @@ class SinkCalls:
     def drain(self) -> None:
         """End every pause, now and from now on."""
         self._drain_begun.set()
+        # A worker that waits for the breaker looks at `draining` again.
         self._breaker_moved.set()
 
     def stop_holding(self) -> None:
-        """A stop has begun and no journal keeps held events: they become dead letters, as far as the breaker allows."""
+        """Let held events become dead letters, as far as the breaker allows: at a stop no journal keeps them."""
         self._suspicion.release()
         self._breaker_moved.set()
 
     async def wait_for_breaker(self) -> None:
-        """Wait until the breaker may think differently: its time is up, or a call has ended that it waited for."""
+        """Wait until the breaker may think differently: its time is up, or the call of its trial has ended."""
+        # Half-open, the breaker has no time of its own: the worker asks again after the longest backoff at the latest.
         with trio.move_on_after(self.open_for or self._context.settings.max_backoff):
             if self.draining:
                 await trio.lowlevel.checkpoint()
@@ -143,16 +161,17 @@ class SinkCalls:
         """
         doublings = min(attempt - 1, _MOST_DOUBLINGS)
         longest = min(self._context.settings.max_backoff, self._context.settings.backoff * 2.0**doublings)
+        # Full jitter spreads the attempts of many workers and instances over the time.
         pause = max(random.uniform(0, longest), failure.retry_after or 0.0)  # noqa: S311 - spreads load, hides nothing
         with trio.move_on_after(pause):
             await self._drain_begun.wait()
 
     async def write(self, batch: Batch, attempt: int) -> Mapping[int, str]:
-        """One allowed call; the outcome of every event is in the ledger when it returns. Returns why events were
-        refused.
+        """Make one allowed call. When it returns, the outcome of every event is in the ledger.
 
-        Raises `hermes.SinkUnavailable`: nothing is counted, and the batch may be written again; with
-        `RefusesEverything` the written ones are counted, and the others may be written again, by `write_held`.
+        Returns the reason of each refused event, by its place. Raises `hermes.SinkUnavailable`: nothing is counted, and
+        the batch may be written again. With `RefusesEverything` the stored events are counted, and the others may be
+        written again, by `write_held`.
         """
         return await self.write_held(batch, attempt, None)
 
@@ -166,6 +185,7 @@ class SinkCalls:
                 self._ledger.deliver(len(batch) - len(error.reasons))
                 raise
             except BatchRejected as error:
+                # First the letter, then the count: an event that is counted as dead-lettered is kept.
                 if error.reasons:
                     await self._dead_letter(batch, error.reasons, attempt)
                     work.note("dead-lettered", events=len(error.reasons), reason=next(iter(error.reasons.values())))
@@ -184,6 +204,7 @@ class SinkCalls:
 
         Raises `hermes.SinkUnavailable`, also while the breaker is open, and `hermes.BatchRejected`.
         """
+        # Not a wait for the breaker, as a worker does: the caller decides when to come again.
         if not self.allowed():
             raise SinkUnavailable("the circuit breaker is open", retry_after=self.open_for)
         try:
@@ -196,6 +217,7 @@ class SinkCalls:
         self._count_redelivered(len(batch))
 
     def _count_refusals(self, reasons: Mapping[int, str]) -> None:
+        # Bounded: a reason may have values of the event in it, and then each is another.
         for reason, count in Counter(reason[:_MOST_WORDS] for reason in reasons.values()).items():
             known = reason in self.refusals or len(self.refusals) < _MOST_REASONS
             self.refusals[reason if known else OTHER_REASONS] += count
@@ -207,6 +229,7 @@ class SinkCalls:
     def _accuse(self, rejected: BatchRejected, total: int, held_at: int | None) -> bool:
         """Whether a refusal is a fault of the sink; a change of mind is logged."""
         suspicion = self._suspicion
+        # Compared with after, because a refusal may begin a hold, end one, or change nothing.
         before, released = suspicion.since, suspicion.released
         accused = suspicion.accuse(rejected.reasons, total, trio.current_time(), held_at)
         facts = {"sink": self._context.name, "reason": suspicion.reason}
@@ -249,6 +272,7 @@ class SinkCalls:
         began = trio.current_time()
         try:
             async with self._room:
+                # Again: the wait for a place is no time of the sink's.
                 began = trio.current_time()
                 with trio.move_on_after(self._context.settings.timeout) as scope:
                     await self._write(batch)
@@ -273,16 +297,18 @@ class SinkCalls:
                 raise failure from error
             raise
         except Exception as error:
-            # The one place that knows whose bug it is: the traceback follows when it has come to the top.
+            # Only this place knows whose bug it is; the traceback follows when the error has come to the top.
             _log.error("a bug in the sink ends the service", sink=self._context.name, error=repr(error))
             raise
         finally:
             now = trio.current_time()
             self._context.numbers.flush_seconds.observe(now - began)
             self._report(report, now, failure)
-            failure = None  # it holds this frame, which would hold it and the batch until the garbage collector runs
+            # The error holds this frame, and the frame would hold the error and the batch until the collector runs.
+            failure = None
 
     async def _write(self, batch: Batch) -> None:
+        # A lack of descriptors or memory is the machine's, and passes: the sink's author need not think of it.
         try:
             await self._context.sink.write(batch)
         except (OSError, RuntimeError) as error:
@@ -300,16 +326,18 @@ class SinkCalls:
             state = self._breaker.state.name.lower()
             _log.warning("breaker changed", sink=self._context.name, state=state, reason=str(failure or ""))
             if self._breaker.state is BreakerState.CLOSED:
-                self.throttled.write_rest()  # the trouble is over, so no later line would say how many there were
+                # The trouble is over, so no later line would say how many lines were not written.
+                self.throttled.write_rest()
         self._breaker_moved.set()
 
     def _check_indexes(self, rejected: BatchRejected, count: int) -> None:
+        # A wrong index would bury a good event, and count the bad one as stored: better to end with the author's name.
         for index in rejected.reasons:
             if not 0 <= index < count:
                 raise ValueError(f"sink {self._context.name!r} rejected index {index} of {count} events") from rejected
 
     async def _dead_letter(self, batch: Batch, reasons: Mapping[int, str], attempts: int) -> None:
-        """The named events are dead letters from now on. Raises `hermes.SinkUnavailable` where they cannot be kept."""
+        """Keep the named events as dead letters. Raises `hermes.SinkUnavailable` if they cannot be kept."""
         now, arrivals = time.time(), batch.arrivals
         name = self._context.name
         letters = [
@@ -324,6 +352,7 @@ class SinkCalls:
             raise SinkUnavailable(f"its dead letters cannot be kept: {error}") from error
         if scope.cancelled_caught:
             raise SinkUnavailable("its dead letters could not be kept in time")
+        # The line says how many events since the one before, for not each eviction has a line.
         evicted = self._context.dead_letters.evictions.total
         if evicted > self._evicted_said and self.throttled.warn("dead letters evicted", events=evicted):
             self._evicted_said = evicted

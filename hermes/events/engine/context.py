@@ -16,6 +16,11 @@ class SinkContext:
 
     ``settings`` are the operator's for this sink, over its author's. ``numbers`` are added to by the delivery and by
     the calls, and read by the metrics.
+
+    ::
+
+        context = SinkContext("main", sink, DeliverySettings(timeout=5.0), dead_letters)
+        delivery = Delivery(context, settings)
     """
 
     name: str

@@ -43,7 +43,7 @@ class Engine:
     ``flush_interval`` is how often the counts go to the sinks as events, in seconds; 0: never.
 
         engine = Engine(intake, deliveries, journal, aggregator)
-        await engine.run(serve)  # `serve` offers events to `engine.intake`; each has its outcome now
+        await engine.run(serve)  # `serve` offers events to `engine.intake`; each event has its outcome now
         assert engine.audit()
     """
 
@@ -56,7 +56,7 @@ class Engine:
     _answer_within: float = field(default=0.0, init=False)
 
     async def run(self, inside: Callable[[], Awaitable[None]]) -> None:
-        """Deliver events while ``inside`` runs, which offers them, and after it until every event has its outcome.
+        """Deliver events while ``inside`` runs, which offers them, and then until every event has its outcome.
 
         A bug in a task of the engine cancels ``inside`` at once, however long the other tasks take to clean up.
         """
@@ -64,6 +64,8 @@ class Engine:
             async with trio.open_nursery() as delivering:
                 for delivery in self.deliveries:
                     delivering.start_soon(delivery.run)
+                # The order of a stop, inside out: `inside` offers no more, the intake hands the rest on, the deliveries
+                # write the rest. Each nursery waits for its own tasks before the outer one goes on.
                 async with trio.open_nursery() as handing_on:
                     handing_on.start_soon(self.intake.run)
                     async with trio.open_nursery() as upkeep:
@@ -75,6 +77,7 @@ class Engine:
                             offer = self.intake.offer_derived
                             upkeep.start_soon(flush_aggregates, self.aggregator, offer, self.flush_interval)
                         await inside()
+                        # Saved once more at the end, when the deliveries have settled the rest.
                         upkeep.cancel_scope.cancel()
                     self.intake.close()
         finally:
@@ -92,10 +95,11 @@ class Engine:
         return self.intake.admission.events
 
     def drain(self, within: float) -> None:
-        """A stop has begun: no request waits for room any more, and none longer than ``within`` seconds for an answer.
+        """Begin a stop: no request waits for room any more, or for longer than ``within`` seconds for its answer.
 
         The requests that are being answered may still offer their events.
         """
+        # The line tells an operator why a stop takes its time.
         in_flight = {account.sink: account.in_flight for account in self.accounts()}
         _log.info("draining", queued=self.queued, in_flight=in_flight)
         self._answer_within = within
@@ -115,7 +119,8 @@ class Engine:
         return [delivery.account() for delivery in self.deliveries]
 
     def undelivered(self) -> dict[str, int]:
-        """Accepted events that the sinks do not have yet, and that no other outcome but that of a stop explains."""
+        """Accepted events, by sink, that the sink does not have, and that have no outcome but that of a stop."""
+        # In the middle of a stop that is stuck: the intake may have events that it never handed on.
         new = self.intake.accepted
         return {
             account.sink: new
@@ -137,17 +142,19 @@ class Engine:
 
     def why_not_ready(self) -> str | None:
         """One line that says why no event is durable now; None: events are taken."""
+        # In memory events are taken whatever the disk does.
         if self.journal is not None and self.journal.failing is not None:
             return f"the journal cannot be written: {self.journal.failing}"
         return None
 
     def settled(self) -> bool:
-        """After `run`: whether every event has its outcome in every sink, and everything adds up."""
+        """Whether, after `run`, every event has its outcome in every sink and everything adds up."""
         lost = any(account.dropped.get("shutdown") for account in self.accounts())
         return self.audit() and not lost
 
     def audit(self) -> bool:
-        """After `run`: whether everything adds up. An imbalance is a bug, and is in the log."""
+        """Whether, after `run`, everything adds up. An imbalance is a bug, and is in the log."""
+        # All of it is looked at, not only as far as the first fault: the log is for whoever looks for the bug.
         sound = True
         for account in self.accounts():
             if account.in_flight or not account.balanced:
@@ -167,17 +174,19 @@ class Engine:
         await self.intake.receipts.expire_after(self._answer_within)
 
     async def _finish(self) -> None:
-        """All tasks have ended: give every accepted event its outcome, log the accounts, and save the progress."""
+        """Give every accepted event its outcome after all tasks have ended, log the accounts, and save the progress."""
         self.intake.receipts.expire_all()
         for delivery in self.deliveries:
             delivery.abandon(self.intake.accepted, self.intake.uncommitted)
             _log_at_the_end(delivery.account())
         if self.journal is not None:
-            leave_at_least(_LEAST_SAVE_SECONDS)  # the clean-up of the sinks may have taken all the time of the stop
+            # The clean-up of the sinks may have taken all the time of the stop.
+            leave_at_least(_LEAST_SAVE_SECONDS)
             await save_at_the_end(self.journal)
 
 
 def _log_at_the_end(account: Account) -> None:
+    # The level is for alerts on log lines: an error where events are lost, a warning where somebody should look.
     lost = account.dropped.get("shutdown", 0)
     worth_a_look = any(account.dropped.values()) or account.dead_lettered or account.evicted or account.spilled
     write = _log.error if lost else _log.warning if worth_a_look else _log.info

@@ -1,9 +1,9 @@
 """The event journal: every accepted chunk as a record of the log, and how far each sink has come in it.
 
 Invariants: a chunk that `append` has given an index survives a crash; a record is trimmed only when every sink has
-settled it, and after the progress that says so was saved. So a start delivers again at most what was settled since the
-last save, and never less than what was not. Events are numbered for good, in the order of the records, so that what is
-missing can be counted. The intake appends; the backlogs read; the upkeep saves.
+settled the record, and after the progress that says so was saved. So a start delivers again at most the records that
+were settled since the last save, and never fewer than the unsettled ones. Events are numbered for good, in the order of
+the records, so that missing events can be counted. The intake appends; the backlogs read; the upkeep saves.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from hermes.store.log import Log, Record
 _log = structlog.get_logger("hermes.journal")
 
 _CROWDED = 0.9
-_SAY_AGAIN = 30.0  # seconds between log lines while the storage keeps failing
-_PROBATION = 5.0  # seconds without a failed append after which a save that succeeds means that the storage works
+# Seconds between log lines while the storage keeps failing.
+_SAY_AGAIN = 30.0
+# Seconds without a failed append after which a save that succeeds means that the storage works.
+_PROBATION = 5.0
 
 
 class JournalState(msgspec.Struct, frozen=True):
@@ -40,10 +42,18 @@ class JournalState(msgspec.Struct, frozen=True):
 class EventJournal:
     """The journal on an open log. Made by `open_journal`.
 
-    ``next`` is the index that the next record gets, and ``events`` how many events are in all records before it, ever.
-    ``capacity`` is JOURNAL_MAX_BYTES, and ``room`` how many bytes more stay within it. ``failing`` says why the storage
-    does not work, while it does not. ``receipts`` follow events of open requests by their record's index. A sink of
-    which nothing was saved begins where ``unknown`` says.
+    ``next`` is the index that the next record gets, and ``events`` how many events all records before had, ever.
+    ``capacity`` is JOURNAL_MAX_BYTES, and ``room`` how many bytes more stay within this bound. ``failing`` is the fault
+    of the storage; None: the storage works. ``receipts`` follow events of open requests by their record's index. A sink
+    of which nothing was saved begins where ``unknown`` says.
+
+    ::
+
+        journal = await open_journal(log, max_bytes=2**30)
+        progress, owed = journal.register("main")
+        await journal.append([chunk])  # chunk.index is its place now
+        progress.settle(chunk.index, chunk.index + 1, len(chunk))
+        await journal.save()  # trims the record, since every sink has settled it
 
     Attributes: 16, because every request reads ``room``, ``next`` and ``events`` as plain numbers kept beside the log.
     """
@@ -51,11 +61,13 @@ class EventJournal:
     def __init__(
         self, log: Log, max_bytes: int, events: int, saved: Mapping[str, ProgressState], unknown: ProgressState
     ) -> None:
-        self.next = log.next  # not the log's own: that is ahead of `events` while an append is about to return
+        # Not the log's own number, which is ahead of `events` while an append is about to return.
+        self.next = log.next
         self.events = events
         self.receipts: dict[int, Receipt] = {}
         self.failing: str | None = None
-        self.room = max_bytes - log.statistics().bytes  # kept, for every request asks
+        # Kept as a number, because every request asks.
+        self.room = max_bytes - log.statistics().bytes
         self.capacity = max_bytes
         self.metrics = JournalMetrics(lambda: self.bytes, max_bytes)
         lost = log.statistics().lost
@@ -86,7 +98,7 @@ class EventJournal:
         return self.bytes > self.capacity * _CROWDED
 
     def want_room(self) -> None:
-        """A request was refused because the journal has no room for it: the upkeep should make some soon."""
+        """Ask the upkeep to make room soon, since a request was refused for want of room."""
         self._room_wanted = True
         self._room_news.set()
 
@@ -101,7 +113,8 @@ class EventJournal:
         return wanted
 
     def register(self, sink: str) -> tuple[Progress, int]:
-        """A sink's progress, and how many events the journal owes it. One that is new begins with what comes next."""
+        """A sink's progress, and how many events the journal owes the sink. A new sink begins with the next event."""
+        # Popped, so that the sinks that are left over are the ones that are no longer configured.
         progress = Progress.restore(self._saved.pop(sink, self._unknown), self.next)
         if progress.cursor == self.next:
             progress.settled = self.events
@@ -109,7 +122,7 @@ class EventJournal:
         return progress, self.events - progress.settled
 
     def forget_unknown_sinks(self) -> None:
-        """Sinks that are no longer configured hold nothing back any more; what they were owed is said once."""
+        """Let sinks that are no longer configured hold nothing back; the events that they were owed are said once."""
         for sink, state in self._saved.items():
             if owed := self.events - state.settled:
                 _log.warning("a sink that is no longer configured gives up its backlog", sink=sink, events=owed)
@@ -118,7 +131,7 @@ class EventJournal:
     async def append(self, chunks: Sequence[Chunk]) -> None:
         """Commit chunks, a record each, and give each its index.
 
-        Raises `hermes.LogUnavailable`: none of them is in the journal. Cancelled, they may be there after a restart.
+        Raises `hermes.LogUnavailable`: no chunk is in the journal. Cancelled, they may be there after a restart.
         """
         records = []
         events = self.events
@@ -126,7 +139,8 @@ class EventJournal:
             records.append(encode_chunk(chunk, events))
             events += len(chunk.events)
             if chunk.continues:
-                await trio.lowlevel.checkpoint()  # of a large request: each record takes some milliseconds
+                # Of a large request: each record takes some milliseconds, and others have their turn between.
+                await trio.lowlevel.checkpoint()
         began = trio.current_time()
         try:
             index = await self._log.append(records, expected_index=self.next)
@@ -147,15 +161,15 @@ class EventJournal:
                 self.receipts[place] = chunk.receipt
 
     async def read(self, start: int, stop: int, max_bytes: int) -> list[Record]:
-        """Records from ``start`` to before ``stop``, as many as ``max_bytes`` allow and one at least if there is any.
+        """Records from ``start`` to before ``stop``, as many as ``max_bytes`` allow, but one at least if there is one.
 
-        Those that a repair has found lost are left out. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
+        Records that a repair has found lost are left out. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
         """
         records = await self._log.read(start, max_records=stop - start, max_bytes=max_bytes)
         return [record for record in records if record.index < stop]
 
     def decode(self, record: Record) -> tuple[Chunk, Head]:
-        """The chunk of a record, followed by the receipt that it had. Raises `hermes.LogDamaged`."""
+        """The chunk of a record, with the receipt of a request that still waits. Raises `hermes.LogDamaged`."""
         chunk, head = decode_chunk(record.data, record.index)
         chunk.receipt = self.receipts.get(record.index)
         return chunk, head
@@ -165,7 +179,8 @@ class EventJournal:
 
         If that record was lost, it counts as one before. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
         """
-        events = self.events  # as of now: while the log is read, more may come
+        # As of now: while the log is read, more events may come.
+        events = self.events
         if index == self.next:
             return events
         records = await self._log.read(index, max_records=1)
@@ -173,13 +188,16 @@ class EventJournal:
 
     async def save(self) -> None:
         """Save the progress of every sink, then trim. A storage that fails now is tried again the next time."""
+        # Requests that have their answer, so that an index that nobody waits for takes no memory.
         self.receipts = {index: receipt for index, receipt in self.receipts.items() if not receipt.closed}
         state = JournalState(self.events, {name: progress.state() for name, progress in self._sinks.items()})
         if state == self._last_saved and self.failing is None:
             return
+        # The slowest sink holds the trim.
         cursor = min(saved.cursor for saved in state.sinks.values())
         try:
             await self._log.take_snapshot(cursor, msgspec.json.encode(state))
+            # After the snapshot: a crash between the two delivers again, and loses nothing.
             await self._log.trim(cursor)
         except LogUnavailable as error:
             self._fail(error)
@@ -206,7 +224,7 @@ class EventJournal:
         self.metrics.unowned = unowned
 
     def statistics(self) -> dict[str, object]:
-        """What the journal holds, for people."""
+        """Numbers of the journal, for people."""
         log = self._log.statistics()
         return {
             "first": log.first,
@@ -220,6 +238,7 @@ class EventJournal:
         }
 
     def _fail(self, error: LogUnavailable) -> None:
+        # Said again and again, because a service that takes no events must not look idle in the log.
         now = trio.current_time()
         if self.failing is None or now >= self._say_again_at:
             self._say_again_at = now + _SAY_AGAIN
@@ -235,7 +254,7 @@ class EventJournal:
 async def open_journal(log: Log, max_bytes: int) -> EventJournal:
     """The journal as its log left it.
 
-    Raises `hermes.LogDamaged` for a snapshot or a record at an end that is unreadable, and `hermes.LogUnavailable`.
+    Raises `hermes.LogDamaged` if the snapshot, or the record at an end, is unreadable, and `hermes.LogUnavailable`.
     """
     state = JournalState(0, {})
     if log.snapshot is not None:
@@ -243,7 +262,8 @@ async def open_journal(log: Log, max_bytes: int) -> EventJournal:
             state = msgspec.json.decode(log.snapshot.state, type=JournalState)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LogDamaged(f"the event journal's snapshot cannot be read: {error}; see `hermes log check`") from error
-    # What was taken since the last save is in the records only; what the log has lost at its end, in the snapshot only.
+    # Events taken since the last save are in the records alone; events that the log has lost at its end are in the
+    # snapshot alone.
     last = await _last_record(log)
     lost = log.statistics().lost
     # Not even the numbers of lost events come again: so each sink is told how many it will never have.
@@ -259,7 +279,8 @@ async def open_journal(log: Log, max_bytes: int) -> EventJournal:
 
 
 async def _last_record(log: Log) -> Record | None:
-    """The newest record that can be read; those after it were lost, and a repair says so."""
+    """The newest record that can be read; the records after it were lost, and a repair says so."""
+    # Backwards in growing steps: usually the last record can be read, and a long damage takes few reads.
     step, last = 1, None
     while last is None and step <= 2 * (log.next - log.first):
         index = max(log.first, log.next - step)
@@ -271,6 +292,6 @@ async def _last_record(log: Log) -> Record | None:
 
 
 def _events_with(record: Record) -> int:
-    """How many events were taken with this record and before it."""
+    """How many events were taken with this record and before."""
     head = decode_head(record.data, record.index)
     return head.first + head.count

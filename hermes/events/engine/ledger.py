@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field
 class Account:
     """The sums of one sink, in events.
 
-    ``dead_lettered`` were refused for good and got a letter that is kept; ``evicted`` got one that had to make room for
-    newer ones, so they are nowhere. ``spilled`` are kept in the journal for the next start, which DURABILITY=memory
-    never does. ``replayed`` is the part of ``accepted`` that was not accepted in this run: left in the journal by an
-    earlier one, or letters sent again. ``in_flight`` are in memory or on disk, without an outcome. ``owed`` is what the
-    journal will deliver at the next start and this run has no outcome for but that it is spilled; None before the end
-    of the run, and without a journal.
+    ``dead_lettered`` events were refused for good and have a letter that is kept; ``evicted`` events had a letter that
+    made room for newer ones, so they are nowhere. ``spilled`` events are kept in the journal for the next start; with
+    DURABILITY=memory there are no such events. ``replayed`` is the part of ``accepted`` that was not accepted in this
+    run: left in the journal by an earlier run, or letters sent again. ``in_flight`` events are in memory or on disk,
+    without an outcome. ``owed`` events will be delivered from the journal at the next start and have no outcome in this
+    run but that they are spilled; None before the end of the run, and without a journal.
     """
 
     sink: str
@@ -39,6 +39,7 @@ class Account:
     @property
     def missing(self) -> int:
         """Accepted events that are nowhere; below zero: some are in two places. Anything but 0 is a bug."""
+        # Each term is counted where its events are, so that a bug in one of them shows here.
         refused = self.dead_lettered + self.evicted
         settled = self.delivered + refused + self.spilled + sum(self.dropped.values())
         return self.accepted - settled - self.in_flight
@@ -51,6 +52,7 @@ class Account:
 
     def to_dict(self) -> dict[str, object]:
         """The sums as plain values, for a log line or JSON."""
+        # ``owed`` is known at the end alone, and only to be compared with ``spilled``.
         sums = asdict(self)
         del sums["owed"]
         return sums
@@ -81,6 +83,7 @@ class Ledger:
     def accept(self, count: int, *, again: bool = False) -> None:
         """Events were handed to the sink's delivery; ``again``: they had been accepted before."""
         self.accepted += count
+        # `replayed` is a part of it, so that events of an earlier run have their outcome in this account, too.
         if again:
             self.replayed += count
 
@@ -94,7 +97,8 @@ class Ledger:
 
     def drop(self, count: int, reason: str) -> None:
         """Events will never reach the sink."""
-        if count:  # else a reason that never occurred would show with 0
+        # Without this a reason that never occurred would show with 0.
+        if count:
             self.dropped[reason] += count
 
     def spill(self, count: int) -> None:
@@ -113,7 +117,8 @@ class Ledger:
             self.dead_lettered - evicted,
             evicted,
             self.spilled,
-            dict(self.dropped),  # a copy: an account is a value of its moment
+            # A copy: an account is a value of its moment.
+            dict(self.dropped),
             in_flight,
             owed,
         )

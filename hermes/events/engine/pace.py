@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from hermes.base.rate import Rate
 
-_LEAST_PAUSE = 0.01  # a debt that is paid within this is not worth a timer
-_LONGEST_PAUSE = 1.0  # then the pace is asked for again, for arrivals change
+# A debt that is paid within this time is not worth a timer.
+_LEAST_PAUSE = 0.01
+# After this time the pace is asked for again, for arrivals change.
+_LONGEST_PAUSE = 1.0
 
 
 class Pace:
@@ -26,15 +28,16 @@ class Pace:
         self._factor = factor
         self._floor = floor
         self._arrivals = Rate()
-        self._debt = 0.0  # events that were read ahead of the pace, as of `_reckoned_at`
+        # Events that were read ahead of the pace, as of `_reckoned_at`.
+        self._debt = 0.0
         self._reckoned_at = 0.0
 
     def record_arrival(self, count: int, now: float) -> None:
-        """Events have arrived."""
+        """Count events that have arrived."""
         self._arrivals.record(count, now)
 
     def owe(self, count: int, now: float) -> None:
-        """Events were read."""
+        """Count events that were read."""
         self._reckon(now)
         self._debt += count
 
@@ -48,6 +51,7 @@ class Pace:
     def _reckon(self, now: float) -> float:
         """Pay the debt for the time that has passed. Returns the pace in events a second."""
         rate = max(self._floor, self._arrivals.per_second(now) * self._factor)
+        # Never below 0: a time without a backlog is no credit for a stampede.
         self._debt = max(0.0, self._debt - rate * (now - self._reckoned_at))
         self._reckoned_at = now
         return rate

@@ -2,8 +2,8 @@
 
 Batches are settled in any order, so beyond the cursor there are ranges that are settled and gaps that are not.
 Invariants: everything below ``cursor`` is settled; ranges do not touch, so neighbours are one; ``settled`` counts the
-events of all that is settled, since the journal began. A saved state never says more than is settled: what it leaves
-out is only delivered again. Kept by the backlog of a sink, saved by the journal.
+settled events since the journal began. A saved state never says more than is settled: a range that the state leaves out
+is only delivered again. Kept by the backlog of a sink, saved by the journal.
 """
 
 from __future__ import annotations
@@ -23,14 +23,26 @@ class ProgressState(msgspec.Struct, frozen=True):
 
 
 class Progress:
-    """The progress of a sink that begins at ``cursor``, when ``settled`` events were before it."""
+    """The progress of a sink that begins at ``cursor``, before which ``settled`` events were taken.
+
+    >>> progress = Progress(cursor=0, settled=0)
+    >>> progress.settle(1, 3, events=20)  # two records, before the first one is settled
+    >>> progress.cursor, progress.gaps(stop=4)
+    (0, [(0, 1), (3, 4)])
+    >>> progress.settle(0, 1, events=10)
+    >>> progress.cursor, progress.settled
+    (3, 30)
+    """
 
     def __init__(self, cursor: int, settled: int) -> None:
         self.cursor = cursor
         self.settled = settled
-        self._stops: dict[int, int] = {}  # of each range beyond the cursor, by its start, and the other way round
+        # Stops of the ranges beyond the cursor, by their starts, and the other way round: to settle a record takes the
+        # same time however many ranges there are.
+        self._stops: dict[int, int] = {}
         self._starts: dict[int, int] = {}
-        self._events: dict[int, int] = {}  # of each range, by its start
+        # Events of each range, by its start.
+        self._events: dict[int, int] = {}
 
     @classmethod
     def restore(cls, state: ProgressState, end: int) -> Progress:
@@ -39,6 +51,7 @@ class Progress:
         Where the log has lost its end, the settled records there are gone: the records that come in their place are not
         settled.
         """
+        # Beyond the log's end there are no records: their indexes will be those of others.
         progress = cls(min(state.cursor, end), state.settled)
         for start, stop, events in state.done:
             if stop <= end:
@@ -48,19 +61,19 @@ class Progress:
         return progress
 
     def settle(self, start: int, stop: int, events: int) -> None:
-        """The unsettled records from ``start`` to before ``stop``, with ``events`` events in all, are settled."""
+        """Settle the unsettled records from ``start`` to before ``stop``, with ``events`` events in all."""
         self.settled += events
         self._add(start, stop, events)
 
     def settle_below(self, stop: int, events: int) -> None:
-        """All that is not settled below ``stop``, ``events`` in all, is settled. ``stop`` is beyond the cursor."""
+        """Settle every unsettled record below ``stop``, with ``events`` events in all; the cursor is below ``stop``."""
         for start in [start for start in self._stops if start < stop]:
             self._pop(start)
         self.settled += events
         self.cursor = self._pop(stop)[0] if stop in self._stops else stop
 
     def unsettled_below(self, stop: int, before: int) -> int:
-        """How many events are not settled below ``stop``, when ``before`` events are in all the records below it.
+        """How many events are not settled below ``stop``, when ``before`` events are in all the records below.
 
         The last record below ``stop`` must be unsettled: a settled range that crosses `stop` has one total, so its
         share below `stop` is unknown.
@@ -82,6 +95,7 @@ class Progress:
 
     def state(self) -> ProgressState:
         """The state to save."""
+        # In order, so that the newest ranges are the ones that are left out.
         ranges = sorted(self._stops.items())
         done = tuple((start, stop, self._events[start]) for start, stop in ranges[:MOST_RANGES])
         left_out = sum(self._events[start] for start, _ in ranges[MOST_RANGES:])

@@ -10,7 +10,12 @@ from hermes.events.engine.status_types import MINUTES, MOST_TYPES, AggregateStat
 
 
 def largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
-    """The largest counts, and the sum of the others under "(other)"."""
+    """The largest counts, and the sum of the others under "(other)".
+
+    >>> largest({"play": 7, "stop": 5, "seek": 1, "mute": 1}, most=3)
+    {'play': 7, 'stop': 5, '(other)': 2}
+    """
+    # By name where counts are equal, so that rows do not change places from one look to the next.
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     if len(ranked) <= most:
         return dict(ranked)
@@ -27,8 +32,10 @@ def aggregates_of(aggregator: Aggregator, minute: int) -> AggregateStatus:
     found = aggregator.window(first, minute)
     minutes = [found.get(each, {}) for each in range(first, minute + 1)]
     ranked = sorted(aggregator.received.items(), key=lambda item: (-item[1], item[0]))
+    # A generator: with a thousand types, only as many are looked for as are shown.
     present = (kind for kind, _ in ranked if kind != OTHER and any(kind in counts for counts in found.values()))
     types = list(islice(present, MOST_TYPES + 1))
+    # "(other)" is one of the rows.
     if len(types) > MOST_TYPES:
         del types[MOST_TYPES - 1 :]
     rows = [[counts.get(kind, 0) for counts in minutes] for kind in types]

@@ -1,8 +1,8 @@
 """The requests that wait for the delivery of their events (``Hermes-Ack: delivered``), and their deadline.
 
 All wait equally long, so they expire in the order in which they came, and one task with one timer is enough.
-Invariants: at most `MAX_OPEN` wait, each until it is settled, expires or is called off. A request that is told that its
-delivery is late has events without an outcome; where it has none, that is a bug, counted in ``untold``.
+Invariants: at most `MAX_OPEN` wait, each until all outcomes are known, its time is up, or it is called off. A request
+that is told of a late delivery has events without an outcome; if all have one, that is a bug, counted in ``untold``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ class Receipts:
     """Receipts over ``sinks``, each of which expires ``timeout`` seconds after it was opened.
 
     ``most_untold(sink)`` is the most events of a sink that may have been noted by no receipt.
+
+    ::
+
+        receipts = Receipts(("main",), timeout=30.0)
+        nursery.start_soon(receipts.run)
+        receipt = receipts.open(events=2, tell=answer)  # or None: too many wait
+        receipt.note("main", delivered=2)  # calls `answer` with `Outcome.TAKEN`
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class Receipts:
         if self._ended or len(self._open) >= MAX_OPEN:
             return None
 
+        # The receipt leaves before its request is told: the request's client may open the next one at once.
         def close(outcome: Outcome, closed: Receipt | None) -> None:
             del self._open[receipt]
             if outcome is Outcome.LATE:
@@ -59,18 +67,20 @@ class Receipts:
         return receipt
 
     def _look_for_untold(self, receipt: Receipt) -> None:
+        # Looked for when a receipt expires, not at the end of the run: expired receipts are not followed into records
+        # that are read back, so their missing events could not be added up then.
         for name, sink in receipt.sinks.items():
             unknown = receipt.events - sink.known
             if unknown > (most := self._most_untold(name)):
                 self.untold[name] += unknown - most
 
     async def expire_after(self, seconds: float) -> None:
-        """A stop has begun: no request waits longer than this for a delivery."""
+        """Let no request wait longer than this for a delivery, since a stop has begun."""
         await trio.sleep(seconds)
         self.expire_all()
 
     def expire_all(self) -> None:
-        """Nothing more will be delivered: every request is answered with the outcomes that are known."""
+        """Answer every request with the outcomes that are known, since nothing more will be delivered."""
         self._ended = True
         while self._open:
             next(iter(self._open)).close(Outcome.LATE)
@@ -78,7 +88,8 @@ class Receipts:
     async def run(self) -> None:
         """Let receipts expire, until cancelled."""
         while True:
-            while not self._open:  # those who came may have gone before we look
+            # Asked again after the wait: the receipt that came may be closed before this task has its turn.
+            while not self._open:
                 await self._came.wait()
             # The oldest may be settled before that. A receipt that is opened now expires later, so none is late.
             await trio.sleep_until(next(iter(self._open.values())))

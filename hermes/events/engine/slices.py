@@ -19,7 +19,11 @@ Asked = TypeVar("Asked")
 async def answer_in_slices(asked: Iterable[Asked], answer: Callable[[Asked], None]) -> None:
     """Call ``answer`` for each of ``asked``, with a checkpoint after each slice.
 
-    ``asked`` may be a generator: it is asked for the next one only when that one is to be answered.
+    ``asked`` may be a generator: the next request is taken only when its turn has come.
+
+    ::
+
+        await answer_in_slices(waiting, lambda tell: tell(Outcome.TAKEN, None))
     """
     for count, each in enumerate(asked, 1):
         answer(each)

@@ -56,6 +56,7 @@ class EngineStatus:
     def snapshot(self, now: float, wall: float) -> EventsStatus:
         """The status at ``now`` of the run loop's clock, which is ``wall`` in Unix seconds."""
         engine = self._engine
+        # The same counters as `tick` keeps, so a rate is of one kind of number.
         latest, admission = self._sample(now), engine.intake.admission
         before = self._history.before(now, RATE_SECONDS)
         journal = engine.journal
@@ -74,6 +75,7 @@ class EngineStatus:
     def _sink(self, delivery: Delivery, before: _Sample, latest: _Sample, wall: float) -> SinkStatus:
         name = delivery.name
         account, now = delivery.account(), delivery.statistics()
+        # The wall clock may have been set back since the event arrived.
         lag = None if now.oldest is None else max(0.0, wall - now.oldest)
         return SinkStatus(
             name=name,

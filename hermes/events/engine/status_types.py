@@ -30,7 +30,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
     on_disk: int
     """The part of these that is in the journal alone, for the sink is behind."""
     held: int
-    """The part of these that is held in memory, for the sink refuses nearly everything for one reason."""
+    """The part of these that is held, for the sink refuses nearly everything for one reason."""
     lag: float | None
     """Seconds since the oldest event without an outcome arrived; 0 if there is none, None while it is not known."""
     breaker: str

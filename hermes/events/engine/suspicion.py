@@ -1,15 +1,14 @@
 """Decides whether a refusal is the fault of the refused events, or of the sink that refuses nearly everything. Pure.
 
 A column that became NOT NULL, a trigger that fails, or a changed format refuses every event for one and the same
-reason. To make dead letters of all of them would empty the journal into a bounded store. So:
+reason. To make dead letters of all these events would empty the journal into a bounded store. So:
 
 - a write of which `NEARLY` all is refused for one reason adds to a row of refusals; any other write that stores
   something ends the row;
 - once the row has ``rows`` events, the sink is under suspicion: such refusals are a failure of the sink, and their
   events are held;
-- a write that stores something while events are held is a witness: the sink works, so what was refused before it and
-  is refused again after it is refused for its own fault. The next row for that reason has to be longer, `_HARDER`
-  times each time;
+- a write that stores something while events are held is a witness: the sink works, so an event that was refused before
+  and is refused again is at fault itself. The next row for that reason has to be longer, `_HARDER` times each time;
 - after ``hold`` seconds without a witness the events are released: refusals make dead letters until a write succeeds.
 
 Invariant: whatever the sink does, a refused event is held for ``hold`` seconds at most, from the beginning of the
@@ -28,13 +27,26 @@ NEARLY = 0.95
 _HARDER = 10
 _HARDEST = 100
 _MOST_KINDS = 20
-_MOST_WORDS = 300  # characters of a reason that make its kind
-_MOST_REASONS = 500  # that differ and are looked at: some 5 ms of the loop
+# Characters of a reason that make its kind.
+_MOST_WORDS = 300
+# Different reasons that are looked at, some 5 ms of the loop: to find the kind of 10,000 took 114 ms.
+_MOST_REASONS = 500
+# Values of single events: words in quotes, and numbers.
 _VALUE = re.compile(r""""[^"]*"|'[^']*'|\d+""")
 
 
 class Suspicion:
-    """Watches the refusals of one sink. A ``hold`` of 0 holds nothing."""
+    """Watches the refusals of one sink. A ``hold`` of 0 holds nothing.
+
+    >>> suspicion = Suspicion(rows=2, hold=60)
+    >>> suspicion.accuse({0: "no column x"}, total=1, now=0, held_at=None)  # one event: its own fault
+    False
+    >>> suspicion.accuse({0: "no column x"}, total=1, now=1, held_at=None)  # two in a row: the sink's
+    True
+    >>> suspicion.wrote()  # something is stored: a witness
+    >>> suspicion.accuse({0: "no column x"}, total=1, now=2, held_at=0)  # refused before, and again
+    False
+    """
 
     def __init__(self, rows: int, hold: float) -> None:
         self.witnesses = 0
@@ -56,9 +68,11 @@ class Suspicion:
         return self.since is not None and not self.released
 
     def wrote(self) -> None:
-        """A write has stored something."""
+        """Note that a write has stored something."""
         self.witnesses += 1
         self._row = 0
+        # The accused sink works, so the suspicion was wrong: the next for this reason needs a longer row. Bounded,
+        # since a reason is free text of the sink.
         if self.since is not None:
             while len(self._harder) >= _MOST_KINDS:
                 del self._harder[next(iter(self._harder))]
@@ -78,10 +92,12 @@ class Suspicion:
         kind, count = _most_common(reasons)
         if self._is_mixed(reasons, count, total):
             return False
+        # A witness since the events were first held: the sink works, and refuses these for their own fault.
         if not self._hold or (held_at is not None and self.witnesses > held_at):
             return False
         if kind != self.reason:
             self.reason, self._row = kind, 0
+        # A held event that is tried again is no new refusal.
         if held_at is None:
             self._row += count
         if self.since is None:
@@ -92,12 +108,12 @@ class Suspicion:
         return not self.released
 
     def accuse_again(self, reasons: Mapping[int, str], total: int) -> bool:
-        """As `accuse`, of dead letters that are written again: they begin no suspicion, but may end one."""
+        """The same as `accuse`, of dead letters that are written again: these begin no suspicion, but may end one."""
         _, count = _most_common(reasons)
         return not self._is_mixed(reasons, count, total) and self.holding and len(reasons) == total
 
     def _is_mixed(self, reasons: Mapping[int, str], most_common: int, total: int) -> bool:
-        """Whether a refusal speaks of single events; where others of its write were stored, it is a witness."""
+        """Whether a refusal speaks of single events; if other events of the write were stored, it is a witness."""
         if most_common >= NEARLY * total:
             return False
         if len(reasons) < total:
@@ -112,6 +128,7 @@ def _most_common(reasons: Mapping[int, str]) -> tuple[str, int]:
     """
     if not reasons:
         return "", 0
+    # Counted before the values are taken out, which costs more: many reasons are the same to the letter.
     different = list(Counter(reason[:_MOST_WORDS] for reason in reasons.values()).items())
     sample = different[:: -(-len(different) // _MOST_REASONS)]
     kinds: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """The upkeep of the journal: saves the progress of the sinks, trims records that all have settled, makes room.
 
 Invariant: only sinks that are not waited for lose events to a crowded journal, the oldest first, each counted, and only
-where that lets the journal forget something.
+if that lets the journal forget a record.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from hermes.events.engine.journal import EventJournal
 from hermes.observe.throttled_log import ThrottledLog
 
 _LOOK_AROUND = 15.0
-_PERIOD = 0.5  # seconds; at most this much is delivered twice after a crash
+# Seconds between two saves: at most the records settled in this time are delivered twice after a crash.
+_PERIOD = 0.5
 _LEAST_PERIOD = 0.02
-_SHARE = 16  # a crowded journal forgets this part of its records at a time
+# A crowded journal forgets this part of its records at a time: few, since they are lost, but not one by one.
+_SHARE = 16
 _LAST_SAVE_SECONDS = 5.0
 
 
@@ -31,12 +33,15 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
         while True:
             with trio.move_on_after(_PERIOD):
                 await journal.wait_room_wanted()
-                await trio.sleep(_LEAST_PERIOD)  # many requests are refused together, and one round serves all of them
-            room_wanted = journal.take_room_wanted()  # before the save, for the next round sees what comes during it
+                # Many requests are refused together, and one round serves all of them.
+                await trio.sleep(_LEAST_PERIOD)
+            # Before the save, so that the next round sees the requests that are refused during it.
+            room_wanted = journal.take_room_wanted()
             await journal.save()
             if trio.current_time() >= look_at:
                 look_at = trio.current_time() + _LOOK_AROUND
                 await journal.look_around()
+            # A journal that cannot be read keeps what it has: nothing is given up whose number nobody knows.
             try:
                 while (room_wanted or journal.crowded) and await _make_room(journal, deliveries):
                     room_wanted = False
@@ -47,7 +52,7 @@ async def keep_up(journal: EventJournal, deliveries: Sequence[Delivery]) -> None
 
 
 async def save_at_the_end(journal: EventJournal) -> None:
-    """The last save, so that a start after this stop delivers nothing twice. Bounded in time."""
+    """Save for the last time, so that a start after this stop delivers nothing twice. Bounded in time."""
     with clean_up(_LAST_SAVE_SECONDS):
         await journal.save()
 
@@ -57,6 +62,7 @@ async def _make_room(journal: EventJournal, deliveries: Sequence[Delivery]) -> b
 
     Raises `hermes.LogUnavailable`.
     """
+    # A sink that somebody waits for keeps its records, however long the others wait for room: requests are refused.
     first = journal.first
     stop = first + max(1, (journal.next - first) // _SHARE)
     stop = min([stop, *(delivery.cursor for delivery in deliveries if delivery.awaited)])
@@ -65,5 +71,6 @@ async def _make_room(journal: EventJournal, deliveries: Sequence[Delivery]) -> b
     for delivery in deliveries:
         if delivery.cursor < stop:
             await delivery.give_up_below(stop)
-    await journal.save()  # only a saved progress lets the journal trim
+    # Only a saved progress lets the journal trim.
+    await journal.save()
     return journal.first > first

@@ -8,11 +8,21 @@ its own, or its server's. Invariant: 1 <= ``limit`` <= the sink's own most.
 from __future__ import annotations
 
 _LONG = 0.5
-_EASY = 0.25  # twice as many events are then expected to take half of the time-out
+# Twice as many events are then expected to take half of the time-out.
+_EASY = 0.25
 
 
 class WorkableSize:
-    """The workable size of a write: ``most`` events at first. ``timeout`` is that of one write, in seconds."""
+    """The workable size of a write: ``most`` events at first. One write may take ``timeout`` seconds.
+
+    >>> size = WorkableSize(1000, timeout=10.0)
+    >>> size.timed_out(1000)
+    >>> size.limit
+    500
+    >>> size.wrote(500, seconds=1.0)
+    >>> size.limit
+    1000
+    """
 
     def __init__(self, most: int, timeout: float) -> None:
         self.limit = most
@@ -20,16 +30,19 @@ class WorkableSize:
         self._timeout = timeout
 
     def timed_out(self, events: int) -> None:
-        """A write of so many events came to no end in time."""
-        if events <= self.limit:  # a larger one, begun before the limit fell, says nothing new
+        """Note that a write of so many events came to no end in time."""
+        # A larger write, begun before the limit fell, says nothing new.
+        if events <= self.limit:
             self.limit = max(1, events // 2)
 
     def failed(self, events: int, seconds: float, *, too_slow: bool) -> None:
-        """A write of so many events has failed after so long; ``too_slow``: the sink says that it took too long."""
+        """Note that a write of so many events has failed; ``too_slow``: the sink says that the write took too long."""
+        # A failure at once says nothing about the size; one after half of the time-out is a time-out of somebody else.
         if too_slow or seconds >= self._timeout * _LONG:
             self.timed_out(events)
 
     def wrote(self, events: int, seconds: float) -> None:
-        """A write of so many events has succeeded."""
+        """Note that a write of so many events has succeeded."""
+        # Only a write of the full size shows that more would do.
         if events >= self.limit and seconds <= self._timeout * _EASY:
             self.limit = min(self._most, self.limit * 2)
