@@ -12,10 +12,10 @@ from typing import Any
 
 from hermes.base.errors import ConfigError
 from hermes.base.spelling import misspelt
-from hermes.config import Group, Mistakes, Sources, Variable, read_sources
+from hermes.config import Group, Mistakes, Sources, Variable, describe, read_sources
 from hermes.events.sink import SINKS_TABLE
 from hermes.part import ConfiguredPart
-from hermes.parts import collect_parts, describe_parts, installed_parts
+from hermes.parts import collect_parts, describe_built_in, describe_parts, installed_parts
 from hermes.settings import Settings, collect_settings
 
 
@@ -46,6 +46,11 @@ class Configuration:
         """Every variable that was looked up."""
         for group in self.groups():
             yield from group.variables()
+
+
+def describe_service() -> list[Variable]:
+    """Return the variables of the service and of the parts of Hermes, but those of sinks."""
+    return [*describe(Settings), *(variable for _, variables in describe_built_in() for variable in variables)]
 
 
 def read_environment(environ: Mapping[str, str]) -> Sources:

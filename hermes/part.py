@@ -189,7 +189,7 @@ class Part:
 class Configure(Protocol):
     """Reads the settings of a part from an environment."""
 
-    def __call__(self, environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:
+    def __call__(self, environ: Mapping[str, str], service: Settings, mistakes: Mistakes, /) -> ReadSettings:
         """Return the part's settings, with ``mistakes`` collected; ``service`` has the settings of the service."""
 
 

@@ -6,7 +6,7 @@ Invariant: only the parts that PARTS names, and the parts that they need, are im
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 
@@ -56,6 +56,14 @@ def describe_parts(points: Iterable[EntryPoint]) -> Iterator[Variable]:
 def built_in_commands() -> list[Command]:
     """The commands that the parts of Hermes bring."""
     return [command for name in BUILT_IN for command in load_part(_find(name)).commands]
+
+
+def describe_built_in() -> Iterator[tuple[str, Sequence[Variable]]]:
+    """Yield the name of each part of Hermes that declares variables, with these, but without those of sinks."""
+    for name, place in BUILT_IN.items():
+        variables = list(describe(load_part(EntryPoint(name, place, ENTRY_POINT_GROUP)).settings))
+        if variables:
+            yield name, variables
 
 
 def commands_of_others() -> list[Command]:

@@ -24,12 +24,10 @@ from hermes.config.notation import (
     ListenAddress,
     Names,
     OptionalAddress,
-    Secret,
     Secrets,
     Size,
     about,
 )
-from hermes.config.traces import find_endpoint
 from hermes.store.storage import Storage
 
 MOST_JOURNALED_BODY = 128 * 2**20
@@ -122,21 +120,7 @@ class Settings(Storage, frozen=True, kw_only=True):
     aggregate_flush_interval: Annotated[
         Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)
     ] = 0.0
-    dead_letters: Annotated[int, about("rejected events that are kept; the oldest makes room", ge=0)] = 100_000
     debug_endpoints: Annotated[bool, about("serve `/debug/` on HTTP_ADDR too, to whoever can reach it")] = False
-    traces_endpoint: Annotated[
-        str,
-        about(
-            "where OpenTelemetry traces are sent, as OTLP over HTTP, such as `http://localhost:4318`; empty: nowhere"
-        ),
-    ] = ""
-    traces_headers: Annotated[
-        Secret, about("headers of the requests to TRACES_ENDPOINT, as `name=value,name=value`")
-    ] = ""
-    # One in a hundred: enough to see a slow path, and no load for the collector.
-    traces_sample: Annotated[
-        float, about("share of the requests that are traced, of those whose client has not decided", ge=0, le=1)
-    ] = 0.01
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], about("least important log line that is written")
     ] = "info"
@@ -176,10 +160,6 @@ def collect_settings(environ: Mapping[str, str], mistakes: Mistakes) -> Settings
     for mistake in _find_mistakes(settings):
         with mistakes.collect():
             raise ConfigError(mistake)
-    with mistakes.collect():
-        # Last, because the OTEL_* variables replace TRACES_* only where TRACES_* are read and empty.
-        endpoint, headers = find_endpoint(environ, settings.traces_endpoint, settings.traces_headers)
-        return msgspec.structs.replace(settings, traces_endpoint=endpoint, traces_headers=headers)
     return settings
 
 

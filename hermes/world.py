@@ -19,10 +19,10 @@ from hermes.base.errors import ConfigError, LogUnavailable, PluginError
 from hermes.base.folders import make_folder
 from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
-from hermes.settings import Settings
 from hermes.store.log import Log
 from hermes.store.log.memory import open_memory_log
 from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.storage import Storage
 
 EVENTS_LOG = "events"
 """The name of the log under the event journal."""
@@ -34,15 +34,15 @@ _LOGS_FOLDER = "logs"
 DEAD_LETTERS_FILE = "dead-letters.db"
 
 
-def check_world(settings: Settings) -> None:
+def check_world(storage: Storage) -> None:
     """Check the settings of the storage without opening anything. Raises `PluginError`, `ConfigError`.
 
-    >>> check_world(Settings(durability="postgres", db_dsn="postgresql://localhost:99999/hermes"))
+    >>> check_world(Storage(durability="postgres", db_dsn="postgresql://localhost:99999/hermes"))
     Traceback (most recent call last):
         ...
     hermes.base.errors.ConfigError: ...
     """
-    if settings.durability != "postgres":
+    if storage.durability != "postgres":
         return
     try:
         # Imported here: psycopg is an extra, and only this durability needs the extra.
@@ -51,7 +51,7 @@ def check_world(settings: Settings) -> None:
         raise PluginError(
             f"DURABILITY=postgres: no module {error.name!r}. Install it with: pip install 'hermes-events[postgres]'"
         ) from error
-    check_dsn(settings.db_dsn)
+    check_dsn(storage.db_dsn)
 
 
 def log_folder(data_dir: Path, name: str) -> Path:
@@ -68,28 +68,28 @@ def log_folder(data_dir: Path, name: str) -> Path:
 
 
 @asynccontextmanager
-async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
+async def open_log(storage: Storage, name: str) -> AsyncIterator[Log]:
     """Open the log of this name on the storage that DURABILITY names; with ``memory`` the log ends with the block.
 
     Raises `hermes.ConfigError`, `LogDamaged`, and `LogUnavailable` if Postgres does not answer. ::
 
-        async with open_log(settings, "events") as log:
+        async with open_log(storage, "events") as log:
             index = await log.append([b"one", b"two"])
     """
-    folder = log_folder(settings.hermes_data_dir, name)
-    if settings.durability == "disk":
-        for each in (settings.hermes_data_dir, folder.parent):
+    folder = log_folder(storage.hermes_data_dir, name)
+    if storage.durability == "disk":
+        for each in (storage.hermes_data_dir, folder.parent):
             await trio.to_thread.run_sync(_make_folder, each)
         async with open_sqlite_log(folder) as log:
             yield log
-    elif settings.durability == "postgres":
+    elif storage.durability == "postgres":
         # Imported here, because psycopg is an extra.
         from hermes.store.log.postgres import open_claimed_postgres_log
         from hermes.store.postgres import UnknownHost
 
         async with AsyncExitStack() as stack:
             try:
-                claimed = await stack.enter_async_context(open_claimed_postgres_log(settings.db_dsn, name))
+                claimed = await stack.enter_async_context(open_claimed_postgres_log(storage.db_dsn, name))
             except LogUnavailable as error:
                 # A host that does not exist is a wrong setting, which ends with exit code 2. A server that is away may
                 # come back, and ends with exit code 1.
@@ -105,21 +105,21 @@ async def open_log(settings: Settings, name: str) -> AsyncIterator[Log]:
 
 
 @asynccontextmanager
-async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
+async def open_dead_letters(storage: Storage, most: int) -> AsyncIterator[DeadLetters]:
     """Open the store of dead letters on the storage that DURABILITY names. Raises `hermes.ConfigError`."""
-    if settings.durability == "disk":
-        await trio.to_thread.run_sync(_make_folder, settings.hermes_data_dir)
-        path = settings.hermes_data_dir / DEAD_LETTERS_FILE
-        async with open_sqlite_dead_letters(path, settings.dead_letters) as letters:
+    if storage.durability == "disk":
+        await trio.to_thread.run_sync(_make_folder, storage.hermes_data_dir)
+        path = storage.hermes_data_dir / DEAD_LETTERS_FILE
+        async with open_sqlite_dead_letters(path, most) as letters:
             yield letters
-    elif settings.durability == "postgres":
+    elif storage.durability == "postgres":
         # Imported here, because psycopg is an extra.
         from hermes.dead_letters.postgres import open_postgres_dead_letters
 
-        async with open_postgres_dead_letters(settings.db_dsn, settings.dead_letters) as shared:
+        async with open_postgres_dead_letters(storage.db_dsn, most) as shared:
             yield shared
     else:
-        yield MemoryDeadLetters(settings.dead_letters)
+        yield MemoryDeadLetters(most)
 
 
 def _make_folder(folder: Path) -> None:
@@ -141,12 +141,12 @@ class World:
     HTTP_ADDR do, or listeners of streams. A test serves a listener of its own::
 
         world = World(listeners=[listener])
-        async with world.open_log(settings, "events") as log:
+        async with world.open_log(storage, "events") as log:
             ...
     """
 
-    open_log: Callable[[Settings, str], AbstractAsyncContextManager[Log]] = open_log
-    open_dead_letters: Callable[[Settings], AbstractAsyncContextManager[DeadLetters]] = open_dead_letters
+    open_log: Callable[[Storage, str], AbstractAsyncContextManager[Log]] = open_log
+    open_dead_letters: Callable[[Storage, int], AbstractAsyncContextManager[DeadLetters]] = open_dead_letters
     listeners: Sequence[socket.socket] | Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None
 
 

@@ -24,6 +24,7 @@ from hermes.app import Running, serve
 from hermes.config import Address, NoSettings
 from hermes.configuration import Configuration
 from hermes.dead_letters.part import DEAD_LETTERS
+from hermes.dead_letters.settings import DeadLetterSettings
 from hermes.events.configured_sinks import ConfiguredSink
 from hermes.events.engine.engine import Engine
 from hermes.events.part import EVENTS, with_sinks
@@ -32,18 +33,20 @@ from hermes.part import ConfiguredPart, ReadSettings
 from hermes.settings import Settings
 from hermes.testing.fakes import ScriptedSink
 from hermes.traces.part import TRACES
+from hermes.traces.settings import TraceSettings
+from tests.settings import Chosen
 
 _STOP_SECONDS = 20.0
 
 
-def configuration_of(settings: Settings, sinks: Sequence[ConfiguredSink]) -> Configuration:
+def configuration_of(settings: Chosen, sinks: Sequence[ConfiguredSink]) -> Configuration:
     """The configuration of a service whose events go to these sinks."""
     parts = (
-        ConfiguredPart(DEAD_LETTERS, ReadSettings(None, ())),
-        ConfiguredPart(TRACES, ReadSettings(None, ())),
+        ConfiguredPart(DEAD_LETTERS, ReadSettings(settings.group(DeadLetterSettings), ())),
+        ConfiguredPart(TRACES, ReadSettings(settings.group(TraceSettings), ())),
         ConfiguredPart(EVENTS, with_sinks(sinks)),
     )
-    return Configuration(settings, parts)
+    return Configuration(settings.group(Settings), parts)
 
 
 def engine_of(running: Running) -> Engine:
@@ -55,7 +58,7 @@ def engine_of(running: Running) -> Engine:
 class Service:
     """One running service. ``sink`` is what it delivers to; ``running`` is what `hermes.app.serve` tells."""
 
-    def __init__(self, sink: ScriptedSink, delivery: DeliverySettings, settings: Settings) -> None:
+    def __init__(self, sink: ScriptedSink, delivery: DeliverySettings, settings: Chosen) -> None:
         self.sink = sink
         self.delivery = delivery
         self.settings = settings
@@ -117,7 +120,7 @@ class Service:
 async def open_service(
     sink: ScriptedSink | None = None, delivery: DeliverySettings | None = None, **settings: Any
 ) -> AsyncIterator[Service]:
-    """A service with these settings, by the names of `hermes.settings.Settings`; a `ScriptedSink` if none is given.
+    """A service with these settings, by their names; a `ScriptedSink` if none is given.
 
     It listens on free ports of 127.0.0.1, keeps its journal in a temporary folder of its own, flushes after 5 ms and
     stops within 5 s, unless told otherwise. A test that opens a service on what another has left names the folder, as
@@ -134,7 +137,7 @@ async def open_service(
             "shutdown_timeout": 5.0,
             **settings,
         }
-        service = Service(sink or ScriptedSink(), delivery or DeliverySettings(backoff=0.01), Settings(**chosen))
+        service = Service(sink or ScriptedSink(), delivery or DeliverySettings(backoff=0.01), Chosen(**chosen))
         async with trio.open_nursery() as nursery:
             service.running = await nursery.start(service._run)
             yield service

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from hermes.config import describe
+from hermes.configuration import describe_service
 from hermes.events.sink import installed_sinks, load_plugin, variable_prefix
-from hermes.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for folder in ("hermes", "sinks/hermes_sinks") for path in ROOT.joinpath(folder).rglob("*.py"))
@@ -228,7 +228,7 @@ def test_every_module_begins_with_its_header() -> None:
 
 def declared() -> dict[str, str]:
     """Every variable of the service and of the built-in sinks, with its default (empty where words describe it)."""
-    variables = list(describe(Settings))
+    variables = list(describe_service())
     for name, point in installed_sinks().items():
         if point.dist is not None and point.dist.name == "hermes-events":
             variables += describe(load_plugin(point).settings, variable_prefix(name))

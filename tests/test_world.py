@@ -9,13 +9,13 @@ import pytest
 
 from hermes.base.errors import ConfigError, PluginError
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.settings import Settings
+from hermes.store.storage import Storage
 from hermes.world import EVENTS_LOG, check_world, log_folder, open_dead_letters, open_log
 
 
 def test_a_database_that_cannot_be_named_is_told_without_its_password() -> None:
     with pytest.raises(ConfigError, match="DB_DSN=") as caught:
-        check_world(Settings(durability="postgres", db_dsn="postgresql://me:secret@[h"))
+        check_world(Storage(durability="postgres", db_dsn="postgresql://me:secret@[h"))
     assert "secret" not in str(caught.value)
 
 
@@ -24,7 +24,7 @@ def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(PluginError, match=r"hermes-events\[postgres\]"):
-        check_world(Settings(durability="postgres", db_dsn="host=h"))
+        check_world(Storage(durability="postgres", db_dsn="host=h"))
 
 
 def names_in(folder: Path) -> set[str]:
@@ -40,28 +40,28 @@ def mode_of(path: Path) -> int:
 
 
 async def test_durability_memory_keeps_nothing_on_disk(tmp_path: Path) -> None:
-    settings = Settings(durability="memory", hermes_data_dir=tmp_path)
-    async with open_log(settings, EVENTS_LOG) as log, open_dead_letters(settings) as letters:
+    storage = Storage(durability="memory", hermes_data_dir=tmp_path)
+    async with open_log(storage, EVENTS_LOG) as log, open_dead_letters(storage, 9) as letters:
         assert await log.append([b"record"]) == 0
         assert isinstance(letters, MemoryDeadLetters)
     assert names_in(tmp_path) == set()
 
 
 async def test_durability_disk_keeps_everything_in_the_data_folder(tmp_path: Path) -> None:
-    settings = Settings(durability="disk", hermes_data_dir=tmp_path / "data")
-    async with open_log(settings, EVENTS_LOG) as log, open_dead_letters(settings):
+    storage = Storage(durability="disk", hermes_data_dir=tmp_path / "data")
+    async with open_log(storage, EVENTS_LOG) as log, open_dead_letters(storage, 9):
         assert await log.append([b"record"]) == 0
     assert names_in(tmp_path / "data") == {"journal", "dead-letters.db"}
     assert mode_of(tmp_path / "data") == 0o700
 
 
 async def test_each_log_has_a_folder_of_its_name_and_that_of_the_events_keeps_its_place(tmp_path: Path) -> None:
-    settings = Settings(durability="disk", hermes_data_dir=tmp_path)
-    async with open_log(settings, EVENTS_LOG) as events, open_log(settings, "jobs") as jobs:
+    storage = Storage(durability="disk", hermes_data_dir=tmp_path)
+    async with open_log(storage, EVENTS_LOG) as events, open_log(storage, "jobs") as jobs:
         assert [await log.append([b"record"]) for log in (events, jobs, jobs)] == [0, 0, 1]
     assert names_in(tmp_path) == {"journal", "logs"}
     assert {mode_of(tmp_path / "logs"), mode_of(tmp_path / "logs" / "jobs")} == {0o700}
-    async with open_log(settings, "jobs") as jobs:
+    async with open_log(storage, "jobs") as jobs:
         assert jobs.next == 2
     for name in ("", "Jobs", "../jobs", "jobs/x", "-", "x" * 41):
         with pytest.raises(ValueError, match="is no name of a log"):
@@ -71,5 +71,5 @@ async def test_each_log_has_a_folder_of_its_name_and_that_of_the_events_keeps_it
 async def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     write(tmp_path / "file")
     with pytest.raises(ConfigError, match="HERMES_DATA_DIR="):
-        async with open_log(Settings(durability="disk", hermes_data_dir=tmp_path / "file" / "data"), EVENTS_LOG):
+        async with open_log(Storage(durability="disk", hermes_data_dir=tmp_path / "file" / "data"), EVENTS_LOG):
             pass

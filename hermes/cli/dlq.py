@@ -11,7 +11,6 @@ Invariants: no command touches a letter that came after the count; a letter is r
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,11 +22,10 @@ import click
 import msgspec
 import trio
 
-from hermes.base.errors import ConfigError
 from hermes.base.quoting import printable
 from hermes.cli.dlq_names import check_sink, find_missing, tell_missing
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
-from hermes.configuration import read_environment
+from hermes.cli.dlq_store import LetterStore, find_store, store_of
 from hermes.console.manual import Manual, ManualGroup
 from hermes.console.operator import configure, tells_the_operator
 from hermes.console.tables import Column, print_table
@@ -37,9 +35,6 @@ from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.events import select_events, to_event
 from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
-from hermes.observe.log_lines import configure_logs
-from hermes.settings import Settings, read_settings
-from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -156,11 +151,11 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
 
     A letter is listed if it matches all options that select. --json prints every field in full.
     """
-    settings = _settings()
+    where = find_store()
     if as_json:
-        trio.run(_print_lines, settings, selection, after, limit)
+        trio.run(_print_lines, where, selection, after, limit)
         return
-    rows, more, total = trio.run(_gather_rows, settings, selection, after, limit or PAGE_LETTERS)
+    rows, more, total = trio.run(_gather_rows, where, selection, after, limit or PAGE_LETTERS)
     if not rows:
         click.echo(f"{_NONE}.", err=True)
         return
@@ -191,7 +186,7 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
 
     NUMBER comes from `hermes dlq list`.
     """
-    letter = trio.run(_get, _settings(), number)
+    letter = trio.run(_get, find_store(), number)
     if letter is None:
         tell_missing([number])
         sys.exit(1)
@@ -251,13 +246,11 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     """
     # The sinks of the part `events`; the other parts need not be configured for a replay.
     configuration = configure(["events"])
-    settings, sinks = configuration.settings, configuration.value_of("events")
-    _check_store(settings)
-    configure_logs(settings.log_level, settings.log_format)
+    where = store_of(configuration.settings, configuration.value_of("dead_letters"))
     # Before the replay, which removes letters: afterwards a delivered letter would count as missing.
-    _, _, missing = trio.run(_count, settings, selection)
+    _, _, missing = trio.run(_count, where, selection)
     with show_progress() as show:
-        outcomes = trio.run(replay_to_sinks, settings, sinks, selection, rate, dry_run, show)
+        outcomes = trio.run(replay_to_sinks, where, configuration.value_of("events"), selection, rate, dry_run, show)
     if as_json:
         click.echo(msgspec.json.encode(summarize(outcomes) | {"missing": missing, "dry_run": dry_run}))
     elif outcomes or not missing:
@@ -300,8 +293,8 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
     # Exactly one of the two: neither would remove everything by accident, both would hide a filter.
     if everything == (selection != select_events()):
         raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
-    settings = _settings()
-    selection, count, missing = trio.run(_count, settings, selection)
+    where = find_store()
+    selection, count, missing = trio.run(_count, where, selection)
     tell_missing(missing)
     removed = 0
     if count and not dry_run:
@@ -310,7 +303,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
             if not _is_terminal():
                 raise click.UsageError("nothing is forgotten without a question; where nobody can answer, say --yes.")
             click.confirm(f"Forget {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
-        removed = trio.run(_remove, settings, selection)
+        removed = trio.run(_remove, where, selection)
     if as_json:
         done = {"matched": count, "removed": removed, "missing": missing, "dry_run": dry_run}
         click.echo(msgspec.json.encode(done))
@@ -322,30 +315,8 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
         sys.exit(1)
 
 
-def _settings() -> Settings:
-    settings = read_settings(read_environment(os.environ))
-    _check_store(settings)
-    configure_logs(settings.log_level, settings.log_format)
-    return settings
-
-
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
-
-
-def _check_store(settings: Settings) -> None:
-    """Raise `ConfigError` if there is no store to open. Creates nothing in a folder whose name is misspelt."""
-    if settings.durability == "memory":
-        raise ConfigError(
-            "DURABILITY='memory': the dead letters live in the running service, which has them over HTTP at "
-            "/dead-letters of ADMIN_ADDR"
-        )
-    # Opening a store that does not exist would create an empty one, and report that nothing was refused.
-    if settings.durability == "disk" and not (settings.hermes_data_dir / DEAD_LETTERS_FILE).exists():
-        raise ConfigError(
-            f"HERMES_DATA_DIR={str(settings.hermes_data_dir)!r}: no {DEAD_LETTERS_FILE} is there; name the folder "
-            "that the service runs with"
-        )
 
 
 async def _pages(
@@ -361,51 +332,51 @@ async def _pages(
         limit = None if limit is None else limit - len(page)
 
 
-async def _print_lines(settings: Settings, selection: Selection, after: int, limit: int | None) -> None:
-    async with open_dead_letters(settings) as store:
+async def _print_lines(where: LetterStore, selection: Selection, after: int, limit: int | None) -> None:
+    async with where.open() as store:
         # An empty result may come from a misspelt sink.
         if not await store.page(selection, limit=1):
-            await check_sink(store, settings, selection.name)
+            await check_sink(store, where.sinks, selection.name)
         async for page in _pages(store, selection, after, limit):
             click.echo(b"\n".join(map(encode_line, page)))
 
 
 async def _gather_rows(
-    settings: Settings, selection: Selection, after: int, limit: int
+    where: LetterStore, selection: Selection, after: int, limit: int
 ) -> tuple[list[tuple[str, ...]], bool, int]:
     """Return the rows of a table without payloads, whether there are more, and the number of all matching letters."""
     rows: list[tuple[str, ...]] = []
-    async with open_dead_letters(settings) as store:
+    async with where.open() as store:
         async for page in _pages(store, selection, after, limit):
             after = page[-1].number
             rows += map(_row, page)
         if not rows:
-            await check_sink(store, settings, selection.name)
+            await check_sink(store, where.sinks, selection.name)
         # One letter more than shown is enough to know that the table is cut.
         more = bool(rows) and bool(await store.page(selection, after=after, limit=1))
         return rows, more, sum((await store.count(selection)).values())
 
 
-async def _get(settings: Settings, number: int) -> DeadLetter | None:
-    async with open_dead_letters(settings) as store:
+async def _get(where: LetterStore, number: int) -> DeadLetter | None:
+    async with where.open() as store:
         letters = await store.page(select_events(numbers=[number]), limit=1)
         return letters[0] if letters else None
 
 
-async def _count(settings: Settings, selection: Selection) -> tuple[Selection, int, list[int]]:
+async def _count(where: LetterStore, selection: Selection) -> tuple[Selection, int, list[int]]:
     """Return the selection without later letters, the number of its letters, and the numbers without a letter."""
-    async with open_dead_letters(settings) as store:
+    async with where.open() as store:
         # The question and the removal then speak of the same letters, even if the service adds some meanwhile.
         selection = replace(selection, up_to=await store.last())
         count = sum((await store.count(selection)).values())
         # A misspelt sink is the usual reason for an empty selection.
         if not count:
-            await check_sink(store, settings, selection.name)
+            await check_sink(store, where.sinks, selection.name)
         return selection, count, await find_missing(store, selection)
 
 
-async def _remove(settings: Settings, selection: Selection) -> int:
-    async with open_dead_letters(settings) as store:
+async def _remove(where: LetterStore, selection: Selection) -> int:
+    async with where.open() as store:
         return await store.remove(selection)
 
 

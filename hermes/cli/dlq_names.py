@@ -5,14 +5,13 @@ Invariant: a command with a name that does not exist never exits with 0. A filte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.events import select_events
 from hermes.events.sink import installed_sinks, suggest
-from hermes.settings import Settings
 
 # Numbers that the line names one by one; a script may have given thousands.
 _SHOWN = 10
@@ -41,11 +40,11 @@ def tell_missing(numbers: Sequence[int]) -> None:
     click.echo(f"hermes: there is no dead {letters} {shown}; `hermes dlq list` shows the letters that exist", err=True)
 
 
-async def check_sink(store: DeadLetters, settings: Settings, name: str | None) -> None:
+async def check_sink(store: DeadLetters, sinks: Iterable[str], name: str | None) -> None:
     """Raise `click.UsageError` for the name of a sink that is neither installed nor in SINKS and has no letter."""
     if name is None:
         return
-    known = {*settings.sink_names(), *installed_sinks()}
+    known = {*sinks, *installed_sinks()}
     # A sink that was uninstalled may have left letters behind.
     if name in known or await store.count(select_events(name)):
         return

@@ -14,18 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hermes.base.errors import SinkUnavailable
+from hermes.cli.dlq_store import LetterStore
 from hermes.dead_letters import Selection, Source
 from hermes.dead_letters.events import sink_source, sink_target
 from hermes.dead_letters.replay import Replayed, replay
 from hermes.events.configured_sinks import ConfiguredSink
 from hermes.events.event import Batch
 from hermes.events.sink import Sink, variable_prefix
-from hermes.settings import Settings
-from hermes.world import open_dead_letters
 
 
 async def replay_to_sinks(
-    settings: Settings,
+    where: LetterStore,
     sinks: Sequence[ConfiguredSink],
     selection: Selection,
     rate: float | None,
@@ -34,7 +33,7 @@ async def replay_to_sinks(
 ) -> list[Replayed]:
     """Replay each matching letter to its sink, if that is one of ``sinks``. Raises the errors of `replay`."""
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_dead_letters(settings))
+        store = await stack.enter_async_context(where.open())
         # Counted by sink first, to open only the sinks that are needed.
         wanted = await store.count(selection)
         targets = {}
@@ -42,7 +41,7 @@ async def replay_to_sinks(
             source = sink_source(sink.name)
             # Opening connects; a sink without letters may be down without harm.
             if source in wanted:
-                opened = await stack.enter_async_context(sink.open(settings.storage))
+                opened = await stack.enter_async_context(sink.open(where.storage))
                 targets[source] = sink_target(partial(_write, sink, opened), opened.max_batch)
         return await replay(store, selection, targets, rate=rate, dry_run=dry_run, on_progress=show)
 

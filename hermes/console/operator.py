@@ -63,7 +63,7 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     configuration = collect_configuration(read_environment(os.environ), mistakes, parts)
     settings = configuration.settings
     with mistakes.collect():
-        check_world(settings)
+        check_world(settings.storage)
     # One of the two alone is a mistake that was collected already.
     if settings.tls_cert and settings.tls_key:
         with mistakes.collect():

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 from hermes.base.errors import ConfigError, PluginError
 from hermes.config import Variable, describe, read
-from hermes.configuration import read_environment
+from hermes.configuration import describe_service, read_environment
 from hermes.events.sink import ENTRY_POINT_GROUP, InstanceSettings, describe_sink, load_plugin, variable_prefix
 from hermes.parts import describe_parts, installed_parts
 from hermes.settings import Settings
@@ -55,7 +55,7 @@ def setting(field: str) -> Any:
 
         folder: Path = setting("hermes_data_dir")
     """
-    (variable,) = (variable for variable in describe(Settings) if variable.field == field)
+    (variable,) = (variable for variable in describe_service() if variable.field == field)
     # The variable's own reading, so that NAME_FILE works here too.
     text = variable.look_up(read_environment(os.environ))
     return variable.default if text is None else variable.read(text)
@@ -94,7 +94,7 @@ def service_variables() -> list[Variable]:
     """Return the variables of the service and of every installed part."""
     with suppress(PluginError):
         return [*describe(Settings), *describe_parts(installed_parts().values())]
-    return [*describe(Settings)]
+    return describe_service()
 
 
 def sink_variables() -> list[Variable]:

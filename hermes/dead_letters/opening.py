@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from hermes.config import NoSettings
 from hermes.core import Core
 from hermes.dead_letters.desk import DeadLetterDesk, DeadLettersStatus
 from hermes.dead_letters.http import dead_letter_endpoints
+from hermes.dead_letters.settings import DeadLetterSettings
 from hermes.net.control.panel import Panel
 from hermes.part import PartStatus, RunningPart
 
@@ -16,9 +16,9 @@ PANEL = Panel("dead-letters", "Dead letters", "hermes.dead_letters", "panel.js")
 
 
 @asynccontextmanager
-async def open_dead_letters(_settings: NoSettings, core: Core) -> AsyncIterator[RunningPart]:
+async def open_dead_letters(settings: DeadLetterSettings, core: Core) -> AsyncIterator[RunningPart]:
     """Open the store that DURABILITY asks for. The value of the part is a `DeadLetterDesk`."""
-    async with core.world.open_dead_letters(core.settings) as store:
+    async with core.world.open_dead_letters(core.settings.storage, settings.dead_letters) as store:
         evictions = store.evictions
         status = PartStatus(DeadLettersStatus, lambda _now, _wall: DeadLettersStatus(evictions.came, evictions.total))
         desk = DeadLetterDesk(store)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from hermes.config import NoSettings
+from hermes.dead_letters.settings import DeadLetterSettings
 from hermes.part import Command, Part, RunningPart
 
 if TYPE_CHECKING:
     from hermes.core import Core
 
 
-def _open(settings: NoSettings, core: Core) -> AbstractAsyncContextManager[RunningPart]:
+def _open(settings: DeadLetterSettings, core: Core) -> AbstractAsyncContextManager[RunningPart]:
     # Here: the stores and the addresses are not imported for a list of the commands.
     from hermes.dead_letters.opening import open_dead_letters
 
@@ -26,6 +26,7 @@ DEAD_LETTERS = Part(
     "dead_letters",
     "Keeps refused events, to be looked at and replayed",
     _open,
+    settings=DeadLetterSettings,
     commands=(
         Command(
             "MEND IT",

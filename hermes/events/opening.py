@@ -40,7 +40,7 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
     async with AsyncExitStack() as opened:
         journal = None
         if settings.durability != "memory":
-            log = await opened.enter_async_context(core.world.open_log(settings, EVENTS_LOG))
+            log = await opened.enter_async_context(core.world.open_log(settings.storage, EVENTS_LOG))
             journal = await open_journal(log, settings.journal_max_bytes)
         # The journal comes before the sinks, so it is closed after them.
         contexts = []

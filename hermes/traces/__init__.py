@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from hermes.base.errors import ConfigError, PluginError
-from hermes.settings import Settings
+from hermes.traces.settings import TraceSettings
 
 if TYPE_CHECKING:
     from hermes.traces.opening import Traces
 
 
-def check_traces(settings: Settings) -> None:
+def check_traces(settings: TraceSettings) -> None:
     """Check that traces can be opened, without opening them.
 
     Raises `PluginError` if TRACES_ENDPOINT is set and the extra is missing, `ConfigError` for a wrong OTEL_PROPAGATORS.
@@ -36,7 +36,7 @@ def check_traces(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
+async def open_traces(settings: TraceSettings) -> AsyncIterator[Traces | None]:
     """Yield the open traces, or None without TRACES_ENDPOINT. Raises the errors of `check_traces`.
 
     The caller runs the export and closes the traces::

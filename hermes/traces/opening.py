@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.trace import ReadableSpan
 
-from hermes.config.traces import parse_headers, traces_url
-from hermes.settings import Settings
+from hermes.traces.endpoint import parse_headers, traces_url
 from hermes.traces.export import SpanExport
 from hermes.traces.otlp import open_sender
+from hermes.traces.settings import TraceSettings
 from hermes.traces.span_metrics import TraceMetrics
 from hermes.traces.spans import Spans
 
@@ -34,7 +34,7 @@ class Traces:
 
 
 @asynccontextmanager
-async def open_exported(settings: Settings) -> AsyncIterator[Traces]:
+async def open_exported(settings: TraceSettings) -> AsyncIterator[Traces]:
     """Open traces that go to TRACES_ENDPOINT. Raises `hermes.ConfigError`."""
     async with open_sender(traces_url(settings.traces_endpoint), parse_headers(settings.traces_headers)) as send:
         metrics = TraceMetrics()

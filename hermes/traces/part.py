@@ -5,17 +5,18 @@ Invariant: the export ends after the parts that make spans, so that their last s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from hermes.base.cleanup import seconds_left
-from hermes.config import NoSettings
-from hermes.part import Inside, Part, RunningPart
+from hermes.config import Group, Mistakes
+from hermes.part import Inside, Part, ReadSettings, RunningPart
 from hermes.settings import Settings
 from hermes.traces import check_traces, open_traces
+from hermes.traces.settings import TraceSettings, collect_trace_settings
 
 # A slow receiver delays a stop by no more than this.
 _LAST_SPANS_SECONDS = 5.0
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_part(_settings: NoSettings, core: Core) -> AsyncIterator[RunningPart]:
+async def open_part(settings: TraceSettings, _core: Core) -> AsyncIterator[RunningPart]:
     """Open the export to TRACES_ENDPOINT. The value of the part is a `Spans`, or None without an endpoint."""
-    async with open_traces(core.settings) as traces:
+    async with open_traces(settings) as traces:
         if traces is None:
             # The part is there without a value: other parts may need it whether traces are exported or not.
             yield RunningPart()
@@ -47,8 +48,20 @@ async def open_part(_settings: NoSettings, core: Core) -> AsyncIterator[RunningP
         yield RunningPart(value=traces.spans, run=run, metrics=(traces.metrics,))
 
 
-def _check(_settings: NoSettings, service: Settings) -> None:
-    check_traces(service)
+def _configure(environ: Mapping[str, str], _service: Settings, mistakes: Mistakes) -> ReadSettings:
+    settings = collect_trace_settings(environ, mistakes)
+    return ReadSettings(settings, (Group(settings),))
 
 
-TRACES = Part("traces", "Exports OpenTelemetry spans, where TRACES_ENDPOINT is set", open_part, check=_check)
+def _check(settings: TraceSettings, _service: Settings) -> None:
+    check_traces(settings)
+
+
+TRACES = Part(
+    "traces",
+    "Exports OpenTelemetry spans, where TRACES_ENDPOINT is set",
+    open_part,
+    settings=TraceSettings,
+    check=_check,
+    configure=_configure,
+)

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from hermes.cli import main
 from hermes.config import describe
+from hermes.configuration import describe_service
 from hermes.events.sink import installed_sinks, load_plugin, variable_prefix
-from hermes.settings import Settings
 
 HTTP = {"SINKS": "http"}
 CLICKHOUSE = {"SINKS": "clickhouse"}
@@ -93,7 +93,7 @@ def test_a_wrong_address_is_a_mistake_of_the_settings(variable: str, beside: Map
 
 
 def test_the_table_has_every_setting_that_is_an_address() -> None:
-    declared = [each.name for each in describe(Settings)]
+    declared = [each.name for each in describe_service()]
     for name, point in installed_sinks().items():
         declared += [each.name for each in describe(load_plugin(point).settings, variable_prefix(name))]
     wanted = {name for name in declared if name.endswith(("_ADDR", "_DSN", "_URL", "_ENDPOINT", "_BROKERS", "_HOST"))}

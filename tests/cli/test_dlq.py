@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,18 +17,18 @@ from click.testing import CliRunner, Result
 
 from hermes import BatchRejected
 from hermes.cli import dlq as module
-from hermes.cli import main
+from hermes.cli import dlq_store, main
 from hermes.config import NoSettings
 from hermes.configuration import Configuration
 from hermes.dead_letters import DeadLetter
 from hermes.dead_letters.events import to_event
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.part import EVENTS, with_sinks
 from hermes.events.sink import DeliverySettings
 from hermes.store import sqlite as wrapper
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import REJECTED_AT, everything, make_letter
-from tests.service import configuration_of
 
 Run = Callable[..., Result]
 
@@ -35,7 +36,7 @@ Run = Callable[..., Result]
 @pytest.fixture(autouse=True)
 def no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that runs the tests has its own."""
-    monkeypatch.setattr(module, "configure_logs", lambda _level, _style: None)
+    monkeypatch.setattr(dlq_store, "configure_logs", lambda _level, _style: None)
 
 
 @pytest.fixture
@@ -255,7 +256,9 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedSink]:
             for name, sink in scripted.items()
         ]
         assert parts == ["events"]
-        return configuration_of(configure().settings, sinks)
+        found = configure()
+        own = [replace(each, settings=with_sinks(sinks)) if each.part is EVENTS else each for each in found.parts]
+        return replace(found, parts=tuple(own))
 
     monkeypatch.setattr(module, "configure", configure_scripted)
     return scripted

@@ -18,8 +18,8 @@ from hermes import __version__
 from hermes.base.spelling import misspelt
 from hermes.cli import main
 from hermes.config import describe
+from hermes.configuration import describe_service
 from hermes.events.sink import DeliverySettings
-from hermes.settings import Settings
 from tests.config.distributions import install
 from tests.config.test_sinks import PLUGIN
 
@@ -333,7 +333,7 @@ def test_all_mistakes_are_told_at_once_a_line_each_and_none_that_follows_from_an
 
 def test_config_check_as_json_has_every_variable_of_the_service_and_its_sinks(run: Run) -> None:
     values = checked(run, SINKS="sqlite", SINK_SQLITE_PATH="my.db", FLUSH_INTERVAL="1m30s", MAX_BODY_BYTES="2097152")
-    expected = [variable.name for variable in describe(Settings)]
+    expected = [variable.name for variable in describe_service()]
     expected += ["SINK_SQLITE_PATH", *(variable.name for variable in describe(DeliverySettings, "SINK_SQLITE_"))]
     expected += ["SINK_SQLITE_PLUGIN"]
     assert list(values) == expected
@@ -531,7 +531,7 @@ def test_what_other_programs_are_told_by_is_not_taken_for_a_misspelling(run: Run
 
 
 def test_no_setting_is_a_misspelling_of_another(run: Run) -> None:
-    names = [variable.name for variable in describe(Settings)]
+    names = [variable.name for variable in describe_service()]
     for name in names:
         others = [other for other in names if other != name]
         assert misspelt(name, others) is None, name
@@ -564,7 +564,7 @@ def test_explain_knows_the_settings_of_every_installed_sink(run: Run) -> None:
 
 def test_explain_without_a_name_has_every_setting(run: Run) -> None:
     lines = run("config", "explain").stdout.splitlines()
-    assert [line for line in lines if line[:1].isupper()] == [variable.name for variable in describe(Settings)]
+    assert [line for line in lines if line[:1].isupper()] == [variable.name for variable in describe_service()]
     assert max(map(len, lines)) <= 80
 
 

@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from hermes.cli import dlq as dlq_module
-from hermes.cli import main
+from hermes.cli import dlq_store, main
 from hermes.cli.tap import describe, fill
 from hermes.cli.top import draw
 from hermes.console.tables import Column, lay_out
@@ -113,7 +112,7 @@ def test_top(width: int) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with dead letters and a journal whose values are as long as they can be."""
-    monkeypatch.setattr(dlq_module, "configure_logs", lambda _level, _style: None)
+    monkeypatch.setattr(dlq_store, "configure_logs", lambda _level, _style: None)
     folder = tmp_path / "a-data-folder-with-a-name-that-is-rather-long" / "and-another-below-it-of-the-same-kind"
     folder.mkdir(parents=True)
     state = {"events": 9, "sinks": {"clickhouse": {"cursor": 3, "settled": 4}, "other": {"cursor": 9, "settled": 9}}}

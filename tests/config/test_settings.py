@@ -12,10 +12,13 @@ import pytest
 
 from hermes.base.errors import ConfigError
 from hermes.config import Address, Duration, Secret, Size, about, describe, read
+from hermes.configuration import describe_service
 from hermes.events.sink import installed_sinks, load_plugin, variable_prefix
 from hermes.settings import Settings, read_settings
+from tests.settings import GROUPS as OF_SERVICE
+from tests.settings import Chosen, read_all
 
-VARIABLES = {variable.name: variable for variable in describe(Settings)}
+VARIABLES = {variable.name: variable for variable in describe_service()}
 
 # Each variable: a text, the value it stands for, and texts that are refused.
 CASES: dict[str, tuple[str, Any, list[str]]] = {
@@ -111,7 +114,7 @@ def test_every_variable_has_a_case_here() -> None:
 
 
 def test_every_variable_of_the_specification_is_declared_with_its_default() -> None:
-    assert read_settings({}) == Settings()
+    assert read_all({}) == Chosen()
     assert {name: VARIABLES[name].default_text for name in SPECIFIED} == SPECIFIED
     assert Settings().worker_count == 4 * (os.cpu_count() or 1)
     assert VARIABLES["WORKER_COUNT"].default_words == "CPUs × 4"
@@ -120,7 +123,7 @@ def test_every_variable_of_the_specification_is_declared_with_its_default() -> N
 @pytest.mark.parametrize("name", CASES)
 def test_each_variable_is_read(name: str) -> None:
     text, value, _ = CASES[name]
-    settings = read_settings({name: text} | TOGETHER.get(name, {}))
+    settings = read_all({name: text} | TOGETHER.get(name, {}))
     assert getattr(settings, VARIABLES[name].field) == value
 
 
@@ -129,7 +132,7 @@ def test_a_bad_value_is_refused_with_one_line_that_names_variable_value_and_what
     name: str, text: str
 ) -> None:
     with pytest.raises(ConfigError) as refusal:
-        read_settings({name: text})
+        read_all({name: text})
     words = str(refusal.value)
     assert "\n" not in words
     assert words.startswith(f"{name}={text!r}: ")
@@ -143,7 +146,7 @@ def test_every_default_reads_back_as_itself(name: str) -> None:
     if variable.default_text:
         assert variable.read(variable.default_text) == variable.default
     if not variable.guards:
-        assert read_settings({name: ""}) == Settings()
+        assert read_all({name: ""}) == Chosen()
 
 
 def test_every_variable_is_described() -> None:
@@ -189,7 +192,7 @@ def test_a_bad_value_from_a_file_is_refused_as_the_variables(tmp_path: Path) -> 
 # What closes something and is empty: a secret that was not filled in
 
 GROUPS: list[tuple[type[msgspec.Struct], str]] = [
-    (Settings, ""),
+    *((group, "") for group in OF_SERVICE),
     *((load_plugin(point).settings, variable_prefix(name)) for name, point in installed_sinks().items()),
 ]
 GUARDS = {

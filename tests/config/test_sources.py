@@ -32,12 +32,13 @@ def configured(text: str, environ: Mapping[str, str] = {}) -> Configuration:
 
 
 def test_the_keys_of_a_file_are_the_settings_by_their_names_in_their_own_notation() -> None:
-    settings = configured(
+    configuration = configured(
         'queue_size = 5000\nflush_interval = "1m30s"\ndebug_endpoints = true\ntraces_sample = 0.5\n'
         'event_types = ["a", "b"]\nHERMES_DATA_DIR = "/data"\n'
-    ).settings
+    )
+    settings = configuration.settings
     assert (settings.queue_size, settings.flush_interval, settings.debug_endpoints) == (5000, 90.0, True)
-    assert (settings.traces_sample, settings.event_types) == (0.5, ("a", "b"))
+    assert (configuration.value_of("traces").traces_sample, settings.event_types) == (0.5, ("a", "b"))
     assert settings.hermes_data_dir == Path("/data")
 
 

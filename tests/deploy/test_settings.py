@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from hermes.config import describe
-from hermes.settings import Settings
+from hermes.configuration import describe_service
 from tests.deploy.helm import CHART, ROOT, Helm
 
 
@@ -54,7 +53,7 @@ def test_a_chart_that_has_fallen_behind_is_noticed(generator: ModuleType, tmp_pa
 
 
 def test_every_variable_is_a_setting_a_secret_or_the_charts_own(generator: ModuleType, schema: Any) -> None:
-    declared = {variable.name: variable for variable in describe(Settings)}
+    declared = {variable.name: variable for variable in describe_service()}
     settings, secrets = (set(schema["properties"][part]["properties"]) for part in ("settings", "secrets"))
     assert settings | secrets | set(generator.OWNED) == set(declared)
     assert secrets == {name for name, variable in declared.items() if variable.secret}
@@ -64,7 +63,7 @@ def test_every_variable_is_a_setting_a_secret_or_the_charts_own(generator: Modul
 def test_the_defaults_are_hermess_own(helm: Helm) -> None:
     environment = helm.render().environment()
     owned = {"HTTP_ADDR", "HERMES_DATA_DIR"}
-    for variable in describe(Settings):
+    for variable in describe_service():
         if variable.name in environment and variable.name not in owned:
             assert variable.read(environment[variable.name]) == variable.default
 
@@ -80,7 +79,7 @@ TEXTS: list[Any] = [
 def test_what_the_schema_takes_hermes_takes(schema: Any) -> None:
     """The schema may be stricter than Hermes, but what it lets pass does not keep the pod from starting."""
     taken = 0
-    for variable in describe(Settings):
+    for variable in describe_service():
         rule = schema["properties"]["settings"]["properties"].get(variable.name)
         for value in TEXTS if rule else ():
             text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,6 +13,7 @@ import trio
 from hermes_sinks.http.settings import HttpSettings
 from hermes_sinks.http.sink import open_http
 
+from hermes import Storage
 from hermes.base.errors import BatchRejected
 from hermes.events.event import Batch
 from hermes.testing import ScriptedSink
@@ -115,7 +116,7 @@ async def test_a_trace_goes_on_in_the_hermes_that_is_forwarded_to() -> None:
         async with open_service(**traces) as second:
             settings = HttpSettings(url=f"{second.url}/events", format="ndjson")
             async with (
-                open_http(settings, second.settings) as http,
+                open_http(settings, Storage()) as http,
                 open_service(Forwarding(http=http), **traces) as first,
             ):
                 assert (await post(first, **SAMPLED)).status_code == 202

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from msgspec import structs
 
 from hermes.events.sink import DeliverySettings
-from hermes.settings import Settings
+from tests.settings import Chosen
 from tests.simulation.disk_sinks import FILES, make_settings
 from tests.simulation.faults import Fault, SinkFault, make_timetable
 from tests.simulation.network import Weather
@@ -78,7 +78,7 @@ class Plan:
     """All that happens by intention. Each life of the service gets the next of the ``settings``, in turn."""
 
     seed: int
-    settings: Sequence[Settings]
+    settings: Sequence[Chosen]
     sinks: Sequence[SinkPlan]
     clients: Sequence[ClientPlan]
     timetable: Sequence[Fault]
@@ -129,8 +129,8 @@ def make_plan(seed: int) -> Plan:
     )
 
 
-def _make_settings(chance: Random) -> Settings:
-    return Settings(
+def _make_settings(chance: Random) -> Chosen:
+    return Chosen(
         admin_addr=None,
         durability="memory" if chance.random() < 0.1 else "disk",
         queue_size=chance.choice((MOST_EVENTS, 40, 200, 2000)),
@@ -151,12 +151,10 @@ def _make_settings(chance: Random) -> Settings:
 
 
 def _crowd(
-    chance: Random, settings: Settings, sinks: Sequence[SinkPlan], duration: float
-) -> tuple[Settings, list[SinkPlan], list[SinkFault]]:
+    chance: Random, settings: Chosen, sinks: Sequence[SinkPlan], duration: float
+) -> tuple[Chosen, list[SinkPlan], list[SinkFault]]:
     """Sinks that nobody waits for are down for long, and neither memory nor the journal has room for what they miss."""
-    settings = structs.replace(
-        settings, durability="disk", queue_size=MOST_EVENTS, journal_max_bytes=chance.choice((3_000, 8_000))
-    )
+    settings = settings.but(durability="disk", queue_size=MOST_EVENTS, journal_max_bytes=chance.choice((3_000, 8_000)))
     crowded = [
         replace(sink, delivery=structs.replace(sink.delivery, required=sink is sinks[0]), max_batch=(4,))
         for sink in sinks
@@ -169,13 +167,9 @@ def _crowd(
     return settings, crowded, outages
 
 
-def _refuse(
-    chance: Random, settings: Settings, sink: SinkPlan, duration: float
-) -> tuple[Settings, SinkPlan, SinkFault]:
+def _refuse(chance: Random, settings: Chosen, sink: SinkPlan, duration: float) -> tuple[Chosen, SinkPlan, SinkFault]:
     """A sink refuses everything for long, and memory has no room for all that is held."""
-    settings = structs.replace(
-        settings, durability="disk", queue_size=chance.choice((MOST_EVENTS, 40)), journal_max_bytes=10**6
-    )
+    settings = settings.but(durability="disk", queue_size=chance.choice((MOST_EVENTS, 40)), journal_max_bytes=10**6)
     delivery = structs.replace(
         sink.delivery, refusal_rows=1, refusal_hold=chance.choice((1.0, 10.0, 60.0)), breaker_open=0.2
     )
@@ -183,18 +177,17 @@ def _refuse(
     return settings, replace(sink, delivery=delivery), refusal
 
 
-def _change_settings(chance: Random, settings: Settings) -> Settings:
+def _change_settings(chance: Random, settings: Chosen) -> Chosen:
     """What an operator may make of them between two lives, or not."""
     if chance.random() < 0.6:
         return settings
     others = _make_settings(chance)
-    return structs.replace(others, durability=settings.durability, journal_max_bytes=settings.journal_max_bytes)
+    return others.but(durability=settings.durability, journal_max_bytes=settings.journal_max_bytes)
 
 
-def _describe(settings: Settings) -> str:
-    default = Settings()
-    values = {name: getattr(settings, name) for name in Settings.__struct_fields__}
-    return " ".join(f"{name}={value}" for name, value in values.items() if value != getattr(default, name))
+def _describe(settings: Chosen) -> str:
+    default = Chosen()
+    return " ".join(f"{name}={value}" for name, value in settings.values.items() if value != getattr(default, name))
 
 
 def _make_sinks(chance: Random) -> list[SinkPlan]:

@@ -27,9 +27,9 @@ from hermes.app import Running
 from hermes.dead_letters.events import to_event
 from hermes.events.engine.ledger import Account
 from hermes.net.http import reactor
-from hermes.settings import Settings
 from tests.http_client import Client
 from tests.service import engine_of
+from tests.settings import Chosen
 from tests.simulation.calls import calls_on
 from tests.simulation.clients import SimulatedClient
 from tests.simulation.disk import Disk, open_disk
@@ -135,7 +135,7 @@ async def _audit(world: World) -> None:
             world.oracle.find(f"{engine.journal.bytes} bytes in a journal of {life.settings.journal_max_bytes}")
 
 
-def _largest_journal(settings: Settings) -> int:
+def _largest_journal(settings: Chosen) -> int:
     """Bytes. Who waits for room in the queue has been asked about room in the journal before."""
     waiting = settings.queue_bytes if settings.backpressure_mode == "block" else 0
     return settings.journal_max_bytes + waiting + _JOURNAL_SLACK

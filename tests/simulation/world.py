@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import trio
-from msgspec import structs
 
 from hermes.app import Running, serve
 from hermes.base.errors import ConfigError, LogUnavailable
@@ -23,8 +22,8 @@ from hermes.dead_letters import Selection
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.replay import replay
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
-from hermes.settings import Settings
 from hermes.store.log import Log
+from hermes.store.storage import Storage
 from hermes.world import DEAD_LETTERS_FILE, open_log
 from hermes.world import World as Outside
 from tests.service import configuration_of, engine_of
@@ -55,7 +54,7 @@ class Life:
         self.number = number
         self._mount = world.disk.mount
         settings = world.plan.settings[number % len(world.plan.settings)]
-        self.settings = structs.replace(settings, hermes_data_dir=self._mount.root / DATA)
+        self.settings = settings.but(hermes_data_dir=self._mount.root / DATA)
         self.stop = trio.Event()
         self.running: Running | None = None
         self.crashed_at: float | None = None
@@ -162,16 +161,16 @@ class Life:
             yield [self._listener]
 
     @asynccontextmanager
-    async def _open_log(self, settings: Settings, name: str) -> AsyncIterator[Log]:
-        async with open_log(settings, name) as log:
+    async def _open_log(self, storage: Storage, name: str) -> AsyncIterator[Log]:
+        async with open_log(storage, name) as log:
             if lost := log.statistics().lost.records:
                 self._world.oracle.find(f"life {self.number}: the log says itself that {lost} records are gone")
             yield log
 
     @asynccontextmanager
-    async def _open_dead_letters(self, settings: Settings) -> AsyncIterator[SqliteDeadLetters]:
-        path = settings.hermes_data_dir / DEAD_LETTERS_FILE  # also where DURABILITY=memory keeps none
-        async with open_sqlite_dead_letters(path, settings.dead_letters) as letters:
+    async def _open_dead_letters(self, storage: Storage, most: int) -> AsyncIterator[SqliteDeadLetters]:
+        path = storage.hermes_data_dir / DEAD_LETTERS_FILE  # also where DURABILITY=memory keeps none
+        async with open_sqlite_dead_letters(path, most) as letters:
             yield letters
 
 

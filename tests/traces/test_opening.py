@@ -8,21 +8,21 @@ import sys
 import pytest
 
 from hermes.observe.metrics import Metrics
-from hermes.settings import Settings
 from hermes.traces import check_traces, open_traces
+from hermes.traces.settings import TraceSettings
 
 WITHOUT = """
 import sys
 {block}
-from hermes.settings import Settings
+from hermes.traces.settings import TraceSettings
 from hermes.base.errors import ConfigError, PluginError
 from hermes.traces import check_traces
 import hermes.app
-check_traces(Settings())
+check_traces(TraceSettings())
 assert "opentelemetry.sdk" not in sys.modules or sys.modules["opentelemetry.sdk"] is None
 assert "hermes.traces.spans" not in sys.modules
 try:
-    check_traces(Settings(traces_endpoint="http://localhost:4318"))
+    check_traces(TraceSettings(traces_endpoint="http://localhost:4318"))
 except (ConfigError, PluginError) as error:
     print(type(error).__name__, error)
 """
@@ -48,14 +48,14 @@ def test_with_the_extra_there_is_nothing_to_tell() -> None:
 
 
 async def test_without_an_endpoint_nothing_is_open() -> None:
-    check_traces(Settings())
-    async with open_traces(Settings()) as traces:
+    check_traces(TraceSettings())
+    async with open_traces(TraceSettings()) as traces:
         assert traces is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 async def test_with_one_spans_are_made_and_counted(share: float) -> None:
-    settings = Settings(traces_endpoint="http://127.0.0.1:9", traces_sample=share)
+    settings = TraceSettings(traces_endpoint="http://127.0.0.1:9", traces_sample=share)
     async with open_traces(settings) as traces:
         assert traces is not None
         chosen = sum(traces.spans.follow({}) is not None for _ in range(1000))

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 
 from hermes.base.errors import ConfigError
-from hermes.config.traces import parse_headers, traces_url
-from hermes.settings import read_settings
+from hermes.config import Mistakes
+from hermes.traces.endpoint import parse_headers, traces_url
+from hermes.traces.settings import TraceSettings, collect_trace_settings
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OWN = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 HERE, THERE = "http://localhost:4318", "https://collector.example/otlp"
+
+
+def read_traces(environ: dict[str, str]) -> TraceSettings:
+    mistakes = Mistakes()
+    settings = collect_trace_settings(environ, mistakes)
+    mistakes.raise_any()
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -29,14 +37,14 @@ HERE, THERE = "http://localhost:4318", "https://collector.example/otlp"
     ],
 )
 def test_the_endpoint_is_ours_or_that_of_opentelemetry(environ: dict[str, str], endpoint: str) -> None:
-    assert read_settings(environ).traces_endpoint == endpoint
+    assert read_traces(environ).traces_endpoint == endpoint
 
 
 def test_headers_are_ours_or_those_of_opentelemetry_and_only_where_traces_are_sent() -> None:
     theirs = {"OTEL_EXPORTER_OTLP_HEADERS": "a=1"}
-    assert read_settings({"TRACES_ENDPOINT": HERE, **theirs}).traces_headers == "a=1"
-    assert read_settings({"TRACES_ENDPOINT": HERE, "TRACES_HEADERS": "b=2", **theirs}).traces_headers == "b=2"
-    assert read_settings(theirs).traces_headers == ""
+    assert read_traces({"TRACES_ENDPOINT": HERE, **theirs}).traces_headers == "a=1"
+    assert read_traces({"TRACES_ENDPOINT": HERE, "TRACES_HEADERS": "b=2", **theirs}).traces_headers == "b=2"
+    assert read_traces(theirs).traces_headers == ""
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_headers_are_decoded() -> None:
 )
 def test_headers_that_cannot_be_sent_are_refused_without_showing_them(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^TRACES_HEADERS=\(hidden\): expected name=value") as refusal:
-        read_settings({"TRACES_ENDPOINT": HERE, "TRACES_HEADERS": text})
+        read_traces({"TRACES_ENDPOINT": HERE, "TRACES_HEADERS": text})
     assert "s3cr" not in str(refusal.value)
 
 
@@ -74,15 +82,15 @@ def test_headers_that_cannot_be_sent_are_refused_without_showing_them(text: str)
 @pytest.mark.parametrize("name", ["TRACES_ENDPOINT", BASE])
 def test_an_endpoint_that_is_no_url_is_refused_by_its_variable(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}='.*': expected a URL such as http://localhost:4318$"):
-        read_settings({name: text})
+        read_traces({name: text})
 
 
 def test_a_password_in_the_url_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigError, match="TRACES_HEADERS") as refusal:
-        read_settings({"TRACES_ENDPOINT": "http://me:s3cret@host"})
+        read_traces({"TRACES_ENDPOINT": "http://me:s3cret@host"})
     assert "s3cret" not in str(refusal.value)
 
 
 def test_another_protocol_than_ours_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"^OTEL_EXPORTER_OTLP_PROTOCOL='grpc': Hermes sends traces as http/protobuf"):
-        read_settings({BASE: HERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+        read_traces({BASE: HERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
