@@ -157,6 +157,7 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
         return
     rows, more, total = trio.run(_gather_rows, where, selection, after, limit or PAGE_LETTERS)
     if not rows:
+        # On stderr: stdout has nothing but rows.
         click.echo(f"{_NONE}.", err=True)
         return
     # The reason alone may wrap: the other columns are copied into other commands.
@@ -302,6 +303,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
             # A script that forgot --yes must fail, and not wait for an answer.
             if not _is_terminal():
                 raise click.UsageError("nothing is forgotten without a question; where nobody can answer, say --yes.")
+            # On stderr, so that stdout stays the result for a program.
             click.confirm(f"Forget {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
         removed = trio.run(_remove, where, selection)
     if as_json:
@@ -311,6 +313,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
         click.echo(f"{count} would be forgotten." if dry_run else f"{removed} forgotten.")
     elif not missing:
         click.echo(f"{_NONE}.")
+    # A script would take 0 for a success, although a number has no letter.
     if missing:
         sys.exit(1)
 

@@ -150,6 +150,7 @@ def find_failure(summary: Summary) -> str | None:
         return f"no request was answered{found}: is a Hermes at this --url, and is --timeout long enough?"
     if not summary.events:
         return f"no event was taken: all {summary.requests:,} answers say that the server is full; see `hermes top`"
+    # Also after answers: a script would take 0 for a success, although a server died during the run.
     if summary.errors:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.items())
         lost = (

@@ -310,6 +310,7 @@ def _print_faults(found: Survey) -> None:
         click.echo(f"- {fault.what}\n  repair: {fault.repair}")
     if len(found.faults) > _SHOWN:
         click.echo(f"... and {len(found.faults) - _SHOWN} more faults; --json has them all")
+    # Only the mark in the lock file tells of these records: the database without them is whole.
     if found.gone.records:
         click.echo(f"Acknowledged, and gone from the end: {_describe_loss(found.gone)}.")
     if found.lost_before:

@@ -89,6 +89,7 @@ def serve_command(parts: tuple[str, ...]) -> None:
         signal.signal(number, signal.SIG_IGN)
     configuration = configure(parts)
     settings = configuration.settings
+    # Before the start: with API_KEY in the place of API_KEYS the service would run open to all.
     strays = find_strays(configuration)
     configure_logs(settings.log_level, settings.log_format)
     for stray in strays:

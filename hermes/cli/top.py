@@ -83,6 +83,7 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     with suppress(KeyboardInterrupt):
+        # Before the screen is taken: an address where nobody answers is told in one line.
         status = client.status()
         # Without a terminal the screen would be drawn into a file for ever.
         if once or not console.is_terminal:
@@ -153,6 +154,7 @@ class _Screen:
             notes = [note for sink in events.sinks for note in _notes(sink, status.now)]
             if notes:
                 yield from (Text(), *notes)
+        # Counted in the store: after a restart the column of this run says 0, although there are letters.
         if self.letters:
             words = f"dead letters: {self.letters:,} kept, see `hermes dlq list`"
             yield from (Text(), Text(words, style="red"))
@@ -366,6 +368,7 @@ def _minutes(status: EventsStatus, width: int) -> Iterator[RenderableType]:
     """Yield the counts by minute, and how many events are of another time."""
     if status.aggregates.types:
         yield from (Text(), _aggregates(status, width))
+    # The window does not follow the events: one event of the year 9999 would move it there.
     if elsewhere := status.aggregates.elsewhere:
         words = f"{elsewhere:,} event{'s' * (elsewhere != 1)} with a timestamp outside the last hour"
         yield from (Text(), Text(words, style="dim"))

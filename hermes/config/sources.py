@@ -35,6 +35,7 @@ class Sources(Mapping[str, str]):
         self.file = file
         self.path = path
         entries = {} if file is None else file.entries
+        # A variable of the environment wins over the file.
         self._of_file = {name: entry for name, entry in entries.items() if not _is_set(environ, name)}
         self._texts = {**environ, **{name: entry.text for name, entry in self._of_file.items()}}
 
@@ -102,6 +103,7 @@ def read_sources(environ: Mapping[str, str], tables: Mapping[str, Table]) -> Sou
     try:
         file = read_toml(path, tables)
     except OSError as error:
+        # A file that HERMES_CONFIG names has to be there. The default file may be missing.
         if given is not None:
             words = f"{VARIABLE}={given!r}: cannot be read: {error.strerror}; is it there, and for this user?"
             raise ConfigError(words) from None

@@ -91,6 +91,7 @@ class TomlFile:
         for ending in ("", "_FILE"):
             if entry := self.entries.get(variable + ending):
                 return (*entry.path[:-1], entry.path[-1][: len(entry.path[-1]) - len(ending)])
+        # Of `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
         prefix = max((prefix for prefix in self._things if variable.startswith(prefix)), key=len, default="")
         option = variable.removeprefix(prefix).lower()
         return (*self._things[prefix], option) if prefix and option else None
@@ -138,6 +139,7 @@ class TomlFile:
         if not _KEY.fullmatch(path[-1]):
             meant = re.sub(r"\W", "_", path[-1], flags=re.ASCII)
             mistake = f"there is no such setting; did you mean {meant}?"
+        # TOML tells queue_size and QUEUE_SIZE apart, but both are one variable.
         elif variable in self.entries:
             mistake = f"{self.entries[variable].key} is the same setting; keep one"
         elif text is None:
@@ -165,11 +167,13 @@ def _text_of(value: Any) -> str | None:
     ('a,b', 'true', '5000', None)
     """
     match value:
+        # First, because True is an int too.
         case bool():
             return str(value).lower()
         case str() | int() | float():
             return str(value)
         case list():
+            # The text of a list has commas between its items, so no item can hold one.
             items = [_text_of(item) if not isinstance(item, list) else None for item in value]
             return None if any(item is None or "," in item for item in items) else ",".join(map(str, items))
     return None

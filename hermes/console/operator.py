@@ -59,6 +59,7 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     from hermes.net.listen import open_tls_context
     from hermes.world import check_world
 
+    # All at once: after the first mistake is mended, no second one follows.
     mistakes = Mistakes()
     configuration = collect_configuration(read_environment(os.environ), mistakes, parts)
     settings = configuration.settings

@@ -73,6 +73,7 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         about("nothing is given up for want of room before this sink has it; where no sink is required, the first is"),
     ] = False
+    # A long interval makes no request wait: a buffer that holds half of the queue is due in any case.
     flush_interval: Annotated[
         Duration, about("longest a non-empty buffer of this sink waits; 0: as FLUSH_INTERVAL says", ge=0)
     ] = 0.0
@@ -87,6 +88,8 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff: Annotated[Duration, about("longest pause between attempts", gt=0)] = 5.0
     breaker_failures: Annotated[int, about("consecutive failed writes that open the circuit breaker", ge=1)] = 3
     breaker_open: Annotated[Duration, about("how long the breaker stays open before one trial", gt=0)] = 30.0
+    # A column that became NOT NULL or a failing trigger refuses every event. Without this the whole stream would drain
+    # into dead letters, and evict the older ones.
     refusal_rows: Annotated[
         int,
         about(

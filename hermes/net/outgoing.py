@@ -95,6 +95,7 @@ class HttpClient:
     """
 
     def __init__(self, client: httpx.AsyncClient, target: Target) -> None:
+        # For messages and logs: the path and the query of a URL may hold a token.
         self.words = target.words
         self._client = client
         self._url = target.url
@@ -271,6 +272,7 @@ def compress(coding: Coding, body: bytes) -> bytes:
 
 _COMPRESSORS: dict[Coding, Callable[[bytes], bytes]] = {
     "none": lambda body: body,
+    # mtime=0: the time of compression would make equal bodies different bytes.
     "gzip": lambda body: gzip.compress(body, 5, mtime=0),
     "zstd": lambda body: zstandard.ZstdCompressor(level=3).compress(body),
 }
