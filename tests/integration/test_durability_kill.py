@@ -20,8 +20,8 @@ from tests.integration.program import Program, Start
 from tests.integration.stores import buried_events, postgres_count, postgres_events, settle, sqlite_count, sqlite_events
 from tests.servers.postgres import PostgresServer
 
-ROUNDS = 15
-KILLS = 5
+ROUNDS = 6
+KILLS = 4
 
 
 async def kill(program: Program) -> None:
@@ -34,10 +34,10 @@ async def listening(program: Program) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_thirty_processes_killed_under_load_lose_nothing_and_store_nothing_twice(
+async def test_a_dozen_processes_killed_under_load_lose_nothing_and_store_nothing_twice(
     start: Start, tmp_path: Path, postgres_server: PostgresServer, random: Random
 ) -> None:
-    async def kill_fifteen(sinks: str, random: Random) -> None:
+    async def kill_six(sinks: str, random: Random) -> None:
         dsn = postgres_server.dsn(postgres_server.create_database())
         folder = tmp_path / sinks
         owed = Owed(random, poisoned=0.002)
@@ -66,7 +66,7 @@ async def test_thirty_processes_killed_under_load_lose_nothing_and_store_nothing
                 await kill(program)
             stored = await trio.to_thread.run_sync(postgres_events, dsn)
             assert owed.delivered <= {event.id for event in stored}
-        assert len(owed.ids) > 300
+        assert len(owed.ids) > 100
         assert crowd.codes.keys() <= {202, 422, 503, 504}
 
         await trio.to_thread.run_sync(settle, start(**environ), folder)
@@ -77,7 +77,7 @@ async def test_thirty_processes_killed_under_load_lose_nothing_and_store_nothing
 
     async with trio.open_nursery() as nursery:
         for sinks in ("postgres", "postgres,sqlite"):
-            nursery.start_soon(kill_fifteen, sinks, Random(random.random()))
+            nursery.start_soon(kill_six, sinks, Random(random.random()))
 
 
 @pytest.mark.timeout(120)

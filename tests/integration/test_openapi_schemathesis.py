@@ -28,7 +28,9 @@ from tests.service import Service, open_service
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sysconfig.get_path("scripts")) / "schemathesis"
 CONFIGURATION = ROOT / "tests/integration/schemathesis.toml"
-SECONDS = 50.0
+SECONDS = 200.0
+
+pytestmark = pytest.mark.timeout(240)  # a thousand requests
 
 
 async def compare(url: str, folder: Path) -> CompletedProcess[bytes]:

@@ -113,8 +113,9 @@ def test_a_wheel_can_be_made_of_the_source_distribution(wheel: Path, tmp_path: P
 def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a fresh environment with the wheel, and its dependencies borrowed from this one."""
     folder = tmp_path_factory.mktemp("fresh")
-    venv.create(folder, with_pip=True)
-    succeed(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    venv.create(folder)
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
+    succeed(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel)
     (packages,) = folder.glob("lib/python*/site-packages")
     # A path file within this folder is not read, so the editable Hermes of this environment stays out.
     packages.joinpath("borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")

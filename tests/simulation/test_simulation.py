@@ -14,8 +14,8 @@ from tests.simulation.run import simulate
 from tests.simulation.runner import try_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEEDS = 60
-REPLAYED = (0, 1, 2, 3, 4)
+SEEDS = 40
+REPLAYED = (0, 1, 2, 3)
 
 EXPECTED = (
     "answers 202",
@@ -49,16 +49,14 @@ def test_every_seed_ends_with_all_that_was_promised_stored_once_and_nothing_inve
     assert not [name for name in EXPECTED if not tally[name]], tally
 
 
-def test_a_seed_replays_exactly() -> None:
-    for seed in REPLAYED:
-        assert simulate(seed).digest == simulate(seed).digest
-
-
-@pytest.mark.parametrize("hash_seed", ["1", "2"])
-def test_a_seed_replays_exactly_in_another_process(hash_seed: str) -> None:
+@pytest.mark.timeout(300)
+def test_a_seed_replays_exactly_here_and_in_other_processes() -> None:
+    digests = [simulate(seed).digest for seed in REPLAYED]
+    assert [simulate(seed).digest for seed in REPLAYED] == digests
     program = f"from tests.simulation.run import simulate\nfor s in {REPLAYED}: print(simulate(s).digest)"
-    environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environ, cwd=ROOT, capture_output=True, check=True, text=True
-    )
-    assert done.stdout.split() == [simulate(seed).digest for seed in REPLAYED]
+    for hash_seed in ("1", "2"):
+        environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environ, cwd=ROOT, capture_output=True, check=True, text=True
+        )
+        assert done.stdout.split() == digests
