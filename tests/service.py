@@ -127,7 +127,7 @@ async def open_service(
     ``hermes_data_dir``.
     """
     # The collector is set for a process of the service's own; here it would walk whatever all tests have left.
-    collector = mock.patch.object(hermes.app, "_settle_garbage_collector")
+    collector = mock.patch.object(hermes.app, "_freeze_garbage_collector")
     with TemporaryDirectory(prefix="hermes-service-") as folder, collector:
         chosen = {
             "http_addr": Address("127.0.0.1", 0),
