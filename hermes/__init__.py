@@ -17,8 +17,8 @@ from hermes.base.errors import (
 )
 from hermes.events.event import Batch, Chunk, Event
 from hermes.events.sink import DeliverySettings, Sink, SinkPlugin
-from hermes.observe.traced import trace_headers
-from hermes.store.storage import Storage
+from hermes.observe.traced_request import trace_headers
+from hermes.store.settings import Storage
 from hermes.version import __version__ as __version__
 
 __all__ = [

@@ -29,7 +29,7 @@ from hermes.core import Core
 from hermes.net.edges import Edges, open_edges
 from hermes.net.http.ingress import Ingress
 from hermes.part import RunningPart, open_parts, run_around
-from hermes.world import REAL, World
+from hermes.storage import REAL, World
 
 _log = structlog.get_logger("hermes")
 

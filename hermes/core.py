@@ -8,7 +8,7 @@ from typing import Any
 
 from hermes.net.http.ingress import Ingress
 from hermes.settings import Settings
-from hermes.world import World
+from hermes.storage import World
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from hermes.config.notation import (
     Size,
     about,
 )
-from hermes.store.storage import Storage
+from hermes.store.settings import Storage
 
 MOST_JOURNALED_BODY = 128 * 2**20
 """The largest request body that the journal takes, in bytes. The record of a body may be twice as large as the body, or

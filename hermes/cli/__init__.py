@@ -26,7 +26,7 @@ from hermes.version import __version__
 # Names and summaries stand here, so that a list of the commands imports none of them; a test compares the summaries.
 _OWN = (
     Command("RUN IT", "serve", "hermes.cli.serve:serve_command", "Run the service until SIGTERM, SIGINT or SIGQUIT."),
-    Command("RUN IT", "config", "hermes.cli.settings:config", "Check the settings, or have one explained."),
+    Command("RUN IT", "config", "hermes.cli.config:config", "Check the settings, or have one explained."),
     Command("LOOK INTO IT", "top", "hermes.cli.top:top", "Watch a running Hermes: rates, queue, sinks and their lag."),
     Command(
         "MEND IT",

@@ -16,8 +16,8 @@ from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.settings import DeadLetterSettings
 from hermes.observe.log_lines import configure_logs
 from hermes.settings import Settings, read_settings
-from hermes.store.storage import Storage
-from hermes.world import DEAD_LETTERS_FILE, open_dead_letters
+from hermes.storage import DEAD_LETTERS_FILE, open_dead_letters
+from hermes.store.settings import Storage
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ from hermes.console.values import WholeNumber, setting
 from hermes.events.engine.journal import JournalState
 from hermes.events.engine.journal_record import decode_head, lost_events
 from hermes.events.engine.progress import ProgressState
+from hermes.storage import EVENTS_LOG, LOG_NAME, log_folder
 from hermes.store.log.contract import Loss, Record, Snapshot
-from hermes.store.log.folder import DATABASE, Watermark, lock_folder, read_watermark
-from hermes.store.log.overview import overview, records
-from hermes.store.log.repair import finish, is_unfinished, repair
 from hermes.store.log.rows import named
-from hermes.store.log.survey import Lost, Survey, survey
-from hermes.world import EVENTS_LOG, LOG_NAME, log_folder
+from hermes.store.log.sqlite.folder import DATABASE, Watermark, lock_folder, read_watermark
+from hermes.store.log.sqlite.overview import overview, records
+from hermes.store.log.sqlite.repair import finish, is_unfinished, repair
+from hermes.store.log.sqlite.survey import Lost, Survey, survey
 
 # Records and faults in the output by default: one screen.
 _SHOWN = 20

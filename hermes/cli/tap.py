@@ -25,7 +25,7 @@ from hermes.console.tables import wrap
 from hermes.console.values import WholeNumber, complete_types
 from hermes.dead_letters.notation import format_time
 from hermes.events.event import Event
-from hermes.net.http.rejected import Rejected
+from hermes.net.http.rejected_feed import Rejected
 
 # Marks the further lines of an event.
 _INDENT = "    "

@@ -30,7 +30,7 @@ from hermes.console.manual import Manual, ManualCommand
 from hermes.console.operator import tells_the_operator
 from hermes.dead_letters.desk import DeadLettersStatus
 from hermes.events.engine.status_types import EventsStatus, SinkStatus
-from hermes.observe.status_types import ServiceStatus
+from hermes.observe.service_status import ServiceStatus
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 # Seconds of the rate's history, a column each.

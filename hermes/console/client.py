@@ -20,7 +20,7 @@ from hermes.base.quoting import blank
 from hermes.configuration import read_environment
 from hermes.dead_letters.desk import DeadLettersStatus
 from hermes.events.engine.status_types import EventsStatus
-from hermes.observe.status_types import ServiceStatus
+from hermes.observe.service_status import ServiceStatus
 from hermes.settings import read_settings
 
 # A person waits at the terminal: a wrong address must show soon.

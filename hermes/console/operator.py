@@ -56,8 +56,8 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     ``parts`` are the parts to run, instead of PARTS. Prints the variables without effect first. Raises `ConfigError`
     with every mistake.
     """
-    from hermes.net.listen import open_tls_context
-    from hermes.world import check_world
+    from hermes.net.tls import open_tls_context
+    from hermes.storage import check_world
 
     # All at once: after the first mistake is mended, no second one follows.
     mistakes = Mistakes()

@@ -33,7 +33,7 @@ from hermes.events.sink import (
     suggest,
     variable_prefix,
 )
-from hermes.store.storage import Storage
+from hermes.store.settings import Storage
 
 # The name is a label of metrics, a part of variables, and what the journal and the dead letters know the sink by.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from hermes.base.json.misnamed import explain_missing
+from hermes.base.json.missing_fields import explain_missing
 from hermes.base.json.rules import (
     BACKSLASH,
     NUL_ESCAPE,

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from hermes.events.ack import Receipt, Tell
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 MAX_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999, in Unix seconds: the last time that every sink can store."""

@@ -67,7 +67,7 @@ EVENTS = Part(
         Command(
             "RUN IT",
             "sinks",
-            "hermes.cli.settings:list_sinks",
+            "hermes.cli.config:list_sinks",
             "List the sinks that are installed, with their variables.",
         ),
         Command(

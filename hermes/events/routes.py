@@ -8,16 +8,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hermes.events.control_routes import endpoints_beside
 from hermes.events.engine.engine import Engine
-from hermes.events.protocols.events import PATH
+from hermes.events.protocols.post_events import PATH
 from hermes.events.protocols.routes import make_endpoints, make_routes
+from hermes.events.side_routes import endpoints_beside
 from hermes.net.control.endpoint import Answer, Endpoint, Request
 from hermes.net.control.openapi import operation
 from hermes.net.control.openapi.operation import JSON, SERVICE, Content, Example, Operation
 from hermes.net.http.ingress import Ingress
 from hermes.net.http.response import Response
-from hermes.net.http.traced import RequestTracer, trace_routes
+from hermes.net.http.traced_routes import RequestTracer, trace_routes
 from hermes.settings import Settings
 
 

@@ -18,7 +18,7 @@ from hermes.base.errors import PluginError
 from hermes.base.spelling import close_words
 from hermes.config import Duration, NoSettings, Table, Variable, about, describe
 from hermes.events.event import Batch
-from hermes.store.storage import Storage
+from hermes.store.settings import Storage
 
 ENTRY_POINT_GROUP = "hermes.sinks"
 

@@ -17,7 +17,7 @@ from hermes.base.folders import make_folder, sync_folder
 from hermes.base.quoting import clean
 from hermes.base.threads import run_on_thread
 from hermes.store.in_place import is_in_place
-from hermes.store.log.folder import LOCK, lock_folder
+from hermes.store.log.sqlite.folder import LOCK, lock_folder
 
 __all__ = [
     "LOCK",

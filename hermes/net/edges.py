@@ -14,12 +14,12 @@ from functools import partial
 import trio
 
 from hermes.core import Core
-from hermes.net.admin import AdminEdge, Shown, open_admin
+from hermes.net.admin_edge import AdminEdge, Shown, open_admin
 from hermes.net.control.debugging import debug_endpoints
 from hermes.net.control.endpoint import at
-from hermes.net.edge import Edge, Offered, open_edge
 from hermes.net.http.access import Access
 from hermes.net.http.ingress import Ingress
+from hermes.net.http_edge import Edge, Offered, open_edge
 from hermes.net.status import Facts, StatusBoard, resident_bytes
 from hermes.observe.loop_lag import LoopLag
 from hermes.observe.metrics import Metrics

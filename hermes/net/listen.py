@@ -1,4 +1,4 @@
-"""Opens listening sockets and the TLS context, with an error that says which setting to change.
+"""Opens listening sockets, with an error that says which setting to change.
 
 Invariant: of the errors of accept(2), only one that a bug of ours causes ends the service (`whose_fault`).
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
@@ -113,17 +112,3 @@ def address_of(sock: socket.socket | trio.socket.SocketType) -> str:
         return ""
     # A client of IPv4, on a socket for both.
     return address.removeprefix("::ffff:")
-
-
-def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A server's TLS context that offers HTTP/1.1 and HTTP/2. Raises `ConfigError` for files that cannot be used."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
-        ) from None
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hermes.observe.history import History, quantile
 from hermes.observe.metrics import SECONDS, Histogram
-from hermes.observe.status_types import RequestStatus, ServiceStatus
+from hermes.observe.service_status import RequestStatus, ServiceStatus
 from hermes.part import PartStatus
 
 REQUEST_SECONDS = 60

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 MOST_TRACED = 100
 """Traced requests of one commit or write that get a span each. OpenTelemetry keeps at most 128 links a span."""

@@ -41,7 +41,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from hermes.observe.traced import TracedRequest, carrier
+from hermes.observe.traced_request import TracedRequest, carrier
 from hermes.observe.tracing import UNTRACED, TracedBatch, TracedItems, Tracing, Work, traced_requests
 from hermes.version import __version__
 

@@ -125,7 +125,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def installed() -> None:
         raise error
 
-    monkeypatch.setattr("hermes.cli.settings.installed_sinks", installed)
+    monkeypatch.setattr("hermes.cli.config.installed_sinks", installed)
 
 
 @pytest.mark.parametrize(

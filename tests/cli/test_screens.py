@@ -26,8 +26,8 @@ from hermes.load.options import Options
 from hermes.load.reactor import Progress
 from hermes.load.report import progress_lines, summary_report
 from hermes.load.tally import Latency, Summary
-from hermes.net.http.rejected import Rejected
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.net.http.rejected_feed import Rejected
+from hermes.store.log.sqlite.log import open_sqlite_log
 from hermes.testing import make_event
 from tests.cli.test_top import make_sink, make_status
 from tests.console.test_help import PAGES

@@ -21,7 +21,7 @@ from hermes.console import client as client_module
 from hermes.console.client import AdminClient, Lost
 from hermes.dead_letters.desk import DeadLettersStatus
 from hermes.events.engine.status_types import AggregateStatus, EventsStatus, JournalStatus, QueueStatus, SinkStatus
-from hermes.observe.status_types import RequestStatus, ServiceStatus
+from hermes.observe.service_status import RequestStatus, ServiceStatus
 from hermes.testing import make_event
 
 EVIL = "\x1b]0;owned\x07 [red]x[/red] \x9b31m"

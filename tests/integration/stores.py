@@ -14,7 +14,7 @@ import psycopg
 import trio
 
 from hermes.store.log import LogStatistics
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.log.sqlite.log import open_sqlite_log
 from tests.integration.owed import Sent
 from tests.integration.program import Program, assert_balanced
 

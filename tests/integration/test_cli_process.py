@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hermes.store.log.folder import lock_folder
+from hermes.store.log.sqlite.folder import lock_folder
 from tests.integration.faults import small_disk
 
 SECONDS = 30.0

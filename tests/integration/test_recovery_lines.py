@@ -13,7 +13,7 @@ from hermes.events.ingest.refusal import REFUSALS
 from hermes.net.http.keys import UNKNOWN, WANTED
 from hermes.net.listen import open_listeners
 from hermes.settings import read_settings
-from hermes.store.log.folder import lock_folder
+from hermes.store.log.sqlite.folder import lock_folder
 from tests.sinks.configured import configure_sinks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/recover.md").read_text()

@@ -168,9 +168,9 @@ async def opened(case: Case, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
     delivery = DeliverySettings(backoff=0.001, max_backoff=0.001, retries=1, breaker_failures=10**6)
     async with open_service(sink if not case.stalled else ScriptedSink(), delivery, **case.settings) as service:
         if case.failing_disk:
-            monkeypatch.setattr("hermes.store.log.tables.insert", fail)
+            monkeypatch.setattr("hermes.store.log.sqlite.tables.insert", fail)
         if case.full_disk:
-            monkeypatch.setattr("hermes.store.log.sqlite.room", lambda _folder: 0)
+            monkeypatch.setattr("hermes.store.log.sqlite.log.room", lambda _folder: 0)
         if case.stalled:
             service.sink.stall()
             async with connect(service) as client:

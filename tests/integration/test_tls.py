@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from hermes.base.errors import ConfigError
-from hermes.net.listen import open_tls_context
+from hermes.net.tls import open_tls_context
 from tests.http_client import Client, event, get, post
 from tests.integration.test_bad_input import pour, until
 from tests.integration.test_http_lanes import FLOODS, OPENING, Client2

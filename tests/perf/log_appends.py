@@ -17,7 +17,7 @@ from statistics import median, quantiles
 
 import trio
 
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.log.sqlite.log import open_sqlite_log
 from tests.perf.rows import NO_TARGET, Row
 
 _RECORD = os.urandom(1024)

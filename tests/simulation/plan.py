@@ -33,11 +33,11 @@ _BOUNDS = {
     "hermes.net.http.connection.MAX_SLOTS": (1, 3),
     "hermes.store.log.group.MAX_COMMIT_RECORDS": (1, 3),
     "hermes.store.log.rows.ROW_BYTES": (1, 300, 2000),
-    "hermes.store.log.sqlite.CHECKPOINT_BYTES": (1, 100_000, 400_000),
-    "hermes.store.log.sqlite.MAX_UNCHECKPOINTED_BYTES": (200_000, 1_000_000),
-    "hermes.store.log.tables.DELETE_ROWS": (1, 3),
-    "hermes.store.log.tables.SPARE_PAGES": (1, 4),
-    "hermes.store.log.tables.SHRINK_PAGES": (4, 16),
+    "hermes.store.log.sqlite.log.CHECKPOINT_BYTES": (1, 100_000, 400_000),
+    "hermes.store.log.sqlite.log.MAX_UNCHECKPOINTED_BYTES": (200_000, 1_000_000),
+    "hermes.store.log.sqlite.tables.DELETE_ROWS": (1, 3),
+    "hermes.store.log.sqlite.tables.SPARE_PAGES": (1, 4),
+    "hermes.store.log.sqlite.tables.SHRINK_PAGES": (4, 16),
     "hermes.events.engine.owed.MAX_RANGES": (1, 3),
 }
 

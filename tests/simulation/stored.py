@@ -18,7 +18,7 @@ import zstandard
 from hermes.dead_letters import DeadLetter
 from hermes.dead_letters.rows import COLUMNS, from_row
 from hermes.events.event import Event
-from hermes.world import DEAD_LETTERS_FILE
+from hermes.storage import DEAD_LETTERS_FILE
 from tests.simulation.disk import DATA, Disk
 
 _SIDECARS = ("-wal", "-journal")

@@ -23,17 +23,17 @@ from hermes.base.errors import HermesError, LogUnavailable, SinkUnavailable
 from hermes.dead_letters.sqlite import SqliteDeadLetters
 from hermes.events.ack import Outcome, Receipt
 from hermes.events.engine.admission import Admission
-from hermes.events.engine.calls import SinkCalls
 from hermes.events.engine.journal import EventJournal
 from hermes.events.engine.journal_record import encode_chunk
 from hermes.events.engine.ledger import Ledger
 from hermes.events.engine.progress import Progress, ProgressState
+from hermes.events.engine.sink_calls import SinkCalls
 from hermes.events.event import Batch, Chunk
 from hermes.net.http.connection import Connection
 from hermes.net.http.head import Head
 from hermes.net.http.pending import Pending
 from hermes.store import sqlite
-from hermes.store.log.sqlite import SqliteLog
+from hermes.store.log.sqlite.log import SqliteLog
 from tests.simulation.faults import Crash
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.run import simulate

@@ -22,10 +22,10 @@ from hermes.dead_letters import Selection
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.replay import replay
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
+from hermes.storage import DEAD_LETTERS_FILE, open_log
+from hermes.storage import World as Outside
 from hermes.store.log import Log
-from hermes.store.storage import Storage
-from hermes.world import DEAD_LETTERS_FILE, open_log
-from hermes.world import World as Outside
+from hermes.store.settings import Storage
 from tests.service import configuration_of, engine_of
 from tests.simulation.disk import DATA, Disk, Trouble
 from tests.simulation.disk_sinks import DiskSink

@@ -25,8 +25,8 @@ from hermes import SinkUnavailable, Storage
 from hermes.base.errors import LogUnavailable
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.events.sink import Sink
-from hermes.store.log import tables
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.log import open_sqlite_log
 from hermes.testing import make_batch, make_event
 from tests.dead_letters.kit import make_letter
 

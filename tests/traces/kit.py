@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from hermes.events.event import Batch
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 from hermes.testing import make_chunk, make_events
 from hermes.traces.spans import Spans
 

@@ -22,7 +22,7 @@ from hermes.events.engine.journal import open_journal
 from hermes.events.engine.making import make_engine
 from hermes.events.event import Batch
 from hermes.events.sink import DeliverySettings
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 from hermes.testing import ScriptedSink, make_events
 from hermes.testing.fakes import unavailable
 from tests.events.engine.durable import MIB, ScriptedLog

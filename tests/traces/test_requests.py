@@ -12,7 +12,7 @@ from hermes.events.ack import Ack
 from hermes.net.http.connection import Connection
 from hermes.net.http.head import Heads
 from hermes.net.http.lane import Lane
-from hermes.net.http.traced import trace_routes
+from hermes.net.http.traced_routes import trace_routes
 from tests.net.http.kit import FakeIntake, Wire, event, post
 from tests.traces.kit import CALLER, TRACE, Kept, parent, place
 

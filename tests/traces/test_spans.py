@@ -10,7 +10,7 @@ from opentelemetry.trace import get_current_span
 
 from hermes.base.errors import SinkUnavailable
 from hermes.events.event import Batch, Chunk
-from hermes.observe.traced import TracedRequest, trace_headers
+from hermes.observe.traced_request import TracedRequest, trace_headers
 from hermes.observe.tracing import MOST_TRACED, NO_TRACING, UNTRACED, traced_requests
 from hermes.testing import make_chunk, make_events
 from hermes.traces.spans import describe_service

@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Raw
 
 from hermes.base.json.elements import STRING
-from hermes.base.json.ends import OPENING, Ends, ends_early, expect_end, guess_end, malformed, skip_space
-from hermes.base.json.proof import Slim, hide_long_values
+from hermes.base.json.long_values import Slim, hide_long_values
 from hermes.base.json.rules import JUDGED, MAX_NESTING, TOO_DEEP, UNDECODABLE, BadBody, without_mark
+from hermes.base.json.value_ends import OPENING, Ends, ends_early, expect_end, guess_end, malformed, skip_space
 
 AT_ONCE = JUDGED
 """The longest body that is decoded at once, in bytes. A `Cutter` judges the contents of a longer body."""

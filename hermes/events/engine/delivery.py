@@ -24,12 +24,12 @@ from hermes.base.errors import PluginError, SinkUnavailable
 from hermes.dead_letters.events import sink_source
 from hermes.events.engine.backlog import Backlog, BacklogOptions
 from hermes.events.engine.buffer import Buffer
-from hermes.events.engine.calls import RefusesEverything, SinkCalls
 from hermes.events.engine.collectors import SinkNumbers
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.job import Job, Told
 from hermes.events.engine.journal import EventJournal
 from hermes.events.engine.ledger import Account, Ledger
+from hermes.events.engine.sink_calls import RefusesEverything, SinkCalls
 from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Batch, Chunk
 from hermes.settings import Settings

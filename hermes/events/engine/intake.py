@@ -25,7 +25,7 @@ from hermes.events.engine.delivery import Delivery
 from hermes.events.engine.receipts import Receipts
 from hermes.events.engine.tap import Tap
 from hermes.events.event import Chunk, Event
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 from hermes.observe.tracing import NO_TRACING, Tracing
 
 _DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while

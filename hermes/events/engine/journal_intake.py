@@ -22,7 +22,7 @@ from hermes.events.engine.journal import EventJournal
 from hermes.events.engine.journal_record import fits_record
 from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Chunk, Event
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 _COUNTED_AT_ONCE = 10_000  # events; 2 ms
 _MOST_UNCOUNTED = 32  # chunks, each of 5,000 events at most

@@ -12,7 +12,7 @@ from copy import copy
 from msgspec import Raw
 
 from hermes.base.json.cut import Refused
-from hermes.base.json.proof import Slim
+from hermes.base.json.long_values import Slim
 from hermes.base.json.rules import BadBody
 from hermes.events.decode import Decoded, too_many_rejected
 from hermes.events.event import EVENT_BYTES, Event

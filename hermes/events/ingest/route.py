@@ -33,7 +33,7 @@ from hermes.net.http.pending import Pending
 from hermes.net.http.rejection import Rejection
 from hermes.net.http.response import ECHOED, Response
 from hermes.net.http.work import CROWDED, Job, Steps, Workshop
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 _PARTS_AT_ONCE = 8  # of a body with a coding: a few milliseconds, whatever they give
 _HOW = "the service lacks an extra: install 'hermes-events[codings]' there, or "

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, Raw, ValidationError
 
 from hermes.base.json.cut import Pieces
-from hermes.base.json.misnamed import advise, missing_fields
+from hermes.base.json.missing_fields import advise, missing_fields
 from hermes.base.json.rules import UNDECODABLE, BadBody, check_text, describe_error, is_deep, refuse_wide
 from hermes.events.decode import Decoded
 from hermes.events.event import Event

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import ValidationError
 
 from hermes.base.json.cut import AT_ONCE, Pieces, Refused
-from hermes.base.json.proof import UNKNOWN_TO_CLIENTS, Slim, hide_long_values
+from hermes.base.json.long_values import UNKNOWN_TO_CLIENTS, Slim, hide_long_values
 from hermes.base.json.rules import BadBody, check_text
 
 # Bytes that are encoded in one step. A multiple of three: base64 of any other part would end in padding.

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from hermes.events.ingest.format import DataProtocol
 from hermes.events.ingest.refusal import Refusals
 from hermes.events.ingest.route import Ingest, IngestOptions, Intake
-from hermes.events.protocols.events import PATH as EVENTS
-from hermes.events.protocols.events import PostEvents
 from hermes.events.protocols.otlp import PATH as LOGS
 from hermes.events.protocols.otlp import OtlpLogs
+from hermes.events.protocols.post_events import PATH as EVENTS
+from hermes.events.protocols.post_events import PostEvents
 from hermes.events.protocols.segment import Segment
 from hermes.events.protocols.segment_answers import LIBRARY_METRICS, library_metrics_route
 from hermes.net.control.endpoint import Endpoint

@@ -14,8 +14,8 @@ from msgspec import Raw, ValidationError
 
 from hermes.base.json.cut import Cutter, Pieces, Refused, cut_json
 from hermes.base.json.elements import is_object
-from hermes.base.json.misnamed import FieldMissing
-from hermes.base.json.proof import BadValue
+from hermes.base.json.long_values import BadValue
+from hermes.base.json.missing_fields import FieldMissing
 from hermes.base.json.rules import JUDGED, UNDECODABLE, BadBody, describe_error, without_mark
 from hermes.events.decode import Decoded
 from hermes.events.event import Event

@@ -25,7 +25,7 @@ from hermes.base.spelling import close_words
 from hermes.net.control.guard import guard
 from hermes.net.control.reply import read_past_body, to_quart
 from hermes.net.http.head import too_large
-from hermes.net.http.refusals import RefusalLog
+from hermes.net.http.refusal_log import RefusalLog
 from hermes.net.http.response import ECHOED, Response, problem
 from hermes.observe.throttled_log import ThrottledLog
 

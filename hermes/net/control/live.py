@@ -21,7 +21,7 @@ from hermes.net.control.endpoint import Answer, Endpoint, Request, Streaming
 from hermes.net.control.openapi import operation
 from hermes.net.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
 from hermes.net.http.response import Response, problem
-from hermes.observe.status_types import ServiceStatus
+from hermes.observe.service_status import ServiceStatus
 
 MOST_STREAMS = 32
 PERIOD = 1.0

@@ -23,8 +23,8 @@ from hypercorn.logging import Logger
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ConnectionState
 
+from hermes.net.control.bounded_connection import Patience, PlainReplay, Replay, SecureReplay
 from hermes.net.control.places import Places, Use
-from hermes.net.control.replay import Patience, PlainReplay, Replay, SecureReplay
 from hermes.net.http.head import MAX_HEAD_BYTES
 from hermes.net.http.lane import LINGER_AT_STOP_SECONDS, Timeouts
 from hermes.net.http.response import Response, problem

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hermes.net.certificate import Certificate
 from hermes.net.http.keys import Keys
+from hermes.net.tls import Certificate
 from hermes.settings import Settings
 
 

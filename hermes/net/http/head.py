@@ -20,7 +20,7 @@ import httptools
 
 from hermes.net.http.pending import Pending
 from hermes.net.http.response import Response, problem
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 MAX_HEAD_BYTES = 64 * 2**10
 MAX_REMEMBERED_BYTES = 8 * 2**20

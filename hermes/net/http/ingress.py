@@ -10,7 +10,7 @@ import trio
 from hermes.base.repeated_event import RepeatedEvent
 from hermes.net.http.access import Access
 from hermes.net.http.lane import BodyBudget, make_request_ids
-from hermes.net.http.rejected import RejectedFeed
+from hermes.net.http.rejected_feed import RejectedFeed
 from hermes.net.http.request_metrics import RequestMetrics
 from hermes.net.http.work import Workshop
 from hermes.settings import Settings

@@ -15,8 +15,8 @@ from math import inf
 from os import urandom
 
 from hermes.net.http.head import Heads
-from hermes.net.http.refusals import RefusalLog
-from hermes.net.http.rejected import RejectedFeed
+from hermes.net.http.refusal_log import RefusalLog
+from hermes.net.http.rejected_feed import RejectedFeed
 
 _KEYLESS_SHARE = 8
 

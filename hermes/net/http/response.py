@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hermes.net.http.rejection import Rejection
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 _JSON = "application/json"
 

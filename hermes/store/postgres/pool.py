@@ -23,7 +23,7 @@ from typing import Self
 import trio
 from psycopg import Error, OperationalError, pq
 
-from hermes.base.backoff import BACKOFF_MAX, BACKOFF_MIN, DialBackoff
+from hermes.store.postgres.backoff import BACKOFF_MAX, BACKOFF_MIN, DialBackoff
 from hermes.store.postgres.connecting import connection_parameters
 from hermes.store.postgres.connection import CLEANUP_TIMEOUT, PREPARE_THRESHOLD, Connection
 from hermes.store.postgres.errors import PoolClosed, PoolTimeout, tell

@@ -189,7 +189,7 @@ async def test_an_unavailable_sink_gets_the_same_batch_again(autojump_clock: Non
 async def test_pauses_between_attempts_double_up_to_the_longest(
     autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hermes.events.engine.calls.random.uniform", lambda _low, high: high)  # the longest jitter
+    monkeypatch.setattr("hermes.events.engine.sink_calls.random.uniform", lambda _low, high: high)  # the longest jitter
     bench = make_bench(
         ScriptedSink.following(*unavailable(6)),
         service=settings(batch_size=1),

@@ -18,7 +18,7 @@ CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow at once, so that every moment is an exact one."""
-    monkeypatch.setattr("hermes.events.engine.calls.random.uniform", lambda _low, _high: 0.0)
+    monkeypatch.setattr("hermes.events.engine.sink_calls.random.uniform", lambda _low, _high: 0.0)
 
 
 def one_by_one(sink: ScriptedSink, *, workers: int = 1, **delivery: Any) -> Bench:

@@ -41,7 +41,7 @@ async def test_a_batch_is_written_again_until_the_sink_takes_it_however_often_it
 async def test_an_open_breaker_keeps_a_batch_waiting_and_lets_one_trial_through_when_its_time_is_up(
     autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hermes.events.engine.calls.random.uniform", lambda _low, high: high)
+    monkeypatch.setattr("hermes.events.engine.sink_calls.random.uniform", lambda _low, high: high)
     sink = ScriptedSink.following(*unavailable(4))
     durable = await make_durable(sinks=sink, service=AT_ONCE, backoff=0.5, breaker_failures=3, breaker_open=30.0)
     async with durable_running(durable):

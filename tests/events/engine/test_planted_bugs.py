@@ -19,13 +19,13 @@ import trio
 from hermes.base.errors import BatchRejected
 from hermes.events.ack import Ack, Receipt
 from hermes.events.engine.backlog import Backlog
-from hermes.events.engine.calls import SinkCalls
 from hermes.events.engine.delivery import Delivery
 from hermes.events.engine.intake import Intake
 from hermes.events.engine.job import Job
 from hermes.events.engine.ledger import Ledger
 from hermes.events.engine.owed import OwedRecords
 from hermes.events.engine.progress import Progress
+from hermes.events.engine.sink_calls import SinkCalls
 from hermes.events.event import Batch, Chunk
 from hermes.store.log.memory import MemoryLog
 from hermes.testing import ScriptedSink, make_events

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from hermes import BatchRejected, SinkUnavailable
 from hermes.events.engine.aggregate import OTHER
-from hermes.events.engine.calls import OTHER_REASONS
+from hermes.events.engine.sink_calls import OTHER_REASONS
 from hermes.events.engine.status import EngineStatus
 from hermes.events.engine.status_types import HISTORY, MINUTES, MOST_TYPES, EventsStatus
 from hermes.events.event import MAX_TIMESTAMP, Chunk

@@ -10,7 +10,7 @@ import pytest
 
 from hermes.events.ack import Ack, Outcome, Receipt, Tell
 from hermes.events.event import Event
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 from tests.net.http.kit import Answer, FakeIntake, Wire, event, post
 
 

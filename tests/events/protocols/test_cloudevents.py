@@ -15,7 +15,7 @@ from hermes.base.json.rules import MAX_NESTING, BadBody
 from hermes.events.event import Event
 from hermes.events.ingest.request import EventRequest
 from hermes.events.protocols.cloudevents import CloudEventDecoder
-from hermes.events.protocols.events import PostEvents
+from hermes.events.protocols.post_events import PostEvents
 from hermes.net.http.rejection import MAX_REJECTIONS
 from tests.events.protocols.kit import assert_keeps_the_rules, mutations, request_to
 from tests.growth import assert_linear

@@ -13,8 +13,8 @@ from hermes.events.decode import Decoded
 from hermes.events.ingest.format import DataProtocol
 from hermes.events.ingest.pieces import decode_pieces
 from hermes.events.ingest.request import EventRequest
-from hermes.events.protocols.events import PostEvents
 from hermes.events.protocols.otlp import OtlpLogs
+from hermes.events.protocols.post_events import PostEvents
 from hermes.events.protocols.segment import Segment
 from hermes.net.http.head import Head
 from hermes.net.http.keys import KeyRefused

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from hermes.base.json.misnamed import advise
+from hermes.base.json.missing_fields import advise
 from tests.events.protocols import test_cloudevents as cloudevents
 from tests.events.protocols import test_otlp as otlp
 from tests.net.http.kit import Wire, event, post

@@ -11,11 +11,11 @@ from hermes.dead_letters import MemoryDeadLetters
 from hermes.dead_letters.desk import DeadLetterDesk, DeadLettersStatus
 from hermes.dead_letters.http import dead_letter_endpoints
 from hermes.dead_letters.opening import PANEL as DEAD_LETTERS_PANEL
+from hermes.events.admin_routes import PANELS as EVENT_PANELS
 from hermes.events.engine.status_types import EventsStatus
 from hermes.events.engine.tap import Tap
-from hermes.events.operators import PANELS as EVENT_PANELS
-from hermes.events.rejected import RejectedDesk, rejected_endpoints
-from hermes.events.tap import tap_endpoint
+from hermes.events.rejected_routes import RejectedDesk, rejected_endpoints
+from hermes.events.tap_routes import tap_endpoint
 from hermes.net.control.admin import judge_admin
 from hermes.net.control.app import Site, make_app
 from hermes.net.control.dashboard import SERVICE_PANEL, dashboard_endpoints
@@ -27,7 +27,7 @@ from hermes.net.control.openapi.pages import documented
 from hermes.net.control.service import health_endpoint
 from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget
-from hermes.net.http.rejected import RejectedFeed
+from hermes.net.http.rejected_feed import RejectedFeed
 
 PANELS = (*EVENT_PANELS, DEAD_LETTERS_PANEL, SERVICE_PANEL)
 STATUSES = {"events": EventsStatus, "dead_letters": DeadLettersStatus}

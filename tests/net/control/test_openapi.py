@@ -15,9 +15,9 @@ import schemathesis
 from quart_trio import QuartTrio
 
 from hermes.config import Address
-from hermes.events.control_routes import endpoints_beside
 from hermes.events.protocols.routes import make_endpoints, make_routes
 from hermes.events.routes import aggregates_endpoint
+from hermes.events.side_routes import endpoints_beside
 from hermes.net.control.app import Site, make_app
 from hermes.net.control.dashboard import ASSETS as SHELL
 from hermes.net.control.debugging import debug_endpoints
@@ -31,7 +31,7 @@ from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget
 from hermes.net.http.response import Response
 from hermes.net.http.work import Workshop
-from hermes.observe.status_types import ServiceStatus
+from hermes.observe.service_status import ServiceStatus
 from hermes.settings import Settings
 from tests.net.control.kit import BASE, FRAME, PANELS, admin_app, admin_endpoints, no_debug
 from tests.net.http.kit import FakeIntake

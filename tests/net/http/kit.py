@@ -16,7 +16,7 @@ from hermes.net.http.head import Heads
 from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget, Lane
 from hermes.net.http.work import Workshop
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 from tests.net.http.answer import Answer as Answer
 
 EVENT_TYPES = ("trip_started", "song_played", "ad_clicked", "location_update")

@@ -21,8 +21,8 @@ import trio
 
 from hermes.base.errors import HermesError
 from hermes.observe.log_lines import configure_logs
-from hermes.store.log import sqlite as engine
-from hermes.store.log.sqlite import SqliteLog, open_sqlite_log
+from hermes.store.log.sqlite import log as engine
+from hermes.store.log.sqlite.log import SqliteLog, open_sqlite_log
 
 ROOT = Path(__file__).resolve().parents[3]
 PR_SET_PTRACER, ANYBODY = 0x59616D61, -1

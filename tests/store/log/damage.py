@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
-from hermes.store.log.sqlite import open_sqlite_log
-from hermes.store.log.tables import PAGE_BYTES
+from hermes.store.log.sqlite.log import open_sqlite_log
+from hermes.store.log.sqlite.tables import PAGE_BYTES
 
 SNAPSHOT = b"the state of the reader"
 FIRST, SNAPSHOT_INDEX = 25, 30

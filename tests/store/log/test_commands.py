@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from hermes.cli import main
 from hermes.events.engine.journal_record import encode_chunk
-from hermes.store.log.folder import DATABASE, REPAIRED
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.log.sqlite.folder import DATABASE, REPAIRED
+from hermes.store.log.sqlite.log import open_sqlite_log
 from hermes.testing import make_chunk, make_events
 from tests.store.log.damage import Damage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hermes.store.log.memory import open_memory_log
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.log.sqlite.log import open_sqlite_log
 from hermes.testing import check_log
 
 

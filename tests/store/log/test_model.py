@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hermes.base.errors import StaleWriter
 from hermes.store.log import Record, Snapshot
-from hermes.store.log import sqlite as engine
-from hermes.store.log.opening import CHECKPOINT_BYTES
-from hermes.store.log.sqlite import SqliteLog, open_sqlite_log
+from hermes.store.log.sqlite import log as engine
+from hermes.store.log.sqlite.log import SqliteLog, open_sqlite_log
+from hermes.store.log.sqlite.opening import CHECKPOINT_BYTES
 
 SECTOR = 512  # bytes that a disk writes whole
 

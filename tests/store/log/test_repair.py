@@ -12,11 +12,12 @@ import pytest
 import trio
 
 from hermes.base.errors import ConfigError, LogDamaged
-from hermes.store.log import Snapshot, repair
-from hermes.store.log.folder import DATABASE, REPAIRED
-from hermes.store.log.sqlite import open_sqlite_log
-from hermes.store.log.survey import Survey, survey
-from hermes.store.log.tables import PAGE_BYTES
+from hermes.store.log import Snapshot
+from hermes.store.log.sqlite import repair
+from hermes.store.log.sqlite.folder import DATABASE, REPAIRED
+from hermes.store.log.sqlite.log import open_sqlite_log
+from hermes.store.log.sqlite.survey import Survey, survey
+from hermes.store.log.sqlite.tables import PAGE_BYTES
 from tests.store.log.damage import FIRST, SNAPSHOT, SNAPSHOT_INDEX, Damage, make_log, make_records
 
 RECORDS = make_records()

@@ -9,10 +9,10 @@ from random import Random
 import pytest
 import trio
 
-from hermes.store.log.folder import DATABASE
 from hermes.store.log.rows import Row, decode_row, fault
-from hermes.store.log.salvage import Pages
-from hermes.store.log.sqlite import open_sqlite_log
+from hermes.store.log.sqlite.folder import DATABASE
+from hermes.store.log.sqlite.log import open_sqlite_log
+from hermes.store.log.sqlite.salvage import Pages
 
 WAL = f"{DATABASE}-wal"
 RECORDS = [bytes([n]) * size for n, size in enumerate((10, 20_000, 300, 60_000, 1))]

@@ -20,13 +20,14 @@ from hermes.base.errors import ConfigError, LogDamaged, LogFull, LogUnavailable,
 from hermes.cli import main
 from hermes.events.engine.journal import open_journal
 from hermes.events.engine.journal_record import encode_chunk, lost_events
-from hermes.store.log import Record, Snapshot, tables
-from hermes.store.log import sqlite as engine
-from hermes.store.log.folder import DATABASE, room
-from hermes.store.log.opening import CHECKPOINT_BYTES
+from hermes.store.log import Record, Snapshot
 from hermes.store.log.rows import encode_rows
-from hermes.store.log.sqlite import SqliteLog, open_sqlite_log
-from hermes.store.log.tables import SCHEMA
+from hermes.store.log.sqlite import log as engine
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.folder import DATABASE, room
+from hermes.store.log.sqlite.log import SqliteLog, open_sqlite_log
+from hermes.store.log.sqlite.opening import CHECKPOINT_BYTES
+from hermes.store.log.sqlite.tables import SCHEMA
 from hermes.store.sqlite import connect
 from hermes.testing import make_chunk, make_events
 from tests.store.log.damage import Damage

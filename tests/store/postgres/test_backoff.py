@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hermes.base.backoff import DialBackoff
+from hermes.store.postgres.backoff import DialBackoff
 
 
 def test_pauses_double_up_to_the_longest() -> None:

@@ -17,9 +17,9 @@ from typing import Self
 import structlog
 import trio
 
-from hermes.base.backoff import DialBackoff
 from hermes.base.errors import LogFull, LogUnavailable
 from hermes.store.postgres import Connection, DiskFull, Error, OperationalError, ProgrammingError, tell
+from hermes.store.postgres.backoff import DialBackoff
 from hermes.store.postgres.dsn import invalid_dsn
 
 DIAL_TIMEOUT = 3.0

@@ -38,9 +38,11 @@ import trio
 
 from hermes.base.errors import LogDamaged, LogFull, LogUnavailable
 from hermes.store.in_place import FileGone, Names
-from hermes.store.log import tables
 from hermes.store.log.contract import LogStatistics, Record, Snapshot
-from hermes.store.log.folder import (
+from hermes.store.log.group import GroupCommit
+from hermes.store.log.rows import ADVICE, ROW_BYTES, check_records, encode_rows
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.folder import (
     BEGINNING_BYTES,
     DATABASE,
     LOCK,
@@ -50,9 +52,7 @@ from hermes.store.log.folder import (
     room,
     write_watermark,
 )
-from hermes.store.log.group import GroupCommit
-from hermes.store.log.opening import CHECKPOINT_BYTES, Opened, prepare
-from hermes.store.log.rows import ADVICE, ROW_BYTES, check_records, encode_rows
+from hermes.store.log.sqlite.opening import CHECKPOINT_BYTES, Opened, prepare
 from hermes.store.sqlite import SIDECARS, Connection, Database, open_database
 
 TIMES_CHECKPOINTED_LATE = 4

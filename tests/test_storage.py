@@ -9,8 +9,8 @@ import pytest
 
 from hermes.base.errors import ConfigError, PluginError
 from hermes.dead_letters import MemoryDeadLetters
-from hermes.store.storage import Storage
-from hermes.world import EVENTS_LOG, check_world, log_folder, open_dead_letters, open_log
+from hermes.storage import EVENTS_LOG, check_world, log_folder, open_dead_letters, open_log
+from hermes.store.settings import Storage
 
 
 def test_a_database_that_cannot_be_named_is_told_without_its_password() -> None:

@@ -24,8 +24,8 @@ import msgspec
 from msgspec import Raw
 
 from hermes.base.json.elements import STRING
-from hermes.base.json.ends import OPENING, Ends, expect_end, guess_end, skip_space
 from hermes.base.json.rules import MAX_NESTING, TOO_DEEP, UNDECODABLE, BadBody, check_text, describe_error
+from hermes.base.json.value_ends import OPENING, Ends, expect_end, guess_end, skip_space
 
 MOST_SLIM = 256 * 2**10
 """The most bytes of a message without its long values. The decoder reads them in one call."""

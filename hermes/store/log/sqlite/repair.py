@@ -17,11 +17,11 @@ from pathlib import Path
 
 from hermes.base.errors import ConfigError
 from hermes.base.folders import sync_folder
-from hermes.store.log import tables
-from hermes.store.log.folder import DATABASE, REPAIRED
 from hermes.store.log.rows import Row, decode_row, encode_row, lost_row, size_of_first
-from hermes.store.log.salvage import Pages
-from hermes.store.log.survey import Kept, Survey
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.folder import DATABASE, REPAIRED
+from hermes.store.log.sqlite.salvage import Pages
+from hermes.store.log.sqlite.survey import Kept, Survey
 from hermes.store.sqlite import connect, reading, transaction
 
 _UNFINISHED = f"{DATABASE}.repairing"

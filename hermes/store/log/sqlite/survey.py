@@ -1,9 +1,9 @@
 """Surveys the folder of an sqlite log, row by row: its faults, and the records that a repair would keep and lose.
 
 The survey reads through SQLite first. If SQLite or a checksum finds a fault, it reads the bytes of the file as well
-(`hermes.store.log.salvage`). Invariants: each kept row has a right checksum; every index from the first to the next is
-kept or named as lost; if there is no fault, the log can be opened and read to its end, and has all records that the
-watermark says were acknowledged. Read only, blocking; the caller holds the folder's lock.
+(`hermes.store.log.sqlite.salvage`). Invariants: each kept row has a right checksum; every index from the first to the
+next is kept or named as lost; if there is no fault, the log can be opened and read to its end, and has all records that
+the watermark says were acknowledged. Read only, blocking; the caller holds the folder's lock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from operator import attrgetter
 from pathlib import Path
 
 from hermes.base.errors import ConfigError
-from hermes.store.log import tables
 from hermes.store.log.contract import NO_LOSS, Loss, Snapshot
-from hermes.store.log.folder import DATABASE, NOT_MARKED, REPAIRED, Watermark
 from hermes.store.log.rows import MISSING, Row, claimed_end, fault, named
-from hermes.store.log.salvage import Cell, Pages
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.folder import DATABASE, NOT_MARKED, REPAIRED, Watermark
+from hermes.store.log.sqlite.salvage import Cell, Pages
 from hermes.store.sqlite import NewerFile, reading
 
 # Each complaint of SQLite becomes a line for the operator, and a damaged page alone may cause hundreds.
@@ -115,7 +115,7 @@ class _Search:
         self._acknowledged = acknowledged
         self._before = b""  # the beginning of the last record before the missing ones
         self._faults: list[Fault] = []
-        # Some 300 bytes of memory a row, without its data; `hermes.store.log.repair` reads the data again.
+        # Some 300 bytes of memory a row, without its data; `hermes.store.log.sqlite.repair` reads the data again.
         self._good: dict[int, Kept] = {}  # by index
         self._bad: dict[int, tuple[int, str]] = {}  # by index: where a damaged row says that it ends, what is wrong
         self._lost_before: list[Lost] = []

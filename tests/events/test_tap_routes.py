@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from hermes.events.engine.tap import MOST_EVENTS, MOST_FOLLOWERS, Tap, Wanted
-from hermes.events.tap import HEARTBEAT, _Stream
+from hermes.events.tap_routes import HEARTBEAT, _Stream
 from hermes.testing import make_chunk, make_event
 from tests.net.control.kit import admin_app
 

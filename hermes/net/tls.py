@@ -1,4 +1,4 @@
-"""The certificate of the service, which can be renewed while connections are made and served.
+"""TLS of the listening addresses: the context, and a certificate that can be renewed while connections are served.
 
 Invariant: every handshake uses one certificate with its own key. A renewal reads both files into a context of its own,
 and a context whose files do not fit each other is never used: the old one stays.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from hermes.net.listen import open_tls_context
+from hermes.base.errors import ConfigError
 
 
 class Certificate:
@@ -34,3 +34,17 @@ class Certificate:
 
     def _use_newest(self, connection: ssl.SSLObject, _server: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._newest
+
+
+def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's TLS context that offers HTTP/1.1 and HTTP/2. Raises `ConfigError` for files that cannot be used."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
+        ) from None
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context

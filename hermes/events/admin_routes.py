@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hermes.events.engine.tap import Tap
-from hermes.events.rejected import RejectedDesk, rejected_endpoints
-from hermes.events.tap import tap_endpoint
+from hermes.events.rejected_routes import RejectedDesk, rejected_endpoints
+from hermes.events.tap_routes import tap_endpoint
 from hermes.net.control.endpoint import Endpoint
 from hermes.net.control.panel import Panel
-from hermes.net.http.rejected import RejectedFeed
+from hermes.net.http.rejected_feed import RejectedFeed
 
 _HERE = "hermes.events"
 

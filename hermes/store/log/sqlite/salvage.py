@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from hermes.store.log.tables import PAGE_BYTES
+from hermes.store.log.sqlite.tables import PAGE_BYTES
 
 Value: TypeAlias = int | bytes | None
 Columns: TypeAlias = tuple[Value, ...]

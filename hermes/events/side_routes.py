@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hermes.events.protocols.events import PATH as EVENTS
 from hermes.events.protocols.mapping import from_base64
+from hermes.events.protocols.post_events import PATH as EVENTS
 from hermes.events.protocols.segment import KINDS
 from hermes.events.protocols.segment_answers import SOURCE_CONFIG
 from hermes.events.protocols.webhook_handshake import agree_to_webhook

@@ -7,9 +7,9 @@ import json
 import pytest
 import trio
 
-from hermes.events.rejected import MOST_FOLLOWERS, RejectedDesk, _Stream
-from hermes.events.tap import HEARTBEAT
-from hermes.net.http.rejected import MOST_OF_A_KIND, RejectedFeed
+from hermes.events.rejected_routes import MOST_FOLLOWERS, RejectedDesk, _Stream
+from hermes.events.tap_routes import HEARTBEAT
+from hermes.net.http.rejected_feed import MOST_OF_A_KIND, RejectedFeed
 from hermes.net.http.rejection import Rejection
 from tests.net.control.kit import admin_app
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from hermes.base.json.proof import Slim, hide_long_values
+from hermes.base.json.long_values import Slim, hide_long_values
 from hermes.base.json.rules import UNDECODABLE, BadBody, check_text
 
 decode_raw = msgspec.json.Decoder(Raw).decode

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from hermes.base.errors import LogDamaged
 from hermes.store.log.contract import Record, Snapshot
-from hermes.store.log.folder import BEGINNING_BYTES
 from hermes.store.log.rows import ADVICE, MISSING, Cut, Row, damaged, decode_row, fault, size_of_first
+from hermes.store.log.sqlite.folder import BEGINNING_BYTES
 from hermes.store.sqlite import LOCK_TIMEOUT, Schema, at_one_moment, transaction
 
-# Part of the format on disk: `hermes.store.log.salvage` and a repair read old files with this size.
+# Part of the format on disk: `hermes.store.log.sqlite.salvage` and a repair read old files with this size.
 PAGE_BYTES = 16384
 
 DELETE_BYTES = 8 * 2**20
@@ -154,7 +154,7 @@ def cut(connection: sqlite3.Connection, damaged_end: Cut) -> None:
 def overwrite_failed_frames(connection: sqlite3.Connection) -> None:
     """Overwrite the first frame that a failed commit left in the write-ahead file, by a small transaction.
 
-    Without this, a crash could bring the failed commit back as if it had succeeded: see `hermes.store.log.sqlite`.
+    Without this, a crash could bring the failed commit back as if it had succeeded: see `hermes.store.log.sqlite.log`.
     """
     # Any change will do: the counter exists only so that there is something to change.
     with transaction(connection):

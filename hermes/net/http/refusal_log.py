@@ -20,7 +20,7 @@ import structlog
 
 from hermes.base.quoting import clean
 from hermes.base.throttle import Throttle
-from hermes.net.http.rejected import MOST_WORDS, RejectedFeed
+from hermes.net.http.rejected_feed import MOST_WORDS, RejectedFeed
 from hermes.net.http.response import Response
 
 _log = structlog.get_logger("hermes.http")

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from hermes.net.http.connection import Connection
-from hermes.net.http.refusals import MOST_FAMILIES, RefusalLog
-from hermes.net.http.rejected import MOST_OF_A_KIND, MOST_WORDS, RejectedFeed
+from hermes.net.http.refusal_log import MOST_FAMILIES, RefusalLog
+from hermes.net.http.rejected_feed import MOST_OF_A_KIND, MOST_WORDS, RejectedFeed
 from hermes.net.http.rejection import Rejection
 from hermes.net.http.response import Response
 from tests.net.http.kit import FakeIntake, Wire, event, head, post

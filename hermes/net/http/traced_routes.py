@@ -14,7 +14,7 @@ from typing import Protocol
 from hermes.net.http.head import Head, Route
 from hermes.net.http.pending import Pending
 from hermes.net.http.response import Response
-from hermes.observe.traced import TracedRequest
+from hermes.observe.traced_request import TracedRequest
 
 
 class OpenSpan(Protocol):

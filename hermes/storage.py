@@ -21,8 +21,8 @@ from hermes.dead_letters import DeadLetters, MemoryDeadLetters
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.store.log import Log
 from hermes.store.log.memory import open_memory_log
-from hermes.store.log.sqlite import open_sqlite_log
-from hermes.store.storage import Storage
+from hermes.store.log.sqlite.log import open_sqlite_log
+from hermes.store.settings import Storage
 
 EVENTS_LOG = "events"
 """The name of the log under the event journal."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from hermes.base.errors import ConfigError
-from hermes.store.log import tables
 from hermes.store.log.contract import Record, Snapshot
-from hermes.store.log.folder import DATABASE
-from hermes.store.log.sqlite import storage_errors
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.folder import DATABASE
+from hermes.store.log.sqlite.log import storage_errors
 from hermes.store.sqlite import at_one_moment, reading
 
 

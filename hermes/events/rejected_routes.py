@@ -17,11 +17,11 @@ from typing import Self
 import msgspec
 import trio
 
-from hermes.events.tap import HEARTBEAT
+from hermes.events.tap_routes import HEARTBEAT
 from hermes.net.control.endpoint import Answer, Endpoint, Request, Streaming
 from hermes.net.control.openapi import operation
 from hermes.net.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Content, Operation
-from hermes.net.http.rejected import Rejected, RejectedFeed
+from hermes.net.http.rejected_feed import Rejected, RejectedFeed
 from hermes.net.http.response import Response, problem
 
 LOOK_SECONDS = 0.25

@@ -28,12 +28,12 @@ from hermes.net.control.panel import Panel
 from hermes.net.control.server import ControlServer
 from hermes.net.control.service import health_endpoint
 from hermes.net.descriptors import descriptor_limit, share
-from hermes.net.edge import timeouts_of
 from hermes.net.http.head import Heads
 from hermes.net.http.ingress import Ingress
 from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget, Lane
 from hermes.net.http.stream import StreamOptions, StreamServer
+from hermes.net.http_edge import timeouts_of
 from hermes.net.listen import addresses_of, open_listeners
 from hermes.net.status import StatusBoard
 from hermes.settings import Settings

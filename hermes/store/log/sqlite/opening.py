@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 
 from hermes.base.folders import sync_folder
-from hermes.store.log import tables
 from hermes.store.log.contract import Loss, Snapshot
-from hermes.store.log.folder import DATABASE, Watermark, read_watermark
 from hermes.store.log.rows import Cut, examine, lost_row
+from hermes.store.log.sqlite import tables
+from hermes.store.log.sqlite.folder import DATABASE, Watermark, read_watermark
 
 CHECKPOINT_BYTES = 8 * 2**20
 """Growth of the write-ahead file after which a trim or a snapshot makes a checkpoint."""
