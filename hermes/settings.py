@@ -120,7 +120,7 @@ class Settings(Storage, frozen=True, kw_only=True):
     aggregate_flush_interval: Annotated[
         Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)
     ] = 0.0
-    debug_endpoints: Annotated[bool, about("serve `/debug/` on HTTP_ADDR too, to whoever can reach it")] = False
+    debug_endpoints: Annotated[bool, about("serve `/debug/` on HTTP_ADDR too, to everybody who can reach it")] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], about("least important log line that is written")
     ] = "info"

@@ -63,7 +63,7 @@ def log_folder(data_dir: Path, name: str) -> Path:
     'hermes-data/logs/jobs'
     """
     if not LOG_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a log: lower-case letters, digits and hyphens, 40 at most")
+        raise ValueError(f"{name!r} is not a name of a log: lower-case letters, digits and hyphens, 40 at most")
     return data_dir / _JOURNAL_FOLDER if name == EVENTS_LOG else data_dir / _LOGS_FOLDER / name
 
 

@@ -64,7 +64,7 @@ async def test_each_log_has_a_folder_of_its_name_and_that_of_the_events_keeps_it
     async with open_log(storage, "jobs") as jobs:
         assert jobs.next == 2
     for name in ("", "Jobs", "../jobs", "jobs/x", "-", "x" * 41):
-        with pytest.raises(ValueError, match="is no name of a log"):
+        with pytest.raises(ValueError, match="is not a name of a log"):
             log_folder(tmp_path, name)
 
 

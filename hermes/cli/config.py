@@ -206,9 +206,9 @@ def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
         # First the strict comparison word by word, then the loose one, which may suggest two names.
         meant = misspelt(name, variables)
         close = [meant] if meant else close_words(name, variables)
-        mend = "`hermes config explain` has all of them"
+        mend = "`hermes config explain` lists all settings"
         if wanted.startswith("SINK_"):
-            mend = "`hermes sinks` has those of the sinks"
+            mend = "`hermes sinks` lists the variables of the sinks"
         if close:
             mend = f"did you mean {' or '.join(close)}?"
         raise click.UsageError(f"there is no setting {name}: {mend}")

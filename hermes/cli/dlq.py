@@ -287,7 +287,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
 @_as_json
 @tells_the_operator
 def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Forget dead letters for good.
+    """Remove dead letters for good.
 
     Prints the number of letters, and asks. NUMBER comes from `hermes dlq list`. Letters that arrive meanwhile are kept.
     """
@@ -302,15 +302,15 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
         if not yes:
             # A script that forgot --yes must fail, and not wait for an answer.
             if not _is_terminal():
-                raise click.UsageError("nothing is forgotten without a question; where nobody can answer, say --yes.")
+                raise click.UsageError("nothing is removed without a question; where nobody can answer, say --yes.")
             # On stderr, so that stdout stays the result for a program.
-            click.confirm(f"Forget {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
+            click.confirm(f"Remove {count} dead letter{'s' * (count != 1)} for good?", abort=True, err=True)
         removed = trio.run(_remove, where, selection)
     if as_json:
         done = {"matched": count, "removed": removed, "missing": missing, "dry_run": dry_run}
         click.echo(msgspec.json.encode(done))
     elif count:
-        click.echo(f"{count} would be forgotten." if dry_run else f"{removed} forgotten.")
+        click.echo(f"{count} would be removed." if dry_run else f"{removed} removed.")
     elif not missing:
         click.echo(f"{_NONE}.")
     # A script would take 0 for a success, although a number has no letter.

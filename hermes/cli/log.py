@@ -46,7 +46,7 @@ def _default_folder(name: str) -> Path:
 
 def _check_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
     if not LOG_NAME.fullmatch(name):
-        raise click.BadParameter(f"{name!r} is no name of a log: lower-case letters, digits and hyphens, 40 at most")
+        raise click.BadParameter(f"{name!r} is not a name of a log: lower-case letters, digits and hyphens, 40 at most")
     return name
 
 

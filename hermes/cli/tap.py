@@ -137,7 +137,7 @@ def _read(line: str, kind: type[Event | Rejected]) -> Event | Rejected | int:
         skipped = msgspec.json.decode(line, type=_Notice).skipped
         return skipped or msgspec.json.decode(line, type=kind)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"that is no tap of a Hermes: {error}") from None
+        raise Unreachable(f"that is not the tap of a Hermes: {error}") from None
 
 
 def describe(found: Event | Rejected) -> list[str]:

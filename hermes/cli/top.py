@@ -339,11 +339,11 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
         ago = short_duration(max(0.0, now - sink.failed_at))
         lines.append(f"last error {ago} ago: {sink.failure}")
     if sink.on_disk:
-        lines.append(f"behind: {sink.on_disk:,} events are in the journal alone")
+        lines.append(f"behind: {sink.on_disk:,} events are only in the journal")
     if dropped := " · ".join(f"{reason} {count:,}" for reason, count in sink.dropped.items()):
         lines.append(f"dropped: {dropped}")
     if sink.held:
-        lines.append(f"held: {sink.held:,} events, for it refuses everything for one reason")
+        lines.append(f"held: {sink.held:,} events, because the sink refuses every event for one reason")
     if sink.evicted:
         lines.append(f"lost: {sink.evicted:,} dead letters had to make room for newer ones")
     # Three reasons: a faulty producer makes one or two, and the rest is in `hermes dlq list`.

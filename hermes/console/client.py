@@ -192,10 +192,12 @@ class AdminClient:
         # Two messages: a wrong key and a missing key need different actions.
         if response.status_code == 401:
             if "Authorization" in response.request.headers:
-                raise Unreachable(f"the key is none of the ADMIN_KEYS of {self.url}: check HERMES_ADMIN_KEY, or --key")
+                raise Unreachable(f"the key is not in the ADMIN_KEYS of {self.url}: check HERMES_ADMIN_KEY, or --key")
             raise Unreachable(f"{self.url} wants one of its ADMIN_KEYS: set HERMES_ADMIN_KEY, or give --key")
         if response.status_code == 404:
-            raise Unreachable(f"{self.url} is no admin address of a Hermes: see ADMIN_ADDR, and name it with --url")
+            raise Unreachable(
+                f"{self.url} is not the admin address of a Hermes: see ADMIN_ADDR, and name it with --url"
+            )
         if response.is_error:
             raise Unreachable(f"{self.url} says: {_detail(response)}")
 
@@ -238,7 +240,7 @@ def parse_status(data: bytes) -> ServiceStatus:
         parts = {name: msgspec.convert(shown, _KINDS.get(name, Any)) for name, shown in status.parts.items()}
         return msgspec.structs.replace(status, parts=parts)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"that is no status of a Hermes of this version: {error}") from None
+        raise Unreachable(f"that is not a status of this version of Hermes: {error}") from None
 
 
 def _detail(response: httpx.Response) -> str:

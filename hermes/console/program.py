@@ -115,7 +115,7 @@ class Program(ManualGroup):
             full = group.subgroup(lambda error: isinstance(error, OSError) and error.errno in _NO_ROOM)
             if full is None:
                 raise
-            click.echo("hermes: what was to be written has no room: the disk is full, or the quota", err=True)
+            click.echo("hermes: the output cannot be written: the disk is full, or the quota is used up", err=True)
             _drop_output()
             code = 1
         # Not inside except*: Python 3.11.2, Debian 12's, would wrap the exit in a group.

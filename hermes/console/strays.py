@@ -45,9 +45,9 @@ def find_strays(configuration: Configuration) -> list[Stray]:
         # Without the secret the service would run open to everybody, while its operator believes otherwise.
         if variable.guards and not {variable.name, f"{variable.name}_FILE"}.intersection(given):
             raise ConfigError(
-                f"{name} is no setting, and {variable.name} is not set: did you mean {meant}? Rename it, or unset it"
+                f"{name} is not a setting, and {variable.name} is not set: did you mean {meant}? Rename it, or unset it"
             )
-        strays.append(Stray(name, f"it is no setting: did you mean {meant}?"))
+        strays.append(Stray(name, f"it is not a setting: did you mean {meant}?"))
     return strays
 
 

@@ -195,7 +195,7 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
     except (ImportError, AttributeError) as error:
         raise PluginError(f"sink {point.name!r} of {_origin(point)} cannot be loaded: {error}") from error
     if not isinstance(plugin, SinkPlugin):
-        raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is no hermes.SinkPlugin")
+        raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is not a hermes.SinkPlugin")
     for_every_sink = {*DeliverySettings.__struct_fields__, *InstanceSettings.__struct_fields__}
     # Both would be read from the same variable.
     clash = for_every_sink.intersection(plugin.settings.__struct_fields__)

@@ -402,7 +402,7 @@ def test_purge_wants_to_know_which(run: Run, keep: Keep, kept: Kept) -> None:
 def test_purge_forgets_for_good(run: Run, keep: Keep, kept: Kept) -> None:
     keep(*SOME)
     result = run("purge", "--sink", "postgres", "--yes")
-    assert (result.exit_code, result.stdout) == (0, "2 forgotten.\n")
+    assert (result.exit_code, result.stdout) == (0, "2 removed.\n")
     assert ids(kept()) == ["event-2"]
     done = {"matched": 1, "removed": 1, "missing": [], "dry_run": False}
     assert json.loads(run("purge", "--all", "--yes", "--json").stdout) == done
@@ -411,7 +411,7 @@ def test_purge_forgets_for_good(run: Run, keep: Keep, kept: Kept) -> None:
 
 def test_a_dry_run_of_purge_counts_and_needs_no_yes(run: Run, keep: Keep, kept: Kept) -> None:
     keep(*SOME)
-    assert run("purge", "--all", "--dry-run").stdout == "3 would be forgotten.\n"
+    assert run("purge", "--all", "--dry-run").stdout == "3 would be removed.\n"
     assert json.loads(run("purge", "--all", "--dry-run", "--json").stdout)["removed"] == 0
     assert len(kept()) == 3
 
@@ -432,7 +432,7 @@ def test_on_a_terminal_purge_asks(
     monkeypatch.setattr(module, "_is_terminal", lambda: True)
     result = run("purge", "--all", stdin=f"{answer}\n")
     assert result.exit_code == code
-    assert "Forget 3 dead letters for good? [y/N]" in result.stderr
+    assert "Remove 3 dead letters for good? [y/N]" in result.stderr
     assert len(kept()) == left
 
 

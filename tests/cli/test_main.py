@@ -96,10 +96,10 @@ MISTAKES = [
     ("config explain QUEUE_SIZ", "config explain: there is no setting QUEUE_SIZ: did you mean QUEUE_SIZE?"),
     ("config explain QUEUE", "config explain: there is no setting QUEUE: did you mean QUEUE_BYTES or QUEUE_SIZE?"),
     ("config explain SINK_SQLITE_PAHT", "config explain: there is no setting SINK_SQLITE_PAHT: did you mean SINK_SQLI"),
-    ("config explain SINK_XYZ", "config explain: there is no setting SINK_XYZ: `hermes sinks` has those of the sinks"),
+    ("config explain SINK_XYZ", "config explain: there is no setting SINK_XYZ: `hermes sinks` lists the variables"),
     ("sinks sqlit", "sinks: no sink 'sqlit' is installed: did you mean sqlite?"),
     ("sinks pulsar", "sinks: no sink 'pulsar' is installed: there are "),
-    ("config explain XYZ", "config explain: there is no setting XYZ: `hermes config explain` has all of them"),
+    ("config explain XYZ", "config explain: there is no setting XYZ: `hermes config explain` lists all settings"),
 ]
 
 
@@ -324,7 +324,7 @@ def test_all_mistakes_are_told_at_once_a_line_each_and_none_that_follows_from_an
             "SINKS='sqlit': no such sink is install",
             "SINK_STDOUT_TIMEOUT='never': expected ",
             "SINK_STDOUT_RETRYS: no sink declares t",
-            "API_KEY is no setting, and API_KEYS is",
+            "API_KEY is not a setting, and API_KEYS",
         ]
     ), "and not that DURABILITY and the postgres sink want a DB_DSN, for it is given"
     ends = [line.rpartition("; ")[2] for line in told]
@@ -386,9 +386,9 @@ def test_a_variable_without_effect_that_looks_like_a_setting_is_a_warning(run: R
         assert result.exit_code == 0
         assert result.stderr == (
             "hermes: SINK_SQLITE_PATH has no effect: SINKS does not name sqlite\n"
-            "hermes: API_KEY_FILE has no effect: it is no setting: did you mean API_KEYS_FILE?\n"
-            "hermes: QUEUE_SIZ has no effect: it is no setting: did you mean QUEUE_SIZE?\n"
-            "hermes: workers_count has no effect: it is no setting: did you mean WORKER_COUNT?\n"
+            "hermes: API_KEY_FILE has no effect: it is not a setting: did you mean API_KEYS_FILE?\n"
+            "hermes: QUEUE_SIZ has no effect: it is not a setting: did you mean QUEUE_SIZE?\n"
+            "hermes: workers_count has no effect: it is not a setting: did you mean WORKER_COUNT?\n"
         )
     assert json.loads(result.stdout)["QUEUE_SIZE"]
 
@@ -398,7 +398,7 @@ def test_a_variable_without_effect_is_told_beside_a_mistake(run: Run) -> None:
         result = run(*command, QEUE_SIZE="7", QUEUE_BYTES="x")
         assert result.exit_code == 2
         first, second = result.stderr.splitlines()
-        assert first == "hermes: QEUE_SIZE has no effect: it is no setting: did you mean QUEUE_SIZE?"
+        assert first == "hermes: QEUE_SIZE has no effect: it is not a setting: did you mean QUEUE_SIZE?"
         assert second.startswith("hermes: QUEUE_BYTES='x'")
 
 
@@ -512,11 +512,11 @@ def test_a_slip_of_the_finger_is_told_with_what_was_meant_and_stops_the_start_wh
     secret = meant.removesuffix("_FILE")
     if secret in ("ADMIN_KEYS", "API_KEYS", "DB_DSN", "TLS_CERT"):
         wanted = (
-            f"hermes: {name} is no setting, and {secret} is not set: did you mean {meant}? Rename it, or unset it\n"
+            f"hermes: {name} is not a setting, and {secret} is not set: did you mean {meant}? Rename it, or unset it\n"
         )
         assert (result.exit_code, result.stderr) == (2, wanted)
         return
-    why = f"it is no setting: did you mean {meant}?"
+    why = f"it is not a setting: did you mean {meant}?"
     if command == ["serve"]:
         line = json.loads(result.stderr)
         assert (line["event"], line["variable"], line["why"]) == ("a variable has no effect", name, why)

@@ -135,8 +135,8 @@ def test_trouble_is_told_in_words() -> None:
     for words in (
         "◐ half-open",
         "postgres: last error 12.0 s ago: no route",
-        "postgres: behind: 70 events are in the journal alone",
-        "postgres: held: 60 events, for it refuses everything for one reason",
+        "postgres: behind: 70 events are only in the journal",
+        "postgres: held: 60 events, because the sink refuses every event for one reason",
         "postgres: lost: 50 dead letters had to make room for newer ones",
         "postgres: dropped: queue_full 3",
         "postgres: refused for good: 23514 check (9) · 22003 overflow (2)",
@@ -361,10 +361,10 @@ PROBLEM = {"detail": "32 watch already\x1b[2J"}
     [
         (refuse, "start one, or name another with --url"),
         (lambda _: httpx.Response(401, json={"detail": "no"}), "set HERMES_ADMIN_KEY, or give --key"),
-        (lambda _: httpx.Response(404), "is no admin address of a Hermes: see ADMIN_ADDR"),
+        (lambda _: httpx.Response(404), "is not the admin address of a Hermes: see ADMIN_ADDR"),
         (lambda _: httpx.Response(503, json=PROBLEM), "says: 32 watch already [2J"),
         (lambda _: httpx.Response(500, content=b"<html>"), "says: status 500"),
-        (lambda _: httpx.Response(200, content=b"<html>"), "that is no "),
+        (lambda _: httpx.Response(200, content=b"<html>"), "that is not "),
     ],
 )
 @pytest.mark.parametrize("command", [["top", "--once"], ["top", "--json"], ["tap"]])
@@ -381,7 +381,7 @@ def test_what_goes_wrong_is_one_line_with_the_mend(
 
 def test_a_wrong_key_is_not_called_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(monkeypatch, lambda _: httpx.Response(401), "top", "--once", "--key", "bad")
-    assert "the key is none of the ADMIN_KEYS of" in done.stderr
+    assert "the key is not in the ADMIN_KEYS of" in done.stderr
 
 
 def test_an_address_that_is_off_or_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

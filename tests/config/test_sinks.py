@@ -110,7 +110,7 @@ def test_a_missing_driver_without_an_extra_names_the_distribution(folder: Path) 
     [
         ("from hermes import no_such_name\n", "cannot be loaded: cannot import name 'no_such_name'"),
         ("other = 1\n", "cannot be loaded: module 'odd_sink_1' has no attribute 'plugin'"),
-        ("plugin = 'text'\n", "odd_sink_2:plugin is no hermes.SinkPlugin"),
+        ("plugin = 'text'\n", "odd_sink_2:plugin is not a hermes.SinkPlugin"),
     ],
 )
 def test_what_is_no_plugin_is_refused_with_its_origin(folder: Path, source: str, words: str) -> None:

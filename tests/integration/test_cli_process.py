@@ -51,7 +51,7 @@ def test_an_output_without_room_is_one_line_and_exit_code_1(tmp_path: Path) -> N
         code, line = run(tmp_path, ["sinks"], full)
     finally:
         os.close(full)
-    assert (code, line) == (1, "hermes: what was to be written has no room: the disk is full, or the quota\n")
+    assert (code, line) == (1, "hermes: the output cannot be written: the disk is full, or the quota is used up\n")
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_from_a_refusal_to_its_delivery_while_the_service_runs(
     assert dict(stored)["dear-0"] == pytest.approx(letters["dear-0"]["received_at"], abs=0.001)
 
     assert dlq(tmp_path, "purge", "--sink", "postgres").returncode == 2
-    assert dlq(tmp_path, "purge", number, "--yes").stdout == b"1 forgotten.\n"
+    assert dlq(tmp_path, "purge", number, "--yes").stdout == b"1 removed.\n"
     assert listed(tmp_path) == []
     assert program.stop() == 0
 
@@ -204,7 +204,7 @@ def test_letters_in_postgres_are_everybodys(tmp_path: Path, postgres_dsn: str) -
     trio.run(add)
     shared: dict[str, Any] = {"DURABILITY": "postgres", "DB_DSN": postgres_dsn, "SINKS": "sqlite"}
     assert [letter["event"]["id"] for letter in listed(tmp_path, **shared)] == ["event-0", "event-1", "event-2"]
-    assert dlq(tmp_path, "purge", "--all", "--dry-run", **shared).stdout == b"3 would be forgotten.\n"
+    assert dlq(tmp_path, "purge", "--all", "--dry-run", **shared).stdout == b"3 would be removed.\n"
     assert replayed(tmp_path, **shared) == {"delivered": 3, "refused": 0, "left": 0}
     assert replayed(tmp_path, **shared) == {"delivered": 0, "refused": 0, "left": 0}
     assert stored(tmp_path, postgres_dsn, "sqlite") == ["event-0", "event-1", "event-2"]
@@ -324,4 +324,4 @@ def test_on_a_terminal_a_purge_asks(tmp_path: Path, answer: bytes, code: int, le
     keep(tmp_path, make_letter(0), make_letter(1))
     found, output = on_a_terminal(tmp_path, "purge", "--all", answer=answer)
     assert (found, len(listed(tmp_path))) == (code, left)
-    assert b"Forget 2 dead letters for good? [y/N]" in output
+    assert b"Remove 2 dead letters for good? [y/N]" in output

@@ -148,7 +148,7 @@ def make_frame(frame: Frame) -> QuartTrio:
     async def wait_for_the_machine(error: Exception) -> QuartResponse:
         if not is_shortage(error):
             raise error
-        app.throttled.warn("a request found the machine short of something", error=str(error))
+        app.throttled.warn("the machine lacks something that a request needs", error=str(error))
         return to_quart(problem(503, f"the machine lacks something: {error}", {"Retry-After": "1"}))
 
     app.asgi_app = guard(app.asgi_app, frame.track, frame.observe, frame.request_id)  # type: ignore[method-assign]

@@ -141,7 +141,7 @@ async def test_a_log_is_found_by_its_name(run: Run, tmp_path: Path) -> None:
     assert run("check", "--name", "jobs").exit_code == 0
     refused = run("repair", "--name", "../jobs")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "is no name of a log" in refused.stderr
+    assert "is not a name of a log" in refused.stderr
 
 
 # check

@@ -32,7 +32,7 @@ def _about_http(version: str, *, keyed: bool) -> About:
 
 def _about_admin(version: str, *, keyed: bool) -> About:
     # Without keys the address answers to names of this machine alone, so that no page can reach it by DNS rebinding.
-    nameless = problem(421, "The Host is no name of this machine, and no ADMIN_KEYS are set.")
+    nameless = problem(421, "The Host is not a name of this machine, and no ADMIN_KEYS are set.")
     return About(
         "Hermes admin API",
         version,
