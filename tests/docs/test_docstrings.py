@@ -1,4 +1,4 @@
-"""The sessions (``>>>``) in the docstrings of hermes print what they say."""
+"""The sessions (``>>>``) in the docstrings of hermes and of the built-in sinks print what they say."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import doctest
 from importlib import import_module
 from pathlib import Path
 
+import hermes_sinks
 import pytest
 
 import hermes
 from tests.docs.api import space
 
-ROOT = Path(hermes.__file__).parent
-
 MODULES = sorted(
-    ".".join(("hermes", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
-    for path in ROOT.rglob("*.py")
+    ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
+    for root in (Path(hermes.__file__).parent, Path(hermes_sinks.__file__).parent)
+    for path in root.rglob("*.py")
     if ">>> " in path.read_text()
 )
 

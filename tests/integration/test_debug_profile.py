@@ -144,7 +144,7 @@ async def test_a_thread_that_begins_later_is_met() -> None:
         await trio.to_thread.run_sync(burn, 0.5)
 
     samples = await profile_while(start_later, 1.5)
-    assert by_function(samples)[f"{__name__}.burn"] > 0.2e9
+    assert by_function(samples)[f"{__name__}.burn"] > 0.5 * samples.cpu_ns
 
 
 async def test_a_long_call_into_c_is_charged_whole() -> None:
@@ -214,7 +214,7 @@ async def test_system_calls_that_a_tick_interrupts_go_on() -> None:
         ours.close()
         theirs.close()
     assert got == [b"still here"]
-    assert profiles[0].ticks > 20
+    assert profiles[0].ticks > 5  # the spinning thread may get little of a busy machine
 
 
 async def test_a_system_call_of_a_c_library_is_restarted_by_the_kernel() -> None:

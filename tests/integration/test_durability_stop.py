@@ -39,7 +39,7 @@ def test_a_stop_with_a_dead_sink_is_quick_and_clean_and_the_next_start_delivers(
         assert send(program, owed.request(20)).status_code == 202
     began = time.monotonic()
     assert program.stop() == 0, program.log
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "before SHUTDOWN_TIMEOUT"
     accounts = program.accounts()
     for account in accounts.values():
         assert_balanced(account)
@@ -71,7 +71,7 @@ def test_who_asks_for_delivery_to_a_dead_sink_is_told_what_is_known_in_time(
     began = time.monotonic()
     response = send(program, request)
     assert response.status_code == 504
-    assert 0.6 < time.monotonic() - began < 5
+    assert 0.6 < time.monotonic() - began < 15
     told = response.json()
     assert (told["accepted"], told["durable"]) == (5, True)
     assert told["sinks"] == {

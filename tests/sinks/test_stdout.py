@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -99,10 +98,9 @@ async def test_a_reader_that_stalls_does_not_stop_the_loop_and_gets_every_line_w
         with trio.move_on_after(0.05) as gave_up:
             await sink.write(make_batch(events))
         assert gave_up.cancelled_caught
-        began = time.perf_counter()
-        for _ in range(100):
-            await trio.lowlevel.checkpoint()
-        assert time.perf_counter() - began < 1
+        with trio.fail_after(10):  # the loop goes on, though nobody reads
+            for _ in range(100):
+                await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.write, make_batch([make_event("last")]))
             output = await read_until(reader, encode_lines([make_event("last")]))
