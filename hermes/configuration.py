@@ -49,12 +49,12 @@ class Configuration:
 
 
 def describe_service() -> list[Variable]:
-    """Return the variables of the service and of the parts of Hermes, but those of sinks."""
+    """Return the variables of the service and of the parts of Hermes, without the variables of sinks."""
     return [*describe(Settings), *(variable for _, variables in describe_built_in() for variable in variables)]
 
 
 def read_environment(environ: Mapping[str, str]) -> Sources:
-    """The settings as texts: those of an environment, and of the file that it names. Raises `ConfigError`."""
+    """Return the settings as texts, of an environment and of its file. Raises `ConfigError`."""
     return read_sources(environ, {"sinks": SINKS_TABLE})
 
 

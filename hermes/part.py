@@ -24,6 +24,7 @@ from hermes.config import Group, Mistakes, NoSettings, try_read
 from hermes.settings import Settings
 
 if TYPE_CHECKING:
+    # For type checkers alone: a list of the commands loads the declarations of parts, but neither server nor storage.
     from hermes.core import Core
     from hermes.net.control.endpoint import Endpoint
     from hermes.net.control.panel import Panel

@@ -112,8 +112,8 @@ def _commands_of_others() -> Iterable[Command]:
 def main() -> None:
     """Take events in over HTTP, keep them safe, and deliver them to sinks.
 
-    Start it, send it an event, and look at what became of it: the first examples below do that.
+    The first examples below start a service, send an event, and show the result.
 
-    All settings are variables of the environment; there is no file of settings. `hermes config check` prints every one
-    with its value, `hermes config explain NAME` says what one means.
+    All settings are variables of the environment, or keys of hermes.toml. `hermes config check` prints every setting
+    with its value, `hermes config explain NAME` says what a setting means.
     """

@@ -1,4 +1,4 @@
-"""Where settings come from: the environment, and below it a file of TOML that HERMES_CONFIG names.
+"""The sources of settings: the environment, and below the environment a TOML file that HERMES_CONFIG names.
 
 Invariant: a variable of the environment wins over the file. A message about a setting of the file names the file, the
 line and the key.
@@ -23,7 +23,7 @@ _FILE = "_FILE"
 
 
 class Sources(Mapping[str, str]):
-    r"""The texts of all variables, those of the environment before those of the file.
+    r"""The texts of all variables; the environment's come before the file's.
 
     >>> sources = Sources({"QUEUE_SIZE": "5"}, TomlFile(Path("h.toml"), "queue_size = 7\nbatch_size = 8", {}))
     >>> sources["QUEUE_SIZE"], sources["BATCH_SIZE"], sources.origin("BATCH_SIZE")

@@ -1,4 +1,4 @@
-"""Sinks: what one is, what declares one, and how an installed one is found.
+"""The interfaces of a sink and of its plugin, and the search for installed sinks.
 
 A sink's plugin is a distribution's entry point in the group ``hermes.sinks`` whose value is a `SinkPlugin`. Hermes
 finds its built-in sinks in the same way. Invariant: a plugin is imported only if it is asked for by its name.
@@ -24,10 +24,10 @@ ENTRY_POINT_GROUP = "hermes.sinks"
 
 
 class Sink(Protocol):
-    """What the engine delivers to, while the context manager that made it is open.
+    """A receiver of batches, open for as long as its plugin's context manager.
 
-    ``max_batch`` is the most events the sink wants in one batch. ``concurrency`` is the most `write` calls it wants at
-    once; WORKER_COUNT may allow fewer.
+    ``max_batch`` is the most events in one batch. ``concurrency`` is the most `write` calls at the same time;
+    WORKER_COUNT may allow fewer.
 
         class Memory:
             max_batch = 1000
@@ -51,9 +51,9 @@ class Sink(Protocol):
     async def write(self, batch: Batch) -> None:
         """Store every event of the batch, durably by the sink's own standard, before returning.
 
-        The same batch, or parts of it, may come again: a sink that can tell stores each event id once. Raises
-        `hermes.SinkUnavailable` when the batch may succeed later, `hermes.BatchRejected` when some events never will
-        (the others are written then). May be cancelled at any await; it must then leave nothing half-done behind.
+        The same events may come again: if the target can tell, store each event id once. Raises
+        `hermes.SinkUnavailable` if the batch may succeed later, `hermes.BatchRejected` if some events never will, after
+        the others were written. May be cancelled at any await, and must then leave nothing half-done behind.
         """
 
 

@@ -32,7 +32,7 @@ def render_landing(
 ) -> bytes:
     """The page for a visitor at the address ``client`` who asked for ``origin`` (``http://host:port``).
 
-    The request that it shows, and the pages that it links to, are those that the ``endpoints`` declare.
+    The page shows a request, and links to pages, that the ``endpoints`` declare.
     """
     return _TEMPLATE.substitute(
         # Every text is escaped: the origin repeats the Host of the request.
