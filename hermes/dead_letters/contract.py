@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from hermes.dead_letters.evictions import Evictions
 
-# Both are bounded: a hundred letters of the largest events would be more than a page of memory should be.
+# In bytes too: each of a hundred letters may have a body of many megabytes.
 PAGE_LETTERS = 100
 PAGE_BYTES = 8 * 2**20
 """The default bounds of a page: letters, and bytes of bodies."""

@@ -107,7 +107,7 @@ async def replay(
     >>> trio.run(replay, MemoryDeadLetters(1000), Selection("events"), {})
     []
     """
-    # A sink that refuses letters adds new ones while the run goes on. Without this bound the run might never end.
+    # Letters that come while the run goes on are left for the next run, so that this one ends.
     last = await store.last()
     selection = replace(selection, up_to=last if selection.up_to is None else min(last, selection.up_to))
     pace = Pace(rate)

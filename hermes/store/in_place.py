@@ -68,5 +68,5 @@ def _identify(path: Path) -> tuple[int, int] | None:
     # Also for a folder that may not be searched: nobody could find the file there.
     except OSError:
         return None
-    # No other file gets the inode while this one is open. A time or a size would be the same after a rename.
+    # No other file gets the inode while this one is open; another file may have the same time and size.
     return found.st_dev, found.st_ino

@@ -51,7 +51,7 @@ def _names_this_machine(host: str) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    # No name server can point one of these names, or an IP address, to another machine than it says.
+    # No name server decides where one of these names, or an IP address, leads.
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -107,8 +107,9 @@ def _to_own_pages(handler: Handler) -> Handler:
 def _describe_accounts() -> Iterable[Operation]:
     yield Operation(
         DEBUGGING,
-        "Show the books",
-        "For every sink, at every moment: accepted = delivered + dead-lettered + spilled + dropped + in flight.",
+        "Show the accounts",
+        "For every sink, at every moment: accepted = delivered + dead-lettered + evicted + spilled + dropped + in "
+        "flight.",
         answers=(operation.Answer(200, "The accounts.", (Content(JSON, Accounts),)),),
     )
 
