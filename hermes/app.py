@@ -68,13 +68,14 @@ async def serve(
     """
     # Takes back the end that an earlier service of this run of Trio has set, as in a test.
     end_by(math.inf)
-    core = Core(configuration.settings, world, Ingress(configuration.settings))
+    settings = configuration.settings
+    core = Core(settings, world, Ingress(settings.http, settings.access))
     deadline = trio.CancelScope()
     with deadline:
         async with open_parts(configuration.parts, core) as parts:
             with open_edges(core, parts, stop.is_set) as edges:
                 running = Running(parts, edges)
-                within = configuration.settings.shutdown_timeout
+                within = settings.run.shutdown_timeout
                 await run_around([*parts.values()], partial(_serve_edges, running, stop, within, deadline, task_status))
     # A list, so that every part is asked: each logs an account that does not add up.
     settled = [part.settled() for part in parts.values()]

@@ -16,7 +16,7 @@ from hermes.config import Group, Mistakes, Sources, Variable, describe, read_sou
 from hermes.events.sink import SINKS_TABLE
 from hermes.part import ConfiguredPart
 from hermes.parts import collect_parts, describe_built_in, describe_parts, installed_parts
-from hermes.settings import Settings, collect_settings
+from hermes.settings import GROUPS, Settings, collect_settings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Configuration:
 
     def groups(self) -> Iterator[Group]:
         """Every group of settings that was read, the service's group first."""
-        yield Group(self.settings)
+        yield from map(Group, self.settings.groups())
         for part in self.parts:
             yield from part.settings.groups
 
@@ -50,7 +50,8 @@ class Configuration:
 
 def describe_service() -> list[Variable]:
     """Return the variables of the service and of the parts of Hermes, without the variables of sinks."""
-    return [*describe(Settings), *(variable for _, variables in describe_built_in() for variable in variables)]
+    own = [variable for group in GROUPS.values() for variable in describe(group)]
+    return own + [variable for _, variables in describe_built_in() for variable in variables]
 
 
 def read_environment(environ: Mapping[str, str]) -> Sources:
@@ -67,7 +68,7 @@ def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[
     ('dead_letters', 'traces', 'events')
     """
     settings = collect_settings(sources, mistakes)
-    configured = collect_parts(parts or settings.parts, sources, settings, mistakes)
+    configured = collect_parts(parts or settings.run.parts, sources, settings, mistakes)
     configuration = Configuration(settings, configured, sources)
     for mistake in _find_unknown_keys(configuration):
         with mistakes.collect():

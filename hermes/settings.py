@@ -1,33 +1,22 @@
-"""Declares the settings of the service: the one place where a variable of the environment is declared.
+"""Puts together the settings that every part may read: a group of each owner below the parts.
 
-A sink declares its own settings (``SINK_<NAME>_*``). The command line reads all settings once, at start.
+A part declares its own settings beside itself, and a sink too.
 
 Invariant: `Settings` that were read are consistent with each other.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 import msgspec
 
 from hermes.base.errors import ConfigError
-from hermes.config.declaration import try_read
-from hermes.config.mistakes import Mistakes
-from hermes.config.notation import (
-    Address,
-    Duration,
-    EventTypes,
-    Guard,
-    ListenAddress,
-    Names,
-    OptionalAddress,
-    Secrets,
-    Size,
-    about,
-)
+from hermes.config import Duration, Mistakes, Names, about, try_read
+from hermes.net.settings import AccessSettings, AdminSettings, HttpSettings
+from hermes.observe.settings import LogSettings
 from hermes.store.settings import Storage
 
 MOST_JOURNALED_BODY = 128 * 2**20
@@ -35,45 +24,16 @@ MOST_JOURNALED_BODY = 128 * 2**20
 larger; the request is answered with 413 then."""
 
 
-class Settings(Storage, frozen=True, kw_only=True):
-    """The settings of the service. Sizes are in bytes and durations in seconds.
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which parts run, from which file they are set up, and how long they may take to stop.
 
-    A sink declares its own settings (``SINK_<NAME>_*``).
-
-    >>> Settings(durability="memory").flush_interval
-    0.1
+    >>> RunSettings().parts
+    ('events',)
     """
 
-    http_addr: Annotated[ListenAddress, about("listen address (`:8080`, `127.0.0.1:8080`, `[::1]:8080`)")] = Address(
-        "", 8080
-    )
-    # Loopback by default: the dashboard and the dead letters show events, and the replay writes to the sinks.
-    admin_addr: Annotated[
-        OptionalAddress,
-        about(
-            "listen address for operators: the dashboard, `/debug/`, the dead letters and their replay; `off`: none. "
-            "Beyond loopback it wants ADMIN_KEYS"
-        ),
-    ] = Address("127.0.0.1", 8081)
-    admin_keys: Annotated[
-        Secrets, about("comma list of keys for ADMIN_ADDR; unset: open to everybody on this machine")
-    ] = ()
-    # Two bounds on one queue: small events fill it by their number, large ones by their bytes.
-    queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
-    queue_bytes: Annotated[Size, about("capacity of the bounded queue, in bytes of request bodies", ge=1)] = 256 * 2**20
-    # Workers wait for a sink most of the time, so several to a processor. The bound of 4096 keeps a mistyped number
-    # from starting as many tasks.
-    worker_count: Annotated[
-        int, about("workers: the most batches in flight at one sink", default="CPUs × 4", ge=1, le=4096)
-    ] = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
-    batch_size: Annotated[int, about("a buffer that reaches this many events is flushed", ge=1)] = 1000
-    flush_interval: Annotated[Duration, about("longest a non-empty buffer waits", gt=0)] = 0.1
-    backpressure_mode: Annotated[
-        Literal["strict", "block"],
-        about("when the queue is full: `strict` answers 503 at once, `block` holds the request until there is room"),
-    ] = "strict"
-    # At most a day: a mistyped number must not keep a stop waiting for ever.
-    shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0, le=86_400)] = 30.0
+    parts: Annotated[
+        Names, about("comma list of the parts of Hermes to run, with the parts that they need; `all`: every one")
+    ] = ("events",)
     hermes_config: Annotated[
         str,
         about(
@@ -81,68 +41,46 @@ class Settings(Storage, frozen=True, kw_only=True):
             default="`hermes.toml` in the working directory, if it is there",
         ),
     ] = ""
-    parts: Annotated[
-        Names, about("comma list of the parts of Hermes to run, with the parts that they need; `all`: every one")
-    ] = ("events",)
-    sinks: Annotated[Names, about("comma list of sink names", default="`postgres` with a DB_DSN, else `null`")] = ()
-    journal_max_bytes: Annotated[
-        Size, about("most that the journal keeps for sinks that are behind; beyond it requests get 503", ge=1)
-    ] = 10 * 2**30
-    ack_timeout: Annotated[
-        Duration, about("longest that a request with `Hermes-Ack: delivered` waits for the sinks", gt=0)
-    ] = 30.0
-    event_types: Annotated[
-        EventTypes, about("event types that are taken; `*` = any name of 1 to 64 of `[A-Za-z0-9_.:-]`")
-    ] = ("trip_started", "song_played", "ad_clicked", "location_update")
-    event_times: Annotated[
-        Literal["seconds", "any"],
-        about(
-            "how an event's `timestamp` may be written: whole Unix `seconds`; `any`: also Unix milliseconds (a number "
-            "above 253402300799), numbers with a fraction, and RFC 3339 text, each rounded down to seconds"
-        ),
-    ] = "seconds"
-    max_body_bytes: Annotated[Size, about("largest request body, counted before and after decompression", ge=1)] = (
-        10 * 2**20
-    )
-    max_connections: Annotated[
-        int, about("connections held at once; beyond, one that rests gives way, or the new one waits", ge=1)
-    ] = 10_000
-    # A deadline for each phase, so that a client that sends a byte now and then (Slowloris) loses its connection.
-    header_timeout: Annotated[Duration, about("longest a request's headers may take", gt=0)] = 10.0
-    body_timeout: Annotated[Duration, about("longest a request's body may take", gt=0)] = 30.0
-    idle_timeout: Annotated[Duration, about("longest a connection may rest between requests", gt=0)] = 75.0
-    write_timeout: Annotated[Duration, about("longest a client may leave its response unread", gt=0)] = 30.0
-    api_keys: Annotated[Secrets, about("comma list of keys that may post events; unset: open to all")] = ()
-    cors_origins: Annotated[Names, about("comma list of origins that browsers may post from, or `*`")] = ()
-    tls_cert: Annotated[Guard, about("path of the TLS certificate chain (PEM); with TLS_KEY: serve HTTPS")] = ""
-    tls_key: Annotated[Guard, about("path of the TLS private key (PEM)")] = ""
-    aggregate_minutes: Annotated[int, about("minutes of counts that /aggregates keeps", ge=1)] = 1440
-    aggregate_flush_interval: Annotated[
-        Duration, about("how often the counts are sent to the sinks as events; 0: never", ge=0)
-    ] = 0.0
-    debug_endpoints: Annotated[bool, about("serve `/debug/` on HTTP_ADDR too, to everybody who can reach it")] = False
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], about("least important log line that is written")
-    ] = "info"
-    log_format: Annotated[Literal["auto", "console", "json"], about("`auto`: `console` on a terminal, else `json`")] = (
-        "auto"
-    )
+    # At most a day: a mistyped number must not keep a stop waiting for ever.
+    shutdown_timeout: Annotated[Duration, about("deadline of a graceful stop", gt=0, le=86_400)] = 30.0
 
-    @property
-    def storage(self) -> Storage:
-        """The part of the settings that a sink gets: where the service keeps things."""
-        return Storage(**{name: getattr(self, name) for name in Storage.__struct_fields__})
 
-    def sink_names(self) -> tuple[str, ...]:
-        """Return the names of the sinks to run, from SINKS or from the default that DB_DSN implies."""
-        return self.sinks or (("postgres",) if self.db_dsn else ("null",))
+@dataclass(frozen=True)
+class Settings:
+    """The settings of the service that every part may read, by their owners.
+
+    >>> Settings(storage=Storage(durability="memory")).run.shutdown_timeout
+    30.0
+    """
+
+    run: RunSettings = field(default_factory=RunSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
+    storage: Storage = field(default_factory=Storage)
+    logs: LogSettings = field(default_factory=LogSettings)
+
+    def groups(self) -> Iterator[msgspec.Struct]:
+        """Every group, in order."""
+        return (getattr(self, each.name) for each in fields(self))
+
+
+GROUPS: Mapping[str, type[msgspec.Struct]] = {
+    "run": RunSettings,
+    "http": HttpSettings,
+    "access": AccessSettings,
+    "admin": AdminSettings,
+    "storage": Storage,
+    "logs": LogSettings,
+}
+"""The groups of `Settings`, by the names of its fields."""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Return the settings of the service, checked together. Raises `ConfigError` with one line for each mistake.
 
-    >>> settings = read_settings({"HERMES_DATA_DIR": "/var/lib/hermes", "QUEUE_SIZE": "1000"})
-    >>> settings.hermes_data_dir, settings.queue_size
+    >>> settings = read_settings({"HERMES_DATA_DIR": "/var/lib/hermes", "MAX_CONNECTIONS": "1000"})
+    >>> settings.storage.hermes_data_dir, settings.http.max_connections
     (PosixPath('/var/lib/hermes'), 1000)
     """
     mistakes = Mistakes()
@@ -153,9 +91,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def collect_settings(environ: Mapping[str, str], mistakes: Mistakes) -> Settings:
     """Return the settings as `read_settings` does, errors in ``mistakes``. The default stands for a bad value."""
-    settings = try_read(Settings, environ, mistakes)
-    if settings is None:
-        raise AssertionError("a setting of the service has no default")
+    # No setting of these groups has to be set, so that each group can be made.
+    groups = {name: try_read(group, environ, mistakes) or group() for name, group in GROUPS.items()}
+    settings = Settings(**groups)  # type: ignore[arg-type]
     # Raised inside of `collect`, which drops a mistake about a variable that could not be read.
     for mistake in _find_mistakes(settings):
         with mistakes.collect():
@@ -167,21 +105,20 @@ def _find_mistakes(settings: Settings) -> Iterator[str]:
     """Yield one line for each mistake between settings that depend on each other; the line names every variable
     concerned.
     """
-    if bool(settings.tls_cert) != bool(settings.tls_key):
+    access, storage, largest = settings.access, settings.storage, settings.http.max_body_bytes
+    if bool(access.tls_cert) != bool(access.tls_key):
         yield "TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"
-    admin = settings.admin_addr
+    admin = settings.admin.admin_addr
     # The admin address replays and deletes dead letters, so nobody else may reach it without a key.
-    if admin is not None and not admin.is_loopback and not settings.admin_keys:
+    if admin is not None and not admin.is_loopback and not access.admin_keys:
         yield f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1"
-    if admin is not None and admin.collides(settings.http_addr):
-        both = f"HTTP_ADDR={str(settings.http_addr)!r} and ADMIN_ADDR={str(admin)!r}"
+    if admin is not None and admin.collides(settings.http.http_addr):
+        both = f"HTTP_ADDR={str(settings.http.http_addr)!r} and ADMIN_ADDR={str(admin)!r}"
         yield f"{both} are the same address: choose another port"
-    if settings.durability == "postgres" and not settings.db_dsn:
+    if storage.durability == "postgres" and not storage.db_dsn:
         yield "DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory"
-    if settings.durability != "memory" and settings.max_body_bytes > MOST_JOURNALED_BODY:
+    if storage.durability != "memory" and largest > MOST_JOURNALED_BODY:
         yield (
-            f"MAX_BODY_BYTES={settings.max_body_bytes}: a request may be one record of the journal, so at most "
-            f"{MOST_JOURNALED_BODY} (128MiB) can be taken with DURABILITY={settings.durability}"
+            f"MAX_BODY_BYTES={largest}: a request may be one record of the journal, so at most "
+            f"{MOST_JOURNALED_BODY} (128MiB) can be taken with DURABILITY={storage.durability}"
         )
-    if len(set(settings.sinks)) != len(settings.sinks):
-        yield f"SINKS={','.join(settings.sinks)!r}: a sink is named twice"

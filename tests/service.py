@@ -28,9 +28,9 @@ from hermes.dead_letters.settings import DeadLetterSettings
 from hermes.events.configured_sinks import ConfiguredSink
 from hermes.events.engine.engine import Engine
 from hermes.events.part import EVENTS, with_sinks
+from hermes.events.settings import EventSettings
 from hermes.events.sink import DeliverySettings
 from hermes.part import ConfiguredPart, ReadSettings
-from hermes.settings import Settings
 from hermes.testing.fakes import ScriptedSink
 from hermes.traces.part import TRACES
 from hermes.traces.settings import TraceSettings
@@ -44,9 +44,9 @@ def configuration_of(settings: Chosen, sinks: Sequence[ConfiguredSink]) -> Confi
     parts = (
         ConfiguredPart(DEAD_LETTERS, ReadSettings(settings.group(DeadLetterSettings), ())),
         ConfiguredPart(TRACES, ReadSettings(settings.group(TraceSettings), ())),
-        ConfiguredPart(EVENTS, with_sinks(sinks)),
+        ConfiguredPart(EVENTS, with_sinks(settings.group(EventSettings), sinks)),
     )
-    return Configuration(settings.group(Settings), parts)
+    return Configuration(settings.service, parts)
 
 
 def engine_of(running: Running) -> Engine:

@@ -13,12 +13,14 @@ import msgspec
 
 from hermes.config import Mistakes, try_read
 from hermes.dead_letters.settings import DeadLetterSettings
+from hermes.events.settings import EventSettings, collect_event_settings
+from hermes.settings import GROUPS as OF_SERVICE
 from hermes.settings import Settings, collect_settings
 from hermes.traces.settings import TraceSettings, collect_trace_settings
 
 Group = TypeVar("Group", bound=msgspec.Struct)
 
-GROUPS: Sequence[type[msgspec.Struct]] = (Settings, DeadLetterSettings, TraceSettings)
+GROUPS: Sequence[type[msgspec.Struct]] = (*OF_SERVICE.values(), EventSettings, DeadLetterSettings, TraceSettings)
 
 
 class Chosen:
@@ -32,6 +34,11 @@ class Chosen:
     def group(self, kind: type[Group]) -> Group:
         """The settings of one group."""
         return kind(**{name: value for name, value in self.values.items() if name in kind.__struct_fields__})
+
+    @property
+    def service(self) -> Settings:
+        """The settings that every part may read."""
+        return Settings(**{name: self.group(kind) for name, kind in OF_SERVICE.items()})  # type: ignore[arg-type]
 
     def but(self, **values: Any) -> Chosen:
         """The same with other values for these."""
@@ -50,7 +57,8 @@ def read_all(environ: Mapping[str, str]) -> Chosen:
     """Every setting of an environment, but those of sinks. Raises `ConfigError` with one line for each mistake."""
     mistakes = Mistakes()
     groups = (
-        collect_settings(environ, mistakes),
+        *collect_settings(environ, mistakes).groups(),
+        collect_event_settings(environ, mistakes),
         try_read(DeadLetterSettings, environ, mistakes) or DeadLetterSettings(),
         collect_trace_settings(environ, mistakes),
     )

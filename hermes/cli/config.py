@@ -17,9 +17,9 @@ import msgspec
 from hermes.base.errors import PluginError
 from hermes.base.spelling import close_words, misspelt
 from hermes.config import Group, Sources, Variable, describe
-from hermes.configuration import read_environment
+from hermes.configuration import Configuration, read_environment
 from hermes.console.manual import WIDTH, Manual, ManualCommand, ManualGroup
-from hermes.console.operator import configure, tell_strays, tells_the_operator
+from hermes.console.operator import configure, sink_names, tell_strays, tells_the_operator
 from hermes.console.strays import find_strays
 from hermes.console.tables import Column, print_table
 from hermes.console.values import complete_settings, complete_sinks, service_variables, sink_variables, variable_of_key
@@ -141,7 +141,7 @@ def check_config(everything: bool, as_json: bool) -> None:
     unset = len(rows) - len(shown)
     told = f"{unset} settings are not set and have their default: --all shows them." if unset else ""
     valid = "The settings are valid." + ("  * marks what is set." if everything else "")
-    would = f"Hermes would listen on {settings.http_addr} and deliver to {', '.join(settings.sink_names())}."
+    would = f"Hermes would listen on {settings.http.http_addr}{_deliver_to(configuration)}."
     click.echo(("\n" if shown else "") + _wrap_text(" ".join(filter(None, (told, valid, would)))))
 
 
@@ -186,6 +186,11 @@ def explain_settings(names: tuple[str, ...]) -> None:
             rows.append(("set by", "the environment" if origin == variable.name else origin))
         for label, text in rows:
             click.echo(_wrap_text(text.replace("`", ""), f"  {label:8} ", " " * 11))
+
+
+def _deliver_to(configuration: Configuration) -> str:
+    names = sink_names(configuration)
+    return f" and deliver to {', '.join(names)}" if names else ""
 
 
 def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variable]:

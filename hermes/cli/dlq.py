@@ -35,6 +35,7 @@ from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.events import select_events, to_event
 from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
+from hermes.events.part import EventConfiguration
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -247,11 +248,12 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     """
     # The sinks of the part `events`; the other parts need not be configured for a replay.
     configuration = configure(["events"])
-    where = store_of(configuration.settings, configuration.value_of("dead_letters"))
+    events: EventConfiguration = configuration.value_of("events")
+    where = store_of(configuration.settings, configuration.value_of("dead_letters"), events.settings)
     # Before the replay, which removes letters: afterwards a delivered letter would count as missing.
     _, _, missing = trio.run(_count, where, selection)
     with show_progress() as show:
-        outcomes = trio.run(replay_to_sinks, where, configuration.value_of("events"), selection, rate, dry_run, show)
+        outcomes = trio.run(replay_to_sinks, where, events.sinks, selection, rate, dry_run, show)
     if as_json:
         click.echo(msgspec.json.encode(summarize(outcomes) | {"missing": missing, "dry_run": dry_run}))
     elif outcomes or not missing:

@@ -14,6 +14,7 @@ from hermes.config import read
 from hermes.configuration import read_environment
 from hermes.dead_letters import DeadLetters
 from hermes.dead_letters.settings import DeadLetterSettings
+from hermes.events.settings import EventSettings
 from hermes.observe.log_lines import configure_logs
 from hermes.settings import Settings, read_settings
 from hermes.storage import DEAD_LETTERS_FILE, open_dead_letters
@@ -42,10 +43,10 @@ class LetterStore:
 def find_store() -> LetterStore:
     """Return the store that the environment and the file of settings name. Raises `ConfigError`."""
     sources = read_environment(os.environ)
-    return store_of(read_settings(sources), read(DeadLetterSettings, sources))
+    return store_of(read_settings(sources), read(DeadLetterSettings, sources), read(EventSettings, sources))
 
 
-def store_of(settings: Settings, letters: DeadLetterSettings) -> LetterStore:
+def store_of(settings: Settings, letters: DeadLetterSettings, events: EventSettings) -> LetterStore:
     """Return the store of these settings, and begin to log by them. Raises `ConfigError` if there is no store."""
     storage = settings.storage
     if storage.durability == "memory":
@@ -59,5 +60,5 @@ def store_of(settings: Settings, letters: DeadLetterSettings) -> LetterStore:
             f"HERMES_DATA_DIR={str(storage.hermes_data_dir)!r}: no {DEAD_LETTERS_FILE} is there; name the folder "
             "that the service runs with"
         )
-    configure_logs(settings.log_level, settings.log_format)
-    return LetterStore(storage, letters.dead_letters, settings.sink_names())
+    configure_logs(settings.logs.log_level, settings.logs.log_format)
+    return LetterStore(storage, letters.dead_letters, events.sink_names(storage))

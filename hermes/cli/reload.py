@@ -85,7 +85,7 @@ class Reloader:
     async def _reload(self) -> None:
         # On a thread: reading settings imports sinks and reads files.
         after = await trio.to_thread.run_sync(configure, self._now.names, abandon_on_cancel=True)
-        settings = after.settings
+        access = after.settings.access
         # First the certificate, which may fail; the keys are changed after it without a further error.
         certificate = self._access.certificate
         if certificate is not None:
@@ -94,16 +94,16 @@ class Reloader:
         # The OpenAPI documents and the pages say whether a key is needed, and were made at the start. So a reload
         # replaces keys, but neither adds the first one nor removes the last one.
         keys = {
-            name: getattr(settings, name)
+            name: getattr(access, name)
             for name in _KEYS
-            if bool(getattr(settings, name)) == bool(getattr(before.settings, name))
+            if bool(getattr(access, name)) == bool(getattr(before.settings.access, name))
         }
-        now = msgspec.structs.replace(before.settings, **keys)
+        now = msgspec.structs.replace(before.settings.access, **keys)
         # Only the keys were replaced, so a later reload still reports the other changes.
-        self._now = replace(before, settings=now)
+        self._now = replace(before, settings=replace(before.settings, access=now))
         # A changed file of settings may name other files.
         self._files = _files_of(after)
-        changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings, name)]
+        changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings.access, name)]
         self._access.change_keys(now.api_keys, now.admin_keys)
         _log.info("reloaded", keys=changed, certificate=certificate is not None)
         if waiting := sorted(_differences(self._now, after)):
@@ -116,8 +116,8 @@ def _files_of(configuration: Configuration) -> list[str]:
     files = [path for name in names if (path := configuration.sources.get(name))]
     # Also a file that is not there yet: a later one would have an effect on the next start.
     files += [str(path) for path in (configuration.sources.path,) if path is not None]
-    settings = configuration.settings
-    return files + [path for path in (settings.tls_cert, settings.tls_key) if path]
+    access = configuration.settings.access
+    return files + [path for path in (access.tls_cert, access.tls_key) if path]
 
 
 def _look_at(files: Sequence[str]) -> _Seen:

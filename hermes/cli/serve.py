@@ -20,7 +20,7 @@ import trio
 from hermes.base.cleanup import end_by, left_behind
 from hermes.config import Address
 from hermes.console.manual import Manual, ManualCommand
-from hermes.console.operator import configure, tells_the_operator
+from hermes.console.operator import configure, sink_names, tells_the_operator
 from hermes.console.strays import find_strays
 from hermes.console.values import complete_parts
 from hermes.net.descriptors import descriptor_limit, raise_descriptor_limit, share, wanted_descriptors
@@ -91,12 +91,12 @@ def serve_command(parts: tuple[str, ...]) -> None:
     settings = configuration.settings
     # Before the start: with API_KEY in the place of API_KEYS the service would run open to all.
     strays = find_strays(configuration)
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.logs.log_level, settings.logs.log_format)
     for stray in strays:
         structlog.get_logger("hermes").warning("a variable has no effect", variable=stray.name, why=stray.why)
     # After the logs are configured, so that a warning has their form.
     raise_descriptor_limit()
-    _compare_with_descriptors(settings.max_connections)
+    _compare_with_descriptors(settings.http.max_connections)
     clean, hanging = trio.run(_serve_until_signalled, configuration)
     # The interpreter's own end waits for threads, so the process ends without it.
     if hanging or not clean:
@@ -135,7 +135,7 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
         from hermes.cli.reload import Reloader
 
         async with trio.open_nursery() as nursery:
-            obeying = _Signals(stop, nursery.cancel_scope, settings.shutdown_timeout)
+            obeying = _Signals(stop, nursery.cancel_scope, settings.run.shutdown_timeout)
             nursery.start_soon(obeying.obey, signals)
             running: Running = await nursery.start(run)
             reloader = Reloader(configuration, running.edges.access)
@@ -144,7 +144,7 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
             _greet(configuration, running)
             await stop.wait()
             # `run` cancels this wait as soon as the service has ended; only a stuck service lets it pass.
-            await trio.sleep(settings.shutdown_timeout + _STUCK_SECONDS / 5)
+            await trio.sleep(settings.run.shutdown_timeout + _STUCK_SECONDS / 5)
             await _end_without(running)
     # A stop while the parts are still opening is clean: nothing was accepted.
     return clean or not obeying.serving, left_behind()
@@ -232,19 +232,22 @@ def _leave(code: int) -> NoReturn:
 
 def _greet(configuration: Configuration, running: Running) -> None:
     settings, file = configuration.settings, configuration.sources.file
-    log = structlog.get_logger("hermes")
-    url = _url(settings.http_addr, running.edges.addresses, bool(settings.tls_cert))
+    log, sinks = structlog.get_logger("hermes"), sink_names(configuration)
+    tls = bool(settings.access.tls_cert)
+    url = _url(settings.http.http_addr, running.edges.addresses, tls)
     places = {"url": url}
-    if (admin := settings.admin_addr) is not None:
-        places["admin"] = _url(admin, running.edges.admin_addresses, bool(settings.tls_cert) and not admin.is_loopback)
+    if (admin := settings.admin.admin_addr) is not None:
+        places["admin"] = _url(
+            admin, running.edges.admin_addresses, bool(settings.access.tls_cert) and not admin.is_loopback
+        )
     if file is not None:
         places["config"] = str(file.path)
-    log.info("serving", **places, sinks=",".join(settings.sink_names()), version=__version__)
+    log.info("serving", **places, sinks=",".join(sinks), version=__version__)
     # A newcomer who set nothing must learn that the events are not kept.
-    if settings.sink_names() == ("null",):
+    if sinks == ("null",):
         log.warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")
-    if log_style(settings.log_format) == "console":
-        key = " -H 'X-API-Key: YOUR_KEY'" if settings.api_keys else ""
+    if log_style(settings.logs.log_format) == "console":
+        key = " -H 'X-API-Key: YOUR_KEY'" if settings.access.api_keys else ""
         lines = [f"Hermes listens on {url}", f"Try:  curl -i {url}/events{key} -d '{_EXAMPLE}'"]
         if "admin" in places:
             lines.append(f"See:  {places['admin']}/")

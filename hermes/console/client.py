@@ -214,14 +214,14 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
     if url is None or key is None:
         settings = read_settings(read_environment(os.environ))
         if url is None:
-            if settings.admin_addr is None:
+            if settings.admin.admin_addr is None:
                 raise Unreachable("ADMIN_ADDR is off here: name the admin address of a running Hermes with --url")
-            address = settings.admin_addr
+            address = settings.admin.admin_addr
             # The service listens on all addresses; none of the three can be connected to on every system.
             host = "127.0.0.1" if address.host in {"", "0.0.0.0", "::"} else address.host  # noqa: S104 - compared only
             url = f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
         # On the machine of the service its own ADMIN_KEYS serve too.
-        key = key or os.environ.get("HERMES_ADMIN_KEY") or next(iter(settings.admin_keys), None)
+        key = key or os.environ.get("HERMES_ADMIN_KEY") or next(iter(settings.access.admin_keys), None)
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)

@@ -18,6 +18,7 @@ from hermes.base.quoting import printable
 from hermes.config import Mistakes
 from hermes.configuration import Configuration, collect_configuration, read_environment
 from hermes.console.strays import Stray, find_strays
+from hermes.events.part import EventConfiguration
 
 
 def tells_the_operator(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,9 +67,10 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     with mistakes.collect():
         check_world(settings.storage)
     # One of the two alone is a mistake that was collected already.
-    if settings.tls_cert and settings.tls_key:
+    access = settings.access
+    if access.tls_cert and access.tls_key:
         with mistakes.collect():
-            open_tls_context(settings.tls_cert, settings.tls_key)
+            open_tls_context(access.tls_cert, access.tls_key)
     strays: list[Stray] = []
     with mistakes.collect():
         strays = find_strays(configuration)
@@ -78,6 +80,14 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
         tell_strays(stray for stray in strays if not stray.name.startswith("SINK_"))
     mistakes.raise_any()
     return configuration
+
+
+def sink_names(configuration: Configuration) -> tuple[str, ...]:
+    """Return the names of the sinks of the part `events`; none if the part does not run."""
+    if "events" not in configuration.names:
+        return ()
+    events: EventConfiguration = configuration.value_of("events")
+    return events.names
 
 
 def explained(mistakes: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from hermes.config import Variable, describe, read
 from hermes.configuration import describe_service, read_environment
 from hermes.events.sink import ENTRY_POINT_GROUP, InstanceSettings, describe_sink, load_plugin, variable_prefix
 from hermes.parts import describe_parts, installed_parts
-from hermes.settings import Settings
+from hermes.settings import GROUPS
 
 
 class WholeNumber(click.ParamType[int]):
@@ -93,7 +93,8 @@ def complete_parts(_ctx: click.Context, _parameter: click.Parameter, incomplete:
 def service_variables() -> list[Variable]:
     """Return the variables of the service and of every installed part."""
     with suppress(PluginError):
-        return [*describe(Settings), *describe_parts(installed_parts().values())]
+        own = [variable for group in GROUPS.values() for variable in describe(group)]
+        return [*own, *describe_parts(installed_parts().values())]
     return describe_service()
 
 

@@ -5,47 +5,52 @@ Invariant: when the part is closed, every sink and the journal are closed, in th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
 import trio
 
 from hermes.core import Core
 from hermes.dead_letters.desk import DeadLetterDesk
 from hermes.dead_letters.events import sink_source, sink_target
 from hermes.events.admin_routes import PANELS, make_operator_endpoints
-from hermes.events.configured_sinks import ConfiguredSink
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.journal import open_journal
 from hermes.events.engine.making import make_engine
 from hermes.events.engine.status import EngineStatus
 from hermes.events.engine.status_types import EventsStatus
+from hermes.events.part import EventConfiguration
 from hermes.events.routes import make_event_endpoints
+from hermes.events.settings import EngineSettings
 from hermes.observe.tracing import NO_TRACING, Tracing
 from hermes.part import PartStatus, RunningPart
 from hermes.storage import EVENTS_LOG
 
 
 @asynccontextmanager
-async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncIterator[RunningPart]:
+async def open_events(chosen: EventConfiguration, core: Core) -> AsyncIterator[RunningPart]:
     """Open the journal and the sinks. The value of the part is the `Engine`.
 
     Raises `hermes.ConfigError`, `hermes.LogDamaged`, and the errors of the sinks.
     """
-    settings = core.settings
+    service, own = core.settings, chosen.settings
+    settings = EngineSettings(
+        **msgspec.structs.asdict(own), queue_bytes=service.http.queue_bytes, max_body_bytes=service.http.max_body_bytes
+    )
     desk: DeadLetterDesk = core.needed["dead_letters"]
     tracer = core.needed["traces"]
     # Without TRACES_ENDPOINT the part `traces` has no value.
     tracing: Tracing = tracer or NO_TRACING
     async with AsyncExitStack() as opened:
         journal = None
-        if settings.durability != "memory":
-            log = await opened.enter_async_context(core.world.open_log(settings.storage, EVENTS_LOG))
+        if service.storage.durability != "memory":
+            log = await opened.enter_async_context(core.world.open_log(service.storage, EVENTS_LOG))
             journal = await open_journal(log, settings.journal_max_bytes)
         # The journal comes before the sinks, so it is closed after them.
         contexts = []
-        for sink in sinks:
-            target = await opened.enter_async_context(sink.open(settings.storage))
+        for sink in chosen.sinks:
+            target = await opened.enter_async_context(sink.open(service.storage))
             contexts.append(SinkContext(sink.name, target, sink.delivery, desk.store, tracing))
         engine = make_engine(contexts, settings, journal, tracing)
         targets = {sink_source(each.name): sink_target(each.redeliver, each.max_batch) for each in engine.deliveries}
@@ -56,7 +61,7 @@ async def open_events(sinks: Sequence[ConfiguredSink], core: Core) -> AsyncItera
         yield RunningPart(
             value=engine,
             endpoints=(
-                *make_event_endpoints(settings, engine, core.ingress, tracer),
+                *make_event_endpoints(settings, service.http.cors_origins, engine, core.ingress, tracer),
                 *make_operator_endpoints(tap, rejected),
             ),
             panels=PANELS,

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hermes.config import Mistakes
+from hermes.config import Group, Mistakes
 from hermes.events.configured_sinks import ConfiguredSink, collect_sinks
+from hermes.events.settings import EventSettings, collect_event_settings
 from hermes.part import Command, Part, ReadSettings, RunningPart
 from hermes.settings import Settings
 
@@ -18,11 +20,28 @@ if TYPE_CHECKING:
     from hermes.core import Core
 
 
-def _open(sinks: Sequence[ConfiguredSink], core: Core) -> AbstractAsyncContextManager[RunningPart]:
+@dataclass(frozen=True)
+class EventConfiguration:
+    """What the part is opened with: its settings, and its sinks with theirs.
+
+    >>> EventConfiguration(EventSettings(), sinks=()).names
+    ()
+    """
+
+    settings: EventSettings
+    sinks: tuple[ConfiguredSink, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sinks."""
+        return tuple(sink.name for sink in self.sinks)
+
+
+def _open(chosen: EventConfiguration, core: Core) -> AbstractAsyncContextManager[RunningPart]:
     # Here: the engine and the addresses are not imported for a list of the commands.
     from hermes.events.opening import open_events
 
-    return open_events(sinks, core)
+    return open_events(chosen, core)
 
 
 def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mistakes) -> ReadSettings:
@@ -30,27 +49,29 @@ def configure_events(environ: Mapping[str, str], service: Settings, mistakes: Mi
 
     >>> from hermes.settings import read_settings
     >>> environ = {"SINKS": "null"}
-    >>> len(configure_events(environ, read_settings(environ), Mistakes()).value)
-    1
+    >>> configure_events(environ, read_settings(environ), Mistakes()).value.names
+    ('null',)
     """
-    return with_sinks(collect_sinks(service.sink_names(), environ, mistakes))
+    settings = collect_event_settings(environ, mistakes)
+    return with_sinks(settings, collect_sinks(settings.sink_names(service.storage), environ, mistakes))
 
 
 # Apart from `configure_events`, so that tests run the part with sinks of their own.
-def with_sinks(sinks: Sequence[ConfiguredSink]) -> ReadSettings:
+def with_sinks(settings: EventSettings, sinks: Sequence[ConfiguredSink]) -> ReadSettings:
     """The settings of the events with these sinks.
 
-    >>> with_sinks([]).groups
-    []
+    >>> len(with_sinks(EventSettings(), []).groups)
+    1
     """
-    return ReadSettings(sinks, [group for sink in sinks for group in sink.groups])
+    groups = [Group(settings), *(group for sink in sinks for group in sink.groups)]
+    return ReadSettings(EventConfiguration(settings, tuple(sinks)), groups)
 
 
-def check_sinks(sinks: Sequence[ConfiguredSink], service: Settings) -> None:
+def check_sinks(chosen: EventConfiguration, service: Settings) -> None:
     """Raise `ConfigError` with the complaints of every sink about its settings."""
     # All complaints at once: a user should not find the second one only after the first is mended.
     mistakes = Mistakes()
-    for sink in sinks:
+    for sink in chosen.sinks:
         with mistakes.collect():
             sink.check(service.storage)
     mistakes.raise_any()
@@ -60,6 +81,7 @@ EVENTS = Part(
     "events",
     "Takes events in over HTTP, keeps them in a journal, and delivers them to sinks",
     _open,
+    settings=EventSettings,
     check=check_sinks,
     configure=configure_events,
     needs=("dead_letters", "traces"),

@@ -11,6 +11,7 @@ from msgspec import Meta
 from hermes.events.engine.engine import Engine
 from hermes.events.protocols.post_events import PATH
 from hermes.events.protocols.routes import make_endpoints, make_routes
+from hermes.events.settings import EngineSettings
 from hermes.events.side_routes import endpoints_beside
 from hermes.net.control.endpoint import Answer, Endpoint, Request
 from hermes.net.control.openapi import operation
@@ -18,11 +19,10 @@ from hermes.net.control.openapi.operation import JSON, SERVICE, Content, Example
 from hermes.net.http.ingress import Ingress
 from hermes.net.http.response import Response
 from hermes.net.http.traced_routes import RequestTracer, trace_routes
-from hermes.settings import Settings
 
 
 def make_event_endpoints(
-    settings: Settings, engine: Engine, ingress: Ingress, tracer: RequestTracer | None
+    settings: EngineSettings, origins: Sequence[str], engine: Engine, ingress: Ingress, tracer: RequestTracer | None
 ) -> Sequence[Endpoint]:
     """The endpoints over this engine; ``tracer`` decides which requests are traced."""
     routes = make_routes(
@@ -33,7 +33,7 @@ def make_event_endpoints(
         max_body_bytes=settings.max_body_bytes,
         any_times=settings.event_times == "any",
         keys=ingress.access.api_keys,
-        origins=settings.cors_origins,
+        origins=origins,
     )
     # Around every route at once: a protocol need not know of traces.
     if tracer is not None:

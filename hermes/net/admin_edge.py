@@ -35,8 +35,8 @@ from hermes.net.http.lane import BodyBudget, Lane
 from hermes.net.http.stream import StreamOptions, StreamServer
 from hermes.net.http_edge import timeouts_of
 from hermes.net.listen import addresses_of, open_listeners
+from hermes.net.settings import HttpSettings
 from hermes.net.status import StatusBoard
-from hermes.settings import Settings
 
 # One connection in so many has no place in the control lane: a newcomer must get as far as its request.
 _NEWCOMERS = 16
@@ -66,7 +66,7 @@ class AdminEdge:
     """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], address: Address, settings: Settings, ingress: Ingress, shown: Shown
+        self, sockets: Sequence[socket.socket], address: Address, settings: HttpSettings, ingress: Ingress, shown: Shown
     ) -> None:
         access, observe, timeouts = ingress.access, ingress.requests.observe, timeouts_of(settings)
         self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), observe, time.perf_counter)
@@ -121,12 +121,12 @@ class AdminEdge:
 
 
 @contextmanager
-def open_admin(address: Address, settings: Settings, ingress: Ingress, shown: Shown) -> Iterator[AdminEdge]:
+def open_admin(address: Address, settings: HttpSettings, ingress: Ingress, shown: Shown) -> Iterator[AdminEdge]:
     """Open the admin edge, listening on ``address`` until the end of the block.
 
     Raises `ConfigError` if the service cannot listen there. ::
 
-        with open_admin(settings.admin_addr, settings, ingress, Shown(board)) as admin:
+        with open_admin(address, http, ingress, Shown(board)) as admin:
             nursery.start_soon(admin.serve)
     """
     with open_listeners(address, "ADMIN_ADDR") as sockets:

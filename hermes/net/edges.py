@@ -97,19 +97,19 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
     metrics = Metrics(loop_lag, *(source for part in parts.values() for source in part.metrics))
     endpoints = [endpoint for part in parts.values() for endpoint in part.endpoints]
     show = partial(_show, parts)
-    debugging = debug_endpoints("HTTP_ADDR", show) if settings.debug_endpoints else ()
+    debugging = debug_endpoints("HTTP_ADDR", show) if settings.admin.debug_endpoints else ()
     # If ADMIN_ADDR cannot be opened, the sockets of HTTP_ADDR are closed too.
     with ExitStack() as opened:
         own = (*at("HTTP_ADDR", endpoints), *debugging)
-        offered = Offered(own, partial(_why_not_ready, parts), metrics.expose)
-        edge = opened.enter_context(open_edge(settings, ingress, core.world.listeners, offered))
+        offered = Offered(own, partial(_why_not_ready, parts), metrics.expose, settings.admin.admin_addr)
+        edge = opened.enter_context(open_edge(settings.http, ingress, core.world.listeners, offered))
         # The edge serves the metrics, so the registry is made before it, and learns of it here.
         metrics.add(edge)
         admin = None
-        if (address := settings.admin_addr) is not None:
+        if (address := settings.admin.admin_addr) is not None:
             facts = Facts(
                 version=__version__,
-                durability=settings.durability,
+                durability=settings.storage.durability,
                 started=time.time(),
                 durations=ingress.requests.durations,
                 routes=edge.data_routes,
@@ -126,7 +126,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
                 (*at("ADMIN_ADDR", endpoints), *debug_endpoints("ADMIN_ADDR", show)),
                 [part.end_streams for part in parts.values()],
             )
-            admin = opened.enter_context(open_admin(address, settings, ingress, shown))
+            admin = opened.enter_context(open_admin(address, settings.http, ingress, shown))
         listeners = [listener for part in parts.values() for listener in part.listeners]
         yield Edges(edge, admin, ingress, listeners, metrics, loop_lag)
 

@@ -18,6 +18,7 @@ import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from hermes import __version__
+from hermes.config import Address
 from hermes.net.control.app import Site, make_app
 from hermes.net.control.endpoint import Endpoint
 from hermes.net.control.frame import Frame
@@ -31,7 +32,7 @@ from hermes.net.http.lane import Lane, Timeouts
 from hermes.net.http.reactor import Reactor
 from hermes.net.http.stream import StreamOptions, StreamServer
 from hermes.net.listen import addresses_of, open_listeners
-from hermes.settings import Settings
+from hermes.net.settings import HttpSettings
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 
@@ -43,12 +44,13 @@ class Offered:
     """What the parts bring for HTTP_ADDR.
 
     Each of ``endpoints`` is served on its own lane. ``not_ready()`` says why no data is taken now; None: it is taken.
-    ``expose(accept)`` is the text for Prometheus, and its content type.
+    ``expose(accept)`` is the text for Prometheus, and its content type. The page at ``/`` names ``admin_addr``.
     """
 
     endpoints: Sequence[Endpoint]
     not_ready: Callable[[], str | None]
     expose: Callable[[str], tuple[bytes, str]]
+    admin_addr: Address | None
 
 
 class Edge:
@@ -56,7 +58,7 @@ class Edge:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: HttpSettings,
         ingress: Ingress,
         listeners: Listeners,
         offered: Offered,
@@ -76,7 +78,7 @@ class Edge:
             *service_endpoints(lambda: _DRAINING if lane.draining else offered.not_ready(), offered.expose),
         )
         # Last: the index lists the paths of all the others.
-        served = (*served, index_endpoint(__version__, settings.admin_addr, served, keyed=access.api_keys.configured))
+        served = (*served, index_endpoint(__version__, offered.admin_addr, served, keyed=access.api_keys.configured))
         frame = Frame(observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
         documents = documented("HTTP_ADDR", __version__, served, keyed=access.api_keys.configured)
         app = make_app(Site(frame, documents, ingress.budget, access.api_keys))
@@ -143,7 +145,7 @@ class Edge:
 
 @contextmanager
 def open_edge(
-    settings: Settings,
+    settings: HttpSettings,
     ingress: Ingress,
     listeners: Listeners | None,
     offered: Offered,
@@ -156,7 +158,7 @@ def open_edge(
         yield Edge(settings, ingress, places, offered)
 
 
-def timeouts_of(settings: Settings) -> Timeouts:
+def timeouts_of(settings: HttpSettings) -> Timeouts:
     """The time that a client may take, on either address."""
     return Timeouts(
         header=settings.header_timeout,

@@ -25,6 +25,7 @@ from hermes.dead_letters.events import to_event
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.events.configured_sinks import ConfiguredSink
 from hermes.events.part import EVENTS, with_sinks
+from hermes.events.settings import EventSettings
 from hermes.events.sink import DeliverySettings
 from hermes.store import sqlite as wrapper
 from hermes.testing import ScriptedSink, unavailable
@@ -257,7 +258,8 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedSink]:
         ]
         assert parts == ["events"]
         found = configure()
-        own = [replace(each, settings=with_sinks(sinks)) if each.part is EVENTS else each for each in found.parts]
+        chosen = with_sinks(EventSettings(), sinks)
+        own = [replace(each, settings=chosen) if each.part is EVENTS else each for each in found.parts]
         return replace(found, parts=tuple(own))
 
     monkeypatch.setattr(module, "configure", configure_scripted)

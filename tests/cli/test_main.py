@@ -274,7 +274,7 @@ def test_config_check_prints_every_variable_with_its_value(run: Run) -> None:
     assert result.exit_code == 0
     rows = [line.split() for line in result.output.splitlines()[1:]]
     assert {row[1]: row[2] for row in rows if row[:1] == ["*"]} == given
-    assert [row[0] for row in rows[:5]] == ["*"] * 4 + ["HERMES_DATA_DIR"], "what is set comes first"
+    assert [row[0] for row in rows[:5]] == ["*"] * 4 + ["PARTS"], "what is set comes first"
     assert ["SINK_STDOUT_TIMEOUT", "30s"] in rows
     assert "Hermes would listen on 127.0.0.1:9 and deliver to stdout." in " ".join(result.output.split())
 
@@ -285,8 +285,8 @@ def test_config_check_alone_prints_what_is_set_and_how_much_is_not(run: Run, tmp
     result = run("config", "check", QUEUE_SIZE="12", SINK_NULL_TIMEOUT="1s", API_KEYS_FILE=str(path))
     rows = [line.split() for line in result.output.partition("\n\n")[0].splitlines()[1:]]
     assert rows == [
-        ["*", "QUEUE_SIZE", "12", "100000"],
         ["*", "API_KEYS", "(hidden)", "from", "API_KEYS_FILE"],
+        ["*", "QUEUE_SIZE", "12", "100000"],
         ["*", "SINK_NULL_TIMEOUT", "1s", "30s"],
     ]
     unset = len(checked(run)) - 3

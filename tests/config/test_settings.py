@@ -13,8 +13,9 @@ import pytest
 from hermes.base.errors import ConfigError
 from hermes.config import Address, Duration, Secret, Size, about, describe, read
 from hermes.configuration import describe_service
+from hermes.events.settings import EventSettings
 from hermes.events.sink import installed_sinks, load_plugin, variable_prefix
-from hermes.settings import Settings, read_settings
+from hermes.store.settings import Storage
 from tests.settings import GROUPS as OF_SERVICE
 from tests.settings import Chosen, read_all
 
@@ -103,10 +104,10 @@ SAME_ADDRESS = [
 @pytest.mark.parametrize(("http", "admin"), SAME_ADDRESS)
 def test_two_addresses_that_only_one_can_listen_on_are_a_mistake(http: str, admin: str) -> None:
     with pytest.raises(ConfigError, match=r"^HTTP_ADDR=.* and ADMIN_ADDR=.* are the same address"):
-        read_settings({"HTTP_ADDR": http, "ADMIN_ADDR": admin})
+        read_all({"HTTP_ADDR": http, "ADMIN_ADDR": admin})
     for free in ("127.0.0.1:0", "127.0.0.2:2", "[::2]:1", "127.0.0.3:1"):
-        read_settings({"HTTP_ADDR": free, "ADMIN_ADDR": "127.0.0.1:1"})
-    read_settings({"HTTP_ADDR": "0.0.0.0:1", "ADMIN_ADDR": "[::1]:1"})
+        read_all({"HTTP_ADDR": free, "ADMIN_ADDR": "127.0.0.1:1"})
+    read_all({"HTTP_ADDR": "0.0.0.0:1", "ADMIN_ADDR": "[::1]:1"})
 
 
 def test_every_variable_has_a_case_here() -> None:
@@ -116,7 +117,7 @@ def test_every_variable_has_a_case_here() -> None:
 def test_every_variable_of_the_specification_is_declared_with_its_default() -> None:
     assert read_all({}) == Chosen()
     assert {name: VARIABLES[name].default_text for name in SPECIFIED} == SPECIFIED
-    assert Settings().worker_count == 4 * (os.cpu_count() or 1)
+    assert EventSettings().worker_count == 4 * (os.cpu_count() or 1)
     assert VARIABLES["WORKER_COUNT"].default_words == "CPUs × 4"
 
 
@@ -159,14 +160,14 @@ def test_every_variable_is_described() -> None:
 def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("postgresql://me:secret@host/db\n")
-    assert read_settings({"DB_DSN_FILE": str(path)}).db_dsn == "postgresql://me:secret@host/db"
+    assert read_all({"DB_DSN_FILE": str(path)}).db_dsn == "postgresql://me:secret@host/db"
     path.write_text(" 12 \n")
-    assert read_settings({"QUEUE_SIZE_FILE": str(path)}).queue_size == 12
+    assert read_all({"QUEUE_SIZE_FILE": str(path)}).queue_size == 12
 
 
 def test_a_value_and_its_file_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match=r"^DB_DSN and DB_DSN_FILE are both set: keep one$"):
-        read_settings({"DB_DSN": "x", "DB_DSN_FILE": "/y"})
+        read_all({"DB_DSN": "x", "DB_DSN_FILE": "/y"})
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "binary"])
@@ -177,7 +178,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_variable(tmp_path: Path, k
     elif kind == "binary":
         path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError) as refusal:
-        read_settings({"API_KEYS_FILE": str(path)})
+        read_all({"API_KEYS_FILE": str(path)})
     assert str(refusal.value).startswith(f"API_KEYS_FILE={str(path)!r}: cannot be read: ")
     assert "\n" not in str(refusal.value)
 
@@ -186,7 +187,7 @@ def test_a_bad_value_from_a_file_is_refused_as_the_variables(tmp_path: Path) -> 
     path = tmp_path / "size"
     path.write_text("many")
     with pytest.raises(ConfigError, match=r"^QUEUE_SIZE='many': expected"):
-        read_settings({"QUEUE_SIZE_FILE": str(path)})
+        read_all({"QUEUE_SIZE_FILE": str(path)})
 
 
 # What closes something and is empty: a secret that was not filled in
@@ -228,20 +229,20 @@ def test_a_key_that_is_empty_or_that_no_client_can_send_is_refused_without_showi
     path.write_text(text)
     for given in ({name: text}, {f"{name}_FILE": str(path)}):
         with pytest.raises(ConfigError, match=rf"^{name}=\(hidden\): expected a comma-separated list, .* none empty$"):
-            read_settings(given)
+            read_all(given)
 
 
 def test_an_empty_file_is_refused_for_what_is_no_secret_too(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.write_text("\n")
     with pytest.raises(ConfigError, match=r"^QUEUE_SIZE_FILE='.*': the file is empty: put the value in it"):
-        read_settings({"QUEUE_SIZE_FILE": str(path)})
+        read_all({"QUEUE_SIZE_FILE": str(path)})
 
 
 def test_an_empty_variable_beside_a_file_that_has_the_secret_is_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("\ufeffk1\r\n", encoding="utf-8")
-    assert read_settings({"API_KEYS": "", "API_KEYS_FILE": str(path)}).api_keys == ("k1",)
+    assert read_all({"API_KEYS": "", "API_KEYS_FILE": str(path)}).api_keys == ("k1",)
 
 
 # What depends on each other
@@ -250,7 +251,7 @@ def test_an_empty_variable_beside_a_file_that_has_the_secret_is_no_mistake(tmp_p
 @pytest.mark.parametrize("alone", ["TLS_CERT", "TLS_KEY"])
 def test_tls_needs_certificate_and_key(alone: str) -> None:
     with pytest.raises(ConfigError, match="TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"):
-        read_settings({alone: "x.pem"})
+        read_all({alone: "x.pem"})
 
 
 @pytest.mark.parametrize(
@@ -265,11 +266,11 @@ def test_tls_needs_certificate_and_key(alone: str) -> None:
 def test_the_sinks_are_those_of_sinks_or_what_the_dsn_implies(
     environ: Mapping[str, str], sinks: tuple[str, ...]
 ) -> None:
-    assert read_settings(environ).sink_names() == sinks
+    assert read(EventSettings, environ).sink_names(read(Storage, environ)) == sinks
 
 
 def test_a_variable_of_somebody_else_is_nobodys_business() -> None:
-    assert read_settings({"PATH": "/bin", "HOME": "/root", "QUEUE": "x"}) == Settings()
+    assert read_all({"PATH": "/bin", "HOME": "/root", "QUEUE": "x"}) == Chosen()
 
 
 # What a plugin may declare
@@ -343,10 +344,10 @@ def test_a_bad_secret_is_not_shown(text: str) -> None:
 
 def test_a_journal_in_postgres_wants_a_database() -> None:
     with pytest.raises(ConfigError, match="DURABILITY='postgres': set DB_DSN"):
-        read_settings({"DURABILITY": "postgres"})
+        read_all({"DURABILITY": "postgres"})
 
 
 def test_a_body_that_no_record_of_the_journal_could_hold_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigError, match=r"MAX_BODY_BYTES=.*128MiB"):
-        read_settings({"MAX_BODY_BYTES": "129MiB"})
-    assert read_settings({"MAX_BODY_BYTES": "129MiB", "DURABILITY": "memory"}).max_body_bytes == 129 * 2**20
+        read_all({"MAX_BODY_BYTES": "129MiB"})
+    assert read_all({"MAX_BODY_BYTES": "129MiB", "DURABILITY": "memory"}).max_body_bytes == 129 * 2**20

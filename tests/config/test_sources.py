@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
 from hermes.base.errors import ConfigError
@@ -31,23 +34,29 @@ def configured(text: str, environ: Mapping[str, str] = {}) -> Configuration:
     return configuration
 
 
+def flat(configuration: Configuration) -> Any:
+    """All settings by their names."""
+    groups = (msgspec.structs.asdict(group.values) for group in configuration.groups() if not group.prefix)
+    return SimpleNamespace(**{name: value for group in groups for name, value in group.items()})
+
+
 def test_the_keys_of_a_file_are_the_settings_by_their_names_in_their_own_notation() -> None:
     configuration = configured(
         'queue_size = 5000\nflush_interval = "1m30s"\ndebug_endpoints = true\ntraces_sample = 0.5\n'
         'event_types = ["a", "b"]\nHERMES_DATA_DIR = "/data"\n'
     )
-    settings = configuration.settings
+    settings = flat(configuration)
     assert (settings.queue_size, settings.flush_interval, settings.debug_endpoints) == (5000, 90.0, True)
-    assert (configuration.value_of("traces").traces_sample, settings.event_types) == (0.5, ("a", "b"))
+    assert (settings.traces_sample, settings.event_types) == (0.5, ("a", "b"))
     assert settings.hermes_data_dir == Path("/data")
 
 
 def test_all_sinks_of_a_file_run_unless_sinks_names_some() -> None:
     text = '[sinks.eu]\nplugin = "sqlite"\npath = "eu.db"\nretries = 9\n\n[sinks.us]\nplugin = "file"\n\n[sinks.null]\n'
-    sinks = configured(text).value_of("events")
+    sinks = configured(text).value_of("events").sinks
     assert [(sink.name, sink.installed) for sink in sinks] == [("eu", "sqlite"), ("us", "file"), ("null", "null")]
     assert (sinks[0].settings.path, sinks[0].delivery.retries) == (Path("eu.db"), 9)
-    (only,) = configured(text, {"SINKS": "us", "SINK_US_PATH": "elsewhere"}).value_of("events")
+    (only,) = configured(text, {"SINKS": "us", "SINK_US_PATH": "elsewhere"}).value_of("events").sinks
     assert (only.name, only.settings.path) == ("us", Path("elsewhere"))
 
 
@@ -56,7 +65,7 @@ def test_the_environment_wins_and_each_value_says_where_it_is_from(tmp_path: Pat
     text = f'queue_size = 7\nbatch_size = 8\napi_keys = "old"\nadmin_keys_file = "{tmp_path}/key"\ncors_origins = "a"\n'
     environ = {"QUEUE_SIZE": "5", "API_KEYS_FILE": str(tmp_path / "key"), "CORS_ORIGINS": ""}
     configuration = configured(text, environ)
-    settings, sources = configuration.settings, configuration.sources
+    settings, sources = flat(configuration), configuration.sources
     assert (settings.queue_size, settings.batch_size) == (5, 8)
     assert settings.api_keys == settings.admin_keys == ("hunter2",)
     assert settings.cors_origins == ("a",), "an empty variable counts as unset"
@@ -172,4 +181,4 @@ def test_the_settings_of_a_part_that_does_not_run_may_stay_in_the_file(
         TOY = Part("idle-toy", "Plays", None, settings=Settings)
     """
     install(tmp_path, "toy-dist", {}, {"idle_toy": source}, parts={"idle-toy": "idle_toy:TOY"})
-    assert configured("toy_limit = 5\n").settings.queue_size == 100_000
+    assert flat(configured("toy_limit = 5\n")).queue_size == 100_000

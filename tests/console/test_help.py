@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 from hermes.cli import _OWN, main
 from hermes.console.manual import WIDTH, ManualCommand, ManualGroup
 from hermes.events.event import Event
+from hermes.events.settings import EventSettings
 from hermes.parts import built_in_commands
-from hermes.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = {"curl", "jq", "less", "source"}
@@ -132,7 +132,7 @@ def test_the_event_of_the_first_examples_is_one_that_is_taken() -> None:
     words = shlex.split(line.replace("\\\n", " "))
     event = msgspec.json.decode(words[words.index("-d") + 1], type=Event)
     assert event.id == "1"
-    assert event.type in Settings().event_types
+    assert event.type in EventSettings().event_types
 
 
 def test_the_examples_of_a_command_use_it() -> None:

@@ -13,9 +13,12 @@ from kubernetes_validate import utils
 
 from hermes import __version__
 from hermes.config import parse_duration
-from hermes.settings import Settings, read_settings
+from hermes.events.settings import EventSettings
+from hermes.settings import RunSettings
+from hermes.store.settings import Storage
 from tests.deploy.cases import ADMIN_KEYS, API_KEYS, DATABASE, EVERYTHING, cases
 from tests.deploy.helm import CHART, RECIPES, ROOT, Helm, Manifests, Refused
+from tests.settings import read_all
 from tests.sinks.configured import configure_sinks
 
 KUBERNETES = ("1.32", "1.34", "1.37")
@@ -58,9 +61,12 @@ def test_hermes_takes_the_environment_that_it_gets(helm: Helm, tmp_path: Any, ca
         path.write_text("postgresql://localhost/events" if name == "DB_DSN" else "key-1,key-2")
         assert environment[f"{name}_FILE"] == f"/run/hermes/secrets/{name}"
         environment[f"{name}_FILE"] = str(path)
-    settings = read_settings(environment)
+    settings = read_all(environment)
     assert settings.durability == values.get("ingest", {}).get("durability", "disk")
-    configure_sinks(settings.sink_names(), {name: value for name, value in environment.items() if "HTTP" not in name})
+    configure_sinks(
+        settings.group(EventSettings).sink_names(settings.group(Storage)),
+        {name: value for name, value in environment.items() if "HTTP" not in name},
+    )
 
 
 def test_the_chart_is_of_the_version_that_is_in_the_checkout() -> None:
@@ -240,7 +246,7 @@ def test_the_grace_period_follows_the_shutdown_timeout(helm: Helm, timeout: str,
 
 def test_a_shutdown_timeout_that_is_left_out_is_hermess_own(helm: Helm) -> None:
     pod = helm.render({"settings": {"SHUTDOWN_TIMEOUT": None}}).pod()
-    assert pod["terminationGracePeriodSeconds"] == 10 + Settings().shutdown_timeout
+    assert pod["terminationGracePeriodSeconds"] == 10 + RunSettings().shutdown_timeout
 
 
 def test_a_changed_setting_rolls_the_pods(helm: Helm) -> None:

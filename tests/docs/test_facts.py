@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from hermes.config.notation import parse_duration
-from hermes.settings import Settings
+from hermes.net.settings import HttpSettings
 from tests.docs.test_documents import DOCUMENTS, ROOT, name_of
 from tests.perf import reference
 from tests.perf.__main__ import plan
@@ -137,4 +137,4 @@ def test_the_unit_of_the_how_to_has_what_its_words_say() -> None:
     names = {name.removesuffix("_FILE") for name in variables}
     assert names <= settings()
     assert int(limits["TimeoutStopSec"]) > parse_duration(variables["SHUTDOWN_TIMEOUT"])
-    assert int(limits["LimitNOFILE"]) > Settings().max_connections
+    assert int(limits["LimitNOFILE"]) > HttpSettings().max_connections

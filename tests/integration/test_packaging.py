@@ -31,8 +31,9 @@ from packaging.utils import canonicalize_name
 
 from hermes import __version__
 from hermes.events.decode import EventDecoder
+from hermes.events.settings import EventSettings
 from hermes.net.control.dashboard import ASSETS
-from hermes.settings import Settings, read_settings
+from hermes.settings import RunSettings, read_settings
 from tests.needs import lacks
 from tests.net.control.kit import PANELS
 from tests.service import open_service
@@ -257,9 +258,9 @@ def test_compose_accepts_the_file_with_the_example_environment(tmp_path: Path) -
         ("127.0.0.1", "8080", 8080),
         ("127.0.0.1", "8081", 8081),
     ]
-    assert read_settings(hermes["environment"]).admin_keys == (ADMIN_KEYS,)
+    assert read_settings(hermes["environment"]).access.admin_keys == (ADMIN_KEYS,)
     assert hermes["read_only"] is True
-    assert float(hermes["stop_grace_period"].removesuffix("s")) > Settings().shutdown_timeout
+    assert float(hermes["stop_grace_period"].removesuffix("s")) > RunSettings().shutdown_timeout
 
 
 @pytest.mark.parametrize(("left_out", "name"), [("password", "POSTGRES_PASSWORD"), ("admin_keys", "ADMIN_KEYS")])
@@ -326,7 +327,7 @@ def test_the_targets_for_vegeta_are_valid_events_each_with_its_own_id(tmp_path: 
     succeed(ROOT / "scripts/load-vegeta.sh", "--targets-only", env=env)
     targets = [json.loads(line) for line in tmp_path.joinpath("targets.jsonl").read_text().splitlines()]
     assert len(targets) == 10
-    decoder, ids = EventDecoder(Settings().event_types), set()
+    decoder, ids = EventDecoder(EventSettings().event_types), set()
     for target in targets:
         assert (target["method"], target["header"]["X-API-Key"]) == ("POST", ["key"])
         lines = base64.b64decode(target["body"]).splitlines()

@@ -10,18 +10,26 @@ import pytest
 
 from hermes.base.errors import ConfigError
 from hermes.events.ingest.refusal import REFUSALS
+from hermes.events.settings import EventSettings
 from hermes.net.http.keys import UNKNOWN, WANTED
 from hermes.net.listen import open_listeners
 from hermes.settings import read_settings
 from hermes.store.log.sqlite.folder import lock_folder
+from hermes.store.settings import Storage
+from tests.settings import read_all
 from tests.sinks.configured import configure_sinks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/recover.md").read_text()
 
 
+def configure(environ: dict[str, str]) -> None:
+    settings = read_all(environ)
+    configure_sinks(settings.group(EventSettings).sink_names(settings.group(Storage)), environ)
+
+
 def said(environ: dict[str, str]) -> str:
     with pytest.raises(ConfigError) as caught:
-        configure_sinks(read_settings(environ).sink_names(), environ)
+        configure(environ)
     return str(caught.value)
 
 
@@ -44,7 +52,7 @@ def test_the_page_quotes_what_is_said_about_a_sink_that_is_not_there() -> None:
 def test_the_page_quotes_what_is_said_about_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ConfigError) as caught, open_listeners(read_settings({"HTTP_ADDR": address}).http_addr):
+        with pytest.raises(ConfigError) as caught, open_listeners(read_settings({"HTTP_ADDR": address}).http.http_addr):
             pass
     assert f"`{str(caught.value).replace(address, '127.0.0.1:8080')}`" in PAGE
 

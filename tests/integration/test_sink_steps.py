@@ -24,14 +24,14 @@ from hermes_sinks.sqlite import SqliteSettings, open_sqlite
 from hermes_sinks.stdout import StdoutSink
 
 from hermes import Storage
+from hermes.events.settings import EngineSettings
 from hermes.events.sink import Sink
-from hermes.settings import Settings
 from hermes.testing import make_batch, make_event
 from tests.integration.test_fairness import Steps
 from tests.needs import lacks
 from tests.servers.kafka import ClusterUnavailableError, KafkaCluster
 
-LARGEST = Settings().queue_bytes // 2
+LARGEST = EngineSettings().queue_bytes // 2
 """Bytes of the requests that one batch may hold."""
 MOST = 0.04  # seconds of the processor: 0.005 to 0.01 are usual; a step over the whole batch takes 0.05 to 0.2
 

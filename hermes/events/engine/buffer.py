@@ -13,7 +13,7 @@ from hermes.base.dispatch import Dispatcher, QueueFull, ShuttingDown, Stopped
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.job import Job
 from hermes.events.event import Batch, Chunk
-from hermes.settings import Settings
+from hermes.events.settings import EngineSettings
 
 
 class Buffer:
@@ -22,7 +22,7 @@ class Buffer:
     ``waiting`` gives the chunks of one batch after the other; ``jobs`` are the batches in hand.
     """
 
-    def __init__(self, context: SinkContext, service: Settings) -> None:
+    def __init__(self, context: SinkContext, service: EngineSettings) -> None:
         sink, settings = context.sink, context.settings
         self.max_events = max(service.queue_size, sink.max_batch)
         self.max_bytes = max(service.queue_bytes, service.max_body_bytes)

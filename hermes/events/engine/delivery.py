@@ -32,7 +32,7 @@ from hermes.events.engine.ledger import Account, Ledger
 from hermes.events.engine.sink_calls import RefusesEverything, SinkCalls
 from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Batch, Chunk
-from hermes.settings import Settings
+from hermes.events.settings import EngineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Delivery:
 
     ::
 
-        delivery = Delivery(SinkContext("main", sink, DeliverySettings(), dead_letters), Settings(), journal)
+        delivery = Delivery(SinkContext("main", sink, DeliverySettings(), dead_letters), EngineSettings(), journal)
         nursery.start_soon(delivery.run)
         delivery.offer([chunk])
         delivery.close()  # now `run` returns once the chunk has its outcome
@@ -79,7 +79,7 @@ class Delivery:
     def __init__(
         self,
         context: SinkContext,
-        service: Settings,
+        service: EngineSettings,
         journal: EventJournal | None = None,
         *,
         awaited: bool | None = None,

@@ -18,12 +18,15 @@ from hermes.events.engine.engine import Engine
 from hermes.events.engine.intake import Intake, IntakeOptions
 from hermes.events.engine.journal import EventJournal
 from hermes.events.engine.journal_intake import JournalIntake
+from hermes.events.settings import EngineSettings
 from hermes.observe.tracing import NO_TRACING, Tracing
-from hermes.settings import Settings
 
 
 def make_engine(
-    sinks: Sequence[SinkContext], service: Settings, journal: EventJournal | None = None, tracing: Tracing = NO_TRACING
+    sinks: Sequence[SinkContext],
+    service: EngineSettings,
+    journal: EventJournal | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> Engine:
     """The engine before these sinks, of which there is one at least; ``journal`` is None with DURABILITY=memory.
 

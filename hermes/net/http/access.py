@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hermes.net.http.keys import Keys
+from hermes.net.settings import AccessSettings
 from hermes.net.tls import Certificate
-from hermes.settings import Settings
 
 
 class Access:
     """As the settings say. Raises `ConfigError` for a certificate that cannot be used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AccessSettings) -> None:
         self.api_keys = Keys(settings.api_keys)
         self.admin_keys = Keys(settings.admin_keys)
         self.certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None

@@ -13,7 +13,7 @@ from hermes.net.http.lane import BodyBudget, make_request_ids
 from hermes.net.http.rejected_feed import RejectedFeed
 from hermes.net.http.request_metrics import RequestMetrics
 from hermes.net.http.work import Workshop
-from hermes.settings import Settings
+from hermes.net.settings import AccessSettings, HttpSettings
 
 # After some milliseconds of a large request the other tasks get so many turns, of up to 2 ms each.
 _TURNS_OF_OTHERS = 3
@@ -31,12 +31,12 @@ class Ingress:
     Raises `ConfigError` for a certificate that cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.access = Access(settings)
+    def __init__(self, http: HttpSettings, access: AccessSettings) -> None:
+        self.access = Access(access)
         self.requests = RequestMetrics()
         self.rejected_feed = RejectedFeed()
-        largest = _TIMES_ITS_BODY * settings.max_body_bytes
-        self.budget = BodyBudget(max(settings.queue_bytes, 2 * largest), largest)  # keyless clients never have all
+        largest = _TIMES_ITS_BODY * http.max_body_bytes
+        self.budget = BodyBudget(max(http.queue_bytes, 2 * largest), largest)  # keyless clients never have all
         self._large_came = RepeatedEvent()
         self.workshop = Workshop(self.budget, self._large_came.set)
         self.new_request_id = make_request_ids()

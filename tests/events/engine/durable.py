@@ -28,8 +28,8 @@ from hermes.events.engine.journal import EventJournal, open_journal
 from hermes.events.engine.journal_intake import JournalIntake
 from hermes.events.engine.ledger import Account
 from hermes.events.event import Chunk, Event
+from hermes.events.settings import EngineSettings
 from hermes.events.sink import DeliverySettings
-from hermes.settings import Settings
 from hermes.store.log import Record
 from hermes.store.log.memory import MemoryLog
 from hermes.testing import ScriptedSink, make_chunk, make_events
@@ -217,7 +217,7 @@ async def make_durable(
     log: ScriptedLog | None = None,
     sinks: dict[str, ScriptedSink] | ScriptedSink | None = None,
     *,
-    service: Settings | None = None,
+    service: EngineSettings | None = None,
     max_bytes: int = 256 * MIB,
     each: dict[str, dict[str, Any]] | None = None,
     **delivery: Any,
@@ -319,7 +319,7 @@ async def make_durable_engine(
     log: ScriptedLog | None = None,
     sinks: dict[str, ScriptedSink] | ScriptedSink | None = None,
     *,
-    service: Settings | None = None,
+    service: EngineSettings | None = None,
     blocking: bool = False,
     ack_timeout: float = 30.0,
     **durable: Any,

@@ -23,16 +23,16 @@ from hermes.events.engine.engine import Engine
 from hermes.events.engine.intake import Intake
 from hermes.events.engine.making import make_engine as production_make_engine
 from hermes.events.event import Chunk, Event
+from hermes.events.settings import EngineSettings
 from hermes.events.sink import DeliverySettings
-from hermes.settings import Settings
 from hermes.testing import ScriptedSink, make_chunk, make_event, make_events
 
 INTERVAL = 0.1
 
 
-def settings(**values: Any) -> Settings:
+def settings(**values: Any) -> EngineSettings:
     """The defaults of the service but for these."""
-    return Settings(**({"worker_count": 4, "flush_interval": INTERVAL} | values))
+    return EngineSettings(**({"worker_count": 4, "flush_interval": INTERVAL} | values))
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Bench:
 def make_bench(
     sink: ScriptedSink | None = None,
     *,
-    service: Settings | None = None,
+    service: EngineSettings | None = None,
     name: str = "fake",
     letters: int = 100,
     **delivery: Any,
@@ -175,7 +175,7 @@ class MemoryEngine:
 def make_engine(
     sinks: dict[str, ScriptedSink],
     *,
-    service: Settings | None = None,
+    service: EngineSettings | None = None,
     delivery: dict[str, dict[str, Any]] | None = None,
     blocking: bool = False,
 ) -> MemoryEngine:

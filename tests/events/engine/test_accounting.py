@@ -21,8 +21,8 @@ from hermes.events.ack import Ack, Outcome, Receipt
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.making import make_engine
 from hermes.events.event import Batch
+from hermes.events.settings import EngineSettings
 from hermes.events.sink import DeliverySettings
-from hermes.settings import Settings
 from hermes.testing import make_event
 from tests.events.engine.kit import Watch
 
@@ -84,7 +84,7 @@ class Run:
         self.plan = plan
         dice = random.Random(plan.seed)
         names = [f"sink-{n}" for n in range(len(plan.sinks))]
-        service = Settings(
+        service = EngineSettings(
             worker_count=3,
             batch_size=5,
             flush_interval=0.1,

@@ -30,8 +30,8 @@ from hermes.events.engine.journal_record import decode_chunk
 from hermes.events.engine.ledger import Account
 from hermes.events.engine.making import make_engine
 from hermes.events.event import Batch
+from hermes.events.settings import EngineSettings
 from hermes.events.sink import DeliverySettings
-from hermes.settings import Settings
 from hermes.store.log import Record
 from hermes.store.log.memory import MemoryLog
 from hermes.testing import make_event
@@ -238,7 +238,7 @@ class Life:
         world, plan = self.world, self.plan
         world.log.dead, world.log.trouble = False, 0.0
         self.journal = await open_journal(world.log, world.plan.journal_bytes)
-        service = Settings(
+        service = EngineSettings(
             worker_count=3,
             batch_size=5,
             flush_interval=0.1,

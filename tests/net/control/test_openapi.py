@@ -31,8 +31,8 @@ from hermes.net.http.keys import Keys
 from hermes.net.http.lane import BodyBudget
 from hermes.net.http.response import Response
 from hermes.net.http.work import Workshop
+from hermes.net.settings import AdminSettings
 from hermes.observe.service_status import ServiceStatus
-from hermes.settings import Settings
 from tests.net.control.kit import BASE, FRAME, PANELS, admin_app, admin_endpoints, no_debug
 from tests.net.http.kit import FakeIntake
 
@@ -61,7 +61,7 @@ def http_endpoints(
         aggregates_endpoint(dict),
         *(debug_endpoints("HTTP_ADDR", dict, no_debug) if debug else ()),
     )
-    index = index_endpoint("1.2.3", Settings().admin_addr, own, keyed=bool(keys))
+    index = index_endpoint("1.2.3", AdminSettings().admin_addr, own, keyed=bool(keys))
     return documented("HTTP_ADDR", "1.2.3", (*own, index), keyed=bool(keys))
 
 
