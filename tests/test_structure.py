@@ -181,6 +181,23 @@ def test_a_class_is_small_or_says_why_not() -> None:
             assert allowed == (count if count > most else 0), f"{name_of(path)}: {node.name}: {count} {kind}"
 
 
+# The words of a folder
+
+
+def test_a_folder_names_each_of_its_files_and_no_file_that_is_gone() -> None:
+    for package in (path for path in SOURCES if path.name == "__init__.py"):
+        words = ast.get_docstring(ast.parse(package.read_text())) or ""
+        there = {path.stem for path in package.parent.glob("*.py")} - {"__init__", "__main__"}
+        there |= {path.parent.name for path in package.parent.glob("*/__init__.py")}
+        # A small folder says it in a sentence; the interface in the root says it in the documents.
+        if len(there) < 4 or package.parent.name == "hermes":
+            continue
+        rows = re.findall(r"^(?:\||-) (`.*?`)(?: *\||:)", words, re.M)
+        listed = set(re.findall(r"`+([a-z_]+)/?`+", " ".join(rows)))
+        listed |= set(re.findall(r"`+([a-z_]+)`+", words)) & there
+        assert listed == there, f"{name_of(package)}: not named {there - listed}, not there {listed - there}"
+
+
 # Errors
 
 

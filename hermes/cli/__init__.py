@@ -1,10 +1,7 @@
 """The command line ``hermes``: its own commands and those of the parts, each under a heading that names its purpose.
 
-- `serve`, `settings`, `top`, `tap`, `dlq`, `log`, `load`, `help`, `completion`: one command or group each
-- `dlq_names`, `dlq_replay`, `reload`: parts of `dlq` and `serve`
-- `client`: the client of a running Hermes, for `top` and `tap`
-- `operator`, `values`, `tables`, `strays`: shared by the commands
-- `manual`: the layout of the help pages; `mistakes`: the error for a wrong command line; `program`: the end of a run
+- ``serve``, ``config``, ``top``, ``tap``, ``dlq``, ``log``, ``load``: one command or group each
+- ``dlq_names``, ``dlq_replay``, ``dlq_store``, ``reload``: pieces of ``dlq`` and ``serve``
 
 Invariant: a mistake of the operator is one line on stderr and exit code 2; a traceback is a bug of Hermes. A command is
 imported when somebody asks for it.

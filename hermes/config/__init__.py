@@ -1,8 +1,8 @@
 """How settings are declared, read, checked and documented. This package declares none itself.
 
+- `group`: the settings that one struct declares, as they were read
 - `declaration`: reads and describes a group of settings from its one declaration
 - `notation`: the notation of durations, sizes, addresses, lists and truth values
-- `traces`: the endpoint of traces, with the variables of OpenTelemetry
 - `sources`: the environment, and a file below it
 - `toml_file`, `toml_lines`: read settings from a file of TOML, with the lines of its keys
 - `mistakes`: collects the mistakes of a configuration

@@ -11,6 +11,7 @@
 | ``tables``   | the tables of the durable stores, and their upgrades |
 | ``replay``   | sending letters to their sources again |
 | ``events``   | the letters of events: an event as a letter and back |
+| ``settings`` | the settings of the part |
 | ``part``     | the declaration of the part |
 | ``opening``  | opens the part: the store, the endpoints, the section of the dashboard |
 | ``desk``     | the store and where letters are replayed to, for the parts that own letters |

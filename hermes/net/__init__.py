@@ -2,8 +2,9 @@
 
 - ``http/``: the fast lane, our own HTTP/1.1 for data routes
 - ``control/``: the control lane, Quart on Hypercorn for everything else; the OpenAPI documents; the dashboard's shell
-- ``edge``, ``admin``, ``edges``: HTTP_ADDR, ADMIN_ADDR, and both of them opened over the parts
 - ``settings``: the settings of both addresses, of the keys and the certificate
-- ``listen``, ``certificate``, ``descriptors``: listening sockets; TLS certificates; the limit of descriptors
+- ``http_edge``, ``admin_edge``, ``edges``: HTTP_ADDR, ADMIN_ADDR, and both of them opened over the parts
+- ``listen``, ``tls``, ``descriptors``: listening sockets; TLS and its certificate; the limit of descriptors
+- ``status``: the status of the service, from its own facts and the parts'
 - ``outgoing``: requests to one other server
 """

@@ -1,5 +1,9 @@
 """Traces events with OpenTelemetry, from the request to the sink, if TRACES_ENDPOINT is set.
 
+- ``part``, ``settings``, ``endpoint``: the declaration of the part, its settings, and where spans are sent
+- ``spans``: makes the spans of requests, commits and writes
+- ``opening``, ``export``, ``otlp``, ``span_metrics``: sends them in batches, and counts them
+
 Invariant: this package imports OpenTelemetry, which is an extra, only if TRACES_ENDPOINT is set.
 """
 

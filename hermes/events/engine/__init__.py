@@ -2,7 +2,6 @@
 
 | file | idea |
 |---|---|
-| ``part``         | events as a part of the service |
 | ``engine``       | the engine as one thing: its tasks, its end, the account of every event |
 | ``making``       | the parts of an engine, made in the order in which they need each other |
 | ``admission``    | the bound on all accepted events, and the queue of requests that wait for room |
@@ -17,7 +16,7 @@
 | ``delivery``     | one sink at work: its workers, and the outcome of every batch |
 | ``buffer``       | the chunks that wait for a worker of one sink, and the batches in hand |
 | ``job``          | one batch on its way through its attempts |
-| ``calls``        | one call of a sink: its breaker, its time-out, its dead letters |
+| ``sink_calls``   | one call of a sink: its breaker, its time-out, its dead letters |
 | ``suspicion``    | whether a refusal is the fault of the sink or of the events |
 | ``workable``     | how many events of one write are expected to be written in time |
 | ``backlog``      | reads back what a sink that is behind has on disk alone |

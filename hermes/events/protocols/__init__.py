@@ -3,8 +3,9 @@
 | file | idea |
 |---|---|
 | ``routes``         | all data routes, connected to an intake |
-| ``events``         | ``POST /events``: Hermes's own events, and CloudEvents by their media types |
+| ``post_events``    | ``POST /events``: Hermes's own events, and CloudEvents by their media types |
 | ``cloudevents``    | CloudEvents 1.0 in the binary, structured and batch modes of the HTTP binding |
+| ``webhook_handshake`` | CloudEvents' handshake before the first event |
 | ``segment``        | Segment's HTTP API, as its libraries and RudderStack's speak it |
 | ``segment_request`` | one request of Segment's API: its members, the shared ones, its key |
 | ``segment_answers`` | the answers to Segment's libraries, also to their requests for a configuration |

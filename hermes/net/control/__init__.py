@@ -8,7 +8,7 @@
 | ``reply``        | between Quart's requests and responses and ours |
 | ``guard``        | refuses requests that Quart cannot read |
 | ``server``       | the connections that the fast lane hands over, driven by Hypercorn and contained |
-| ``replay``       | one connection as Hypercorn sees it, bounded in time |
+| ``bounded_connection`` | one connection as Hypercorn sees it, bounded in time |
 | ``answering``    | the requests of one connection in progress, and the moment when the client stops sending |
 | ``places``       | a bound on the connections; the idlest gives way to a newcomer |
 | ``admin``        | judges the requests to the admin address |

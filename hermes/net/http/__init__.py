@@ -21,11 +21,11 @@ moment answers.
 | ``stream``     | the same connection object under TLS, a task each |
 | ``accepting``  | streams are accepted while there is room, whatever accept(2) says |
 | ``work``       | large requests decoded in turns, a few milliseconds each |
-| ``traced``     | data routes with a span around each request that is traced |
-| ``refusals``, ``rejected`` | the log lines about refused requests; the latest rejected items, for operators |
+| ``traced_routes`` | data routes with a span around each request that is traced |
+| ``refusal_log``, ``rejected_feed`` | the log lines about refused requests; the latest rejected items, for operators |
+| ``rejection``  | one refused item of a request |
 | ``request_metrics`` | the durations of requests, and the counts of refusals |
-| ``keys``, ``access``, ``certificate`` | who is let in, which can change while the service runs |
+| ``keys``, ``access`` | who is let in, which can change while the service runs |
 | ``cors``       | the pages of other origins that may post |
-| ``listen``     | listening sockets and the TLS context; whose fault an error of accept(2) is |
 | ``ingress``    | the state that all data routes share |
 """

@@ -7,13 +7,6 @@
 | ``group``    | appends that share commits, for every engine that syncs |
 | ``memory``   | the engine without a disk: for tests and DURABILITY=memory |
 | ``sqlite``   | the embedded default: one file in a folder of its own |
-| ``opening``  | opening that file: cutting off a torn end, reporting a loss |
-| ``tables``   | the tables of that file, and each transaction on them |
-| ``folder``   | the folder of that file: its lock, its watermark, the room that is left |
-| ``overview`` | the extent and the records of a log: ``hermes log inspect`` |
-| ``survey``   | the faults of a log, and what a repair would lose: ``hermes log check`` |
-| ``salvage``  | rows out of a file that SQLite cannot read |
-| ``repair``   | the file written anew: ``hermes log repair`` |
 | ``postgres`` | a table, fenced against a second writer |
 """
 

@@ -1,7 +1,7 @@
 """The sink that posts signed batches to any URL, another Hermes's POST /events among them.
 
-``sink`` sends, ``signature`` signs, ``answers`` says what an answer means; cutting batches and finding bad events is
-`hermes_sinks.common.parts`, httpx is `hermes.net.outgoing`.
+``sink`` sends, ``settings`` declares, ``signature`` signs, ``answers`` says what an answer means. Batches are cut and
+bad events are found by `hermes_sinks.common.parts`; httpx is behind `hermes.kit.http`.
 """
 
 from hermes import SinkPlugin

@@ -7,11 +7,10 @@
 | ``addresses``    | the document of each address, and the words at its head |
 | ``operation``    | the types with which an endpoint is described |
 | ``profiles``     | the operations of the profiles |
-| ``dead_letters`` | the operations of the dead letters |
 | ``document``     | from the endpoints of an address to the document |
 | ``schemas``      | JSON Schemas of the types that decode and encode |
-| ``page/``        | plain HTML, CSS and JavaScript |
 
+The pages are plain HTML, CSS and JavaScript in ``page/``.
 A test fails if an endpoint is served without a description. Another test lets Schemathesis compare the document with
 the answers of the service.
 """

@@ -1,8 +1,13 @@
-"""The log in one SQLite database, for DURABILITY=disk, and the tools that look into its files and mend them.
+"""The log in one SQLite file, for DURABILITY=disk, and the tools that look into this file and mend it.
 
-- ``log``: the log itself, and the rules by which a failed sync loses nothing
-- ``opening``, ``folder``: how it is opened; its folder and the lock of its owner
-- ``tables``: its tables and statements
-- ``overview``, ``survey``, ``salvage``, ``repair``: for ``hermes log``: a look at it, a check of every record, rows out
-  of a damaged file, and a mended copy
+| file | idea |
+|---|---|
+| ``log``      | the log itself, and why a failed sync loses nothing |
+| ``opening``  | opening the file: cutting off a torn end, reporting a loss |
+| ``tables``   | the tables of the file, and each transaction on them |
+| ``folder``   | the folder of the file: its lock, its watermark, the room that is left |
+| ``overview`` | the extent and the records of a log: ``hermes log inspect`` |
+| ``survey``   | the faults of a log, and the records that a repair would lose: ``hermes log check`` |
+| ``salvage``  | rows out of a file that SQLite cannot read |
+| ``repair``   | the file written anew: ``hermes log repair`` |
 """
