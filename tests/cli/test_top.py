@@ -390,9 +390,9 @@ def test_an_address_that_is_off_or_none_is_said(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_setting_that_is_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = CliRunner().invoke(main, ["top"], env={"QUEUE_SIZE": "many"})
+    done = CliRunner().invoke(main, ["top"], env={"MAX_CONNECTIONS": "many"})
     assert done.exit_code == 2
-    assert done.stderr.startswith("hermes: QUEUE_SIZE='many'")
+    assert done.stderr.startswith("hermes: MAX_CONNECTIONS='many'")
 
 
 def test_the_live_feed_is_read_in_whatever_pieces_it_comes() -> None:
