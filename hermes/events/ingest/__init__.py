@@ -1,4 +1,4 @@
-"""The events' side of HTTP: from a parsed request to events in the intake, and to the answer that says so.
+"""The events' side of HTTP: from a parsed request to events in the intake, and to the answer.
 
 | module | contents |
 |---|---|
@@ -10,5 +10,5 @@
 | ``pieces``  | decodes a large body piece by piece, as a generator |
 | ``ids``     | ids for events that come without an id, new or from an ``Idempotency-Key`` |
 
-The protocols themselves are in `hermes.events.protocols`; the intake is lent by the part.
+The protocols themselves are in `hermes.events.protocols`. The part lends the intake.
 """

@@ -42,7 +42,7 @@ class Answers(Protocol):
 class OneEvent:
     """The short way of a body that is one event: how to read it, and the answer once it is taken.
 
-    ``decode(body)`` returns None for a body that `Format.decode` has to look at.
+    ``decode(body)`` returns None for a body that needs `Format.decode`.
     """
 
     decode: Callable[[bytes], Event | None]
@@ -54,11 +54,11 @@ class Format:
     """One way to write a request's body, and the answers to such requests.
 
     ``decode(request, body)`` raises `hermes.events.decode.BadBody`; `hermes.net.http.content.ContentTooLarge` if the
-    events grow past the limit; `hermes.net.http.keys.KeyRefused` if it reads the key. ``untaken`` is the detail of a
-    415 if bodies of this kind are not taken, else empty. ``unique``: no other request has the same head, so it is not
-    remembered.
+    events grow past the limit; `hermes.net.http.keys.KeyRefused` if the key in the body is wrong. ``untaken`` is the
+    detail of a 415 if bodies of this kind are not taken, else empty. ``unique``: no other request has the same head, so
+    the lane does not remember the head.
 
-    A body of more than ``at_once`` bytes is decoded in pieces: ``cut(head, body)`` cuts it into bodies of the same
+    A body of more than ``at_once`` bytes is decoded in pieces: ``cut(head, body)`` yields bodies of the same
     form, each decoded in a few milliseconds. The events of all pieces hold ``most`` bytes at most; 0: no bound but the
     body's. ``partial``: a request with any number of invalid events is answered for its valid events. Then the answer
     lists the first `hermes.events.decode.MAX_REJECTIONS` at most, and the first stands for the others.
@@ -73,6 +73,7 @@ class Format:
     decode: Callable[[EventRequest, bytes], Decoded]
     untaken: str = ""
     cut: Callable[[Head, bytes], Pieces] = lambda _head, body: iter((body,))
+    # A shorter body is decoded in a few milliseconds, so pieces would only cost.
     at_once: int = AT_ONCE
     most: int = 0
     partial: bool = False

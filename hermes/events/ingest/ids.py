@@ -1,9 +1,9 @@
 """Ids for events that come without one: new for each event, or made from the request's ``Idempotency-Key``.
 
 Equal events of two requests are two events, so nothing of an event's content is in its id. A client that sends a
-request again says so by the same key; then the events have the same ids, and the sinks store each once. Invariant: two
-events of a request never get the same id. Pure but for the random bits. Called by the ingest route and by the protocols
-whose events may lack an id.
+request again says so by the same key; then the events have the same ids, and the sinks store each once.
+
+Invariant: two events of a request never get the same id. Pure but for the random bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _KEY = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
 WANTED = f"Idempotency-Key has to be 1 to {MAX_KEY} printable characters of ASCII: send one for each new request"
 
 _VARIANT = 0b10 << 62
-_RANDOM = (1 << 61) - 1  # of the 62 bits, so that counting up from it never leaves them
+# 61 random bits of the 62 behind the variant: to count up from them by the events of a request never leaves the 62.
+_RANDOM = (1 << 61) - 1
 
 
 def is_key(value: str) -> bool:
@@ -35,12 +36,14 @@ class RequestIds:
     """The ids of a request's events, each by the event's place in the request, from 0.
 
     ``now`` is the time of arrival in Unix seconds. Without a key an id is a UUIDv7 (RFC 9562 §5.7), and those of a
-    request ascend, which suits the index of a database. With a key it is the digest of the path, the key and the place.
+    request ascend, which suits the index of a database. With a key an id is the digest of the path, the key and the
+    place.
     """
 
     __slots__ = ("_begin_at", "_first", "_key", "_now", "_prefix")
 
     def __init__(self, request: EventRequest, now: float) -> None:
+        # The path too: a client may use one key for one thing, and send it to two paths.
         self._key = f"{request.head.path}\n{request.head.headers[HEADER]}\n" if HEADER in request.head.headers else ""
         self._begin_at = request.first
         self._now = now

@@ -1,6 +1,6 @@
 """Decodes a large body piece by piece, as a generator that the workshop gives its turns.
 
-Invariant: the events, their places and what is said of the rejected ones are those of the whole body. Pure.
+Invariant: the events, their places and the reasons of the rejected events are the same as of the whole body. Pure.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from hermes.net.http.content import ContentError, ContentTooLarge
 from hermes.net.http.keys import WANTED, KeyRefused
 from hermes.net.http.rejection import MAX_REJECTIONS, Rejection
 
-_INFLATED_AT_ONCE = 128 * 2**10  # bytes: a millisecond
-_PARTS_AT_ONCE = 32  # which may give no byte at all
+# Bytes that zlib decodes in a millisecond.
+_INFLATED_AT_ONCE = 128 * 2**10
+# Parts may be empty, so they are counted too.
+_PARTS_AT_ONCE = 32
+# Events, freed in a millisecond.
 _FREED_AT_ONCE = 5000
 _PLACE = re.compile(r" \(byte \d+\)")
 
@@ -47,6 +50,7 @@ def decode_pieces(
             yield size
             size = 0
     yield size
+    # The parts are cleared before the yield, so that the body is held once.
     body = b"".join(begun)
     begun.clear()
     yield 0
@@ -73,9 +77,10 @@ def decode_pieces(
 
 
 class _Gathered:
-    """What the pieces held so far."""
+    """The events and the rejections of the pieces so far."""
 
     def __init__(self, request: EventRequest, capacity: int) -> None:
+        # A copy: the request is shared by all requests with the same head.
         self._request = copy(request)
         self._request.piece = True
         self._judge_key = request.admit
@@ -90,7 +95,7 @@ class _Gathered:
         self._note = ""
 
     def add(self, piece: bytes, *, alone: bool) -> int:
-        """Decode a piece, which may be the whole body ``alone``. Returns how many events it has."""
+        """Decode a piece, which may be the whole body ``alone``. Returns the number of events."""
         request, rejected = self._request, self._rejected
         self._any_decoded = True
         first = request.first
@@ -107,13 +112,14 @@ class _Gathered:
         request.first += len(decoded.events) + len(decoded.rejected)
         if not request.format.partial or len(rejected) < MAX_REJECTIONS:
             rejected += [Rejection(first + each.index, each.error) for each in decoded.rejected]
-        else:  # they are only counted, so one stands for all
+        else:
+            # The answer gives the number of further rejections and not their reasons, so the first stands for all.
             rejected += rejected[:1] * len(decoded.rejected)
         self._check()
         return len(decoded.events)
 
     def add_slim(self, slim: Slim) -> int:
-        """Decode a piece whose long values were proved already, and put them back. Returns how many events it has."""
+        """Decode a piece whose long values were proved already, and put them back. Returns the number of events."""
         count = self.add(slim.text, alone=False)
         for event in self.events[len(self.events) - count :]:
             restored = slim.restore(bytes(event.payload))
@@ -133,7 +139,9 @@ class _Gathered:
         if len(self._rejected) > MAX_REJECTIONS:
             if not chosen.partial:
                 raise too_many_rejected(self._rejected[0])
-            self._require_key()  # a client without a key may not keep us busy with invalid events for long
+            # Now and not after the last piece: a client without a key must not keep the service busy with invalid
+            # events.
+            self._require_key()
         if len(self._rejected) > self._capacity:
             raise TooManyEvents(self._request.first, self._capacity)
         if chosen.most and self._size > chosen.most:

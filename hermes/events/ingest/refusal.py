@@ -18,6 +18,7 @@ from hermes.net.http.keys import CHALLENGE, KeyRefused
 from hermes.net.http.rejection import Rejection
 from hermes.net.http.response import Response
 
+# After these the events are accepted, so the answer tells their delivery and does not say "send it again".
 _KNOWN_SINCE_TAKEN = {Outcome.REFUSED, Outcome.DROPPED, Outcome.LATE}
 REFUSALS = {
     Outcome.NO_ROOM: ("queue_full", "the queue is full", 1),
@@ -53,6 +54,7 @@ class Refusals:
 
     def unreadable(self, answers: Answers, coding: str, error: Exception) -> Response:
         """Answer a body that cannot be decoded or holds too much. ``coding`` is its Content-Encoding."""
+        # Not counted by reason: the histogram of requests has its 413.
         if isinstance(error, ContentTooLarge):
             return answers.refused(413, str(error) or too_large_detail(self._max_body_bytes))
         if isinstance(error, TooManyEvents):
@@ -83,6 +85,7 @@ class Refusals:
                 "the journal keeps a request in records of 5,000 events and at most 256 MiB, all of them within "
                 "JOURNAL_MAX_BYTES, and this one is larger: send fewer events a request",
             )
+        # The estimate of the intake knows the queue alone; a journal that is full or broken takes longer.
         reason, detail, least = REFUSALS[outcome]
         self._rejected[reason] += 1
         return answers.refused(

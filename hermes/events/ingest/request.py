@@ -1,4 +1,4 @@
-"""One request head, as the decoders of the events' protocols see it.
+"""One request head, in the form that the decoders of the events' protocols need.
 
 The object is made once for each head, and used for every request with this head.
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EventRequest:
-    """A head, the ``format`` of its body, and the acknowledgement that the client asked for (None: the service's own).
+    """A head, the ``format`` of its body, and the acknowledgement that the client asked for (None: the default).
 
     ``admit(key)`` judges a key in the body; None: the head had a key, or no key is needed. ``first`` is the place of
     the body's first event in its request; ``piece``: the body is a piece of a larger one, so the key is asked for after
@@ -30,6 +30,7 @@ class EventRequest:
         decoded = request.format.decode(request, body)
     """
 
+    # Slots: a remembered head keeps its request, and thousands of heads are remembered.
     __slots__ = ("ack", "admit", "first", "format", "head", "one", "piece")
 
     def __init__(
@@ -45,4 +46,5 @@ class EventRequest:
         self.admit = admit
         self.first = 0
         self.piece = False
+        # The short way reads the bytes as they came, so they must have no coding.
         self.one = None if head.coding else chosen.one

@@ -35,13 +35,14 @@ from hermes.net.http.response import ECHOED, Response
 from hermes.net.http.work import CROWDED, Job, Steps, Workshop
 from hermes.observe.traced_request import TracedRequest
 
-_PARTS_AT_ONCE = 8  # of a body with a coding: a few milliseconds, whatever they give
+# Parts of a body with a coding, decoded in a few milliseconds also if each is as large as a part may be.
+_PARTS_AT_ONCE = 8
 _HOW = "the service lacks an extra: install 'hermes-events[codings]' there, or "
 _ACKS = {ack.name.lower(): ack for ack in Ack}
 
 
 class Intake(Protocol):
-    """The side of the engine that takes events in. ``traced`` is the request of the events, if it is traced."""
+    """The side of the engine that takes events in. ``traced`` is their request, if it is traced."""
 
     capacity: int
     ack: Ack
@@ -55,7 +56,10 @@ class Intake(Protocol):
     def submit(
         self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
-        """Take all the events or none, and tell when they are as far as ``ack`` says. Returns what calls it off."""
+        """Take all the events or none, and ``tell`` when they are as far as ``ack`` says.
+
+        Returns a function that ends the wait.
+        """
 
     def retry_after(self) -> int:
         """Return the whole seconds after which there may be room again."""
@@ -63,7 +67,7 @@ class Intake(Protocol):
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """What the routes of all protocols share.
+    """The collaborators and bounds that the routes of all protocols share.
 
     ``workshop`` decodes large bodies. Without a key in ``keys`` the routes are open to all. ``origins`` are the pages
     that may post; ``("*",)``: all.
@@ -93,6 +97,7 @@ class Ingest:
         self.response_lines = Origins(options.origins).response_lines
         # Bound here once: each request with one event takes this way.
         self._offer = intake.offer
+        # Without a journal a request is answered when its events are in the queue, so in the call itself.
         self._at_once = intake.ack is Ack.ACCEPTED
         self.routes = tuple(
             Route(path, self.check, self.handle, self.response_lines, options.max_body_bytes) for path in protocol.paths
@@ -108,6 +113,7 @@ class Ingest:
         if not keys.admit(head.headers):
             if not self._protocol.key_in_body or offers_key(head.headers):
                 return self._refusals.key(chosen.answers, refusal_of(head.headers))
+            # The key may stand in the body: its room is small until it is read.
             admit = keys.admit_key
             head.keyless = True
         if chosen.untaken:
@@ -122,7 +128,8 @@ class Ingest:
             )
         head.unique = head.unique or chosen.unique
         if IDEMPOTENCY_KEY in head.headers:
-            head.unique = True  # the next request has another key
+            # The next request has another key, so its head is another.
+            head.unique = True
             if not is_key(head.headers[IDEMPOTENCY_KEY]):
                 return refused(400, KEY_FORM)
         ack = self._check_ack(chosen.answers, head.headers.get(HEADER))
@@ -152,6 +159,7 @@ class Ingest:
         one = request.one
         size = len(body)
         if one is not None and body[:1] == b"{" and size <= request.format.at_once:
+            # None: an event with a fault, or in a form that needs a closer look. The long way tells.
             event = one.decode(body)
             if event is not None:
                 if not self._at_once or request.ack is not None:
@@ -174,7 +182,8 @@ class Ingest:
         return self._submit(request, [event], size, ticket, traced)
 
     def _handle_large(self, request: EventRequest, body: bytes, traced: TracedRequest | None) -> Response | Pending:
-        """Decode a body later, a piece at a time: it is large, or may be large once its coding is undone."""
+        """Decode a body later, a piece at a time: the body is large, or may be large once its coding is undone."""
+        # Before any work: a full queue must be the cheapest answer, because a client sends the body again.
         chosen, coding = request.format, request.head.coding
         refusal = self._intake.find_refusal(len(body))
         if refusal is not None:
@@ -234,7 +243,7 @@ class Ingest:
         traced: TracedRequest | None,
         ticket: EventTicket | None = None,
     ) -> Response | Pending:
-        """Offer the events of a request that came in ``size`` bytes. ``ticket``: the client waits for it already."""
+        """Offer the events of a request that came in ``size`` bytes. ``ticket``: the client waits already."""
         answers = request.format.answers
         if decoded.rejected:
             self._refusals.count_invalid(len(decoded.rejected))
@@ -245,6 +254,7 @@ class Ingest:
             return answers.nothing(decoded).about(decoded.rejected)
         if len(events) > self._intake.capacity:
             return self._refuse_unreadable(request, TooManyEvents(len(events), self._intake.capacity))
+        # The events may keep more bytes alive than came: those of a decoded coding, or of members that each repeats.
         size = decoded.size or size
         if self._at_once and request.ack is None and self._offer(events, size, traced):
             return answers.taken(decoded).about(decoded.rejected)
@@ -259,6 +269,7 @@ class Ingest:
     ) -> Response | Pending:
         ack = self._intake.ack if request.ack is None else request.ack
         ticket.call_off_by(self._intake.submit(events, size, ack, ticket, traced))
+        # The intake may have answered at once; then no lane has to wait.
         return ticket.response or ticket
 
     def _explain(

@@ -1,7 +1,7 @@
-"""Accepting connections as streams: while there is room for one, whatever accept(2) says.
+"""Accepts connections as streams, while there is room for one more.
 
-Invariant: only an error that a bug of ours causes leaves `BoundedListener.accept`; where there is no room and a client
-waits, an idle connection is asked to give way.
+Invariant: of the errors of accept(2), only one that a bug of ours causes leaves `BoundedListener.accept`. If there is
+no room and a client waits, an idle connection is asked to give way.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from hermes.observe.throttled_log import ThrottledLog
 
 Place = socket.socket | trio.abc.Listener[Any]
 
-_MAKE_ROOM_SECONDS = 0.1  # between two looks for a connection that may give way
+# Between two looks for a connection that may give way: connections grow idle as time passes.
+_MAKE_ROOM_SECONDS = 0.1
 
 
 def listener_of(place: Place) -> trio.abc.Listener[Any]:
-    """The listener of a place where clients come from."""
+    """Return the listener of a place: a socket, or a listener that is there already."""
     if isinstance(place, socket.socket):
         return trio.SocketListener(trio.socket.from_stdlib_socket(place))
     return place
 
 
 class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
-    """Accepts only while there is room for a connection; whoever serves it gives the room back.
+    """Accepts only while there is room for a connection. The server of a connection gives the room back.
 
-    Where there is none, ``make_room`` is called once somebody waits to be accepted.
+    If there is no room, ``make_room()`` is called once a client waits to be accepted. ::
+
+        listener = BoundedListener(trio.SocketListener(sock), trio.Semaphore(1000), server.end_the_idlest)
     """
 
     def __init__(self, listener: trio.abc.Listener[Any], room: trio.Semaphore, make_room: Callable[[], None]) -> None:
@@ -41,10 +44,11 @@ class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         self._throttled = ThrottledLog("hermes.net.http")
 
     async def accept(self) -> trio.abc.HalfCloseableStream:
-        """Wait for room and for a client. Raises `OSError` only for a listener that is none."""
+        """Wait for room and for a client. Raises `OSError` only if the socket is no listening socket."""
         while True:
             try:
                 await self._acquire_room()
+                # Whatever ends the wait, a cancellation too, the room must be free for the next.
                 try:
                     accepted: trio.abc.HalfCloseableStream = await self._listener.accept()
                 except BaseException:
@@ -53,13 +57,14 @@ class BoundedListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
             except OSError as error:
                 if whose_fault(error) is Fault.OURS:
                     raise
+                # The machine lacks descriptors or memory: connections that end give them back.
                 self._throttled.warn("cannot accept for a moment", error=str(error))
                 await trio.sleep(ACCEPT_PAUSE)
             else:
                 return accepted
 
     async def _acquire_room(self) -> None:
-        # Who waits to be accepted is known of a socket alone; the listener of a simulated network waits for room.
+        # Only a socket tells that a client waits. The listener of a simulated network waits for room.
         while self._room.value == 0 and isinstance(self._listener, trio.SocketListener):
             await trio.lowlevel.wait_readable(self._listener.socket)
             self._make_room()

@@ -1,6 +1,6 @@
-"""What lets clients in and can change while the service runs: the keys of both addresses, and the certificate.
+"""The keys of both addresses and the certificate, which can change while the service runs.
 
-Invariant: both lanes and both addresses look here, so that a change holds for every request that is read after it.
+Invariant: both lanes and both addresses look here, so that a change holds for every request that is read afterwards.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ from hermes.net.tls import Certificate
 
 
 class Access:
-    """As the settings say. Raises `ConfigError` for a certificate that cannot be used."""
+    """The keys and the certificate that the settings name. Raises `ConfigError` for an unusable certificate.
+
+    ::
+
+        access = Access(settings)
+        access.when_keys_change(heads.forget)
+        access.change_keys(["new-key"], ["new-admin-key"])
+    """
 
     def __init__(self, settings: AccessSettings) -> None:
         self.api_keys = Keys(settings.api_keys)
         self.admin_keys = Keys(settings.admin_keys)
         self.certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        # A list: each part of the edge that remembers decisions adds itself.
         self._tell: list[Callable[[], None]] = []
 
     def when_keys_change(self, forget: Callable[[], None]) -> None:
@@ -26,8 +34,9 @@ class Access:
         self._tell.append(forget)
 
     def change_keys(self, api_keys: Sequence[str], admin_keys: Sequence[str]) -> None:
-        """From now on these keys are taken, and no others."""
+        """Take these keys from now on, and no others."""
         self.api_keys.replace(api_keys)
         self.admin_keys.replace(admin_keys)
+        # After the change: the next head is judged by the new keys, and remembered so.
         for forget in self._tell:
             forget()

@@ -14,7 +14,7 @@ _CROWDED = crowded(close=True)
 
 
 class BodyRefused(Exception):
-    """The body breaks HTTP, is too large, or there is no room for it. ``response`` is the answer; it is the last."""
+    """The body breaks HTTP, is too large, or finds no room. ``response`` is the answer, the last of its connection."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.detail)
@@ -43,6 +43,7 @@ class SizedDecoder:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the body, and return the bytes that come after its end."""
+        # The bytes behind the body are the next request of a client that pipelines.
         taken = data[: self.missing]
         self.missing -= len(taken)
         if not self._skip:
@@ -51,7 +52,7 @@ class SizedDecoder:
 
 
 class IncomingBody:
-    """The body of the request with this ``head``, which holds room of ``budget`` while it comes.
+    """The body of the request with this ``head``. While the body comes, its bytes take room of ``budget``.
 
     ::
 
@@ -73,7 +74,7 @@ class IncomingBody:
         if head.chunked:
             self._decoder = ChunkedDecoder(limit)
         else:
-            # A refused body is read past, so that the connection can go on with the next request.
+            # A refused body of known size is read past, so that the connection can go on with the next request.
             self._decoder = SizedDecoder(head.content_length, skip=head.refusal is not None)
 
     @property
@@ -101,7 +102,8 @@ class IncomingBody:
             raise BodyRefused(problem(400, f"the request is malformed: {error}", close=True)) from None
         except BodyTooLarge:
             raise BodyRefused(too_large(self._limit)) from None
-        # After the bytes were taken: one receive is bounded, and chunks tell their size only as they are decoded.
+        # After the bytes were taken: chunks tell their size only as they are decoded. The excess is bounded, because
+        # one receive is.
         size = len(decoder.body) - before
         if not self._budget.reserve(size):
             raise BodyRefused(_CROWDED)
@@ -110,5 +112,6 @@ class IncomingBody:
 
     def release(self) -> None:
         """Give the room back."""
+        # Zero: the connection may end after the body was whole, and must not give the room back twice.
         self._budget.release(self._reserved)
         self._reserved = 0

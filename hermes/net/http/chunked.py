@@ -1,8 +1,9 @@
 """The chunked transfer coding (RFC 9112 §7.1), sans-IO and strict.
 
-Strict, because what two parsers read differently is how requests are smuggled: sizes are bare hexadecimal digits, every
-line ends in CR LF, extensions and trailers are bounded and thrown away. Invariant: the bytes after the body are never
-touched, and the same bytes cut at any point decode alike. Called by the connection.
+Strict, because a request can be smuggled if a proxy reads the same bytes differently: sizes are bare hexadecimal
+digits, every line ends in CR LF, extensions and trailers are bounded and thrown away.
+
+Invariant: the bytes after the body are never touched, and the same bytes cut at any point decode alike.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import re
 MAX_LINE = 4096
 """The longest size line with its extensions, and the longest trailer line, in bytes."""
 
+# RFC 9112 sets no bound. A client without an end to its trailers would keep the connection for ever.
 MAX_TRAILER_LINES = 64
 
+# 15 digits: no larger size is taken, and Python reads them without a second look. Spaces before an extension are bad
+# whitespace that RFC 9112 §7.1.1 asks a recipient to accept.
 _SIZE = rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?"
 _SIZE_LINE = re.compile(_SIZE)
 _match_size_line = re.compile(_SIZE + rb"\r\n").match
@@ -21,7 +25,7 @@ _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
 
 
 class ChunkedError(Exception):
-    """The body breaks the coding; nothing after it on this connection can be trusted."""
+    """The body breaks the coding. No byte behind the body can be trusted, so the connection ends."""
 
 
 class BodyTooLarge(Exception):
@@ -29,7 +33,12 @@ class BodyTooLarge(Exception):
 
 
 class ChunkedDecoder:
-    """Feed it bytes; it gathers a ``body`` of at most ``limit`` bytes until it is ``done``."""
+    """Gathers a ``body`` of at most ``limit`` bytes until the decoder is ``done``.
+
+    >>> decoder = ChunkedDecoder(limit=100)
+    >>> decoder.feed(b"3\\r\\nabc\\r\\n0\\r\\n\\r\\nPOST"), decoder.done, bytes(decoder.body)
+    (b'POST', True, b'abc')
+    """
 
     __slots__ = ("_pending", "_remaining", "_state", "_trailers", "body", "done", "limit")
 
@@ -42,13 +51,14 @@ class ChunkedDecoder:
         self._state = self._read_size
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the body; returns what comes after its end (empty until ``done``).
+        """Take bytes of the body, and return the bytes after its end (empty until ``done``).
 
-        Raises `ChunkedError` or, as soon as a chunk's size says so, `BodyTooLarge`.
+        Raises `ChunkedError`, or `BodyTooLarge` as soon as the size of a chunk would pass the limit.
         """
         data = self._pending + data
         position = 0
         while not self.done:
+            # First the short way: where it stops, the states below find out why.
             if self._state == self._read_size:
                 position = self._read_whole_chunks(data, position)
             advanced = self._state(data, position)
@@ -62,7 +72,10 @@ class ChunkedDecoder:
         return b""
 
     def _read_whole_chunks(self, data: bytes, position: int) -> int:
-        """Read the chunks that have come whole, the shortest way: there may be one in six bytes. Returns their end."""
+        """Read the chunks that have come whole, the shortest way. Returns their end.
+
+        A chunk may be as short as six bytes, so that a body has very many of them.
+        """
         body, limit = self.body, self.limit
         while (match := _match_size_line(data, position, position + MAX_LINE + 2)) is not None:
             start = match.end()
@@ -80,6 +93,7 @@ class ChunkedDecoder:
             if len(data) - position >= MAX_LINE + 2:
                 raise ChunkedError(f"a line of the chunked body is longer than {MAX_LINE} bytes")
             return None
+        # Some servers take a bare LF as an end, others do not: between two such, a request can be smuggled.
         if end == position or data[end - 1] != 0x0D:
             raise ChunkedError("a line of the chunked body ends in a bare LF")
         return data[position : end - 1]
@@ -92,6 +106,7 @@ class ChunkedDecoder:
         if match is None:
             raise ChunkedError("a chunk begins without a hexadecimal size")
         self._remaining = int(match[1], 16)
+        # Before the bytes of the chunk: a client could announce a terabyte, and send it.
         if len(self.body) + self._remaining > self.limit:
             raise BodyTooLarge
         self._state = self._read_data if self._remaining else self._read_trailer
@@ -99,6 +114,7 @@ class ChunkedDecoder:
         return position + len(line) + 2
 
     def _read_data(self, data: bytes, position: int) -> int:
+        # Added as the bytes come: a chunk of megabytes must not wait in ``_pending``, which is joined at each feed.
         part = data[position : position + self._remaining]
         if not part:
             return -1

@@ -1,9 +1,14 @@
-"""One connection of the fast lane, sans-IO: bytes in, slots out, in order.
+"""One connection of the fast lane, sans-IO: bytes in, responses out, in order.
 
-Whoever owns the socket (the reactor, or a task under TLS) calls `receive` with what came, sends what is in ``out``, and
-asks for nothing else. Each request gets a slot: bytes that are ready, or a wait that a later moment fills. Slots are
-sent in the order of the requests, so that pipelining stays right. Invariants: the same bytes cut at any point give the
-same responses; nothing a client sends raises; what a connection holds is bounded (head, body, slots, unsent bytes).
+The owner of the socket (the reactor, or a task under TLS) calls `Connection.receive` with the bytes of the client, and
+sends the bytes in ``out``. Each request gets a slot: a response that is ready, or a ticket that a later moment answers.
+Slots are sent in the order of the requests, so that pipelining stays right.
+
+Invariants: the same bytes cut at any point give the same responses; no bytes of a client raise; the memory of a
+connection is bounded (head, body, slots, unsent bytes).
+
+The file has more than 400 lines, because a phase, the order of the responses and the budget change together: split over
+two objects, each request would pay for the way between them.
 """
 
 from __future__ import annotations
@@ -20,24 +25,28 @@ from hermes.net.http.phase import TRANSITIONS, Phase, PhaseEvent
 from hermes.net.http.response import CONTINUE, Response, crowded, problem
 
 MAX_SLOTS = 64
-"""Requests of one connection that may wait for their responses at once; more are left unread."""
+"""The most requests of one connection that may wait for their responses at once. Further requests are left unread."""
 
 MAX_UNSENT = 64 * 2**10
-"""Bytes of responses that a client may leave unread before its requests are left unread too."""
+"""The most bytes of responses that a client may leave unread, before its requests are left unread too."""
 
 FREE_BYTES = 4 * 2**10
-"""What a connection may hold of heads, of requests left unread and of unsent responses outside of the body budget."""
+"""The bytes of heads, unread requests and unsent responses that a connection may hold outside of the body budget."""
 
-_MAX_SKIPPED = 64 * 2**10  # a refused request's body up to this is read past; after a longer one the connection ends
+# The body of a refused request is read past up to this size, so that the connection can go on. After a longer body the
+# connection ends: to read past megabytes costs more than a new connection.
+_MAX_SKIPPED = 64 * 2**10
 _CROWDED = crowded(close=True)
 _TOO_MUCH_HELD = "the connection was ended: too much is held for clients that send slowly or do not read"
 _END_OF_HEAD = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_skip_empty_lines = re.compile(rb"(?:\r\n)*+").match  # before a request (RFC 9112 §2.2)
+# Old clients send an empty line after a body; RFC 9112 §2.2 asks servers to skip empty lines before a request. All of
+# them in one step: with a step for each, a megabyte of them would take quadratic time.
+_skip_empty_lines = re.compile(rb"(?:\r\n)*+").match
 _HAS_BARE_LF = problem(400, "the request is malformed: a line ends in a bare LF", close=True)
 
 
-# As names of the module, for looking a member up on its enum costs more than the rest of a comparison.
+# Names of the module: looking a member up on its enum costs more than the rest of a comparison.
 _IDLE, _HEAD, _BODY, _CLOSING, _HANDOVER = Phase
 _LEFT_UNREAD, _BODY_BEGUN, _REQUEST_READ, _NOT_OURS, _LAST_ANSWER, _ENDED = PhaseEvent
 
@@ -45,7 +54,12 @@ _LEFT_UNREAD, _BODY_BEGUN, _REQUEST_READ, _NOT_OURS, _LAST_ANSWER, _ENDED = Phas
 class Connection:
     """The protocol state of one client.
 
-    ``on_ready`` is called when a wait has put bytes into ``out``. ``client`` gives the client's address for the log.
+    ``on_ready()`` is called when a ticket was answered and its response is in ``out``. ``client()`` returns the
+    client's address for the log. ::
+
+        connection = Connection(lane, on_ready=lambda: None)
+        connection.receive(b"POST /events HTTP/1.1\\r\\n...")
+        sock.sendall(b"".join(connection.out))
 
     Attributes: 15, because each request passes here, and a look into another object for each step costs it time.
     """
@@ -77,24 +91,32 @@ class Connection:
         self.unsent = 0
         self._buffer = b""
         self._scanned = 0
-        self._known_head: Head | None = None  # of the last usual request; a client tends to send the same again
+        # The head of the last usual request, with its bytes: a client tends to send the same head again, and to compare
+        # with one head is cheaper than to look it up.
+        self._known_head: Head | None = None
         self._known = b""
         self._known_since = lane.heads.forgotten
-        self._body: IncomingBody | None = None  # of the request in the phase BODY
-        self._held = 0  # bytes of the keyless clients' budget, for all but bodies
-        self.deferred = False  # the turn was over before every request that had come was served
-        self.waiting: deque[Slot] = deque()  # from the first response that is not ready on
+        # Not None in the phase BODY alone.
+        self._body: IncomingBody | None = None
+        # Bytes taken of the keyless clients' budget, for everything but bodies: a connection that holds much without a
+        # whole request has shown no key.
+        self._held = 0
+        # True: the turn was over, and requests that have come wait for the next turn.
+        self.deferred = False
+        # The slots from the first response that is not ready on. Empty for a client that waits for nothing.
+        self.waiting: deque[Slot] = deque()
 
     # --- what the owner of the socket calls --------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Bytes came. Ends with responses in ``out``, or with another ``phase``, or with both."""
+        """Take bytes of the client. Afterwards ``out`` has responses, or ``phase`` is another, or both."""
         if self.phase is not _IDLE:
             if self.phase is _BODY:
                 data = self._receive_body(data)
             elif self.phase is _CLOSING:
                 return
             elif self.phase is _HANDOVER:
+                # The control lane reads the request, and what the client sent behind it.
                 self._buffer += data
                 return
         if self._buffer:
@@ -104,31 +126,32 @@ class Connection:
             self.receive_heads(data)
 
     def receive_eof(self) -> None:
-        """The client sends no more. Waits are called off, what it is still owed is sent, then the connection ends."""
+        """Take the end of the client's side: call waits off, send the responses that are left, then end."""
         self.end()
         self.call_off()
 
     def end(self) -> None:
-        """Read no further request. What is owed is still answered."""
+        """Read no further request. The requests that were read still get their answers."""
         self._abandon_request()
         self._move(_ENDED)
 
     def hand_over(self) -> None:
-        """Leave for the control lane before the first request: the client speaks HTTP/2."""
+        """Leave for the control lane before the first request, because the client speaks HTTP/2."""
         self._move(_NOT_OURS)
 
     def _move(self, event: PhaseEvent) -> None:
-        """The only place where a phase changes."""
+        """Change the phase by the table. No other code assigns the phase."""
         self.phase = TRANSITIONS[self.phase, event]
 
     def call_off(self) -> None:
-        """End the waits for responses: each is answered as its route says (the queue is full, try again)."""
+        """End the waits for responses. Each route decides the answer (the queue is full, try again)."""
+        # A copy: an answer takes its slot out of the deque.
         for slot in tuple(self.waiting):
             if isinstance(slot, Pending):
                 slot.call_off()
 
     def time_out(self) -> None:
-        """The current phase took too long: 408 for a request that has begun, and the end."""
+        """End a phase that took too long, with a 408 if a request has begun."""
         self._lane.begin_turn()
         if self.phase is _HEAD or self.phase is _BODY:
             what = "headers" if self.phase is _HEAD else "body"
@@ -136,7 +159,7 @@ class Connection:
         self.end()
 
     def drop(self) -> None:
-        """The socket is gone: give back what the connection holds, and call its waits off unheard."""
+        """Give everything back: the socket is gone. Waits are called off, and their answers are thrown away."""
         self.end()
         self.call_off()
         self.waiting.clear()
@@ -148,9 +171,9 @@ class Connection:
         self._let_go_of_owner()
 
     def hold(self) -> bool:
-        """Bring the budget in line with what the connection holds. False: there is no room, and it has to end.
+        """Bring the budget in line with the bytes that the connection holds. False: no room is left, so end it.
 
-        Called by the owner of the socket once it has sent what the client takes.
+        The owner of the socket calls this after it has sent as much as the client takes.
         """
         if self._reserve_held():
             return True
@@ -159,7 +182,8 @@ class Connection:
 
     def _reserve_held(self) -> bool:
         held = len(self._buffer) + self.unsent
-        if len(self.waiting) > 1:  # responses that are ready wait behind one that is not
+        # A client that pipelines has ready responses that wait behind one that is not. A single slot holds no bytes.
+        if len(self.waiting) > 1:
             held += sum([len(slot.data) for slot in self.waiting if slot.data is not None])
         change = max(0, held - FREE_BYTES) - self._held
         keyless = self._lane.body_budget.keyless
@@ -177,36 +201,36 @@ class Connection:
 
     @property
     def wants_bytes(self) -> bool:
-        """Whether the client may send more now: not while too much of what it asked for is unanswered or unread."""
+        """Whether the client may send more now: not while too many of its requests are unanswered, or unsent."""
         room = len(self.waiting) < MAX_SLOTS and self.unsent < MAX_UNSENT
         return room and self.phase is not _HANDOVER and not self.deferred
 
     @property
     def expected(self) -> int:
-        """Bytes of the present request's body that have not come yet, as far as its head tells."""
+        """The bytes of the present body that have not come yet, if its head tells the size; else 0."""
         return 0 if self._body is None else self._body.missing
 
     def take_handover(self) -> bytes:
-        """The bytes that belong to the control lane, once the phase is HANDOVER and everything is answered."""
+        """Return the bytes for the control lane. Call this once the phase is HANDOVER and everything is answered."""
         data, self._buffer = self._buffer, b""
         self.hold()
         self._let_go_of_owner()
         return data
 
     def _let_go_of_owner(self) -> None:
-        """Break the reference cycle with the owner of the socket, for the collector looks seldom."""
+        """Break the reference cycle with the owner of the socket: the service's garbage collector looks seldom."""
         self._on_ready = _tell_nobody
         self._client = _nobody
 
     def resume(self) -> None:
-        """There is room for responses again, or a new turn has begun: go on with what was left unread."""
+        """Go on with the requests that were left unread: there is room for responses, or a new turn has begun."""
         self.deferred = False
         if self._buffer and self.phase in {_IDLE, _HEAD}:
             data, self._buffer = self._buffer, b""
             self.receive_heads(data)
 
     def defer(self) -> None:
-        """There is room for responses again: what was left unread is for the next turn."""
+        """Leave unread requests to the next turn, although there is room for responses again."""
         if self._buffer and self.phase in {_IDLE, _HEAD}:
             self._move(_LEFT_UNREAD)
             self.deferred = True
@@ -214,13 +238,14 @@ class Connection:
     # --- heads -------------------------------------------------------------------------------------------------
 
     def receive_heads(self, data: bytes) -> None:
-        """Bytes that begin with a head came. Serve every complete request; what is left is kept for those that follow.
+        """Serve every complete request in bytes that begin with a head, and keep the rest.
 
-        The usual request, whole and with a head that is known, is served right here: it has to be fast.
+        The usual request comes whole, with a head that is known. It is served in this loop, because it has to be fast.
         """
         lane, position, size, begun = self._lane, 0, len(data), False
         recall = lane.recall
-        if self._known_since != lane.heads.forgotten:  # the keys have changed
+        # The keys have changed since, so the head has to be judged again.
+        if self._known_since != lane.heads.forgotten:
             self._known_since, self._known_head = lane.heads.forgotten, None
         while position < size:
             if self.unsent >= MAX_UNSENT or len(self.waiting) >= MAX_SLOTS:
@@ -233,8 +258,11 @@ class Connection:
                     self._move(_LEFT_UNREAD)
                     self.deferred = True
                     return
-                self._buffer = b""  # what the service itself would leave must not cost the client its connection
+                # There is no room to leave the requests, so serve them now. The service chose to leave them, so the
+                # client must not lose its connection for that.
+                self._buffer = b""
             begun = True
+            # Most clients send the same head each time: to compare is cheaper than to search for the end of the head.
             head = self._known_head
             if head is not None and data.startswith(self._known, position):
                 end = position + len(self._known)
@@ -243,6 +271,7 @@ class Connection:
                 if end < 4 or end - position > MAX_HEAD_BYTES:
                     self._keep_partial_head(data, position)
                     return
+                # Another connection may have sent this head before.
                 known = data[position:end]
                 head = recall(known)
                 if head is not None:
@@ -253,11 +282,13 @@ class Connection:
                 position, size = 0, len(data)
                 continue
             position = stop
-            if self.phase is not _IDLE:  # asked first, for nearly always it is
+            # Asked first: nearly always the phase stays, and the table costs more than the question.
+            if self.phase is not _IDLE:
                 self._move(_REQUEST_READ)
             result = head.handle(head, data[end:stop])
             if isinstance(result, Pending):
                 self._wait(head, result)
+            # The short way of `_answer`: most answers end here.
             elif result.usual and head.keep_alive and not (self.waiting or lane.draining):
                 answer = result.render(lane.date, lane.request_id(), head.response_lines)
                 self.out.append(answer)
@@ -270,7 +301,7 @@ class Connection:
                 return
 
     def _receive_unusual(self, head: Head | None, data: bytes, end: int) -> bytes:
-        """A head that is new (None), or whose body is not all here. Returns what comes after the request."""
+        """Serve a request whose head is new (None), or whose body is not all here. Returns the bytes after it."""
         if head is None:
             start = _skip_empty_lines(data).end()  # type: ignore[union-attr]
             if start >= end:
@@ -296,7 +327,8 @@ class Connection:
     def _keep_partial_head(self, data: bytes, position: int) -> None:
         self._keep(data, position)
         kept = self._buffer
-        # A bare LF never ends a line here. Waiting for the end of such a head would only end in a timeout.
+        # A bare LF never ends a line here, so such a head has no end: refuse it now, and not after a timeout. The
+        # search goes on where the last one ended, or a head in many small parts would take quadratic time.
         if _BARE_LF.search(kept, max(0, self._scanned - 1), MAX_HEAD_BYTES):
             self._refuse(_HAS_BARE_LF)
             return
@@ -311,7 +343,7 @@ class Connection:
     # --- bodies ------------------------------------------------------------------------------------------------
 
     def _begin_body(self, head: Head, data: bytes) -> bytes:
-        """A body that is chunked, refused or not yet complete. Returns what comes after it, if it is already here."""
+        """Begin a body that is chunked, refused or incomplete. Returns the bytes after it, if it is all here."""
         refusal = head.refusal
         if refusal is not None and (
             refusal.close or head.chunked or head.expect_continue or head.content_length > _MAX_SKIPPED
@@ -320,8 +352,10 @@ class Connection:
             return b""
         assert head.route is not None  # noqa: S101 - the caller has seen it
         lane = self._lane
-        # A client whose key is in the body may be anyone until the body is read.
+        # A client whose key is in the body may be anyone until the body is read. Its share is small, so that strangers
+        # cannot fill the budget of clients with a key.
         budget = lane.body_budget.keyless if head.keyless else lane.body_budget
+        # A client that has sent some of its body already does not wait for this.
         if head.expect_continue and not data:
             self._push(CONTINUE)
         lane.inflight += 1
@@ -330,7 +364,7 @@ class Connection:
         return self._receive_body(data)
 
     def _receive_body(self, data: bytes) -> bytes:
-        """Take bytes of the body, and answer the request once it is whole. Returns what comes after it."""
+        """Take bytes of the body, and answer the request once the body is whole. Returns the bytes after it."""
         incoming = self._body
         assert incoming is not None  # noqa: S101 - the phase says so
         head = incoming.head
@@ -342,6 +376,7 @@ class Connection:
         if not incoming.done:
             return b""
         body = bytes(incoming.gathered)
+        # Before the route: the events of the body take room of their own, and the answer may end the connection.
         self._abandon_request()
         self._move(_REQUEST_READ)
         result = head.handle(head, body) if head.refusal is None else head.refusal
@@ -352,7 +387,7 @@ class Connection:
         return b"" if self.phase is _CLOSING else rest
 
     def _abandon_request(self) -> None:
-        """Forget the request whose body is coming, and give back what it held."""
+        """Forget the request whose body is coming, and give back the room that it held."""
         if self._body is not None:
             self._lane.inflight -= 1
             self._body.release()
@@ -368,6 +403,7 @@ class Connection:
         lane = self._lane
         self.waiting.append(pending)
         lane.inflight += 1
+        # The observed duration ends with the answer, so a commit is part of the request's time.
         pending.began = lane.clock()
         pending.head = head
         pending.wait(self._fill)
@@ -375,7 +411,7 @@ class Connection:
             self._move(_LAST_ANSWER)
 
     def _fill(self, pending: Pending, response: Response) -> None:
-        """A pending response is there: send what is ready, in the order of the requests."""
+        """Take the response of a ticket, and send every response that is ready, in the order of the requests."""
         lane, head = self._lane, pending.head
         lane.begin_turn()
         lane.inflight -= 1
@@ -389,17 +425,20 @@ class Connection:
         self._on_ready()
 
     def _finish(self, head: Head, response: Response, *, last: bool = False) -> bytes:
-        """The response's bytes. Decides whether the connection goes on after it."""
+        """Return the bytes of the response. Decides whether the connection goes on after it."""
         lane, lines = self._lane, head.response_lines
         if last or response.close or not head.keep_alive or lane.draining:
+            # Never both lines: a client would read one of them.
             lines = lines.removesuffix(KEEP_ALIVE) + b"\r\nconnection: close"
             self._move(_LAST_ANSWER)
             if self.phase is _CLOSING:
+                # The client is told that this is the last answer, so later requests must have no effect.
                 self._abandon_request()
                 self._buffer = b""
                 self.deferred = False
         request_id = head.request_id or lane.request_id()
         if not response.usual:
+            # The response and the span of a traced request must have the same id.
             traced = response.traced
             if traced is not None:
                 request_id = traced.request_id
@@ -407,7 +446,7 @@ class Connection:
         return response.render(lane.date, request_id, lines)
 
     def _refuse(self, response: Response, head: Head | None = None) -> None:
-        """Answer a request whose end cannot be found, or is not worth waiting for, and end the connection."""
+        """Answer a request whose end cannot be found, or is too far away, and end the connection."""
         self._abandon_request()
         self._answer(head or _UNREADABLE, response, last=True)
 

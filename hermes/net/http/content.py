@@ -1,8 +1,9 @@
 """Content codings of a request body: gzip, deflate, zstd and those of an extra, decoded without ever passing the limit.
 
-A body is decoded a piece at a time, so small that it grows to a few megabytes at most: a bomb stops there. Invariant:
-time and memory are bounded by the body's length and the limit, whatever the bytes are. Pure. Called by the ingest
-route.
+A body is decoded a piece at a time. A piece is so small that it grows to a few megabytes at most, so a bomb stops
+there.
+
+Invariant: for any bytes, the length of the body and the limit bound the time and the memory. Pure.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from hermes.net.http.content_error import ContentError as ContentError
 from hermes.net.http.content_error import ContentTooLarge as ContentTooLarge
 from hermes.net.http.extra_codings import EXTRA_DECODERS
 
+# Each member costs a decoder of its own, so a body of empty members would take long for its size.
 MAX_MEMBERS = 4096
 """The most gzip members or zstd frames in a row that a body may be made of."""
 
 _GZIP_WINDOW = 31
 _ZLIB_WINDOW = 15
 _RAW_WINDOW = -15
-_ZSTD_MAX_WINDOW = 8 * 2**20  # what RFC 8878 asks every decoder to take
+# RFC 8878 asks every decoder to take windows of 8 MiB, and allows it to refuse larger ones.
+_ZSTD_MAX_WINDOW = 8 * 2**20
 
 # A byte of deflate grows to 1032 at most, so a part is bounded; four bytes of zstd grow to a block of 128 KiB.
 _ZLIB_PIECE = 64 * 2**10
@@ -35,7 +38,7 @@ Parts = Iterator[bytes]
 
 
 class _Decoder(Protocol):
-    """The decoder of one member, as zlib and zstandard have it."""
+    """The decoder of one member, with the names that zlib and zstandard share."""
 
     @property
     def eof(self) -> bool: ...
@@ -47,7 +50,7 @@ class _Decoder(Protocol):
 
 
 class _Inflater:
-    """zlib's decoder, of which each call gives a bounded part."""
+    """zlib's decoder. Each call returns a part of bounded size."""
 
     def __init__(self, window: int) -> None:
         self._decoder = zlib.decompressobj(window)
@@ -69,21 +72,28 @@ class _Inflater:
 
 
 def _decode(body: bytes, begin: Callable[[], _Decoder], piece: int, limit: int, most: int = MAX_MEMBERS) -> Parts:
-    """One to ``most`` members in a row (RFC 1952 and RFC 8878 allow it), each decoded by what ``begin`` makes."""
+    """Yield the parts of one to ``most`` members in a row. ``begin()`` makes a decoder for each member.
+
+    RFC 1952 and RFC 8878 allow several members.
+    """
     view = memoryview(body)
     position = size = 0
     for _ in range(most):
         decoder = begin()
         while not decoder.eof:
             data = view[position : position + piece]
+            # Bounded: of zlib by the second argument, of zstd by the size of the piece.
             part = decoder.decompress(data)
+            # The decoder wants more bytes, and there are none.
             if not data and not part and not decoder.eof:
                 raise ContentError(cut_off(position))
+            # zlib leaves input over if the output is as large as it may be: the next round begins there.
             position += len(data) - len(decoder.unconsumed_tail)
             size += len(part)
             if size > limit:
                 raise ContentTooLarge
             yield part
+        # The end of a member lies inside of a piece: the bytes behind it are the next member's.
         position -= len(decoder.unused_data)
         if position == len(body):
             return
@@ -116,13 +126,16 @@ _DECODERS: dict[str, Callable[[bytes, int], Parts]] = {
 }
 
 CODINGS = frozenset({"", "identity", *_DECODERS})
-"""What Content-Encoding may say."""
+"""The values of Content-Encoding that are taken."""
 
 
 def decode_parts(coding: str, body: bytes, limit: int) -> Parts:
-    """The body without its coding, of at most ``limit`` bytes, in parts each of which takes some milliseconds at most.
+    """Yield the body without its coding, at most ``limit`` bytes, in parts of a few milliseconds each.
 
-    Raises `ContentError` or `ContentTooLarge`, maybe after some.
+    Raises `ContentError` or `ContentTooLarge`, maybe after some parts.
+
+    >>> b"".join(decode_parts("deflate", zlib.compress(b"abc"), limit=10))
+    b'abc'
     """
     decode = _DECODERS.get(coding)
     if decode is None:

@@ -1,11 +1,11 @@
-"""What can be wrong with a body's coding."""
+"""The errors of a body's content coding."""
 
 from __future__ import annotations
 
 
 class ContentError(Exception):
-    """The body is not what its Content-Encoding says."""
+    """The body is not in the coding that its Content-Encoding names."""
 
 
 class ContentTooLarge(Exception):
-    """The decoded body passes the limit, or what is made of it; then the message says so."""
+    """The decoded body passes the limit, or the items of the body do; then the message names the limit."""

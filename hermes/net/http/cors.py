@@ -1,7 +1,7 @@
-"""Which pages of other origins may post, as response header lines (Fetch standard §3.2: the CORS protocol).
+"""The pages of other origins that may post, as response header lines (Fetch standard §3.2: the CORS protocol).
 
-Invariants: an origin that is not configured is never named, and ``*`` never goes together with credentials. What is
-echoed has the form of header names, so that it cannot end a line.
+Invariants: an origin that is not configured is never named, and ``*`` never goes together with credentials. An echoed
+value has the form of header names, so that no value ends a line.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from hermes.net.http.head import Head
 _EXPOSED = b"x-request-id, retry-after"
 _USUAL_HEADERS = "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id, *"
 _HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
-_LONGEST_NAMES = 2048  # bytes
+# In bytes. A preflight without an end must not become an answer without an end.
+_LONGEST_NAMES = 2048
 _PREFLIGHT_SECONDS = 86_400
 
 
 class Origins:
-    """The origins that may post; empty: none, ``("*",)``: all, without credentials.
+    """The origins that may post. Empty: no origin may. ``("*",)``: all may, without credentials.
 
-    A page of an origin that is named may also send credentials. Browsers do that by themselves in ``sendBeacon``, and
-    then take neither ``*`` for an origin nor for the names of headers: both are echoed.
+    A page of an origin that is named may also send credentials. ``sendBeacon`` always sends them, and then a browser
+    takes ``*`` neither for the origin nor for the names of headers: both are echoed.
+
+    >>> Origins(["https://a.example"]).response_lines(Head("POST", "/events", {"origin": "https://b.example"}))
+    b'\\r\\nvary: origin'
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -30,11 +34,13 @@ class Origins:
         self._named = frozenset(names) - {"*"}
 
     def response_lines(self, head: Head) -> bytes:
-        """The header lines of the response to a request, each begun by a line break."""
+        """Return the header lines of the response to a request, each begun by a line break."""
         if not self._any and not self._named:
             return b""
         origin = head.headers.get("origin", "")
+        # Browsers send the origin in lower case and without a path, so a plain comparison does.
         named = origin in self._named
+        # Also for other origins: a cache must not give the answer to one origin to another.
         vary = b"\r\nvary: origin" if self._named else b""
         if not named and not self._any:
             return vary

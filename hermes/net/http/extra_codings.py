@@ -1,7 +1,8 @@
 """Content codings whose libraries are an extra: br, lz4 and snappy.
 
-Each gives the decoded body in parts of a bounded size. Invariant: a bomb stops at the limit, whatever the library would
-do with it. Pure. The only file that imports these libraries; called by ``hermes.net.http.content``.
+Each decoder yields the body in parts of bounded size. The libraries are imported here only, when a body needs one.
+
+Invariant: a bomb stops at the limit, also if the library itself has no bound. Pure.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def _unbrotli(body: bytes, limit: int) -> Iterator[bytes]:
     position = size = 0
     try:
         while not decoder.is_finished():
+            # The decoder may hold output back; then it refuses input, and an empty call gives the rest.
             data = body[position : position + _PIECE] if decoder.can_accept_more_data() else b""
             position += len(data)
             part = decoder.process(data, output_buffer_limit=_MOST_OF_A_PART)
@@ -68,14 +70,16 @@ def _unlz4(body: bytes, limit: int) -> Iterator[bytes]:
 
 
 def _unsnappy(body: bytes, limit: int) -> Iterator[bytes]:
-    """Either format: the framed one, which says what it is, or one block, which says how large it will be."""
+    """Yield the parts of either format: frames, known by their first chunk, or one block."""
     cramjam = import_module("cramjam")
     try:
         if not body:
-            return  # a stream without a chunk
+            # A stream without a chunk is an empty body.
+            return
         if body.startswith(_STREAM_ID):
             yield from _unframe(cramjam.snappy, body, limit)
             return
+        # A block tells its decoded size in its first bytes, so a bomb is refused before it is decoded.
         if cramjam.snappy.decompress_raw_len(body) > limit:
             raise ContentTooLarge
         yield bytes(cramjam.snappy.decompress_raw(body))
@@ -92,7 +96,8 @@ def _unframe(snappy: object, body: bytes, limit: int) -> Iterator[bytes]:
         if len(chunk) < 4 + length:
             raise ContentError(cut_off(len(body)))
         if kind >= _SKIPPABLE:
-            yield b""  # millions of them take a while
+            # A pause for the caller: a body may consist of millions of empty chunks.
+            yield b""
             continue
         if kind not in {_COMPRESSED, _PLAIN}:
             raise ContentError("it has a chunk of an unknown kind")
@@ -112,10 +117,10 @@ _MODULES: dict[str, tuple[str, Callable[[bytes, int], Iterator[bytes]]]] = {
 }
 
 EXTRA_DECODERS = {coding: decode for coding, (module, decode) in _MODULES.items() if find_spec(module) is not None}
-"""The codings whose library is installed: what decodes a body of at most so many bytes, in parts.
+"""The decoders of the codings whose library is installed: ``decode(body, limit)`` yields parts.
 
-They raise `ContentError` or `ContentTooLarge`, maybe after some parts.
+A decoder raises `ContentError` or `ContentTooLarge`, maybe after some parts.
 """
 
 MISSING_CODINGS = frozenset(_MODULES) - EXTRA_DECODERS.keys()
-"""The others, which need the extra ``codings``."""
+"""The codings that need the extra ``codings``, which is not installed."""

@@ -1,6 +1,6 @@
-"""What all data routes share, whichever part brings them and whichever lane serves them: keys, room, decoding, counts.
+"""The state that the data routes of all parts share in both lanes: keys, room, decoding, counts.
 
-Invariant: there is one `Ingress` a service, made before its parts are opened, for they make their routes with it.
+Invariant: a service has one `Ingress`, made before its parts are opened, because the parts make their routes with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Ingress:
         self.requests = RequestMetrics()
         self.rejected_feed = RejectedFeed()
         largest = _TIMES_ITS_BODY * http.max_body_bytes
-        self.budget = BodyBudget(max(http.queue_bytes, 2 * largest), largest)  # keyless clients never have all
+        # Twice the largest, so that the share of the keyless clients is never the whole.
+        self.budget = BodyBudget(max(http.queue_bytes, 2 * largest), largest)
+        # Made here and not by the edge: the parts make their routes with the workshop, before an edge is open.
         self._large_came = RepeatedEvent()
         self.workshop = Workshop(self.budget, self._large_came.set)
         self.new_request_id = make_request_ids()
@@ -45,7 +47,8 @@ class Ingress:
         """Decode the large requests of both lanes, a piece at a time, until cancelled."""
         while True:
             if self.workshop.turn():
-                for _ in range(_TURNS_OF_OTHERS):  # in each the loop looks at every socket and timer
+                # At each checkpoint the loop looks at every socket and timer.
+                for _ in range(_TURNS_OF_OTHERS):
                     await trio.lowlevel.checkpoint()
             else:
                 await self._large_came.wait()

@@ -1,6 +1,6 @@
-"""The keys that a client has to know one of. Pure.
+"""The keys of clients: a client has to know one of them. Pure.
 
-Invariant: how long a comparison takes tells nothing about a key. Used by the routes that API_KEYS protects.
+Invariant: the time of a comparison tells nothing about a key.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ _UNAUTHORIZED = {words: problem(401, words, CHALLENGE) for words in (WANTED, UNK
 
 
 class KeyRefused(HermesError):
-    """The body of a request has none of the configured keys. The client acts; it is answered 401, with these words."""
+    """The body of a request has no configured key. The client acts: the message is the detail of its 401."""
 
 
 class Keys:
-    """The configured keys; none: open to all."""
+    """The configured keys. Without a key the service is open to all.
+
+    >>> keys = Keys(["secret"])
+    >>> keys.admit({"authorization": "Bearer secret"}), keys.admit({"x-api-key": "other"})
+    (True, False)
+    """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
         self.replace(keys)
 
     def replace(self, keys: Iterable[str]) -> None:
-        """From now on these are the keys."""
+        """Take these keys from now on."""
         self._keys = [key.encode() for key in keys]
 
     @property
@@ -43,6 +48,7 @@ class Keys:
 
     def admit(self, headers: Mapping[str, str]) -> bool:
         """Whether a request with these headers, their names in lower case, may pass."""
+        # Read for each head and not kept: the keys can change while the service runs.
         return not self._keys or self._admit(_find_key(headers))
 
     def admit_key(self, key: str) -> bool:
@@ -50,7 +56,7 @@ class Keys:
         return self._admit(key.encode())
 
     def _admit(self, offered: bytes) -> bool:
-        # Every key is compared, whatever the first ones say.
+        # A list and not a generator, so that every key is compared: the time must not tell which key was right.
         return any([hmac.compare_digest(offered, key) for key in self._keys])  # noqa: C419
 
 
@@ -60,22 +66,23 @@ def offers_key(headers: Mapping[str, str]) -> bool:
 
 
 def refuse_key(headers: Mapping[str, str]) -> Response:
-    """The answer to a head without one of the keys: no key was read in it, or one that is not known."""
+    """Return the answer to a head without a configured key."""
     return _UNAUTHORIZED[refusal_of(headers)]
 
 
 def refusal_of(headers: Mapping[str, str]) -> str:
-    """The words of it."""
+    """Return the detail of the 401: the head has no key that can be read, or an unknown key."""
     return UNKNOWN if _find_key(headers) else WANTED
 
 
 def _find_key(headers: Mapping[str, str]) -> bytes:
-    """The key in a head; empty where none can be read."""
+    """Return the key in a head. Empty: the head has no key that can be read."""
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     scheme, token = scheme.lower(), rest.strip().encode("latin-1")
     if scheme == "bearer":
         return token
-    # What is no name without a password, as HTTP writes it (RFC 7617), does not hide the other header.
+    # A Basic value that is not a name without a password (RFC 7617) does not hide the other header: a proxy may have
+    # set it for itself.
     name = _decode_name(token) if scheme == "basic" else None
     return headers.get("x-api-key", "").encode("latin-1") if name is None else name
 

@@ -1,7 +1,6 @@
-"""What all connections of the fast lane share: the routes' heads, the budget for bodies, dates, ids, counts.
+"""The state that all connections of one address share: the routes' heads, the budget for bodies, dates, ids, counts.
 
-Invariant: there is one `Lane` a service, and only its thread touches it. Made by the edge; used by every connection, by
-the reactor or the stream server that feeds them, and for its budget by the control lane.
+Invariant: an address has one `Lane`, and one thread uses the lane.
 """
 
 from __future__ import annotations
@@ -18,23 +17,32 @@ from hermes.net.http.head import Heads
 from hermes.net.http.refusal_log import RefusalLog
 from hermes.net.http.rejected_feed import RejectedFeed
 
+# The share of clients without a key is one in so many.
 _KEYLESS_SHARE = 8
 
+# Shorter, and a client between two requests of a burst would lose its connection.
 LEAST_IDLE_SECONDS = 1.0
-"""How long a connection is idle before it may give way to another."""
+"""The time for which a connection is idle before it may give way to another."""
 
+# Descriptors and memory come back as connections end. To try at once would fail again, and keep a core busy.
 ACCEPT_PAUSE = 0.1
-"""Seconds without accept(2) after it has failed for want of something."""
+"""Seconds without accept(2) after a failure, if the machine lacks descriptors or memory."""
 
+# A client that holds a connection in reserve, as browsers do, does not notice that our side is closed.
 LINGER_AT_STOP_SECONDS = 0.25
-"""How long a client has to close its side when the service stops: one that holds a connection in reserve never does."""
+"""The time that a client has to close its side when the service stops."""
 
+# The engine's tasks run on the same thread: the longer a turn, the later a commit and a delivery.
 TURN_SECONDS = 0.002
 """The longest that requests of the fast lane keep the loop from the other tasks, but for one request's own work."""
 
 
 class Timeouts:
-    """How long a client may take, in seconds, for each thing it does."""
+    """The time that a client may take, in seconds: for a head, for a body, between requests, to read an answer.
+
+    >>> Timeouts(header=10, body=60, idle=75, write=30).idle
+    75
+    """
 
     __slots__ = ("body", "header", "idle", "write")
 
@@ -46,12 +54,16 @@ class Timeouts:
 
 
 class BodyBudget:
-    """The bound on what all connections together make the service hold for requests in progress, in bytes.
+    """The bound on the bytes that the service holds for requests in progress, of all connections together.
 
-    It counts bodies that have begun to arrive, large bodies that are being decoded, and, of a connection that holds
-    more than a little of it, an unfinished head, requests left unread and responses that the client does not read.
-    ``keyless`` is the part of it that is for clients that have shown no key yet: what they hold cannot keep those out
-    that have one. It is an eighth, or what the ``largest`` request takes where that is more.
+    The budget counts bodies that have begun to arrive, and large bodies that are being decoded. Of a connection that
+    holds more than a little, the budget also counts an unfinished head, unread requests and unread responses.
+    ``keyless`` is the share of clients that have shown no key yet: an eighth, or the room of the ``largest`` request if
+    that is more. So clients without a key cannot keep the others out.
+
+    >>> budget = BodyBudget(100)
+    >>> budget.reserve(80), budget.reserve(30), budget.used
+    (True, False, 80)
     """
 
     __slots__ = ("_limit", "_used", "_whole", "keyless")
@@ -68,7 +80,8 @@ class BodyBudget:
         return self._used
 
     def reserve(self, size: int) -> bool:
-        """Take ``size`` bytes; False, and nothing taken, where there is no room."""
+        """Take ``size`` bytes. False: there is no room, and nothing was taken."""
+        # A keyless client's bytes count twice, in its share and in the whole.
         if self._used + size > self._limit or (self._whole is not None and not self._whole.reserve(size)):
             return False
         self._used += size
@@ -82,18 +95,22 @@ class BodyBudget:
 
 
 def make_request_ids() -> Callable[[], bytes]:
-    """A function that gives an id at each call, which no other call and no other service gives."""
+    """Return a function that returns a new id at each call. No other service and no other call returns the same id."""
+    # Random once for each process, then counted: random bits for each request would cost as much as its response.
     prefix = urandom(6).hex().encode()
     return (b"%b-%x" % (prefix, number) for number in count(1)).__next__
 
 
 class Lane:
-    """What all connections of the fast lane share.
+    """The shared state of the connections of an address.
 
-    ``observe(route, status, seconds, times)`` hears how long requests took. Those that were answered at once are only
-    counted in ``answered``; whoever feeds bytes calls `begin_turn` before and `settle_answered` after it. After
-    ``turn_ends`` on ``clock`` a connection leaves further requests that it has for the next turn. ``refusals`` hears of
-    those that were refused, and puts the rejected events into the feed ``rejected``.
+    ``observe(route, status, seconds, times)`` is called with the duration of requests. Requests that are answered at
+    once are only counted in ``answered``: the owner of the sockets calls `begin_turn` before it feeds bytes, and
+    `settle_answered` afterwards. After ``turn_ends`` on ``clock`` a connection leaves its further requests to the next
+    turn. ``refusals`` logs refused requests, and puts
+    rejected events into the feed ``rejected``. ::
+
+        lane = Lane(Heads(routes), BodyBudget(64 * 2**20), metrics.observe, time.perf_counter)
     """
 
     def __init__(
@@ -105,6 +122,7 @@ class Lane:
         rejected: RejectedFeed | None = None,
     ) -> None:
         self.heads = heads
+        # Looked up once: each receive asks for it.
         self.recall = heads.recall
         self.body_budget = body_budget
         self.observe = observe
@@ -116,21 +134,24 @@ class Lane:
         self.answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.date = b""
         self._second = 0
+        # One source for both lanes of the address, so that no two of its requests have the same id.
         self.request_id = make_request_ids()
 
     def begin_turn(self) -> None:
-        """Bytes are about to be served: what they are answered carries the date of now."""
+        """Set the date of the answers that follow. Called before bytes are served."""
         second = int(time.time())
+        # The date has whole seconds, so most turns keep the one of the turn before.
         if second != self._second:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode()
 
     def track(self, change: int) -> None:
-        """A request has begun (1) or ended (-1) that no connection of the fast lane counts."""
+        """Count a request of the control lane that has begun (1) or ended (-1)."""
         self.inflight += change
 
     def settle_answered(self, seconds: float) -> None:
-        """What ``answered`` counts took this long in all: each of them its share."""
+        """Observe the requests in ``answered``, which took ``seconds`` together, and forget them."""
+        # Each gets an equal share: to read the clock twice for each request would cost more than the histogram.
         share = seconds / sum(self.answered.values())
         for (route, status), times in self.answered.items():
             self.observe(route, status, share, times)

@@ -1,6 +1,6 @@
-"""One socket of the reactor with its connection: what the epoll is to report, and until when. Pure but for the socket.
+"""One socket of the reactor with its connection: the events that the epoll reports, and the deadline.
 
-Invariant: `Peer.interest` is what the epoll watches for this socket; the reactor changes both together.
+Invariant: `Peer.interest` has the events that the epoll watches for this socket; the reactor changes both together.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ class Peer:
         self.sock = sock
         self.fd = sock.fileno()
         self.interest = READ
-        self.lingering = False  # all is said, and our side is closed
-        self.calm = True  # between two requests, with nothing unsent: nearly always
+        # True: the last answer is sent, our side is closed, and the client has a moment to close its side.
+        self.lingering = False
+        # True between two requests, with nothing unsent. Nearly every connection is so, and has a short way.
+        self.calm = True
         self.deadline = 0.0
-        self.timed: Phase | None = Phase.IDLE  # the phase that `deadline` is for; None: the deadline has to be set anew
+        # The phase to which the deadline belongs. None: the deadline has to be set anew.
+        self.timed: Phase | None = Phase.IDLE
         self._ready = ready
         self.connection = Connection(lane, self._tell_ready, self._address)
 
@@ -49,7 +52,8 @@ class Peer:
         connection = self.connection
         phase = None if connection.waiting else connection.phase
         if connection.out or (connection.deferred and not connection.waiting):
-            phase = Phase.CLOSING  # it goes on once the client reads the responses
+            # The connection goes on once the client reads the responses.
+            phase = Phase.CLOSING
         if phase is not self.timed or phase is Phase.IDLE:
             self.timed = phase
             self.deadline = now + self._allowance(timeouts)

@@ -1,9 +1,9 @@
 """A ticket for a response that a later moment gives: a commit, room in a queue, the end of a long decoding.
 
-A route returns the ticket, and gives it to the code that will know the answer. The connection (or the control lane)
-waits for the ticket. The lane knows nothing of the outcome but the response.
+A route returns the ticket, and gives the ticket to the code that will know the answer. The connection, or the control
+lane, waits. The lane knows nothing of the outcome but the response.
 
-Invariant: a ticket is answered once, maybe before anybody waits for it.
+Invariant: a ticket is answered once, maybe before a lane waits.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Pending(Slot):
         ticket.answer(Response(202))
     """
 
+    # Slots, because each request that waits for a commit has a ticket, and thousands may wait for one commit.
     __slots__ = ("_call_off", "_hear", "_stamp", "began", "head", "response")
 
     began: float
@@ -53,14 +54,16 @@ class Pending(Slot):
 
     def answer(self, response: Response) -> None:
         """Give the response."""
+        # Before the response is seen: the log and the client must get the same one.
         if self._stamp is not None:
             response = self._stamp(response)
         self.response = response
+        # No lane waits yet if the route answers in its own call; then the route returns the response itself.
         if self._hear is not None:
             self._hear(self, response)
 
     def call_off_by(self, call_off: Callable[[], None]) -> None:
-        """Set the function that ends the wait early. It must answer the ticket, at once or later."""
+        """Set the function that ends the wait early. The function must answer the ticket, at once or later."""
         self._call_off = call_off
 
     def stamp_by(self, stamp: Callable[[Response], Response]) -> None:
@@ -73,10 +76,12 @@ class Pending(Slot):
 
     def call_off(self) -> None:
         """End the wait: the client has left, or the service stops. Does nothing if the response is there."""
+        # An answered ticket has nothing to call off: its events have gone their way.
         if self.response is None and self._call_off is not None:
             self._call_off()
 
     def let_go(self) -> None:
-        """Call off, and forget the function that does so: the function holds the events of the request."""
+        """Call off, and forget the function that does so, because the function holds the request's events."""
+        # In this order, because the second line makes the first one do nothing.
         self.call_off()
         self._call_off = None

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Phase(Enum):
-    """What a connection is doing. The phase decides how long the client may take."""
+    """The present step of a connection. The phase decides how long the client may take."""
 
     IDLE = "between two requests"
     HEAD = "a request's head has begun to come, or requests wait for the next turn"
     BODY = "a request's head is here, its body is not yet whole"
-    CLOSING = "no further request is read; the connection ends after the answers that it owes"
-    HANDOVER = "the next request is for the control lane; the connection leaves after the answers that it owes"
+    CLOSING = "no further request is read; the connection ends after its last answers"
+    HANDOVER = "the next request is for the control lane; the connection leaves after its last answers"
 
 
 class PhaseEvent(Enum):
@@ -48,6 +48,7 @@ TRANSITIONS: dict[tuple[Phase, PhaseEvent], Phase] = {
     (_HEAD, PhaseEvent.NOT_OURS): _HANDOVER,
     (_HEAD, PhaseEvent.LAST_ANSWER): _CLOSING,
     (_HEAD, PhaseEvent.ENDED): _CLOSING,
+    # No further head is read before the body is whole, so a body neither begins nor hands over.
     (_BODY, PhaseEvent.REQUEST_READ): _IDLE,
     # The answer to an earlier request of the connection, or the refusal of this one.
     (_BODY, PhaseEvent.LAST_ANSWER): _CLOSING,
@@ -64,6 +65,7 @@ TRANSITIONS: dict[tuple[Phase, PhaseEvent], Phase] = {
 
 def allowance(phase: Phase, timeouts: Timeouts) -> float:
     """Return how long a connection may stay in a phase, in seconds."""
+    # A closing connection has the time between two requests: its client may still read the answers.
     if phase is _HEAD:
         return timeouts.header
     return timeouts.body if phase is _BODY else timeouts.idle

@@ -1,6 +1,6 @@
-"""The listening sockets of the reactor, in its epoll: whether they are watched, and what accept(2) gives.
+"""The listening sockets of the reactor, in its epoll.
 
-Invariant: only an error that a bug of ours causes leaves `PolledListeners.accept`; after the others it pauses.
+Invariant: of the errors of accept(2), only one that a bug of ours causes leaves `PolledListeners.accept`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOST_IN_A_ROW = 16
 
 
 class PolledListeners:
-    """Accepts while it is watched. ``connections()`` is the number of open connections, for the log.
+    """Accepts clients while the sockets are watched. ``connections()`` is the number of open connections, for the log.
 
     ::
 
@@ -46,6 +46,7 @@ class PolledListeners:
 
     def watch(self) -> None:
         """Report clients that wait to be accepted, unless a pause has not ended."""
+        # A connection that ends during a pause must not end the pause: what the machine lacks may still be missing.
         if not self._again_at:
             self._set(True)
 
@@ -84,12 +85,14 @@ class PolledListeners:
                         break
                     continue
                 sock.setblocking(False)
-                with suppress(OSError):  # the client may be gone already; recv will say so
+                # The client may have left already. The first recv tells.
+                with suppress(OSError):
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 yield sock
 
     def anyone_waits(self) -> bool:
         """Return whether a client waits to be accepted."""
+        # A poll of its own: the sockets are not watched in the epoll while there is no room.
         waiting = select.poll()
         for sock in self._sockets:
             waiting.register(sock.fileno(), select.POLLIN)
@@ -97,6 +100,7 @@ class PolledListeners:
 
     def close(self) -> None:
         """Close the sockets. No pause ends any more."""
+        # No pause is left over: the reactor's timer would watch descriptors that are closed.
         self.ignore()
         self._again_at = 0.0
         for sock in self._sockets:

@@ -1,11 +1,15 @@
 """The reactor: one Trio task that owns every socket of the fast lane.
 
 A wake-up of the epoll serves each connection that is ready in a plain loop, so a request costs a recv, a parse, a
-decode and a send, and no task switch; after a few milliseconds it yields to the other tasks. One timer looks at the
-deadlines.
-Invariants: a socket is registered while its connection is in the table; an error of one socket ends that connection
-alone; nothing here blocks. Run by the app as one task; a connection that belongs to the control lane leaves through
-``hand_over``.
+decode and a send, and no task switch. After a few milliseconds the task yields to the other tasks. One timer looks at
+the deadlines. A connection for the control lane leaves through ``hand_over``.
+
+Invariants: a socket is registered while its connection is in the table; an error of one socket ends this connection
+alone; nothing here blocks.
+
+The usual request has short ways of its own (`Reactor._serve_calm`, the begin of `Reactor.wait_is_over`), which repeat a
+few lines of the general ones. This is why the file is long: a look into another object for each step costs each
+request.
 """
 
 from __future__ import annotations
@@ -34,15 +38,27 @@ from hermes.net.listen import Fault, whose_fault
 _IDLE = Phase.IDLE
 _IN = select.EPOLLIN
 _GONE = select.EPOLLHUP | select.EPOLLERR
-_READY = 256  # events of one poll
+# Events of one poll: a turn serves fewer in its time, and a longer list would only be made for nothing.
+_READY = 256
 _RECV_BYTES = 64 * 2**10
+# A body of megabytes comes in fewer steps, and one step still takes less than a millisecond.
 _RECV_BODY_BYTES = 512 * 2**10
+# Deadlines are whole seconds, so half a second late is near enough; a timer for each connection would cost each
+# request.
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 2.0
 
 
 class Reactor:
-    """The fast lane's connections. Make one, then run `serve` in a task; `drain` lets it end."""
+    """The fast lane's connections. `serve` runs in a task until it is cancelled; `drain` ends the connections before.
+
+    ::
+
+        reactor = Reactor(lane, sockets, control.hand_over, timeouts, max_connections=10_000)
+        nursery.start_soon(reactor.serve)
+        ...
+        await reactor.drain()
+    """
 
     def __init__(
         self,
@@ -58,7 +74,8 @@ class Reactor:
         self._timeouts = timeouts
         self._max_connections = max_connections
         self._peers: dict[int, Peer] = {}
-        self._hear_ready = self.wait_is_over  # bound once: a connection must not hold a method of its own for it
+        # Bound once: a bound method for each connection would take memory for each.
+        self._hear_ready = self.wait_is_over
         self._unserved: list[tuple[int, int]] = []
         self._now = 0.0
         self._idle_deadline = 0.0
@@ -81,7 +98,8 @@ class Reactor:
                 nursery.start_soon(self._sweep)
                 while True:
                     try:
-                        await trio.lowlevel.wait_readable(epoll.fileno())  # a checkpoint, always
+                        # Always a checkpoint, also if the epoll is ready, so that the other tasks get their turns.
+                        await trio.lowlevel.wait_readable(epoll.fileno())
                     except OSError as error:
                         # Trio registers our epoll for each wait; max_user_watches may forbid it (epoll_ctl(2), ENOSPC).
                         if whose_fault(error) is Fault.OURS:
@@ -95,7 +113,7 @@ class Reactor:
             epoll.close()
 
     async def drain(self) -> None:
-        """Stop accepting, answer what is in flight, and return once every connection is closed."""
+        """Stop accepting, answer the requests in flight, and return once every connection is closed."""
         self.lane.draining = True
         self._listeners.close()
         for peer in tuple(self._peers.values()):
@@ -111,7 +129,7 @@ class Reactor:
     # --- one wake-up -------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Serve who is ready, and who has become ready meanwhile, for as long as a turn may take."""
+        """Serve the clients that are ready, and the clients that have become ready meanwhile, for one turn's time."""
         peers, poll = self._peers, self._epoll.poll
         self._now = trio.current_time()
         self._idle_deadline = self._now + self._timeouts.idle
@@ -119,7 +137,7 @@ class Reactor:
         began = perf_counter()
         end = self.lane.turn_ends = began + TURN_SECONDS
         newcomers = False
-        # Whom the last turn had no time for comes first: the epoll would report a busy neighbour before it each time.
+        # Clients that the last turn had no time for come first: the epoll would report busy neighbours before them.
         ready, self._unserved = self._unserved or poll(0, _READY), []
         while ready:
             for position, (fd, events) in enumerate(ready, 1):
@@ -144,7 +162,7 @@ class Reactor:
             self._accept()
 
     def _serve_calm(self, peer: Peer) -> None:
-        """The usual case of `_serve_peer`, and the only one that has to be fast: whole requests, answered at once."""
+        """Serve the usual case of `_serve_peer`, which has to be fast: whole requests that are answered at once."""
         connection = peer.connection
         try:
             data = peer.sock.recv(_RECV_BYTES)
@@ -160,7 +178,7 @@ class Reactor:
                         return
                     out[0] = out[0][sent:]
                 elif not out and len(connection.waiting) == 1 and connection.phase is _IDLE:
-                    # It waits for its commit, and may take as long; more requests may come meanwhile.
+                    # The request waits for its commit, and may take as long. More requests may come meanwhile.
                     peer.calm, peer.timed, peer.deadline = False, None, inf
                     return
             else:
@@ -175,6 +193,7 @@ class Reactor:
     def _serve_peer(self, peer: Peer, events: int) -> None:
         connection = peer.connection
         try:
+            # First what can be sent: it makes room for further requests.
             if events & select.EPOLLOUT:
                 if not self._send(peer):
                     return
@@ -183,11 +202,14 @@ class Reactor:
                 self._close(peer)
                 return
             if connection.deferred:
-                pass  # the client's next bytes, or its end, are for the turn in which this one's requests are served
+                # The client's next bytes, or its end, are for the turn in which this one's requests are served.
+                pass
             elif events & READ and (peer.interest & select.EPOLLIN):
                 # No more than the rest of a body: many small requests in one go would hold up the others.
                 data = peer.sock.recv(min(max(connection.expected, _RECV_BYTES), _RECV_BODY_BYTES))
                 if peer.lingering:
+                    # Read and thrown away: unread bytes would make the kernel reset the connection, and the client
+                    # could lose the last answer.
                     if not data:
                         self._close(peer)
                     return
@@ -199,7 +221,8 @@ class Reactor:
                 if connection.wants_bytes:
                     self._receive_eof(peer)
                 else:
-                    # What it sent before its end lies unread, for too much is unanswered: the end comes after that.
+                    # Bytes that the client sent before its end lie unread, because too much is unanswered: read them
+                    # first.
                     peer.interest = 0
                     self._epoll.modify(peer.fd, 0)
                     return
@@ -217,12 +240,13 @@ class Reactor:
         peer.connection.receive_eof()
 
     def _settle(self, peer: Peer) -> None:
-        """Send what is ready, then let the connection go on, leave for the control lane, or end."""
+        """Send the responses that are ready, then let the connection go on, leave for the control lane, or end."""
         connection = peer.connection
         while connection.out:
             if not self._send(peer):
                 return
-            peer.timed = None  # a request was answered: what the connection does now has time of its own
+            # A request was answered, so the next phase has time of its own.
+            peer.timed = None
             if connection.deferred:
                 break
             connection.resume()
@@ -243,7 +267,7 @@ class Reactor:
         self._update(peer)
 
     def _update(self, peer: Peer) -> None:
-        """Bring interest and deadline in line with what the connection does now."""
+        """Bring interest and deadline in line with the connection's phase."""
         interest = peer.interest_now()
         if interest != peer.interest:
             peer.interest = interest
@@ -253,7 +277,7 @@ class Reactor:
         peer.set_deadline(self._now, self._timeouts)
 
     def _send(self, peer: Peer) -> bool:
-        """Send what is ready. False if the connection ended, or some of it is left for later."""
+        """Send the responses that are ready. False: the connection ended, or some bytes are left for later."""
         connection = peer.connection
         out = connection.out
         if not out:
@@ -275,16 +299,19 @@ class Reactor:
         if not connection.hold():
             self._close(peer)
             return False
-        peer.timed = None if sent else peer.timed  # progress: the deadline for writing begins anew
+        # Progress: the deadline for writing begins anew.
+        peer.timed = None if sent else peer.timed
         self._update(peer)
         return False
 
     def wait_is_over(self, peer: Peer) -> None:
-        """A wait of this connection was answered, outside of the lane's own turn."""
+        """Send a response that a ticket gave, outside of the lane's own turn."""
         if self._peers.get(peer.fd) is not peer:
             return
         connection = peer.connection
-        connection.defer()  # not now: the answers of one commit may come to hundreds of connections
+        # Its further requests wait for the next turn: the answers of one commit may come to hundreds of connections,
+        # and the engine waits while they are sent.
+        connection.defer()
         out = connection.out
         if len(out) == 1 and connection.phase is _IDLE and not connection.waiting and peer.interest == READ:
             # The usual case, and the one that has to be fast: one request, one commit, one response.
@@ -324,14 +351,15 @@ class Reactor:
             sock.close()
             self._listeners.pause(error, self._now)
             return False
-        if self._unserved:  # what was reported of a descriptor that is closed is not true of its successor
+        # The kernel gives the number of a closed descriptor to the next. A report about the old one is not for the new.
+        if self._unserved:
             self._unserved = [entry for entry in self._unserved if entry[0] != peer.fd]
         peer.deadline = self._now + self._timeouts.idle
         self._peers[peer.fd] = peer
         return True
 
     def _make_room(self) -> None:
-        """Let the idlest connections give way where there is no room and somebody waits to be accepted."""
+        """Let the idlest connections give way, if there is no room and a client waits to be accepted."""
         if not self._listeners.anyone_waits():
             return
         idle_until = self._now + self._timeouts.idle - LEAST_IDLE_SECONDS
@@ -342,7 +370,7 @@ class Reactor:
             self._close(peer)
 
     def _finish(self, peer: Peer) -> None:
-        """All is said: close our side first, so that the last response is not lost to bytes the client still sends."""
+        """Close our side first, so that the last response is not lost to bytes that the client still sends."""
         if peer.lingering:
             return
         peer.lingering = True
@@ -353,7 +381,8 @@ class Reactor:
         try:
             peer.sock.shutdown(socket.SHUT_WR)
             if peer.interest == 0:
-                self._close(peer)  # the client's side is closed already
+                # The client's side is closed already, so nothing more can come.
+                self._close(peer)
             elif peer.interest != READ:
                 peer.interest = READ
                 self._epoll.modify(peer.fd, READ)
@@ -378,7 +407,7 @@ class Reactor:
         self._hand_over(peer.sock, peer.connection.take_handover())
 
     async def _sweep(self) -> None:
-        """End what has taken too long, a few times a second."""
+        """End the connections that have taken too long, twice a second."""
         while True:
             await trio.sleep(_SWEEP_SECONDS)
             self._now = now = trio.current_time()
@@ -389,6 +418,7 @@ class Reactor:
             for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:
                 if peer.lingering or peer.connection.out or peer.connection.deferred:
                     self._close(peer)
-                elif self._peers.get(peer.fd) is peer:  # the end of another may have ended this one's wait, and itself
+                elif self._peers.get(peer.fd) is peer:
+                    # Asked again, because the end of another connection may have answered this one, and closed it.
                     peer.connection.time_out()
                     self._settle(peer)

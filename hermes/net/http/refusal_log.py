@@ -1,10 +1,10 @@
-"""Log lines about what was refused: requests, and single events of requests that were taken otherwise.
+"""Log lines about refused requests, and about single rejected items of requests that were taken otherwise.
 
-One line of a kind every few seconds, however many there are. A kind is a route, a status and a family of reasons; there
-are at most `MOST_FAMILIES` of one route and status at a time, so the number of lines is bounded whatever clients send;
-the metrics count every one. Invariants: a line never has a header, a key or a body, only the words that the client
-itself was told; and what had no line is counted in one, when the pause ends or the service stops. Pure but for the log.
-Called by the connections of the fast lane and by the apps of the control lane; `tell_rest` by the app.
+Refusals of one kind have one line every few seconds. A kind is a route, a status and a family of reasons. A route and a
+status have at most `MOST_FAMILIES` kinds at a time, so clients cannot cause more lines; the metrics count all refusals.
+
+Invariants: a line never has a header, a key or a body, only the reason that the client itself was told; refusals
+without a line are counted in a later line, when the pause ends or the service stops. Pure but for the log.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from hermes.net.http.response import Response
 
 _log = structlog.get_logger("hermes.http")
 MOST_FAMILIES = 8
-"""The most families of reasons that have lines of their own, of one route and status; others share one."""
+"""The most families of reasons that have lines of their own, of one route and status. Further families share a line."""
 
-_FAMILY_CHARACTERS = 80  # of a reason that say what kind it is
+# The characters of a reason that tell its family: the beginning names the rule, the rest is the client's.
+_FAMILY_CHARACTERS = 80
 _VARIES = re.compile(r"""(['"`]).*?(\1|$)|\([^()]*(\)|$)|\d+""")
-"""What differs in reasons of one family: what was sent, a place, a number."""
+"""The parts of a reason that differ within a family: a quoted value, a place, a number."""
 
 _LOSES = frozenset({400, 411, 413, 415})
-"""What is answered to a request that a client does not send again as it is: its events are lost."""
+"""The statuses after which a client does not repeat the request, so its events are lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What is written about refusals that had no line of their own."""
+    """A line about refusals that had no line of their own."""
 
     level: int
     message: str
@@ -45,7 +46,14 @@ class _Line:
 
 
 class RefusalLog:
-    """Tells the log about what was refused. ``clock`` counts seconds; ``feed`` gets the rejected events."""
+    """Writes the lines. ``clock()`` returns seconds; ``feed`` gets the rejected items.
+
+    ::
+
+        log = RefusalLog()
+        log.tell("/events", response, b"request-1", lambda: "127.0.0.1")
+        log.tell_rest(at_the_end=True)
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, feed: RejectedFeed | None = None) -> None:
         self.feed = RejectedFeed() if feed is None else feed
@@ -53,20 +61,23 @@ class RefusalLog:
         self._throttles: dict[tuple[str, int], Throttle[_Line]] = {}
 
     def tell(self, route: str, response: Response, request_id: bytes, client: Callable[[], str]) -> None:
-        """A request was answered; ``client`` gives the address it came from. Says nothing of one that was taken whole.
+        """Log the answer to a request, unless the whole request was taken. ``client()`` returns its address.
 
-        ``more`` in a line is how many of its kind had none since the line before: requests, or rejected events.
+        ``more`` in a line counts the refusals of its kind without a line since the line before: requests, or items.
         """
         rejected, status = response.rejected, response.status
+        # The feed gets each of them, also those without a line: an operator looks for one client's events.
         if rejected or status in _LOSES:
             self.feed.add(route, status, rejected, request_id.decode("latin-1"), client(), response.detail)
         if status < 400 and not rejected:
             return
         taken = status < 400
         message = "invalid events rejected" if taken else "request refused"
+        # A client hears of its own mistake; events that a client believes sent, and our own failures, are for the
+        # operator.
         level = logging.WARNING if taken or status >= 500 else logging.INFO
         reason = rejected[0].error if rejected else response.detail or HTTPStatus(status).phrase
-        # Cut, for the line is kept until the pause ends, and the reason quotes what the client sent.
+        # Cut, because the line is kept until the pause ends, and the reason quotes a value of the client.
         line = _Line(level, message, reason[:MOST_WORDS])
         more = self._admit(route, status, line, len(rejected) if taken else 1)
         if more is None:
@@ -75,6 +86,7 @@ class RefusalLog:
         facts |= {"events": len(rejected)} if taken else {"reason": response.detail or HTTPStatus(status).phrase}
         if rejected:
             facts |= {"example": clean(reason, MOST_WORDS), "index": rejected[0].index}
+        # Asked here, and not for each request: the address costs a system call.
         facts |= {"client": client(), "request_id": request_id.decode("latin-1")}
         if (traced := response.traced) is not None:
             facts |= {"trace_id": traced.trace_id, "span_id": traced.span_id}
@@ -83,17 +95,19 @@ class RefusalLog:
         _log.log(level, message, **facts)
 
     def tell_rest(self, *, at_the_end: bool = False) -> None:
-        """Tell how many had no line, of each kind whose pause has ended; ``at_the_end``, of every kind."""
+        """Log the number of refusals without a line, for each kind whose pause has ended; ``at_the_end``: for all."""
         now = self._clock()
         for (route, status), throttle in [*self._throttles.items()]:
             for line, more in throttle.take_rest(now, at_the_end=at_the_end):
                 reason = clean(line.reason, MOST_WORDS)
                 _log.log(line.level, line.message, route=route, status=status, reason=reason, more=more)
+            # Nothing is kept of a kind that has become silent.
             if not throttle:
                 del self._throttles[route, status]
 
     def _admit(self, route: str, status: int, line: _Line, count: int) -> int | None:
-        """None: no line this time. Else how many of the kind had no line since the one before."""
+        """Return the number of refusals of the kind without a line since the last one. None: no line this time."""
+        # A throttle for each route and status, so that a flood of one kind does not use up the lines of another.
         throttle = self._throttles.get((route, status))
         if throttle is None:
             throttle = self._throttles[route, status] = Throttle(MOST_FAMILIES)
@@ -101,5 +115,5 @@ class RefusalLog:
 
 
 def _family(reason: str) -> str:
-    """The words of a reason without what differs from one request to the next."""
+    """Return the words of a reason that are the same for each request of its family."""
     return _VARIES.sub("", reason[:_FAMILY_CHARACTERS])

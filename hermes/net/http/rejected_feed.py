@@ -1,8 +1,7 @@
-"""The latest rejected events, for operators: where each came in, and the words that its client was told.
+"""The latest rejected items, for operators: the route of each, and the reason that its client was told.
 
-Invariants: what is kept is bounded, by kind (a route and a status), so that a flood of one kind leaves the others in
-place; an entry never holds a header, a key or a body, only the words of the answer, cut at `MOST_WORDS`. Pure.
-Written by ``refusals``; read by ``GET /rejected`` on the admin address.
+Invariants: the feed is bounded for each kind (a route and a status), so that a flood of one kind leaves the others in
+place; an entry never holds a header, a key or a body, only the reason in the answer, cut at `MOST_WORDS`. Pure.
 """
 
 from __future__ import annotations
@@ -21,14 +20,15 @@ from hermes.net.http.rejection import Rejection
 MOST_OF_A_KIND = 25
 """Entries that are kept of one route and status: of a request, and of all requests together."""
 
+# Enough for a reason and the value that it quotes; a client decides how long the value is.
 MOST_WORDS = 300
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """One event that was rejected, or one request of which nothing was taken.
+    """One item that was rejected, or one request of which nothing was taken.
 
-    ``number`` counts them from 1. ``at`` is in Unix seconds. ``index`` is the event's place in its request, from 0;
-    None: the whole request. ``events`` is how many were rejected of that request, None where that is not known.
+    ``number`` counts the entries from 1. ``at`` is in Unix seconds. ``index`` is the item's place in its request, from
+    0; None: the whole request. ``events`` is the number of rejected items of the request; None: not known.
     """
 
     number: int
@@ -43,7 +43,13 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class RejectedFeed:
-    """The latest rejected events of each kind, and how many there were in all. ``clock`` gives Unix seconds."""
+    """The latest rejected items of each kind, and their number in all. ``clock()`` returns Unix seconds.
+
+    >>> feed = RejectedFeed()
+    >>> feed.add("/events", 400, [], "request-1", "127.0.0.1", "the body is empty")
+    >>> [(entry.number, entry.reason) for entry in feed.since(0)]
+    [(1, 'the body is empty')]
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.total = 0
@@ -53,22 +59,23 @@ class RejectedFeed:
     def add(
         self, route: str, status: int, rejected: Sequence[Rejection], request_id: str, client: str, words: str = ""
     ) -> None:
-        """Keep the ``rejected`` events of a request; or, where none are named, the request for these ``words``."""
+        """Keep the ``rejected`` items of a request; without any, the request itself, with ``words`` as the reason."""
         kept = self._kept.setdefault((route, status), deque(maxlen=MOST_OF_A_KIND))
         at = self._clock()
         events = len(rejected) or None
         left_out = max(0, len(rejected) - MOST_OF_A_KIND)
         self.total += left_out
-        # The first of a request say more than the last: they are kept, in front of those of later requests.
+        # The first items of a request say more than its last: a mistake in the producer repeats itself.
         for place in range(max(1, min(len(rejected), MOST_OF_A_KIND))):
             index, reason = (rejected[place].index, rejected[place].error) if rejected else (None, words)
             self.total += 1
             kept.append(Rejected(self.total, at, route, status, index, events, reason[:MOST_WORDS], request_id, client))
 
     def since(self, number: int) -> list[Rejected]:
-        """The entries with a number above this one that are still kept, in their order, their words made printable."""
+        """Return the entries above ``number`` that are still kept, in their order, with printable reasons."""
         return [
-            replace(entry, reason=clean(entry.reason, MOST_WORDS))  # here, for a flood is written and not read
+            # Cleaned here and not in `add`: in a flood most entries are never read.
+            replace(entry, reason=clean(entry.reason, MOST_WORDS))
             for entry in merge(*self._kept.values(), key=_number)
             if entry.number > number
         ]

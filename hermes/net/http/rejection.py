@@ -1,4 +1,4 @@
-"""`Rejection`: one item of a request that was refused, as every answer lists it. Pure."""
+"""`Rejection`: one item of a request that was refused, in the form of all answers. Pure."""
 
 from __future__ import annotations
 

@@ -33,10 +33,12 @@ class RequestMetrics:
 
     def expect(self, route: str, status: int) -> None:
         """Show the histogram of such requests before the first of them, for a rate needs a sample to begin with."""
+        # Prometheus takes the first value of a new series for no increase, so the first request would be lost.
         self.durations.setdefault((route, status), Histogram(SECONDS))
 
     def observe(self, route: str, status: int, seconds: float, times: int = 1) -> None:
         """Count a request that took so long, or ``times`` alike."""
+        # Not setdefault: it would make a histogram for each request, only to throw it away.
         histogram_of = self.durations.get((route, status))
         if histogram_of is None:
             histogram_of = self.durations[route, status] = Histogram(SECONDS)
@@ -44,6 +46,7 @@ class RequestMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the requests."""
+        # Every reason from the start: an alert on the rate of a reason needs a sample before the first refusal.
         rejected = dict.fromkeys(REJECTED, 0) | self.rejected
         yield counter(
             "hermes_events_rejected",

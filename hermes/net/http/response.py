@@ -1,8 +1,10 @@
 """Responses as ready bytes, errors as problem details (RFC 9457).
 
-A `Response` renders everything that does not change from request to request once; what does (date, request id,
-connection, origin) is joined in when it is sent. Invariant: a response never holds bytes of a request unless they were
-checked to be printable, so no header can be injected. Made by routes and by the connection; sent by both lanes.
+A `Response` renders once everything that is the same for each request. The rest (date, request id, connection, origin)
+is joined in when the response is sent.
+
+Invariant: a response holds bytes of a request only if they were checked to be printable, so no client can inject a
+header.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ ECHOED = 100
 
 
 class Response:
-    """What answers a request: a status, a body, and the headers that belong to them.
+    """The answer to a request: a status, a body, and their headers.
 
-    ``close`` ends the connection after it, for a request whose rest cannot be told from the next one's beginning.
-    ``detail`` is the words of an error, for the log. ``traced`` is the one request that it answers, if that is traced;
-    then it is sent under that one's id. ``rejected`` are the events of its request that were not taken, for the log.
-    ``usual``: nothing about it needs attention, and it may be sent right away.
+    ``close``: the connection ends after this answer, because the end of the request cannot be found. ``detail`` is the
+    message of an error, for the log. ``traced`` is the answered request if it is traced; then the answer has the id of
+    this request. ``rejected`` are the items of the request that were not taken, for the log. ``usual``: no line of the
+    log and no end of the connection depends on this answer, so the connection can send the bytes as they are.
+
+    >>> Response(202, b'{"accepted":1}').render(b"Thu, 01 Jan 1970 00:00:00 GMT", b"r-1").splitlines()[0]
+    b'HTTP/1.1 202 Accepted'
 
     Parameters: 6, because an answer has no more and no fewer parts, and nearly all callers give the first two.
     """
@@ -68,9 +73,12 @@ class Response:
         self.detail = detail
         self.rejected: Sequence[Rejection] = ()
         self.traced: TracedRequest | None = None
+        # An error has a line in the log, and a last answer ends the connection.
         self.usual = status < 400 and not close
+        # Everything up to the date and everything behind the connection's lines is the same for each request.
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
-        if body or content_type != _JSON:  # an empty message of protobuf is one as well
+        # An empty body can be a message too: protobuf encodes the default values as no bytes.
+        if body or content_type != _JSON:
             lines.append(f"content-type: {content_type}")
         lines.extend(f"{name}: {value}" for name, value in self.headers.items())
         self._prefix = "\r\n".join([*lines, "date: "]).encode("latin-1")
@@ -79,7 +87,8 @@ class Response:
         self._date = b""
 
     def about(self, rejected: Sequence[Rejection]) -> Response:
-        """The same response, which leaves these events of its request out."""
+        """Return the same response to a request whose ``rejected`` items were not taken."""
+        # A copy: most responses are made once and shared by all requests.
         if not rejected:
             return self
         own = copy(self)
@@ -88,14 +97,16 @@ class Response:
         return own
 
     def of(self, request: TracedRequest) -> Response:
-        """The same response, for this one request."""
+        """Return the same response, under the id of this traced request."""
         own = copy(self)
         own.traced = request
         own.usual = False
         return own
 
     def render(self, date: bytes, request_id: bytes, lines: bytes = b"") -> bytes:
-        """The bytes to send. ``date`` is an HTTP date; ``lines`` is ready header lines, each begun by a line break."""
+        """Return the bytes to send. ``date`` is an HTTP date; a line break begins each header line in ``lines``."""
+        # The object and not its value: the lane makes a new date once a second, and all requests of the second share
+        # it.
         if date is not self._date:
             self._date = date
             self._dated = b"%b%b\r\nx-request-id: " % (self._prefix, date)
@@ -114,6 +125,7 @@ def problem(
     **members: Any,
 ) -> Response:
     """Problem details (RFC 9457) of type ``about:blank``: the title is the status's own; ``members`` are extensions."""
+    # RFC 9457 §4.2.1: a problem without a type of its own has the status phrase as its title.
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -127,7 +139,7 @@ def problem(
 
 
 def crowded(*, close: bool = False) -> Response:
-    """503: there is no room for a body that is arriving."""
+    """Return the 503 for a body that finds no room."""
     return problem(
         503, "too many large requests are arriving at once: send it again", {"Retry-After": "1"}, close=close
     )

@@ -1,9 +1,9 @@
-"""The same connection object on a Trio stream, a task each: the fast lane under TLS, and over any stream that is lent.
+"""The same connection object on a Trio stream, with a task each: the fast lane under TLS, and over any given stream.
 
-For each stream a reader feeds the connection and a writer sends what is ready, so that a response whose wait ends goes
-out while the client is silent. Invariants: whatever happens to a stream ends its own tasks and nothing else; the number
-of connections is bounded. The edge runs `StreamServer.serve` and `drain` as it would a reactor's; what belongs to the
-control lane is given to ``hand_over`` and served in the same task.
+For each stream a reader feeds the connection and a writer sends its responses, so that the answer of a ticket goes out
+while the client is silent. A connection for the control lane goes to ``hand_over``, and is served in the same task.
+
+Invariants: an error of a stream ends its own tasks and nothing else; the number of connections is bounded.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ AnyStream = trio.abc.HalfCloseableStream | trio.SSLStream[Any]
 Handover = Callable[[Any, bytes], Awaitable[None]]
 
 _RECV_BYTES = 64 * 2**10
+# A client that has read the last answer closes within a round trip. The slowest mobile networks take a second.
 _CLOSE_SECONDS = 2.0
+# Between two looks whether the client has read enough. The writer could wake the reader, but this case is rare.
 _HELD_BACK_SECONDS = 0.01
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+# No further request of the fast lane is read in these phases.
 _ENDED = frozenset({Phase.CLOSING, Phase.HANDOVER})
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What clients may take: time, and ``max_connections`` connections at once.
+    """The bounds for clients: their time, and ``max_connections`` connections at once.
 
     ``tls`` None: plain HTTP. After the last answer a client has ``linger`` seconds to close its side.
     """
@@ -50,10 +53,10 @@ class StreamOptions:
 
 
 class StreamServer:
-    """Accepts and serves with a task a connection.
+    """Accepts connections, and serves each in a task of its own.
 
-    It listens on sockets, or on listeners whose streams can be closed on one side, such as those of a simulated
-    network. It hands over such a stream, or the TLS session on it. ::
+    The server listens on sockets, or on listeners whose streams can be closed on one side, such as the listeners of a
+    simulated network. It hands over the stream, or the TLS session on the stream. ::
 
         server = StreamServer(lane, sockets, control.serve_stream, StreamOptions(timeouts, 1000, tls))
         nursery.start_soon(server.serve)
@@ -72,7 +75,8 @@ class StreamServer:
         self._options = options
         self._room = trio.Semaphore(options.max_connections)
         self._accepting = trio.CancelScope()
-        self._drivers: dict[_Driver, None] = {}  # in the order they came: a set's order changes from run to run
+        # The idlest first. A dict and not a set, whose order changes from run to run, also in a simulation.
+        self._drivers: dict[_Driver, None] = {}
         self._emptied: trio.Event | None = None
         self.evicted = 0
 
@@ -89,7 +93,7 @@ class StreamServer:
                 await trio.serve_listeners(self._serve, listeners, handler_nursery=connections)
 
     async def drain(self) -> None:
-        """Stop accepting, answer what is in flight, and return once every connection is closed."""
+        """Stop accepting, answer the requests in flight, and return once every connection is closed."""
         self._lane.draining = True
         self._accepting.cancel()
         for driver in tuple(self._drivers):
@@ -101,6 +105,7 @@ class StreamServer:
     async def _serve(self, accepted: trio.abc.HalfCloseableStream) -> None:
         stream: AnyStream = accepted
         if self._options.tls is not None:
+            # https_compatible: many clients close a connection without the end of the TLS session.
             stream = trio.SSLStream(accepted, self._options.tls, server_side=True, https_compatible=True)
         driver = _Driver(self._lane, stream, self._options.timeouts, self._note_activity)
         self._drivers[driver] = None
@@ -109,26 +114,30 @@ class StreamServer:
                 if not await driver.agrees_on_http2():
                     await driver.run()
             if driver.connection.phase is Phase.HANDOVER:
+                # Forgotten here: the control lane decides which of its connections gives way.
                 self._forget(driver)
                 await self._hand_over(stream, driver.connection.take_handover())
+        # except*, because the nursery of the driver raises groups.
         except* (*_GONE, trio.TooSlowError):
-            pass  # the client left, sent no TLS, or stopped reading: it concerns nobody else
+            # The client left, sent no TLS, or stopped reading. No other connection is concerned.
+            pass
         finally:
             driver.connection.drop()
             self._forget(driver)
+            # The room comes last: a connection that lingers still has a descriptor.
             try:
                 await close_gently(stream, 0.0 if driver.lifetime.cancel_called else self._options.linger)
             finally:
                 self._room.release()
 
     def _note_activity(self, driver: _Driver) -> None:
-        """Something has come: of the idle connections, this one is now the last to give way."""
+        """Put a connection whose client has sent bytes behind the others: it is the last to give way."""
         if driver in self._drivers:
             del self._drivers[driver]
             self._drivers[driver] = None
 
     def _make_room(self) -> None:
-        """There is no room for the next connection: the idlest gives way to it, if one is idle."""
+        """End the idlest connection, if one is idle: there is no room for the next client."""
         for driver in self._drivers:
             if driver.idle:
                 self.evicted += 1
@@ -150,9 +159,11 @@ async def close_gently(stream: AnyStream, linger: float = _CLOSE_SECONDS) -> Non
             transport = stream
         else:
             transport = stream.transport_stream
-            # Ends at once with an error if the client still sends; but our end of the TLS session has been said.
+            # Raises at once if the client still sends. The end of our side was sent before.
             with suppress(*_GONE):
                 await stream.unwrap()
+        # Read to the end: unread bytes would make the kernel reset the connection, and the client could lose the
+        # answer.
         await transport.send_eof()
         while await transport.receive_some(_RECV_BYTES):
             pass
@@ -179,15 +190,16 @@ class _Driver:
 
     @property
     def idle(self) -> bool:
-        """Whether the client has asked for nothing for a while, and is owed nothing."""
+        """Whether the client has sent nothing for a while, and waits for no answer."""
         connection = self.connection
         calm = connection.phase is Phase.IDLE and connection.answered and not connection.unsent
         return calm and self._active + LEAST_IDLE_SECONDS <= trio.current_time()
 
     async def agrees_on_http2(self) -> bool:
-        """Do the TLS handshake, if there is one. True: the client speaks HTTP/2, which is the control lane's."""
+        """Do the TLS handshake, if the stream has TLS. True: the client speaks HTTP/2, as the control lane does."""
         if not isinstance(self._stream, trio.SSLStream):
             return False
+        # A client that opens a connection and sends no handshake gets no more time than one that sends no head.
         with trio.fail_after(self._timeouts.header):
             await self._stream.do_handshake()
         if self._stream.selected_alpn_protocol() != "h2":
@@ -196,14 +208,15 @@ class _Driver:
         return True
 
     async def run(self) -> None:
-        """Serve until the connection is over as one of the fast lane."""
+        """Serve until the connection ends, or leaves for the control lane."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
+            # The writer knows the end: it has sent the last answer. The reader may wait for a silent client.
             await self._write()
             self._reading.cancel()
 
     def drain(self) -> None:
-        """Answer what is in flight, and end; a connection in the middle of no request ends now."""
+        """End after the answers to the requests in flight; now, if there is none."""
         self.connection.call_off()
         if self.connection.phase is Phase.IDLE and self.connection.answered:
             self.connection.end()
@@ -214,7 +227,7 @@ class _Driver:
         return address_of(stream.socket) if isinstance(stream, trio.SocketStream) else ""
 
     def _stop_waiting(self) -> None:
-        """A wait is over. The read that goes on meanwhile was given all the time in the world for it."""
+        """Send the answer of a ticket. The pending read had no deadline while the client waited; give it one again."""
         if not self.connection.waiting:
             self._patience.deadline = trio.current_time() + allowance(self.connection.phase, self._timeouts)
         self._wake()
@@ -223,21 +236,23 @@ class _Driver:
         self._news.set()
 
     async def _read(self) -> None:
-        """Feed the connection until it ends; the allowance is for one phase, not for one byte."""
+        """Feed the connection until it ends. A client has its time for a whole phase, not for each byte."""
         connection = self.connection
         phase, deadline = connection.phase, trio.current_time() + self._timeouts.idle
         with self._reading:
-            # A connection that ends after a response it waits for is read on, to see whether the client leaves.
+            # A connection that ends after a response is read on while the response is awaited: if the client leaves,
+            # the wait is called off.
             while connection.phase not in _ENDED or (connection.waiting and connection.phase is Phase.CLOSING):
                 if self._client_ended:
-                    break  # nothing more comes, and to ask again would be answered at once, again and again
+                    # A stream at its end returns at once each time: to read again would spin.
+                    break
                 if connection.wants_bytes:
                     with trio.move_on_at(inf if connection.waiting else deadline) as self._patience:
                         self._receive(bytes(await self._stream.receive_some(_RECV_BYTES)))
                     if self._patience.cancelled_caught:
                         connection.time_out()
                 else:
-                    # Its own unsent responses hold it back. The writer has a deadline of its own for them.
+                    # Its own unsent responses hold the connection back. The writer has a deadline for them.
                     await trio.sleep(0 if connection.deferred else _HELD_BACK_SECONDS)
                     self._resume()
                 if not connection.hold():
@@ -265,18 +280,21 @@ class _Driver:
             lane.settle_answered(lane.clock() - began)
 
     def _resume(self) -> None:
+        # Each task has turns of its own here; the reactor has one turn for all.
         self._lane.turn_ends = self._lane.clock() + TURN_SECONDS
         self.connection.resume()
 
     async def _write(self) -> None:
-        """Send what is ready until the connection has said all it will."""
+        """Send responses until the last one is sent."""
         connection = self.connection
         while not (connection.phase in _ENDED and connection.answered and not connection.out):
             if connection.out:
+                # Cleared before the await: responses that come meanwhile are for the next round.
                 data = b"".join(connection.out)
                 connection.out.clear()
                 with trio.fail_after(self._timeouts.write):
                     await self._stream.send_all(data)
+                # Not zero: a ticket may have been answered during the send.
                 connection.unsent -= len(data)
                 self._resume()
             else:

@@ -22,7 +22,7 @@ class OpenSpan(Protocol):
 
     @property
     def request(self) -> TracedRequest:
-        """The request, as its items remember it."""
+        """The request, for the items that carry it."""
 
     def end(self, status: int) -> None:
         """End the span: the answer is known, and ``request`` has its counts."""
@@ -73,9 +73,11 @@ class _TracedRoute:
     def check(self, head: Head) -> object:
         judged = self.route.check(head)
         if not self._tracer.headers.isdisjoint(head.headers):
-            head.unique = True  # a caller's context belongs to one request
+            # A caller's context belongs to one request.
+            head.unique = True
         if not isinstance(judged, Response):
             return judged
+        # A refused head never comes to `handle`, so its span begins and ends here.
         span = self._begin(self._tracer.follow(head.headers), head, 0)
         return judged if span is None else _end(span, judged)
 
@@ -93,6 +95,7 @@ class _TracedRoute:
         result = self._handle(own, body)
         if isinstance(result, Response):
             return _end(span, result)
+        # The span is as long as the client waits, so a ticket ends it with its answer.
         result.stamp_by(lambda response: _end(span, response))
         return result
 

@@ -1,9 +1,11 @@
-"""Large requests, decoded a few milliseconds at a time by one task, so that no other request waits for one of them.
+"""Large requests, decoded a few milliseconds at a time by one task, so that no other request waits for a large one.
 
-A request is a generator: what it does between two yields keeps the loop, and it yields how many bytes it holds more.
-A few take turns, the others wait in line. Of clients that have shown no key yet one request at a time has a turn.
-Invariants: what the requests hold is in the body budget until they are decoded; each is answered once, also when its
-client leaves or the service stops; the line is bounded. Pure. Filled by the ingest routes; the edge has the task.
+A request is a generator. Between two yields the request keeps the loop; each yield gives the number of bytes that the
+request holds more. A few requests take turns, the others wait in line. Of the clients that have shown no key yet, one
+request at a time has a turn.
+
+Invariants: the bytes of the requests are in the body budget until they are decoded; each request is answered once, also
+if its client leaves or the service stops; the line is bounded. Pure.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ from collections.abc import Callable, Generator
 from hermes.net.http.lane import BodyBudget
 
 MOST_WAITING = 256
-"""Large requests that may wait for their turn."""
+"""The most large requests that may wait for their turn."""
 
+# Each of them holds its body in several forms. More at once would not end sooner, because one task decodes them all.
 _MOST_AT_ONCE = 4
 
 Steps = Generator[int, None, None]
 
 
 class Job:
-    """One large request. ``steps`` decode and answer it; ``refuse(reason)`` answers it where they cannot go on.
+    """One large request. ``steps`` decode and answer the request; ``refuse(reason)`` answers if they cannot go on.
 
-    ``keyless``: its client has shown no key yet.
+    ``keyless``: the client has shown no key yet. ::
+
+        job = Job(decode(body), refuse, keyless=False)
+        taken = workshop.take(job, len(body))
     """
 
     __slots__ = ("_held", "_refuse", "_room", "_steps", "keyless", "over")
@@ -49,11 +55,13 @@ class Job:
         except StopIteration:
             self._end()
             return
+        # Decoded bytes come to the bytes of the body, so the room may end in the midst of the work.
         if not self._hold(size):
             self.stop(CROWDED)
 
     def stop(self, reason: str) -> None:
-        """Do no more of it, unless it is over, and answer why."""
+        """End the work, unless it is over, and answer with the reason."""
+        # The room before the answer: a client that hears of it may come again at once.
         if not self.over:
             self._end()
             self._steps.close()
@@ -93,6 +101,7 @@ class Workshop:
 
     def take(self, job: Job, size: int) -> bool:
         """Let a request of ``size`` bytes have its turns. False: there are too many."""
+        # Two lines: a flood of clients without a key must not fill the line of the others.
         line, room = (self._keyless, self._budget.keyless) if job.keyless else (self._waiting, self._budget)
         if len(line) >= MOST_WAITING or not job.begin(room, size):
             return False
@@ -101,11 +110,12 @@ class Workshop:
         return True
 
     def turn(self) -> bool:
-        """Do a few milliseconds of the work. False: there is none."""
+        """Do a few milliseconds of the work. False: no request waits."""
         self._fill()
         if not self._active:
             return False
         job = self._active.popleft()
+        # Asked twice: a job may have been called off since its last turn, and this turn may be its last.
         if not job.over:
             job.step()
         if not job.over:
@@ -113,6 +123,7 @@ class Workshop:
         return True
 
     def _fill(self) -> None:
+        # One place for all keyless clients: strangers cannot take the places of clients with a key.
         if self._keyless and not any(job.keyless for job in self._active):
             self._active.append(self._keyless.popleft())
         while self._waiting and len(self._active) < _MOST_AT_ONCE:
