@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,12 @@ def keep(folder: Path, *letters: DeadLetter) -> None:
     trio.run(add)
 
 
+def kept(folder: Path) -> int:
+    """How many letters are in the file, without a command of its own."""
+    with closing(sqlite3.connect(folder / "data" / "dead-letters.db")) as connection:
+        return int(connection.execute("SELECT count(*) FROM letters").fetchone()[0])
+
+
 def until(reached: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not reached():
@@ -122,7 +128,7 @@ def test_from_a_refusal_to_its_delivery_while_the_service_runs(
     poison = events(1, "huge", type="ad_clicked", payload=0)[0]
     post(program.url, json.dumps(poison).replace('"payload": 0', f'"payload": {TOO_LARGE}'))
 
-    until(lambda: len(listed(tmp_path)) == 3)
+    until(lambda: kept(tmp_path) == 3)
     letters = {letter["event"]["id"]: letter for letter in listed(tmp_path)}
     assert set(letters) == {"dear-0", "dear-1", "huge-0"}
     assert "23514" in letters["dear-0"]["reason"]
@@ -258,7 +264,7 @@ def test_two_processes_that_make_and_fill_the_file_together_lose_nothing(tmp_pat
 
 
 def test_commands_work_on_a_file_that_a_process_is_filling(tmp_path: Path) -> None:
-    filling = writer(tmp_path, "sqlite", 1500)
+    filling = writer(tmp_path, "sqlite", 400)
     assert filling.stdout
     filling.stdout.readline()  # the store is there
     delivered = 0
@@ -268,8 +274,8 @@ def test_commands_work_on_a_file_that_a_process_is_filling(tmp_path: Path) -> No
     assert filling.wait() == 0
     filling.stdout.close()
     delivered += replayed(tmp_path, SINKS="sqlite")["delivered"]
-    assert delivered == 1500
-    assert stored(tmp_path, "", "sqlite") == [f"event-{n}" for n in range(1500)]
+    assert delivered == 400
+    assert stored(tmp_path, "", "sqlite") == [f"event-{n}" for n in range(400)]
 
 
 def test_what_a_killed_process_had_added_is_there(tmp_path: Path) -> None:
