@@ -128,6 +128,7 @@ class Admission:
         try:
             while self._waiters:
                 waiter = next(iter(self._waiters))
+                # First come, first served: a small request behind a large one waits, or the large one would starve.
                 if not self.has_room(waiter.count, waiter.size):
                     break
                 tell = self._dismiss(waiter)

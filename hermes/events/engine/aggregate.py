@@ -50,6 +50,7 @@ class Aggregator:
             [(event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events]
         )
         for (name, minute), count in counts.items():
+            # A type that is known stays itself; only new ones, beyond the bound, are summed up.
             kind = name if name in self.received or len(self.received) < MAX_TYPES else OTHER
             self.received[kind] += count
             self._add(kind, minute, count, now)
@@ -68,6 +69,7 @@ class Aggregator:
                 self._cells -= len(farthest)
             bucket = self._minutes[minute] = Counter()
             insort(self._order, minute)
+        # A full table takes no new cell; each minute has one more for the others.
         if kind not in bucket:
             if self._cells >= self._max_cells:
                 kind = OTHER

@@ -117,6 +117,7 @@ class Backlog:
     def release(self, chunks: Sequence[Chunk], unspent: Sequence[int], *, settled: bool) -> int:
         """As `OwedRecords.release`; the room that the chunks had may be given to records on disk."""
         uncommitted = self.records.release(chunks, unspent, settled=settled)
+        # Asked only while the sink is behind: this runs for every batch.
         if self._said_behind:
             self._look_whether_behind()
         self._news.set()

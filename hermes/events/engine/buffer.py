@@ -24,8 +24,10 @@ class Buffer:
 
     def __init__(self, context: SinkContext, service: EngineSettings) -> None:
         sink, settings = context.sink, context.settings
+        # A single batch, and a single request, always find room, however small the queue is.
         self.max_events = max(service.queue_size, sink.max_batch)
         self.max_bytes = max(service.queue_bytes, service.max_body_bytes)
+        # A set: workers end in any order.
         self.jobs: set[Job] = set()
         self.waiting: Dispatcher[Chunk] = Dispatcher(
             interval=settings.flush_interval or service.flush_interval,
@@ -62,6 +64,7 @@ class Buffer:
 
     def take_in_hand(self, chunks: Sequence[Chunk]) -> Job:
         """Make one batch of chunks that have waited."""
+        # In hand at once, before anything awaits: the account counts events where they are.
         job = Job(Batch(chunks))
         self.jobs.add(job)
         self._events_in_hand += job.left
@@ -89,6 +92,7 @@ class Buffer:
     @property
     def oldest(self) -> float | None:
         """When the oldest event arrived, in Unix seconds; None: there is none."""
+        # The first chunk of a batch is its oldest, for chunks wait in the order in which they came.
         arrivals = [job.batch.chunks[0].received_at for job in self.jobs]
         if (first := self.waiting.peek()) is not None:
             arrivals.append(first.received_at)

@@ -43,10 +43,11 @@ class SinkMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the sinks."""
+        # Each account once, not once for each family: an account walks over the batches in hand.
         numbers = {(delivery.name,): delivery.numbers for delivery in self._deliveries}
         accounts = {(delivery.name,): delivery.account() for delivery in self._deliveries}
         states = {(delivery.name,): delivery.statistics() for delivery in self._deliveries}
-        # One histogram without a label, of the batches of all sinks: so it is specified.
+        # One histogram without a label, of the batches of all sinks: so the metric is specified.
         batches = Histogram.merged(EVENTS, [each.batch_size for each in numbers.values()])
         yield histogram("hermes_batch_size", "Events a batch", [], {(): batches})
         yield histogram(
@@ -68,6 +69,7 @@ class SinkMetrics:
             {
                 (*sink, reason): count
                 for sink, account in accounts.items()
+                # Every reason from the start, 0 at first: a rate needs a sample before the first drop.
                 for reason, count in (dict.fromkeys(DROPPED, 0) | account.dropped).items()
             },
         )
@@ -154,6 +156,7 @@ class JournalMetrics:
         self.failed_commits = 0
         self.lost_records = self.lost_events = 0
         self.unowned = 0
+        # Asked for, since the log knows its size, and a second number could disagree.
         self._size = size
         self._capacity = capacity
 

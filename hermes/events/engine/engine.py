@@ -69,6 +69,7 @@ class Engine:
                 async with trio.open_nursery() as handing_on:
                     handing_on.start_soon(self.intake.run)
                     async with trio.open_nursery() as upkeep:
+                        # In one nursery with `inside`, so that a bug in any of these tasks ends it at once.
                         upkeep.start_soon(self.intake.receipts.run)
                         upkeep.start_soon(self._expire_receipts_of_a_stop)
                         if self.journal is not None:
@@ -133,6 +134,7 @@ class Engine:
 
     async def give_up(self) -> None:
         """Log the accounts and save the progress of the sinks, for a stop that cannot wait for `run` to return."""
+        # A call of a plug-in on a thread does not return: the process will end, so all that is known is written now.
         undelivered = self.undelivered()
         _log.error("stuck after the deadline", undelivered=undelivered)
         for account in self.accounts():
@@ -149,12 +151,13 @@ class Engine:
 
     def settled(self) -> bool:
         """Whether, after `run`, every event has its outcome in every sink and everything adds up."""
+        # An event that a stop dropped has an outcome, and still nobody has it: the exit code has to say so.
         lost = any(account.dropped.get("shutdown") for account in self.accounts())
         return self.audit() and not lost
 
     def audit(self) -> bool:
         """Whether, after `run`, everything adds up. An imbalance is a bug, and is in the log."""
-        # All of it is looked at, not only as far as the first fault: the log is for whoever looks for the bug.
+        # Everything is looked at, not only up to the first fault: together they tell where the bug is.
         sound = True
         for account in self.accounts():
             if account.in_flight or not account.balanced:

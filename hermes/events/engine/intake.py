@@ -28,17 +28,23 @@ from hermes.events.event import Chunk, Event
 from hermes.observe.traced_request import TracedRequest
 from hermes.observe.tracing import NO_TRACING, Tracing
 
-_DURABLE = Ack.DURABLE  # a name of the module, for looking a member up on its enum takes a while
+# A name of the module, for looking a member up on its enum takes a while.
+_DURABLE = Ack.DURABLE
 _GATHER_SECONDS = 0.005
-_MOST_AT_ONCE = 10_000  # events; counting them takes 2 to 3 ms
-_MOST_CHUNKS = 200  # handed on at once: a millisecond
-MOST_IN_A_RECORD = 5_000  # events; encoding them takes 2 ms
-_MOST_JOINED_BYTES = 2**20  # a request that is larger travels alone, so that a record of many stays small
-_MOST_BYTES_AT_ONCE = 16 * 2**20  # of one commit
+# Events: counting them takes 2 to 3 ms.
+_MOST_AT_ONCE = 10_000
+# Handed on at once: a millisecond.
+_MOST_CHUNKS = 200
+MOST_IN_A_RECORD = 5_000
+"""Events: encoding them takes 2 ms."""
+# A larger request travels alone, so that a record of many requests stays small.
+_MOST_JOINED_BYTES = 2**20
+# Bytes of one commit.
+_MOST_BYTES_AT_ONCE = 16 * 2**20
 
 
 def nothing_to_call_off() -> None:
-    """Calls off the wait for a commit that has begun, which comes to its end all the same."""
+    """Do nothing: a commit that has begun comes to its end, whether anybody waits or not."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,16 @@ class IntakeOptions:
 
 
 class Intake:
-    """Where the edge puts its events, without a journal: they hold their room until the sinks have settled them.
+    """The place for the events of requests, without a journal: they hold their room until the sinks have settled them.
 
-    ``ack`` is how far events come before a request that does not say otherwise is answered.
+    ``ack`` says how far events come before a request without a wish of its own is answered.
+
+    ::
+
+        intake = Intake(deliveries, Aggregator(1440), IntakeOptions(Admission(100_000, 2**28)))
+        nursery.start_soon(intake.run)
+        call_off = intake.submit(events, size=len(body), ack=Ack.DELIVERED, tell=answer)
+        call_off()  # the client has gone: `answer` gets `Outcome.LATE`
 
     Attributes: 17, because each request passes here, and a look into another object for each step costs it time.
     """
@@ -82,7 +95,7 @@ class Intake:
         self._most_in_a_chunk = min(self._max_chunk, MOST_IN_A_RECORD)
         self._open: Chunk | None = None
         self._open_unacked: Chunk | None = None
-        # Where no sink is required, the first one to settle a chunk frees its room.
+        # Where no sink is required, the first sink that settles a chunk frees its room.
         self._needed = sum(delivery.required for delivery in deliveries) or 1
         awaited = {delivery.name: delivery for delivery in deliveries if delivery.awaited}
         self.receipts = Receipts(
@@ -97,7 +110,7 @@ class Intake:
         return self.admission.accepted
 
     def offer(self, events: list[Event], size: int, traced: TracedRequest | None = None) -> bool:
-        """Take all the events, which came in ``size`` bytes, into the queue, or none (False).
+        """Take all the events, which came in ``size`` bytes, into the queue; False: there is no room.
 
         ``traced`` is their request, if it is traced.
         """
@@ -107,16 +120,18 @@ class Intake:
         return True
 
     def find_refusal(self, size: int) -> Outcome | None:
-        """Why a request of ``size`` bytes would find no room, as far as is known before its events are; None: go on."""
+        """Why a request of ``size`` bytes would find no room, before its events are decoded; None: go on."""
+        # Asked before the work of decoding, so that a full service does not decode bodies only to refuse them.
         return None if self.blocking or self.admission.has_room(1, size) else Outcome.NO_ROOM
 
     def submit(
         self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None = None
     ) -> Callable[[], None]:
-        """Take all the events or none, and call ``tell`` once it is known how they fared, maybe at once.
+        """Take all the events or refuse all, and call ``tell`` once the outcome is known, maybe at once.
 
         The function returned calls the wait off, as far as that is possible; ``tell`` is called all the same.
         """
+        # The usual request first, and without a further call: each request passes here.
         if self.admission.admit(len(events), size):
             if ack is _DURABLE:
                 self._join(events, size, tell, traced)
@@ -128,7 +143,8 @@ class Intake:
         return nothing_to_call_off
 
     def offer_derived(self, events: list[Event], size: int) -> bool:
-        """Take events that Hermes made of others, which are not counted again, or none (False)."""
+        """Take events that Hermes made of others, which are not counted again; False: there is no room."""
+        # One chunk alone, which no sink has to cut; the caller has an event a call.
         if len(events) > self._max_chunk or not self.admission.admit(len(events), size):
             return False
         self._send_chunk(Chunk(events, time.time(), size, derived=True))
@@ -140,7 +156,7 @@ class Intake:
         return self.admission.retry_after(trio.current_time())
 
     async def run(self) -> None:
-        """Hand on what comes until `close`, and then the rest; the deliveries are closed on the way out."""
+        """Hand on chunks until `close`, and then the rest; the deliveries are closed on the way out."""
         try:
             with self._receive:
                 async for chunk in self._receive:
@@ -149,17 +165,18 @@ class Intake:
                         chunks, left = self._gather(left)
                         await self._pass_on(chunks)
         finally:
-            self.admission.close()  # cancelled or crashed: others may still run, and nobody takes what they offer
+            # Cancelled or crashed: other tasks may still run and offer events, which nobody would take.
+            self.admission.close()
         for delivery in self._deliveries:
             delivery.close()
 
     def stop_blocking(self) -> None:
-        """A stop has begun: nobody waits for room any more, and those who do are refused."""
+        """Let no request wait for room any more, since a stop has begun; the requests that wait are refused."""
         self.blocking = False
         self.admission.dismiss_waiters()
 
     def close(self) -> None:
-        """Take nothing any more. Those who wait for room are refused."""
+        """Take no more events. Requests that wait for room are refused."""
         self.admission.close()
         self._send.close()
 
@@ -168,7 +185,7 @@ class Intake:
     def _enter(
         self, events: list[Event], size: int, ack: Ack, tell: Tell, traced: TracedRequest | None
     ) -> Callable[[], None]:
-        """Admitted events go on their way; ``tell`` hears when they are as far as ``ack`` says."""
+        """Send admitted events on their way; ``tell`` is called when they are as far as ``ack`` says."""
         if ack is Ack.DELIVERED:
             return self._follow(events, size, tell, traced)
         if ack is Ack.DURABLE:
@@ -194,7 +211,8 @@ class Intake:
         return lambda: (call_off or stop_waiting)()
 
     def _follow(self, events: list[Event], size: int, tell: Tell, traced: TracedRequest | None) -> Callable[[], None]:
-        """Events whose request waits for their delivery travel in chunks of their own."""
+        """Send events whose request waits for their delivery, in chunks of their own."""
+        # Of their own, because a sink's results are noted for a chunk, not for a request in it.
         receipt = self.receipts.open(len(events), tell)
         if receipt is None:
             self.admission.expel(len(events), size, trio.current_time())
@@ -216,6 +234,7 @@ class Intake:
             and len(chunk.events) + len(events) <= self._max_chunk
             and chunk.size + size <= _MOST_JOINED_BYTES
         ):
+            # The chunk is in the channel already, and not taken yet: `_gather` closes it for more.
             chunk.events += events
             chunk.size += size
             if traced is not None:
@@ -224,11 +243,13 @@ class Intake:
             chunk = self._new_chunk(events, size, traced)
             pieces = self._cut(chunk)
             if len(pieces) > 1:
+                # No later request joins the pieces: it would wait for a large one.
                 self._open = self._open_unacked = None
                 for piece in pieces[:-1]:
                     piece.continues = self._COMMITS
                     if tell is not None:
-                        piece.waiting.append(_hear_nothing)  # the request hears of its last piece
+                        # The request is told of its last piece; the others must not look as if nobody waits.
+                        piece.waiting.append(_hear_nothing)
                 chunk = pieces[-1]
             elif tell is None:
                 self._open_unacked = chunk
@@ -248,7 +269,7 @@ class Intake:
         return chunk
 
     def _cut(self, chunk: Chunk) -> Sequence[Chunk]:
-        """The chunk as it is encoded and counted in a short time: the records of one commit, or what the sinks take."""
+        """The chunk in pieces that are encoded and counted in a short time, each a record or a chunk for the sinks."""
         return chunk.split(self._most_in_a_chunk)
 
     def _send_chunk(self, chunk: Chunk) -> None:
@@ -259,10 +280,10 @@ class Intake:
     # --- on ----------------------------------------------------------------------------------------------------
 
     def _gather(self, chunk: Chunk) -> tuple[list[Chunk], Chunk | None]:
-        """A chunk with what waits behind it, but no more at once than the loop can spare the time for.
+        """A chunk with the chunks that wait behind, but no more at once than the loop can spare the time for.
 
-        A request of several chunks is taken whole, and not together with smaller ones before it, which would wait for
-        it: its first chunk, if it was received, is returned for the next time.
+        A request of several chunks is taken whole, and not together with smaller requests before, which would wait for
+        the large one: its first chunk, if it was received, is returned for the next time.
         """
         # Requests that come from now on join a new chunk: this one is being counted or committed.
         self._open = self._open_unacked = None
@@ -276,11 +297,12 @@ class Intake:
                 count += len(chunk)
                 size += chunk.size
         except (trio.WouldBlock, trio.EndOfChannel):
-            pass  # all that waited is here; the loop above will meet the end of the channel by itself
+            # All chunks that waited are here; the loop of `run` will meet the end of the channel by itself.
+            pass
         return chunks, None
 
     async def _pass_on(self, chunks: list[Chunk]) -> None:
-        """Hand on what one wake-up brought."""
+        """Hand on the chunks of one wake-up."""
         count = sum(map(len, chunks))
         await self._hand_on(chunks)
         if count < _MOST_AT_ONCE:
@@ -297,12 +319,13 @@ class Intake:
                 self._hand_on_now(chunks[begun:place], count)
                 begun, count = place, 0
                 if place < len(chunks):
-                    # Shielded: what is committed, or taken, goes to every sink, or the accounts would not balance.
+                    # Shielded: committed or taken events go to every sink, or the accounts would not balance.
                     await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _hand_on_now(self, chunks: Sequence[Chunk], count: int) -> None:
         self._count_handed_on(chunks, count)
         self._count(chunks)
+        # Without a follower the tap costs this one test a wake-up.
         if self.tap.listening:
             self.tap.show(chunks)
         for delivery in self._deliveries:
@@ -313,16 +336,16 @@ class Intake:
         self._aggregator.add(chunks)
 
     def _count_handed_on(self, _chunks: Sequence[Chunk], count: int) -> None:
-        """Chunks with ``count`` events go to the sinks now."""
+        """Note that chunks with ``count`` events go to the sinks now."""
         self.uncommitted -= count
 
 
 def _hear_nothing(_outcome: Outcome, _receipt: Receipt | None) -> None:
-    """What is told of a piece of a request that hears of another."""
+    """Do nothing: the request is told of its last piece."""
 
 
 def _trace(chunk: Chunk, request: TracedRequest, count: int) -> None:
-    """``count`` of the chunk's events are those of a traced request."""
+    """Note that ``count`` events of the chunk belong to a traced request."""
     request.accepted = count
     if chunk.traced is None:
         chunk.traced = [request]

@@ -166,6 +166,7 @@ class Job:
 
     def drop(self) -> int:
         """Give up the events that are left. Returns their number."""
+        # The indexes are kept: a request that waits is told which of its events were dropped.
         self.dropped = self._indexes_left()
         self.left = 0
         return len(self.dropped)
@@ -184,6 +185,7 @@ class Job:
     def tell(self) -> Iterator[Told]:
         """Of each chunk that a request waits for, the outcomes that are known."""
         refused, dropped, left = sorted(self.refused), self.dropped, self._indexes_left() if self.left else []
+        # By bisection, since a batch may have as many chunks as events, and few of them are followed.
         start = 0
         for chunk in self.batch.chunks:
             stop = start + len(chunk.events)

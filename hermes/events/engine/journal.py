@@ -109,6 +109,7 @@ class EventJournal:
 
     def take_room_wanted(self) -> bool:
         """Whether a request wanted room since the last call."""
+        # One round serves all the requests that were refused since the last.
         wanted, self._room_wanted = self._room_wanted, False
         return wanted
 
@@ -154,6 +155,7 @@ class EventJournal:
         self.next = index + len(records)
         self.events = events
         self.room = self.capacity - self.bytes
+        # From here on the chunks are in the journal, and a sink without room for them may leave them there.
         for place, chunk in enumerate(chunks, index):
             chunk.index = place
             if chunk.receipt is not None:
@@ -181,6 +183,7 @@ class EventJournal:
         """
         # As of now: while the log is read, more events may come.
         events = self.events
+        # There is no record yet whose head would say it.
         if index == self.next:
             return events
         records = await self._log.read(index, max_records=1)
@@ -191,19 +194,21 @@ class EventJournal:
         # Requests that have their answer, so that an index that nobody waits for takes no memory.
         self.receipts = {index: receipt for index, receipt in self.receipts.items() if not receipt.closed}
         state = JournalState(self.events, {name: progress.state() for name, progress in self._sinks.items()})
+        # A storage that has failed is written to all the same, to see whether it works again.
         if state == self._last_saved and self.failing is None:
             return
         # The slowest sink holds the trim.
         cursor = min(saved.cursor for saved in state.sinks.values())
         try:
             await self._log.take_snapshot(cursor, msgspec.json.encode(state))
-            # After the snapshot: a crash between the two delivers again, and loses nothing.
+            # After the snapshot: a record goes only when the saved progress says that nobody needs it.
             await self._log.trim(cursor)
         except LogUnavailable as error:
             self._fail(error)
             return
         self._last_saved = state
         self.room = self.capacity - self.bytes
+        # Not soon after a failed append: a save may succeed where there is no room for a record.
         if trio.current_time() >= self._recovers_at:
             self._recover()
 
@@ -219,6 +224,7 @@ class EventJournal:
             unowned = await self._log.count_unowned()
         except LogUnavailable:
             return
+        # Said when another one is found, not at every look.
         if unowned > self.metrics.unowned:
             _log.warning("journals without an owner keep events that nobody delivers", journals=unowned)
         self.metrics.unowned = unowned

@@ -1,8 +1,8 @@
 """`JournalIntake`: the intake that commits events to the journal before it hands them on.
 
-One commit answers every request whose events are in it. Invariant: an event that
-was answered as durable is in the journal, and a refused one is in no sink. Events hold their room until they are
-committed, for from then on the disk has them.
+One commit answers every request whose events it has. Invariant: an event that was answered as durable is in the
+journal, and a refused event is in no sink. Events hold their room until they are committed, for from then on the disk
+has them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Chunk, Event
 from hermes.observe.traced_request import TracedRequest
 
-_COUNTED_AT_ONCE = 10_000  # events; 2 ms
-_MOST_UNCOUNTED = 32  # chunks, each of 5,000 events at most
+# Events: 2 ms.
+_COUNTED_AT_ONCE = 10_000
+# Chunks, each of 5,000 events at most.
+_MOST_UNCOUNTED = 32
 
 
 class JournalIntake(Intake):
@@ -37,10 +39,12 @@ class JournalIntake(Intake):
         self, deliveries: Sequence[Delivery], aggregator: Aggregator, options: IntakeOptions, journal: EventJournal
     ) -> None:
         super().__init__(deliveries, aggregator, options)
-        self.ack = Ack.DURABLE  # a client that asks for nothing is answered when its events are committed
+        # A client without a wish of its own is answered when its events are committed.
+        self.ack = Ack.DURABLE
         self._journal = journal
         self._uncounted: deque[Chunk] = deque()
-        self._most_in_a_chunk = MOST_IN_A_RECORD  # the records of one commit; the backlog cuts them for its sink
+        # The size of a record; the backlog of a sink cuts records for this sink.
+        self._most_in_a_chunk = MOST_IN_A_RECORD
 
     @property
     def accepted(self) -> int:
@@ -61,6 +65,7 @@ class JournalIntake(Intake):
     ) -> Callable[[], None]:
         """As `Intake.submit`, unless the journal has no room for the events, now or ever."""
         journal = self._journal
+        # 413 for a request that would never fit: with 503 its client would come again for ever.
         if size > journal.capacity or not _fit_records(events, size):
             tell(Outcome.TOO_LARGE, None)
         elif size + self.admission.bytes > journal.room:
@@ -101,7 +106,7 @@ class JournalIntake(Intake):
         self._uncounted += chunks
 
     async def _count_meanwhile(self) -> None:
-        """Count what was handed on, until the next commit has something to do, or too much is left."""
+        """Count the chunks that were handed on, until the next commit has chunks, or too many are left."""
         # A neighbour of a large request waits for its own commit alone, and not for the count of 100,000 events.
         uncounted = self._uncounted
         while uncounted and (not self._receive.statistics().current_buffer_used or len(uncounted) > _MOST_UNCOUNTED):
@@ -121,7 +126,8 @@ class JournalIntake(Intake):
 
 
 def _fit_records(events: list[Event], size: int) -> bool:
-    """Whether the journal can keep a request of ``size`` bytes in the records that it is cut into."""
+    """Whether the journal can keep a request of ``size`` bytes in the records into which the request is cut."""
+    # By record, not as a whole: a request of many events is several records of one commit.
     if len(events) <= MOST_IN_A_RECORD:
         return fits_record(events, size)
     starts = range(0, len(events), MOST_IN_A_RECORD)
@@ -129,7 +135,7 @@ def _fit_records(events: list[Event], size: int) -> bool:
 
 
 def _take_waiting(chunks: Sequence[Chunk]) -> Iterator[Tell]:
-    """The requests that wait for the commit of these chunks; each is taken from its chunk, so it is answered once."""
+    """The requests that wait for the commit of these chunks, each taken from its chunk, so that it is answered once."""
     for chunk in chunks:
         waiting, chunk.waiting = chunk.waiting, []
         yield from waiting

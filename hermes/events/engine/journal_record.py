@@ -49,6 +49,7 @@ def encode_chunk(chunk: Chunk, first: int) -> bytes:
     >>> [event.id for event in chunk.events], chunk.index
     (['a', 'b'], 7)
     """
+    # The count and the first number are in the header, so that the number of missing events is known without the body.
     flags = _DERIVED if chunk.derived else 0
     header = _HEADER.pack(_VERSION, flags, len(chunk.events), first, chunk.received_at)
     return header + _encode_events(chunk.events)
@@ -76,6 +77,7 @@ def decode_head(data: bytes, index: int) -> Head:
         version, flags, count, first, received_at = _HEADER.unpack_from(data)
     except struct.error as error:
         raise _damaged(index, f"is no record: {error}") from error
+    # Not guessed at: an older Hermes that read a newer record would deliver something else.
     if version != _VERSION:
         raise _damaged(index, f"has format {version}, and this Hermes reads {_VERSION}")
     return Head(bool(flags & _DERIVED), count, first, received_at)

@@ -47,6 +47,7 @@ class Account:
     @property
     def balanced(self) -> bool:
         """Whether the equation holds, no part of it is below zero, and the journal owes the spilled events."""
+        # Two bugs may cancel each other out in the sum; a part below zero, or a journal that disagrees, shows them.
         parts = (self.replayed, self.delivered, self.dead_lettered, self.evicted, self.spilled, self.in_flight)
         return not self.missing and min(*parts, *self.dropped.values()) >= 0 and self.owed in (None, self.spilled)
 

@@ -47,6 +47,7 @@ class LoadedRecord:
         self.events = self.left = len(chunk.events)
         self.first = first
         self.pieces = 1
+        # None stands for the usual record, whose one piece has all events: a dict for each would cost memory.
         self.places: dict[Chunk, Sequence[int]] | None = None
         self.received_at = chunk.received_at
         self.fed = False
@@ -56,6 +57,7 @@ class LoadedRecord:
 
     def share_out(self, pieces: Sequence[Chunk], places: Sequence[int]) -> None:
         """The events at ``places``, all that are left, are in these pieces."""
+        # Counted, not kept: the buffer and the workers have the pieces.
         self.pieces = len(pieces)
         if self.pieces == 1 and self.left == self.events:
             # The usual record has one piece with all events, so nothing has to be remembered.
@@ -73,6 +75,7 @@ def select_events(chunk: Chunk, places: Sequence[int]) -> Chunk:
     >>> [event.id for event in select_events(make_chunk([make_event("a"), make_event("b")]), [1]).events]
     ['b']
     """
+    # The size in proportion, as `Chunk.split` shares it out: payloads are not measured again.
     events = [chunk.events[place] for place in places]
     rest = Chunk(events, chunk.received_at, chunk.size * len(events) // len(chunk.events), derived=chunk.derived)
     rest.index, rest.receipt, rest.traced = chunk.index, chunk.receipt, chunk.traced

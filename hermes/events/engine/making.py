@@ -28,10 +28,15 @@ def make_engine(
     journal: EventJournal | None = None,
     tracing: Tracing = NO_TRACING,
 ) -> Engine:
-    """The engine before these sinks, of which there is one at least; ``journal`` is None with DURABILITY=memory.
+    """The engine before these sinks, at least one; ``journal`` is None with DURABILITY=memory.
 
     A request with ``Hermes-Ack: delivered`` waits for the required sinks; without a required sink, for the first.
     Raises `PluginError` for a sink that takes nothing.
+
+    ::
+
+        engine = make_engine([SinkContext("main", sink, DeliverySettings(), dead_letters)], Settings())
+        await engine.run(serve)
     """
     required = [sink.name for sink in sinks if sink.settings.required]
     awaited = required or [sinks[0].name]
@@ -45,6 +50,7 @@ def make_engine(
         on_settled = free if frees_room else ignore_settled
         deliveries.append(Delivery(sink, service, journal, awaited=sink.name in awaited, on_settled=on_settled))
     aggregator = Aggregator(service.aggregate_minutes)
+    # Each known type has a count from the start, 0 at first, so that a rate of it can be asked for.
     if service.event_types != ("*",):
         aggregator.received.update(dict.fromkeys(service.event_types, 0))
     options = IntakeOptions(admission, service.backpressure_mode == "block", service.ack_timeout, tracing)

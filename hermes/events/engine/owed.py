@@ -272,6 +272,7 @@ class OwedRecords:
         return any(each.start < end <= each.stop for each in self._on_disk())
 
     def _on_disk(self) -> Sequence[Range]:
+        # The journal forgets a record whether the sink was asked to take it or not.
         return [*self.ranges, *self.put_back.ranges]
 
     def forget_on_disk(self, below: int, before: int) -> int:

@@ -78,6 +78,7 @@ class Progress:
         The last record below ``stop`` must be unsettled: a settled range that crosses `stop` has one total, so its
         share below `stop` is unknown.
         """
+        # What is settled below the stop is all that is settled, less the ranges beyond.
         beyond = sum(events for start, events in self._events.items() if start >= stop)
         return before - (self.settled - beyond)
 
@@ -102,10 +103,12 @@ class Progress:
         return ProgressState(self.cursor, self.settled - left_out, done)
 
     def _add(self, start: int, stop: int, events: int) -> None:
+        # The cursor takes in the range that begins where the new one ends.
         if start == self.cursor:
             self.cursor = self._pop(stop)[0] if stop in self._stops else stop
             return
         if start in self._starts:
+            # Neighbours become one, so a sink that keeps up has few ranges, however many records it has settled.
             first = self._starts[start]
             events += self._pop(first)[1]
             start = first

@@ -98,13 +98,15 @@ class PutBack:
         self.parts: dict[int, Part] = {}
 
     def add(self, index: int, *, held_at: int, first: int, part: Part, received_at: float) -> None:
-        """Nothing of the record at ``index`` is in memory any more; its first event has number ``first``."""
+        """Keep the record at ``index``, of which no event is in memory any more; ``first`` is its first number."""
+        # A whole record needs nothing but its place in a range, so memory does not grow with the number of records.
         if part.done:
             self.parts[index] = part
         self.events += part.left.bit_count()
         # Workers put records back in any order.
         place = bisect_left(self.ranges, index, key=lambda each: each.start)
         self.ranges.insert(place, _Refused(index, held_at, first, part.events, received_at))
+        # With the next one first: joined with the one before, the range would have another place.
         self._join(place)
         self._join(place - 1)
 
@@ -116,7 +118,7 @@ class PutBack:
         return ranges
 
     def take_part(self, index: int) -> Part | None:
-        """The record is read back: what is left of it; None: all of it."""
+        """Take out the part of a record that is read back; None: no event of the record has an outcome."""
         return self.parts.pop(index, None)
 
     def events_before(self, stop: int) -> int:
@@ -128,12 +130,12 @@ class PutBack:
         return sum(part.done for index, part in self.parts.items() if start <= index < stop)
 
     def forget(self, start: int, stop: int) -> None:
-        """The records from ``start`` to before ``stop`` are gone, and in no range."""
+        """Forget the parts from ``start`` to before ``stop``: the records are gone."""
         for index in [index for index in self.parts if start <= index < stop]:
             del self.parts[index]
 
     def cut(self, below: int, before: int) -> None:
-        """The records below ``below`` are gone, the last of ``before`` events; parts are still there."""
+        """Forget the ranges below ``below``, before which the journal took ``before`` events."""
         ranges = []
         for each in self.ranges:
             if each.stop > below:
@@ -143,11 +145,13 @@ class PutBack:
                     each.start, each.first = below, before
                 ranges.append(each)
         self.ranges = ranges
+        # Counted anew: how many of a cut range's events had their outcome is known of its parts alone.
         self.events = sum(each.events - self.done_between(each.start, each.stop) for each in ranges)
 
     def _join(self, place: int) -> None:
         """Make one of the range at ``place`` and the next, if they touch and were first refused at the same time."""
         pair: Sequence[_Refused] = self.ranges[place : place + 2] if place >= 0 else ()
+        # Not with a range of another time: `held_at` decides whether a second refusal is the events' own fault.
         if len(pair) == 2 and pair[0].stop == pair[1].start and pair[0].held_at == pair[1].held_at:
             pair[0].stop = pair[1].stop
             pair[0].events += pair[1].events

@@ -51,6 +51,7 @@ class Receipts:
 
     def open(self, events: int, tell: Tell) -> Receipt | None:
         """Follow ``events`` events. None: too many requests wait already, or nothing is delivered any more."""
+        # Bounded, since each holds a connection and its request. After the end nobody would close the receipt.
         if self._ended or len(self._open) >= MAX_OPEN:
             return None
 
@@ -81,6 +82,7 @@ class Receipts:
 
     def expire_all(self) -> None:
         """Answer every request with the outcomes that are known, since nothing more will be delivered."""
+        # No receipt is opened any more, for no task would close it. Each is closed by itself: its callback runs at once.
         self._ended = True
         while self._open:
             next(iter(self._open)).close(Outcome.LATE)

@@ -223,6 +223,7 @@ class SinkCalls:
             self.refusals[reason if known else OTHER_REASONS] += count
 
     def _count_redelivered(self, count: int) -> None:
+        # Accepted once more: the account had the event's outcome already, as dead-lettered or evicted.
         self._ledger.accept(count, again=True)
         self._ledger.deliver(count)
 
@@ -252,6 +253,7 @@ class SinkCalls:
         return accused
 
     def _wrote(self) -> None:
+        # Said only if there was a suspicion: this runs for every write.
         before = self._suspicion.since
         self._suspicion.wrote()
         if before is not None:
@@ -317,6 +319,7 @@ class SinkCalls:
             raise SinkUnavailable(f"the machine lacks something: {error}") from error
 
     def _report(self, report: Callable[[float], None], now: float, failure: SinkUnavailable | None) -> None:
+        # The breaker hears of each call exactly once, also of a cancelled one: else a trial would never end.
         before = self._breaker.state
         self._last_failed = failure is not None
         if failure is not None:

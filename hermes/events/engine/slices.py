@@ -25,6 +25,7 @@ async def answer_in_slices(asked: Iterable[Asked], answer: Callable[[Asked], Non
 
         await answer_in_slices(waiting, lambda tell: tell(Outcome.TAKEN, None))
     """
+    # No checkpoint before the first answer: the usual commit has a few requests, and they are answered at once.
     for count, each in enumerate(asked, 1):
         answer(each)
         if count % MOST_ANSWERS == 0:

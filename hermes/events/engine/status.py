@@ -85,6 +85,7 @@ class EngineStatus:
             in_flight=account.in_flight,
             on_disk=now.on_disk,
             held=now.held,
+            # Nothing is on its way, so nothing is late, also when the time of the oldest record is not known.
             lag=lag if account.in_flight else 0.0,
             breaker=now.breaker.name.lower(),
             opens_in=now.open_for,
@@ -98,6 +99,7 @@ class EngineStatus:
         )
 
     def _sample(self, now: float) -> _Sample:
+        # By account, so that the rate is of the same number as the sum beside it.
         engine = self._engine
         delivered = {account.sink: account.delivered for account in engine.accounts()}
         return _Sample(now, engine.aggregator.received.total(), delivered)

@@ -104,6 +104,7 @@ class Suspicion:
             if self._row < self._rows * self._harder.get(kind, 1):
                 return False
             self.since = now
+        # Nothing is held for longer, whatever the sink does: a hold without an end would fill the journal.
         self.released = self.released or now - self.since >= self._hold
         return not self.released
 

@@ -24,7 +24,8 @@ MOST_EVENTS = 1000
 MOST_BYTES = 4 * 2**20
 """The bounds of a follower's buffer: events, and bytes of payload."""
 
-_SPREAD = 2_654_435_761  # Knuth's multiplier: the checksums of ids that count upwards lie close together
+# Knuth's multiplier: the checksums of ids that count upwards lie close together.
+_SPREAD = 2_654_435_761
 _CIRCLE = 2**32
 
 
@@ -46,7 +47,7 @@ class Wanted:
         return not self.types and not self.user and self.sample >= 1
 
     def includes(self, event: Event) -> bool:
-        """Whether this is one of them."""
+        """Whether the event is wanted."""
         return (
             (not self.types or event.type in self.types)
             and (not self.user or event.user_id == self.user)
@@ -55,31 +56,47 @@ class Wanted:
 
 
 def in_sample(event_id: str, sample: float) -> bool:
-    """Whether the event of this id is in a sample of that size, 0 to 1."""
+    """Whether the event of this id is in a sample of that size, 0 to 1.
+
+    >>> in_sample("event-7", 1.0), in_sample("event-7", 0.0)
+    (True, False)
+    """
+    # By the id and not by chance: every instance and every follower has the same events in a sample.
     return (crc32(event_id.encode()) * _SPREAD) % _CIRCLE < sample * _CIRCLE
 
 
 class Follower:
-    """One reader of the tap. Made by `Tap.follow`, and used as a context manager, whose end gives the place back."""
+    """One reader of the tap. Made by `Tap.follow`, and used as a context manager, whose end gives the place back.
+
+    ::
+
+        with tap.follow(Wanted(types=frozenset({"play"}), sample=0.1)) as follower:
+            while True:
+                events, skipped = await follower.receive()
+                if not (events or skipped):
+                    break  # the service stops
+    """
 
     def __init__(self, tap: Tap, wanted: Wanted) -> None:
         self._tap = tap
         self._wanted = wanted
+        # Kept, because it is asked for each chunk: the usual follower wants every event.
         self._everything = wanted.everything
         self._events: list[Event] = []
         self._bytes = self._skipped = 0
         self._news = RepeatedEvent()
 
     async def receive(self) -> tuple[list[Event], int]:
-        """Wait for the events since the last call, and how many did not fit. No event and 0: the tap is closed."""
+        """Wait for the events since the last call, and the number that did not fit. No event and 0: a stop."""
         while not (self._events or self._skipped or self._tap.closed):
             await self._news.wait()
+        # All at once: a follower that is slow gets fewer and larger pages.
         events, skipped = self._events, self._skipped
         self._events, self._bytes, self._skipped = [], 0, 0
         return events, skipped
 
     def wake(self) -> None:
-        """The tap is closed."""
+        """Let the follower see that the tap is closed."""
         self._news.set()
 
     def show(self, chunks: Sequence[Chunk]) -> None:
@@ -90,6 +107,7 @@ class Follower:
             if not self._everything:
                 includes = self._wanted.includes
                 events = [event for event in events if includes(event)]
+            # Never waits for the follower: live events are for looking, and the sinks come first.
             for place, event in enumerate(events):
                 if len(self._events) >= MOST_EVENTS:
                     self._skipped += len(events) - place
@@ -100,6 +118,7 @@ class Follower:
 
     def _keep(self, event: Event) -> None:
         size = len(event.payload)
+        # The bound in bytes: a thousand events may be of a megabyte each.
         if self._bytes + size > MOST_BYTES:
             self._skipped += 1
             return
@@ -115,7 +134,7 @@ class Follower:
 
 
 class Tap:
-    """Where events can be followed. ``listening``: there is a follower."""
+    """The place where events can be followed. ``listening``: there is a follower."""
 
     def __init__(self) -> None:
         self.listening = False
@@ -128,7 +147,7 @@ class Tap:
         return len(self._followers) >= MOST_FOLLOWERS
 
     def follow(self, wanted: Wanted) -> Follower:
-        """A new follower. Raises `RuntimeError` where it is crowded: ask before."""
+        """A new follower. Raises `RuntimeError` if the tap is crowded: ask before."""
         if self.crowded:
             raise RuntimeError(f"{MOST_FOLLOWERS} follow already")
         follower = Follower(self, wanted)
@@ -137,7 +156,7 @@ class Tap:
         return follower
 
     def leave(self, follower: Follower) -> None:
-        """A follower has gone."""
+        """Forget a follower that has gone."""
         self._followers.remove(follower)
         self.listening = bool(self._followers)
 
@@ -147,7 +166,8 @@ class Tap:
             follower.show(chunks)
 
     def close(self) -> None:
-        """A stop has begun: the followers get the events in their buffers, and then their end."""
+        """Let the followers get the events in their buffers, and then their end: a stop has begun."""
+        # Else an answer that never ends would hold the stop of the operators' address.
         self.closed = True
         for follower in self._followers:
             follower.wake()
