@@ -82,7 +82,7 @@ class Receipts:
 
     def expire_all(self) -> None:
         """Answer every request with the outcomes that are known, since nothing more will be delivered."""
-        # No receipt is opened any more, for no task would close it. Each is closed by itself: its callback runs at once.
+        # No receipt is opened any more, for no task would close it.
         self._ended = True
         while self._open:
             next(iter(self._open)).close(Outcome.LATE)
