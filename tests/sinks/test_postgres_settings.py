@@ -72,4 +72,4 @@ async def test_settings_that_make_no_sense_are_refused_at_start(
 async def test_a_server_that_is_down_does_not_hinder_the_start() -> None:
     async with open_postgres(PostgresSettings(concurrency=8), Storage(db_dsn=DSN, max_open_conns=3)) as sink:
         assert sink.concurrency == 3
-        assert sink.max_batch == 10_000
+        assert sink.max_batch == 30_000

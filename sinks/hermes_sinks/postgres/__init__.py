@@ -1,7 +1,8 @@
 """Stores events in a Postgres table, each event id once. Needs the extra ``postgres``.
 
 ``settings`` has the sink's settings, ``copy_rows`` encodes the rows, ``table``, ``partitions`` and ``ids`` make the
-tables, ``sink`` stores the batches, ``faults`` judges the server's errors, ``salvage`` finds the refused rows.
+tables, ``order`` sorts a batch, ``sink`` stores the batches, ``faults`` judges the server's errors, ``salvage`` finds
+the refused rows.
 """
 
 from hermes import DeliverySettings, SinkPlugin
@@ -10,7 +11,9 @@ from hermes_sinks.postgres.sink import PostgresSink, check_postgres, open_postgr
 
 __all__ = ["PostgresSettings", "PostgresSink", "check_postgres", "open_postgres", "plugin"]
 
-# 10,000 events a batch: the more ids are sorted into the index at once, the fewer of its pages each batch touches.
+# The more ids are sorted into the index at once, the fewer of its pages each batch touches. So a batch waits for 10,000
+# events, and while all workers are busy it grows to ``max_batch``: a COPY of 30,000 random ids takes the server a tenth
+# less work for each than three of 10,000.
 plugin = SinkPlugin(
     open_postgres,
     PostgresSettings,

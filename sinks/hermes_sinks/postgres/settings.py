@@ -29,7 +29,7 @@ class PostgresSettings(msgspec.Struct, frozen=True):
         int, about("days back from today that get a partition; events of other days go to the default one", ge=1)
     ] = 30
     concurrency: Annotated[int, about("batches written at once; MAX_OPEN_CONNS may allow fewer", ge=1, le=64)] = 4
-    max_batch: Annotated[int, about("most events in one COPY", ge=1, le=1_000_000)] = 10_000
+    max_batch: Annotated[int, about("most events in one COPY", ge=1, le=1_000_000)] = 30_000
     synchronous_commit: Annotated[
         Literal["on", "off", "local", "remote_write", "remote_apply", "server"],
         about(

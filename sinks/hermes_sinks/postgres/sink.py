@@ -29,6 +29,7 @@ from hermes_sinks.common.slices import slice_events, slice_sizes
 from hermes_sinks.postgres.copy_rows import arrival_texts, encode_rows, key_rows, split_rows
 from hermes_sinks.postgres.faults import RowFault, judge
 from hermes_sinks.postgres.ids import Ids
+from hermes_sinks.postgres.order import RUN, order_in_steps
 from hermes_sinks.postgres.partitions import DayPartitions
 from hermes_sinks.postgres.salvage import store_the_good
 from hermes_sinks.postgres.settings import PostgresSettings, table_parts
@@ -36,8 +37,6 @@ from hermes_sinks.postgres.table import Table
 
 # Rows encoded between two checkpoints, and fewer of large payloads: about 0.7 ms of the loop.
 SLICE = 2000
-# Rows sorted between two checkpoints: about 4 ms of the loop.
-RUN = 10_000
 # Of a batch that conflicts with another writer's, before the engine's own retries.
 ATTEMPTS = 3
 # Seconds for a connection, dialing included; a write may take much longer.
@@ -211,17 +210,16 @@ async def _encode(batch: Batch) -> list[bytes]:
 
 
 async def _sort(blocks: Sequence[bytes], batch: Batch) -> tuple[list[bytes], Sequence[int]]:
-    """Return the rows in the order of their ids, run by run, and the index of each row in the batch."""
+    """Return the rows in the order of their ids, and the index of each row in the batch."""
     # Sort the rows and not the events: encoding events from all over the memory takes twice as long. Equal ids stay in
     # the order of arrival, so that the first one is stored.
     rows, ids = await _split(blocks), [event.id for event in batch.events]
     ordered: list[bytes] = []
     order: list[int] = []
-    for start in range(0, len(ids), RUN):
-        run = sorted(range(start, min(start + RUN, len(ids))), key=ids.__getitem__)
-        order += run
+    for part in order_in_steps(ids, RUN):
+        order += part
         await trio.lowlevel.checkpoint()
-        ordered += await _join([rows[index] for index in run])
+        ordered += await _join([rows[index] for index in part])
     return ordered, order
 
 
