@@ -69,7 +69,8 @@ async def serve(
     # Takes back the end that an earlier service of this run of Trio has set, as in a test.
     end_by(math.inf)
     settings = configuration.settings
-    core = Core(settings, world, Ingress(settings.http, settings.access))
+    declared = tuple(each.part for each in configuration.parts)
+    core = Core(settings, world, Ingress(settings.http, settings.access), declared)
     deadline = trio.CancelScope()
     with deadline:
         async with open_parts(configuration.parts, core) as parts:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hermes.net.http.ingress import Ingress
+from hermes.part import Part
 from hermes.settings import Settings
 from hermes.storage import World
 
@@ -15,7 +16,8 @@ from hermes.storage import World
 class Core:
     """The argument of a part's ``open``.
 
-    The data routes of all parts share ``ingress``. ``needed`` has the value of each part in `Part.needs`, by name.
+    The data routes of all parts share ``ingress``. ``parts`` are the declarations of all parts that run. ``needed`` has
+    the value of each part in `Part.needs`, by name.
 
     ::
 
@@ -28,6 +30,7 @@ class Core:
     settings: Settings
     world: World
     ingress: Ingress
+    parts: Sequence[Part] = ()
     needed: Mapping[str, Any] = field(default_factory=dict)
 
     def with_needed(self, needed: Mapping[str, Any]) -> Core:

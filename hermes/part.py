@@ -26,6 +26,7 @@ from hermes.settings import Settings
 if TYPE_CHECKING:
     # For type checkers alone: a list of the commands loads the declarations of parts, but neither server nor storage.
     from hermes.core import Core
+    from hermes.dead_letters.view import LetterView
     from hermes.net.control.endpoint import Endpoint
     from hermes.net.control.panel import Panel
     from hermes.observe.metrics import MetricSource
@@ -169,6 +170,7 @@ class Part:
 
     ``check(settings, service)`` raises `hermes.ConfigError` for mistakes that show without opening anything. A part
     whose variables depend on other variables, as a sink's on SINKS, has a ``configure`` that reads its settings.
+    ``letters`` says how the part's dead letters are shown; None: plainly.
 
         @asynccontextmanager
         async def open_clock(settings: object, core: Core) -> AsyncIterator[RunningPart]:
@@ -184,6 +186,7 @@ class Part:
     check: Callable[[Any, Settings], None] | None = None
     configure: Configure | None = None
     needs: tuple[str, ...] = ()
+    letters: LetterView | None = None
     commands: tuple[Command, ...] = ()
 
 

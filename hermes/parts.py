@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from hermes.base.errors import ConfigError, PluginError
 from hermes.base.spelling import close_words
 from hermes.config import Mistakes, Variable, describe
+from hermes.dead_letters.view import PLAIN, LetterView
 from hermes.part import Command, ConfiguredPart, Part, configure_part, in_order
 from hermes.settings import Settings
 
@@ -69,6 +71,15 @@ def describe_built_in() -> Iterator[tuple[str, Sequence[Variable]]]:
 def commands_of_others() -> list[Command]:
     """The commands that the parts of other distributions bring. Raises `PluginError`."""
     return [command for point in parts_of_others().values() for command in load_part(point).commands]
+
+
+@cache
+def letter_view(name: str) -> LetterView:
+    """How the dead letters of a part are shown; plainly, if no part of this name is installed."""
+    try:
+        return load_part(_find(name)).letters or PLAIN
+    except (ConfigError, PluginError):
+        return PLAIN
 
 
 def load_part(point: EntryPoint) -> Part:

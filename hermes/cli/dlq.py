@@ -23,19 +23,19 @@ import msgspec
 import trio
 
 from hermes.base.quoting import printable
-from hermes.cli.dlq_names import check_sink, find_missing, tell_missing
+from hermes.cli.dlq_names import check_source, find_missing, tell_missing
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
 from hermes.cli.dlq_store import LetterStore, find_store, store_of
+from hermes.cli.dlq_view import Row, make_row, print_letter, print_rows
 from hermes.console.manual import Manual, ManualGroup
 from hermes.console.operator import configure, tells_the_operator
-from hermes.console.tables import Column, print_table
-from hermes.console.values import WholeNumber, complete_sinks, complete_types
+from hermes.console.values import WholeNumber, complete_parts, complete_sinks, complete_types
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
-from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
-from hermes.dead_letters.events import select_events, to_event
-from hermes.dead_letters.notation import SINCE, encode_line, format_time, parse_since, summarize
+from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS, SINKS_PART
+from hermes.dead_letters.notation import SINCE, choose, encode_line, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
 from hermes.events.part import EventConfiguration
+from hermes.parts import letter_view
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -105,16 +105,23 @@ def _selects(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that select letters, as one argument ``selection``."""
 
     @wraps(command)
-    def run(*, sink: str | None, kind: str | None, reason: str | None, since: float | None, **options: Any) -> None:
+    def run(**options: Any) -> None:
+        filters = {name: options.pop(name) for name in ("part", "source", "sink", "type", "reason", "since")}
         # Only two of the commands take numbers; None selects letters of every number.
         numbers = options.pop("numbers", ()) or None
-        command(selection=select_events(sink, kind, reason, since, numbers), **options)
+        try:
+            selection = choose(**filters, numbers=numbers)
+        except ValueError as error:
+            raise click.UsageError(f"--sink: {error}") from None
+        command(selection=selection, **options)
 
     options: tuple[_Decorator, ...] = (
         click.option("--since", callback=_since, help=f"Refused at this time or later: {SINCE}."),
         click.option("--reason", callback=_text, help="With this in the reason; letters in any case."),
-        click.option("--type", "kind", callback=_text, shell_complete=complete_types, help="Of this event type."),
+        click.option("--type", callback=_text, shell_complete=complete_types, help="Of this event type."),
         click.option("--sink", callback=_text, shell_complete=complete_sinks, help="Refused by this sink."),
+        click.option("--source", callback=_text, help="Of the source of this name in its part."),
+        click.option("--part", callback=_text, shell_complete=complete_parts, help="Of this part of Hermes."),
     )
     # From the last to the first: click lists the option first that was applied last.
     decorated: Callable[..., None] = run
@@ -161,10 +168,9 @@ def list_letters(selection: Selection, after: int, limit: int | None, as_json: b
         # On stderr: stdout has nothing but rows.
         click.echo(f"{_NONE}.", err=True)
         return
-    # The reason alone may wrap: the other columns are copied into other commands.
-    print_table(("number", "rejected at", "sink", "type", "event id", Column("reason", least=30)), rows)
+    print_rows(rows)
     if more:
-        click.echo(f"\n{len(rows)} of {total} dead letters; for the next: --after {rows[-1][0]}", err=True)
+        click.echo(f"\n{len(rows)} of {total} dead letters; for the next: --after {rows[-1].number}", err=True)
 
 
 @dlq_commands.command(
@@ -192,29 +198,13 @@ def show_letter(number: int, payload_only: bool, as_json: bool) -> None:
     if letter is None:
         tell_missing([number])
         sys.exit(1)
-    event = to_event(letter)
     if payload_only:
         # Without a line feed: the output is the payload byte for byte.
-        click.echo(bytes(event.payload), nl=False)
-        return
-    if as_json:
-        click.echo(encode_line(letter))
-        return
-    facts = (
-        ("number", str(letter.number)),
-        ("sink", letter.source.name),
-        ("reason", letter.reason),
-        ("attempts", str(letter.attempts)),
-        ("rejected at", format_time(letter.rejected_at)),
-        ("received at", format_time(letter.received_at)),
-        ("event id", event.id),
-        ("user id", event.user_id),
-        ("type", event.type),
-        ("timestamp", f"{event.timestamp} ({format_time(event.timestamp)})"),
-        ("payload", f"{len(event.payload)} bytes"),
-    )
-    print_table((Column(""), Column("", least=20)), [(name, printable(text)) for name, text in facts])
-    click.echo(b"\n" + bytes(event.payload))
+        click.echo(letter.body, nl=False)
+    elif as_json:
+        click.echo(encode_line(letter, letter_view(letter.source.part)))
+    else:
+        print_letter(letter)
 
 
 @dlq_commands.command(
@@ -294,7 +284,7 @@ def purge_letters(selection: Selection, everything: bool, yes: bool, dry_run: bo
     Prints the number of letters, and asks. NUMBER comes from `hermes dlq list`. Letters that arrive meanwhile are kept.
     """
     # Exactly one of the two: neither would remove everything by accident, both would hide a filter.
-    if everything == (selection != select_events()):
+    if everything == (selection != Selection()):
         raise click.UsageError("say which: a NUMBER, a filter such as --sink, or --all (and not both).")
     where = find_store()
     selection, count, missing = trio.run(_count, where, selection)
@@ -341,22 +331,20 @@ async def _print_lines(where: LetterStore, selection: Selection, after: int, lim
     async with where.open() as store:
         # An empty result may come from a misspelt sink.
         if not await store.page(selection, limit=1):
-            await check_sink(store, where.sinks, selection.name)
+            await check_source(store, where.sinks, selection)
         async for page in _pages(store, selection, after, limit):
-            click.echo(b"\n".join(map(encode_line, page)))
+            click.echo(b"\n".join(encode_line(letter, letter_view(letter.source.part)) for letter in page))
 
 
-async def _gather_rows(
-    where: LetterStore, selection: Selection, after: int, limit: int
-) -> tuple[list[tuple[str, ...]], bool, int]:
+async def _gather_rows(where: LetterStore, selection: Selection, after: int, limit: int) -> tuple[list[Row], bool, int]:
     """Return the rows of a table without payloads, whether there are more, and the number of all matching letters."""
-    rows: list[tuple[str, ...]] = []
+    rows: list[Row] = []
     async with where.open() as store:
         async for page in _pages(store, selection, after, limit):
             after = page[-1].number
-            rows += map(_row, page)
+            rows += map(make_row, page)
         if not rows:
-            await check_sink(store, where.sinks, selection.name)
+            await check_source(store, where.sinks, selection)
         # One letter more than shown is enough to know that the table is cut.
         more = bool(rows) and bool(await store.page(selection, after=after, limit=1))
         return rows, more, sum((await store.count(selection)).values())
@@ -364,7 +352,7 @@ async def _gather_rows(
 
 async def _get(where: LetterStore, number: int) -> DeadLetter | None:
     async with where.open() as store:
-        letters = await store.page(select_events(numbers=[number]), limit=1)
+        letters = await store.page(Selection(numbers=[number]), limit=1)
         return letters[0] if letters else None
 
 
@@ -376,7 +364,7 @@ async def _count(where: LetterStore, selection: Selection) -> tuple[Selection, i
         count = sum((await store.count(selection)).values())
         # A misspelt sink is the usual reason for an empty selection.
         if not count:
-            await check_sink(store, where.sinks, selection.name)
+            await check_source(store, where.sinks, selection)
         return selection, count, await find_missing(store, selection)
 
 
@@ -392,12 +380,8 @@ def _print_outcomes(outcomes: Sequence[Replayed], dry_run: bool) -> None:
             facts = f"{outcome.left} would be replayed" if not outcome.stopped else f"{outcome.left} cannot be replayed"
         else:
             facts = f"{outcome.delivered} delivered, {outcome.refused} refused again, {outcome.left} left"
-        click.echo(f"{outcome.source.name}: {facts}{f': {printable(outcome.stopped)}' if outcome.stopped else ''}")
+        part, name = outcome.source
+        who = name if part == SINKS_PART else f"{part} {name}"
+        click.echo(printable(f"{who}: {facts}{f': {outcome.stopped}' if outcome.stopped else ''}"))
     if not outcomes:
         click.echo(f"{_NONE}.")
-
-
-def _row(letter: DeadLetter) -> tuple[str, ...]:
-    event = to_event(letter)
-    texts = (letter.source.name, event.type, event.id, letter.reason)
-    return str(letter.number), format_time(letter.rejected_at), *map(printable, texts)

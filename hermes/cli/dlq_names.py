@@ -1,4 +1,4 @@
-"""Looks up the letters and sinks that a command of ``hermes dlq`` names, and reports the names that do not exist.
+"""Looks up the letters, parts and sources that a command of ``hermes dlq`` names, and reports names without any.
 
 Invariant: a command with a name that does not exist never exits with 0. A filter without a match is not a mistake.
 """
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 import click
 
 from hermes.dead_letters import DeadLetters, Selection
-from hermes.dead_letters.events import select_events
+from hermes.dead_letters.contract import SINKS_PART
 from hermes.events.sink import installed_sinks, suggest
+from hermes.parts import installed_parts
 
 # Numbers that the line names one by one; a script may have given thousands.
 _SHOWN = 10
@@ -22,7 +23,7 @@ async def find_missing(store: DeadLetters, selection: Selection) -> list[int]:
     if selection.numbers is None:
         return []
     # Without the other filters: a letter that a filter leaves out exists all the same.
-    named = select_events(numbers=selection.numbers)
+    named = Selection(numbers=selection.numbers)
     found: set[int] = set()
     after = 0
     while page := await store.page(named, after=after):
@@ -40,13 +41,19 @@ def tell_missing(numbers: Sequence[int]) -> None:
     click.echo(f"hermes: there is no dead {letters} {shown}; `hermes dlq list` shows the letters that exist", err=True)
 
 
-async def check_sink(store: DeadLetters, sinks: Iterable[str], name: str | None) -> None:
-    """Raise `click.UsageError` for the name of a sink that is neither installed nor in SINKS and has no letter."""
-    if name is None:
-        return
-    known = {*sinks, *installed_sinks()}
-    # A sink that was uninstalled may have left letters behind.
-    if name in known or await store.count(select_events(name)):
-        return
-    known.update(source.name for source in await store.count(select_events()))
-    raise click.UsageError(f"--sink: there is no sink {name!r}: {suggest(name, known)}")
+async def check_source(store: DeadLetters, sinks: Iterable[str], selection: Selection) -> None:
+    """Raise `click.UsageError` for a part or a source that does not exist and has no letter. SINKS names ``sinks``."""
+    part, name = selection.part, selection.name
+    # A part or a sink that was uninstalled may have left letters behind.
+    sources = [*await store.count(Selection())]
+    if part is not None:
+        parts = {*installed_parts(), *(source.part for source in sources)}
+        if part not in parts:
+            raise click.UsageError(f"--part: there is no part {part!r}: {suggest(part, parts)}")
+    if name is not None:
+        known = {source.name for source in sources if part in (None, source.part)}
+        if part in (None, SINKS_PART):
+            known |= {*sinks, *installed_sinks()}
+        if name not in known:
+            kind = "sink" if part == SINKS_PART else "source"
+            raise click.UsageError(f"--{kind}: there is no {kind} {name!r}: {suggest(name, known)}")

@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hermes.base.errors import SinkUnavailable
 from hermes.cli.dlq_store import LetterStore
 from hermes.dead_letters import Selection, Source
-from hermes.dead_letters.events import sink_source, sink_target
 from hermes.dead_letters.replay import Replayed, replay
 from hermes.events.configured_sinks import ConfiguredSink
 from hermes.events.event import Batch
+from hermes.events.letters import sink_source, sink_target
 from hermes.events.sink import Sink, variable_prefix
 
 

@@ -4,7 +4,7 @@ Invariants: when `DeadLetters.add` returns, the store keeps the letters as durab
 given once and never again, and a later letter's number is higher. If the same source refuses the same body and facts
 again, the new letter replaces the older one and keeps its number. A store is bounded, and counts the letters that leave
 for want of room (`Evictions`). No call holds more than a page of letters in memory. A store reads no body: the part
-that owns a letter writes and reads the body (see `hermes.dead_letters.events`).
+that owns a letter writes and reads the body (see `hermes.events.letters`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ PAGE_BYTES = 8 * 2**20
 # Where SQLite's AUTOINCREMENT and Postgres's bigint end.
 MAX_NUMBER = 2**63 - 1
 """The highest number that any store can give a letter."""
+
+SINKS_PART = "events"
+"""The part whose sources are sinks. Operators name its sources without the part."""
 
 Fact: TypeAlias = str | int
 """The value of a fact: text without U+0000, or an integer of 64 bits."""

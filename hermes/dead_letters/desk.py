@@ -11,8 +11,10 @@ from types import MappingProxyType
 
 import msgspec
 
-from hermes.dead_letters.contract import DeadLetters, Source
+from hermes.dead_letters.contract import DeadLetter, DeadLetters, Source
+from hermes.dead_letters.notation import encode_letter
 from hermes.dead_letters.replay import Target
+from hermes.dead_letters.view import PLAIN, LetterView
 
 
 class DeadLettersStatus(msgspec.Struct, frozen=True):
@@ -27,6 +29,8 @@ class DeadLettersStatus(msgspec.Struct, frozen=True):
 class DeadLetterDesk:
     """The shared ``store``, and the ``targets`` to which letters can be replayed now, by source.
 
+    ``views`` say how the letters of a part are shown, by its name; those of other parts are shown plainly.
+
     ::
 
         desk: DeadLetterDesk = core.needed["dead_letters"]
@@ -34,14 +38,24 @@ class DeadLetterDesk:
             yield RunningPart()
     """
 
-    def __init__(self, store: DeadLetters, targets: Mapping[Source, Target] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        store: DeadLetters,
+        targets: Mapping[Source, Target] = MappingProxyType({}),
+        views: Mapping[str, LetterView] = MappingProxyType({}),
+    ) -> None:
         self.store = store
+        self.views = views
         self._targets = {**targets}
 
     @property
     def targets(self) -> Mapping[Source, Target]:
         """The targets to which letters can be replayed now."""
         return self._targets
+
+    def encode(self, letter: DeadLetter) -> bytes:
+        """The letter as JSON, in the words of its part."""
+        return encode_letter(letter, self.views.get(letter.source.part, PLAIN))
 
     @contextmanager
     def replaying_to(self, targets: Mapping[Source, Target]) -> Iterator[None]:

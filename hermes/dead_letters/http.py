@@ -1,6 +1,6 @@
 """The dead letters over HTTP: listed, shown, replayed through the service's own deliveries, and purged.
 
-    GET    /dead-letters?sink=&type=&reason=&since=&numbers=&after=&limit=   {"letters": […], "next": …, "total": …}
+    GET    /dead-letters?part=&source=&sink=&type=&reason=&since=&numbers=&after=&limit=
     GET    /dead-letters/<number>
     POST   /dead-letters/replay   the same selection, rate, dry_run; as a JSON object or in the query
     DELETE /dead-letters?…        the same selection, or all=true; dry_run
@@ -11,19 +11,18 @@ runs at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from hermes.base.errors import LogUnavailable
-from hermes.dead_letters.contract import MAX_NUMBER
+from hermes.dead_letters.contract import MAX_NUMBER, Selection
 from hermes.dead_letters.desk import DeadLetterDesk
-from hermes.dead_letters.events import select_events
-from hermes.dead_letters.notation import encode_letter, summarize
+from hermes.dead_letters.notation import summarize
 from hermes.dead_letters.parameters import Listing, Purging, Replaying, WrongValue, from_body, from_query, merge, read
 from hermes.dead_letters.replay import replay
 from hermes.net.control.endpoint import Answer, Endpoint, Handler, Request
@@ -54,19 +53,20 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
         # Asked for, not guessed from a full page: `next` leads to a page that has letters.
         more = letters and await store.page(selection, after=letters[-1].number, limit=1)
         after = b"%d" % letters[-1].number if more else b"null"
-        total = sum((await store.count(selection)).values())
+        counts = await store.count(selection)
+        sources = [{"part": part, "source": name, "letters": count} for (part, name), count in counts.items()]
         # Joined from ready bytes: to decode the payloads could change their numbers.
         return Response(
-            200, b'{"letters":[%b],"next":%b,"total":%d}' % (b",".join(map(encode_letter, letters)), after, total)
+            200,
+            b'{"letters":[%b],"next":%b,"total":%d,"sources":%b}'
+            % (b",".join(map(desk.encode, letters)), after, sum(counts.values()), msgspec.json.encode(sources)),
         )
 
     async def show_letter(request: Request) -> Answer:
         number = request.parameters["number"]
         # A larger number fits no store; the stores' drivers would fail at it.
-        letters = await store.page(select_events(numbers=[number]), limit=1) if number <= MAX_NUMBER else ()
-        return (
-            Response(200, encode_letter(letters[0])) if letters else problem(404, f"there is no dead letter {number}")
-        )
+        letters = await store.page(Selection(numbers=[number]), limit=1) if number <= MAX_NUMBER else ()
+        return Response(200, desk.encode(letters[0])) if letters else problem(404, f"there is no dead letter {number}")
 
     async def replay_letters(request: Request) -> Answer:
         asked = read(Replaying, merge(from_query(request), await from_body(request)))
@@ -88,7 +88,7 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
         asked = read(Purging, from_query(request))
         selection = asked.selection()
         # An operator who forgets the filter must not empty the store, and with both the filter might be the mistake.
-        if asked.all == (selection != select_events()):
+        if asked.all == (selection != Selection()):
             raise WrongValue("all", "say which: a filter such as sink, or all=true (and not both)")
         # Letters that come while the purge goes on are not those that the operator has counted.
         selection = replace(selection, up_to=await store.last())
@@ -96,22 +96,22 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
         removed = 0 if asked.dry_run else await store.remove(selection)
         return Response(200, msgspec.json.encode({"matched": matched, "removed": removed, "dry_run": asked.dry_run}))
 
-    def declare(method: str, path: str, handler: Handler, describe: Callable[[], Iterable[Operation]]) -> Endpoint:
-        return Endpoint(method, _PATH + path, _explain(handler), describe, "ADMIN_ADDR", "before")
+    @cache
+    def describe() -> Mapping[str, Operation]:
+        # Imported when a document is first asked for: its types cost some milliseconds of a start.
+        from hermes.dead_letters.openapi import describe_operations
+
+        return describe_operations(desk.views.values())
+
+    def declare(method: str, path: str, handler: Handler, name: str) -> Endpoint:
+        return Endpoint(method, _PATH + path, _explain(handler), lambda: [describe()[name]], "ADMIN_ADDR", "before")
 
     return (
-        declare("GET", "", list_letters, partial(_describe, "list")),
-        declare("GET", "/{number:int}", show_letter, partial(_describe, "letter")),
-        declare("POST", "/replay", replay_letters, partial(_describe, "replay")),
-        declare("DELETE", "", purge_letters, partial(_describe, "purge")),
+        declare("GET", "", list_letters, "list"),
+        declare("GET", "/{number:int}", show_letter, "letter"),
+        declare("POST", "/replay", replay_letters, "replay"),
+        declare("DELETE", "", purge_letters, "purge"),
     )
-
-
-def _describe(name: str) -> Iterable[Operation]:
-    # Imported when a document is first asked for: its types cost some milliseconds of a start.
-    from hermes.dead_letters.openapi import OPERATIONS
-
-    yield OPERATIONS[name]
 
 
 def _explain(handler: Handler) -> Handler:

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from hermes.config.notation import parse_duration
-from hermes.dead_letters.contract import DeadLetter
-from hermes.dead_letters.events import to_event
+from hermes.dead_letters.contract import SINKS_PART, DeadLetter, Selection
 from hermes.dead_letters.replay import Replayed
+from hermes.dead_letters.view import PLAIN, LetterView
 
 SINCE = "a duration back from now such as 2h, an ISO time such as 2026-01-31T12:00:00Z, or Unix seconds"
 
@@ -59,39 +59,60 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def encode_letter(letter: DeadLetter) -> bytes:
-    """The letter of an event as a JSON object, times in Unix seconds.
+def choose(
+    part: str | None = None,
+    source: str | None = None,
+    sink: str | None = None,
+    type: str | None = None,  # noqa: A002 - the fact's own name
+    reason: str | None = None,
+    since: float | None = None,
+    numbers: Sequence[int] | None = None,
+) -> Selection:
+    """The letters that match everything that is given. Raises ValueError, whose message says what is given too much.
 
-    The field ``event`` can be sent to ``POST /events`` again.
+    ``sink`` is short for a source of the events.
+
+    >>> choose(sink="postgres").part
+    'events'
     """
-    # The event's payload is `Raw`, so its bytes are copied: to decode it could change its numbers.
-    return msgspec.json.encode(
+    if sink is not None and (source is not None or part not in (None, SINKS_PART)):
+        raise ValueError(f"a sink is a source of the part {SINKS_PART}: name no other part or source")
+    facts = {} if type is None else {"type": type}
+    return Selection(part if sink is None else SINKS_PART, sink or source, facts, reason, since, numbers)
+
+
+def encode_letter(letter: DeadLetter, view: LetterView = PLAIN) -> bytes:
+    """The letter as a JSON object, times in Unix seconds; its part's ``view`` writes the members at the end."""
+    common = msgspec.json.encode(
         {
             "number": letter.number,
-            "sink": letter.source.name,
+            "part": letter.source.part,
+            "source": letter.source.name,
             "reason": letter.reason,
             "attempts": letter.attempts,
             "rejected_at": letter.rejected_at,
             "received_at": letter.received_at,
-            "event": to_event(letter),
         }
     )
+    # Joined from ready bytes: decoding a payload could change its numbers.
+    return common[:-1] + b"," + msgspec.json.encode(view.members(letter))[1:]
 
 
-def encode_line(letter: DeadLetter) -> bytes:
+def encode_line(letter: DeadLetter, view: LetterView = PLAIN) -> bytes:
     """The letter as `encode_letter` writes it, on one line."""
     # Inside a JSON string a line break is escaped. So each raw one stands between tokens, where a space means the same.
-    return encode_letter(letter).replace(b"\n", b" ").replace(b"\r", b" ")
+    return encode_letter(letter, view).replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def summarize(outcomes: Sequence[Replayed]) -> dict[str, Any]:
-    """The result of a replay as JSON values: the sums, and each sink's counts."""
+    """The result of a replay as JSON values: the sums, and the counts of each source, such as a sink."""
     return {
         "delivered": sum(outcome.delivered for outcome in outcomes),
         "refused": sum(outcome.refused for outcome in outcomes),
         "left": sum(outcome.left for outcome in outcomes),
         "sinks": [
             {
+                "part": outcome.source.part,
                 "sink": outcome.source.name,
                 "delivered": outcome.delivered,
                 "refused": outcome.refused,

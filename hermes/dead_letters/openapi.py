@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.http import MOST_REPLAYED, REPLAY_SECONDS
 from hermes.dead_letters.notation import SINCE
 from hermes.dead_letters.parameters import Listing, Purging, Replaying
-from hermes.events.event import Event
+from hermes.dead_letters.view import PLAIN, LetterView
 from hermes.net.control.openapi.operation import (
     JSON,
     RETRY_AFTER,
@@ -27,11 +28,13 @@ from hermes.net.control.openapi.operation import (
 )
 from hermes.net.control.openapi.schemas import restate
 
-TAG = Tag("Dead letters", "Events that a sink refused for good: to look at, to send again, to remove.")
+TAG = Tag("Dead letters", "What was refused for good, such as events by a sink: to look at, to send again, to remove.")
 
 _SELECTION = {
+    "part": "Letters of this part of Hermes.",
+    "source": "Letters of the source of this name in its part.",
     "sink": "Letters that this sink refused.",
-    "type": "Letters of this event type.",
+    "type": "Letters with this `type` among their facts, such as events of this type.",
     "reason": "Letters whose reason contains this text, in upper or lower case.",
     "since": f"Letters refused since then: {SINCE}.",
     "numbers": "Letters with these numbers.",
@@ -42,38 +45,46 @@ _PAGING = {"after": "Letters with higher numbers.", "limit": "The most letters o
 _REPLAYING = {"rate": f"The most letters a second. The request then sends the letters of {REPLAY_SECONDS:g} s at most."}
 _PURGING = {"all": "All letters. Needed if there is no filter.", "dry_run": _DRY_RUN}
 
-# In the service the payload is raw bytes, whose schema msgspec cannot know.
-LetterEvent = restate(
-    Event, "LetterEvent", "The event, as it would be sent to `POST /events`.", payload=(dict[str, Any],)
-)
-
 
 class Letter(msgspec.Struct):
-    """One refused event. Times are in Unix seconds."""
+    """One dead letter. Times are in Unix seconds. Which of the last members it has is up to its part."""
 
     number: Annotated[int, Meta(ge=1)]
-    sink: str
+    part: str
+    source: str
+    """Where it comes from in its part, such as the name of a sink."""
     reason: str
     attempts: int
     rejected_at: float
     received_at: float
-    event: LetterEvent  # type: ignore[valid-type]
+
+
+class SourceLetters(msgspec.Struct):
+    """How many letters one source has."""
+
+    part: str
+    source: str
+    letters: int
 
 
 class Letters(msgspec.Struct):
     """A page of dead letters, in the order of their numbers."""
 
-    letters: list[Letter]
+    letters: list[Any]
     next: int | None
     """The number to ask for with ``after`` to get the next page; null on the last one."""
     total: int
     """The number of letters that match."""
+    sources: list[SourceLetters]
+    """The letters that match, by source."""
 
 
 class SinkReplay(msgspec.Struct):
-    """The result of a replay for one sink, in letters."""
+    """The result of a replay for one source, in letters."""
 
+    part: str
     sink: str
+    """The name of the source."""
     delivered: int
     refused: int
     left: int
@@ -106,11 +117,13 @@ _A_PAGE = Example(
         "letters": [
             {
                 "number": 17,
-                "sink": "postgres",
+                "part": "events",
+                "source": "postgres",
                 "reason": "22003: integer out of range",
                 "attempts": 1,
                 "rejected_at": 1700000005.2,
                 "received_at": 1700000005.1,
+                "sink": "postgres",
                 "event": {
                     "id": "1f0c",
                     "user_id": "ann",
@@ -122,6 +135,7 @@ _A_PAGE = Example(
         ],
         "next": None,
         "total": 1,
+        "sources": [{"part": "events", "source": "postgres", "letters": 1}],
     },
 )
 _A_REPLAY = Example(
@@ -130,7 +144,7 @@ _A_REPLAY = Example(
         "delivered": 1,
         "refused": 0,
         "left": 0,
-        "sinks": [{"sink": "postgres", "delivered": 1, "refused": 0, "left": 0, "stopped": None}],
+        "sinks": [{"part": "events", "sink": "postgres", "delivered": 1, "refused": 0, "left": 0, "stopped": None}],
         "dry_run": False,
     },
 )
@@ -138,53 +152,66 @@ _A_REPLAY = Example(
 _WRONG = problem(400, "The request is malformed, or a parameter is wrong.", kind=WrongParameter)
 _UNAVAILABLE = problem(503, "The store of the dead letters does not work.", RETRY_AFTER)
 
-OPERATIONS = {
-    "list": Operation(
-        TAG,
-        "List dead letters",
-        "The letters that match every given filter, by number. `next` leads to the next page.",
-        query_of(Listing, _SELECTION | _PAGING, _EXAMPLES),
-        answers=(Answer(200, "A page of letters.", (Content(JSON, Letters, (_A_PAGE,)),)), _WRONG, _UNAVAILABLE),
-    ),
-    "letter": Operation(
-        TAG,
-        "Show a dead letter",
-        parameters=(
-            Parameter("number", "Its number.", Annotated[int, Meta(ge=1, le=MAX_NUMBER)], "path", True, example=1),
+
+def describe_operations(views: Iterable[LetterView]) -> dict[str, Operation]:
+    """The operations by the names that `hermes.dead_letters.http` uses; ``views`` are those of the parts that run."""
+    letter = _letter_of(views)
+    page = restate(Letters, "Letters", Letters.__doc__ or "", letters=(list[letter],))  # type: ignore[valid-type]
+    return {
+        "list": Operation(
+            TAG,
+            "List dead letters",
+            "The letters that match every given filter, by number. `next` leads to the next page.",
+            query_of(Listing, _SELECTION | _PAGING, _EXAMPLES),
+            answers=(Answer(200, "A page of letters.", (Content(JSON, page, (_A_PAGE,)),)), _WRONG, _UNAVAILABLE),
         ),
-        answers=(
-            Answer(200, "The letter.", (Content(JSON, Letter),)),
-            problem(404, "There is no such letter."),
-            _UNAVAILABLE,
+        "letter": Operation(
+            TAG,
+            "Show a dead letter",
+            parameters=(
+                Parameter("number", "Its number.", Annotated[int, Meta(ge=1, le=MAX_NUMBER)], "path", True, example=1),
+            ),
+            answers=(
+                Answer(200, "The letter.", (Content(JSON, letter),)),
+                problem(404, "There is no such letter."),
+                _UNAVAILABLE,
+            ),
         ),
-    ),
-    "replay": Operation(
-        TAG,
-        "Send dead letters to their sinks again",
-        f"At most {MOST_REPLAYED} letters for each request; `left` says how many more there are. A letter that its "
-        "sink takes leaves the store. Each parameter comes in the query or in a JSON object; without any, all are "
-        "sent.",
-        query_of(Replaying, _SELECTION | _REPLAYING | {"dry_run": _DRY_RUN}, _EXAMPLES),
-        (Content(JSON, Replaying, (Example("The letters of one sink", {"sink": "postgres", "rate": 100}),)),),
-        body_required=False,
-        answers=(
-            Answer(200, "The result.", (Content(JSON, Replay, (_A_REPLAY,)),)),
-            _WRONG,
-            problem(409, "Another replay is under way.", RETRY_AFTER),
-            problem(413, "The body is larger than 1 MiB."),
-            _UNAVAILABLE,
+        "replay": Operation(
+            TAG,
+            "Send dead letters to their sources again",
+            f"At most {MOST_REPLAYED} letters for each request; `left` says how many more there are. A letter that its "
+            "source takes leaves the store. Each parameter comes in the query or in a JSON object; without any, "
+            "all are sent.",
+            query_of(Replaying, _SELECTION | _REPLAYING | {"dry_run": _DRY_RUN}, _EXAMPLES),
+            (Content(JSON, Replaying, (Example("The letters of one sink", {"sink": "postgres", "rate": 100}),)),),
+            body_required=False,
+            answers=(
+                Answer(200, "The result.", (Content(JSON, Replay, (_A_REPLAY,)),)),
+                _WRONG,
+                problem(409, "Another replay is under way.", RETRY_AFTER),
+                problem(413, "The body is larger than 1 MiB."),
+                _UNAVAILABLE,
+            ),
         ),
-    ),
-    "purge": Operation(
-        TAG,
-        "Remove dead letters",
-        "For good. A filter or `all` is required.",
-        query_of(Purging, _SELECTION | _PURGING, _EXAMPLES),
-        answers=(
-            Answer(200, "The number of removed letters.", (Content(JSON, Purge),)),
-            _WRONG,
-            _UNAVAILABLE,
+        "purge": Operation(
+            TAG,
+            "Remove dead letters",
+            "For good. A filter or `all` is required.",
+            query_of(Purging, _SELECTION | _PURGING, _EXAMPLES),
+            answers=(
+                Answer(200, "The number of removed letters.", (Content(JSON, Purge),)),
+                _WRONG,
+                _UNAVAILABLE,
+            ),
         ),
-    ),
-}
-"""By the name that `hermes.dead_letters.http` gives each endpoint."""
+    }
+
+
+def _letter_of(views: Iterable[LetterView]) -> Any:
+    """The type of a letter with the members that any of these parts writes, each of which may be missing."""
+    members: dict[str, tuple[Any, ...]] = {}
+    for view in (*views, PLAIN):
+        for each in msgspec.structs.fields(view.kind()):
+            members[each.encode_name] = (each.type | msgspec.UnsetType, msgspec.UNSET)
+    return restate(Letter, "Letter", Letter.__doc__ or "", **members)

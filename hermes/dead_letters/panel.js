@@ -10,7 +10,7 @@ export const html = markup`
     <p class="aside" id="letters-total"></p>
   </div>
   <form class="tools" id="letters-filter" hidden>
-    <label>Sink <select id="letters-sink"><option value="">any</option></select></label>
+    <label>Source <select id="letters-source"><option value="">any</option></select></label>
     <label>Reason <input id="letters-reason" type="search" autocomplete="off" spellcheck="false" placeholder="any"></label>
     <button type="button" id="letters-refresh">Refresh</button>
     <span class="stretch"></span>
@@ -24,7 +24,7 @@ export const html = markup`
         <th scope="col" role="columnheader" class="pick"><input type="checkbox" id="letters-all" aria-label="Select all that are shown"></th>
         <th scope="col" role="columnheader" class="number">No.</th>
         <th scope="col" role="columnheader">Refused</th>
-        <th scope="col" role="columnheader">Sink</th>
+        <th scope="col" role="columnheader">Source</th>
         <th scope="col" role="columnheader">Type</th>
         <th scope="col" role="columnheader">Event</th>
         <th scope="col" role="columnheader">Reason</th>
@@ -59,7 +59,7 @@ let past = 0; // the number of letters since the start
 export function begin() {
   let timer = 0;
   find("letters-filter").addEventListener("submit", (event) => event.preventDefault());
-  find("letters-sink").addEventListener("change", again);
+  find("letters-source").addEventListener("change", again);
   find("letters-reason").addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(again, 250);
@@ -85,13 +85,18 @@ export function render({ started, parts: { dead_letters: { added, evicted } } })
   list(added);
 }
 
-/** Offer the sinks of these letters as a filter, beside those that are offered already. */
-function nameSinks(letters) {
-  const select = find("letters-sink");
+/** Offer these sources as a filter, beside those that are offered already. */
+function nameSources(sources) {
+  const select = find("letters-source");
   const offered = new Set([...select.options].map((option) => option.value));
-  const names = new Set(letters.map((letter) => letter.sink).filter((name) => !offered.has(name)));
-  select.append(...[...names].map((name) => make("option", { value: name }, name)));
+  for (const { part, source } of sources) {
+    const value = JSON.stringify([part, source]);
+    if (!offered.has(value)) select.append(make("option", { value }, name(part, source)));
+  }
 }
+
+/** A sink goes by its own name, another source by the name of its part too. */
+const name = (part, source) => (part === "events" ? source : `${part}: ${source}`);
 
 function again() {
   wanted = PAGE;
@@ -104,19 +109,23 @@ async function list(count = past) {
   past = count;
   const mine = ++turn;
   const query = new URLSearchParams({ limit: Math.min(wanted, 1000) });
-  if (find("letters-sink").value) query.set("sink", find("letters-sink").value);
+  if (find("letters-source").value) {
+    const [part, source] = JSON.parse(find("letters-source").value);
+    query.set("part", part);
+    query.set("source", source);
+  }
   if (find("letters-reason").value) query.set("reason", find("letters-reason").value);
   try {
     const answer = await (await ask(`/dead-letters?${query}`)).json();
-    if (mine === turn) show(answer, query.has("sink") || query.has("reason"));
+    if (mine === turn) show(answer, query.has("source") || query.has("reason"));
   } catch (error) {
     if (mine === turn && error instanceof Refused) say(find("letters-empty"), error.message);
   }
 }
 
-function show({ letters, next: after, total }, filtered) {
+function show({ letters, next: after, total, sources }, filtered) {
   next = after;
-  nameSinks(letters);
+  nameSources(sources);
   const kept = new Map(letters.map((letter) => [letter.number, letter]));
   for (const [number, row] of rows) {
     const letter = kept.get(number);
@@ -146,9 +155,9 @@ function show({ letters, next: after, total }, filtered) {
 const stamp = (letter) => `${letter.rejected_at} ${letter.attempts} ${letter.reason}`;
 
 function makeRows(letter) {
-  const { number, event } = letter;
+  const { number } = letter;
   const box = make("input", { type: "checkbox", "aria-label": `Select dead letter ${number}` });
-  const look = make("button", { type: "button", "aria-expanded": "false", "aria-controls": `letter-${number}` }, "Payload");
+  const look = make("button", { type: "button", "aria-expanded": "false", "aria-controls": `letter-${number}` }, letter.event ? "Payload" : "Body");
   const send = make("button", { type: "button", "aria-label": `Replay dead letter ${number}` }, "Replay");
   const forget = make("button", { type: "button", class: "grave", "aria-label": `Purge dead letter ${number}` }, "Purge…");
   const cell = (label, kind, ...words) => make("td", { role: "cell", class: kind || undefined, "data-label": label }, ...words);
@@ -158,9 +167,8 @@ function makeRows(letter) {
     make("td", { role: "cell", class: "pick" }, box),
     cell("No.", "number", String(number)),
     cell("Refused", "when", format.moment(letter.rejected_at)),
-    cell("Sink", "", letter.sink),
-    cell("Type", "", event.type),
-    cell("Event", "id", event.id),
+    cell("Source", "", name(letter.part, letter.source)),
+    ...what(letter, cell),
     cell("Reason", "reason", letter.reason || "no reason was given"),
     make("td", { role: "cell", class: "actions" }, look, send, forget),
   );
@@ -178,22 +186,38 @@ function makeRows(letter) {
   return row;
 }
 
+/** Two cells that tell the letters of a source apart: an event's type and id, or the facts of another part's letter. */
+function what({ event, facts }, cell) {
+  if (event) return [cell("Type", "", event.type), cell("Event", "id", event.id)];
+  const both = cell("Facts", "id", Object.entries(facts ?? {}).map(([title, fact]) => `${title} ${fact}`).join(", "));
+  both.setAttribute("colspan", "2");
+  return [both];
+}
+
 /** Show or hide the payload, which is asked for now and shown byte for byte: to parse it could change its numbers. */
 async function open(letter, button, more, details) {
   more.hidden = !more.hidden;
   button.setAttribute("aria-expanded", String(!more.hidden));
   if (more.hidden || details.hasChildNodes()) return;
+  const { event } = letter;
+  const own = event && [
+    ["User", event.user_id],
+    ["Timestamp", `${event.timestamp} (${format.date(event.timestamp)}, ${format.time(event.timestamp)})`],
+  ];
   const facts = [
-    ["User", letter.event.user_id],
-    ["Timestamp", `${letter.event.timestamp} (${format.date(letter.event.timestamp)}, ${format.time(letter.event.timestamp)})`],
+    ...(own ?? Object.entries(letter.facts ?? {}).map(([title, fact]) => [title, String(fact)])),
     ["Received", format.moment(letter.received_at)],
     ["Attempts", format.count(letter.attempts)],
   ];
   const list = make("dl", {}, ...facts.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
-  const payload = make("pre", { tabindex: "0", "aria-label": `Payload of dead letter ${letter.number}` }, "…");
+  const payload = make("pre", { tabindex: "0", "aria-label": `${event ? "Payload" : "Body"} of dead letter ${letter.number}` }, "…");
   details.append(list, payload);
   try {
     const text = await (await ask(`/dead-letters/${letter.number}`)).text();
+    if (!event) {
+      payload.textContent = letter.body ?? letter.body_base64 ?? text;
+      return;
+    }
     // The payload ends the event, which ends the letter; a quote inside a string before it would be escaped.
     payload.textContent = text.slice(text.indexOf('"payload":') + '"payload":'.length, -2);
   } catch (error) {

@@ -15,8 +15,7 @@ from msgspec import Meta
 
 from hermes.dead_letters import Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
-from hermes.dead_letters.events import select_events
-from hermes.dead_letters.notation import parse_since
+from hermes.dead_letters.notation import choose, parse_since
 from hermes.net.control.endpoint import Request
 
 _MOST_LISTED = 1000
@@ -43,6 +42,8 @@ class WrongValue(Exception):
 class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
     """The parameters that select letters."""
 
+    part: _Text | None = None
+    source: _Text | None = None
     sink: _Text | None = None
     type: _Text | None = None
     reason: _Text | None = None
@@ -57,7 +58,10 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
                 since = parse_since(since, time.time())
             except ValueError as error:
                 raise WrongValue("since", f"since={str(since)[:_ECHOED]!r}: expected {error}") from None
-        return select_events(self.sink, self.type, self.reason, since, self.numbers)
+        try:
+            return choose(self.part, self.source, self.sink, self.type, self.reason, since, self.numbers)
+        except ValueError as error:
+            raise WrongValue("sink", f"sink: {error}") from None
 
 
 class Listing(_Chosen):

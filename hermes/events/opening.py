@@ -13,13 +13,13 @@ import trio
 
 from hermes.core import Core
 from hermes.dead_letters.desk import DeadLetterDesk
-from hermes.dead_letters.events import sink_source, sink_target
 from hermes.events.admin_routes import PANELS, make_operator_endpoints
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.journal import open_journal
 from hermes.events.engine.making import make_engine
 from hermes.events.engine.status import EngineStatus
 from hermes.events.engine.status_types import EventsStatus
+from hermes.events.letters import sink_source, sink_target
 from hermes.events.part import EventConfiguration
 from hermes.events.routes import make_event_endpoints
 from hermes.events.settings import EngineSettings

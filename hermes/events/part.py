@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hermes.config import Group, Mistakes
 from hermes.events.configured_sinks import ConfiguredSink, collect_sinks
+from hermes.events.letters import EVENT_LETTERS
 from hermes.events.settings import EventSettings, collect_event_settings
 from hermes.part import Command, Part, ReadSettings, RunningPart
 from hermes.settings import Settings
@@ -85,6 +86,7 @@ EVENTS = Part(
     check=check_sinks,
     configure=configure_events,
     needs=("dead_letters", "traces"),
+    letters=EVENT_LETTERS,
     commands=(
         Command(
             "RUN IT",

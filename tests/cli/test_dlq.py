@@ -20,10 +20,10 @@ from hermes.cli import dlq as module
 from hermes.cli import dlq_store, main
 from hermes.config import NoSettings
 from hermes.configuration import Configuration
-from hermes.dead_letters import DeadLetter
-from hermes.dead_letters.events import to_event
+from hermes.dead_letters import DeadLetter, Source
 from hermes.dead_letters.sqlite import SqliteDeadLetters, open_sqlite_dead_letters
 from hermes.events.configured_sinks import ConfiguredSink
+from hermes.events.letters import to_event
 from hermes.events.part import EVENTS, with_sinks
 from hermes.events.settings import EventSettings
 from hermes.events.sink import DeliverySettings
@@ -162,6 +162,70 @@ def test_what_a_terminal_might_obey_is_escaped(run: Run, keep: Keep) -> None:
         output = run(*arguments).stdout
         assert not {"\x1b", "\x9b", "\x07"} & set(output)
         assert "\\x1b[2J[red]boo[/]\\n" in output
+
+
+# letters of other parts
+
+TOY = DeadLetter(Source("toys", "balls"), {"id": "b-1", "size": 3}, b"red\x1b[2J\nround", "burst", 2, REJECTED_AT, 9.0)
+
+
+def test_letters_of_any_part_are_listed_and_one_part_has_a_column_for_each_fact(run: Run, keep: Keep) -> None:
+    keep(SOME[0], TOY)
+    first, second, third = (" ".join(line.split()) for line in run("list").stdout.splitlines())
+    assert first == "number rejected at part source facts reason"
+    assert second.endswith("events postgres type song_played, event id event-0 22003 overflow")
+    assert third.endswith("toys balls id b-1, size 3 burst")
+    for options in (["--part", "toys"], ["--source", "balls"]):
+        assert [line.split() for line in run("list", *options).stdout.splitlines()] == [
+            ["number", "rejected", "at", "part", "source", "id", "size", "reason"],
+            ["2", "2023-11-14", "22:15:00Z", "toys", "balls", "b-1", "3", "burst"],
+        ]
+    assert "toys" not in run("list", "--part", "events").stdout
+    line = json.loads(run("list", "--part", "toys", "--json").stdout)
+    assert (line["part"], line["source"], line["facts"]) == ("toys", "balls", {"id": "b-1", "size": 3})
+
+
+def test_a_letter_of_another_part_is_shown_with_its_facts_and_a_body_that_is_safe(run: Run, keep: Keep) -> None:
+    keep(TOY, replace(TOY, body=b"\xff"))
+    shown = run("show", "1").stdout
+    assert ["part", "toys"] in [line.split() for line in shown.splitlines()]
+    assert ["size", "3"] in [line.split() for line in shown.splitlines()]
+    assert shown.endswith("body         13 bytes\n\nred\\x1b[2J\nround\n")
+    assert run("show", "1", "--payload").stdout_bytes == TOY.body
+    assert run("show", "2").stdout.endswith("It is not text; --payload writes its bytes.\n")
+
+
+def test_letters_of_another_part_are_left_by_a_replay_and_purged_by_their_part(
+    run: Run, keep: Keep, kept: Kept
+) -> None:
+    keep(TOY)
+    result = run("replay")
+    assert result.exit_code == 1
+    assert result.stdout.startswith(
+        "toys balls: 0 delivered, 0 refused again, 1 left: the part toys replays no letters"
+    )
+    assert run("purge", "--part", "toys", "--yes").stdout == "1 forgotten.\n"
+    assert not kept()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--part", "event"], "dlq list: --part: there is no part 'event': did you mean events?"),
+        (["--source", "nowhere"], "--source: there is no source 'nowhere': "),
+        (["--sink", "postgres", "--part", "toys"], "--sink: a sink is a source of the part events"),
+        (["--sink", "postgres", "--source", "x"], "--sink: a sink is a source of the part events"),
+    ],
+    ids=repr,
+)
+def test_a_part_or_a_source_that_does_not_exist_is_a_mistake(
+    run: Run, keep: Keep, options: list[str], words: str
+) -> None:
+    keep(SOME[0])
+    result = run("list", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 # show
@@ -334,8 +398,15 @@ def test_a_sink_that_is_unavailable_is_exit_code_1_and_its_words(
         "refused": 0,
         "left": 2,
         "sinks": [
-            {"sink": "postgres", "delivered": 0, "refused": 0, "left": 2, "stopped": "refusal 1 of 1"},
-            {"sink": "sqlite", "delivered": 1, "refused": 0, "left": 0, "stopped": None},
+            {
+                "part": "events",
+                "sink": "postgres",
+                "delivered": 0,
+                "refused": 0,
+                "left": 2,
+                "stopped": "refusal 1 of 1",
+            },
+            {"part": "events", "sink": "sqlite", "delivered": 1, "refused": 0, "left": 0, "stopped": None},
         ],
         "missing": [],
         "dry_run": False,

@@ -19,9 +19,9 @@ from hermes.cli import dlq_store, main
 from hermes.cli.tap import describe, fill
 from hermes.cli.top import draw
 from hermes.console.tables import Column, lay_out
-from hermes.dead_letters.events import to_letter
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
 from hermes.events.engine.status_types import AggregateStatus, JournalStatus
+from hermes.events.letters import to_letter
 from hermes.load.options import Options
 from hermes.load.reactor import Progress
 from hermes.load.report import progress_lines, summary_report

@@ -9,8 +9,8 @@ import trio
 
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection, Source
 from hermes.dead_letters.contract import MAX_NUMBER
-from hermes.dead_letters.events import select_events, sink_source, to_event, to_letter
 from hermes.dead_letters.rows import MAX_REASON
+from hermes.events.letters import sink_source, to_event, to_letter
 from hermes.testing import awkward_events, big_event
 from tests.dead_letters.kit import (
     EVERYTHING,
@@ -19,6 +19,7 @@ from tests.dead_letters.kit import (
     everything,
     ids,
     make_letter,
+    select_events,
 )
 
 

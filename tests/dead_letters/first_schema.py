@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 
 from hermes.dead_letters import DeadLetter
-from hermes.dead_letters.events import to_event, to_letter
 from hermes.events.event import Event
+from hermes.events.letters import to_event, to_letter
 from hermes.testing import awkward_events, make_event
 
 _SQLITE = """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from hermes.dead_letters import DeadLetter, DeadLetters, Selection
-from hermes.dead_letters.events import to_event, to_letter
+from hermes.events.letters import PART, to_event, to_letter
 from hermes.testing import make_event
 
 REJECTED_AT = 1_700_000_100.5
@@ -31,6 +31,18 @@ def make_letter(
     """The letter of event ``event-n``; the other arguments are those of `make_event`."""
     given = make_event(f"event-{n}", **event)
     return to_letter(given, sink, reason, attempts, rejected_at=rejected_at, received_at=received_at)
+
+
+def select_events(
+    sink: str | None = None,
+    type: str | None = None,  # noqa: A002 - the field's own name
+    reason: str | None = None,
+    since: float | None = None,
+    numbers: Sequence[int] | None = None,
+) -> Selection:
+    """The letters of events that match everything that is given; without an argument, all letters of events."""
+    facts = {} if type is None else {"type": type}
+    return Selection(PART, sink, facts, reason, since, numbers)
 
 
 async def everything(store: DeadLetters, selection: Selection = EVERYTHING) -> list[DeadLetter]:

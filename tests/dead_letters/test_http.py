@@ -12,11 +12,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hermes import BatchRejected
 from hermes.base.errors import LogUnavailable
-from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection
+from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection, Source
 from hermes.dead_letters import http as module
 from hermes.dead_letters.contract import MAX_NUMBER
 from hermes.dead_letters.desk import DeadLetterDesk
-from hermes.dead_letters.events import sink_source, sink_target
+from hermes.events.letters import EVENT_LETTERS, sink_source, sink_target
 from hermes.net.http.keys import Keys
 from hermes.testing import ScriptedSink, unavailable
 from tests.dead_letters.kit import REJECTED_AT, ids, make_letter
@@ -31,7 +31,8 @@ class Desk:
         self.sinks = {"postgres": ScriptedSink(max_batch=10), "sqlite": ScriptedSink(max_batch=10)}
         targets = {sink_source(name): sink_target(sink.write, sink.max_batch) for name, sink in self.sinks.items()}
         self._letters = letters
-        self.app = admin_app(keys=Keys(keys) if keys else None, dead_letters=DeadLetterDesk(self.store, targets))
+        desk = DeadLetterDesk(self.store, targets, {"events": EVENT_LETTERS})
+        self.app = admin_app(keys=Keys(keys) if keys else None, dead_letters=desk)
         self.client = self.app.test_client()
 
     async def ask(self, method: str, target: str, **options: Any) -> tuple[int, Any]:
@@ -71,6 +72,8 @@ async def test_letters_are_listed_with_their_total() -> None:
     assert [letter["number"] for letter in found["letters"]] == [1, 2, 3]
     assert found["letters"][1] == {
         "number": 2,
+        "part": "events",
+        "source": "postgres",
         "sink": "postgres",
         "reason": "23514 check",
         "attempts": 1,
@@ -87,7 +90,7 @@ async def test_letters_are_listed_with_their_total() -> None:
 
 
 async def test_an_empty_store_is_an_empty_list() -> None:
-    assert await Desk().get("/dead-letters") == {"letters": [], "next": None, "total": 0}
+    assert await Desk().get("/dead-letters") == {"letters": [], "next": None, "total": 0, "sources": []}
 
 
 async def test_payloads_are_their_own_bytes() -> None:
@@ -153,6 +156,55 @@ async def test_one_letter_by_its_number() -> None:
         assert (status, found["status"]) == (404, 404)
 
 
+# Letters of other parts
+
+TOY = DeadLetter(
+    Source("toys", "balls"), {"id": "b-1", "size": 3}, b"\xffround", "burst", 2, REJECTED_AT, REJECTED_AT - 1
+)
+
+
+async def test_a_letter_of_any_part_is_listed_shown_left_by_a_replay_and_purged() -> None:
+    desk = Desk([*SOME, TOY])
+    found = await desk.get("/dead-letters")
+    assert found["sources"] == [
+        {"part": "events", "source": "postgres", "letters": 2},
+        {"part": "events", "source": "sqlite", "letters": 1},
+        {"part": "toys", "source": "balls", "letters": 1},
+    ]
+    assert await desk.get("/dead-letters/4") == found["letters"][3]
+    assert found["letters"][3] == {
+        "number": 4,
+        "part": "toys",
+        "source": "balls",
+        "reason": "burst",
+        "attempts": 2,
+        "rejected_at": REJECTED_AT,
+        "received_at": REJECTED_AT - 1,
+        "facts": {"id": "b-1", "size": 3},
+        "body_base64": "/3JvdW5k",
+    }
+    for query in ("part=toys", "source=balls", "part=toys&source=balls&reason=burst"):
+        assert [each["number"] for each in (await desk.get(f"/dead-letters?{query}"))["letters"]] == [4]
+    for query in ("part=events", "part=events&type=song_played", "part=gone"):
+        assert 4 not in [each["number"] for each in (await desk.get(f"/dead-letters?{query}"))["letters"]]
+    assert await desk.refusal("GET", "/dead-letters?sink=postgres&part=toys") == (
+        "sink",
+        "sink: a sink is a source of the part events: name no other part or source",
+    )
+    status, replayed = await desk.ask("POST", "/dead-letters/replay")
+    assert (status, replayed["delivered"], replayed["left"]) == (200, 3, 1)
+    assert replayed["sinks"][2] | {"stopped": "…"} == {
+        "part": "toys",
+        "sink": "balls",
+        "delivered": 0,
+        "refused": 0,
+        "left": 1,
+        "stopped": "…",
+    }
+    assert "the part toys replays no letters here" in replayed["sinks"][2]["stopped"]
+    assert (await desk.ask("DELETE", "/dead-letters?part=toys"))[1]["removed"] == 1
+
+
 # Replay
 
 
@@ -166,8 +218,8 @@ async def test_replay_writes_through_the_sinks_and_answers_with_the_counts() -> 
             "refused": 1,
             "left": 0,
             "sinks": [
-                {"sink": "postgres", "delivered": 1, "refused": 1, "left": 0, "stopped": None},
-                {"sink": "sqlite", "delivered": 1, "refused": 0, "left": 0, "stopped": None},
+                {"part": "events", "sink": "postgres", "delivered": 1, "refused": 1, "left": 0, "stopped": None},
+                {"part": "events", "sink": "sqlite", "delivered": 1, "refused": 0, "left": 0, "stopped": None},
             ],
             "dry_run": False,
         },
@@ -274,7 +326,7 @@ WRONG = [
         "GET",
         "sinks=a",
         "sinks",
-        "'sinks' is not a parameter here; there are sink, type, reason, since, numbers, after, limit",
+        "'sinks' is not a parameter here; there are part, source, sink, type, reason, since, numbers, after, limit",
     ),
     ("GET", "dry_run=true", "dry_run", "not a parameter"),
     ("POST", "rate=0", "rate", "> 0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
-from hermes.dead_letters.events import to_event
+from hermes.events.letters import to_event
 from tests.dead_letters.kit import make_letter
 
 

@@ -7,9 +7,9 @@ import json
 import msgspec
 import pytest
 
-from hermes.dead_letters.events import sink_source
 from hermes.dead_letters.notation import SINCE, encode_letter, encode_line, format_time, parse_since, summarize
 from hermes.dead_letters.replay import Replayed
+from hermes.events.letters import EVENT_LETTERS, sink_source
 from tests.dead_letters.kit import ARRIVED_AT, REJECTED_AT, make_letter
 
 NOW = 1_700_000_000.0
@@ -50,10 +50,12 @@ def test_times_are_shown_in_utc() -> None:
 def test_a_letter_as_json_has_everything_and_the_payloads_own_bytes() -> None:
     payload = '{ "n": 1.50,\r\n "é": "\\n\\u00e9 \u2028" }'.encode()
     letter = make_letter(7, reason='say "no"\n', attempts=2, payload=payload)
-    text = encode_letter(letter)
+    text = encode_letter(letter, EVENT_LETTERS)
     assert payload in text
     assert json.loads(text) == {
         "number": 0,
+        "part": "events",
+        "source": "fake",
         "sink": "fake",
         "reason": 'say "no"\n',
         "attempts": 2,
@@ -71,9 +73,9 @@ def test_a_letter_as_json_has_everything_and_the_payloads_own_bytes() -> None:
 
 def test_a_line_is_one_line_and_means_the_same() -> None:
     letter = make_letter(payload=b'{\r\n"a": "\\n",\n "b": [1,\n2]}')
-    line = encode_line(letter)
+    line = encode_line(letter, EVENT_LETTERS)
     assert len(line.splitlines()) == 1
-    assert msgspec.json.decode(line) == msgspec.json.decode(encode_letter(letter))
+    assert msgspec.json.decode(line) == msgspec.json.decode(encode_letter(letter, EVENT_LETTERS))
 
 
 def test_a_summary_adds_up_and_keeps_each_sinks_part() -> None:
@@ -87,8 +89,8 @@ def test_a_summary_adds_up_and_keeps_each_sinks_part() -> None:
         "refused": 3,
         "left": 1,
         "sinks": [
-            {"sink": "a", "delivered": 2, "refused": 3, "left": 1, "stopped": "why"},
-            {"sink": "b", "delivered": 5, "refused": 0, "left": 0, "stopped": None},
+            {"part": "events", "sink": "a", "delivered": 2, "refused": 3, "left": 1, "stopped": "why"},
+            {"part": "events", "sink": "b", "delivered": 5, "refused": 0, "left": 0, "stopped": None},
         ],
     }
     assert summarize([]) == {"delivered": 0, "refused": 0, "left": 0, "sinks": []}

@@ -14,10 +14,10 @@ from hermes import Batch, BatchRejected, SinkUnavailable
 from hermes.base.errors import LogUnavailable
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters, Selection, Source
 from hermes.dead_letters import replay as module
-from hermes.dead_letters.events import select_events, sink_source, sink_target, to_batch, to_event
 from hermes.dead_letters.replay import Replayed, Target, replay
+from hermes.events.letters import sink_source, sink_target, to_batch, to_event
 from hermes.testing import ScriptedSink, unavailable
-from tests.dead_letters.kit import EVERYTHING, REJECTED_AT, everything, ids, make_letter
+from tests.dead_letters.kit import EVERYTHING, REJECTED_AT, everything, ids, make_letter, select_events
 
 
 async def store_of(*letters: DeadLetter) -> MemoryDeadLetters:

@@ -11,8 +11,8 @@ import pytest
 from hermes import ConfigError
 from hermes.base.errors import LogUnavailable
 from hermes.dead_letters import Selection
-from hermes.dead_letters.events import sink_source
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
+from hermes.events.letters import sink_source
 from hermes.store import sqlite as wrapper
 from tests.dead_letters.kit import EVERYTHING, everything, ids, make_letter
 

@@ -18,12 +18,12 @@ from click.testing import CliRunner
 
 from hermes import ConfigError
 from hermes.cli import main
-from hermes.dead_letters.events import select_events, sink_source
 from hermes.dead_letters.sqlite import open_sqlite_dead_letters
+from hermes.events.letters import sink_source
 from hermes.store import sqlite as wrapper
 from hermes.store.sqlite import Schema, reading
 from tests.dead_letters.first_schema import old_letters, write_old_file
-from tests.dead_letters.kit import everything, ids
+from tests.dead_letters.kit import everything, ids, select_events
 
 FILE_NAME = "dead-letters.db"
 

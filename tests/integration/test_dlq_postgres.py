@@ -14,9 +14,9 @@ from psycopg.conninfo import make_conninfo
 from hermes import ConfigError
 from hermes.base.errors import LogUnavailable
 from hermes.dead_letters import postgres as module
-from hermes.dead_letters.events import to_event
 from hermes.dead_letters.postgres import open_postgres_dead_letters
 from hermes.dead_letters.tables import TABLE
+from hermes.events.letters import to_event
 from hermes.testing import awkward_events
 from tests.dead_letters.conformance import DurableSuite, StoreSuite
 from tests.dead_letters.first_schema import old_letters, write_old_table

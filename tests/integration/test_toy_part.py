@@ -25,6 +25,9 @@ import trio
 from prometheus_client.core import GaugeMetricFamily
 
 from hermes.config import about
+from hermes.dead_letters import DeadLetter, Source
+from hermes.dead_letters.replay import Target
+from hermes.dead_letters.view import LetterView
 from hermes.net.control.endpoint import Endpoint
 from hermes.net.control.openapi.operation import Answer, Operation, Tag
 from hermes.net.control.panel import Panel
@@ -47,6 +50,7 @@ class ToyStatus(msgspec.Struct):
     """How the toy is."""
 
     lost: int
+    mended: list[str]
 
 
 class Toy:
@@ -55,7 +59,7 @@ class Toy:
     def __init__(self, settings):
         self._settings = settings
         self._listeners = []
-        self.drained_within = None
+        self.mended = []
 
     def collect(self):
         yield GaugeMetricFamily("toy_lost", "Things that are lost", self._settings.toy_lost)
@@ -79,6 +83,9 @@ class Toy:
 
     def show(self):
         return {"toy": {"lost": self._settings.toy_lost}}
+
+    async def mend(self, letters):
+        self.mended += [letter.facts["thing"] for letter in letters]
 
     async def throw(self, request):
         return Response(200, request.parameters["thing"].encode(), "text/plain")
@@ -113,7 +120,16 @@ def describe_list():
 @asynccontextmanager
 async def open_toy(settings, core):
     toy = Toy(settings)
-    yield RunningPart(
+    desk = core.needed["dead_letters"]
+    box = Source("toy", "attic")
+    broken = DeadLetter(box, {"thing": "ball", "cracks": 2}, b"\\xff\\x00", "it leaks", 1, 1700000000.0, 1700000000.0)
+    await desk.store.add([broken])
+    with desk.replaying_to({box: Target(toy.mend, 10)}):
+        yield make_running(toy, settings)
+
+
+def make_running(toy, settings):
+    return RunningPart(
         value=toy,
         endpoints=[
             Endpoint("GET", "/toys/{thing}", toy.throw, describe_throw),
@@ -123,7 +139,7 @@ async def open_toy(settings, core):
         panels=[Panel("toys", "Toys to play with", "toy_files", "panel.js")],
         metrics=[toy],
         listeners=[toy],
-        status=PartStatus(ToyStatus, lambda _now, _wall: ToyStatus(settings.toy_lost)),
+        status=PartStatus(ToyStatus, lambda _now, _wall: ToyStatus(settings.toy_lost, toy.mended)),
         settled=toy.settled,
         show=toy.show,
     )
@@ -140,7 +156,8 @@ TOY = Part(
     open_toy,
     settings=ToySettings,
     check=check,
-    needs=("events",),
+    needs=("dead_letters", "events"),
+    letters=LetterView(source="box", titles={"thing": "toy"}),
     commands=(Command("PLAY WITH IT", "toy", "toy_command:play", "Play with the toy."),),
 )
 '''
@@ -223,7 +240,7 @@ def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
     assert httpx.get(f"{program.admin_url}/panels/toys.js").text == PANEL
     assert "Toys to play with" in httpx.get(f"{program.admin_url}/").text
     assert httpx.get(f"{program.admin_url}/debug/accounting").json()["toy"] == {"lost": int(lost)}
-    assert httpx.get(f"{program.admin_url}/status").json()["parts"]["toy"] == {"lost": int(lost)}
+    assert httpx.get(f"{program.admin_url}/status").json()["parts"]["toy"] == {"lost": int(lost), "mended": []}
     assert f"toy: lost {lost}\n" in run(folder, "top", "--once", "--url", program.admin_url).stdout
     described = httpx.get(f"{program.url}/openapi.json").json()["paths"]["/toys/{thing}"]
     assert {"get", "put"} <= described.keys()
@@ -231,6 +248,16 @@ def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
     assert "/toys" in operators["paths"]
     assert operators["components"]["schemas"]["ToyStatus"]["description"] == "How the toy is."
     assert trio.run(echoed, port) == b"ball"
+
+    store = {"HERMES_DATA_DIR": str(tmp_path / "data")}
+    titles, letter = run(folder, "dlq", "list", **store).stdout.splitlines()
+    assert titles.split() == ["number", "rejected", "at", "box", "toy", "cracks", "reason"]
+    assert letter.split() == ["1", "2023-11-14", "22:13:20Z", "attic", "ball", "2", "it", "leaks"]
+    assert run(folder, "dlq", "list", "--part", "events", **store).stdout == ""
+    (shown,) = httpx.get(f"{program.admin_url}/dead-letters?part=toy").json()["letters"]
+    assert (shown["source"], shown["facts"], shown["body_base64"]) == ("attic", {"thing": "ball", "cracks": 2}, "/wA=")
+    assert httpx.post(f"{program.admin_url}/dead-letters/replay?part=toy").json()["delivered"] == 1
+    assert httpx.get(f"{program.admin_url}/status").json()["parts"]["toy"]["mended"] == ["ball"]
     assert program.stop() == code
 
 

@@ -24,8 +24,8 @@ from trio.testing import MockClock
 
 import hermes.app
 from hermes.app import Running
-from hermes.dead_letters.events import to_event
 from hermes.events.engine.ledger import Account
+from hermes.events.letters import to_event
 from hermes.net.http import reactor
 from tests.http_client import Client
 from tests.service import engine_of

@@ -21,7 +21,6 @@ import trio
 
 from hermes.base.breaker import BreakerState
 from hermes.base.errors import PluginError, SinkUnavailable
-from hermes.dead_letters.events import sink_source
 from hermes.events.engine.backlog import Backlog, BacklogOptions
 from hermes.events.engine.buffer import Buffer
 from hermes.events.engine.collectors import SinkNumbers
@@ -32,6 +31,7 @@ from hermes.events.engine.ledger import Account, Ledger
 from hermes.events.engine.sink_calls import RefusesEverything, SinkCalls
 from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Batch, Chunk
+from hermes.events.letters import sink_source
 from hermes.events.settings import EngineSettings
 
 

@@ -20,12 +20,12 @@ from hermes.base.breaker import Breaker, BreakerState
 from hermes.base.cleanup import clean_up
 from hermes.base.errors import BatchRejected, LogUnavailable, SinkUnavailable, is_shortage
 from hermes.base.repeated_event import RepeatedEvent
-from hermes.dead_letters.events import to_letter
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.ledger import Ledger
 from hermes.events.engine.suspicion import Suspicion
 from hermes.events.engine.workable import WorkableSize
 from hermes.events.event import Batch
+from hermes.events.letters import to_letter
 from hermes.events.sink import variable_prefix
 from hermes.observe.throttled_log import ThrottledLog
 

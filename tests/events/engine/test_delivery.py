@@ -13,8 +13,8 @@ import trio
 from msgspec import Raw
 
 from hermes.base.errors import BatchRejected, PluginError, SinkUnavailable
-from hermes.dead_letters.events import to_event
 from hermes.events.event import Event
+from hermes.events.letters import to_event
 from hermes.testing import ScriptedSink, make_chunk, make_event, unavailable
 from tests.events.engine.kit import INTERVAL, ids, make_bench, running, settings
 

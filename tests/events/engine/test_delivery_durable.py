@@ -10,9 +10,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from hermes.base.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.dead_letters import DeadLetter
-from hermes.dead_letters.events import to_event
 from hermes.events.ack import Outcome, Receipt
 from hermes.events.event import Batch
+from hermes.events.letters import to_event
 from hermes.testing import ScriptedSink, make_chunk, make_events, unavailable
 from tests.events.engine.durable import Durable, ScriptedLog, backlog_of, durable_running, make_durable
 from tests.events.engine.kit import ids, settings

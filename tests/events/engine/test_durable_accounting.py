@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from hermes.base.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.dead_letters import DeadLetter, MemoryDeadLetters
-from hermes.dead_letters.events import sink_source, to_event
 from hermes.events.ack import Ack, Outcome, Receipt
 from hermes.events.engine.context import SinkContext
 from hermes.events.engine.journal import JournalState, open_journal
@@ -30,6 +29,7 @@ from hermes.events.engine.journal_record import decode_chunk
 from hermes.events.engine.ledger import Account
 from hermes.events.engine.making import make_engine
 from hermes.events.event import Batch
+from hermes.events.letters import sink_source, to_event
 from hermes.events.settings import EngineSettings
 from hermes.events.sink import DeliverySettings
 from hermes.store.log import Record

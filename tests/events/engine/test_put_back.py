@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from hermes.base.errors import BatchRejected
-from hermes.dead_letters.events import to_event
 from hermes.events.ack import Outcome, Receipt
+from hermes.events.letters import to_event
 from hermes.testing import ScriptedSink, make_chunk, make_events
 from tests.events.engine.durable import Durable, ScriptedLog, backlog_of, durable_running, make_durable
 from tests.events.engine.kit import ids, settings

@@ -11,10 +11,10 @@ import structlog
 import trio
 
 from hermes.base.errors import BatchRejected, SinkUnavailable
-from hermes.dead_letters.events import to_event
 from hermes.events.engine import suspicion
 from hermes.events.engine.suspicion import Suspicion
 from hermes.events.event import Batch
+from hermes.events.letters import to_event
 from hermes.testing import ScriptedSink, make_batch, make_events
 from tests.events.engine.durable import Durable, durable_running, make_durable
 from tests.events.engine.kit import Bench, ids, make_bench, running, settings

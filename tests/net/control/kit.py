@@ -14,6 +14,7 @@ from hermes.dead_letters.opening import PANEL as DEAD_LETTERS_PANEL
 from hermes.events.admin_routes import PANELS as EVENT_PANELS
 from hermes.events.engine.status_types import EventsStatus
 from hermes.events.engine.tap import Tap
+from hermes.events.letters import EVENT_LETTERS
 from hermes.events.rejected_routes import RejectedDesk, rejected_endpoints
 from hermes.events.tap_routes import tap_endpoint
 from hermes.net.control.admin import judge_admin
@@ -55,7 +56,7 @@ def admin_endpoints(
         *live_endpoints(live or Live(lambda: None, lambda: b"{}"), STATUSES),
         tap_endpoint(tap or Tap()),
         *rejected_endpoints(rejected or RejectedDesk(RejectedFeed(), lambda: False)),
-        *dead_letter_endpoints(dead_letters or DeadLetterDesk(MemoryDeadLetters(10))),
+        *dead_letter_endpoints(dead_letters or DeadLetterDesk(MemoryDeadLetters(10), views={"events": EVENT_LETTERS})),
         health_endpoint("ADMIN_ADDR"),
         *debug_endpoints("ADMIN_ADDR", dict, no_debug),
     )

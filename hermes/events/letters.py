@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from hermes.dead_letters.contract import DeadLetter, Selection, Source
+from hermes.dead_letters.contract import SINKS_PART, DeadLetter, Source
+from hermes.dead_letters.notation import format_time
 from hermes.dead_letters.replay import Target
+from hermes.dead_letters.view import LetterView
 from hermes.events.event import Batch, Chunk, Event
 
-PART = "events"
+PART = SINKS_PART
 
 
 # gc=False: strings and an integer make no cycle for the garbage collector to find.
@@ -77,17 +80,30 @@ def sink_target(write: Callable[[Batch], Awaitable[None]], max_batch: int) -> Ta
     return Target(write_letters, max_batch)
 
 
-def select_events(
-    sink: str | None = None,
-    type: str | None = None,  # noqa: A002 - the field's own name
-    reason: str | None = None,
-    since: float | None = None,
-    numbers: Sequence[int] | None = None,
-) -> Selection:
-    """Select letters of events: a letter must match every given argument. Without arguments: all letters of events.
+class EventMembers(msgspec.Struct):
+    """The members of an event's letter in JSON. ``event`` can be sent to ``POST /events`` again."""
 
-    >>> select_events("postgres", type="click").facts
-    {'type': 'click'}
-    """
-    facts = {} if type is None else {"type": type}
-    return Selection(PART, sink, facts, reason, since, numbers)
+    sink: str
+    event: Event
+
+
+def _kind() -> type[msgspec.Struct]:
+    from hermes.net.control.openapi.schemas import restate  # here, for it takes a while to import
+
+    # In the service the payload is raw bytes, whose schema msgspec cannot know.
+    words = "The event, as it would be sent to `POST /events`."
+    event = restate(Event, "LetterEvent", words, payload=(dict[str, Any],))
+    kind: type[msgspec.Struct] = restate(EventMembers, "EventMembers", "", event=(event,))
+    return kind
+
+
+EVENT_LETTERS = LetterView(
+    source="sink",
+    body="payload",
+    titles={"id": "event id", "user_id": "user id"},
+    texts={"timestamp": lambda seconds: f"{seconds} ({format_time(seconds)})"},
+    listed=("type", "id"),
+    members=lambda letter: EventMembers(letter.source.name, to_event(letter)),
+    kind=_kind,
+)
+"""How the letters of events are shown."""
