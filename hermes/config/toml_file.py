@@ -10,7 +10,6 @@ Invariant: an error names the file, the line and the key, and repeats no value, 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,6 @@ from typing import Any
 
 from hermes.base.errors import ConfigError
 from hermes.base.spelling import close_words
-from hermes.config.toml_lines import find_lines
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -72,6 +70,9 @@ class TomlFile:
         self.path, self._text, self._tables = path, text, tables
         self.entries: dict[str, Entry] = {}
         self._things: dict[str, tuple[str, ...]] = {}
+        # Here: most starts have no file, and save the time for the import.
+        import tomllib
+
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -99,6 +100,8 @@ class TomlFile:
     @cached_property
     def _lines(self) -> dict[tuple[str, ...], int]:
         # Only a message needs lines, so a start without one does not look for them.
+        from hermes.config.toml_lines import find_lines
+
         return find_lines(self._text)
 
     def _explain_syntax(self, words: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+from hermes import config
 from hermes.base.errors import ConfigError
 from hermes.config import Address, Duration, Secret, Size, about, describe, read
 from hermes.configuration import describe_service
@@ -112,6 +113,15 @@ def test_two_addresses_that_only_one_can_listen_on_are_a_mistake(http: str, admi
 
 def test_every_variable_has_a_case_here() -> None:
     assert set(CASES) == set(VARIABLES)
+
+
+def test_every_variable_has_one_owner() -> None:
+    names = [variable.name for variable in describe_service()]
+    assert sorted(names) == sorted(set(names))
+    declared = [
+        group for group in vars(config).values() if isinstance(group, type) and issubclass(group, msgspec.Struct)
+    ]
+    assert not [variable.name for group in declared if group is not Address for variable in describe(group)]
 
 
 def test_every_variable_of_the_specification_is_declared_with_its_default() -> None:

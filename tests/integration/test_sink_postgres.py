@@ -58,7 +58,8 @@ async def test_a_database_whose_encoding_is_sql_ascii_takes_events_that_are_not(
     event = make_event(user_id="Bjørn", payload='{"title": "Für Élise"}'.encode())
     try:
         for _ in range(2):
-            async with opened(dsn) as sink:
+            # The database of the sink itself goes before DB_DSN.
+            async with open_postgres(PostgresSettings(dsn=dsn), Storage(db_dsn=postgres_dsn)) as sink:
                 await sink.write(make_batch([event]))
         assert [found.user_id for found in stored(make_conninfo(dsn, client_encoding="utf8"))] == ["Bjørn"]
     finally:
