@@ -170,7 +170,7 @@ class Part:
 
     ``check(settings, service)`` raises `hermes.ConfigError` for mistakes that show without opening anything. A part
     whose variables depend on other variables, as a sink's on SINKS, has a ``configure`` that reads its settings.
-    ``letters`` says how the part's dead letters are shown; None: plainly.
+    ``letters()`` says how the part's dead letters are shown; None: plainly.
 
         @asynccontextmanager
         async def open_clock(settings: object, core: Core) -> AsyncIterator[RunningPart]:
@@ -186,7 +186,7 @@ class Part:
     check: Callable[[Any, Settings], None] | None = None
     configure: Configure | None = None
     needs: tuple[str, ...] = ()
-    letters: LetterView | None = None
+    letters: Callable[[], LetterView] | None = None
     commands: tuple[Command, ...] = ()
 
 

@@ -10,13 +10,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from hermes.base.errors import ConfigError, PluginError
 from hermes.base.spelling import close_words
 from hermes.config import Mistakes, Variable, describe
-from hermes.dead_letters.view import PLAIN, LetterView
 from hermes.part import Command, ConfiguredPart, Part, configure_part, in_order
 from hermes.settings import Settings
+
+if TYPE_CHECKING:
+    from hermes.dead_letters.view import LetterView
 
 ENTRY_POINT_GROUP = "hermes.parts"
 ALL = "all"
@@ -76,10 +79,14 @@ def commands_of_others() -> list[Command]:
 @cache
 def letter_view(name: str) -> LetterView:
     """How the dead letters of a part are shown; plainly, if no part of this name is installed."""
+    # Here: a list of the commands does without.
+    from hermes.dead_letters.view import PLAIN
+
     try:
-        return load_part(_find(name)).letters or PLAIN
+        view = load_part(_find(name)).letters
     except (ConfigError, PluginError):
         return PLAIN
+    return PLAIN if view is None else view()
 
 
 def load_part(point: EntryPoint) -> Part:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from hermes.config import Group, Mistakes
 from hermes.events.configured_sinks import ConfiguredSink, collect_sinks
-from hermes.events.letters import EVENT_LETTERS
 from hermes.events.settings import EventSettings, collect_event_settings
 from hermes.part import Command, Part, ReadSettings, RunningPart
 from hermes.settings import Settings
 
 if TYPE_CHECKING:
     from hermes.core import Core
+    from hermes.dead_letters.view import LetterView
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ def check_sinks(chosen: EventConfiguration, service: Settings) -> None:
     mistakes.raise_any()
 
 
+def _letters() -> LetterView:
+    from hermes.events.letters import EVENT_LETTERS
+
+    return EVENT_LETTERS
+
+
 EVENTS = Part(
     "events",
     "Takes events in over HTTP, keeps them in a journal, and delivers them to sinks",
@@ -86,7 +92,7 @@ EVENTS = Part(
     check=check_sinks,
     configure=configure_events,
     needs=("dead_letters", "traces"),
-    letters=EVENT_LETTERS,
+    letters=_letters,
     commands=(
         Command(
             "RUN IT",

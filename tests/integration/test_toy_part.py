@@ -157,7 +157,7 @@ TOY = Part(
     settings=ToySettings,
     check=check,
     needs=("dead_letters", "events"),
-    letters=LetterView(source="box", titles={"thing": "toy"}),
+    letters=lambda: LetterView(source="box", titles={"thing": "toy"}),
     commands=(Command("PLAY WITH IT", "toy", "toy_command:play", "Play with the toy."),),
 )
 '''
