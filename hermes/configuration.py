@@ -84,5 +84,5 @@ def _find_unknown_keys(configuration: Configuration) -> Iterator[str]:
         declared.update(variable.name for variable in describe_parts(installed_parts().values()))
     for name in configuration.sources.unknown(declared):
         meant = misspelt(name, declared)
-        mend = f"did you mean {meant.lower()}?" if meant else "`hermes config explain` has all of them"
+        mend = f"did you mean {meant.lower()}?" if meant else "`hermes config explain` lists all settings"
         yield f"{name}: there is no such setting; {mend}"

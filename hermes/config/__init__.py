@@ -1,4 +1,4 @@
-"""How settings are declared, read, checked and documented. This package declares none itself.
+"""Declares, reads, checks and documents settings. This package has no settings of its own.
 
 - `group`: the settings that one struct declares, as they were read
 - `declaration`: reads and describes a group of settings from its one declaration

@@ -11,12 +11,12 @@ from hermes.config.declaration import Variable, describe
 
 
 class NoSettings(msgspec.Struct, frozen=True):
-    """The settings of a sink, or of a part, that has none of its own."""
+    """The settings of a sink, or of a part, without settings of its own."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Settings that were read together. ``defaults`` has other defaults than the struct declares, where that is so.
+    """Settings that were read together. ``defaults``, if given, replace the defaults of the struct.
 
     >>> from typing import Annotated
     >>> from hermes.config import about

@@ -42,7 +42,9 @@ def find_lines(text: str) -> dict[Path, int]:
 
 
 def _read_statement(lines: list[str]) -> tuple[dict[str, object], int]:
-    """Return what the statement at the beginning of the lines says, and how many lines it takes."""
+    """Return the values of the statement at the beginning of the lines, and its number of lines."""
+    # The fewest lines that tomllib can read: a text that ends inside a value is an error. So there is no second parser
+    # to keep in step with tomllib.
     for length in range(1, len(lines) + 1):
         try:
             return tomllib.loads("\n".join(lines[:length])), length
