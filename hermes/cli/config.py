@@ -22,7 +22,14 @@ from hermes.console.manual import WIDTH, Manual, ManualCommand, ManualGroup
 from hermes.console.operator import configure, sink_names, tell_strays, tells_the_operator
 from hermes.console.strays import find_strays
 from hermes.console.tables import Column, print_table
-from hermes.console.values import complete_settings, complete_sinks, service_variables, sink_variables, variable_of_key
+from hermes.console.values import (
+    complete_settings,
+    complete_sinks,
+    service_variables,
+    sink_instances,
+    sink_variables,
+    variable_of_key,
+)
 from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
 
 
@@ -54,7 +61,11 @@ def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
     installed = installed_sinks()
     for name in names:
         if name not in installed:
-            raise click.UsageError(f"no sink {name!r} is installed: {suggest(name, installed)}")
+            plugin_name = sink_instances().get(name)
+            mend = f"it is a sink of the plugin {plugin_name}: `hermes sinks {plugin_name}`"
+            raise click.UsageError(
+                f"no sink {name!r} is installed: {mend if plugin_name else suggest(name, installed)}"
+            )
     for name, point in sorted(installed.items()):
         # Filtered after sorting, so that the order is the same with and without names.
         if names and name not in names:

@@ -101,7 +101,7 @@ def service_variables() -> list[Variable]:
 def sink_variables() -> list[Variable]:
     """Return the variables of every installed sink that can be used, and of every sink in SINKS."""
     installed = _installed()
-    plugins = {name: name for name in installed} | _instances()
+    plugins = {name: name for name in installed} | sink_instances()
     found: list[Variable] = []
     for name, plugin in sorted(plugins.items()):
         with suppress(PluginError, KeyError):
@@ -109,7 +109,7 @@ def sink_variables() -> list[Variable]:
     return found
 
 
-def _instances() -> dict[str, str]:
+def sink_instances() -> dict[str, str]:
     """Return the sinks of SINKS that are instances of a plugin, with the name of the plugin."""
     with suppress(ConfigError):
         sources = read_environment(os.environ)

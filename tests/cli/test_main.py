@@ -575,6 +575,34 @@ def test_settings_that_are_spelt_right_bring_no_warning(run: Run, tmp_path: Path
     assert (result.exit_code, result.stderr) == (0, "")
 
 
+def test_the_commands_know_the_file_of_settings_and_its_sinks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "hermes.toml"
+    file.write_text('queue_size = 7\n[sinks.eu]\nplugin = "sqlite"\npath = "eu.db"\n')
+    result = run("config", "check", QUEUE_BYTES="1MiB")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["*", "QUEUE_SIZE", "7", "from", "hermes.toml:1", "100000"] in rows
+    assert ["*", "SINK_EU_PATH", "eu.db", "from", "hermes.toml:4", "events.db"] in rows
+    assert "deliver to eu." in " ".join(result.stdout.split())
+    explained = run("config", "explain", "sinks.eu.path", "QUEUE_BYTES", QUEUE_BYTES="1MiB").stdout
+    assert explained.startswith("SINK_EU_PATH\n")
+    assert [line for line in explained.splitlines() if "set by" in line] == [
+        "  set by   hermes.toml:4",
+        "  set by   the environment",
+    ]
+    assert "it is a sink of the plugin sqlite" in run("sinks", "eu").stderr
+    file.write_text("queue_sise = 7\nqueue_bytes = 0\n")
+    for command in (["config", "check"], ["serve"], ["dlq", "replay"]):
+        result = run(*command)
+        assert (result.exit_code, [line[:41] for line in sorted(result.stderr.splitlines())]) == (
+            2,
+            ["hermes: hermes.toml:1: queue_sise: there ", "hermes: hermes.toml:2: queue_bytes='0': e"],
+        )
+
+
 def test_what_a_sink_checks_is_told_before_any_sink_is_opened(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,10 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"settings": {"SINK_CLICKHOUSE_PASSWORD": "a"}},
         "settings.SINK_CLICKHOUSE_PASSWORD is a secret: secrets.SINK_CLICKHOUSE_PASSWORD",
     ),
+    "a secret of a sink by another name for all to see": (
+        {"settings": {"SINKS": "eu", "SINK_EU_PLUGIN": "postgres", "SINK_EU_DSN": "postgresql://h/d"}},
+        "settings.SINK_EU_DSN is a secret: secrets.SINK_EU_DSN",
+    ),
     "postgres without an address": ({"settings": {"SINKS": "postgres"}}, "secrets.DB_DSN"),
     "a journal in a database without an address": (
         {"ingest": {"durability": "postgres"}},
@@ -169,6 +173,8 @@ def test_all_contradictions_are_told_at_once(helm: Helm) -> None:
         {"ingest": {"durability": "memory", "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 3}}},
         {"admin": {"expose": True}, "secrets": ADMIN_KEYS},
         {"settings": {"SINKS": "stdout"}, "secrets": DATABASE},
+        {"settings": {"SINKS": "postgres"}, "secrets": {"SINK_POSTGRES_DSN": SECRET}},
+        {"settings": {"SINKS": "eu", "SINK_EU_PLUGIN": "postgres"}, "secrets": {"SINK_EU_DSN": SECRET}},
     ],
     ids=str,
 )

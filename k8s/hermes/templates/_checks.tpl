@@ -28,7 +28,7 @@
 {{- $wrong = append $wrong (printf "SINKS=%s writes to the pod's volume, which only ingest.durability=disk has. Choose that, or name a folder of ingest.extraVolumeMounts in settings.%s." $sink $variable) -}}
 {{- end -}}
 {{- end -}}
-{{- if and (include "hermes.runsSink" (list . "postgres")) (not (hasKey $secrets "DB_DSN")) -}}
+{{- if and (include "hermes.runsSink" (list . "postgres")) (not (or (hasKey $secrets "DB_DSN") (hasKey $secrets "SINK_POSTGRES_DSN"))) -}}
 {{- $wrong = append $wrong "SINKS=postgres: name the Secret that holds the database's address: secrets.DB_DSN: {secret: …, key: …}." -}}
 {{- end -}}
 {{- if and (eq $ingest.durability "postgres") (not (hasKey $secrets "DB_DSN")) -}}
@@ -43,7 +43,19 @@
 {{- end -}}
 {{- end -}}
 
-{{- range splitList "\n" (.Files.Get "files/secret-settings.txt" | trim) -}}
+{{- $secretNames := splitList "\n" (.Files.Get "files/secret-settings.txt" | trim) -}}
+{{- /* SINK_EU_PLUGIN=postgres: SINK_EU_DSN is as secret as SINK_POSTGRES_DSN. */ -}}
+{{- range $name, $plugin := $settings -}}
+{{- if regexMatch "^SINK_[A-Z0-9_]+_PLUGIN$" $name -}}
+{{- $own := printf "SINK_%s_" (include "hermes.text" $plugin | upper | replace "-" "_") -}}
+{{- range $secretNames -}}
+{{- if hasPrefix $own . -}}
+{{- $secretNames = append $secretNames (printf "%s%s" (trimSuffix "PLUGIN" $name) (trimPrefix $own .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range uniq $secretNames -}}
 {{- if hasKey $settings . -}}
 {{- $wrong = append $wrong (printf "settings.%s is a secret: secrets.%s: {secret: …, key: …}." . .) -}}
 {{- end -}}
