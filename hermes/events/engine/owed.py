@@ -85,7 +85,8 @@ class OwedRecords:
         """Note that the record of ``chunk``, the newest, is in memory, in these pieces."""
         loaded = self.loaded[chunk.index] = LoadedRecord(chunk, self._next_first)
         self._next_first += loaded.events
-        loaded.share_out(pieces, range(loaded.events))
+        if len(pieces) > 1:
+            loaded.share_out(pieces, range(loaded.events))
 
     def read_back(self, chunk: Chunk, first: int, most: int) -> Sequence[Chunk]:
         """Note that the record of ``chunk``, the first on disk alone, was read back.
@@ -142,20 +143,26 @@ class OwedRecords:
                 uncommitted += count
                 continue
             loaded.left -= count
-            self._note_left(loaded, chunk)
+            if loaded.fed:
+                self._note_left(chunk)
             if not loaded.kept:
                 uncommitted += count
             # If not, a stop has come, and the whole record is for the next start.
             if settled:
-                self._end_piece(loaded, chunk)
+                # The usual record, without a call: this runs for every record of every sink.
+                if loaded.places is None and loaded.held_at is None and loaded.kept:
+                    index = chunk.index
+                    del self.loaded[index]
+                    self.progress.settle(index, index + 1, loaded.events)
+                else:
+                    self._end_piece(loaded, chunk)
             elif loaded.kept:
                 loaded.spilled += count
         return uncommitted
 
-    def _note_left(self, loaded: LoadedRecord, chunk: Chunk) -> None:
-        if loaded.fed:
-            self.fed_events -= len(chunk.events)
-            self.fed_bytes -= chunk.size
+    def _note_left(self, chunk: Chunk) -> None:
+        self.fed_events -= len(chunk.events)
+        self.fed_bytes -= chunk.size
 
     def _end_piece(self, loaded: LoadedRecord, chunk: Chunk) -> None:
         """A piece of a record is no longer in memory; with its last piece, the record has a new place."""
@@ -245,7 +252,8 @@ class OwedRecords:
             loaded.left -= len(places)
             self.events += len(places)
             self._back += len(places)
-            self._note_left(loaded, chunk)
+            if loaded.fed:
+                self._note_left(chunk)
             if places:
                 # A place in the piece is not a place in the record, where the record has several pieces.
                 own = None if loaded.places is None else loaded.places[chunk]
