@@ -10,7 +10,7 @@
 | ``postgres`` | a table that all instances share; needs the Postgres driver |
 | ``tables``   | the tables of the durable stores, and their upgrades |
 | ``replay``   | sending letters to their sources again |
-| ``events``   | the letters of events: an event as a letter and back |
+| ``view``     | how the letters of a part are shown; pure |
 | ``settings`` | the settings of the part |
 | ``part``     | the declaration of the part |
 | ``opening``  | opens the part: the store, the endpoints, the section of the dashboard |

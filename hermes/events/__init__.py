@@ -12,6 +12,7 @@
 | ``settings`` | the settings of the events |
 | ``part``    | the declaration of the part |
 | ``opening`` | opens the part: the journal, the sinks, the engine |
+| ``letters`` | the dead letters of events: an event as a letter and back, and how it is shown |
 | ``configured_sinks`` | the sinks that SINKS names, with their settings |
 | ``routes``  | the endpoints on HTTP_ADDR |
 | ``side_routes`` | endpoints beside the data routes: pixels, settings of libraries, the handshake of CloudEvents |

@@ -37,13 +37,17 @@ class Edges:
     admin: AdminEdge | None
     ingress: Ingress
     listeners: Sequence[Listener]
-    metrics: Metrics
     loop_lag: LoopLag
 
     @property
     def access(self) -> Access:
         """The keys and the certificate, which can change while the service runs."""
         return self.ingress.access
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics of the service and of its parts."""
+        return self.edge.metrics
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -94,17 +98,15 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
     Raises `ConfigError` for an address where the service cannot listen.
     """
     settings, ingress, loop_lag = core.settings, core.ingress, LoopLag()
-    metrics = Metrics(loop_lag, *(source for part in parts.values() for source in part.metrics))
+    metrics = (loop_lag, *(source for part in parts.values() for source in part.metrics))
     endpoints = [endpoint for part in parts.values() for endpoint in part.endpoints]
     show = partial(_show, parts)
     debugging = debug_endpoints("HTTP_ADDR", show) if settings.admin.debug_endpoints else ()
     # If ADMIN_ADDR cannot be opened, the sockets of HTTP_ADDR are closed too.
     with ExitStack() as opened:
         own = (*at("HTTP_ADDR", endpoints), *debugging)
-        offered = Offered(own, partial(_why_not_ready, parts), metrics.expose, settings.admin.admin_addr)
+        offered = Offered(own, partial(_why_not_ready, parts), metrics, settings.admin.admin_addr)
         edge = opened.enter_context(open_edge(settings.http, ingress, core.world.listeners, offered))
-        # The edge serves the metrics, so the registry is made before it, and learns of it here.
-        metrics.add(edge)
         admin = None
         if (address := settings.admin.admin_addr) is not None:
             facts = Facts(
@@ -128,7 +130,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
             )
             admin = opened.enter_context(open_admin(address, settings.http, ingress, shown))
         listeners = [listener for part in parts.values() for listener in part.listeners]
-        yield Edges(edge, admin, ingress, listeners, metrics, loop_lag)
+        yield Edges(edge, admin, ingress, listeners, loop_lag)
 
 
 def _why_not_ready(parts: Mapping[str, RunningPart]) -> str | None:

@@ -33,6 +33,7 @@ from hermes.net.http.reactor import Reactor
 from hermes.net.http.stream import StreamOptions, StreamServer
 from hermes.net.listen import addresses_of, open_listeners
 from hermes.net.settings import HttpSettings
+from hermes.observe.metrics import Metrics, MetricSource
 
 Listeners = Sequence[socket.socket] | Sequence[trio.abc.Listener[Any]]
 
@@ -44,12 +45,12 @@ class Offered:
     """What the parts bring for HTTP_ADDR.
 
     Each of ``endpoints`` is served on its own lane. ``not_ready()`` says why no data is taken now; None: it is taken.
-    ``expose(accept)`` is the text for Prometheus, and its content type. The page at ``/`` names ``admin_addr``.
+    ``GET /metrics`` reads ``metrics`` and the edge's own. The page at ``/`` names ``admin_addr``.
     """
 
     endpoints: Sequence[Endpoint]
     not_ready: Callable[[], str | None]
-    expose: Callable[[str], tuple[bytes, str]]
+    metrics: Sequence[MetricSource]
     admin_addr: Address | None
 
 
@@ -72,10 +73,11 @@ class Edge:
         # A remembered head has been judged by the old keys.
         access.when_keys_change(heads.forget)
         self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter, ingress.rejected_feed)
+        self.metrics = Metrics(*offered.metrics, self)
         served = (
             *offered.endpoints,
             health_endpoint("HTTP_ADDR"),
-            *service_endpoints(lambda: _DRAINING if lane.draining else offered.not_ready(), offered.expose),
+            *service_endpoints(lambda: _DRAINING if lane.draining else offered.not_ready(), self.metrics.expose),
         )
         # Last: the index lists the paths of all the others.
         served = (*served, index_endpoint(__version__, offered.admin_addr, served, keyed=access.api_keys.configured))

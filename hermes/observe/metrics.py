@@ -94,12 +94,9 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
+        # No two sources may have a metric of the same name: Prometheus refuses such a page.
         for source in sources:
-            self.add(source)
-
-    def add(self, source: MetricSource) -> None:
-        """Read this source too, from the next scrape on. No two sources may have a metric of the same name."""
-        self._registry.register(_Registered(source))
+            self._registry.register(_Registered(source))
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition that an ``Accept`` header asks for (Prometheus text or OpenMetrics), and its content type."""
