@@ -19,6 +19,7 @@ from hermes.events.engine.journal import open_journal
 from hermes.events.engine.making import make_engine
 from hermes.events.engine.status import EngineStatus
 from hermes.events.engine.status_types import EventsStatus
+from hermes.events.ingest.refusal_counts import RefusalCounts
 from hermes.events.letters import sink_source, sink_target
 from hermes.events.part import EventConfiguration
 from hermes.events.routes import make_event_endpoints
@@ -56,16 +57,18 @@ async def open_events(chosen: EventConfiguration, core: Core) -> AsyncIterator[R
         targets = {sink_source(each.name): sink_target(each.redeliver, each.max_batch) for each in engine.deliveries}
         # Through the deliveries: a replayed event meets the sink's time-out, breaker and counts like any other.
         opened.enter_context(desk.replaying_to(targets))
-        tap, rejected = engine.intake.tap, core.ingress.rejected_feed
-        status = EngineStatus(engine, settings.queue_bytes, core.ingress.requests.rejected, trio.current_time())
+        tap, rejected, refused = engine.intake.tap, core.ingress.rejected_feed, RefusalCounts()
+        status = EngineStatus(engine, settings.queue_bytes, refused.by_reason, trio.current_time())
         yield RunningPart(
             value=engine,
             endpoints=(
-                *make_event_endpoints(settings, service.http.cors_origins, engine, core.ingress, tracer),
+                *make_event_endpoints(
+                    settings, service.http.cors_origins, engine, core.ingress, tracer, refused.by_reason
+                ),
                 *make_operator_endpoints(tap, rejected),
             ),
             panels=PANELS,
-            metrics=engine.metrics,
+            metrics=(*engine.metrics, refused),
             status=PartStatus(EventsStatus, status.snapshot, status.tick),
             run=engine.run,
             drain=engine.drain,

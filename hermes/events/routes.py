@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
@@ -22,12 +23,17 @@ from hermes.net.http.traced_routes import RequestTracer, trace_routes
 
 
 def make_event_endpoints(
-    settings: EngineSettings, origins: Sequence[str], engine: Engine, ingress: Ingress, tracer: RequestTracer | None
+    settings: EngineSettings,
+    origins: Sequence[str],
+    engine: Engine,
+    ingress: Ingress,
+    tracer: RequestTracer | None,
+    rejected: Counter[str],
 ) -> Sequence[Endpoint]:
-    """The endpoints over this engine; ``tracer`` decides which requests are traced."""
+    """The endpoints over this engine; ``tracer`` decides which requests are traced, ``rejected`` counts refusals."""
     routes = make_routes(
         engine.intake,
-        ingress.requests.rejected,
+        rejected,
         workshop=ingress.workshop,
         event_types=settings.event_types,
         max_body_bytes=settings.max_body_bytes,

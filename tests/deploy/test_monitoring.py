@@ -15,7 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from hermes.events.engine.collectors import DROPPED
-from hermes.net.http.request_metrics import REJECTED
+from hermes.events.ingest.refusal_counts import REJECTED
 from tests.deploy.cases import cases
 from tests.deploy.helm import CHART, ROOT, Helm
 from tests.needs import lacks

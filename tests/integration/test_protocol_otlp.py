@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import LogRecordExportResult, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 
+from hermes.events.ingest.refusal_counts import RefusalCounts
 from tests.http_client import connect, event, post
 from tests.integration.test_bad_input import BOTH_WAYS, until
 from tests.integration.test_http_lanes import connect2
@@ -74,13 +75,19 @@ async def test_what_the_exporter_sends_is_stored(compression: Compression, durab
     assert json.loads(bytes(second.payload))["body"] == {"total": 12.5, "items": ["a"]}
 
 
+def refusals(service: Service) -> Mapping[str, int]:
+    """Refused events by reason."""
+    (counts,) = [each for each in service.running.parts["events"].metrics if isinstance(each, RefusalCounts)]
+    return counts.by_reason
+
+
 async def test_the_exporter_does_not_repeat_what_is_refused_for_good(caplog: pytest.LogCaptureFixture) -> None:
     async with open_service(event_types=("song_played",), api_keys=("one",)) as service:
         refused = await export(service, lambda logger: logger.emit(record("a")), authorization="Bearer one")
         assert refused == [LogRecordExportResult.FAILURE]
         assert await export(service, lambda logger: logger.emit(record("a"))) == [LogRecordExportResult.FAILURE]
         assert service.accepted == 0
-        rejected = service.running.edges.edge.requests.rejected
+        rejected = refusals(service)
         assert (rejected["invalid"], rejected["unauthorized"]) == (1, 1)
 
 
@@ -91,7 +98,7 @@ async def test_the_exporter_comes_again_after_a_503() -> None:
         await service.sink.wait_stored(100)  # so that the service knows how fast the queue drains
         service.sink.stall()
         assert (await client.ask(post(full))).status == 202
-        rejected = service.running.edges.edge.requests.rejected
+        rejected = refusals(service)
 
         async def resume_when_refused() -> None:
             await until(lambda: rejected["queue_full"] == 1)

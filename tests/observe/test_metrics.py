@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from hermes.base.errors import BatchRejected
 from hermes.events.engine.collectors import IntakeMetrics, SinkMetrics
+from hermes.events.ingest.refusal_counts import RefusalCounts
 from hermes.net.http.request_metrics import RequestMetrics
 from hermes.observe.loop_lag import LoopLag
 from hermes.observe.metrics import EVENTS, SECONDS, Histogram, Metrics, MetricSource
@@ -72,7 +73,7 @@ def value(metrics: MetricSource, name: str, **labels: str) -> float:
 @pytest.mark.parametrize("accept", FORMATS, ids=["text", "openmetrics"])
 async def test_every_name_is_there_before_anything_has_happened(accept: str) -> None:
     engine = make_engine({"a": ScriptedSink()}).engine
-    metrics = Metrics(*engine.metrics, RequestMetrics())
+    metrics = Metrics(*engine.metrics, RequestMetrics(), RefusalCounts())
     families = scrape(metrics, accept)
     edges = {"hermes_inflight_requests", "hermes_loop_lag_seconds"}
     assert SPECIFIED.keys() - edges <= families.keys()
@@ -80,7 +81,7 @@ async def test_every_name_is_there_before_anything_has_happened(accept: str) -> 
 
 
 async def test_known_label_values_are_there_with_zero() -> None:
-    metrics = Metrics(*make_engine({"a": ScriptedSink()}).engine.metrics, RequestMetrics())
+    metrics = Metrics(*make_engine({"a": ScriptedSink()}).engine.metrics, RequestMetrics(), RefusalCounts())
     assert value(metrics, "hermes_events_rejected_total", reason="queue_full") == 0
     assert value(metrics, "hermes_events_dropped_total", sink="a", reason="circuit_open") == 0
     assert value(metrics, "hermes_db_circuit_state", sink="a") == 0

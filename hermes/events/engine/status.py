@@ -38,7 +38,7 @@ class EngineStatus:
 
     ::
 
-        status = EngineStatus(engine, settings.queue_bytes, requests.rejected, trio.current_time())
+        status = EngineStatus(engine, settings.queue_bytes, counts.by_reason, trio.current_time())
         status.tick(trio.current_time())  # once a second
         status.snapshot(trio.current_time(), time.time()).rate
     """

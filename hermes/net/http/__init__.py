@@ -24,7 +24,7 @@ moment answers.
 | ``traced_routes`` | data routes with a span around each request that is traced |
 | ``refusal_log``, ``rejected_feed`` | the log lines about refused requests; the latest rejected items, for operators |
 | ``rejection``  | one refused item of a request |
-| ``request_metrics`` | the durations of requests, and the counts of refusals |
+| ``request_metrics`` | the durations of requests |
 | ``keys``, ``access`` | the keys that clients have to know, which can change while the service runs |
 | ``cors``       | the pages of other origins that may post |
 | ``ingress``    | the state that all data routes share |

@@ -1,34 +1,22 @@
-"""The numbers of requests to the data and control routes of both addresses, and how Prometheus reads them."""
+"""The durations of requests to the data and control routes of both addresses, and their metric."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
-from hermes.observe.metrics import SECONDS, Histogram, counter, histogram
-
-REJECTED = (
-    "crowded",
-    "encoding",
-    "invalid",
-    "journal_failed",
-    "journal_full",
-    "malformed",
-    "queue_full",
-    "too_large",
-    "too_many",
-    "unauthorized",
-)
-"""Why the edge refuses events, or requests that might have held some."""
+from hermes.observe.metrics import SECONDS, Histogram, histogram
 
 
 class RequestMetrics:
-    """How long requests took, by route and status, and how many events were refused, by reason."""
+    """The durations of requests, by route and status.
+
+    >>> metrics = RequestMetrics()
+    >>> metrics.observe("/events", 202, seconds=0.001)
+    """
 
     def __init__(self) -> None:
-        self.rejected: Counter[str] = Counter()
         self.durations: dict[tuple[str, int], Histogram] = {}
 
     def expect(self, route: str, status: int) -> None:
@@ -46,14 +34,6 @@ class RequestMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the requests."""
-        # Every reason from the start: an alert on the rate of a reason needs a sample before the first refusal.
-        rejected = dict.fromkeys(REJECTED, 0) | self.rejected
-        yield counter(
-            "hermes_events_rejected",
-            "Events refused",
-            ["reason"],
-            {(reason,): count for reason, count in rejected.items()},
-        )
         yield histogram(
             "hermes_http_request_duration_seconds",
             "From the request's last byte to its response",
