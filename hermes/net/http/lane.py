@@ -106,7 +106,7 @@ class Lane:
 
     ``observe(route, status, seconds, times)`` is called with the duration of requests. Requests that are answered at
     once are only counted in ``answered``: the owner of the sockets calls `begin_turn` before it feeds bytes, and
-    `settle_answered` afterwards. After ``turn_ends`` on ``clock`` a connection leaves its further requests to the next
+    `observe_answered` afterwards. After ``turn_ends`` on ``clock`` a connection leaves its further requests to the next
     turn. ``refusals`` logs refused requests, and puts
     rejected events into the feed ``rejected``. ::
 
@@ -149,7 +149,7 @@ class Lane:
         """Count a request of the control lane that has begun (1) or ended (-1)."""
         self.inflight += change
 
-    def settle_answered(self, seconds: float) -> None:
+    def observe_answered(self, seconds: float) -> None:
         """Observe the requests in ``answered``, which took ``seconds`` together, and forget them."""
         # Each gets an equal share: to read the clock twice for each request would cost more than the histogram.
         share = seconds / sum(self.answered.values())

@@ -154,7 +154,7 @@ class Reactor:
                     break
             now = perf_counter()
             if self.lane.answered:
-                self.lane.settle_answered(now - began)
+                self.lane.observe_answered(now - began)
             began = now
             ready = poll(0, _READY) if now < end and not newcomers else []
         if newcomers:
@@ -188,7 +188,7 @@ class Reactor:
         except OSError:
             self._close(peer)
             return
-        self._settle(peer)
+        self._advance(peer)
 
     def _serve_peer(self, peer: Peer, events: int) -> None:
         connection = peer.connection
@@ -231,7 +231,7 @@ class Reactor:
         except OSError:
             self._close(peer)
             return
-        self._settle(peer)
+        self._advance(peer)
 
     def _receive_eof(self, peer: Peer) -> None:
         peer.calm = False
@@ -239,7 +239,7 @@ class Reactor:
         self._epoll.modify(peer.fd, 0)
         peer.connection.receive_eof()
 
-    def _settle(self, peer: Peer) -> None:
+    def _advance(self, peer: Peer) -> None:
         """Send the responses that are ready, then let the connection go on, leave for the control lane, or end."""
         connection = peer.connection
         while connection.out:
@@ -330,7 +330,7 @@ class Reactor:
                 return
             out[0] = out[0][sent:]
             connection.unsent -= sent
-        self._settle(peer)
+        self._advance(peer)
 
     # --- beginnings and ends -----------------------------------------------------------------------------------
 
@@ -421,4 +421,4 @@ class Reactor:
                 elif self._peers.get(peer.fd) is peer:
                     # Asked again, because the end of another connection may have answered this one, and closed it.
                     peer.connection.time_out()
-                    self._settle(peer)
+                    self._advance(peer)

@@ -277,7 +277,7 @@ class _Driver:
         lane.turn_ends = began + TURN_SECONDS
         self.connection.receive(data)
         if lane.answered:
-            lane.settle_answered(lane.clock() - began)
+            lane.observe_answered(lane.clock() - began)
 
     def _resume(self) -> None:
         # Each task has turns of its own here; the reactor has one turn for all.

@@ -29,7 +29,7 @@ from hermes.store.postgres.connecting import connection_parameters, first_to_con
 from hermes.store.postgres.cursor import Cursor
 from hermes.store.postgres.errors import tell
 from hermes.store.postgres.notifications import NotificationBacklog
-from hermes.store.postgres.protocol import ping, settle
+from hermes.store.postgres.protocol import discard_rest, ping
 from hermes.store.postgres.transaction import Transaction
 from hermes.store.postgres.waiting import SocketWaiter, drive, drive_connecting
 
@@ -146,7 +146,7 @@ class Connection(AsyncConnection[TupleRow]):
         raise psycopg.NotSupportedError("use wait_notifications()")
 
     def pipeline(self) -> Never:
-        """Not supported: an interrupted pipeline cannot be settled. `executemany` uses one inside."""
+        """Not supported: an interrupted pipeline cannot be brought to its end. `executemany` uses one inside."""
         raise psycopg.NotSupportedError("pipelines are not supported; use executemany()")
 
     async def cancel_safe(self, *, timeout: float = CLEANUP_TIMEOUT) -> None:
@@ -180,11 +180,11 @@ class Connection(AsyncConnection[TupleRow]):
         """
         if self.closed:
             return
-        # An interrupted pipeline cannot be settled: the answers of several statements are under way.
+        # An interrupted pipeline cannot be brought to its end: the answers of several statements are under way.
         if self.pgconn.pipeline_status:
             self.discard(f"{reason}, in a pipeline")
         elif self._active:
-            await self._bounded(self._cancel_and_settle, reason)
+            await self._bounded(self._cancel_and_discard, reason)
 
     async def clean_up(self, generator: PQGen[RV], what: str) -> RV | None:
         """Run a generator that must run, shielded and bounded. Returns None if the connection was discarded."""
@@ -243,12 +243,12 @@ class Connection(AsyncConnection[TupleRow]):
         """Whether a statement is running."""
         return not self.closed and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
 
-    async def _cancel_and_settle(self) -> None:
+    async def _cancel_and_discard(self) -> None:
         # The server forgets a cancel request that arrives before it has begun the statement: ask again.
         while self._active:
             await drive_connecting(self._cancel_gen())
             with trio.move_on_after(CANCEL_AGAIN_AFTER):
-                await drive(settle(self.pgconn), self._waiter)
+                await drive(discard_rest(self.pgconn), self._waiter)
 
     async def _bounded(self, step: Callable[[], Awaitable[RV]], what: str) -> RV | None:
         """Run a step of cleaning up, shielded and within `cleanup_timeout`; if it fails, discard the connection."""

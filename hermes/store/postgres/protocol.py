@@ -81,7 +81,7 @@ def ping(pgconn: PGconn) -> PQGen[None]:
             raise error_from_result(result)
 
 
-def settle(pgconn: PGconn) -> PQGen[None]:
+def discard_rest(pgconn: PGconn) -> PQGen[None]:
     """Read and discard the rest of a statement's answer, until the connection can take the next statement.
 
     An open COPY is failed. The caller has asked the server to cancel the statement. A caller may interrupt the

@@ -601,7 +601,7 @@ def test_every_answer_is_observed_with_its_route_and_code() -> None:
     wire.seconds = 3.0
     wire.intake.make_room(1)
     assert len(wire.answers()) == 3
-    wire.lane.settle_answered(0.3)
+    wire.lane.observe_answered(0.3)
     seen = {(route, status): (seconds, times) for route, status, seconds, times in wire.observed}
     assert seen.keys() == {("/events", 202), ("/events", 400), ("unreadable", 400)}
     assert ("/events", 202, 3.0, 1) in wire.observed
