@@ -8,6 +8,7 @@ Invariant: nothing here changes after the head was judged. A large body is decod
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING
 
 from hermes.events.ack import Ack
@@ -40,7 +41,8 @@ class EventRequest:
         ack: Ack | None = None,
         admit: Callable[[str], bool] | None = None,
     ) -> None:
-        self.head = head
+        # A copy, without the state of the route: that is this object, and what holds itself is freed late.
+        self.head = copy(head)
         self.format = chosen
         self.ack = ack
         self.admit = admit

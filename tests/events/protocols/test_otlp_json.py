@@ -109,7 +109,7 @@ VALUES = st.dictionaries(
     st.sampled_from(["stringValue", "intValue", "int_value", "doubleValue", "boolValue", "bytesValue"]),
     NUMBERS | st.sampled_from([None, "NaN", "-Infinity", "AP8=", "AP8", "_-8", "A", False, "true", "a"]),
     max_size=1,
-)
+).filter(lambda value: value.get("doubleValue") is not False)  # which that reader takes for 0.0
 
 
 @given(
