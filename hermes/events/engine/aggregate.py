@@ -46,8 +46,9 @@ class Aggregator:
         """Count the events of chunks. Now is when the last of them arrived."""
         now = int(chunks[-1].received_at) // 60 if chunks else 0
         # Counted by one call for all chunks, because this runs for every event.
+        # Not a list: 10,000 tuples at once would make the garbage collector walk all events that wait.
         counts = Counter(
-            [(event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events]
+            (event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events
         )
         for (name, minute), count in counts.items():
             # A type that is known stays itself; only new ones, beyond the bound, are summed up.

@@ -287,6 +287,27 @@ async def test_a_request_is_judged_by_the_records_that_it_is_cut_into(
             assert asked.outcome is outcome
 
 
+async def test_a_request_of_several_records_has_a_commit_of_its_own(
+    autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_intake, "_MOST_BYTES_IN_A_RECORD", 100)
+    monkeypatch.setattr(journal_intake, "_COUNTED_AT_ONCE", 2)
+    monkeypatch.setattr("hermes.events.engine.intake._MOST_JOINED_BYTES", 100)
+    engine = await make_durable_engine()
+    async with durable_engine_running(engine):
+        engine.log.stall("append")
+        requests = [Asked([]) for _ in range(4)]
+        for asked, (count, size) in zip(requests, ((1, 10), (1, 10), (9, 900), (1, 10)), strict=True):
+            engine.intake.submit([Event("1", "u", "x", 0)] * count, size, Ack.DURABLE, asked.hear)
+            await trio.sleep(0.01)
+        engine.log.resume("append")
+        await trio.sleep(0.1)
+        assert [asked.outcome for asked in requests] == [Outcome.TAKEN] * 4
+        # The first that came, the small one behind it, and the large one with the one behind that.
+        assert (engine.log.statistics().commits, engine.log.next) == (3, 12)
+    assert engine.engine.aggregator.received.total() == 12
+
+
 async def test_what_is_not_committed_yet_counts_against_the_journals_room(autojump_clock: None) -> None:
     engine = await make_durable_engine(max_bytes=1000)
     engine.log.stall("append")
