@@ -32,6 +32,9 @@ from hermes.dead_letters.desk import DeadLettersStatus
 from hermes.events.engine.status_types import EventsStatus, SinkStatus
 from hermes.observe.service_status import ServiceStatus
 
+KINDS = {"events": EventsStatus, "dead_letters": DeadLettersStatus}
+"""The parts that have a place of their own on the screen; another part has one line of its plain values."""
+
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 # Seconds of the rate's history, a column each.
 _SPARK = 60
@@ -78,13 +81,13 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
     """
     if as_json:
         data = client.raw_status()
-        parse_status(data)
+        parse_status(data, KINDS)
         click.echo(data)
         return
     console = Console(highlight=False)
     with suppress(KeyboardInterrupt):
         # Before the screen is taken: an address where nobody answers is told in one line.
-        status = client.status()
+        status = client.status(KINDS)
         # Without a terminal the screen would be drawn into a file for ever.
         if once or not console.is_terminal:
             console.print(draw(status, client.url, letters=client.dead_letters()))
@@ -99,7 +102,7 @@ def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
     letters = _Letters(client)
     while True:
         try:
-            for status in client.watch():
+            for status in client.watch(KINDS):
                 last = status
                 live.update(draw(status, client.url, letters=letters.count(status)), refresh=True)
             trouble = "the service has been stopped"

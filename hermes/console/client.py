@@ -7,9 +7,10 @@ commands do one thing at a time, so there is no event loop here, and a read may 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -18,8 +19,6 @@ import msgspec
 
 from hermes.base.quoting import blank
 from hermes.configuration import read_environment
-from hermes.dead_letters.desk import DeadLettersStatus
-from hermes.events.engine.status_types import EventsStatus
 from hermes.observe.service_status import ServiceStatus
 from hermes.settings import read_settings
 
@@ -43,8 +42,10 @@ CLIENT_ENVIRONMENT = {
 }
 
 
-# A part of another distribution is shown as plain values.
-_KINDS: dict[str, Any] = {"events": EventsStatus, "dead_letters": DeadLettersStatus}
+Kinds = Mapping[str, Any]
+"""The types of the statuses that a command shows, by the names of their parts; other parts have plain values."""
+
+_NO_KINDS: Kinds = MappingProxyType({})
 
 
 class Unreachable(click.ClickException):
@@ -102,9 +103,9 @@ class AdminClient:
         self._client = client
         self.url = str(client.base_url).rstrip("/")
 
-    def status(self) -> ServiceStatus:
-        """Return the present status of the service."""
-        return parse_status(self.raw_status())
+    def status(self, kinds: Kinds = _NO_KINDS) -> ServiceStatus:
+        """Return the present status of the service, with parts of these ``kinds``."""
+        return parse_status(self.raw_status(), kinds)
 
     def raw_status(self) -> bytes:
         """Return the JSON of the status, as the service wrote it."""
@@ -124,7 +125,7 @@ class AdminClient:
         except (Unreachable, msgspec.DecodeError):
             return None
 
-    def watch(self) -> Iterator[ServiceStatus]:
+    def watch(self, kinds: Kinds = _NO_KINDS) -> Iterator[ServiceStatus]:
         """Yield the status every second, until the service stops. Raises `Lost` if the connection breaks."""
         # Kept from line to line until an empty line ends the event.
         data, kind = b"", ""
@@ -136,7 +137,7 @@ class AdminClient:
             elif name == "data":
                 data = value.encode()
             elif not line and kind == "status":
-                yield parse_status(data)
+                yield parse_status(data, kinds)
             elif not line and kind == "end":
                 return
 
@@ -233,11 +234,11 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
         yield AdminClient(client)
 
 
-def parse_status(data: bytes) -> ServiceStatus:
-    """Return the status in an answer, with its known parts as structs. Raises `Unreachable` if it is not a status."""
+def parse_status(data: bytes, kinds: Kinds) -> ServiceStatus:
+    """Return the status in an answer, with parts of these ``kinds``. Raises `Unreachable` if it is not a status."""
     try:
         status = msgspec.json.decode(data, type=ServiceStatus)
-        parts = {name: msgspec.convert(shown, _KINDS.get(name, Any)) for name, shown in status.parts.items()}
+        parts = {name: msgspec.convert(shown, kinds.get(name, Any)) for name, shown in status.parts.items()}
         return msgspec.structs.replace(status, parts=parts)
     except msgspec.DecodeError as error:
         raise Unreachable(f"that is not a status of this version of Hermes: {error}") from None

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from hermes.cli import main
 from hermes.cli.tap import describe, escape_json, fill
-from hermes.cli.top import draw, short_duration, short_size, spark
+from hermes.cli.top import KINDS, draw, short_duration, short_size, spark
 from hermes.console import client as client_module
 from hermes.console.client import AdminClient, Lost
 from hermes.dead_letters.desk import DeadLettersStatus
@@ -403,7 +403,7 @@ def test_the_live_feed_is_read_in_whatever_pieces_it_comes() -> None:
     )
     pieces = [whole[start : start + 7] for start in range(0, len(whole), 7)]
     with answering(lambda _: stream(*pieces, kind="text/event-stream")) as client:
-        assert [found.parts["events"].received for found in client.watch()] == [7, 7]
+        assert [found.parts["events"].received for found in client.watch(KINDS)] == [7, 7]
 
 
 def test_a_feed_that_breaks_is_lost_and_not_a_stop() -> None:
@@ -412,7 +412,7 @@ def test_a_feed_that_breaks_is_lost_and_not_a_stop() -> None:
         raise httpx.ReadError("gone")
 
     with answering(lambda _: httpx.Response(200, content=broken())) as client:
-        feed = client.watch()
+        feed = client.watch(KINDS)
         assert next(feed).parts["events"].received == 1239
         with pytest.raises(Lost, match="is lost"):
             next(feed)
