@@ -80,8 +80,7 @@ def _encode_text(body: bytes) -> Generator[None, None, bytes]:
                 f"a large text may grow to {_TIMES} times its size as a JSON string: send it as bytes"
             )
         yield None
-    parts.append(b'"')
-    return b"".join(parts)
+    return (yield from _join(parts))
 
 
 def _encode_octets(body: bytes) -> Generator[None, None, bytes]:
@@ -89,5 +88,13 @@ def _encode_octets(body: bytes) -> Generator[None, None, bytes]:
     for start in range(0, len(body), _AT_ONCE):
         parts.append(b64encode(body[start : start + _AT_ONCE]))
         yield None
+    return (yield from _join(parts))
+
+
+def _join(parts: list[bytes]) -> Generator[None, None, bytes]:
+    """Return the JSON string of these parts, whose first one is the opening quote."""
     parts.append(b'"')
-    return b"".join(parts)
+    text = b"".join(parts)
+    # The copy into the event takes as long again: 7 ms for 14 MiB.
+    yield None
+    return text
