@@ -14,6 +14,7 @@
 | ``aggregate_flush`` | these counts, sent to the sinks as events now and then |
 | ``context``      | one sink, its settings, and the numbers that are counted of it |
 | ``delivery``     | one sink at work: its workers, and the outcome of every batch |
+| ``attempts``     | one attempt after the other to write a batch, until it has its outcome |
 | ``buffer``       | the chunks that wait for a worker of one sink, and the batches in hand |
 | ``job``          | one batch on its way through its attempts |
 | ``sink_calls``   | one call of a sink: its breaker, its time-out, its dead letters |

@@ -4,12 +4,11 @@
        └── no room: stays in the journal ──┘                            └── pause and again ──┘
 
 With a journal nothing is given up while the service runs: a batch is written again until the sink takes it, and chunks
-without room are read back later. Without one a batch is given up after its retries, or when the breaker is open.
-A batch that times out is written in smaller portions. A batch that is refused as a whole may be held, while others are
-tried. Invariants: every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled
-to the journal, or dropped with a reason), also when the worker is cancelled in the middle of a write. The buffer is
-within the bounds of the queue; with a journal, together with the batches in hand, for there admission holds nothing
-back. The intake offers; the engine runs `run`, which ends when the intake has closed and all is settled.
+without room are read back later. A batch that is refused as a whole may be held, while others are tried. Invariants:
+every event that is offered gets exactly one outcome in the ledger (delivered, dead-lettered, spilled to the journal, or
+dropped with a reason), also when the worker is cancelled in the middle of a write. The buffer is within the bounds of
+the queue; with a journal, together with the batches in hand, for there admission holds nothing back. The intake offers;
+the engine runs `run`, which ends when the intake has closed and all is settled.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 import trio
 
 from hermes.base.breaker import BreakerState
-from hermes.base.errors import PluginError, SinkUnavailable
+from hermes.base.errors import PluginError
+from hermes.events.engine.attempts import Attempts
 from hermes.events.engine.backlog import Backlog, BacklogOptions
 from hermes.events.engine.buffer import Buffer
 from hermes.events.engine.collectors import SinkNumbers
@@ -28,7 +28,7 @@ from hermes.events.engine.context import SinkContext
 from hermes.events.engine.job import Job, Told
 from hermes.events.engine.journal import EventJournal
 from hermes.events.engine.ledger import Account, Ledger
-from hermes.events.engine.sink_calls import RefusesEverything, SinkCalls
+from hermes.events.engine.sink_calls import SinkCalls
 from hermes.events.engine.slices import answer_in_slices
 from hermes.events.event import Batch, Chunk
 from hermes.events.letters import sink_source
@@ -101,8 +101,8 @@ class Delivery:
         self._ledger = Ledger(name, lambda: evictions.own[source])
         self._calls = SinkCalls(context, self._ledger, min(service.worker_count, sink.concurrency))
         self._buffer = Buffer(context, service)
+        self._attempts = Attempts(context, self._calls, self._ledger, self._spend, keeps=journal is not None)
         self._backlog = self._open_backlog(journal) if journal is not None else None
-        self._dropped_unsaid = 0
         # Events in memory that no journal has: a stop loses these, and spills the others.
         self._uncommitted = 0
         # Events with an outcome that no request is told, or not yet: a receipt may expire without them.
@@ -217,7 +217,7 @@ class Delivery:
         if self._backlog is not None:
             lost, disowned = await self._backlog.give_up_below(index)
             self._uncommitted += disowned
-            self._count_drop(lost, "journal_full", "the journal has nearly reached JOURNAL_MAX_BYTES")
+            self._attempts.drop(lost, "journal_full", "the journal has nearly reached JOURNAL_MAX_BYTES")
 
     def _open_backlog(self, journal: EventJournal) -> Backlog:
         buffer = self._buffer
@@ -229,7 +229,7 @@ class Delivery:
             journal,
             options,
             self._take,
-            lambda count: self._count_drop(count, "damaged", "the journal has lost them"),
+            lambda count: self._attempts.drop(count, "damaged", "the journal has lost them"),
             lambda: self._calls.holding,
         )
         # Accepted by an earlier run, so they are in this account, too: they will be delivered here.
@@ -248,7 +248,7 @@ class Delivery:
             if self._take((piece,)):
                 self._uncommitted += len(piece)
             else:
-                self._count_drop(len(piece), "queue_full", "its buffer is full")
+                self._attempts.drop(len(piece), "queue_full", "its buffer is full")
                 if self.awaited and piece.receipt is not None:
                     piece.receipt.note(self.name, 0, 0, len(piece))
                 self._on_settled([piece])
@@ -273,7 +273,7 @@ class Delivery:
                     if await self._put_back(jobs):
                         continue
                 tries_others = True
-                if job.left and await self._try(job):
+                if job.left and await self._attempts.make(job):
                     self._look_at_put_back()
                     continue
                 jobs.pop()
@@ -327,59 +327,10 @@ class Delivery:
         self._buffer.put_down(job)
         self._release(job)
 
-    async def _try(self, job: Job) -> bool:
-        """Write the next portion of a batch. False: no event is left, or a stop leaves the batch to the journal."""
-        calls = self._calls
-        # A breaker that only refusals have opened costs no event that was held: it is tried once more.
-        held = job.held_at is not None and not job.failures and not calls.released
-        keeps = self._backlog is not None or calls.holding or held
-        # A stop waits for no sink whose last call failed: the journal has the events.
-        if keeps and calls.should_stop:
-            return False
-        if not calls.allowed():
-            self.numbers.open_rejects += 1
-            if not keeps:
-                self._give_up(job, "circuit_open", "the circuit breaker is open")
-                return False
-            await calls.wait_for_breaker()
-        elif not await self._write(job):
-            return False
-        return bool(job.left) and not calls.draining
-
-    async def _write(self, job: Job) -> bool:
-        """Write the next portion of a batch; after a failure, pause. False: there are no tries left."""
-        calls = self._calls
-        portion = job.next(calls.workable)
-        attempt = job.begin_attempt()
-        try:
-            if job.held_at is None:
-                refused = await calls.write(portion.batch, attempt)
-            else:
-                refused = await calls.write_held(portion.batch, attempt, job.held_at)
-            self._spend(job.done(portion, refused))
-        except SinkUnavailable as failure:
-            if isinstance(failure, RefusesEverything):
-                self._spend(job.hold(portion, failure.reasons, calls.witnesses))
-            else:
-                job.fail()
-            keeps = self._backlog is not None or calls.holding
-            if not keeps and job.failures > self._context.settings.retries:
-                self._give_up(job, "unavailable", str(failure))
-                return False
-            # An open breaker is pause enough; `_try` waits for it.
-            if not calls.open_for:
-                self.numbers.retries += 1
-                await calls.back_off(attempt, failure)
-        return True
-
     def _spend(self, spent: Sequence[tuple[Chunk, int]]) -> None:
         """Note events that have their outcome while others of their batch are still to be written."""
         for chunk, count in spent:
             self._uncommitted -= count if self._backlog is None else self._backlog.records.spend(chunk, count)
-
-    def _give_up(self, job: Job, reason: str, why: str) -> None:
-        self._context.tracing.drop(self.name, job.batch, reason)
-        self._count_drop(job.drop(), reason, why)
 
     def _release(self, job: Job) -> None:
         """Let go of a batch: all events have their outcome in the ledger, or a stop has come before that."""
@@ -416,12 +367,3 @@ class Delivery:
             return 0
         on_disk = 0 if self._backlog is None else self._backlog.events + self._backlog.on_its_way
         return self._buffer.events + on_disk
-
-    def _count_drop(self, count: int, reason: str, why: str) -> None:
-        if not count:
-            return
-        self._ledger.drop(count, reason)
-        # The line says how many events since the one before, for not each drop has a line.
-        self._dropped_unsaid += count
-        if self._calls.throttled.warn("events dropped", events=self._dropped_unsaid, reason=reason, why=why):
-            self._dropped_unsaid = 0
