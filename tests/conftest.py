@@ -1,7 +1,7 @@
 """How the tests are shared out among the processes of `make test`: a file at a time, the slow ones first.
 
 The tests of a file run one after the other in one process, so what a file has set up is made once. The same holds for
-all tests with a real PostgreSQL, which takes longer to make than most of them take.
+all tests with the same PostgreSQL, which takes longer to make than most of them take.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ TESTS = Path(__file__).parent
 settings.register_profile("hermes", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hermes")
 
+# Of the whole session, in each process that asks for one.
+SERVERS = {"postgres_server", "patient_postgres_server"}
 SLOW = (TESTS / "integration", TESTS / "simulation")
 
 
@@ -27,9 +29,12 @@ SLOW = (TESTS / "integration", TESTS / "simulation")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The many short files come last: they even out when the processes end.
     items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in SLOW))
-    postgres = {item.path for item in items if "postgres_server" in getattr(item, "fixturenames", ())}
+    servers: dict[Path, str] = {}
     for item in items:
-        name = "postgres" if item.path in postgres else str(item.path.relative_to(TESTS))
+        for server in SERVERS.intersection(getattr(item, "fixturenames", ())):
+            servers[item.path] = min(server, servers.get(item.path, server))
+    for item in items:
+        name = servers.get(item.path) or str(item.path.relative_to(TESTS))
         item.add_marker(pytest.mark.xdist_group(name))
 
 
