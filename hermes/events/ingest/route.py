@@ -37,6 +37,7 @@ from hermes.observe.traced_request import TracedRequest
 
 # Parts of a body with a coding, decoded in a few milliseconds also if each is as large as a part may be.
 _PARTS_AT_ONCE = 8
+_BRACE = 0x7B
 _HOW = "the service lacks an extra: install 'hermes-events[codings]' there, or "
 _ACKS = {ack.name.lower(): ack for ack in Ack}
 
@@ -158,7 +159,8 @@ class Ingest:
         request: EventRequest = head.state
         one = request.one
         size = len(body)
-        if one is not None and body[:1] == b"{" and size <= request.format.at_once:
+        # By its number: to compare a slice would take five times as long, and each request comes here.
+        if one is not None and 0 < size <= request.format.at_once and body[0] == _BRACE:
             # None: an event with a fault, or in a form that needs a closer look. The long way tells.
             event = one.decode(body)
             if event is not None:
