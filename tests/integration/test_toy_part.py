@@ -261,6 +261,23 @@ def test_it_runs_beside_the_events_and_its_account_decides_the_exit_code(
     assert program.stop() == code
 
 
+def test_a_service_runs_without_the_events(start: Start, tmp_path: Path) -> None:
+    program = start("dead_letters", HERMES_DATA_DIR=str(tmp_path / "data"))
+    assert httpx.get(f"{program.url}/ready").status_code == 200
+    assert httpx.get(f"{program.admin_url}/status").json()["parts"].keys() == {"dead_letters"}
+    assert httpx.get(f"{program.admin_url}/dead-letters").json()["total"] == 0
+    assert httpx.get(f"{program.admin_url}/tap").status_code == 404
+    drawn = subprocess.run(
+        [sys.executable, "-m", "hermes", "top", "--once", "--url", program.admin_url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "process" in drawn.stdout
+    assert program.stop() == 0
+
+
 async def echoed(port: int) -> bytes:
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(b"ball")
