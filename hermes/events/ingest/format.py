@@ -78,6 +78,7 @@ class Format:
     most: int = 0
     partial: bool = False
     unique: bool = False
+    # Only Hermes's own format has it: the other protocols look at more than the body.
     one: OneEvent | None = None
 
 

@@ -51,10 +51,12 @@ class RequestIds:
 
     def __call__(self, index: int) -> str:
         """The id of the event at this place."""
+        # A digest has one length for every key, and tells nothing of the key to the readers of the events.
         if self._key:
             return f"sha256:{sha256(f'{self._key}{self._begin_at + index}'.encode()).hexdigest()}"
         if not self._prefix:
             self._begin()
+        # Counted up, so that the ids of a request ascend without further random bits.
         low = f"{self._first + index:x}"
         return f"{self._prefix}-{low[:4]}-{low[4:]}"
 

@@ -134,6 +134,8 @@ class _Gathered:
 
     def _check(self) -> None:
         chosen = self._request.format
+        # At each piece: the events of a request beyond the queue's size would fill the memory before the end of the
+        # body.
         if len(self.events) > self._capacity:
             raise TooManyEvents(len(self.events), self._capacity)
         if len(self._rejected) > MAX_REJECTIONS:
@@ -144,6 +146,7 @@ class _Gathered:
             self._require_key()
         if len(self._rejected) > self._capacity:
             raise TooManyEvents(self._request.first, self._capacity)
+        # Each event may repeat a part that all share, such as the resource of OTLP, so a body can grow by much.
         if chosen.most and self._size > chosen.most:
             raise ContentTooLarge(
                 f"the events of this request, each with what they share, hold more than {chosen.most} bytes: send "

@@ -67,6 +67,7 @@ class Refusals:
 
     def crowded(self, answers: Answers, reason: str) -> Response:
         """Answer a large request that cannot be decoded now."""
+        # One second: the workshop frees its room as soon as it has decoded one more request.
         self._rejected["crowded"] += 1
         return answers.refused(503, f"{reason}. Nothing of this request was taken: send it again", {"Retry-After": "1"})
 
@@ -115,11 +116,13 @@ def tell_receipt(
     known: dict[str, Any] = {"accepted": count, "durable": receipt.durable, "sinks": sinks}
     if rejected:
         known["rejected"] = rejected
+    # 422: to send the same events again would end the same way.
     if outcome is Outcome.REFUSED:
         return answers.refused(422, "a sink has refused some of the events for good: they are dead letters", **known)
     if outcome is Outcome.DROPPED:
         detail = "a sink will not get some of the events: send the request again"
         return answers.refused(503, detail, {"Retry-After": str(retry_after)}, **known)
+    # 504 and not 503: a client that sends the request again would send events that are on their way.
     detail = "the sinks have not stored all of the events yet"
     detail += "; the journal has them, and they will be delivered" if receipt.durable else ""
     return answers.refused(504, detail, **known)

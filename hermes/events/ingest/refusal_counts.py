@@ -34,6 +34,7 @@ class RefusalCounts:
     """
 
     def __init__(self) -> None:
+        # Public: a refusal is one addition, on the way of requests that come in floods.
         self.by_reason: Counter[str] = Counter()
 
     def collect(self) -> Iterator[Metric]:

@@ -117,6 +117,7 @@ class Ingest:
             # The key may stand in the body: its room is small until it is read.
             admit = keys.admit_key
             head.keyless = True
+        # After the key: a stranger learns nothing about the formats.
         if chosen.untaken:
             return refused(415, chosen.untaken)
         coding = head.coding
@@ -125,6 +126,7 @@ class Ingest:
                 415,
                 f"Content-Encoding {coding[:ECHOED]!r} is not taken: "
                 f"{_HOW if coding in MISSING_CODINGS else ''}send gzip, deflate, zstd or none",
+                # RFC 9110 §12.5.3: a 415 with this header is about the coding and not about the type.
                 {"Accept-Encoding": "gzip, deflate, zstd"},
             )
         head.unique = head.unique or chosen.unique
@@ -144,6 +146,7 @@ class Ingest:
             return answers.refused(
                 400, f"Hermes-Ack {asked[:ECHOED]!r} is not known: send accepted, durable or delivered"
             )
+        # Refused and not answered at once: the client would believe that its events survive a crash.
         if ack is Ack.DURABLE and self._at_once:
             return answers.refused(
                 400,
@@ -205,6 +208,7 @@ class Ingest:
                 return self._take(request, chosen.decode(request, body), len(body), traced)
         except UNREADABLE as error:
             return self._refuse_unreadable(request, error)
+        # The body is large: the client waits, and the workshop decodes it in turns with others.
         ticket = EventTicket()
 
         def refuse(reason: str) -> None:
@@ -213,6 +217,7 @@ class Ingest:
         steps = self._work(request, begun, parts, ticket, traced)
         job = Job(steps, refuse, keyless=request.admit is not None)
         ticket.call_off_by(job.call_off)
+        # A coded body is held twice for a while, as it came and decoded.
         if not self._options.workshop.take(job, len(body) + (size if coding else 0)):
             return self._refusals.crowded(chosen.answers, CROWDED)
         return ticket
@@ -231,6 +236,7 @@ class Ingest:
         except UNREADABLE as error:
             ticket.answer(self._refuse_unreadable(request, error))
             return
+        # Size 0: the pieces have told the size of their events, which is in ``decoded``.
         result = self._take(request, decoded, 0, traced, ticket)
         if isinstance(result, Response) and ticket.response is None:
             ticket.answer(result)
@@ -254,6 +260,7 @@ class Ingest:
         events = decoded.events
         if not events:
             return answers.nothing(decoded).about(decoded.rejected)
+        # Such a request would never find room, so "send it again" would be the wrong answer.
         if len(events) > self._intake.capacity:
             return self._refuse_unreadable(request, TooManyEvents(len(events), self._intake.capacity))
         # The events may keep more bytes alive than came: those of a decoded coding, or of members that each repeats.

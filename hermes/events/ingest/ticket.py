@@ -34,6 +34,7 @@ class EventTicket(Pending):
         self._taken = taken
         self._explain = explain
 
+    # Called and not passed as a bound method, which would be one more object for each request that waits.
     def __call__(self, outcome: Outcome, receipt: Receipt | None) -> None:
         """Answer the request: the outcome of its events is known."""
         self.answer(self._taken if outcome is _TAKEN else self._explain(outcome, receipt))
