@@ -81,6 +81,15 @@ def test_only_json_without_a_coding_takes_the_short_way(lines: list[bytes], plai
     assert (found.state.one is not None) is plain
 
 
+def test_one_large_event_is_decoded_in_turns_and_not_at_once() -> None:
+    wire = Wire(max_body_bytes=10**6)
+    large = event("a", payload={f"k{n}": n for n in range(15_000)})
+    wire.connection.receive(post(large))
+    assert (len(wire.workshop), wire.intake.taken) == (1, [])
+    (answer,) = wire.feed(b"")
+    assert (answer.status, wire.intake.ids, wire.intake.sizes) == (202, ["a"], [len(large)])
+
+
 def test_the_size_that_admission_counts_is_that_of_the_decoded_body() -> None:
     wire = Wire()
     body = event("a", payload={"n": "x" * 5000})
