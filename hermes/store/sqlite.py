@@ -89,6 +89,18 @@ class Connection(sqlite3.Connection):
     """
 
     mark: int | None = None
+    renewed = False
+
+    def renew(self) -> None:
+        """Write what an earlier process has left in the write-ahead file once more, before the first transaction.
+
+        Of a commit whose sync failed the disk may lack pages that the system takes for written. Commits behind these
+        pages would be acknowledged, and be gone with them when the power fails.
+        """
+        if not self.renewed:
+            # PASSIVE, for others may read: then some frames are left, and the next transaction tries again.
+            _, frames, written = self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self.renewed = bool(frames == written)
 
     def differ(self) -> None:
         """Make later transactions begin differently, because a commit has failed."""
@@ -180,6 +192,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     >>> with transaction(connection):
     ...     _ = connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY)")
     """
+    if isinstance(connection, Connection):
+        connection.renew()
     # IMMEDIATE takes the write lock now: a deferred transaction would fail later, without a wait, if another one wrote
     # meanwhile.
     connection.execute("BEGIN IMMEDIATE")

@@ -405,6 +405,7 @@ async def test_what_follows_a_failed_commit_never_gives_it_its_first_frame_back(
         wal = folder / f"{DATABASE}-wal"
         # The end of what is valid: a frame is a header of 24 bytes and a page.
         end = wal.stat().st_size
+        connection.renewed = True  # this is the process that failed
         for _ in range(failures):
             connection.differ()
         tables.insert(connection, encode_rows(1, 5, [b"again" * 3000]))
