@@ -31,8 +31,8 @@ Codec: TypeAlias = Literal["none", "gzip", "zstd"]
 
 _TABLE = "sink/events.db"
 _FOLDER = "files/events"
-FILES = {"sqlite": f"{DATA}/sink", "file": f"{DATA}/files"}
-"""Where each keeps what it has."""
+FILES = {"sqlite": [f"{DATA}/sink"], "file": [f"{DATA}/files", f"{DATA}/files/events/events.jsonl"]}
+"""Where each keeps what it has: its folder, and the file that it appends to."""
 
 
 @dataclass

@@ -156,13 +156,20 @@ def make_timetable(chance: Random, duration: float, sinks: int, files: Sequence[
     faults += [Replay(chance.uniform(0, duration), cured) for _ in range(chance.choice((0, 0, 1, 2)))]
     ends = chance.choice((0, 1, 2, 3, 5))
     faults += [_make_end(chance, chance.uniform(0, duration), files) for _ in range(ends)]
+    # A trouble of the disk is worst where the process dies of it, or meanwhile: what was refused may be in the cache.
+    troubles = [fault for fault in faults if isinstance(fault, DiskFault) and chance.random() < 0.5]
+    faults += [_make_crash(chance, fault.at + chance.uniform(0, fault.seconds), files) for fault in troubles]
     return sorted(faults, key=lambda fault: fault.at)
 
 
 def _make_end(chance: Random, at: float, files: Sequence[str]) -> Fault:
-    down = chance.choice((0.01, 0.5, 2.0))
     if chance.random() < 0.3:
-        return Restart(at, down)
+        return Restart(at, chance.choice((0.01, 0.5, 2.0)))
+    return _make_crash(chance, at, files)
+
+
+def _make_crash(chance: Random, at: float, files: Sequence[str]) -> Crash:
+    down = chance.choice((0.01, 0.5, 2.0))
     file = chance.choice((*_FILES, *files, *files, *files, *files))
     steps = chance.randint(0, 12 if file else 400)
     again = chance.randint(1, 300) if chance.random() < 0.3 else None

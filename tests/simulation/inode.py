@@ -65,6 +65,7 @@ class Inode:
             place
             for page in sorted(self.dirty)
             for place in range(page * PAGE, min((page + 1) * PAGE, len(cache)), SECTOR)
+            if cache[place : place + SECTOR] != self.durable[place : place + SECTOR]
         ]
         how = chance.choice(("none", "all", "first", "any"))
         if how == "first":

@@ -108,7 +108,7 @@ def make_plan(seed: int) -> Plan:
     duration = chance.uniform(2, 15)
     first, sinks = _make_settings(chance), _make_sinks(chance)
     disk_sinks = _make_disk_sinks(chance)
-    timetable = make_timetable(chance, duration, len(sinks), [FILES[sink.kind] for sink in disk_sinks])
+    timetable = make_timetable(chance, duration, len(sinks), [file for sink in disk_sinks for file in FILES[sink.kind]])
     sinks += disk_sinks
     if len(sinks) > 1 and chance.random() < 0.4:
         first, sinks, outages = _crowd(chance, first, sinks, duration)

@@ -6,9 +6,10 @@ blind, or that the patch has lost its target.
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +18,7 @@ import msgspec
 import pytest
 import trio
 from hermes_sinks.common.disk import write_all
+from hermes_sinks.file import appending
 from hermes_sinks.file.appending import LineFile
 
 from hermes.base.errors import HermesError, LogUnavailable, SinkUnavailable
@@ -34,6 +36,7 @@ from hermes.net.http.head import Head
 from hermes.net.http.pending import Pending
 from hermes.store import sqlite
 from hermes.store.log.sqlite.log import SqliteLog
+from tests.simulation import inode
 from tests.simulation.faults import Crash
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.run import simulate
@@ -74,6 +77,14 @@ def a_file_sink_that_does_not_sync() -> AbstractContextManager[Any]:
             write_all(self._fd, block)
 
     return mock.patch.object(LineFile, "_write", write)
+
+
+@contextmanager
+def a_file_sink_that_keeps_torn_lines() -> Iterator[None]:
+    whole = mock.patch.object(appending, "_end_of_whole_lines", lambda fd: os.fstat(fd).st_size)
+    # Small sectors, as persistent memory has them: most of these lines are shorter than a sector of a disk.
+    with whole, mock.patch.object(inode, "SECTOR", 64):
+        yield
 
 
 def folders_whose_names_are_not_synced() -> AbstractContextManager[Any]:
@@ -175,6 +186,7 @@ BUGS: Mapping[Bug, str] = {
     acknowledged_before_the_commit: "lost, though promised",
     databases_that_are_not_synced: "lost, though promised",
     a_file_sink_that_does_not_sync: "file: lost, though promised",
+    a_file_sink_that_keeps_torn_lines: "a torn line",
     folders_whose_names_are_not_synced: "lost, though promised",
     refused_but_kept: "every answer was that nothing was taken",
     a_cursor_saved_too_far: "lost, though promised",
@@ -195,6 +207,7 @@ BUGS: Mapping[Bug, str] = {
 
 TOUCHED: Mapping[Bug, str] = {
     a_file_sink_that_does_not_sync: "data/files",
+    a_file_sink_that_keeps_torn_lines: "data/files/events/events.jsonl",
 }
 """The file in whose writing a loss of power shows the bug; seeds without one are passed over, for their time."""
 
