@@ -119,8 +119,9 @@ def inspect_log(folder: Path | None, name: str, from_index: int | None, limit: i
     if from_index is None and limit is None:
         _print_overview(folder, as_json)
         return
-    # A range beyond the end is a mistake; an empty table would hide it from a script.
-    if from_index and from_index >= (found := overview(folder)).next:
+    # A range that begins before the first record or behind the last is a mistake: an empty table, or one of other
+    # records, would hide it from a script.
+    if from_index is not None and not (found := overview(folder)).first <= from_index < found.next:
         extent = f"its records are {found.first} to {found.next - 1}" if found.next > found.first else "it has none"
         click.echo(f"hermes: there is no record {from_index} in {folder}; {extent}", err=True)
         sys.exit(1)

@@ -85,11 +85,12 @@ def test_inspect_lists_records_and_what_is_in_them(run: Run, folder: Path) -> No
     assert (last["events"], last["first_event"]) == (2, 4)
 
 
-def test_inspect_of_a_record_that_does_not_exist_is_exit_code_1(run: Run, folder: Path) -> None:
-    for options in ([], ["--json"]):
-        result = run("inspect", "--from", "10", *options)
+@pytest.mark.parametrize("index", [0, 1, 10])
+def test_inspect_of_a_record_that_is_gone_or_not_there_yet_is_exit_code_1(run: Run, folder: Path, index: int) -> None:
+    for options in ([], ["--json"], ["--limit", "20"]):
+        result = run("inspect", "--from", str(index), *options)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr == f"hermes: there is no record 10 in {folder}; its records are 2 to 9\n"
+        assert result.stderr == f"hermes: there is no record {index} in {folder}; its records are 2 to 9\n"
 
 
 def sizes(run: Run) -> list[tuple[int, int, int]]:
@@ -125,6 +126,9 @@ async def test_inspect_prints_an_empty_log(run: Run, tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path / "journal"):
         pass
     assert {"records 0", "next 0", "snapshot none"} <= set(lines(run("inspect")))
+    result = run("inspect", "--from", "0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"hermes: there is no record 0 in {tmp_path / 'journal'}; it has none\n"
 
 
 def test_inspect_of_a_damaged_log_says_what_to_do(run: Run, folder: Path) -> None:
