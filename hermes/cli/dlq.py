@@ -23,7 +23,7 @@ import msgspec
 import trio
 
 from hermes.base.quoting import printable
-from hermes.cli.dlq_names import check_source, find_missing, tell_missing
+from hermes.cli.dlq_names import check_source, find_missing, tell_missing, tell_unconfigured
 from hermes.cli.dlq_replay import replay_to_sinks, show_progress
 from hermes.cli.dlq_store import LetterStore, find_store, store_of
 from hermes.cli.dlq_view import Row, make_row, print_letter, print_rows
@@ -249,6 +249,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     elif outcomes or not missing:
         _print_outcomes(outcomes, dry_run)
     tell_missing(missing)
+    tell_unconfigured(outcomes)
     # A dry run leaves every letter, and that is its purpose, not a failure.
     if missing or (not dry_run and any(outcome.refused or outcome.left for outcome in outcomes)):
         sys.exit(1)

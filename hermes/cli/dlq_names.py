@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from hermes.base.quoting import printable
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.contract import SINKS_PART
+from hermes.dead_letters.replay import NO_SINK, Replayed
 from hermes.events.sink import installed_sinks, suggest
 from hermes.parts import installed_parts
 
@@ -39,6 +41,18 @@ def tell_missing(numbers: Sequence[int]) -> None:
     shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
     letters = "letter" if len(numbers) == 1 else "letters"
     click.echo(f"hermes: there is no dead {letters} {shown}; `hermes dlq list` shows the letters that exist", err=True)
+
+
+def tell_unconfigured(outcomes: Sequence[Replayed]) -> None:
+    """Print on stderr how a replay finds the sinks that are not configured here, if there are any."""
+    names = [printable(outcome.source.name) for outcome in outcomes if outcome.stopped == NO_SINK]
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        click.echo(
+            f"hermes: the settings of this command have no sink {shown}: set SINKS and its SINK_<NAME>_ variables, or "
+            "HERMES_CONFIG, as the service has them",
+            err=True,
+        )
 
 
 async def check_source(store: DeadLetters, sinks: Iterable[str], selection: Selection) -> None:

@@ -21,12 +21,14 @@ from hermes.base.cleanup import clean_up
 from hermes.base.errors import BatchRejected, LogUnavailable, SinkUnavailable
 from hermes.dead_letters.contract import SINKS_PART, DeadLetter, DeadLetters, Selection, Source
 
+NO_SINK = "no sink of this name is configured"
+"""Why the letters of a sink that this process does not have were not tried."""
+
 NOTE_SECONDS = 60.0
 """The longest time for writing the result of a batch to the store. A cancelled caller waits this long."""
 
 # With a rate, a batch has the letters of this time: larger batches would come in bursts.
 _PACED_SECONDS = 0.1
-_NO_SINK = "no sink of this name is configured"
 _NO_PART = "the part {} replays no letters here: only a service that runs this part may do so"
 
 
@@ -118,7 +120,7 @@ async def replay(
         target = targets.get(source)
         if target is None:
             # The letters stay, for a run in which the sink is configured.
-            outcome = replace(outcome, stopped=_NO_SINK if source.part == SINKS_PART else _NO_PART.format(source.part))
+            outcome = replace(outcome, stopped=NO_SINK if source.part == SINKS_PART else _NO_PART.format(source.part))
         elif not dry_run:
             # Before the first write: `hermes dlq replay` draws the bar of a source with the number of its letters.
             on_progress(outcome)

@@ -428,6 +428,11 @@ def test_letters_of_a_sink_that_is_not_configured_are_left(run: Run, keep: Keep,
     result = run("replay")
     assert (result.exit_code, len(kept())) == (1, 1)
     assert result.stdout == "gone: 0 delivered, 0 refused again, 1 left: no sink of this name is configured\n"
+    for options in ([], ["--dry-run"], ["--json"]):
+        assert run("replay", *options).stderr == (
+            "hermes: the settings of this command have no sink gone: set SINKS and its SINK_<NAME>_ variables, or "
+            "HERMES_CONFIG, as the service has them\n"
+        )
 
 
 def test_a_dry_run_of_replay_counts(run: Run, keep: Keep, kept: Kept, sinks: Sinks) -> None:
