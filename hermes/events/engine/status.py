@@ -79,7 +79,7 @@ class EngineStatus:
         lag = None if now.oldest is None else max(0.0, wall - now.oldest)
         return SinkStatus(
             name=name,
-            required=delivery.required,
+            required=delivery.awaited,
             delivered=account.delivered,
             rate=rate_of(before.delivered[name], latest.delivered[name], latest.at - before.at),
             in_flight=account.in_flight,

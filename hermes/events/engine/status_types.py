@@ -22,6 +22,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
 
     name: str
     required: bool
+    """``SINK_<NAME>_REQUIRED``; where no sink has it, the first sink is required."""
     delivered: int
     rate: float
     """Delivered a second, lately."""

@@ -224,3 +224,16 @@ async def test_many_types_are_shown_as_the_largest_and_the_others() -> None:
     assert now.aggregates.types[-1] == OTHER
     assert sum(map(sum, now.aggregates.counts)) == now.received == sum(now.by_type.values())
     assert len(msgspec.json.encode(now)) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("set_required", "shown"),
+    [((), [True, False, False]), (("c",), [False, False, True]), (("b", "c"), [False, True, True])],
+)
+async def test_the_first_sink_is_shown_as_required_where_none_is_set_to_be(
+    set_required: tuple[str, ...], shown: list[bool]
+) -> None:
+    engine = make_engine(
+        {name: ScriptedSink() for name in "abc"}, delivery={name: {"required": True} for name in set_required}
+    )
+    assert [sink.required for sink in Watched(engine).snapshot().sinks] == shown
