@@ -47,12 +47,16 @@ class Throttle(Generic[Line]):
         """The number of kinds that have had a line lately."""
         return len(self._kinds)
 
+    def has_room(self, kind: Hashable) -> bool:
+        """Whether lines of this kind are told apart from the others'."""
+        return self._most is None or kind in self._kinds or len(self._kinds) < self._most
+
     def admit(self, kind: Hashable, line: Line, now: float, count: int = 1) -> int | None:
         """Return the number of held-back lines of this kind if the line is to be written now; None to hold it back.
 
         ``count`` is the number that a held-back line adds.
         """
-        if self._most is not None and kind not in self._kinds and len(self._kinds) >= self._most:
+        if not self.has_room(kind):
             kind = _OTHERS
         known = self._kinds.get(kind)
         if known is None:

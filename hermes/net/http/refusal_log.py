@@ -13,7 +13,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import structlog
@@ -24,13 +24,17 @@ from hermes.net.http.rejected_feed import MOST_WORDS, RejectedFeed
 from hermes.net.http.response import Response
 
 _log = structlog.get_logger("hermes.http")
-MOST_FAMILIES = 8
+MOST_FAMILIES = 32
 """The most families of reasons that have lines of their own, of one route and status. Further families share a line."""
 
 # The characters of a reason that tell its family: the beginning names the rule, the rest is the client's.
 _FAMILY_CHARACTERS = 80
-_VARIES = re.compile(r"""(['"`]).*?(\1|$)|\([^()]*(\)|$)|\d+""")
-"""The parts of a reason that differ within a family: a quoted value, a place, a number."""
+_VARIES = re.compile(r"""(['"]).*?(\1|$)|\([^()]*(\)|$)|\d+|(?<=unknown field )`.*?(`|$)""")
+"""The parts of a reason that differ within a family: a quoted value, a place, a number.
+
+Other words between backticks stay: they are a field or a type of the service's own, so each is another fault.
+"""
+_SEVERAL = "several kinds, the latest: "
 
 _LOSES = frozenset({400, 411, 413, 415})
 """The statuses after which a client does not repeat the request, so its events are lost."""
@@ -111,7 +115,11 @@ class RefusalLog:
         throttle = self._throttles.get((route, status))
         if throttle is None:
             throttle = self._throttles[route, status] = Throttle(MOST_FAMILIES)
-        return throttle.admit(_family(line.reason), line, self._clock(), count)
+        family = _family(line.reason)
+        if not throttle.has_room(family):
+            # The line is one of many families: alone, the reason would stand for all of them.
+            line = replace(line, reason=(_SEVERAL + line.reason)[:MOST_WORDS])
+        return throttle.admit(family, line, self._clock(), count)
 
 
 def _family(reason: str) -> str:

@@ -104,6 +104,50 @@ def test_a_new_family_of_reasons_has_its_line_at_once_and_there_are_only_so_many
     assert len(lines) == told + 1
 
 
+FAULTS = (
+    "the body is empty",
+    "the body holds no event",
+    "Object missing required field `id`",
+    "Object missing required field `timestamp`",
+    "Object missing required field `specversion`",
+    "Expected `str`, got `int` - at `$.id`",
+    "Expected `object`, got `int` - at `$.payload`",
+    "Expected `str` of length >= 1 - at `$.id`",
+    "the body is not valid gzip",
+    "the body is not valid br",
+    "Hermes-Ack 'nope' is not known",
+    "JSON is malformed: it ends in the middle",
+    "U+0000 is no text",
+)
+
+
+def test_different_faults_are_never_told_as_one(lines: Any) -> None:
+    refusals = RefusalLog(Clock())
+    for _ in range(3):
+        for fault in FAULTS:
+            refusals.tell("/events", Response(400, detail=fault), b"r", str)
+    assert [line["reason"] for line in lines] == [*FAULTS]
+    refusals.tell_rest(at_the_end=True)
+    assert [(line["reason"], line["more"]) for line in lines[len(FAULTS) :]] == [(fault, 2) for fault in FAULTS]
+
+
+def test_faults_beyond_the_bound_share_a_line_that_says_so(lines: Any) -> None:
+    refusals = RefusalLog(Clock())
+    for n in range(MOST_FAMILIES + 10):
+        refusals.tell("/events", Response(400, detail="x" * (n + 1)), b"r", str)
+    assert len(lines) == MOST_FAMILIES + 1
+    refusals.tell_rest(at_the_end=True)
+    (rest,) = lines[MOST_FAMILIES + 1 :]
+    assert (rest["reason"], rest["more"]) == ("several kinds, the latest: " + "x" * (MOST_FAMILIES + 10), 9)
+
+
+def test_the_fields_of_a_client_are_one_fault(lines: Any) -> None:
+    refusals = RefusalLog(Clock())
+    for n in range(100):
+        refusals.tell("/events", Response(400, detail=f"Object contains unknown field `{chr(97 + n)}`"), b"r", str)
+    assert len(lines) == 1
+
+
 def test_the_address_is_looked_up_for_a_line_alone(lines: Any) -> None:
     asked = []
 
