@@ -7,6 +7,7 @@ commands do one thing at a time, so there is no event loop here, and a read may 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -26,6 +27,15 @@ from hermes.settings import read_settings
 _CONNECT_SECONDS = 5.0
 # The service sends a line of the tap at least every 2 s, and a status every second.
 _SILENCE_SECONDS = 15.0
+
+# A host or none, a port, and maybe a slash.
+_ADDRESS = re.compile(r"(\[[^]/]+\]|[^][/:@\s]*):\d+/?")
+_ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
+_PLAIN_WORDS = {
+    "Connection refused": "nothing listens there",
+    "Name or service not known": "no host has this name",
+    "Request URL is missing an 'http://' or 'https://' protocol.": "it has no http:// or https://",
+}
 
 _URL_WORDS = "The admin address of a running Hermes; ADMIN_ADDR unless told."
 # Other users of the machine see the command line of a process.
@@ -182,10 +192,12 @@ class AdminClient:
             raise Unreachable(f"no Hermes answers at {self.url} in time: is it the right address?") from None
         except httpx.ConnectError as error:
             raise Unreachable(
-                f"no Hermes answers at {self.url} ({error}): start one, or name another with --url"
+                f"no Hermes answers at {self.url} ({_plain(error)}): start one, or name another with --url"
             ) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise WrongAddress(f"--url {self.url!r}: expected one such as http://127.0.0.1:8081 ({error})") from None
+            raise WrongAddress(
+                f"--url {self.url!r}: expected one such as http://127.0.0.1:8081 ({_plain(error)})"
+            ) from None
         except httpx.HTTPError as error:
             raise Unreachable(f"{self.url} did not answer as a Hermes does: {error or type(error).__name__}") from None
 
@@ -223,6 +235,7 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
             url = f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
         # On the machine of the service its own ADMIN_KEYS serve too.
         key = key or os.environ.get("HERMES_ADMIN_KEY") or next(iter(settings.access.admin_keys), None)
+    url = _with_scheme(url)
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
@@ -242,6 +255,19 @@ def parse_status(data: bytes, kinds: Kinds) -> ServiceStatus:
         return msgspec.structs.replace(status, parts=parts)
     except msgspec.DecodeError as error:
         raise Unreachable(f"that is not a status of this version of Hermes: {error}") from None
+
+
+def _with_scheme(url: str) -> str:
+    """The URL of an address that is written as in ADMIN_ADDR, such as ``127.0.0.1:8081``; another text as it is."""
+    if not _ADDRESS.fullmatch(url):
+        return url
+    return f"http://127.0.0.1{url}" if url.startswith(":") else f"http://{url}"
+
+
+def _plain(error: Exception) -> str:
+    """The words of an error of the network, without the number that only a program needs."""
+    words = _ERROR_NUMBER.sub("", str(error))
+    return _PLAIN_WORDS.get(words, words[:1].lower() + words[1:])
 
 
 def _detail(response: httpx.Response) -> str:

@@ -386,7 +386,40 @@ def test_a_wrong_key_is_not_called_a_missing_one(monkeypatch: pytest.MonkeyPatch
 
 def test_an_address_that_is_off_or_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "name the admin address" in CliRunner().invoke(main, ["top"], env={"ADMIN_ADDR": "off"}).stderr
-    assert "expected one such as http://" in CliRunner().invoke(main, ["tap", "--url", "foo"]).stderr
+    for url in ("foo", "ftp://foo", "foo:bar", "me@foo:1"):
+        assert "expected one such as http://" in CliRunner().invoke(main, ["tap", "--url", url]).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("127.0.0.1:8081", "http://127.0.0.1:8081"),
+        ("there:1/", "http://there:1"),
+        (":8081", "http://127.0.0.1:8081"),
+        ("[::1]:8081", "http://[::1]:8081"),
+        ("https://there:1", "https://there:1"),
+    ],
+)
+def test_a_url_may_be_written_as_admin_addr_is(given: str, url: str) -> None:
+    with client_module.open_client(given, "key") as client:
+        assert client.url == url
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("[Errno 111] Connection refused", "(nothing listens there)"),
+        ("[Errno -2] Name or service not known", "(no host has this name)"),
+        ("[Errno 113] No route to host", "(no route to host)"),
+    ],
+)
+def test_an_address_without_a_hermes_is_told_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, error: str, words: str
+) -> None:
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(error)
+
+    assert words in run(monkeypatch, fail, "top", "--once").stderr
 
 
 def test_a_setting_that_is_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 import zstandard
 
 from hermes.base.json.elements import cut_off
+from hermes.net.http.content_error import DAMAGED
 from hermes.net.http.content_error import ContentError as ContentError
 from hermes.net.http.content_error import ContentTooLarge as ContentTooLarge
 from hermes.net.http.extra_codings import EXTRA_DECODERS
@@ -35,6 +36,8 @@ _MOST_OF_A_PART = 256 * 2**10
 _ZSTD_PIECE = 128
 
 Parts = Iterator[bytes]
+
+_TOO_WIDE = "it takes more memory to decode than one body may: compress it with a smaller window"
 
 
 class _Decoder(Protocol):
@@ -144,4 +147,4 @@ def decode_parts(coding: str, body: bytes, limit: int) -> Parts:
     try:
         yield from decode(body, limit)
     except (zlib.error, zstandard.ZstdError) as error:
-        raise ContentError(str(error)) from None
+        raise ContentError(_TOO_WIDE if "memory" in str(error) else DAMAGED) from None

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from hermes.base.json.elements import cut_off
-from hermes.net.http.content_error import ContentError, ContentTooLarge
+from hermes.net.http.content_error import DAMAGED, ContentError, ContentTooLarge
 
 _PIECE = 16 * 2**10
 _MOST_OF_A_PART = 256 * 2**10
@@ -39,8 +39,8 @@ def _unbrotli(body: bytes, limit: int) -> Iterator[bytes]:
             if size > limit:
                 raise ContentTooLarge
             yield part
-    except brotli.error as error:
-        raise ContentError(str(error)) from None
+    except brotli.error:
+        raise ContentError(DAMAGED) from None
     if position < len(body):
         raise ContentError("there are bytes after its end")
 
@@ -57,8 +57,8 @@ def _unlz4(body: bytes, limit: int) -> Iterator[bytes]:
             position += len(data)
             try:
                 part = decoder.decompress(data, max_length=_MOST_OF_A_PART)
-            except RuntimeError as error:
-                raise ContentError(str(error)) from None
+            except RuntimeError:
+                raise ContentError(DAMAGED) from None
             size += len(part)
             if size > limit:
                 raise ContentTooLarge
@@ -83,8 +83,8 @@ def _unsnappy(body: bytes, limit: int) -> Iterator[bytes]:
         if cramjam.snappy.decompress_raw_len(body) > limit:
             raise ContentTooLarge
         yield bytes(cramjam.snappy.decompress_raw(body))
-    except cramjam.DecompressionError as error:
-        raise ContentError(str(error)) from None
+    except cramjam.DecompressionError:
+        raise ContentError(DAMAGED) from None
 
 
 def _unframe(snappy: object, body: bytes, limit: int) -> Iterator[bytes]:
