@@ -149,8 +149,8 @@ def describe(found: Event | Rejected) -> list[str]:
     if isinstance(found, Event):
         facts = [format_time(found.timestamp), found.type, found.user_id, found.id]
         return [*map(printable, facts), escape_json(bytes(found.payload).decode())]
-    # People count from 1.
-    place = "whole request" if found.index is None else f"event {found.index + 1} of its request"
+    # The same number as in the answer to the client and in the log.
+    place = "whole request" if found.index is None else f"index {found.index} of its request"
     origin = f"{found.client}, request {found.request_id}" if found.client else f"request {found.request_id}"
     facts = [format_time(found.at), found.route, str(found.status), place, found.reason, f"({origin})"]
     return [*map(printable, facts)]

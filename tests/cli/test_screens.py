@@ -173,7 +173,7 @@ def test_tap(width: int) -> None:
         assert_whole(text, width, [event.id, event.user_id, event.type, bytes(event.payload).decode()])
         assert fill(describe(event), None).count("\n") == 0, "where it is no terminal, an event is a line"
     rejected = Rejected(1, 1_700_000_000.0, "/v1/batch", 200, 17, 3, REASON, "r" * 128, "2001:db8::1234:5678")
-    assert_whole(fill(describe(rejected), width), width, ["/v1/batch", "event 18 of its request", REASON, "r" * 128])
+    assert_whole(fill(describe(rejected), width), width, ["/v1/batch", "index 17 of its request", REASON, "r" * 128])
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -67,6 +67,8 @@ def problem(answer: Answer, status: int) -> Any:
     assert answer.json["status"] == status
     assert answer.json["title"]
     assert answer.json["detail"]
+    # An answer that has the one count has the other.
+    assert answer.json.get("accepted") == (0 if "rejected" in answer.json else None)
     return answer.json
 
 

@@ -213,7 +213,7 @@ def test_rejected_events_and_those_of_another_time_are_shown(service: Program, l
     expect(row.locator("[data-label=Place]")).to_have_text("the whole request")
     expect(total).to_contain_text("the newest first")
     expect(page.locator("#rejections-table tbody").nth(1).locator("[data-label=Place]")).to_have_text(
-        "event 2 of its request"
+        "index 1 of its request"
     )
     expect(page.locator("#aggregates-elsewhere")).to_contain_text("with a timestamp outside the last hour")
     send(service, make_event("now"))

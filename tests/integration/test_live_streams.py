@@ -91,7 +91,7 @@ def test_hermes_tap_shows_what_was_rejected_and_why(start: Start) -> None:
     text, complaints = seen.communicate(timeout=20)
     assert (seen.returncode, complaints) == (0, "")
     first, second = text.splitlines()
-    assert "/events  202  event 2 of its request  " in first
+    assert "/events  202  index 1 of its request  " in first
     assert "not in EVENT_TYPES" in first
     assert "\x1b" not in text
     assert "/events  400  whole request  JSON is malformed" in second

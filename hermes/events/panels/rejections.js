@@ -58,7 +58,7 @@ function row(entry) {
     cell("When", "when", format.moment(entry.at)),
     cell("Path", "id", entry.route),
     cell("Status", "number", String(entry.status)),
-    cell("Place", "", entry.index === null ? "the whole request" : `event ${format.count(entry.index + 1)} of its request`),
+    cell("Place", "", entry.index === null ? "the whole request" : `index ${format.count(entry.index)} of its request`),
     cell("Reason", "reason", entry.reason),
     cell("Client, request", "id", [entry.client, entry.request_id].filter(Boolean).join(", ")),
   ];

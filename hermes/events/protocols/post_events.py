@@ -61,7 +61,7 @@ class OwnAnswers:
     def nothing(self, decoded: Decoded) -> Response:
         """Return 400 with the rejections."""
         if not decoded.rejected:
-            return problem(400, "the body holds no event", rejected=[])
+            return problem(400, "the body holds no event", accepted=0, rejected=[])
         return problem(400, "no event of this request is valid", accepted=0, rejected=decoded.rejected)
 
     def refused(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
