@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -153,11 +155,27 @@ _FAILURES: dict[type[httpx.HTTPError], str] = {
 def _explain(error: httpx.HTTPError) -> str:
     if words := _FAILURES.get(type(error)):
         return words
+    if isinstance(error, httpx.ConnectError) and (why := _find_system_words(error)):
+        return f"no connection: {why}"
     cause: BaseException | None = error
     # httpx's error for a failed handshake has no text; its cause has.
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
     return f"{type(error).__name__}: {clean(str(cause or ''), MOST_QUOTED)}"
+
+
+def _find_system_words(error: BaseException) -> str:
+    """The words of the system for a connection that was not made; empty if it failed otherwise, as in a handshake."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return (cause.strerror or "").lower()
+        # Trio tries each address of a host.
+        if isinstance(cause, ExceptionGroup):
+            numbers = {each.errno for each in cause.exceptions if isinstance(each, OSError) and each.errno}
+            return ", ".join(sorted(os.strerror(number).lower() for number in numbers))
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 @asynccontextmanager

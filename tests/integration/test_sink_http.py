@@ -246,12 +246,12 @@ async def test_a_receiver_that_breaks_off_hangs_or_is_gone_is_unavailable_and_th
         await sink.write(make_batch(1))
         url = receiver.url
     async with opened(url) as sink:
-        assert "ConnectError" in str(await unavailable(sink))
+        assert str(await unavailable(sink)).endswith(": no connection: connection refused")
 
 
 async def test_a_host_that_does_not_exist_is_unavailable() -> None:
     async with opened("http://nowhere.invalid/") as sink:
-        assert str(await unavailable(sink)).startswith("http://nowhere.invalid: ConnectError")
+        assert str(await unavailable(sink)).startswith("http://nowhere.invalid: no connection: ")
 
 
 async def test_what_speaks_no_http_is_unavailable() -> None:
