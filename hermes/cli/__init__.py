@@ -111,6 +111,6 @@ def main() -> None:
 
     The first examples below start a service, send an event, and show the result.
 
-    All settings are variables of the environment, or keys of hermes.toml. `hermes config check` prints every setting
-    with its value, `hermes config explain NAME` says what a setting means.
+    All settings are variables of the environment, or keys of hermes.toml. `hermes config check` prints the settings
+    that are set, with their values, `hermes config explain NAME` says what a setting means.
     """

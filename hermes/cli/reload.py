@@ -85,6 +85,10 @@ class Reloader:
     async def _reload(self) -> None:
         # On a thread: reading settings imports sinks and reads files.
         after = await trio.to_thread.run_sync(configure, self._now.names, abandon_on_cancel=True)
+        gone = self._now.sources
+        # Without its file the service would be told that nothing is wrong, and would not start again as it runs now.
+        if gone.file is not None and after.sources.file is None:
+            raise ConfigError(f"{gone.path}: is not there any more; put it back, or restart to run without it")
         access = after.settings.access
         # First the certificate, which may fail; the keys are changed after it without a further error.
         certificate = self._access.certificate

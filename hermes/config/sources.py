@@ -69,6 +69,10 @@ class Sources(Mapping[str, str]):
         """
         if self.file is None:
             return mistake
+        # A message begins with the setting that it is about; the file's settings may be its advice alone.
+        known = (name for name in _NAME.findall(mistake) if self.origin(name) or self.file.path_of(name))
+        if _is_set(self.environ, next(known, "")):
+            return mistake
         places: list[str] = []
         told = _NAME.sub(lambda found: self._name_of(found[0], places), mistake)
         return f"{places[0]}: {told}" if places else told

@@ -21,6 +21,15 @@ from hermes.base.spelling import close_words
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+# What to do about a fault of the notation, by the first words of tomllib.
+_MENDS = {
+    "Cannot declare": ": a name can stand for one table alone, and not for a key too; keep one of them",
+    "Cannot overwrite a value": ": this key is set twice; keep one",
+    "Invalid value": ": write text in quotes, a number without a unit, or true or false",
+    "Illegal character": ": close the quote, or write text of several lines in three quotes",
+    'Expected "\'"': ": close the quote",
+    "Expected '=' after a key": ": a line is `key = value`, and a table is [table]",
+}
 _VALUES = "text, a number, true or false, or a list of them"
 
 
@@ -92,10 +101,18 @@ class TomlFile:
         for ending in ("", "_FILE"):
             if entry := self.entries.get(variable + ending):
                 return (*entry.path[:-1], entry.path[-1][: len(entry.path[-1]) - len(ending)])
-        # Of `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
-        prefix = max((prefix for prefix in self._things if variable.startswith(prefix)), key=len, default="")
+        prefix = self._prefix_of(variable)
         option = variable.removeprefix(prefix).lower()
         return (*self._things[prefix], option) if prefix and option else None
+
+    def owner_of(self, variable: str) -> str:
+        """The name of the thing that a variable belongs to, ``eu`` for SINK_EU_PATH; empty if it belongs to none."""
+        prefix = self._prefix_of(variable)
+        return self._things[prefix][-1] if prefix else ""
+
+    def _prefix_of(self, variable: str) -> str:
+        # Of `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
+        return max((prefix for prefix in self._things if variable.startswith(prefix)), key=len, default="")
 
     @cached_property
     def _lines(self) -> dict[tuple[str, ...], int]:
@@ -108,7 +125,9 @@ class TomlFile:
         place = _PLACE.search(words)
         last = self._text.rstrip().count("\n") + 1
         line = place[1] if place is not None and place[1] else last
-        return f"{self.path}:{line}: {_PLACE.sub('', words)}"
+        words = _PLACE.sub("", words)
+        mend = next((mend for beginning, mend in _MENDS.items() if words.startswith(beginning)), "")
+        return f"{self.path}:{line}: {words}{mend}"
 
     def _collect(self, document: dict[str, Any]) -> Iterator[str]:
         """Fill `entries` from a document; yield the mistakes."""

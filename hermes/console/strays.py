@@ -36,7 +36,8 @@ def find_strays(configuration: Configuration) -> list[Stray]:
     # A SINK_ variable that no installed sink declares was refused when the sinks were configured. The idle ones belong
     # to installed sinks that SINKS does not name.
     idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
-    owners = ((name, _owner(name)) for name in idle)
+    file = given.file
+    owners = ((name, (file and file.owner_of(name)) or _owner(name)) for name in idle)
     strays = [Stray(name, f"SINKS does not name {owner}") for name, owner in owners if owner]
     for name in sorted(set(environ).difference(declared, idle, _OF_COMMANDS)):
         if (meant := misspelt(name, declared)) is None:

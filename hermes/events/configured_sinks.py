@@ -19,8 +19,9 @@ import msgspec
 
 from hermes.base.errors import BatchRejected, ConfigError, PluginError, SinkUnavailable
 from hermes.base.spelling import misspelt
-from hermes.config import Group, Mistakes, read, try_read
+from hermes.config import Group, Mistakes, describe, read, try_read
 from hermes.events.event import Batch
+from hermes.events.settings import EventSettings
 from hermes.events.sink import (
     NO_INSTANCE,
     DeliverySettings,
@@ -33,6 +34,7 @@ from hermes.events.sink import (
     suggest,
     variable_prefix,
 )
+from hermes.settings import GROUPS
 from hermes.store.settings import Storage
 
 # The name is a label of metrics, a part of variables, and what the journal and the dead letters know the sink by.
@@ -150,12 +152,13 @@ def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mi
 def _check_instance(name: str, plugin: str, installed: Collection[str]) -> None:
     """Raise `ConfigError` if the sink of this name cannot be an instance of ``plugin``, or of the sink of its name."""
     variable = variable_prefix(name) + _PLUGIN
-    if not plugin and name not in installed:
-        mend = suggest(name, installed)
-        more = "" if mend.startswith("did") else f", or name the plugin of this one with {variable}"
-        raise ConfigError(f"SINKS={name!r}: no such sink is installed; {mend}{more}")
-    if plugin and plugin not in installed:
-        raise ConfigError(f"{variable}={plugin!r}: no such sink is installed; {suggest(plugin, installed)}")
+    if (plugin or name) not in installed:
+        mend = suggest(plugin or name, installed)
+        # A table of the file without `plugin` has its own name there.
+        own = plugin in {"", name} and not mend.startswith("did")
+        more = f", or name the plugin of this one with {variable}" if own else ""
+        given = f"{variable}={plugin!r}" if plugin else f"SINKS={name!r}"
+        raise ConfigError(f"{given}: no such sink is installed; {mend}{more}")
     if plugin not in {"", name}:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"SINKS={name!r}: expected a name of 1 to 40 of a-z 0-9 _ -, no _ or - first")
@@ -179,6 +182,11 @@ def _find_twins(sinks: Sequence[ConfiguredSink]) -> Iterator[str]:
                 yield f"{names}: both would write to the same place, for their settings are the same; set {place}"
 
 
+def _service_variables() -> set[str]:
+    kinds: tuple[type[msgspec.Struct], ...] = (*GROUPS.values(), EventSettings)
+    return {each.name for kind in kinds for each in describe(kind)}
+
+
 def _find_unknown_variables(
     in_use: Mapping[str, SinkPlugin], installed: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[str]:
@@ -195,8 +203,11 @@ def _find_unknown_variables(
         owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
         if owner is None or owner in declared:
             known = every if owner is None else declared[owner]
-            meant = misspelt(name, every)
-            mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"
+            meant, option = misspelt(name, every), name.removeprefix(owner or "")
+            if option in _service_variables():
+                mend = f"{option} is a setting of the service: write it without the name of a sink (above all tables)"
+            else:
+                mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"
             yield f"{name}: no sink declares this variable; {mend}"
         # An installed sink or an instance that is not in use may keep its variables: switching SINKS needs no other
         # change.

@@ -14,6 +14,7 @@ import pytest
 from hermes.base.errors import ConfigError
 from hermes.config import Mistakes
 from hermes.configuration import Configuration, collect_configuration, read_environment
+from hermes.console.strays import find_strays
 from tests.config.distributions import install
 
 
@@ -85,6 +86,11 @@ MISTAKES = {
     "a = 1\nqueue_size =\n": "hermes.toml:2: Invalid value",
     "a = 1\nb = [1,\n": "hermes.toml:2: ",
     "queue_size = 1\nqueue_size = 2\n": "hermes.toml:2: Cannot overwrite a value",
+    "[sinks.eu]\n[sinks.eu]\n": "hermes.toml:2: Cannot declare ('sinks', 'eu') twice: a name can stand for one table",
+    "sinks = ['eu']\n[sinks.eu]\n": "hermes.toml:2: Cannot declare ('sinks', 'eu') twice: a name can stand for one",
+    "log_level = 'info\n": """hermes.toml:1: Expected "'": close the quote""",
+    'log_level = "info\n': "hermes.toml:1: Illegal character '\\n': close the quote, or write text of several lines",
+    "queue_size 5\n": "hermes.toml:1: Expected '=' after a key in a key/value pair: a line is `key = value`",
     "queue_size = 1\nQUEUE_SIZE = 2\n": "hermes.toml:2: QUEUE_SIZE: queue_size is the same setting; keep one",
     # Names
     "\nqueue_sise = 5\n": "hermes.toml:2: queue_sise: there is no such setting; did you mean queue_size?",
@@ -108,6 +114,10 @@ MISTAKES = {
     "sinks = ['sqlite', 'nul']\n": "hermes.toml:1: sinks='nul': no such sink is installed; did you mean null?",
     "[sinks.sqlit]\n": "hermes.toml:1: sinks.sqlit.plugin='sqlit': no such sink is installed; did you mean sqlite?",
     "[sinks.eu]\nplugin = 'fiel'\n": "hermes.toml:2: sinks.eu.plugin='fiel': no such sink is installed; did",
+    "[sinks.asia]\n": "hermes.toml:1: sinks.asia.plugin='asia': no such sink is installed; there are clickhouse, "
+    "file, http, kafka, null, parquet, postgres, sqlite, stdout, or name the plugin of this one with sinks.asia.plugin",
+    "[sinks.eu]\nplugin = 'null'\nqueue_size = 5\n": "hermes.toml:3: sinks.eu.queue_size: no sink declares this "
+    "variable; QUEUE_SIZE is a setting of the service: write it without the name of a sink (above all tables)",
     "[sinks.eu]\nplugin = 'http'\n": "hermes.toml:1: sinks.eu.url is not set: expected text",
     "[sinks.eu]\nplugin = 'file'\nretries = -1\n": "hermes.toml:3: sinks.eu.retries='-1': expected a whole number",
     "[sinks.eu]\nplugin = 'sqlite'\npaht = 'x'\n": "hermes.toml:3: sinks.eu.paht: no sink declares this variable; did "
@@ -129,8 +139,12 @@ def test_a_mistake_names_the_file_the_line_and_the_key(text: str) -> None:
 
 
 def test_a_mistake_of_the_environment_names_the_variable_though_the_file_has_the_key() -> None:
+    text = "[sinks.eu]\nplugin = 'null'\nretries = 3\n"
     with pytest.raises(ConfigError, match=r"^SINK_EU_RETRIES='x': expected"):
-        configured("[sinks.eu]\nplugin = 'null'\nretries = 3\n", {"SINK_EU_RETRIES": "x"})
+        configured(text, {"SINK_EU_RETRIES": "x"})
+    # The advice is a key of the file, the mistake is not.
+    with pytest.raises(ConfigError, match=r"^SINK_EU_RETRIEZ: no sink declares .* did you mean SINK_EU_RETRIES\?$"):
+        configured(text, {"SINK_EU_RETRIEZ": "7"})
 
 
 def test_all_mistakes_of_the_file_and_the_environment_are_told_at_once() -> None:
@@ -182,3 +196,19 @@ def test_the_settings_of_a_part_that_does_not_run_may_stay_in_the_file(
     """
     install(tmp_path, "toy-dist", {}, {"idle_toy": source}, parts={"idle-toy": "idle_toy:TOY"})
     assert flat(configured("toy_limit = 5\n")).queue_size == 100_000
+
+
+def test_a_variable_of_a_sink_that_does_not_run_has_no_effect_and_is_told() -> None:
+    found = configured(
+        "[sinks.eu]\nplugin = 'null'\n[sinks.us]\nplugin = 'stdout'\n",
+        {
+            "SINKS": "eu",
+            "SINK_EU_RETRIES": "1",
+            "SINK_US_RETRIES": "2",
+            "SINK_SQLITE_PATH": "x",
+        },
+    )
+    assert find_strays(found) == [
+        ("SINK_SQLITE_PATH", "SINKS does not name sqlite"),
+        ("SINK_US_RETRIES", "SINKS does not name us"),
+    ]

@@ -55,6 +55,12 @@ def test_two_sinks_of_a_file_get_every_event_and_a_changed_file_is_reloaded(star
     program.wait_for_log("a changed setting waits for the next start")
     assert post("first") == 401
 
+    # The service would not start again as it runs now, so the loss of the file is no change of settings.
+    file.rename(tmp_path / "elsewhere.toml")
+    program.send_signal(signal.SIGHUP)
+    program.wait_until(lambda: any("is not there any more" in line.get("reason", "") for line in program.lines))
+    assert post("first") == 401
+
     assert program.stop() == 0
     (greeting,) = [line for line in program.lines if line["event"] == "serving"]
     assert (greeting["config"], greeting["sinks"]) == ("hermes.toml", "archive,eu")
