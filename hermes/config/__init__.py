@@ -12,7 +12,7 @@ Each declaration has many readers: `read` makes the values; `describe` feeds the
 """
 
 from hermes.config.declaration import Variable, describe, lookup, read, try_read
-from hermes.config.group import Group, NoSettings
+from hermes.config.group import Group, NoSettings, owning_prefix
 from hermes.config.mistakes import Mistakes
 from hermes.config.notation import (
     Address,
@@ -48,6 +48,7 @@ __all__ = [
     "format_duration",
     "format_size",
     "lookup",
+    "owning_prefix",
     "parse_duration",
     "parse_size",
     "read",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -33,3 +33,13 @@ class Group:
     def variables(self) -> Iterator[Variable]:
         """The declared variables, in their order."""
         return describe(type(self.values), self.prefix, self.defaults)
+
+
+def owning_prefix(variable: str, prefixes: Iterable[str]) -> str:
+    """The prefix of the group that a variable belongs to; empty if it belongs to none.
+
+    >>> owning_prefix("SINK_MY_SINK_PATH", ["SINK_MY_", "SINK_MY_SINK_", "SINK_NULL_"])
+    'SINK_MY_SINK_'
+    """
+    # The longest: of the sinks `my` and `my-sink`, SINK_MY_SINK_PATH is the second's.
+    return max((prefix for prefix in prefixes if variable.startswith(prefix)), key=len, default="")

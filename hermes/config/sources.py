@@ -70,7 +70,7 @@ class Sources(Mapping[str, str]):
         if self.file is None:
             return mistake
         # A message begins with the setting that it is about; the file's settings may be its advice alone.
-        known = (name for name in _NAME.findall(mistake) if self.origin(name) or self.file.path_of(name))
+        known = (name for name in _NAME.findall(mistake) if _is_set(self.environ, name) or self.file.path_of(name))
         if _is_set(self.environ, next(known, "")):
             return mistake
         places: list[str] = []

@@ -18,6 +18,7 @@ from typing import Any
 
 from hermes.base.errors import ConfigError
 from hermes.base.spelling import close_words
+from hermes.config.group import owning_prefix
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -101,18 +102,14 @@ class TomlFile:
         for ending in ("", "_FILE"):
             if entry := self.entries.get(variable + ending):
                 return (*entry.path[:-1], entry.path[-1][: len(entry.path[-1]) - len(ending)])
-        prefix = self._prefix_of(variable)
+        prefix = owning_prefix(variable, self._things)
         option = variable.removeprefix(prefix).lower()
         return (*self._things[prefix], option) if prefix and option else None
 
-    def owner_of(self, variable: str) -> str:
-        """The name of the thing that a variable belongs to, ``eu`` for SINK_EU_PATH; empty if it belongs to none."""
-        prefix = self._prefix_of(variable)
-        return self._things[prefix][-1] if prefix else ""
-
-    def _prefix_of(self, variable: str) -> str:
-        # Of `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
-        return max((prefix for prefix in self._things if variable.startswith(prefix)), key=len, default="")
+    @property
+    def prefixes(self) -> dict[str, str]:
+        """What the variables of each thing begin with, and the thing's name: ``{"SINK_EU_": "eu"}``."""
+        return {prefix: path[-1] for prefix, path in self._things.items()}
 
     @cached_property
     def _lines(self) -> dict[tuple[str, ...], int]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hermes.base.errors import ConfigError
 from hermes.base.spelling import misspelt
+from hermes.config import owning_prefix
 from hermes.configuration import Configuration
 from hermes.events.sink import installed_sinks, variable_prefix
 
@@ -36,8 +37,10 @@ def find_strays(configuration: Configuration) -> list[Stray]:
     # A SINK_ variable that no installed sink declares was refused when the sinks were configured. The idle ones belong
     # to installed sinks that SINKS does not name.
     idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
-    file = given.file
-    owners = ((name, (file and file.owner_of(name)) or _owner(name)) for name in idle)
+    sinks = given.file.prefixes if given.file else {}
+    # The search for entry points takes a while, and most environments have no idle variable.
+    sinks |= {variable_prefix(sink): sink for sink in (installed_sinks() if idle else ())}
+    owners = ((name, sinks.get(owning_prefix(name, sinks))) for name in idle)
     strays = [Stray(name, f"SINKS does not name {owner}") for name, owner in owners if owner]
     for name in sorted(set(environ).difference(declared, idle, _OF_COMMANDS)):
         if (meant := misspelt(name, declared)) is None:
@@ -50,9 +53,3 @@ def find_strays(configuration: Configuration) -> list[Stray]:
             )
         strays.append(Stray(name, f"it is not a setting: did you mean {meant}?"))
     return strays
-
-
-def _owner(name: str) -> str:
-    """Return the installed sink that a variable belongs to: the one with the longest matching prefix."""
-    prefixes = {variable_prefix(sink): sink for sink in installed_sinks()}
-    return prefixes.get(max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=""), "")

@@ -19,7 +19,7 @@ import msgspec
 
 from hermes.base.errors import BatchRejected, ConfigError, PluginError, SinkUnavailable
 from hermes.base.spelling import misspelt
-from hermes.config import Group, Mistakes, describe, read, try_read
+from hermes.config import Group, Mistakes, describe, owning_prefix, read, try_read
 from hermes.events.event import Batch
 from hermes.events.settings import EventSettings
 from hermes.events.sink import (
@@ -199,11 +199,10 @@ def _find_unknown_variables(
     for name in sorted(environ):
         if not name.startswith("SINK_") or name in every or name.removesuffix("_FILE") in every:
             continue
-        # Of the sinks `my` and `my-sink`, SINK_MY_SINK_PATH is the second's: the longest prefix names the owner.
-        owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
-        if owner is None or owner in declared:
-            known = every if owner is None else declared[owner]
-            meant, option = misspelt(name, every), name.removeprefix(owner or "")
+        owner = owning_prefix(name, prefixes)
+        if not owner or owner in declared:
+            known = declared.get(owner, every)
+            meant, option = misspelt(name, every), name.removeprefix(owner)
             if option in _service_variables():
                 mend = f"{option} is a setting of the service: write it without the name of a sink (above all tables)"
             else:
