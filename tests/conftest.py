@@ -7,6 +7,7 @@ all tests with the same PostgreSQL, which takes longer to make than most of them
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ settings.load_profile("hermes")
 # Of the whole session, in each process that asks for one.
 SERVERS = {"postgres_server", "patient_postgres_server"}
 SLOW = (TESTS / "integration", TESTS / "simulation")
+
+
+def pytest_configure() -> None:
+    """Give the programs that tests start the usual meaning of SIGINT."""
+    # A shell starts `make test &` with SIGINT ignored, and every program that a test starts would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
