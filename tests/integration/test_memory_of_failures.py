@@ -32,7 +32,7 @@ LIMITS = {"QUEUE_BYTES": str(QUEUE_BYTES), "MAX_BODY_BYTES": str(QUEUE_BYTES)}
 BODY = "\n".join(json.dumps(event) for event in events(500, "e", payload={"filling": "x" * 2000}))
 SMALL, QUEUE_SIZE, MAX_CONNECTIONS = 2 * MIB, 4000, 100  # where one failure follows the other
 REQUESTS = 100
-SENT = 20  # requests of each failure then
+SENT = 30  # requests of each failure then: kept bodies would be far above the bound
 
 RECOVER = PAGE.with_name("recover.md")
 
