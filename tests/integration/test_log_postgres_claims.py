@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from hermes.base.errors import ConfigError, StaleWriter
 from hermes.store.log import Record, Snapshot
 from hermes.store.log.postgres import PostgresLog, open_claimed_postgres_log, open_postgres_log
+from hermes.store.postgres import Connection
 from tests.integration.postgres_log import backend, everything, execute, terminate, until_it_works
 from tests.servers.cutter import open_cutter
 from tests.servers.pgbouncer import pgbouncer
@@ -42,6 +43,18 @@ async def test_the_lowest_number_without_an_owner_is_taken_first(postgres_dsn: s
         open_claimed_postgres_log(postgres_dsn, "other") as other,
     ):
         assert [log.name for log in (first, second, third, other)] == ["events-2", "events-10", "events-11", "other-0"]
+
+
+async def test_a_log_that_is_closed_is_free_at_once(postgres_dsn: str) -> None:
+    """Not some time later, when the server notices that the session has gone: a restart would claim another log."""
+    async with open_postgres_log(postgres_dsn, "events-0") as log:
+        await log.append([b"owed"])
+    async with await Connection.connect(postgres_dsn) as other:
+        for _ in range(10):
+            async with open_claimed_postgres_log(postgres_dsn) as claimed:
+                assert claimed.name == "events-0"
+            held = await other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+            assert await held.fetchone() == (0,)
 
 
 async def test_a_dead_instance_s_journal_is_adopted_and_it_is_refused_from_then_on(postgres_dsn: str) -> None:

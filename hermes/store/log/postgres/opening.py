@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import chain, count
 
 import structlog
@@ -111,6 +111,7 @@ async def _open(
         finally:
             # Their callers were told that they failed, so they must not come back when the journal is opened again.
             await _delete_failed_appends(writer, name)
+            await _give_up_lock(writer)
 
 
 async def _take_over(connection: Connection, name: str) -> tuple[Standing, Snapshot | None]:
@@ -137,3 +138,9 @@ async def _delete_failed_appends(writer: Writer, name: str) -> None:
             )
     if scope.cancelled_caught:
         _log.warning("appends that failed may come back when the journal is opened again", log=name, reason="no answer")
+
+
+async def _give_up_lock(writer: Writer) -> None:
+    # A server that does not answer has no lock for long.
+    with clean_up(CLOSE_TIMEOUT), suppress(LogUnavailable, StaleWriter):
+        await writer.give_up_lock()

@@ -93,6 +93,11 @@ class Session:
         if connection is not None:
             await connection.close()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as this side knows."""
+        return self._connection is not None and not self._connection.closed
+
     async def connected(self, *, patient: bool = False) -> Connection:
         """Return the connection; dial if there is none. ``patient``: try again until the caller's own deadline.
 

@@ -33,6 +33,7 @@ from hermes.store.log.postgres.session import Session, unavailable
 from hermes.store.log.rows import Row, encode_rows
 from hermes.store.postgres import Connection, DiskFull, Error, UniqueViolation, was_refused
 
+_UNLOCK_TIMEOUT = 2.0
 COMMIT_TIMEOUT = 10.0
 """Seconds after which a commit without a known outcome is reported as failed, plus the session's `CLEANUP_TIMEOUT`."""
 
@@ -50,6 +51,7 @@ WHERE log = %(log)s AND first_index <= %(first)s AND openings = coalesce(%(openi
 FOR SHARE OF hermes_log_state
 """
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 'hermes_log'::regclass::oid::bigint))"
+_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended(%s, 'hermes_log'::regclass::oid::bigint))"
 # FOR UPDATE waits for every INSERT that is under way, and keeps others from opening the log. A transaction with such a
 # lock also waits at its end for the synchronous standbys, so the rows that it has seen are durable there.
 _STANDING = """
@@ -169,6 +171,14 @@ class Writer:
         """Take the lock of a claimed log again on a new connection. Raises `hermes.StaleWriter` if another has it."""
         if self._claimed and not await try_lock(connection, self._name):
             raise self.depose((await read_standing(connection, self._name)).next)
+
+    async def give_up_lock(self) -> None:
+        """Let another instance claim the log at once. Raises `hermes.LogUnavailable`."""
+        # The server frees the lock of a session some time after the session has gone. An instance that starts meanwhile
+        # would claim another log, and nobody would deliver the records of this one.
+        if self._claimed and self._deposed is None and self._session.is_connected:
+            async with self._session.borrowed(_UNLOCK_TIMEOUT) as connection:
+                await connection.execute(_UNLOCK, [self._name])
 
     async def _make_durable(self, token: int, rows: Sequence[Row]) -> None:
         while True:
