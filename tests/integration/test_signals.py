@@ -183,3 +183,16 @@ def test_a_terminal_that_is_closed_stops_the_service_that_was_started_on_it(tmp_
     finally:
         process.kill()
         process.wait(20)
+
+
+def test_programs_that_tests_start_obey_ctrl_c_even_in_a_background_run(request: pytest.FixtureRequest) -> None:
+    conftest = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
+    assert conftest is not None
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts `make test &`
+    try:
+        conftest.pytest_configure()
+        itself = [sys.executable, "-c", "import signal; signal.raise_signal(signal.SIGINT)"]
+        done = subprocess.run(itself, capture_output=True, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.stderr.endswith("KeyboardInterrupt\n")
