@@ -43,9 +43,10 @@ def burn(seconds: float) -> None:
 
 
 async def burn_by_turns() -> None:
+    # It never sleeps and a turn is several ticks long, so every profile has some, however busy the machine is.
     while True:
-        burn(0.01)
-        await trio.sleep(0.002)
+        burn(0.05)
+        await trio.lowlevel.checkpoint()
 
 
 async def profile_while(function: Callable[[], Awaitable[object]], seconds: float = 1.0, hz: int = 100) -> Samples:
@@ -116,7 +117,7 @@ async def test_a_busy_thread_is_charged_and_the_waiting_loop_is_not() -> None:
     assert by_thread.get(threading.current_thread().name, 0) < 0.2 * samples.cpu_ns
 
 
-async def test_ticks_of_a_busy_thread_do_not_charge_a_task_s_work_to_the_loop_s_waiting() -> None:
+async def test_ticks_of_a_busy_thread_do_not_charge_a_task_s_work_to_the_loop_s_waiting(no_rest: None) -> None:
     used: list[float] = []
 
     async def work_a_little() -> None:
@@ -125,12 +126,19 @@ async def test_ticks_of_a_busy_thread_do_not_charge_a_task_s_work_to_the_loop_s_
             used.append(0.002)
             await trio.sleep(0.015)
 
-    with busy_thread():
-        samples = await profile_while(work_a_little, 2)
-    assert by_function(samples)[f"{__name__}.burn"] > 0.5e9 * sum(used)
+    charged = 0
+    # Some ten ticks of a profile find the task at work, so one profile can be far off; where the waiting is charged, a
+    # tenth is left for the task.
+    for _ in range(6):
+        with busy_thread():
+            samples = await profile_while(work_a_little, 2)
+        charged += by_function(samples).get(f"{__name__}.burn", 0)
+        if charged > 0.5e9 * sum(used):
+            return
+    pytest.fail(f"the task was charged {charged / 1e9} of the {sum(used)} seconds that it used")
 
 
-async def test_many_threads_with_a_little_each_are_charged_too() -> None:
+async def test_many_threads_with_a_little_each_are_charged_too(no_rest: None) -> None:
     charged = []
     for _ in range(6):  # on a busy machine a thread may have ended before the tick that would have met it
         async with trio.open_nursery() as nursery:
@@ -323,7 +331,9 @@ async def test_a_rate_out_of_bounds_is_refused(hz: int) -> None:
 async def test_all_formats_are_served(no_rest: None) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(burn_by_turns)
+        began = time.monotonic_ns()
         profile = await answer("/debug/pprof/profile", {"seconds": "0.4"})
+        took = time.monotonic_ns() - began
         scope = await answer("/debug/pprof/profile", {"seconds": "0.4", "format": "speedscope"})
         lines = await answer("/debug/pprof/profile", {"seconds": "0.4", "format": "folded"})
         nursery.cancel_scope.cancel()
@@ -332,7 +342,7 @@ async def test_all_formats_are_served(no_rest: None) -> None:
     assert decoded.sample_types == [("samples", "count"), ("cpu", "nanoseconds")]
     assert next(iter(decoded.totals(1))) == f"{__name__}.burn"
     assert decoded.period == 10_000_000
-    assert decoded.duration_nanos == pytest.approx(0.4e9, rel=0.5)
+    assert 0.39e9 < decoded.duration_nanos < took
     names = {frame["name"] for frame in json.loads(scope.body)["shared"]["frames"]}
     assert f"{__name__}.burn" in names
     assert f"task: {__name__}.burn_by_turns;" in lines.body.decode().splitlines()[0]
@@ -345,7 +355,7 @@ async def test_go_tool_pprof_reads_every_profile(tmp_path: Path, no_rest: None) 
     async def grow() -> None:
         while True:
             kept.append(bytearray(20_000))
-            await trio.sleep(0.01)
+            await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(burn_by_turns)
