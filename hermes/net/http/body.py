@@ -93,7 +93,10 @@ class IncomingBody:
         return self._decoder.missing if isinstance(self._decoder, SizedDecoder) else 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the body, and return the bytes that come after its end. Raises `BodyRefused`."""
+        """Take bytes of the body, and return the others: the bytes after its end, or more chunks if not `done`.
+
+        Raises `BodyRefused`.
+        """
         decoder = self._decoder
         before = len(decoder.body)
         try:

@@ -3,7 +3,8 @@
 Strict, because a request can be smuggled if a proxy reads the same bytes differently: sizes are bare hexadecimal
 digits, every line ends in CR LF, extensions and trailers are bounded and thrown away.
 
-Invariant: the bytes after the body are never touched, and the same bytes cut at any point decode alike.
+Invariants: the bytes after the body are never touched, and the same bytes cut at any point decode alike; a feed takes a
+bounded number of chunks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ MAX_LINE = 4096
 
 # RFC 9112 sets no bound. A client without an end to its trailers would keep the connection for ever.
 MAX_TRAILER_LINES = 64
+
+# A chunk may be as short as six bytes, so that a receive has more than ten thousand of them: more than seven
+# milliseconds.
+_CHUNKS_AT_ONCE = 2000
 
 # 15 digits: no larger size is taken, and Python reads them without a second look. Spaces before an extension are bad
 # whitespace that RFC 9112 §7.1.1 asks a recipient to accept.
@@ -51,33 +56,37 @@ class ChunkedDecoder:
         self._state = self._read_size
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the body, and return the bytes after its end (empty until ``done``).
+        """Take bytes of the body, and return the others: the bytes after its end, or more chunks if not ``done``.
 
-        Raises `ChunkedError`, or `BodyTooLarge` as soon as the size of a chunk would pass the limit.
+        A feed takes the chunks of a millisecond or two. Raises `ChunkedError`, or `BodyTooLarge` as soon as the size of
+        a chunk would pass the limit.
         """
         data = self._pending + data
         position = 0
+        paused = False
         while not self.done:
             # First the short way: where it stops, the states below find out why.
             if self._state == self._read_size:
-                position = self._read_whole_chunks(data, position)
+                position, paused = self._read_whole_chunks(data, position)
+                if paused:
+                    break
             advanced = self._state(data, position)
             if advanced < 0:
                 break
             position = advanced
-        if self.done:
+        if self.done or paused:
             self._pending = b""
             return data[position:]
         self._pending = data[position:]
         return b""
 
-    def _read_whole_chunks(self, data: bytes, position: int) -> int:
-        """Read the chunks that have come whole, the shortest way. Returns their end.
-
-        A chunk may be as short as six bytes, so that a body has very many of them.
-        """
+    def _read_whole_chunks(self, data: bytes, position: int) -> tuple[int, bool]:
+        """Read the chunks that have come whole, the shortest way. Returns their end, and whether there may be more."""
         body, limit = self.body, self.limit
-        while (match := _match_size_line(data, position, position + MAX_LINE + 2)) is not None:
+        for _ in range(_CHUNKS_AT_ONCE):
+            match = _match_size_line(data, position, position + MAX_LINE + 2)
+            if match is None:
+                break
             start = match.end()
             size = int(match[1], 16)
             end = start + size
@@ -85,7 +94,9 @@ class ChunkedDecoder:
                 break
             body += data[start:end]
             position = end + 2
-        return position
+        else:
+            return position, True
+        return position, False
 
     def _line(self, data: bytes, position: int) -> bytes | None:
         end = data.find(b"\n", position, position + MAX_LINE + 2)

@@ -101,7 +101,7 @@ class Connection:
         # Bytes taken of the keyless clients' budget, for everything but bodies: a connection that holds much without a
         # whole request has shown no key.
         self._held = 0
-        # True: the turn was over, and requests that have come wait for the next turn.
+        # True: the turn was over, and requests or chunks that have come wait for the next turn.
         self.deferred = False
         # The slots from the first response that is not ready on. Empty for a client that waits for nothing.
         self.waiting: deque[Slot] = deque()
@@ -113,6 +113,9 @@ class Connection:
         if self.phase is not _IDLE:
             if self.phase is _BODY:
                 data = self._receive_body(data)
+                if self.deferred:
+                    # The rest of the chunks is kept for the next turn.
+                    return
             elif self.phase is _CLOSING:
                 return
             elif self.phase is _HANDOVER:
@@ -223,11 +226,11 @@ class Connection:
         self._client = _nobody
 
     def resume(self) -> None:
-        """Go on with the requests that were left unread: there is room for responses, or a new turn has begun."""
+        """Go on with what was left unread: there is room for responses, or a new turn has begun."""
         self.deferred = False
-        if self._buffer and self.phase in {_IDLE, _HEAD}:
+        if self._buffer and self.phase in {_IDLE, _HEAD, _BODY}:
             data, self._buffer = self._buffer, b""
-            self.receive_heads(data)
+            self.receive(data)
 
     def defer(self) -> None:
         """Leave unread requests to the next turn, although there is room for responses again."""
@@ -369,7 +372,7 @@ class Connection:
         assert incoming is not None  # noqa: S101 - the phase says so
         head = incoming.head
         try:
-            rest = incoming.feed(data)
+            rest = self._feed(incoming, data)
         except BodyRefused as refused:
             self._refuse(refused.response, head)
             return b""
@@ -385,6 +388,24 @@ class Connection:
         else:
             self._answer(head, result)
         return b"" if self.phase is _CLOSING else rest
+
+    def _feed(self, incoming: IncomingBody, data: bytes) -> bytes:
+        """Feed the body until the turn is over, and keep the chunks of the next turn. Returns the bytes after the body.
+
+        Raises `BodyRefused`.
+        """
+        lane = self._lane
+        rest = incoming.feed(data)
+        while rest and not incoming.done:
+            if lane.clock() > lane.turn_ends:
+                self._buffer = rest
+                if self._reserve_held():
+                    self.deferred = True
+                    return b""
+                # There is no room to leave the chunks, so take them now.
+                self._buffer = b""
+            rest = incoming.feed(rest)
+        return rest
 
     def _abandon_request(self) -> None:
         """Forget the request whose body is coming, and give back the room that it held."""

@@ -47,11 +47,18 @@ class Peer:
         # The end of the client's side calls its waits off, though nothing more is read.
         return interest | select.EPOLLRDHUP if connection.waiting and self.interest else interest
 
+    @property
+    def held_back(self) -> bool:
+        """Whether the client has to read responses, or to wait for its turn, before its next request is read."""
+        # Not in a body: its chunks wait for a turn again and again, and each wait would earn the client new time.
+        connection = self.connection
+        return bool(connection.out) or (connection.deferred and connection.phase is not Phase.BODY)
+
     def set_deadline(self, now: float, timeouts: Timeouts) -> None:
         """Give a phase that has begun its time. A phase that goes on keeps its deadline: slow bytes earn no time."""
         connection = self.connection
         phase = None if connection.waiting else connection.phase
-        if connection.out or (connection.deferred and not connection.waiting):
+        if connection.out or (self.held_back and not connection.waiting):
             # The connection goes on once the client reads the responses.
             phase = Phase.CLOSING
         if phase is not self.timed or phase is Phase.IDLE:
@@ -64,7 +71,7 @@ class Peer:
             return timeouts.write
         if connection.waiting:
             return inf
-        return timeouts.write if connection.deferred else allowance(connection.phase, timeouts)
+        return timeouts.write if self.held_back else allowance(connection.phase, timeouts)
 
     def _address(self) -> str:
         return address_of(self.sock)

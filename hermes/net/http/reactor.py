@@ -416,7 +416,7 @@ class Reactor:
             if len(self._peers) >= self._max_connections:
                 self._make_room()
             for peer in [peer for peer in self._peers.values() if peer.deadline <= now]:
-                if peer.lingering or peer.connection.out or peer.connection.deferred:
+                if peer.lingering or peer.held_back:
                     self._close(peer)
                 elif self._peers.get(peer.fd) is peer:
                     # Asked again, because the end of another connection may have answered this one, and closed it.

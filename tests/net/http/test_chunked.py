@@ -17,7 +17,10 @@ def feed(*pieces: bytes, limit: int = LIMIT) -> tuple[bytes, bytes | None]:
     decoder = ChunkedDecoder(limit)
     rest = b""
     for piece in pieces:
-        rest = rest + piece if decoder.done else decoder.feed(piece)
+        rest += piece
+        # Many chunks are taken in several feeds.
+        while rest and not decoder.done:
+            rest = decoder.feed(rest)
     return bytes(decoder.body), rest if decoder.done else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import socket
 
 import h11
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from hermes.events.ack import Outcome
 from hermes.net.http.connection import FREE_BYTES, MAX_SLOTS, MAX_UNSENT, Connection
 from hermes.net.http.head import MAX_HEAD_BYTES, Heads, Route
-from hermes.net.http.lane import BodyBudget, Lane
+from hermes.net.http.lane import BodyBudget, Lane, Timeouts
+from hermes.net.http.peer import Peer
 from hermes.net.http.phase import Phase
 from hermes.net.http.response import Response
 from tests.net.http.kit import FakeIntake, Wire, chunked, event, head, post, post_chunked, read_answers
@@ -59,6 +61,53 @@ def test_requests_that_came_at_once_are_served_one_by_one_when_each_takes_a_turn
     assert wire.connection.wants_bytes
     assert [answer.status for answer in (*served, *wire.feed(event("3")[-1:]))] == [202] * 3
     assert wire.intake.ids == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["room", "no-room"])
+def test_a_chunked_body_is_read_in_turns_as_it_is_read_at_once(room: bool) -> None:
+    wire = Wire()
+    wire.lane.turn_ends = -1.0
+    keyless = wire.lane.body_budget.keyless
+    while not room and keyless.reserve(1024):
+        pass  # others hold all of it
+    used, body = wire.used(), event("1") + b"\n" * 9000
+    sent = post_chunked(*[body[n : n + 1] for n in range(len(body))]) + post(event("2"))
+    wire.connection.receive(sent)
+    # Without room for the rest all of it is read now: the client must not lose its connection for that.
+    assert (wire.phase is Phase.BODY) == room
+    turns = 0
+    while wire.connection.deferred:
+        assert not wire.connection.wants_bytes
+        assert wire.connection.hold()
+        # The bytes that wait are in the budget, as the bytes of the body are.
+        assert not room or turns > 1 or wire.used() - used > len(sent) // 4
+        wire.connection.resume()
+        turns += 1
+    assert turns >= (3 if room else 0)
+    assert [answer.status for answer in wire.answers()] == [202, 202]
+    assert wire.intake.ids == ["1", "2"]
+    assert wire.connection.hold()
+    assert wire.used() == used
+
+
+def test_a_chunked_body_that_waits_for_turns_earns_no_time() -> None:
+    wire = Wire()
+    wire.lane.turn_ends = -1.0
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = Peer(ours, wire.lane, lambda _peer: None)
+        timeouts = Timeouts(header=10, body=60, idle=75, write=30)
+        begin = head(b"Transfer-Encoding: chunked")
+        peer.connection.receive(begin)
+        peer.set_deadline(0.0, timeouts)
+        for now in range(1, 4):
+            peer.connection.receive(b"1\r\n\n\r\n" * 3000)
+            while peer.connection.deferred:
+                peer.set_deadline(float(now), timeouts)
+                peer.connection.resume()
+            peer.set_deadline(float(now), timeouts)
+        assert peer.deadline == 60.0
+        assert not peer.held_back
 
 
 def test_pipelined_requests_are_answered_in_order() -> None:
