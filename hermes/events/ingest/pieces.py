@@ -18,14 +18,12 @@ from hermes.events.decode import Decoded, too_many_rejected
 from hermes.events.event import EVENT_BYTES, Event
 from hermes.events.ingest.refusal import TooManyEvents
 from hermes.events.ingest.request import EventRequest
-from hermes.net.http.content import ContentError, ContentTooLarge
+from hermes.net.http.content import PARTS_AT_ONCE, ContentError, ContentTooLarge
 from hermes.net.http.keys import WANTED, KeyRefused
 from hermes.net.http.rejection import MAX_REJECTIONS, Rejection
 
 # Bytes that zlib decodes in a millisecond.
 _INFLATED_AT_ONCE = 128 * 2**10
-# Parts may be empty, so they are counted too.
-_PARTS_AT_ONCE = 32
 # Events, freed in a millisecond.
 _FREED_AT_ONCE = 5000
 _PLACE = re.compile(r" \(byte \d+\)")
@@ -44,9 +42,11 @@ def decode_pieces(
     """
     size = 0
     for count, part in enumerate(parts, 1):
-        begun.append(part)
+        # Empty parts are counted, but not kept: a body may have millions of them.
+        if part:
+            begun.append(part)
         size += len(part)
-        if size >= _INFLATED_AT_ONCE or count % _PARTS_AT_ONCE == 0:
+        if size >= _INFLATED_AT_ONCE or count % PARTS_AT_ONCE == 0:
             yield size
             size = 0
     yield size

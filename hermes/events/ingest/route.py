@@ -24,7 +24,7 @@ from hermes.events.ingest.pieces import UNREADABLE, decode_pieces
 from hermes.events.ingest.refusal import Refusals, TooManyEvents, is_known_since_taken, tell_receipt
 from hermes.events.ingest.request import EventRequest
 from hermes.events.ingest.ticket import EventTicket
-from hermes.net.http.content import CODINGS, decode_parts
+from hermes.net.http.content import CODINGS, PARTS_AT_ONCE, decode_parts
 from hermes.net.http.cors import Origins
 from hermes.net.http.extra_codings import MISSING_CODINGS
 from hermes.net.http.head import Head, Route
@@ -35,8 +35,6 @@ from hermes.net.http.response import ECHOED, Response
 from hermes.net.http.work import CROWDED, Job, Steps, Workshop
 from hermes.observe.traced_request import TracedRequest
 
-# Parts of a body with a coding, decoded in a few milliseconds also if each is as large as a part may be.
-_PARTS_AT_ONCE = 8
 _BRACE = 0x7B
 _HOW = "the service lacks an extra: install 'hermes-events[codings]' there, or "
 _ACKS = {ack.name.lower(): ack for ack in Ack}
@@ -201,7 +199,7 @@ class Ingest:
             for part in parts:
                 begun.append(part)
                 size += len(part)
-                if size > chosen.at_once or len(begun) > _PARTS_AT_ONCE:
+                if size > chosen.at_once or len(begun) > PARTS_AT_ONCE:
                     break
             else:
                 body = b"".join(begun)

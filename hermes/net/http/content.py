@@ -30,8 +30,12 @@ _RAW_WINDOW = -15
 # RFC 8878 asks every decoder to take windows of 8 MiB, and allows it to refuse larger ones.
 _ZSTD_MAX_WINDOW = 8 * 2**20
 
-# A byte of deflate grows to 1032 at most, so a part is bounded; four bytes of zstd grow to a block of 128 KiB.
-_ZLIB_PIECE = 64 * 2**10
+PARTS_AT_ONCE = 32
+"""The parts that are decoded in a few milliseconds, whatever they hold."""
+
+# A byte of deflate grows to 1032 at most, so a part is bounded; four bytes of zstd grow to a block of 128 KiB. A piece
+# of deflate that grows to nothing may still take 0.2 ms: it may consist of tables for blocks that are empty.
+_ZLIB_PIECE = 2 * 2**10
 _MOST_OF_A_PART = 256 * 2**10
 _ZSTD_PIECE = 128
 
