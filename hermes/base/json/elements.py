@@ -27,8 +27,9 @@ _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
 # whole. Possessive quantifiers keep the time linear.
 _skip_outside = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % STRING, re.DOTALL).match
 _skip_inside = re.compile(rb'[^"\[\]{}]*+(?:(?:%b|\[[^"\[\]{}]*+\])[^"\[\]{}]*+)*+' % STRING, re.DOTALL).match
-# Each bracket costs a step in Python. The bound grows with the text, and leaves small texts alone.
-_FREE_BRACKETS = 100_000
+# Each bracket costs a step in Python, one millisecond for the free ones. The bound grows with the text, and leaves
+# small texts alone.
+_FREE_BRACKETS = 4_000
 _BYTES_A_BRACKET = 8
 _match_name = re.compile(rb"\s*+(%b)\s*+:" % STRING, re.DOTALL).match
 
