@@ -27,6 +27,10 @@ RECORD = (
 )
 OTLP = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}],"resource":{"attributes":[]}}]}'
 
+# A block of deflate that has tables for all its codes, and then nothing but its end. An empty stored block follows,
+# so that both together end with a byte.
+TABLES = bytes.fromhex("ecdd036018300c0080d9b66ddbb66ddbb66ddbb66ddbb671dbb66d33a96de311000000ffff")
+
 JSON = "application/json"
 LINES = "application/x-ndjson"
 PROTOBUF = "application/x-protobuf"
@@ -116,9 +120,18 @@ REQUESTS: dict[str, Callable[[], Request]] = {
     "an id of escapes": lambda: gzipped("/events", JSON, b'{"id":"' + b"\\u00e9" * (MOST // 6 - 100) + b'"}'),
     "one event of brackets": lambda: gzipped("/events", JSON, ALONE + b"[" + fill(b"[]") + b"]}}"),
     "nested too deeply": lambda: gzipped("/events", JSON, b"[" * (MOST - 10)),
+    "brackets before a mistake": lambda: Request(
+        "/v1/batch",
+        JSON,
+        b'{"batch":[' + MESSAGE[:-1] + b',"properties":["\\ud800",' + fill(b"[{}]", most=60_000) + b"]}]}",
+    ),
     "gzip of white space": lambda: gzipped("/events", JSON, b" " * MOST),
     "zstd": lambda: Request("/events", LINES, zstandard.compress(fill(EVENT, b"\n")), "zstd"),
     "deflate": lambda: Request("/events", LINES, zlib.compress(fill(EVENT, b"\n")), "deflate"),
+    "deflate of tables": lambda: Request("/events", LINES, TABLES * (MOST // 37 - 1) + b"\x01\0\0\xff\xff", "deflate"),
+    "snappy of empty chunks": lambda: Request(
+        "/events", LINES, b"\xff\x06\0\0sNaPpY" + b"\xfe\0\0\0" * (MOST // 4 - 10), "snappy"
+    ),
     "CloudEvents": lambda: Request("/events", "application/cloudevents-batch+json", b"[" + fill(CLOUD) + b"]"),
     "one CloudEvent": lambda: gzipped(
         "/events", "application/cloudevents+json", CLOUD_ALONE + b"[" + fill(b'""') + b"]}}"

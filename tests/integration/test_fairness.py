@@ -32,6 +32,11 @@ try:
 except OSError:
     pass
 """
+# HTTP/2's connection preface, and an empty SETTINGS frame, which the service has to acknowledge with another.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+ACKNOWLEDGED = b"\0\0\0\x04\x01\0\0\0\0"
+
 LONGEST_STEP = 0.015  # seconds of the processor; without slices these requests take from 20 ms to 8 s
 ATTEMPTS = 6  # beside other programs the same work may take twice as long
 
@@ -112,7 +117,10 @@ def post_beside_a_neighbour(port: int, request: bytes, most: int) -> tuple[bytes
         ("an id of escapes", 400),
         ("one message with a key", 200),
         ("nested too deeply", 400),
+        ("brackets before a mistake", 400),
         ("gzip of white space", 400),
+        ("deflate of tables", 400),
+        ("snappy of empty chunks", 400),
         ("CloudEvents", 413),
         ("one CloudEvent of a text", 400),
         ("one CloudEvent of values", 202),
@@ -148,4 +156,28 @@ async def test_requests_of_any_protocol_are_served_in_short_steps(name: str, sta
         longest.append(steps.longest)
         if steps.longest < LONGEST_STEP:
             return
+    pytest.fail(f"the longest steps took {longest} s")
+
+
+def flood_with_settings(port: int) -> int:
+    """Send thousands of the smallest frames of HTTP/2. Returns the number of acknowledgements."""
+    with socket.create_connection(("127.0.0.1", port), timeout=50) as client:
+        client.sendall(PREFACE + SETTINGS * 5000)
+        received = b""
+        while received.count(ACKNOWLEDGED) < 5000 and (data := client.recv(1 << 16)):
+            received += data
+    return received.count(ACKNOWLEDGED)
+
+
+async def test_tiny_frames_of_http2_are_read_in_short_steps() -> None:
+    longest = []
+    async with open_service() as service:
+        for _ in range(ATTEMPTS):
+            steps = Steps()
+            trio.lowlevel.add_instrument(steps)
+            assert await trio.to_thread.run_sync(flood_with_settings, service.port) == 5000
+            trio.lowlevel.remove_instrument(steps)
+            longest.append(steps.longest)
+            if steps.longest < LONGEST_STEP:
+                return
     pytest.fail(f"the longest steps took {longest} s")
