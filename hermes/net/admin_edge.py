@@ -85,6 +85,7 @@ class AdminEdge:
         keys = access.admin_keys
         served = documented("ADMIN_ADDR", __version__, own, keyed=keys.configured)
         frame = Frame(observe, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals)
+        self._trouble = frame.trouble
         # The judge asks for a key before a path is looked up, so that a stranger does not learn which paths there are.
         app = make_app(Site(frame, served, lane.body_budget, Keys(), judge_admin(keys, served)))
         most = share(descriptor_limit(), settings.max_connections).admin
@@ -100,8 +101,14 @@ class AdminEdge:
         )
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:
-        """Log how many refusals had no line of their own, if the pause since the last line is over."""
+        """Log how many refusals had no line of their own, if the pause since the last line is over.
+
+        ``at_the_end``: whether it is over or not, and how many other lines were held back.
+        """
         self._lane.refusals.tell_rest(at_the_end=at_the_end)
+        if at_the_end:
+            self._trouble.write_rest()
+            self._control.tell_rest()
 
     async def serve(self) -> None:
         """Serve until cancelled."""

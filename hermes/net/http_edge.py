@@ -82,6 +82,7 @@ class Edge:
         # Last: the index lists the paths of all the others.
         served = (*served, index_endpoint(__version__, offered.admin_addr, served, keyed=access.api_keys.configured))
         frame = Frame(observe, lane.track, lane.request_id, settings.max_body_bytes, lane.refusals)
+        self._trouble = frame.trouble
         documents = documented("HTTP_ADDR", __version__, served, keyed=access.api_keys.configured)
         app = make_app(Site(frame, documents, ingress.budget, access.api_keys))
         shares = share(descriptor_limit(), settings.max_connections)
@@ -125,8 +126,14 @@ class Edge:
         return self._data.connections
 
     def tell_refusals(self, *, at_the_end: bool = False) -> None:
-        """Log how many refusals had no line of their own, if the pause since the last line is over."""
+        """Log how many refusals had no line of their own, if the pause since the last line is over.
+
+        ``at_the_end``: whether it is over or not, and how many other lines were held back.
+        """
         self._lane.refusals.tell_rest(at_the_end=at_the_end)
+        if at_the_end:
+            self._trouble.write_rest()
+            self._control.tell_rest()
 
     async def serve_data(self) -> None:
         """Accept every connection, and serve the data routes, until cancelled."""

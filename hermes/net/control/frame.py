@@ -42,7 +42,7 @@ class Frame:
     """The functions that are told about the requests of an app, and the largest body in bytes.
 
     ``observe(route, status, seconds)`` is called after each request, ``track`` with 1 when a request begins and with -1
-    when it ends. ``refusals`` logs requests that were answered with 4xx or 5xx.
+    when it ends. ``refusals`` logs requests that were answered with 4xx or 5xx, and ``trouble`` our own failures.
     """
 
     observe: Callable[[str, int, float], None]
@@ -50,6 +50,7 @@ class Frame:
     request_id: Callable[[], bytes]
     max_body_bytes: int
     refusals: RefusalLog = field(default_factory=RefusalLog)
+    trouble: ThrottledLog = field(default_factory=lambda: ThrottledLog("hermes.net.http"))
 
 
 class _Rule(QuartRule):
@@ -68,19 +69,19 @@ class _App(QuartTrio):
 
     url_rule_class = _Rule  # type: ignore[assignment]
 
-    def __init__(self) -> None:
+    def __init__(self, trouble: ThrottledLog) -> None:
         super().__init__("hermes", static_folder=None)
-        self.throttled = ThrottledLog("hermes.net.http")
+        self._trouble = trouble
 
     # Quart would write lines without limit, in a form of its own.
     def log_exception(self, exception_info: Any) -> None:
         route = _route()
-        self.throttled.report_bug("a request failed", exception_info[1], method=request.method, route=route)
+        self._trouble.report_bug("a request failed", exception_info[1], method=request.method, route=route)
 
 
 def make_frame(frame: Frame) -> QuartTrio:
     """An app without routes."""
-    app = _App()
+    app = _App(frame.trouble)
     app.config["MAX_CONTENT_LENGTH"] = frame.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
@@ -148,7 +149,7 @@ def make_frame(frame: Frame) -> QuartTrio:
     async def wait_for_the_machine(error: Exception) -> QuartResponse:
         if not is_shortage(error):
             raise error
-        app.throttled.warn("the machine lacks something that a request needs", error=str(error))
+        frame.trouble.warn("the machine lacks something that a request needs", error=str(error))
         return to_quart(problem(503, f"the machine lacks something: {error}", {"Retry-After": "1"}))
 
     app.asgi_app = guard(app.asgi_app, frame.track, frame.observe, frame.request_id)  # type: ignore[method-assign]

@@ -40,13 +40,13 @@ _CROWDED_SECONDS = 1.0
 class _HypercornLog(Logger):
     """Hypercorn's log, written as lines of our log."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, throttled: ThrottledLog, config: Config) -> None:
         super().__init__(config)
-        self.throttled = ThrottledLog("hermes.net.control")
+        self._throttled = throttled
 
     # Hypercorn would write lines without limit, in a form of its own.
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Hypercorn's
-        self.throttled.report_bug("a request failed in the framework", sys.exception())
+        self._throttled.report_bug("a request failed in the framework", sys.exception())
 
 
 class ControlServer:
@@ -64,7 +64,8 @@ class ControlServer:
         self.places = Places(most)
         self._app = ASGIWrapper(app)
         self._config = Config()
-        self._config.logger_class = _HypercornLog
+        self._throttled = ThrottledLog("hermes.net.control")
+        self._config.logger_class = partial(_HypercornLog, self._throttled)  # type: ignore[assignment]
         # `_HypercornLog` writes the errors, as lines of our log.
         self._config.errorlog = None
         self._config.include_server_header = False
@@ -81,7 +82,6 @@ class ControlServer:
         self._drained = trio.Event()
         self._draining = False
         self._connections = 0
-        self._throttled = ThrottledLog("hermes.net.control")
         self._streams: set[Replay] = set()
         # No bound of its own: it holds connections that have a place, and those that gave way since the last turn.
         self._send, self._receive = trio.open_memory_channel[tuple[trio.SocketStream, Replay]](inf)
@@ -109,11 +109,14 @@ class ControlServer:
                 async for stream, replay in self._receive:
                     nursery.start_soon(self._serve_socket, stream, replay)
         finally:
-            self._throttled.write_rest()
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 # Connections that nobody took from the channel: without this their sockets would stay open.
                 while True:
                     self._receive.receive_nowait()[1].give_way()
+
+    def tell_rest(self) -> None:
+        """Log how many lines about trouble were held back. Call it when no connection is left."""
+        self._throttled.write_rest()
 
     async def drain(self) -> None:
         """End idle connections, and return once every request in progress is answered."""
