@@ -68,7 +68,7 @@ def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[
     ('dead_letters', 'traces', 'events')
     """
     settings = collect_settings(sources, mistakes)
-    configured = collect_parts(parts or settings.run.parts, sources, settings, mistakes)
+    configured = collect_parts(parts or settings.run.parts, sources, settings, mistakes, asked=bool(parts))
     configuration = Configuration(settings, configured, sources)
     for mistake in _find_unknown_keys(configuration):
         with mistakes.collect():

@@ -6,17 +6,17 @@ Invariant: only the parts that PARTS names, and the parts that they need, are im
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from hermes.base.errors import ConfigError, PluginError
-from hermes.base.spelling import close_words
+from hermes.base.spelling import suggest
 from hermes.config import Mistakes, Variable, describe
 from hermes.part import Command, ConfiguredPart, Part, configure_part, in_order
-from hermes.settings import Settings
+from hermes.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
     from hermes.dead_letters.view import LetterView
@@ -101,17 +101,33 @@ def load_part(point: EntryPoint) -> Part:
 
 
 def collect_parts(
-    names: Collection[str], environ: Mapping[str, str], settings: Settings, mistakes: Mistakes
+    names: Sequence[str], environ: Mapping[str, str], settings: Settings, mistakes: Mistakes, *, asked: bool = False
 ) -> tuple[ConfiguredPart, ...]:
     """The parts of these names and the parts that they need, in the order in which they are opened.
 
-    ``mistakes`` are collected; the name ``all`` means every installed part.
+    ``mistakes`` are collected; the name ``all`` means every installed part. The names are those of PARTS, or, if they
+    are ``asked`` for, arguments of ``hermes serve``.
     """
     with mistakes.collect():
-        wanted = installed_parts() if ALL in names else names
+        wrong = dict(_find_wrong_names(names))
+        if wrong:
+            told = [f"{f'serve: {name!r}' if asked else f'PARTS={name!r}'}: {why}" for name, why in wrong.items()]
+            mistakes.add(ConfigError(*told), "" if asked else "PARTS")
+        # The default stands for a list without any right name, so that the mistakes of its settings are told too.
+        right = [name for name in names if name not in wrong] or RunSettings().parts
+        wanted = [*(installed_parts() if ALL in right else ()), *(name for name in right if name != ALL)]
         parts = in_order(wanted, lambda name: load_part(_find(name)))
         return tuple(configure_part(part, environ, settings, mistakes) for part in parts)
     return ()
+
+
+def _find_wrong_names(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name, or list of names, that cannot be taken, and the reason with its mend."""
+    if len(set(names)) != len(names):
+        yield ",".join(names), "a part is named twice"
+    for name in dict.fromkeys(names):
+        if name != ALL and name not in BUILT_IN and name not in (points := installed_parts()):
+            yield name, f"no such part is installed; {suggest(name, [*points, ALL])}"
 
 
 def _find(name: str) -> EntryPoint:
@@ -120,7 +136,5 @@ def _find(name: str) -> EntryPoint:
         return EntryPoint(name, BUILT_IN[name], ENTRY_POINT_GROUP)
     points = installed_parts()
     if name not in points:
-        close = close_words(name, points)
-        mend = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(points))}"
-        raise ConfigError(f"no part {name!r} is installed, which PARTS or `hermes serve` names: {mend}")
+        raise PluginError(f"no part {name!r} is installed, and another part needs it. Install its package.")
     return points[name]

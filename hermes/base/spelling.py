@@ -8,7 +8,7 @@ Invariant: a suggestion is at most two slips away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # Letters. A word of at least this many may have two slips; in a shorter word two slips make another word.
 _LONG = 6
@@ -49,6 +49,16 @@ def close_words(word: str, words: Iterable[str]) -> list[str]:
             # A beginning of a word ranks behind every misspelling.
             found.append((_allowed(other) + 1, other))
     return [other for _, other in sorted(found)[:2]]
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Advice for an unknown name: the names that may be meant, or else the names that exist.
+
+    >>> suggest("postgers", ["postgres", "sqlite"])
+    'did you mean postgres?'
+    """
+    close = close_words(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
 
 
 def misspelt(name: str, declared: Iterable[str]) -> str | None:

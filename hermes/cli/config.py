@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from hermes.base.errors import PluginError
-from hermes.base.spelling import close_words, misspelt
+from hermes.base.spelling import close_words, misspelt, suggest
 from hermes.config import Group, Sources, Variable, describe
 from hermes.configuration import Configuration, read_environment
 from hermes.console.manual import WIDTH, Manual, ManualCommand, ManualGroup
@@ -30,7 +30,7 @@ from hermes.console.values import (
     sink_variables,
     variable_of_key,
 )
-from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, suggest, variable_prefix
+from hermes.events.sink import DeliverySettings, installed_sinks, load_plugin, variable_prefix
 
 
 @click.command(
@@ -147,12 +147,14 @@ def check_config(everything: bool, as_json: bool) -> None:
         return
     # Set variables first; sorted is stable, so each group keeps its order.
     shown = sorted((row for row in rows if row.source or everything), key=lambda row: not row.source)
-    columns = "", "variable", "value", Column("default", least=12)
-    print_table(columns, [_show_row(row) for row in shown])
+    # A table without rows would be a header that says nothing.
+    if shown:
+        print_table(("", "variable", "value", Column("default", least=12)), [_show_row(row) for row in shown])
     unset = len(rows) - len(shown)
     told = f"{unset} settings are not set and have their default: --all shows them." if unset else ""
     valid = "The settings are valid." + ("  * marks what is set." if everything else "")
-    would = f"Hermes would listen on {settings.http.http_addr}{_deliver_to(configuration)}."
+    runs = f"Hermes would run the parts {', '.join(configuration.names)}, "
+    would = f"{runs}listen on {settings.http.http_addr}{_deliver_to(configuration)}."
     click.echo(("\n" if shown else "") + _wrap_text(" ".join(filter(None, (told, valid, would)))))
 
 

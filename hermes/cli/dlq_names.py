@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 import click
 
 from hermes.base.quoting import printable
+from hermes.base.spelling import suggest
 from hermes.dead_letters import DeadLetters, Selection
 from hermes.dead_letters.contract import SINKS_PART
 from hermes.dead_letters.replay import NO_SINK, Replayed
-from hermes.events.sink import installed_sinks, suggest
+from hermes.events.sink import installed_sinks
 from hermes.parts import installed_parts
 
 # Numbers that the line names one by one; a script may have given thousands.

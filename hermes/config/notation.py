@@ -160,12 +160,16 @@ def format_optional_address(address: Address | None) -> str:
 
 
 def parse_list(text: str) -> tuple[str, ...]:
-    """Return the names of a comma list without empty names.
+    """Return the names of a comma list without empty names. Raises ValueError for a list without any name.
 
     >>> parse_list("postgres, file,")
     ('postgres', 'file')
     """
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    # A list of commas alone was not filled in. As an empty list it would turn something off that nobody turned off.
+    if not names:
+        raise ValueError(text)
+    return names
 
 
 def parse_secrets(text: str) -> tuple[str, ...]:
@@ -183,7 +187,7 @@ def parse_event_types(text: str) -> tuple[str, ...]:
     name.
     """
     names = parse_list(text)
-    if not names or (names != ("*",) and not all(_TYPE_NAME.fullmatch(name) for name in names)):
+    if names != ("*",) and not all(_TYPE_NAME.fullmatch(name) for name in names):
         raise ValueError(text)
     # A dict keeps the order of the first mentions.
     return tuple(dict.fromkeys(names))
@@ -230,8 +234,8 @@ OptionalAddress = Annotated[
     Address | None,
     _notation(parse_optional_address, "an address such as 127.0.0.1:8081, or off", format_optional_address),
 ]
-Names = Annotated[tuple[str, ...], _notation(parse_list, "a comma-separated list", ",".join)]
-"""A comma-separated list."""
+Names = Annotated[tuple[str, ...], _notation(parse_list, "a comma-separated list of at least one", ",".join)]
+"""A comma-separated list of at least one name."""
 
 EventTypes = Annotated[
     tuple[str, ...],

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hermes.base.errors import BatchRejected, ConfigError, PluginError, SinkUnavailable
-from hermes.base.spelling import misspelt
+from hermes.base.spelling import misspelt, suggest
 from hermes.config import Group, Mistakes, describe, owning_prefix, read, try_read
 from hermes.events.event import Batch
 from hermes.events.settings import EventSettings
@@ -31,7 +31,6 @@ from hermes.events.sink import (
     describe_sink,
     installed_sinks,
     load_plugin,
-    suggest,
     variable_prefix,
 )
 from hermes.settings import GROUPS

@@ -6,7 +6,7 @@ finds its built-in sinks in the same way. Invariant: a plugin is imported only i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 
 from hermes.base.errors import PluginError
-from hermes.base.spelling import close_words
 from hermes.config import Duration, NoSettings, Table, Variable, about, describe
 from hermes.events.event import Batch
 from hermes.store.settings import Storage
@@ -213,16 +212,6 @@ def describe_sink(name: str, plugin: SinkPlugin) -> Iterator[Variable]:
     yield from describe(plugin.settings, prefix)
     yield from describe(DeliverySettings, prefix, plugin.delivery)
     yield from describe(InstanceSettings, prefix)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Advice for an unknown name: the names that may be meant, or else the names that exist.
-
-    >>> suggest("postgers", ["postgres", "sqlite"])
-    'did you mean postgres?'
-    """
-    close = close_words(name, known)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
 
 
 def _origin(point: EntryPoint) -> str:

@@ -175,6 +175,11 @@ WRONG: list[tuple[Mapping[str, str], str]] = [
     ({"TLS_CERT": "x"}, "TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"),
     ({"SINKS": "null,null"}, "SINKS='null,null': a sink is named twice"),
     ({"API_KEYS_FILE": "/does/not/exist"}, "API_KEYS_FILE='/does/not/exist': cannot be read: "),
+    ({"SINKS": ","}, "SINKS=',': expected a comma-separated list of at least one"),
+    ({"PARTS": " , "}, "PARTS=',': expected a comma-separated list of at least one"),
+    ({"PARTS": "events,events"}, "PARTS='events,events': a part is named twice"),
+    ({"PARTS": "evnts"}, "PARTS='evnts': no such part is installed; did you mean events?"),
+    ({"PARTS": "all,nope"}, "PARTS='nope': no such part is installed; there are all, dead_letters, events, traces"),
     ({"SINKS": "nowhere"}, "SINKS='nowhere': no such sink is installed; there are "),
     (
         {"SINK_NULL_TIMEOUT": "0"},
@@ -276,7 +281,9 @@ def test_config_check_prints_every_variable_with_its_value(run: Run) -> None:
     assert {row[1]: row[2] for row in rows if row[:1] == ["*"]} == given
     assert [row[0] for row in rows[:5]] == ["*"] * 4 + ["PARTS"], "what is set comes first"
     assert ["SINK_STDOUT_TIMEOUT", "30s"] in rows
-    assert "Hermes would listen on 127.0.0.1:9 and deliver to stdout." in " ".join(result.output.split())
+    assert "run the parts dead_letters, traces, events, listen on 127.0.0.1:9 and deliver to stdout." in " ".join(
+        result.output.split()
+    )
 
 
 def test_config_check_alone_prints_what_is_set_and_how_much_is_not(run: Run, tmp_path: Path) -> None:
@@ -290,6 +297,7 @@ def test_config_check_alone_prints_what_is_set_and_how_much_is_not(run: Run, tmp
         ["*", "SINK_NULL_TIMEOUT", "1s", "30s"],
     ]
     unset = len(checked(run)) - 3
+    assert run("config", "check").output.startswith(f"{unset + 3} settings are not set"), "no header without a row"
     assert f"{unset} settings are not set and have their default: --all shows them." in " ".join(result.output.split())
 
 

@@ -216,7 +216,8 @@ def test_its_settings_are_read_and_checked_where_it_is_to_run(folder: Path) -> N
 
     unknown = run(folder, "config", "check", PARTS="toi")
     assert unknown.returncode == 2
-    assert "no part 'toi' is installed, which PARTS or `hermes serve` names: did you mean toy?" in unknown.stderr
+    assert "PARTS='toi': no such part is installed; did you mean toy?" in unknown.stderr
+    assert "serve: 'toi': no such part" in run(folder, "serve", "toi").stderr
 
 
 @pytest.mark.parametrize(("lost", "code"), [("0", 0), ("3", 1)])
