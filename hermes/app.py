@@ -26,7 +26,7 @@ import trio
 from hermes.base.cleanup import end_by, end_no_later_than
 from hermes.configuration import Configuration
 from hermes.core import Core
-from hermes.net.edges import Edges, open_edges
+from hermes.net.edges import Edges, check_addresses, open_edges
 from hermes.net.http.ingress import Ingress
 from hermes.part import RunningPart, open_parts, run_around
 from hermes.storage import REAL, World
@@ -71,6 +71,8 @@ async def serve(
     settings = configuration.settings
     declared = tuple(each.part for each in configuration.parts)
     core = Core(settings, world, Ingress(settings.http, settings.access), declared)
+    # Before the parts, which make files: a start whose port is taken leaves nothing behind.
+    check_addresses(core)
     deadline = trio.CancelScope()
     with deadline:
         async with open_parts(configuration.parts, core) as parts:

@@ -20,6 +20,7 @@ from hermes.net.control.endpoint import at
 from hermes.net.http.access import Access
 from hermes.net.http.ingress import Ingress
 from hermes.net.http_edge import Edge, Offered, open_edge
+from hermes.net.listen import check_address
 from hermes.net.status import Facts, StatusBoard, resident_bytes
 from hermes.observe.loop_lag import LoopLag
 from hermes.observe.metrics import Metrics
@@ -89,6 +90,14 @@ class Edges:
         while True:
             await trio.sleep(_TELL_SECONDS)
             self.tell_refusals()
+
+
+def check_addresses(core: Core) -> None:
+    """Raise `ConfigError` for an address where the service cannot listen now, without listening there."""
+    if core.world.listeners is None:
+        check_address(core.settings.http.http_addr, "HTTP_ADDR")
+    if (admin := core.settings.admin.admin_addr) is not None:
+        check_address(admin, "ADMIN_ADDR")
 
 
 @contextmanager

@@ -74,29 +74,50 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[li
     ...     addresses_of(sockets)[0][0]
     '127.0.0.1'
     """
+    # A name may have several addresses: if a later one is taken, the sockets before it are closed.
+    with ExitStack() as opened:
+        with _blaming(address, variable):
+            sockets = [opened.enter_context(sock) for sock in _bind(address)]
+            # All are bound before the first one listens, so that a failed start lets no client in.
+            for sock in sockets:
+                sock.listen(_BACKLOG)
+        yield sockets
+
+
+def check_address(address: Address, variable: str) -> None:
+    """Raise the error of `open_listeners` if there is one now, but listen nowhere: no client is let in."""
+    with _blaming(address, variable):
+        for sock in _bind(address):
+            sock.close()
+
+
+def _bind(address: Address) -> Iterator[socket.socket]:
     dual = not address.host and socket.has_dualstack_ipv6()
     host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
-    with ExitStack() as opened:
-        sockets = []
+    info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, *_, place in dict.fromkeys(info):
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, *_, place in dict.fromkeys(info):
-                sock = socket.create_server(
-                    (str(place[0]), int(place[1])),
-                    family=family,
-                    backlog=_BACKLOG,
-                    dualstack_ipv6=dual and family == socket.AF_INET6,
-                )
-                # A name may have several addresses: if a later one is taken, the sockets before it are closed.
-                opened.callback(sock.close)
-                sock.setblocking(False)
-                sockets.append(sock)
-        except OSError as error:
-            # create_server repeats the address in its message.
-            reason = (error.strerror or str(error)).partition(" (while")[0]
-            mend = _MENDS.get(error.errno or 0, _MEND)
-            raise ConfigError(f"{variable}={str(address)!r}: cannot listen there: {reason}{mend}") from None
-        yield sockets
+            # A restart must not wait until the kernel has forgotten the connections of the process before.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
+            sock.setblocking(False)
+            sock.bind(place)
+        except OSError:
+            sock.close()
+            raise
+        yield sock
+
+
+@contextmanager
+def _blaming(address: Address, variable: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        mend = _MENDS.get(error.errno or 0, _MEND)
+        words = f"cannot listen there: {error.strerror or str(error)}{mend}"
+        raise ConfigError(f"{variable}={str(address)!r}: {words}") from None
 
 
 def addresses_of(sockets: Sequence[socket.socket]) -> Sequence[tuple[str, int]]:

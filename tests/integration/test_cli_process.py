@@ -63,6 +63,8 @@ def test_an_output_without_room_is_one_line_and_exit_code_1(tmp_path: Path) -> N
         ),
         ({"HERMES_DATA_DIR": "used"}, "used/journal: another Hermes uses it; stop that one, or name another folder"),
         ({"HTTP_ADDR": "taken"}, "HTTP_ADDR='taken': cannot listen there: Address already in use; stop what listens"),
+        ({"ADMIN_ADDR": "taken"}, "ADMIN_ADDR='taken': cannot listen there: Address already in use; stop what listens"),
+        ({"HTTP_ADDR": "192.0.2.1:1"}, "HTTP_ADDR='192.0.2.1:1': cannot listen there: Cannot assign requested address"),
     ],
     ids=lambda case: "+".join(f"{name}={text}" for name, text in case.items()) if isinstance(case, dict) else "",
 )
@@ -79,6 +81,7 @@ def test_a_place_that_cannot_be_had_is_one_line_and_exit_code_2(
     assert code == 2
     assert line.startswith(f"hermes: {words.replace('taken', taken)}")
     assert line.count("\n") == 1
+    assert not tmp_path.joinpath("hermes-data").exists(), "a start that was refused leaves no file"
 
 
 def test_a_full_disk_at_the_start_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
