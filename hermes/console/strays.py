@@ -14,6 +14,7 @@ from hermes.base.errors import ConfigError
 from hermes.base.spelling import misspelt
 from hermes.config import owning_prefix
 from hermes.configuration import Configuration
+from hermes.events.part import EVENTS
 from hermes.events.sink import installed_sinks, variable_prefix
 
 _OF_COMMANDS = ("HERMES_ADMIN_KEY",)
@@ -34,14 +35,13 @@ def find_strays(configuration: Configuration) -> list[Stray]:
     declared = {
         name: variable for variable in configuration.variables() for name in (variable.name, f"{variable.name}_FILE")
     }
-    # A SINK_ variable that no installed sink declares was refused when the sinks were configured. The idle ones belong
-    # to installed sinks that SINKS does not name.
+    # A slip of a variable of a sink in use was refused when the sinks were configured. The idle ones belong to other
+    # sinks, or to no sink.
     idle = [name for name in sorted(environ) if name.startswith("SINK_") and name not in declared]
     sinks = given.file.prefixes if given.file else {}
     # The search for entry points takes a while, and most environments have no idle variable.
     sinks |= {variable_prefix(sink): sink for sink in (installed_sinks() if idle else ())}
-    owners = ((name, sinks.get(owning_prefix(name, sinks))) for name in idle)
-    strays = [Stray(name, f"SINKS does not name {owner}") for name, owner in owners if owner]
+    strays = [Stray(name, _why_idle(configuration, sinks.get(owning_prefix(name, sinks)))) for name in idle]
     for name in sorted(set(environ).difference(declared, idle, _OF_COMMANDS)):
         if (meant := misspelt(name, declared)) is None:
             continue
@@ -53,3 +53,10 @@ def find_strays(configuration: Configuration) -> list[Stray]:
             )
         strays.append(Stray(name, f"it is not a setting: did you mean {meant}?"))
     return strays
+
+
+def _why_idle(configuration: Configuration, owner: str | None) -> str:
+    """Why a variable of the sink ``owner`` has no effect; None: of a sink that nobody knows."""
+    if EVENTS.name not in configuration.names:
+        return "the part events does not run"
+    return f"SINKS does not name {owner}" if owner else "no sink in SINKS has this variable"

@@ -4,8 +4,8 @@ A name in SINKS is the name of an installed sink, or of an instance: ``SINK_EU_P
 of the plugin ``postgres``, with settings of its own, ``SINK_EU_*``. Metrics, breaker, dead letters and the position in
 the journal carry this name.
 
-Invariant: a ``SINK_*`` variable that no sink declares is an error, and a message about a sink names the sink's own
-variables.
+Invariant: a ``SINK_*`` variable that its sink in use does not declare is an error, and so is a slip of one that a sink
+in use declares. A message about a sink names the sink's own variables.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _service_variables() -> set[str]:
 def _find_unknown_variables(
     in_use: Mapping[str, SinkPlugin], installed: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield a mistake for each variable of a sink that no sink declares."""
+    """Yield a mistake for each variable that a sink in use has not, or that is a slip of one that it has."""
     # Such a variable is a misspelling: to run without the setting would hide the mistake.
     declared = {variable_prefix(name): {each.name for each in describe_sink(name, in_use[name])} for name in in_use}
     instances = {name.removesuffix(_PLUGIN) for name in environ if name.startswith("SINK_") and name.endswith(_PLUGIN)}
@@ -199,13 +199,12 @@ def _find_unknown_variables(
         if not name.startswith("SINK_") or name in every or name.removesuffix("_FILE") in every:
             continue
         owner = owning_prefix(name, prefixes)
-        if not owner or owner in declared:
-            known = declared.get(owner, every)
-            meant, option = misspelt(name, every), name.removeprefix(owner)
+        meant, option = misspelt(name, every), name.removeprefix(owner)
+        if owner in declared or (meant and not owner):
             if option in _service_variables():
                 mend = f"{option} is a setting of the service: write it without the name of a sink (above all tables)"
             else:
-                mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"
+                mend = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(declared[owner]))}"
             yield f"{name}: no sink declares this variable; {mend}"
-        # An installed sink or an instance that is not in use may keep its variables: switching SINKS needs no other
-        # change.
+        # A sink that is not in use may keep its variables: switching SINKS needs no other change. `find_strays` tells
+        # that they have no effect.

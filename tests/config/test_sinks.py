@@ -139,7 +139,7 @@ def test_a_setting_that_the_engine_has_for_every_sink_is_the_authors_mistake(fol
         ("SINK_SQLITE_PATHS", "did you mean SINK_SQLITE_PATH?"),
         ("SINK_SQLTE_PATH", "did you mean SINK_SQLITE_PATH?"),
         ("SINK_SQLITE_", "there are SINK_SQLITE_BACKOFF, "),
-        ("SINK_X", "there are SINK_SQLITE_BACKOFF, "),
+        ("SINK_SQLITE_X", "there are SINK_SQLITE_BACKOFF, "),
     ],
 )
 def test_a_misspelt_variable_of_a_sink_is_refused_with_what_was_meant_or_all_there_are(name: str, words: str) -> None:

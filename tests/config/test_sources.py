@@ -198,17 +198,21 @@ def test_the_settings_of_a_part_that_does_not_run_may_stay_in_the_file(
     assert flat(configured("toy_limit = 5\n")).queue_size == 100_000
 
 
-def test_a_variable_of_a_sink_that_does_not_run_has_no_effect_and_is_told() -> None:
-    found = configured(
-        "[sinks.eu]\nplugin = 'null'\n[sinks.us]\nplugin = 'stdout'\n",
-        {
-            "SINKS": "eu",
-            "SINK_EU_RETRIES": "1",
-            "SINK_US_RETRIES": "2",
-            "SINK_SQLITE_PATH": "x",
-        },
-    )
-    assert find_strays(found) == [
-        ("SINK_SQLITE_PATH", "SINKS does not name sqlite"),
-        ("SINK_US_RETRIES", "SINKS does not name us"),
-    ]
+FOREIGN = {
+    "SINK_US_RETRIES": "SINKS does not name us",
+    "SINK_SQLITE_PATH": "SINKS does not name sqlite",
+    "SINK_FOO_URL": "no sink in SINKS has this variable",
+    "SINK_X": "no sink in SINKS has this variable",
+}
+
+
+@pytest.mark.parametrize("text", ["", "[sinks.eu]\nplugin = 'null'\n[sinks.us]\nplugin = 'stdout'\n"])
+def test_a_variable_of_a_sink_that_does_not_run_has_no_effect_and_is_told_with_a_file_and_without(text: str) -> None:
+    environ = {"SINKS": "eu", "SINK_EU_PLUGIN": "null", "SINK_EU_RETRIES": "1", **dict.fromkeys(FOREIGN, "2")}
+    foreign = FOREIGN if text else FOREIGN | {"SINK_US_RETRIES": FOREIGN["SINK_X"]}
+    assert dict(find_strays(configured(text, environ))) == foreign
+    idle = dict.fromkeys(sorted(name for name in environ if name.startswith("SINK_")), "the part events does not run")
+    assert dict(find_strays(configured(text, environ | {"PARTS": "traces"}))) == idle
+    # A slip of a variable that has an effect is a mistake all the same.
+    with pytest.raises(ConfigError, match=r"SINK_EUU_RETRIES: no sink .* did you mean SINK_EU_RETRIES\?"):
+        configured(text, environ | {"SINK_EUU_RETRIES": "3"})
