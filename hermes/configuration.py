@@ -12,7 +12,7 @@ from typing import Any
 
 from hermes.base.errors import ConfigError
 from hermes.base.spelling import misspelt
-from hermes.config import Group, Mistakes, Sources, Variable, describe, read_sources
+from hermes.config import Group, Mistakes, Sources, Variable, describe, is_declared, read_sources
 from hermes.events.sink import SINKS_TABLE
 from hermes.part import ConfiguredPart
 from hermes.parts import collect_parts, describe_built_in, describe_parts, installed_parts
@@ -54,9 +54,16 @@ def describe_service() -> list[Variable]:
     return own + [variable for _, variables in describe_built_in() for variable in variables]
 
 
-def read_environment(environ: Mapping[str, str]) -> Sources:
-    """Return the settings as texts, of an environment and of its file. Raises `ConfigError`."""
-    return read_sources(environ, {"sinks": SINKS_TABLE})
+def read_environment(environ: Mapping[str, str], *, tolerant: bool = False) -> Sources:
+    """Return the settings as texts, of an environment and of its file.
+
+    Raises `ConfigError` for a file that cannot be read, and for a key that cannot be taken, unless ``tolerant``: then
+    the key is one of the `Sources.mistakes`, for `collect_configuration`.
+    """
+    sources = read_sources(environ, {"sinks": SINKS_TABLE})
+    if sources.mistakes and not tolerant:
+        raise ConfigError(*(each.words for each in sources.mistakes))
+    return sources
 
 
 def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[str] = ()) -> Configuration:
@@ -67,6 +74,7 @@ def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[
     >>> collect_configuration(Sources({"SINKS": "null"}), Mistakes()).names
     ('dead_letters', 'traces', 'events')
     """
+    _collect_untaken_keys(sources, mistakes)
     settings = collect_settings(sources, mistakes)
     configured = collect_parts(parts or settings.run.parts, sources, settings, mistakes, asked=bool(parts))
     configuration = Configuration(settings, configured, sources)
@@ -74,6 +82,16 @@ def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[
         with mistakes.collect():
             raise ConfigError(mistake)
     return configuration
+
+
+def _collect_untaken_keys(sources: Sources, mistakes: Mistakes) -> None:
+    """Collect the mistakes of the file, but those of a key that is no setting, whatever its value: it is told later."""
+    if not sources.mistakes:
+        return
+    declared = {variable.name for variable in (*describe_service(), *describe_parts(installed_parts().values()))}
+    for each in sources.mistakes:
+        if len(each.path) > 1 or not each.variable or is_declared(each.variable, declared):
+            mistakes.add(ConfigError(each.words), each.variable)
 
 
 def _find_unknown_keys(configuration: Configuration) -> Iterator[str]:

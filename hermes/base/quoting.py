@@ -34,3 +34,16 @@ def clean(text: str, most: int) -> str:
     # Blank first: a control character becomes white space, and runs of it become one space.
     line = " ".join(blank(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def explain_undecodable(error: UnicodeDecodeError) -> tuple[int, str]:
+    r"""Return the line of a file that is not UTF-8, and what to do. Repeats no byte of the file, which may be a secret.
+
+    >>> try:
+    ...     _ = b"a\n\xff".decode()
+    ... except UnicodeDecodeError as error:
+    ...     explain_undecodable(error)
+    (2, 'it is not text in UTF-8: save the file as UTF-8')
+    """
+    wide = ", it looks like UTF-16" if error.object[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
+    return error.object.count(b"\n", 0, error.start) + 1, f"it is not text in UTF-8{wide}: save the file as UTF-8"

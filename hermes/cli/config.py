@@ -264,8 +264,10 @@ def _values(group: Group, sources: Sources) -> list[_Row]:
     for variable in group.variables():
         value = getattr(group.values, variable.field)
         shown = "(hidden)" if variable.secret and value else variable.show(value)
+        source = sources.origin(variable.name)
         # A value without a variable of Hermes comes from OpenTelemetry's variables, which the export of traces reads
         # too.
-        source = sources.origin(variable.name) or ("OTEL_…" if value != variable.default else "")
+        if not source and variable.name not in sources and value != variable.default:
+            source = "OTEL_…"
         rows.append(_Row(variable, shown, source))
     return rows

@@ -27,7 +27,7 @@ from hermes.config.notation import (
     parse_duration,
     parse_size,
 )
-from hermes.config.sources import Sources, read_sources
+from hermes.config.sources import Sources, is_declared, read_sources
 from hermes.config.toml_file import Table
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "describe",
     "format_duration",
     "format_size",
+    "is_declared",
     "lookup",
     "owning_prefix",
     "parse_duration",

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from hermes.base.errors import ConfigError
+from hermes.base.quoting import explain_undecodable
 from hermes.config.mistakes import Mistakes
 from hermes.config.notation import Address, Notation, parse_bool
 
@@ -208,7 +209,8 @@ def _read_file(name: str, path: str) -> str:
             f"{name}_FILE={path!r}: cannot be read: {error.strerror}; is it there, and for this user?"
         ) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}_FILE={path!r}: cannot be read: {error}; it must be text in UTF-8") from None
+        line, words = explain_undecodable(error)
+        raise ConfigError(f"{name}_FILE={path!r}: cannot be read: line {line}: {words}") from None
     if not text:
         raise ConfigError(f"{name}_FILE={path!r}: the file is empty: put the value in it, or unset {name}_FILE")
     return text

@@ -19,6 +19,7 @@ DEFAULT_FILE = Path("hermes.toml")
 OFF = "off"
 
 _NAME = re.compile(r"\b[A-Z][A-Z0-9_]*\b", re.ASCII)
+_ITEM = re.compile(r"([A-Z][A-Z0-9_]*)='([^']*)'(?=: )", re.ASCII)
 _FILE = "_FILE"
 
 
@@ -37,6 +38,7 @@ class Sources(Mapping[str, str]):
         entries = {} if file is None else file.entries
         # A variable of the environment wins over the file.
         self._of_file = {name: entry for name, entry in entries.items() if not _is_set(environ, name)}
+        self.mistakes = () if file is None else tuple(file.mistakes)
         self._texts = {**environ, **{name: entry.text for name, entry in self._of_file.items()}}
 
     def __getitem__(self, name: str) -> str:
@@ -52,7 +54,7 @@ class Sources(Mapping[str, str]):
         """Where the value of a setting comes from: its variable, that with _FILE, or a place in the file; or empty."""
         for name in (variable, variable + _FILE):
             entry = self._of_file.get(name)
-            if entry is not None and self.file is not None:
+            if entry is not None and self.file is not None and entry.written:
                 return self.file.locate(entry.path)
             if self.environ.get(name, "").strip():
                 return name
@@ -67,8 +69,15 @@ class Sources(Mapping[str, str]):
         >>> Sources({}, file).explain("QUEUE_SIZE='x': expected a whole number")
         "h.toml:1: queue_size='x': expected a whole number"
         """
-        if self.file is None:
+        # A mistake of the file's own has its place.
+        if self.file is None or any(mistake == each.words for each in self.mistakes):
             return mistake
+        # The list of the tables' names is not written: its item is the name of a table.
+        item = _ITEM.match(mistake)
+        table = None if item is None or _is_set(self.environ, item[1]) else self.file.table_of(item[1], item[2])
+        if item is not None and table is not None:
+            rest = _NAME.sub(lambda found: self._name_of(found[0], []), mistake[item.end() :])
+            return f"{self.file.locate(table)}: {'.'.join(table)}{rest}"
         # A message begins with the setting that it is about; the file's settings may be its advice alone.
         known = (name for name in _NAME.findall(mistake) if _is_set(self.environ, name) or self.file.path_of(name))
         if _is_set(self.environ, next(known, "")):
@@ -89,8 +98,11 @@ class Sources(Mapping[str, str]):
 
     def unknown(self, declared: Container[str]) -> Iterator[str]:
         """Yield the top-level keys of the file, as variables, that are not declared."""
-        for name, entry in self._of_file.items():
-            if len(entry.path) == 1 and name not in declared and name.removesuffix(_FILE) not in declared:
+        paths = {name: entry.path for name, entry in self._of_file.items()}
+        if self.file is not None:
+            paths |= {each.variable: each.path for each in self.mistakes if self.file.path_of(each.variable)}
+        for name, path in paths.items():
+            if len(path) == 1 and not is_declared(name, declared):
                 yield name
 
 
@@ -98,7 +110,7 @@ def read_sources(environ: Mapping[str, str], tables: Mapping[str, Table]) -> Sou
     """Return the sources of an environment, with the file that its HERMES_CONFIG names.
 
     Without HERMES_CONFIG the file is ``hermes.toml`` in the working directory, if it is there. Raises `ConfigError`
-    for a file that cannot be read.
+    for a file that cannot be read. A key that cannot be taken is left out, and is one of the `Sources.mistakes`.
     """
     given = lookup(environ, VARIABLE)
     if given is not None and given.lower() == OFF:
@@ -119,6 +131,15 @@ def read_sources(environ: Mapping[str, str], tables: Mapping[str, Table]) -> Sou
         place = f"{file.locate(entry.path)}: {entry.key}"
         raise ConfigError(f"{place}: a file cannot name another one; set {VARIABLE} in the environment")
     return Sources(environ, file, path)
+
+
+def is_declared(name: str, declared: Container[str]) -> bool:
+    """Whether a name is that of a declared variable, or of the file with its value.
+
+    >>> is_declared("DB_DSN_FILE", {"DB_DSN"})
+    True
+    """
+    return name in declared or name.removesuffix(_FILE) in declared
 
 
 def _is_set(environ: Mapping[str, str], variable: str) -> bool:

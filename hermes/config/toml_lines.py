@@ -3,7 +3,8 @@
 A statement of TOML begins on a line of its own. So the statements of a text are, one after the other, the fewest lines
 that `tomllib` can read: a text that ends inside a value is an error, and there is no second parser to keep in step.
 
-Invariant: each key and each table that `tomllib` finds has the line where its statement begins.
+Invariants: each key and each table that `tomllib` finds has the line where its statement begins; of two statements that
+clash, both are found.
 """
 
 from __future__ import annotations
@@ -20,9 +21,36 @@ def find_lines(text: str) -> dict[Path, int]:
     >>> find_lines('queue_size = 5\n\n[sinks.eu]\npath = "eu.db"\n')[("sinks", "eu", "path")]
     4
     """
+    found: dict[Path, int] = {}
+    for start, _end, paths in _walk_statements(text):
+        for path in paths:
+            # The first mention: a table is named again in the headers of its own tables.
+            found.setdefault(path, start)
+    return found
+
+
+def find_clash(text: str, line: int) -> tuple[Path, Path, int] | None:
+    """Return the key or table whose statement ends on a line or after it, the name that it repeats, and its first line.
+
+    None if the statement repeats nothing. Raises `tomllib.TOMLDecodeError` if it cannot be read by itself.
+
+    >>> find_clash("sinks = 1\\n[sinks.eu]", 2)
+    (('sinks', 'eu'), ('sinks',), 1)
+    """
+    found: dict[Path, int] = {}
+    for start, end, paths in _walk_statements(text):
+        if end >= line:
+            repeated = max((path for path in paths if path in found), key=len, default=None)
+            return None if repeated is None else (max(paths, key=len), repeated, found[repeated])
+        for path in paths:
+            found.setdefault(path, start)
+    return None
+
+
+def _walk_statements(text: str) -> Iterator[tuple[int, int, list[Path]]]:
+    """Yield the first and the last line of each statement, and the paths of its keys and tables."""
     # As tomllib does first of all: a line may end in CR LF, and a lone CR is an error.
     lines = text.replace("\r\n", "\n").split("\n")
-    found: dict[Path, int] = {}
     table: Path = ()
     start = 0
     while start < len(lines):
@@ -34,11 +62,8 @@ def find_lines(text: str) -> dict[Path, int]:
             paths = [table[:end] for end in range(1, len(table) + 1)]
         else:
             paths = [table + path for path in paths]
-        for path in paths:
-            # The first mention: a table is named again in the headers of its own tables.
-            found.setdefault(path, start + 1)
+        yield start + 1, start + length, paths
         start += length
-    return found
 
 
 def _read_statement(lines: list[str]) -> tuple[dict[str, object], int]:

@@ -62,7 +62,7 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
 
     # All at once: after the first mistake is mended, no second one follows.
     mistakes = Mistakes()
-    configuration = collect_configuration(read_environment(os.environ), mistakes, parts)
+    configuration = collect_configuration(read_environment(os.environ, tolerant=True), mistakes, parts)
     settings = configuration.settings
     with mistakes.collect():
         check_world(settings.storage)
@@ -93,7 +93,7 @@ def sink_names(configuration: Configuration) -> tuple[str, ...]:
 def explained(mistakes: Sequence[str]) -> list[str]:
     """Return the mistakes, with the file, the line and the key of each setting that comes from a file."""
     try:
-        return list(map(read_environment(os.environ).explain, mistakes))
+        return list(map(read_environment(os.environ, tolerant=True).explain, mistakes))
     except ConfigError:
         # The file itself is wrong, and the mistakes say where.
         return list(mistakes)

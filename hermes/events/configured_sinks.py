@@ -153,11 +153,11 @@ def _check_instance(name: str, plugin: str, installed: Collection[str]) -> None:
     variable = variable_prefix(name) + _PLUGIN
     if (plugin or name) not in installed:
         mend = suggest(plugin or name, installed)
-        # A table of the file without `plugin` has its own name there.
-        own = plugin in {"", name} and not mend.startswith("did")
-        more = f", or name the plugin of this one with {variable}" if own else ""
-        given = f"{variable}={plugin!r}" if plugin else f"SINKS={name!r}"
-        raise ConfigError(f"{given}: no such sink is installed; {mend}{more}")
+        # A table of the file without `plugin` has its own name there, which nobody has written.
+        if plugin not in {"", name}:
+            raise ConfigError(f"{variable}={plugin!r}: no such sink is installed; {mend}")
+        more = "" if mend.endswith("?") else f"; for a sink of one of them, set {variable}"
+        raise ConfigError(f"SINKS={name!r}: no such sink is installed; {mend}{more}")
     if plugin not in {"", name}:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"SINKS={name!r}: expected a name of 1 to 40 of a-z 0-9 _ -, no _ or - first")

@@ -26,7 +26,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def configured(text: str, environ: Mapping[str, str] = {}) -> Configuration:
     """What a file ``hermes.toml`` and an environment configure. Raises `ConfigError` with the explained mistakes."""
     Path("hermes.toml").write_text(text)
-    sources, mistakes = read_environment(environ), Mistakes()
+    sources, mistakes = read_environment(environ, tolerant=True), Mistakes()
     configuration = collect_configuration(sources, mistakes)
     try:
         mistakes.raise_any()
@@ -85,11 +85,22 @@ MISTAKES = {
     # The form of the file
     "a = 1\nqueue_size =\n": "hermes.toml:2: Invalid value",
     "a = 1\nb = [1,\n": "hermes.toml:2: ",
-    "queue_size = 1\nqueue_size = 2\n": "hermes.toml:2: Cannot overwrite a value",
-    "[sinks.eu]\n[sinks.eu]\n": "hermes.toml:2: Cannot declare ('sinks', 'eu') twice: a name can stand for one table",
-    "sinks = ['eu']\n[sinks.eu]\n": "hermes.toml:2: Cannot declare ('sinks', 'eu') twice: a name can stand for one",
     "log_level = 'info\n": """hermes.toml:1: Expected "'": close the quote""",
-    'log_level = "info\n': "hermes.toml:1: Illegal character '\\n': close the quote, or write text of several lines",
+    'log_level = "info\n': "hermes.toml:1: Illegal end of a line within quotes: close the quote, or write text of",
+    'a = 1\nlog_level = """info\n': "hermes.toml:2: Unterminated string: close the quote",
+    "flush_interval = 5s\n": "hermes.toml:1: Expected newline or end of document after a statement: each key and each",
+    'hermes_data_dir = "C:\\data"\n': "hermes.toml:1: Unescaped '\\' in a string: write each backslash twice, or",
+    "[sinks.e u]\n": "hermes.toml:1: Expected ']' at the end of a table declaration: a table is [name], without spaces",
+    # A name that stands twice
+    "queue_size = 1\n\nqueue_size = [\n2,\n3]\n": "hermes.toml:5: queue_size: line 1 sets it already; keep one",
+    "[sinks.eu]\nplugin = 'null'\n[sinks.eu]\n": "hermes.toml:3: sinks.eu: line 1 sets it already; keep one",
+    "[sinks.eu]\nplugin = 'null'\nplugin = 'file'\n": "hermes.toml:3: sinks.eu.plugin: line 2 sets it already; keep",
+    "[sinks.eu]\npath = 1\n[sinks.eu.path]\n": "hermes.toml:3: sinks.eu.path: line 2 sets it already; keep one",
+    "a = {b = 1, b = 2}\n": "hermes.toml:1: Duplicate inline table key 'b'; keep one",
+    "sinks = ['eu']\n[sinks.eu]\n": "hermes.toml:2: sinks.eu: line 1 has sinks already; each [sinks.…] of a file "
+    "runs; to run some of them, set SINKS in the environment",
+    "sinks.eu.plugin = 'null'\nsinks = ['eu']\n": "hermes.toml:2: sinks: line 1 sets it already; each [sinks.…] of a",
+    "SINKS = ['eu']\n[sinks.eu]\nplugin = 'null'\n": "hermes.toml:1: SINKS: each [sinks.…] of a file runs; to run",
     "queue_size 5\n": "hermes.toml:1: Expected '=' after a key in a key/value pair: a line is `key = value`",
     "queue_size = 1\nQUEUE_SIZE = 2\n": "hermes.toml:2: QUEUE_SIZE: queue_size is the same setting; keep one",
     # Names
@@ -104,18 +115,22 @@ MISTAKES = {
     # Values
     "queue_size = 'many'\n": "hermes.toml:1: queue_size='many': expected a whole number, at least 1",
     "flush_interval = 5\n": "hermes.toml:1: flush_interval='5': expected a duration such as",
-    "event_times = 1979-05-27\n": "hermes.toml:1: event_times: expected text, a number, true or false, or a list",
-    "api_keys = ['a', 'hunter,2']\n": "hermes.toml:1: api_keys: expected text, a number, true or false, or a list",
+    "event_times = 1979-05-27\n": "hermes.toml:1: event_times: expected text, a number, true or false, or a list "
+    "of them; write a date or a time in quotes",
+    "api_keys = ['a', 'hunter,2']\n": "hermes.toml:1: api_keys: an item of the list holds a comma, which comes between",
+    "event_types = [['a']]\n": "hermes.toml:1: event_types: expected text, a number, true or false, or a list",
+    "[[sinks]]\nplugin = 'null'\n": "hermes.toml:1: sinks: a table cannot be the value of a setting; a table is [name]",
+    "data = 1979-05-27\n": "hermes.toml:1: data: there is no such setting; `hermes config explain` lists all settings",
     "api_keys = ''\n": "hermes.toml:1: api_keys is set but empty: give it a value, or unset it to go without api_keys",
     "db_dsn_file = '/no/dsn'\n": "hermes.toml:1: db_dsn_file='/no/dsn': cannot be read: No such file",
     "db_dsn = 'hunter2'\ndb_dsn_file = 'x'\n": "hermes.toml:1: db_dsn and db_dsn_file are both set: keep one",
     "log_level = 'info'\ntls_cert = 'x'\n": "hermes.toml:2: tls_cert and TLS_KEY: set both to serve HTTPS, or neither",
     # Sinks
     "sinks = ['sqlite', 'nul']\n": "hermes.toml:1: sinks='nul': no such sink is installed; did you mean null?",
-    "[sinks.sqlit]\n": "hermes.toml:1: sinks.sqlit.plugin='sqlit': no such sink is installed; did you mean sqlite?",
+    "[sinks.sqlit]\n": "hermes.toml:1: sinks.sqlit: no such sink is installed; did you mean sqlite?",
     "[sinks.eu]\nplugin = 'fiel'\n": "hermes.toml:2: sinks.eu.plugin='fiel': no such sink is installed; did",
-    "[sinks.asia]\n": "hermes.toml:1: sinks.asia.plugin='asia': no such sink is installed; there are clickhouse, "
-    "file, http, kafka, null, parquet, postgres, sqlite, stdout, or name the plugin of this one with sinks.asia.plugin",
+    "[sinks.null]\n[sinks.asia]\n": "hermes.toml:2: sinks.asia: no such sink is installed; there are clickhouse, file, "
+    "http, kafka, null, parquet, postgres, sqlite, stdout; for a sink of one of them, set sinks.asia.plugin",
     "[sinks.eu]\nplugin = 'null'\nqueue_size = 5\n": "hermes.toml:3: sinks.eu.queue_size: no sink declares this "
     "variable; QUEUE_SIZE is a setting of the service: write it without the name of a sink (above all tables)",
     "[sinks.eu]\nplugin = 'http'\n": "hermes.toml:1: sinks.eu.url is not set: expected text",
@@ -125,7 +140,7 @@ MISTAKES = {
     "[sinks.eu]\nplugin = 'file'\nname = 'a b'\n": "hermes.toml:3: sinks.eu.name='a b': expected 1 to 64 of A-Z",
     "[sinks.a]\nplugin = 'sqlite'\n[sinks.b]\nplugin = 'sqlite'\n": "hermes.toml:1: sinks='a,b': both would write to "
     "the same place, for their settings are the same; set sinks.b.path",
-    "[sinks.'e u']\nplugin = 'file'\n": "hermes.toml:1: sinks='e u': expected a name of 1 to 40 of a-z 0-9 _ -",
+    "[sinks.'e u']\nplugin = 'file'\n": "hermes.toml:1: sinks.e u: expected a name of 1 to 40 of a-z 0-9 _ -",
 }
 
 
@@ -148,13 +163,22 @@ def test_a_mistake_of_the_environment_names_the_variable_though_the_file_has_the
 
 
 def test_all_mistakes_of_the_file_and_the_environment_are_told_at_once() -> None:
+    text = (
+        "queue_size = 0\nbatch_sise = 1\ntls_cert = 2020-01-01\ntls_key = 'x'\napi_keys = ['a,b']\nworker-count = 1\n"
+        "[http]\na = 1\n[sink.us]\nplugin = 'nul'\n[sinks.eu]\nplugin = 'null'\nretries = [[1]]\n"
+    )
     with pytest.raises(ConfigError) as refused:
-        configured("queue_size = 0\nbatch_sise = 1\n", {"FLUSH_INTERVAL": "soon"})
-    assert [line.split("=")[0].split(": ")[0] for line in refused.value.mistakes] == [
-        "hermes.toml:1",
-        "FLUSH_INTERVAL",
-        "hermes.toml:2",
-    ]
+        configured(text, {"FLUSH_INTERVAL": "soon"})
+    places = [line.split("=")[0].split(": ")[0].removeprefix("hermes.toml:") for line in refused.value.mistakes]
+    assert sorted(places) == sorted(["1", "2", "3", "5", "6", "7", "9", "10", "13", "FLUSH_INTERVAL"])
+    # A command that does not tell all mistakes must not go on as if the key were not there.
+    with pytest.raises(ConfigError, match=r"hermes\.toml:3: tls_cert: expected text"):
+        read_environment({})
+
+
+def test_a_table_is_not_shown_with_keys_that_nobody_has_written() -> None:
+    sources = configured("[sinks.null]\n").sources
+    assert (sources.origin("SINKS"), sources.origin("SINK_NULL_PLUGIN")) == ("hermes.toml:1", "")
 
 
 def test_hermes_config_names_the_file_or_turns_it_off(tmp_path: Path) -> None:
@@ -166,9 +190,13 @@ def test_hermes_config_names_the_file_or_turns_it_off(tmp_path: Path) -> None:
     assert "QUEUE_SIZE" not in read_environment({"HERMES_CONFIG": "off"})
     with pytest.raises(ConfigError, match=r"HERMES_CONFIG='nowhere\.toml': cannot be read: No such file"):
         read_environment({"HERMES_CONFIG": "nowhere.toml"})
-    other.write_bytes(b"a = '\xff'")
-    with pytest.raises(ConfigError, match=r"other\.toml: cannot be read: .* it must be text in UTF-8"):
-        read_environment({"HERMES_CONFIG": str(other)})
+    for content, words in (
+        (b"a = 1\nb = '\xff'", "2: it is not text in UTF-8: save"),
+        (b"\xff\xfea", "1: .* like UTF-16"),
+    ):
+        other.write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"other\.toml:{words}"):
+            read_environment({"HERMES_CONFIG": str(other)})
 
 
 def test_without_a_file_there_is_the_environment_alone() -> None:
