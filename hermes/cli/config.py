@@ -177,13 +177,12 @@ def explain_settings(names: tuple[str, ...]) -> None:
     """Print the meaning of a setting, its accepted values, and its default.
 
     NAME is that of the variable, of the service or of a sink, such as SINK_SQLITE_PATH, or the key in a file of
-    settings, such as sinks.sqlite.path. SINK_SQLITE_ (or 'SINK_SQLITE_*') is every one that begins so. Without a name:
-    all settings of the service.
+    settings, such as sinks.sqlite.path. SINK_SQLITE_ (or 'SINK_SQLITE_*') is every one that begins so, and sinks.sqlite
+    every one of this sink. Without a name: all settings of the service.
     """
     variables = {variable.name: variable for variable in service_variables()}
-    names = tuple(map(variable_of_key, names))
     # Only then: reading them imports every installed sink.
-    if any(name.upper().startswith("SINK_") for name in names):
+    if any(variable_of_key(name).upper().startswith("SINK_") for name in names):
         variables |= {variable.name: variable for variable in sink_variables()}
     sources = read_environment(os.environ)
     # A dict, so that a setting which two names match is shown once.
@@ -208,8 +207,9 @@ def _deliver_to(configuration: Configuration) -> str:
 
 def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variable]:
     """Return the variable of this name; if the name ends in ``_``, ``*`` or dots, all variables that begin so."""
-    prefix = name.upper().rstrip("*.…")
-    if prefix != name.upper() or prefix.endswith("_"):
+    variable = variable_of_key(name).upper()
+    prefix = variable.rstrip("*.…")
+    if prefix != variable or prefix.endswith("_"):
         begins_so = [variable for key, variable in variables.items() if key.startswith(prefix)]
         if begins_so:
             return begins_so
@@ -218,18 +218,18 @@ def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variab
 
 def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
     """Return the variable of this name, or the one that a ``_FILE`` name belongs to. Raises `click.UsageError`."""
-    wanted = name.upper()
+    wanted = variable_of_key(name).upper()
     found = variables.get(wanted) or variables.get(wanted.removesuffix("_FILE"))
     if found is None:
         # First the strict comparison word by word, then the loose one, which may suggest two names.
-        meant = misspelt(name, variables)
-        close = [meant] if meant else close_words(name, variables)
+        meant = misspelt(wanted, variables)
+        close = [meant] if meant else close_words(wanted, variables)
         mend = "`hermes config explain` lists all settings"
         if wanted.startswith("SINK_"):
             mend = "`hermes sinks` lists the variables of the sinks"
         if close:
             mend = f"did you mean {' or '.join(close)}?"
-        raise click.UsageError(f"there is no setting {name}: {mend}")
+        raise click.UsageError(f"there is no setting {name or repr(name)}: {mend}")
     return found
 
 

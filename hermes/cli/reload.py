@@ -109,7 +109,8 @@ class Reloader:
         self._files = _files_of(after)
         changed = [name.upper() for name in keys if getattr(now, name) != getattr(before.settings.access, name)]
         self._access.change_keys(now.api_keys, now.admin_keys)
-        _log.info("reloaded", keys=changed, certificate=certificate is not None)
+        read = {} if after.sources.file is None else {"config": str(after.sources.file.path)}
+        _log.info("reloaded", keys=changed, certificate=certificate is not None, **read)
         if waiting := sorted(_differences(self._now, after)):
             _log.warning("a changed setting waits for the next start", variables=waiting)
 

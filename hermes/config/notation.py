@@ -24,6 +24,8 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASC
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 # An IPv6 address needs its brackets, or its last group could not be told from the port.
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([^:\[\]\s]*)):(\d{1,5})", re.ASCII)
+_MOST_PORT = 65535
+_PORTS = f"with a port of at most {_MOST_PORT}"
 _TYPE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -144,7 +146,7 @@ class Address(msgspec.Struct, frozen=True):
 def parse_address(text: str) -> Address:
     """Return an `Address` from ``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
     match = _ADDRESS.fullmatch(text)
-    if match is None or int(match[3]) > 65535:
+    if match is None or int(match[3]) > _MOST_PORT:
         raise ValueError(text)
     return Address(match[1] or match[2] or "", int(match[3]))
 
@@ -229,10 +231,12 @@ Duration = Annotated[float, _notation(parse_duration, "a duration such as 100ms,
 Size = Annotated[int, _notation(parse_size, "a size in bytes such as 1048576, 64KiB or 10MiB", format_size)]
 """Bytes, written as `1048576`, `64KiB` or `10MiB`."""
 
-ListenAddress = Annotated[Address, _notation(parse_address, "an address such as :8080, 127.0.0.1:8080 or [::1]:8080")]
+ListenAddress = Annotated[
+    Address, _notation(parse_address, f"an address such as :8080, 127.0.0.1:8080 or [::1]:8080, {_PORTS}")
+]
 OptionalAddress = Annotated[
     Address | None,
-    _notation(parse_optional_address, "an address such as 127.0.0.1:8081, or off", format_optional_address),
+    _notation(parse_optional_address, f"an address such as 127.0.0.1:8081, or off, {_PORTS}", format_optional_address),
 ]
 Names = Annotated[tuple[str, ...], _notation(parse_list, "a comma-separated list of at least one", ",".join)]
 """A comma-separated list of at least one name."""

@@ -110,24 +110,27 @@ def sink_variables() -> list[Variable]:
 
 
 def sink_instances() -> dict[str, str]:
-    """Return the sinks of SINKS that are instances of a plugin, with the name of the plugin."""
+    """Return the sinks of SINKS and of the file that are instances of a plugin, with the name of the plugin."""
     with suppress(ConfigError):
         sources = read_environment(os.environ)
-        names = _setting_or("sinks", ())
+        in_file = sources.file.prefixes.values() if sources.file is not None else ()
+        names = dict.fromkeys((*_setting_or("sinks", ()), *in_file))
         read_each = {name: read(InstanceSettings, sources, variable_prefix(name)).plugin for name in names}
         return {name: plugin for name, plugin in read_each.items() if plugin}
     return {}
 
 
 def variable_of_key(name: str) -> str:
-    """Return the variable of a key in a file of settings; a name without a dot is returned as it is.
+    """Return the variable of a key in a file of settings, or what the variables of a table there begin with.
 
-    >>> variable_of_key("sinks.my-sink.path"), variable_of_key("QUEUE_SIZE")
-    ('SINK_MY_SINK_PATH', 'QUEUE_SIZE')
+    A name without a dot is returned as it is.
+
+    >>> variable_of_key("sinks.my-sink.path"), variable_of_key("sinks.my-sink"), variable_of_key("QUEUE_SIZE")
+    ('SINK_MY_SINK_PATH', 'SINK_MY_SINK_', 'QUEUE_SIZE')
     """
     table, *thing = name.split(".")
-    if table.lower() == "sinks" and len(thing) == 2:
-        return variable_prefix(thing[0]) + thing[1].upper()
+    if table.lower() == "sinks" and len(thing) in {1, 2} and thing[0]:
+        return variable_prefix(thing[0]) + "".join(thing[1:]).upper()
     return name
 
 

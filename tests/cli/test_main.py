@@ -96,6 +96,8 @@ MISTAKES = [
     ("config explain QUEUE_SIZ", "config explain: there is no setting QUEUE_SIZ: did you mean QUEUE_SIZE?"),
     ("config explain QUEUE", "config explain: there is no setting QUEUE: did you mean QUEUE_BYTES or QUEUE_SIZE?"),
     ("config explain SINK_SQLITE_PAHT", "config explain: there is no setting SINK_SQLITE_PAHT: did you mean SINK_SQLI"),
+    ("config explain sinks.xyz", "config explain: there is no setting sinks.xyz: `hermes sinks` lists the variables"),
+    ("config explain sinks.sqlite.paht", "config explain: there is no setting sinks.sqlite.paht: did you mean SINK_SQ"),
     ("config explain SINK_XYZ", "config explain: there is no setting SINK_XYZ: `hermes sinks` lists the variables"),
     ("sinks sqlit", "sinks: no sink 'sqlit' is installed: did you mean sqlite?"),
     ("sinks pulsar", "sinks: no sink 'pulsar' is installed: there are "),
@@ -172,6 +174,14 @@ def test_a_bug_is_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, error: 
 WRONG: list[tuple[Mapping[str, str], str]] = [
     ({"QUEUE_SIZE": "many"}, "QUEUE_SIZE='many': expected a whole number, at least 1"),
     ({"HTTP_ADDR": "here"}, "HTTP_ADDR='here': expected an address such as :8080, 127.0.0.1:8080 or [::1]:8080"),
+    (
+        {"HTTP_ADDR": ":99999"},
+        "HTTP_ADDR=':99999': expected an address such as :8080, 127.0.0.1:8080 or [::1]:8080, with",
+    ),
+    (
+        {"ADMIN_ADDR": "[::1]:70000"},
+        "ADMIN_ADDR='[::1]:70000': expected an address such as 127.0.0.1:8081, or off, with",
+    ),
     ({"TLS_CERT": "x"}, "TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"),
     ({"SINKS": "null,null"}, "SINKS='null,null': a sink is named twice"),
     ({"API_KEYS_FILE": "/does/not/exist"}, "API_KEYS_FILE='/does/not/exist': cannot be read: "),
@@ -410,9 +420,10 @@ def test_a_variable_without_effect_is_told_beside_a_mistake(run: Run) -> None:
         assert second.startswith("hermes: QUEUE_BYTES='x'")
 
 
-@pytest.mark.parametrize("ending", ["_", "_*", "_...", "*", "_…"])
-def test_the_beginning_of_names_explains_all_that_begin_so(run: Run, ending: str) -> None:
-    result = run("config", "explain", f"sink_sqlite{ending}")
+@pytest.mark.parametrize("name", [f"sink_sqlite{end}" for end in ("_", "_*", "_...", "*", "_…")] + ["sinks.sqlite"])
+def test_the_beginning_of_names_explains_all_that_begin_so(run: Run, name: str) -> None:
+    result = run("config", "explain", name)
+    assert run("config", "explain", "").stderr.startswith("hermes: config explain: there is no setting '': ")
     titles = [line for line in result.stdout.splitlines() if line and not line.startswith(" ")]
     assert result.exit_code == 0
     assert len(titles) > 10

@@ -64,6 +64,7 @@ def test_two_sinks_of_a_file_get_every_event_and_a_changed_file_is_reloaded(star
     assert program.stop() == 0
     (greeting,) = [line for line in program.lines if line["event"] == "serving"]
     assert (greeting["config"], greeting["sinks"]) == ("hermes.toml", "archive,eu")
+    assert {line["config"] for line in program.lines if line["event"] == "reloaded"} == {"hermes.toml"}
     assert {name: account["delivered"] for name, account in program.accounts().items()} == {"archive": 6, "eu": 6}
     lines = (tmp_path / "hermes-data/archive/events.jsonl").read_text().splitlines()
     with closing(sqlite3.connect(tmp_path / "hermes-data/eu.db")) as connection:
