@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from hermes.base.json.wrong_types import in_words
 from hermes.dead_letters import Selection
 from hermes.dead_letters.contract import MAX_NUMBER, PAGE_LETTERS
 from hermes.dead_letters.notation import choose, parse_since
@@ -130,7 +131,9 @@ def read(kind: type[_ChosenT], given: dict[str, Any]) -> _ChosenT:
         place = _WHERE.search(str(error))
         known, unknown = place.groups() if place is not None else ("body", None)
         if unknown is None:
-            raise WrongValue(known, f"{known}: {str(error).partition(' - at')[0]}") from None
+            words = in_words(str(error))
+            told = words if words != str(error) else f"{known}: {words.partition(' - at')[0]}"
+            raise WrongValue(known, told) from None
         fields = ", ".join(kind.__struct_fields__)
         raise WrongValue(unknown, f"{unknown[:_ECHOED]!r} is not a parameter here; there are {fields}") from None
     for name, value in given.items():

@@ -38,6 +38,7 @@ from hermes.base.json.rules import (
     is_deep,
     without_mark,
 )
+from hermes.base.json.wrong_types import kind_of
 from hermes.events.event import MAX_TIMESTAMP, Event
 from hermes.net.http.rejection import MAX_REJECTIONS, Rejection
 
@@ -182,7 +183,7 @@ class EventDecoder:
             event = self._mend(text, ids and ids(index), str(error))
         check_text(text)
         if bytes(event.payload)[:1] != b"{":
-            raise msgspec.ValidationError("Expected `object` - at `$.payload`")
+            raise msgspec.ValidationError(f"Expected `object`, got `{kind_of(event.payload)}` - at `$.payload`")
         if len(text) >= SHALLOW and is_deep(event.payload):
             raise RecursionError
         return event

@@ -122,39 +122,39 @@ def test_every_valid_event_is_read_alike_alone_in_an_array_and_on_a_line(events:
         ({"user_id": None}, "missing required field `user_id`"),
         ({"type": None}, "missing required field `type`"),
         ({"timestamp": None}, "missing required field `timestamp`"),
-        ({"id": ""}, "length >= 1 - at `$.id`"),
-        ({"id": "x" * 257}, "length <= 256 - at `$.id`"),
-        ({"id": 7}, "Expected `str`, got `int` - at `$.id`"),
-        ({"id": b"null"}, "Expected `str`, got `null` - at `$.id`"),
-        ({"user_id": ["me"]}, "Expected `str`, got `array` - at `$.user_id`"),
-        ({"user_id": "é" * 257}, "length <= 256 - at `$.user_id`"),
+        ({"id": ""}, "`id` is empty: expected text, at least 1 character"),
+        ({"id": "x" * 257}, "`id` is too long: expected text, at most 256 characters"),
+        ({"id": 7}, "`id` is a number: expected text"),
+        ({"id": b"null"}, "`id` is null: expected text"),
+        ({"user_id": ["me"]}, "`user_id` is an array: expected text"),
+        ({"user_id": "é" * 257}, "`user_id` is too long: expected text, at most 256 characters"),
         (
             {"type": "nonsense"},
             "not in EVENT_TYPES: add it there, or set EVENT_TYPES=* to take any (it has trip_started, song_played, ad_",
         ),
         ({"type": "x" * 10_000}, "x…' - at `$.type`: not in EVENT_TYPES: add it there"),
-        ({"type": True}, "Expected `str`, got `bool` - at `$.type`"),
-        ({"timestamp": -1}, "Expected `int` >= 0 - at `$.timestamp`"),
-        ({"timestamp": 253_402_300_800}, "Expected `int` <= 253402300799 - at `$.timestamp`"),
+        ({"type": True}, "`type` is a truth value: expected 1 to 64 of A-Z"),
+        ({"timestamp": -1}, "`timestamp` is too small: expected whole Unix seconds"),
+        ({"timestamp": 253_402_300_800}, "`timestamp` is too large: expected whole Unix seconds"),
         (
             {"timestamp": "1700000000"},
-            "Expected `int`, got `str` - at `$.timestamp`: expected whole Unix seconds; or set EVENT_TIMES=any",
+            "`timestamp` is text: expected whole Unix seconds; or set EVENT_TIMES=any",
         ),
         ({"timestamp": 1_700_000_000_000}, "expected whole Unix seconds; or set EVENT_TIMES=any"),
         (
             {"timestamp": b"1700000000.5"},
-            "got `float` - at `$.timestamp`: expected whole Unix seconds; or set EVENT_TIMES=",
+            "`timestamp` is a number with a fraction: expected whole Unix seconds; or set EVENT_TIMES=",
         ),
-        ({"timestamp": b"-1.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
-        ({"timestamp": b"253402300800.0"}, "Expected `int`, got `float` - at `$.timestamp`"),
+        ({"timestamp": b"-1.0"}, "`timestamp` is a number with a fraction: expected whole Unix seconds"),
+        ({"timestamp": b"253402300800.0"}, "`timestamp` is a number with a fraction: expected whole"),
         ({"timestamp": b"1e400"}, "`$.timestamp`"),
-        ({"timestamp": b"true"}, "Expected `int`, got `bool` - at `$.timestamp`"),
-        ({"timestamp": b"9" * 30}, "`$.timestamp`"),
-        ({"timestamp": b"-" + b"9" * 5000}, "`$.timestamp`"),
-        ({"payload": b"null"}, "Expected `object` - at `$.payload`"),
-        ({"payload": b"[]"}, "Expected `object` - at `$.payload`"),
-        ({"payload": b'"{}"'}, "Expected `object` - at `$.payload`"),
-        ({"payload": b"1"}, "Expected `object` - at `$.payload`"),
+        ({"timestamp": b"true"}, "`timestamp` is a truth value: expected whole Unix seconds"),
+        ({"timestamp": b"9" * 30}, "`timestamp` is too large"),
+        ({"timestamp": b"-" + b"9" * 5000}, "timestamp`"),
+        ({"payload": b"null"}, "`payload` is null: expected an object"),
+        ({"payload": b"[]"}, "`payload` is an array: expected an object"),
+        ({"payload": b'"{}"'}, "`payload` is text: expected an object"),
+        ({"payload": b"1"}, "`payload` is a number: expected an object"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_was_expected(changes: dict[str, Any], words: str) -> None:
@@ -200,7 +200,7 @@ def test_times_of_any_form_are_read_where_that_is_set(time: bytes, seconds: int 
     body = text(timestamp=time)
     for decoded in (decoder.decode_json(body), decoder.decode_json(b"[%b]" % body), decoder.decode_lines(body)):
         assert [event.timestamp for event in decoded.events] == ([] if seconds is None else [seconds])
-        assert all("`$.timestamp`" in each.error for each in decoded.rejected)
+        assert all(each.error.startswith("`timestamp` is ") for each in decoded.rejected)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "é", "a\n", "a/b"])
@@ -404,8 +404,8 @@ def test_the_time_for_one_long_line_grows_with_its_length_and_no_faster() -> Non
         assert len(decode(text(payload=b'{"a":"%b"}' % (b"x" * size))).events) == 1
         with pytest.raises(BadBody, match="ends in the middle"):
             decode(b'{"a":"' + b"x" * size)
-        assert "`$.timestamp`" in rejection(text(timestamp=b"9" * size))
-        assert "`$.id`" in rejection(text(id="x" * size))
+        assert "timestamp`" in rejection(text(timestamp=b"9" * size))
+        assert "`id` is too long" in rejection(text(id="x" * size))
 
     assert_linear(read, int, 10_000_000)
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 from msgspec import DecodeError
 
+from hermes.base.json.wrong_types import kind_of
+
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 """A regular expression of a JSON string with any contents; for use with `re.DOTALL`."""
 
@@ -75,7 +77,8 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
     position = size = len(text)
     inner = text.lstrip(_WHITESPACE)
     if inner[:1] != opening:
-        raise DecodeError(f"Expected `{'array' if opening == b'[' else 'object'}`")
+        wanted = "array" if opening == b"[" else "object"
+        raise DecodeError(f"Expected `{wanted}`, got `{kind_of(inner)}`" if inner else f"Expected `{wanted}`")
     begin = position = size - len(inner) + 1
     depth = count = 0
     # A budget for the whole text, not for each element: the work is bounded whatever the form.

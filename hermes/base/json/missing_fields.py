@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from hermes.base.json.wrong_types import in_words
 from hermes.base.spelling import distance
 
 _MISSING = re.compile(r"missing required field `(\w+)`")
@@ -49,7 +50,7 @@ class FieldMissing(msgspec.ValidationError):
 
 def explain_missing(error: msgspec.ValidationError, text: bytes) -> str:
     """Return the words of an error; if a field of the object ``text`` is missing, with the member that may be meant."""
-    words, fields = str(error), missing_fields(error)
+    words, fields = in_words(str(error)), missing_fields(error)
     if not fields or len(text) > _MOST_TEXT:
         return words
     try:

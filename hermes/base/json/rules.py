@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from hermes.base.errors import HermesError
 from hermes.base.json.elements import STRING, cut_off, split_array
+from hermes.base.json.wrong_types import in_words
 
 MAX_NESTING = 500
 """The deepest nesting of a payload's arrays and objects. Every Python and every database reads this depth; beyond it,
@@ -177,7 +178,7 @@ def describe_error(error: Exception, text: bytes, separate: str = SEPARATE) -> s
     if half is not None:
         escape = half[1].decode()
         return f"JSON is malformed: {escape} is half of a surrogate pair, and no character (byte {half.start(1)})"
-    words = str(error)
+    words = in_words(str(error))
     if words == "Input data was truncated":
         return f"JSON is malformed: {cut_off(len(text))}"
     return words + separate if "trailing characters" in words else words

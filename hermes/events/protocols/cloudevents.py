@@ -21,6 +21,7 @@ from msgspec import Meta, Raw, ValidationError
 from hermes.base.json.cut import Pieces
 from hermes.base.json.missing_fields import advise, missing_fields
 from hermes.base.json.rules import UNDECODABLE, BadBody, check_text, describe_error, is_deep, refuse_wide
+from hermes.base.json.wrong_types import in_words
 from hermes.events.decode import Decoded
 from hermes.events.event import Event
 from hermes.events.ingest.format import JSON_TYPES
@@ -97,7 +98,7 @@ class CloudEventDecoder:
             check_text(payload)
         except ValidationError as error:
             advice = advise(missing_fields(error), attributes)
-            return Decoded([], (Rejection(0, f"{error}{advice}"),))
+            return Decoded([], (Rejection(0, f"{in_words(str(error))}{advice}"),))
         except UNDECODABLE as error:
             raise BadBody(
                 describe_error(error, body, "; in binary mode a CloudEvent has one value as its data")

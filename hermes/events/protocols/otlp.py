@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, ValidationError
 
 from hermes.base.json.rules import MAX_NESTING, check_text, is_deep
+from hermes.base.json.wrong_types import in_words
 from hermes.events.decode import Decoded
 from hermes.events.event import EVENT_BYTES, Event
 from hermes.events.ingest.format import JSON_TYPES, Format
@@ -129,7 +130,7 @@ class OtlpLogs:
                 except ValidationError as error:
                     # The answer needs only the count and the first error, and many errors would fill the memory.
                     few = len(rejected) < MAX_REJECTIONS
-                    rejected.append(Rejection(index, str(error)) if few else rejected[0])
+                    rejected.append(Rejection(index, in_words(str(error))) if few else rejected[0])
                 else:
                     events.append(event)
                     held += len(event.payload)

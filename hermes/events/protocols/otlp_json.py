@@ -17,6 +17,7 @@ from msgspec import Raw, ValidationError
 from hermes.base.json.cut import Cutter, Pieces
 from hermes.base.json.elements import split_object
 from hermes.base.json.rules import UNDECODABLE, BadBody, describe_error, find_elements, is_sparse, without_mark
+from hermes.base.json.wrong_types import kind_of
 from hermes.events.protocols.otlp_json_record import Notes, read_described, read_record, read_schema_url
 from hermes.events.protocols.otlp_json_usual import read_usual
 from hermes.events.protocols.otlp_record import MAX_PART, MAX_SHARED, MAX_VALUES, Group, Record, present
@@ -217,5 +218,5 @@ def _elements(text: Raw, name: str) -> Iterable[Raw]:
     if not data or data == b"null":
         return ()
     if data[:1] != b"[":
-        raise ValidationError(f"Expected `array` - at `$.{name}`")
+        raise ValidationError(f"Expected `array`, got `{kind_of(data)}` - at `$.{name}`")
     return find_elements(data)

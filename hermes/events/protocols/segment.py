@@ -17,6 +17,7 @@ from hermes.base.json.elements import is_object
 from hermes.base.json.long_values import BadValue
 from hermes.base.json.missing_fields import FieldMissing
 from hermes.base.json.rules import JUDGED, UNDECODABLE, BadBody, describe_error, without_mark
+from hermes.base.json.wrong_types import in_words, kind_of
 from hermes.events.decode import Decoded
 from hermes.events.event import Event
 from hermes.events.ingest.format import Format
@@ -131,7 +132,7 @@ class Segment:
         messages = bytes(batch.batch)
         # `read_batch` took the member raw, of any type.
         if messages[:1] != b"[":
-            raise BadBody("Expected `array` - at `$.batch`")
+            raise BadBody(in_words(f"Expected `array`, got `{kind_of(messages)}` - at `$.batch`"))
         return self._batched.decode_list(messages, request)
 
     def _convert(self, request: SegmentRequest, index: int, message: Message, text: Raw) -> Event:

@@ -134,7 +134,7 @@ def declare_events(event_types: Sequence[str], *, any_times: bool = False) -> Op
                                 "One was not",
                                 {
                                     "accepted": 1,
-                                    "rejected": [{"index": 1, "error": "Expected `str`, got `int` - at `$.id`"}],
+                                    "rejected": [{"index": 1, "error": "`id` is a number: expected text"}],
                                 },
                             ),
                         ),
