@@ -234,7 +234,8 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
     """Send dead letters to their sinks again.
 
     NUMBER comes from `hermes dlq list`. A letter is removed when its sink has the event, and stays with the new reason
-    if the sink refuses the event again. Events that a sink has already are stored once.
+    if the sink refuses the event again. Events that a sink has already are stored once. Letters of other parts than
+    `events` are left: the running service replays them, at ADMIN_ADDR.
     """
     # The sinks of the part `events`; the other parts need not be configured for a replay.
     configuration = configure(["events"])

@@ -45,13 +45,22 @@ def tell_missing(numbers: Sequence[int]) -> None:
 
 
 def tell_unconfigured(outcomes: Sequence[Replayed]) -> None:
-    """Print on stderr how a replay finds the sinks that are not configured here, if there are any."""
+    """Print on stderr how a replay finds the sinks that are not configured here, and who replays for other parts."""
     names = [printable(outcome.source.name) for outcome in outcomes if outcome.stopped == NO_SINK]
     if names:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         click.echo(
             f"hermes: the settings of this command have no sink {shown}: set SINKS and its SINK_<NAME>_ variables, or "
             "HERMES_CONFIG, as the service has them",
+            err=True,
+        )
+    parts = sorted(
+        {outcome.source.part for outcome in outcomes if outcome.stopped and outcome.source.part != SINKS_PART}
+    )
+    for part in map(printable, parts):
+        click.echo(
+            f"hermes: this command replays events alone: a running service that has the part {part} replays its "
+            f"letters, by `POST /dead-letters/replay?part={part}` at ADMIN_ADDR",
             err=True,
         )
 

@@ -204,6 +204,7 @@ def test_letters_of_another_part_are_left_by_a_replay_and_purged_by_their_part(
     assert result.stdout.startswith(
         "toys balls: 0 delivered, 0 refused again, 1 left: the part toys replays no letters"
     )
+    assert result.stderr.endswith("by `POST /dead-letters/replay?part=toys` at ADMIN_ADDR\n")
     assert run("purge", "--part", "toys", "--yes").stdout == "1 removed.\n"
     assert not kept()
 
