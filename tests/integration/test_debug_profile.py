@@ -45,7 +45,7 @@ def burn(seconds: float) -> None:
 async def burn_by_turns() -> None:
     # It never sleeps and a turn is several ticks long, so every profile has some, however busy the machine is.
     while True:
-        burn(0.05)
+        burn(0.2)
         await trio.lowlevel.checkpoint()
 
 

@@ -115,8 +115,13 @@ async def test_a_cancelled_step_ends_soon_and_the_connection_is_usable(postgres_
         with capture_logs() as logs:
             async with other.transaction():
                 await other.execute("LOCK TABLE locked")
-                assert await run_cancelled(connection, step) < 1
-                assert await is_usable(connection)
+                # A server that has to wait for a processor is late now and then, and one that is not asked is always.
+                for _ in range(3):
+                    took = await run_cancelled(connection, step)
+                    assert await is_usable(connection)
+                    if took < 1:
+                        break
+                assert took < 1
         assert logs == []
         stored = await connection.execute(
             "SELECT (SELECT count(*) FROM t) + (SELECT count(*) FROM slow_to_commit) + (SELECT count(*) FROM locked)"
