@@ -56,7 +56,7 @@ class FrameReader:
         if self._bytes:
             self._bytes += data
             source = self._bytes
-        frames = []
+        frames: list[bytes] = []
         start, end = 0, len(source)
         while end - start >= LENGTH_BYTES:
             (size,) = _LENGTH.unpack_from(source, start)

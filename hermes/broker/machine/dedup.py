@@ -1,0 +1,52 @@
+"""The window of deduplication of a topic: the last keys of producers, each with the offset that it got.
+
+Invariants: at most `WINDOW` keys, first in, first out; a hit refreshes nothing. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 100_000
+
+Key = tuple[str, int]
+"""Producer id and sequence number. Any numbers, in any order: the window is a set."""
+
+
+class DedupWindow:
+    """Which keys a topic has seen.
+
+    >>> window = DedupWindow()
+    >>> window.add(("p", 1), 0), window.find(("p", 1)), window.find(("p", 2))
+    (None, 0, None)
+    >>> window.forget_before(1)
+    >>> window.find(("p", 1)) is None
+    True
+    """
+
+    __slots__ = ("_offsets", "_order")
+
+    def __init__(self) -> None:
+        self._offsets: dict[Key, int] = {}
+        # Beside the dict: to take the first key of a dict over and over walks over all that were taken before.
+        self._order: deque[Key] = deque()
+
+    def find(self, key: Key) -> int | None:
+        """The offset that the key got, or None."""
+        return self._offsets.get(key)
+
+    def add(self, key: Key, offset: int) -> None:
+        """Note a new key. Offsets ascend from call to call."""
+        if len(self._order) == WINDOW:
+            del self._offsets[self._order.popleft()]
+        self._offsets[key] = offset
+        self._order.append(key)
+
+    def forget_before(self, offset: int) -> None:
+        """Forget the keys of all offsets below: what retention removed may be sent again."""
+        while self._order and self._offsets[self._order[0]] < offset:
+            del self._offsets[self._order.popleft()]
+
+    def items(self) -> list[tuple[str, int, int]]:
+        """Producer id, sequence number and offset of every key, oldest first."""
+        return [(*key, self._offsets[key]) for key in self._order]

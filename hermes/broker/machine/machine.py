@@ -1,0 +1,238 @@
+"""The state machine of the broker: applies the commands of the log, and answers each.
+
+Invariants: the same entries give the same state and the same replies on every node, since nothing here reads a clock, a
+payload or the network; the log's time never goes back; unknown topics, groups and leases are no errors. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hermes.broker.machine.commands import (
+    Ack,
+    AnyCommand,
+    Bootstrap,
+    Commit,
+    CreateTopic,
+    DeleteTopic,
+    Entry,
+    Lead,
+    Nack,
+    Poll,
+    Produce,
+    Register,
+    SetCaps,
+    SetRateLimit,
+    SetRetention,
+)
+from hermes.broker.machine.group import Group, first_of
+from hermes.broker.machine.messages import PRIORITIES, Message
+from hermes.broker.machine.topic import Topic
+
+MAX_POLL_BYTES = 16 * 2**20
+"""The payloads of one poll. What does not fit is not leased."""
+
+_CONTENT_TYPES = 4
+
+
+class TooManyTopics(NamedTuple):
+    """The reply to a command that would create a topic beyond the cap."""
+
+    most: int
+
+
+class Delivery(NamedTuple):
+    """A message for whoever polled: the lease, and where the message is."""
+
+    lease_id: int
+    offset: int
+    message: Message
+
+
+Reply = int | list[Delivery] | TooManyTopics | None
+"""`Produce` has the offset, `Poll` the deliveries, every other command None; what creates a topic may be refused."""
+
+
+class Machine:
+    """The whole state.
+
+    >>> from hermes.broker.machine.commands import Ack, Entry, Poll, Produce
+    >>> machine = Machine()
+    >>> machine.apply(0, Entry(1000, (Produce("orders", b"hi"), Poll("orders", "billing", most=10))))
+    [0, [Delivery(lease_id=0, offset=0, message=Message(time_ms=1000, record=0, place=0, size=2, ...))]]
+    >>> machine.apply(1, Entry(1001, (Ack("orders", "billing", (0,)),)))
+    [None]
+    >>> machine.in_flight, machine.retained
+    (0, 0)
+    """
+
+    def __init__(self) -> None:
+        self.topics: dict[str, Topic] = {}
+        self.time_ms = 0
+        """The log's time: that of the last entry, in Unix milliseconds."""
+        self.next_index = 0
+        """The index in the log that the next entry has."""
+        self.next_lease = 0
+        self.nodes: dict[int, str] = {}
+        """The peer address of every node, by its id; empty until a cluster is formed."""
+        self.leader = 0
+        """The id of the leading node; 0 while there was none."""
+        self.term = 0
+        self.caps = SetCaps(max_topics=10_000, max_groups=1_000, group_ttl_ms=7 * 86_400_000)
+
+    def apply(self, index: int, entry: Entry) -> list[Reply]:
+        """Apply the entry at ``index`` of the log, and return the reply to each command."""
+        # The log's own order decides, also where two leaders disagreed about the time.
+        self.time_ms = now_ms = max(self.time_ms, entry.time_ms)
+        self.next_index = index + 1
+        replies: list[Reply] = []
+        for place, command in enumerate(entry.commands):
+            if type(command) is Produce:
+                replies.append(self._produce(command, index, place, now_ms))
+            else:
+                replies.append(_HANDLERS[type(command)](self, command))
+        return replies
+
+    # --- messages ---
+
+    def _produce(self, command: Produce, index: int, place: int, now_ms: int) -> int | TooManyTopics:
+        topic = self.topics.get(command.topic) or self._create(command.topic)
+        if topic is None:
+            return TooManyTopics(self.caps.max_topics)
+        content_type = command.content_type if command.content_type < _CONTENT_TYPES else 0
+        priority = min(command.priority, PRIORITIES - 1)
+        message = Message(now_ms, index, place, len(command.payload), priority, content_type)
+        return topic.produce(message, (command.producer_id, command.seq))
+
+    def _poll(self, command: Poll) -> list[Delivery]:
+        topic, group = self._join(command.topic, command.group)
+        if topic is None or group is None:
+            return []
+        messages, now_ms = topic.messages, self.time_ms
+        group.reap(messages, now_ms)
+        offsets = group.take(messages, command.most)
+        found = [messages.at(offset) for offset in offsets]
+        fitting = first_of(offsets, [message.size for message in found], MAX_POLL_BYTES)
+        if fitting < len(offsets):
+            group.give_back(messages, offsets[fitting:])
+            offsets, found = offsets[:fitting], found[:fitting]
+        first = self.next_lease
+        self.next_lease += len(offsets)
+        if command.auto:
+            group.finish(offsets)
+            topic.reclaim()
+        else:
+            group.lease(first, offsets, now_ms + command.visibility_ms)
+        return [Delivery(*each) for each in zip(range(first, self.next_lease), offsets, found, strict=True)]
+
+    def _ack(self, command: Ack) -> None:
+        topic, group = self._find(command.topic, command.group)
+        if topic is not None and group is not None:
+            group.ack(command.lease_ids)
+            topic.reclaim()
+
+    def _nack(self, command: Nack) -> None:
+        topic, group = self._find(command.topic, command.group)
+        if topic is not None and group is not None:
+            group.nack(topic.messages, command.lease_ids)
+
+    def _commit(self, command: Commit) -> None:
+        topic, group = self._join(command.topic, command.group)
+        if topic is not None and group is not None:
+            group.pass_over(min(command.offset, topic.messages.next))
+            topic.reclaim()
+
+    # --- groups and topics ---
+
+    def _find(self, topic_name: str, group_name: str) -> tuple[Topic | None, Group | None]:
+        topic = self.topics.get(topic_name)
+        return topic, None if topic is None else topic.groups.get(group_name)
+
+    def _join(self, topic_name: str, group_name: str) -> tuple[Topic | None, Group | None]:
+        """The group, which is in use now. None beyond the cap, and on a topic that does not exist."""
+        topic = self.topics.get(topic_name)
+        if topic is None:
+            return None, None
+        topic.drop_idle(self.time_ms, self.caps.group_ttl_ms)
+        if group_name not in topic.groups and len(topic.groups) >= self.caps.max_groups:
+            return topic, None
+        return topic, topic.join(group_name, self.time_ms)
+
+    def _register(self, command: Register) -> None:
+        self._join(command.topic, command.group)
+
+    def _create(self, name: str) -> Topic | None:
+        """The topic of this name, new if need be; None if there are too many."""
+        topic = self.topics.get(name)
+        if topic is None and len(self.topics) < self.caps.max_topics:
+            topic = self.topics[name] = Topic()
+        return topic
+
+    def _create_topic(self, command: CreateTopic) -> TooManyTopics | None:
+        return None if self._create(command.topic) is not None else TooManyTopics(self.caps.max_topics)
+
+    def _delete_topic(self, command: DeleteTopic) -> None:
+        self.topics.pop(command.topic, None)
+
+    def _set_rate_limit(self, command: SetRateLimit) -> TooManyTopics | None:
+        topic = self._create(command.topic)
+        if topic is None:
+            return TooManyTopics(self.caps.max_topics)
+        topic.limits = topic.limits._replace(rate_milli=command.rate_milli, burst=command.burst)
+        return None
+
+    def _set_retention(self, command: SetRetention) -> TooManyTopics | None:
+        topic = self._create(command.topic)
+        if topic is None:
+            return TooManyTopics(self.caps.max_topics)
+        topic.limits = topic.limits._replace(max_messages=command.max_messages, max_age_ms=command.max_age_ms)
+        return None
+
+    # --- the cluster ---
+
+    def _set_caps(self, command: SetCaps) -> None:
+        self.caps = command
+
+    def _bootstrap(self, command: Bootstrap) -> None:
+        if not self.nodes:
+            self.nodes = dict(command.nodes)
+
+    def _lead(self, command: Lead) -> None:
+        self.leader = command.node
+        self.term += 1
+
+    # --- questions: they change nothing ---
+
+    def has_some(self, topic_name: str, group_name: str, now_ms: int) -> bool:
+        """Whether a poll at ``now_ms`` would deliver. A group that does not exist would begin at the oldest message."""
+        topic, group = self._find(topic_name, group_name)
+        if topic is None:
+            return False
+        return len(topic.messages) > 0 if group is None else group.has_some(topic.messages, now_ms)
+
+    @property
+    def retained(self) -> int:
+        """Messages of all topics."""
+        return sum(len(topic.messages) for topic in self.topics.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Leases of all groups, those included whose deadline has come and that no poll has reaped."""
+        return sum(len(group.leases) for topic in self.topics.values() for group in topic.groups.values())
+
+
+_HANDLERS: dict[type[AnyCommand], Callable[[Machine, Any], Reply]] = {
+    Poll: Machine._poll,  # noqa: SLF001 - this file's own class
+    Register: Machine._register,  # noqa: SLF001
+    Ack: Machine._ack,  # noqa: SLF001
+    Nack: Machine._nack,  # noqa: SLF001
+    Commit: Machine._commit,  # noqa: SLF001
+    CreateTopic: Machine._create_topic,  # noqa: SLF001
+    DeleteTopic: Machine._delete_topic,  # noqa: SLF001
+    SetRateLimit: Machine._set_rate_limit,  # noqa: SLF001
+    SetRetention: Machine._set_retention,  # noqa: SLF001
+    SetCaps: Machine._set_caps,  # noqa: SLF001
+    Bootstrap: Machine._bootstrap,  # noqa: SLF001
+    Lead: Machine._lead,  # noqa: SLF001
+}
