@@ -28,6 +28,7 @@ BUILT_IN = {
     "dead_letters": "hermes.dead_letters.part:DEAD_LETTERS",
     "traces": "hermes.traces.part:TRACES",
     "events": "hermes.events.part:EVENTS",
+    "broker": "hermes.broker.part:BROKER",
 }
 """The parts of Hermes, each with the place of its declaration."""
 

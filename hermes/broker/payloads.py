@@ -1,0 +1,99 @@
+"""The payloads of messages: the latest ones in memory, the others in the log.
+
+Invariants: the memory is bounded by `most_bytes` and one entry; the entries of a message that is being delivered are
+not trimmed from the log (`pin`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+
+from hermes.base.errors import LogDamaged
+from hermes.broker.machine.commands import AnyCommand, Produce, decode_entry
+from hermes.broker.machine.messages import Message
+from hermes.store.log import Log
+
+_READ_BYTES = 2**20
+"""How much is read at once: who reads old messages mostly reads on."""
+_COMMAND_BYTES = 200  # of an object, beside its payload
+
+
+class Payloads:
+    """A cache of the log's entries.
+
+    ::
+
+        payloads.keep(index, entry.commands)
+        payload = payloads.find(message)
+        if payload is None:
+            payload = await payloads.load(message)
+    """
+
+    def __init__(self, log: Log, most_bytes: int) -> None:
+        self._log = log
+        self._most = most_bytes
+        # By index; the entry that came first leaves first.
+        self._entries: OrderedDict[int, Sequence[AnyCommand]] = OrderedDict()
+        self._bytes = 0
+        self._pinned: Counter[int] = Counter()
+
+    def keep(self, index: int, commands: Sequence[AnyCommand]) -> None:
+        """Keep the entry at ``index`` for a while, if a command in it has a payload."""
+        size = _size(commands)
+        if not size or index in self._entries:
+            return
+        self._entries[index] = commands
+        self._bytes += size
+        while self._bytes > self._most and len(self._entries) > 1:
+            _, dropped = self._entries.popitem(last=False)
+            self._bytes -= _size(dropped)
+
+    def find(self, message: Message) -> bytes | None:
+        """The payload if it is in memory."""
+        commands = self._entries.get(message.record)
+        return None if commands is None else _payload(commands, message)
+
+    async def load(self, message: Message) -> bytes:
+        """The payload, from the log if need be. Raises `LogUnavailable`, and `LogDamaged` if it is gone."""
+        payload = self.find(message)
+        if payload is not None:
+            return payload
+        wanted: Sequence[AnyCommand] | None = None
+        for record in await self._log.read(message.record, max_bytes=_READ_BYTES):
+            commands = decode_entry(record.data).commands
+            if record.index == message.record:
+                wanted = commands
+            self.keep(record.index, commands)
+        if wanted is None:
+            raise LogDamaged(f"the broker's log lacks record {message.record}, which holds a message")
+        # Not by `find`: what was read on may have pushed it out again.
+        return _payload(wanted, message)
+
+    def pin(self, messages: Sequence[Message]) -> None:
+        """Keep the entries of these messages in the log, until `unpin`."""
+        self._pinned.update(message.record for message in messages)
+
+    def unpin(self, messages: Sequence[Message]) -> None:
+        """Give up a `pin`."""
+        for message in messages:
+            self._pinned[message.record] -= 1
+            if not self._pinned[message.record]:
+                del self._pinned[message.record]
+
+    @property
+    def lowest_pinned(self) -> int | None:
+        """The lowest index that is pinned."""
+        return min(self._pinned, default=None)
+
+
+def _payload(commands: Sequence[AnyCommand], message: Message) -> bytes:
+    command = commands[message.place]
+    if type(command) is not Produce:
+        raise LogDamaged(f"the broker's log has no message at record {message.record}, place {message.place}")
+    return command.payload
+
+
+def _size(commands: Sequence[AnyCommand]) -> int:
+    payloads = [len(command.payload) for command in commands if type(command) is Produce]
+    return sum(payloads) + _COMMAND_BYTES * len(payloads)

@@ -1,0 +1,58 @@
+"""The token bucket of a topic: how many messages may be delivered now. Pure.
+
+Buckets are memory of the process: they are full after a start, and the log does not know them.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+class TokenBucket:
+    """A bucket that is full on its first use, and refills continuously.
+
+    Rates are in thousandths of a message a second, times in milliseconds.
+
+    >>> bucket = TokenBucket(rate_milli=1000, burst=1, now_ms=0)
+    >>> bucket.take(10, 0), bucket.take(10, 0), bucket.retry_after_ms(0)
+    (1, 0, 1000)
+    >>> bucket.take(10, 1000)
+    1
+    """
+
+    __slots__ = ("_at_ms", "_capacity", "_rate", "_tokens")
+
+    def __init__(self, rate_milli: int, burst: int, now_ms: float) -> None:
+        self._rate = rate_milli / 1_000_000  # tokens a millisecond
+        self._capacity = float(max(1, burst))
+        self._tokens = self._capacity
+        self._at_ms = now_ms
+
+    def change(self, rate_milli: int, burst: int, now_ms: float) -> None:
+        """Take on another limit; the tokens stay, capped to the new burst."""
+        self._refill(now_ms)
+        self._rate = rate_milli / 1_000_000
+        self._capacity = float(max(1, burst))
+        self._tokens = min(self._tokens, self._capacity)
+
+    def take(self, wanted: int, now_ms: float) -> int:
+        """Take up to ``wanted`` tokens, and return how many."""
+        self._refill(now_ms)
+        granted = min(math.floor(self._tokens), wanted)
+        self._tokens -= granted
+        return granted
+
+    def give_back(self, tokens: int) -> None:
+        """Put back tokens that were not needed."""
+        self._tokens = min(self._tokens + tokens, self._capacity)
+
+    def retry_after_ms(self, now_ms: float) -> int:
+        """The milliseconds until one token is there."""
+        self._refill(now_ms)
+        return max(0, math.ceil((1 - self._tokens) / self._rate)) if self._rate else 0
+
+    def _refill(self, now_ms: float) -> None:
+        # A clock that goes back takes no tokens away.
+        if now_ms > self._at_ms:
+            self._tokens = min(self._tokens + (now_ms - self._at_ms) * self._rate, self._capacity)
+            self._at_ms = now_ms

@@ -1,0 +1,14 @@
+"""The broker's connections.
+
+| file | its idea |
+|---|---|
+| ``server`` | accepts connections, bounds how many, ends them in order |
+| ``connection`` | one connection: reads requests, sends answers in their order |
+| ``requests`` | checks each request, and passes it on as a command |
+| ``slots`` | the answers that a connection owes |
+| ``parked_poll`` | one Poll: answered at once, or later |
+| ``subscription`` | one Subscribe: pushes messages, takes acks |
+| ``window`` | which messages a subscription has out, and which lease an ack means |
+| ``replies`` | the responses, as frames |
+| ``node`` | whether the node leads, and how its cluster is formed |
+"""
