@@ -1,6 +1,6 @@
 """``hermesmqd``: the broker alone, with the options of HermesMQ's own daemon.
 
-    log ── broker ── the TCP server, the HTTP address                  ← a signal begins the stop here
+log ── broker ── the TCP server, the HTTP address                  ← a signal begins the stop here
 """
 
 from __future__ import annotations
@@ -56,20 +56,24 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     hermesmq_max_http_connections: Annotated[int, about("HTTP connections at once", ge=1)] = 256
 
 
-_FLAGS = ("node-id", "data-dir", "client-addr", "peer-addr", "metrics-addr", "metrics-enabled", "client-token", "peer-token")
+_FLAGS = (
+    "node-id",
+    "data-dir",
+    "client-addr",
+    "peer-addr",
+    "metrics-addr",
+    "metrics-enabled",
+    "client-token",
+    "peer-token",
+)
 
 
-def _options(command: click.Command) -> click.Command:
-    for flag in reversed(_FLAGS):
-        variable = f"HERMESMQ_{flag.replace('-', '_').upper()}"
-        command = click.option(f"--{flag}", help=f"As the variable {variable}; the flag wins.")(command)
-    return command
+def _variable(flag: str) -> str:
+    return flag.replace("-", "_").upper()
 
 
-@click.command("hermesmqd")
-@_options
-def main(**flags: str | None) -> None:
-    """Run the broker alone, until SIGINT or SIGTERM."""
+def run(**flags: str | None) -> None:
+    """Run the broker alone, until SIGINT or SIGTERM. The variables HERMESMQ_* say the same as the options."""
     configure_logs(os.environ.get("LOG_LEVEL", "info"), "auto")
     given = {f"HERMESMQ_{name.upper()}": text for name, text in flags.items() if text is not None}
     try:
@@ -112,7 +116,18 @@ def _check_number(variable: str, address: Address) -> None:
     try:
         ip_address(address.host or "0.0.0.0")  # noqa: S104 - no host means all interfaces
     except ValueError:
-        raise ConfigError(f"{variable}={str(address)!r}: give the number of an address, such as 127.0.0.1:7600") from None
+        raise ConfigError(
+            f"{variable}={str(address)!r}: give the number of an address, such as 127.0.0.1:7600"
+        ) from None
+
+
+main = click.Command(
+    "hermesmqd",
+    callback=run,
+    params=[click.Option([f"--{flag}"], help=f"Wins over HERMESMQ_{_variable(flag)}.") for flag in _FLAGS],
+    help=run.__doc__,
+)
+"""The console script ``hermesmqd``."""
 
 
 async def _serve(settings: BrokerSettings, daemon: DaemonSettings) -> None:

@@ -20,8 +20,8 @@ _CONTENT_TYPE = "text/plain; version=0.0.4"
 class DaemonHttp:
     """Answers every request by its path alone. ``ready`` says whether a leader is known. ::
 
-        http = DaemonHttp(registry, lambda: True, most=256)
-        nursery.start_soon(trio.serve_tcp, http.answer, 9600)
+    http = DaemonHttp(registry, lambda: True, most=256)
+    nursery.start_soon(trio.serve_tcp, http.answer, 9600)
     """
 
     def __init__(self, registry: CollectorRegistry | None, ready: Callable[[], bool], most: int) -> None:
@@ -49,7 +49,7 @@ class DaemonHttp:
         connection = h11.Connection(h11.SERVER)
         try:
             while (event := connection.next_event()) is h11.NEED_DATA:
-                connection.receive_data(await stream.receive_some(_READ_BYTES))
+                connection.receive_data(bytes(await stream.receive_some(_READ_BYTES)))
             if not isinstance(event, h11.Request):
                 return
             status, body = self._find(event.target.decode("latin-1").partition("?")[0])

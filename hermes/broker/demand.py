@@ -1,7 +1,6 @@
 """Who waits for messages: parked polls and subscriptions, by topic and group, and whose turn it is.
 
-Invariants: a consumer has at most one poll under way; consumers of a group take turns; a walk costs the groups that have
-something to get, not the consumers that wait. Knows no connection.
+Invariants: a consumer has at most one poll under way; the consumers of a group take turns. Knows no connection.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _PAUSE_SECONDS = 30.0
 class Keeper:
     """Keeps the log of a machine short. ::
 
-        nursery.start_soon(Keeper(log, machine, payloads).run)
+    nursery.start_soon(Keeper(log, machine, payloads).run)
     """
 
     def __init__(self, log: Log, machine: Machine, payloads: Payloads) -> None:
@@ -64,8 +64,6 @@ class Keeper:
     def _lowest_needed(self, index: int) -> int:
         """The lowest index that is still needed, at most ``index``."""
         pinned = self._payloads.lowest_pinned
-        needed = [index] if pinned is None else [index, pinned]
-        for topic in self._machine.topics.values():
-            if len(topic.messages):
-                needed.append(topic.messages.at(topic.messages.first).record)
-        return min(needed)
+        needed = [] if pinned is None else [pinned]
+        kept = [topic.messages for topic in self._machine.topics.values() if len(topic.messages)]
+        return min(index, *needed, *(messages.at(messages.first).record for messages in kept))

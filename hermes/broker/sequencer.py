@@ -83,8 +83,8 @@ class _Returned:
 class Sequencer:
     """The one writer of the broker's log. ``clock`` gives Unix milliseconds. ::
 
-        sequencer.submit(Produce("orders", b"hi"), lambda outcome: print("offset", outcome))
-        await sequencer.run()
+    sequencer.submit(Produce("orders", b"hi"), lambda outcome: print("offset", outcome))
+    await sequencer.run()
     """
 
     def __init__(self, log: Log, machine: Machine, payloads: Payloads, clock: Callable[[], int]) -> None:
@@ -145,9 +145,7 @@ class Sequencer:
         self._give_back(self._returned.nacks, (topic, group), lease_ids, answer)
         self._hungry.add((topic, group))
 
-    def _give_back(
-        self, kind: dict[Group, list[int]], group: Group, lease_ids: Iterable[int], answer: Answer
-    ) -> None:
+    def _give_back(self, kind: dict[Group, list[int]], group: Group, lease_ids: Iterable[int], answer: Answer) -> None:
         kind.setdefault(group, []).extend(lease_ids)
         self._returned.answers.append(answer)
         self._work.set()

@@ -134,7 +134,7 @@ class Messages:
         if len(rows) % _ROW.size:
             raise ValueError(f"{len(rows)} bytes are no whole number of messages")
         messages = cls(first)
-        messages._rows += rows  # noqa: SLF001 - its own class
+        messages._rows += rows
         messages.next = first + len(rows) // _ROW.size
         for offset, priority in enumerate(rows[_PRIORITY_AT :: _ROW.size], first):
             lane = messages.lanes[priority]

@@ -37,7 +37,7 @@ _LAST_ACKS_SECONDS = 0.5
 class Connection:
     """Serves one stream. ::
 
-        await Connection(node, bounds, stream).serve()
+    await Connection(node, bounds, stream).serve()
     """
 
     def __init__(self, node: Node, bounds: Bounds, stream: trio.abc.Stream) -> None:

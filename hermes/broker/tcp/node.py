@@ -26,8 +26,8 @@ class Bounds:
 class Node:
     """One node, with the number ``id`` in its cluster. ::
 
-        node = Node(1, sequencer, SetCaps(10_000, 1_000, 604_800_000))
-        node.form([(1, "127.0.0.1:7700")], answer)
+    node = Node(1, sequencer, SetCaps(10_000, 1_000, 604_800_000))
+    node.form([(1, "127.0.0.1:7700")], answer)
     """
 
     def __init__(self, id: int, sequencer: Sequencer, caps: SetCaps) -> None:  # noqa: A002 - the protocol's word

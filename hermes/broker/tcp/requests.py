@@ -93,7 +93,8 @@ class Requests:
 
     def _submit(self, command: AnyCommand, slot: Slot) -> None:
         self._node.sequencer.submit(
-            command, lambda outcome: self._slots.answer(slot, replies.of_reply(outcome))  # type: ignore[arg-type]
+            command,
+            lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)),
         )
 
     # --- messages ---
@@ -107,7 +108,8 @@ class Requests:
         topic, producer = asked.topic, asked.producer_id
         if not self._refused(slot, topic, producer):
             self._submit(
-                Produce(topic, payload, asked.priority, asked.content_type, producer, asked.seq if producer else 0), slot
+                Produce(topic, payload, asked.priority, asked.content_type, producer, asked.seq if producer else 0),
+                slot,
             )
 
     def _poll(self, asked: pb.Poll, slot: Slot) -> None:
@@ -130,7 +132,7 @@ class Requests:
                 asked.topic,
                 asked.group,
                 (asked.lease_id,),
-                lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)),  # type: ignore[arg-type]
+                lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)),
             )
 
     def _nack(self, asked: pb.Nack, slot: Slot) -> None:
@@ -139,7 +141,7 @@ class Requests:
                 asked.topic,
                 asked.group,
                 (asked.lease_id,),
-                lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)),  # type: ignore[arg-type]
+                lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)),
             )
 
     def _commit(self, asked: pb.Commit, slot: Slot) -> None:
@@ -181,4 +183,4 @@ class Requests:
             message = f"the list of nodes does not name this one, {self._node.id}"
             self._slots.answer(slot, replies.error("bootstrap_failed", message))
         else:
-            self._node.form(nodes, lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)))  # type: ignore[arg-type]
+            self._node.form(nodes, lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)))

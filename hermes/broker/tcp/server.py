@@ -18,7 +18,6 @@ from hermes.broker.tcp.node import Bounds, Node
 from hermes.config import Address
 from hermes.net.listen import addresses_of, open_listeners
 
-
 # Keepalive finds a peer whose machine has gone: after 15 s of silence, then every 5 s, three times.
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -32,8 +31,8 @@ _OPTIONS = (
 class TcpServer:
     """A `hermes.part.Listener` for the clients of a node. ::
 
-        with open_tcp_server(node, bounds, Address("127.0.0.1", 7600), most=4096) as server:
-            nursery.start_soon(server.serve)
+    with open_tcp_server(node, bounds, Address("127.0.0.1", 7600), most=4096) as server:
+        nursery.start_soon(server.serve)
     """
 
     def __init__(self, node: Node, bounds: Bounds, sockets: Sequence[socket.socket], most: int) -> None:
