@@ -1,4 +1,4 @@
-"""The token bucket of a topic: how many messages may be delivered now. Pure.
+"""The token buckets of topics: how many messages may be delivered now. Pure.
 
 Buckets are memory of the process: they are full after a start, and the log does not know them.
 """
@@ -6,6 +6,8 @@ Buckets are memory of the process: they are full after a start, and the log does
 from __future__ import annotations
 
 import math
+
+from hermes.broker.machine.topic import Limits
 
 
 class TokenBucket:
@@ -56,3 +58,40 @@ class TokenBucket:
         if now_ms > self._at_ms:
             self._tokens = min(self._tokens + (now_ms - self._at_ms) * self._rate, self._capacity)
             self._at_ms = now_ms
+
+
+class RateLimits:
+    """The bucket of every topic that has a limit.
+
+    >>> limits = RateLimits()
+    >>> limits.grant("orders", Limits(rate_milli=1000, burst=2), 10, now_ms=0)
+    2
+    >>> limits.grant("orders", Limits(rate_milli=1000, burst=2), 10, now_ms=0), limits.retry_after_ms("orders", 0)
+    (0, 1000)
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def grant(self, topic: str, limits: Limits | None, wanted: int, now_ms: int) -> int:
+        """Take tokens for up to ``wanted`` messages; ``limits`` is None for a topic that does not exist."""
+        if limits is None or not limits.rate_milli:
+            # Full again, if the topic ever has a limit again.
+            self._buckets.pop(topic, None)
+            return wanted
+        bucket = self._buckets.get(topic)
+        if bucket is None:
+            bucket = self._buckets[topic] = TokenBucket(limits.rate_milli, limits.burst, now_ms)
+        else:
+            bucket.change(limits.rate_milli, limits.burst, now_ms)
+        return bucket.take(wanted, now_ms)
+
+    def give_back(self, topic: str, tokens: int) -> None:
+        """Put back tokens of messages that were not delivered."""
+        if (bucket := self._buckets.get(topic)) is not None:
+            bucket.give_back(tokens)
+
+    def retry_after_ms(self, topic: str, now_ms: int) -> int:
+        """The milliseconds until the topic has a token; 0 without a limit."""
+        bucket = self._buckets.get(topic)
+        return 0 if bucket is None else bucket.retry_after_ms(now_ms)

@@ -81,10 +81,10 @@ class Connection:
     # --- reading ---
 
     async def _read(self, nursery: trio.Nursery) -> None:
-        sequencer = self._node.sequencer
+        queue = self._node.sequencer.queue
         while not self._closing:
-            while sequencer.full:
-                await sequencer.below_bound.wait()
+            while queue.full:
+                await queue.below_bound.wait()
             with trio.move_on_after(FRAME_SECONDS if self._frames.begun else float("inf")) as frame_time:
                 data = await self._receive()
             if frame_time.cancelled_caught or not data:

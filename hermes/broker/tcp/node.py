@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hermes.broker.command_queue import Answer, ignore
 from hermes.broker.machine.commands import Bootstrap, Lead, SetCaps
-from hermes.broker.sequencer import Answer, Sequencer, ignore
+from hermes.broker.sequencer import Sequencer
 from hermes.broker.wire.hermesmq_pb2 import StatsResult
 
 
