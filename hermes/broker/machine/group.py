@@ -20,11 +20,11 @@ OLDEST_SHARE = 4
 
 
 class LeaseRun(NamedTuple):
-    """The leases of one poll: ``count`` ids from ``first`` on, with one deadline in Unix milliseconds."""
+    """The leases of one poll: ``leases`` ids from ``first`` on, with one deadline in Unix milliseconds."""
 
     deadline_ms: int
     first: int
-    count: int
+    leases: int
 
 
 class Group:
@@ -145,7 +145,7 @@ class Group:
             heapify(self._runs)
 
     def _is_live(self, run: LeaseRun) -> bool:
-        return any(lease in self.leases for lease in range(run.first, run.first + run.count))
+        return any(lease in self.leases for lease in range(run.first, run.first + run.leases))
 
     def next_deadline(self) -> int | None:
         """The earliest deadline of a lease, in Unix milliseconds; None without a lease."""
@@ -158,7 +158,7 @@ class Group:
         runs = self._runs
         while runs and runs[0].deadline_ms <= now_ms:
             run = heappop(runs)
-            self.nack(messages, range(run.first, run.first + run.count))
+            self.nack(messages, range(run.first, run.first + run.leases))
 
     def ack(self, lease_ids: range | tuple[int, ...]) -> None:
         """Mark the messages of these leases as done. Passes over an id that has no lease."""
