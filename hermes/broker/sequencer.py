@@ -29,7 +29,6 @@ _log = structlog.get_logger("hermes.broker")
 
 # Notices leases that have expired, which no command does.
 _TICK_SECONDS = 0.2
-_LEAST_TICK_SECONDS = 0.001
 # Of the time that an idle group is kept: how often a group for which somebody waits is noted as in use.
 _TOUCHES = 8
 
@@ -52,6 +51,7 @@ class Sequencer:
         self._committing = False
         self._committed_at = -math.inf
         self._work = RepeatedEvent()
+        self._limited = RepeatedEvent()
         self._closed = False
 
     # --- what clients ask ---
@@ -125,9 +125,16 @@ class Sequencer:
         self._work.set()
 
     async def _tick(self) -> None:
+        next_tick = trio.current_time()
         while True:
-            until_token = (self._turns.next_token_ms - self.now_ms) / 1000
-            await trio.sleep(min(_TICK_SECONDS, max(_LEAST_TICK_SECONDS, until_token)))
+            next_tick += _TICK_SECONDS
+            while trio.current_time() < next_tick:
+                until_token = (self._turns.next_token_ms - self.now_ms) / 1000
+                if until_token <= 0:
+                    break
+                # Set for each poll that the rate limits: its token may come before the tick.
+                with trio.move_on_at(min(next_tick, trio.current_time() + until_token)):
+                    await self._limited.wait()
             now_ms = self.now_ms
             self._turns.next_token_ms = math.inf
             for topic, group in self.demand.everywhere():
@@ -147,6 +154,8 @@ class Sequencer:
         """The commands of the next entry, with the polls at its end."""
         batch = self.queue.take()
         turns = self._turns.take(batch, self.now_ms)
+        if self._turns.next_token_ms < math.inf:
+            self._limited.set()
         for topic in (*batch.produced, *batch.made):
             if topic not in self.machine.topics:
                 # Before any group can acknowledge in a new topic, each that waits for the topic is a group of it.

@@ -10,6 +10,7 @@ requests, one frame, and messages only by name until their turn to be sent comes
 from __future__ import annotations
 
 import hmac
+import math
 
 import structlog
 import trio
@@ -54,8 +55,7 @@ class Connection:
         # The Subscribe that takes the connection over once everything before it is answered.
         self._subscribe: pb.Subscribe | None = None
         self._reading_ended = False
-        self._closing = False
-        self._stopping = trio.Event()
+        self._closing = trio.Event()
 
     async def serve(self) -> None:
         """Serve until the client or the server closes. Never raises for what the client or the network does."""
@@ -63,7 +63,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, nursery)
                 await self._answer()
-                if self._subscribe is not None and not self._closing:
+                if self._subscribe is not None and not self._closing.is_set():
                     await self._run_subscription(self._subscribe)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
@@ -72,8 +72,7 @@ class Connection:
         finally:
             for poll in (*self._waiting, *self._parked):
                 poll.abandon()
-            unsent = self._slots.abandon()
-            self._node.sequencer.payloads.unpin([delivery.message for delivery in unsent])
+            self._slots.abandon()
             if self._subscription is not None:
                 self._subscription.end()
             await trio.aclose_forcefully(self._stream)
@@ -82,37 +81,49 @@ class Connection:
 
     async def _read(self, nursery: trio.Nursery) -> None:
         queue = self._node.sequencer.queue
-        while not self._closing:
+        frame_end = math.inf
+        while not self._closing.is_set():
             while queue.full:
                 await queue.below_bound.wait()
-            with trio.move_on_after(FRAME_SECONDS if self._frames.begun else float("inf")) as frame_time:
+            with trio.move_on_at(frame_end) as frame_time:
                 data = await self._receive()
             if frame_time.cancelled_caught or not data:
                 break
             acks: list[int] = []
-            for frame in self._frames.feed(data):
+            frames = self._frames.feed(data)
+            # Of the frame and not of the read: a byte now and then gains no time.
+            if not self._frames.begun:
+                frame_end = math.inf
+            elif frames or frame_end == math.inf:
+                frame_end = trio.current_time() + FRAME_SECONDS
+            for frame in frames:
                 if self._subscribe is not None:
                     self._take_ack(frame, acks)
                     continue
                 while self._slots.full:
                     await self._slots.changed.wait()
+                if self._closing.is_set():
+                    break
                 self._obey(frame)
                 self._wait_for_parked(nursery)
             self._flush_acks(acks)
             if self._frames.too_large is not None:
                 break
         self._reading_ended = True
-        self._slots.changed.set()
+        # Whether it has gone or only sends no more: it need not wait for messages that may come.
+        self._give_up_polls()
         if self._subscription is not None:
             nursery.cancel_scope.cancel()
 
-    def stop(self) -> None:
-        """The service stops: read no more, answer what has been asked, and close."""
-        self._closing = True
+    def _give_up_polls(self) -> None:
         for poll in (*self._waiting, *self._parked):
             poll.give_up()
         self._slots.changed.set()
-        self._stopping.set()
+
+    def stop(self) -> None:
+        """The service stops: read no more, answer what has been asked, and close."""
+        self._closing.set()
+        self._give_up_polls()
 
     async def _receive(self) -> bytes:
         try:
@@ -142,7 +153,7 @@ class Connection:
 
     def _refuse(self, slot: Slot, frame: bytes) -> None:
         self._slots.answer(slot, frame, last=True)
-        self._closing = True
+        self._closing.set()
 
     def _admit(self, auth: pb.Auth, slot: Slot) -> None:
         if self._admitted or hmac.compare_digest(auth.token.encode(), self._token):
@@ -171,12 +182,14 @@ class Connection:
                 frame = slot.frame if slot.frame is not None else await self._read_payloads(slot)
                 frames.append(frame)
                 size += len(frame)
-                self._closing = self._closing or slot.last
                 if slot.last:
+                    self._closing.set()
                     break
             if frames:
                 await self._stream.send_all(b"".join(frames))
-            elif not len(self._slots) and (self._reading_ended or self._closing or self._subscribe is not None):
+            elif not len(self._slots) and (
+                self._reading_ended or self._closing.is_set() or self._subscribe is not None
+            ):
                 return
             else:
                 await self._slots.changed.wait()
@@ -214,7 +227,7 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._subscription.push, self._stream.send_all)
-                await self._stopping.wait()
+                await self._closing.wait()
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.TooSlowError):
             # Acks that have arrived count, although nobody reads what is pushed.

@@ -70,15 +70,25 @@ class ParkedPoll:
         """Answer with messages, or wait on."""
         self.eager = False
         if self._abandoned:
-            # The client has gone while its poll was under way: another one may have the messages.
-            if not self.auto:
-                self._sequencer.nack(self.topic, self.group, [delivery.lease_id for delivery in deliveries])
+            # The client has gone while its poll was under way.
+            self._give_back(deliveries)
         elif deliveries:
-            self._sequencer.payloads.pin([delivery.message for delivery in deliveries])
+            payloads, messages = self._sequencer.payloads, [delivery.message for delivery in deliveries]
+            payloads.pin(messages)
             self._close()
-            self._slots.deliver(self._slot, deliveries)
+
+            def give_back() -> None:
+                payloads.unpin(messages)
+                self._give_back(deliveries)
+
+            self._slots.deliver(self._slot, deliveries, give_back)
         else:
             self._found_nothing()
+
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Let another client have messages that this one will not get."""
+        if deliveries and not self.auto:
+            self._sequencer.nack(self.topic, self.group, [delivery.lease_id for delivery in deliveries])
 
     def _found_nothing(self) -> None:
         if not self.wait_ms:

@@ -6,7 +6,7 @@ Invariant: an answer is sent only after all answers to earlier requests; what is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hermes.base.repeated_event import RepeatedEvent
 from hermes.broker.machine.machine import Delivery
@@ -18,11 +18,13 @@ MAX_UNANSWERED = 32
 class Slot:
     """The place of one answer: a frame that is ready, or messages whose payloads are read when their turn comes."""
 
-    __slots__ = ("deliveries", "frame", "last")
+    __slots__ = ("deliveries", "frame", "give_back", "last")
 
     def __init__(self) -> None:
         self.frame: bytes | None = None
         self.deliveries: Sequence[Delivery] | None = None
+        self.give_back: Callable[[], None] = lambda: None
+        """Called if the messages cannot be sent."""
         self.last = False
         """Whether the connection closes after this answer."""
 
@@ -64,9 +66,9 @@ class Slots:
         slot.frame, slot.last = frame, last
         self._tell(slot)
 
-    def deliver(self, slot: Slot, deliveries: Sequence[Delivery]) -> None:
-        """Fill a place with messages."""
-        slot.deliveries = deliveries
+    def deliver(self, slot: Slot, deliveries: Sequence[Delivery], give_back: Callable[[], None]) -> None:
+        """Fill a place with messages; ``give_back`` is called if they are never sent."""
+        slot.deliveries, slot.give_back = deliveries, give_back
         self._tell(slot)
 
     def _tell(self, slot: Slot) -> None:
@@ -83,11 +85,10 @@ class Slots:
             self.changed.set()
         return slot
 
-    def abandon(self) -> list[Delivery]:
-        """Drop every place; return the messages that were to be sent."""
-        unsent = [delivery for slot in self._slots for delivery in slot.deliveries or ()]
-        self._slots.clear()
-        return unsent
+    def abandon(self) -> None:
+        """Drop every place, and give back the messages that were to be sent."""
+        while self._slots:
+            self._slots.popleft().give_back()
 
     @property
     def full(self) -> bool:
