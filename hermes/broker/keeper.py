@@ -10,8 +10,8 @@ import structlog
 import trio
 
 from hermes.base.errors import HermesError
-from hermes.broker.machine import snapshot
 from hermes.broker.machine.machine import Machine
+from hermes.broker.machine.snapshot import dump
 from hermes.broker.payloads import Payloads
 from hermes.store.log import Log
 
@@ -56,8 +56,12 @@ class Keeper:
     async def keep(self) -> None:
         """Take a snapshot now, and trim the log."""
         index = self._machine.next_index
-        state = snapshot.copy(self._machine)
-        await self._log.take_snapshot(index, await trio.to_thread.run_sync(snapshot.encode, state))
+        chunks = []
+        for chunk in dump(self._machine):
+            chunks.append(chunk)
+            # The machine goes on; the snapshot stays that of `index`.
+            await trio.lowlevel.checkpoint()
+        await self._log.take_snapshot(index, await trio.to_thread.run_sync(b"".join, chunks))
         await self._log.trim(self._lowest_needed(index))
         self._at, self._bytes = index, self._log.statistics().bytes
 

@@ -16,9 +16,9 @@ import structlog
 import trio
 
 from hermes.broker.keeper import Keeper
-from hermes.broker.machine import snapshot
 from hermes.broker.machine.commands import SetCaps, decode_entry
 from hermes.broker.machine.machine import Machine
+from hermes.broker.machine.snapshot import restore
 from hermes.broker.payloads import Payloads
 from hermes.broker.sequencer import Sequencer
 from hermes.broker.settings import BrokerSettings
@@ -73,7 +73,7 @@ async def open_broker(
     """
     machine, payloads = Machine(), Payloads(log, settings.hermesmq_cache_bytes)
     if log.snapshot is not None:
-        machine = snapshot.decode(log.snapshot.state)
+        machine = restore(log.snapshot.state)
     await _replay(log, machine, payloads)
     sequencer = Sequencer(log, machine, payloads, clock)
     caps = SetCaps(settings.hermesmq_max_topics, settings.hermesmq_max_groups, int(settings.hermesmq_group_ttl * 1000))

@@ -7,7 +7,11 @@
 | ``topic`` | a topic: messages, groups, window, limits |
 | ``messages`` | what a topic retains: a few bytes a message, no payload |
 | ``dedup`` | the last keys of producers |
-| ``group`` | a group: which messages are done, leased, returned or fresh, and which a poll takes |
+| ``group`` | a group: which messages are done, leased or waiting, and which a poll takes |
 | ``done`` | the done offsets: a watermark, and ranges above it |
-| ``snapshot`` | the whole state as bytes |
+| ``leases`` | the leases, and when each ends |
+| ``waiting`` | the messages that may be delivered: returned ones and fresh ones |
+| ``freeze`` | the topics of one moment, while the machine goes on |
+| ``pieces`` | the format of a snapshot |
+| ``snapshot`` | the whole state as bytes, and back |
 """

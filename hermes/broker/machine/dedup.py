@@ -6,6 +6,7 @@ Invariants: at most `WINDOW` keys, first in, first out; a hit refreshes nothing.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 WINDOW = 100_000
 
@@ -47,6 +48,12 @@ class DedupWindow:
         while self._order and self._offsets[self._order[0]] < offset:
             del self._offsets[self._order.popleft()]
 
-    def items(self) -> list[tuple[str, int, int]]:
+    def copy(self) -> DedupWindow:
+        """The keys as they are now, in a window of their own."""
+        window = DedupWindow()
+        window._offsets, window._order = self._offsets.copy(), self._order.copy()
+        return window
+
+    def items(self) -> Iterator[tuple[str, int, int]]:
         """Producer id, sequence number and offset of every key, oldest first."""
-        return [(*key, self._offsets[key]) for key in self._order]
+        return ((*key, self._offsets[key]) for key in self._order)

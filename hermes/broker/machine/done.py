@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
+_SLACK = 64
+"""So many starts may be out of date before a walk over all is worth it."""
+
 
 class Done:
     """Which offsets are done.
@@ -44,7 +47,7 @@ class Done:
         self._start[end] = start
         if start == offset:
             heappush(self._starts, start)
-            if len(self._starts) > 2 * len(self._end) + 64:
+            if len(self._starts) > 2 * len(self._end) + _SLACK:
                 self._starts = list(self._end)
                 heapify(self._starts)
 
@@ -64,6 +67,12 @@ class Done:
         while self._starts and self._starts[0] <= self.watermark:
             end = self._take_range(heappop(self._starts))
             self.watermark = max(self.watermark, end)
+
+    def copy(self) -> Done:
+        """The same offsets, in a set of their own."""
+        done = Done(self.watermark)
+        done._end, done._start, done._starts = self._end.copy(), self._start.copy(), self._starts.copy()
+        return done
 
     def ranges(self) -> list[tuple[int, int]]:
         """The ranges above the watermark, lowest first, each from its first offset to the one after its last."""

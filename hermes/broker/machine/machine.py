@@ -7,7 +7,8 @@ payload or the network; the log's time never goes back; unknown topics, groups a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+from weakref import WeakSet
 
 from hermes.broker.machine.commands import (
     Ack,
@@ -26,7 +27,8 @@ from hermes.broker.machine.commands import (
     SetRateLimit,
     SetRetention,
 )
-from hermes.broker.machine.group import Group, first_of
+from hermes.broker.machine.freeze import Freeze
+from hermes.broker.machine.group import Group
 from hermes.broker.machine.messages import PRIORITIES, Message
 from hermes.broker.machine.topic import Topic
 
@@ -80,18 +82,23 @@ class Machine:
         """The id of the leading node; 0 while there was none."""
         self.term = 0
         self.caps = SetCaps(max_topics=10_000, max_groups=1_000, group_ttl_ms=7 * 86_400_000)
+        # Weak: a freeze that nobody reads any more copies nothing.
+        self._freezes: WeakSet[Freeze] = WeakSet()
 
     def apply(self, index: int, entry: Entry) -> list[Reply]:
         """Apply the entry at ``index`` of the log, and return the reply to each command."""
         # The log's own order decides, also where two leaders disagreed about the time.
         self.time_ms = now_ms = max(self.time_ms, entry.time_ms)
         self.next_index = index + 1
+        if self._freezes:
+            for freeze in self._freezes:
+                freeze.keep_all(entry.commands)
         replies: list[Reply] = []
         for place, command in enumerate(entry.commands):
             if type(command) is Produce:
                 replies.append(self._produce(command, index, place, now_ms))
             else:
-                replies.append(_HANDLERS[type(command)](self, command))
+                replies.append(self._HANDLERS[type(command)](self, command))
         return replies
 
     # --- messages ---
@@ -113,7 +120,7 @@ class Machine:
         group.reap(messages, now_ms)
         offsets = group.take(messages, command.most)
         found = [messages.at(offset) for offset in offsets]
-        fitting = first_of(offsets, [message.size for message in found], MAX_POLL_BYTES)
+        fitting = count_fitting([message.size for message in found], MAX_POLL_BYTES)
         if fitting < len(offsets):
             group.give_back(messages, offsets[fitting:])
             offsets, found = offsets[:fitting], found[:fitting]
@@ -123,7 +130,7 @@ class Machine:
             group.finish(offsets)
             topic.reclaim()
         else:
-            group.lease(first, offsets, now_ms + command.visibility_ms)
+            group.leases.add(first, offsets, now_ms + command.visibility_ms)
         return [Delivery(*each) for each in zip(range(first, self.next_lease), offsets, found, strict=True)]
 
     def _ack(self, command: Ack) -> None:
@@ -147,7 +154,7 @@ class Machine:
 
     def _find(self, topic_name: str, group_name: str) -> tuple[Topic | None, Group | None]:
         topic = self.topics.get(topic_name)
-        return topic, None if topic is None else topic.groups.get(group_name)
+        return topic, None if topic is None else topic.group(group_name)
 
     def _join(self, topic_name: str, group_name: str) -> tuple[Topic | None, Group | None]:
         """The group, which is in use now. None beyond the cap, and on a topic that does not exist."""
@@ -204,6 +211,12 @@ class Machine:
 
     # --- questions: they change nothing ---
 
+    def freeze(self) -> Freeze:
+        """The topics as they are now. As long as it is there, each topic is copied before it changes."""
+        freeze = Freeze(self.topics)
+        self._freezes.add(freeze)
+        return freeze
+
     def has_some(self, topic_name: str, group_name: str, now_ms: int) -> bool:
         """Whether a poll at ``now_ms`` would deliver. A group that does not exist would begin at the oldest message."""
         topic, group = self._find(topic_name, group_name)
@@ -219,20 +232,33 @@ class Machine:
     @property
     def in_flight(self) -> int:
         """Leases of all groups, those included whose deadline has come and that no poll has reaped."""
-        return sum(len(group.leases) for topic in self.topics.values() for group in topic.groups.values())
+        return sum(topic.in_flight for topic in self.topics.values())
+
+    _HANDLERS: ClassVar[dict[type[AnyCommand], Callable[[Machine, Any], Reply]]] = {
+        Poll: _poll,
+        Register: _register,
+        Ack: _ack,
+        Nack: _nack,
+        Commit: _commit,
+        CreateTopic: _create_topic,
+        DeleteTopic: _delete_topic,
+        SetRateLimit: _set_rate_limit,
+        SetRetention: _set_retention,
+        SetCaps: _set_caps,
+        Bootstrap: _bootstrap,
+        Lead: _lead,
+    }
 
 
-_HANDLERS: dict[type[AnyCommand], Callable[[Machine, Any], Reply]] = {
-    Poll: Machine._poll,  # noqa: SLF001 - this file's own class
-    Register: Machine._register,  # noqa: SLF001
-    Ack: Machine._ack,  # noqa: SLF001
-    Nack: Machine._nack,  # noqa: SLF001
-    Commit: Machine._commit,  # noqa: SLF001
-    CreateTopic: Machine._create_topic,  # noqa: SLF001
-    DeleteTopic: Machine._delete_topic,  # noqa: SLF001
-    SetRateLimit: Machine._set_rate_limit,  # noqa: SLF001
-    SetRetention: Machine._set_retention,  # noqa: SLF001
-    SetCaps: Machine._set_caps,  # noqa: SLF001
-    Bootstrap: Machine._bootstrap,  # noqa: SLF001
-    Lead: Machine._lead,  # noqa: SLF001
-}
+def count_fitting(sizes: list[int], most_bytes: int) -> int:
+    """How many of the first ``sizes`` fit into ``most_bytes``, at least one if there is any.
+
+    >>> count_fitting([10, 10, 10], 25), count_fitting([99], 25)
+    (2, 1)
+    """
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size
+        if total > most_bytes and count:
+            return count
+    return len(sizes)

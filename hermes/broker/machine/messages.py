@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -15,8 +16,12 @@ PRIORITIES = 8
 """Priorities are 0, the lowest, to 7."""
 
 _ROW = Struct("<QQIIBB")
-_DEAD_ROWS = 4096
-"""Rows below the first offset that stay until they are worth a removal."""
+_PRIORITY_AT = Struct("<QQII").size
+_BLOCK_BITS = 9
+_BLOCK_ROWS = 1 << _BLOCK_BITS
+_BLOCK_BYTES = _BLOCK_ROWS * _ROW.size
+_DEAD_OFFSETS = 512
+"""Offsets of a lane below the first retained one that stay until they are worth a removal."""
 
 
 class Message(NamedTuple):
@@ -40,6 +45,12 @@ class Lane:
         """Position of the first element of ``offsets``."""
         self.offsets = array("Q")
 
+    def copy(self) -> Lane:
+        """A lane of its own with the same offsets."""
+        lane = Lane()
+        lane.base, lane.offsets = self.base, self.offsets[:]
+        return lane
+
     @property
     def end(self) -> int:
         """The position that the next message gets."""
@@ -57,7 +68,7 @@ class Lane:
         """Forget the offsets below, once they are many."""
         dead = bisect_left(self.offsets, offset)
         # Half at least: the removal moves the rest, so a message is moved once on the average.
-        if dead >= _DEAD_ROWS and 2 * dead >= len(self.offsets):
+        if dead >= _DEAD_OFFSETS and 2 * dead >= len(self.offsets):
             del self.offsets[:dead]
             self.base += dead
 
@@ -75,7 +86,7 @@ class Messages:
     (1, 2)
     """
 
-    __slots__ = ("_base", "_rows", "first", "lanes", "next")
+    __slots__ = ("_base", "_blocks", "first", "lanes", "next", "priorities")
 
     def __init__(self, first: int = 0) -> None:
         self.first = first
@@ -84,9 +95,12 @@ class Messages:
         """Offset that the next message gets."""
         self.lanes: list[Lane | None] = [None] * PRIORITIES
         """For each priority the offsets of its messages; None while there was none."""
-        # Bytes and not an object a message: an object takes five times the memory. `_base` is the offset of the
-        # first row, and at most `first`.
-        self._rows = bytearray()
+        self.priorities: list[int] = []
+        """The priorities that have a lane, highest first."""
+        # Bytes and not an object a message: an object takes five times the memory. Every block but the last has
+        # `_BLOCK_ROWS` rows and never changes, so that a copy shares it and an append moves no other row. `_base` is
+        # the offset of the first row, and at most `first`.
+        self._blocks: list[bytearray] = [bytearray()]
         self._base = first
 
     def __len__(self) -> int:
@@ -96,52 +110,81 @@ class Messages:
     def append(self, message: Message) -> int:
         """Keep a message and return its offset."""
         offset = self.next
-        self._rows += _ROW.pack(*message)
-        lane = self.lanes[message.priority]
-        if lane is None:
-            lane = self.lanes[message.priority] = Lane()
+        block = self._blocks[-1]
+        if len(block) == _BLOCK_BYTES:
+            block = bytearray()
+            self._blocks.append(block)
+        block += _ROW.pack(*message)
+        lane = self.lanes[message.priority] or self._open_lane(message.priority)
         lane.offsets.append(offset)
         self.next = offset + 1
         return offset
 
+    def _open_lane(self, priority: int) -> Lane:
+        self.priorities = sorted([*self.priorities, priority], reverse=True)
+        lane = self.lanes[priority] = Lane()
+        return lane
+
     def at(self, offset: int) -> Message:
         """The message at a retained offset."""
-        return Message._make(_ROW.unpack_from(self._rows, (offset - self._base) * _ROW.size))
+        row = offset - self._base
+        block = self._blocks[row >> _BLOCK_BITS]
+        return Message._make(_ROW.unpack_from(block, row % _BLOCK_ROWS * _ROW.size))
 
     def priority(self, offset: int) -> int:
         """The priority of the message at a retained offset."""
-        return self._rows[(offset - self._base) * _ROW.size + _PRIORITY_AT]
+        row = offset - self._base
+        block = self._blocks[row >> _BLOCK_BITS]
+        return block[row % _BLOCK_ROWS * _ROW.size + _PRIORITY_AT]
 
     def drop_before(self, offset: int) -> None:
         """Forget the messages below ``offset``, which is at most `next`."""
         self.first = offset
-        dead = offset - self._base
-        if dead >= _DEAD_ROWS or offset == self.next:
-            # A bytearray gives up its beginning without moving the rest.
-            del self._rows[: dead * _ROW.size]
-            self._base = offset
-            for lane in self.lanes:
-                if lane is not None:
-                    lane.drop_before(offset)
+        if offset == self.next:
+            self._blocks, self._base = [bytearray()], offset
+        elif offset - self._base >= _BLOCK_ROWS:
+            dead = (offset - self._base) >> _BLOCK_BITS
+            del self._blocks[:dead]
+            self._base += dead * _BLOCK_ROWS
+        else:
+            return
+        for lane in self.lanes:
+            if lane is not None:
+                lane.drop_before(offset)
 
-    def dump(self) -> tuple[int, bytes]:
-        """The first offset and the rows, for a snapshot."""
-        return self.first, bytes(memoryview(self._rows)[(self.first - self._base) * _ROW.size :])
+    # --- snapshots ---
 
-    @classmethod
-    def restore(cls, first: int, rows: bytes) -> Messages:
-        """The messages of a `dump`. Raises ValueError if it is none."""
-        if len(rows) % _ROW.size:
-            raise ValueError(f"{len(rows)} bytes are no whole number of messages")
-        messages = cls(first)
-        messages._rows += rows
-        messages.next = first + len(rows) // _ROW.size
-        for offset, priority in enumerate(rows[_PRIORITY_AT :: _ROW.size], first):
-            lane = messages.lanes[priority]
-            if lane is None:
-                lane = messages.lanes[priority] = Lane()
-            lane.offsets.append(offset)
+    def copy(self) -> Messages:
+        """The messages as they are now, of their own. Costs the 8 bytes of each offset; the rows are shared."""
+        messages = Messages(self.first)
+        messages.next, messages._base = self.next, self._base
+        messages.priorities = self.priorities
+        messages.lanes = [None if lane is None else lane.copy() for lane in self.lanes]
+        messages._blocks = [*self._blocks[:-1], self._blocks[-1][:]]
         return messages
 
+    def rows(self) -> Iterator[bytes]:
+        """The retained messages as bytes, in pieces for `extend`."""
+        # The other rows of the first block are below `first`.
+        dead = (self.first - self._base) * _ROW.size
+        for block in self._blocks:
+            if len(block) > dead:
+                yield bytes(block[dead:])
+            dead = max(0, dead - _BLOCK_BYTES)
 
-_PRIORITY_AT = Struct("<QQII").size
+    def extend(self, rows: bytes) -> None:
+        """Append the messages of a piece of `rows`. Raises ValueError if it is not one."""
+        if len(rows) % _ROW.size:
+            raise ValueError(f"{len(rows)} bytes are no whole number of messages")
+        for offset, priority in enumerate(rows[_PRIORITY_AT :: _ROW.size], self.next):
+            if priority >= PRIORITIES:
+                raise ValueError(f"no message has priority {priority}")
+            lane = self.lanes[priority] or self._open_lane(priority)
+            lane.offsets.append(offset)
+        self.next += len(rows) // _ROW.size
+        while rows:
+            if len(self._blocks[-1]) == _BLOCK_BYTES:
+                self._blocks.append(bytearray())
+            room = _BLOCK_BYTES - len(self._blocks[-1])
+            self._blocks[-1] += rows[:room]
+            rows = rows[room:]

@@ -1,135 +1,189 @@
-"""The whole state of a `Machine` as bytes, and back.
+"""The whole state of a machine as bytes, and back.
 
-Format: MessagePack; a version, the state of the cluster, then each topic, with its messages as they lie in memory.
-Invariant: a restored machine gives the same replies for ever after. `copy` walks over leases and keys, and copies the
-rows of messages as bytes, so a million messages do not stall the broker's loop.
+Invariant: a restored machine gives the same replies as the machine that was dumped, for ever after. The log guards the
+bytes with a checksum of its own. Here the bytes of another format are refused, and those of a state that cannot be.
 """
 
 from __future__ import annotations
 
-import msgspec
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TypeVar
 
 from hermes.base.errors import LogDamaged
-from hermes.broker.machine.commands import SetCaps
+from hermes.broker.machine.dedup import DedupWindow
 from hermes.broker.machine.done import Done
-from hermes.broker.machine.group import Group, LeaseRun
+from hermes.broker.machine.freeze import Freeze
+from hermes.broker.machine.group import Group
+from hermes.broker.machine.leases import Leases
 from hermes.broker.machine.machine import Machine
 from hermes.broker.machine.messages import Messages
-from hermes.broker.machine.topic import Limits, Topic
+from hermes.broker.machine.pieces import (
+    End,
+    GroupHead,
+    Head,
+    Held,
+    Keys,
+    Piece,
+    Ranges,
+    Returned,
+    Rows,
+    Runs,
+    TopicHead,
+    decode,
+    encode,
+)
+from hermes.broker.machine.topic import Topic
+from hermes.broker.machine.waiting import Waiting
 
-VERSION = 1
+_MANY = 8_192
+"""Elements of a list in one piece."""
 
-
-class GroupState(msgspec.Struct, array_like=True, gc=False):
-    """One group."""
-
-    name: str
-    watermark: int
-    done: list[tuple[int, int]]
-    leases: dict[int, int]
-    runs: list[LeaseRun]
-    returned: list[int]
-    fresh: list[int]
-    polls: int
-    active_ms: int
-
-
-class TopicState(msgspec.Struct, array_like=True, gc=False):
-    """One topic. ``keys`` are producer id, sequence number and offset."""
-
-    name: str
-    first: int
-    rows: bytes
-    keys: list[tuple[str, int, int]]
-    limits: Limits
-    groups: list[GroupState]
+T = TypeVar("T")
+P = TypeVar("P", bound=Piece)
 
 
-class State(msgspec.Struct, array_like=True, gc=False):
-    """The whole state, at one index of the log."""
-
-    version: int
-    time_ms: int
-    next_index: int
-    next_lease: int
-    nodes: dict[int, str]
-    leader: int
-    term: int
-    caps: SetCaps
-    topics: list[TopicState]
+# --- dump ---
 
 
-def copy(machine: Machine) -> State:
-    """A copy of the state, which later commands do not change.
+def dump(machine: Machine) -> Iterator[bytes]:
+    """The machine as it is at the call, in chunks.
 
-    >>> decode(encode(copy(Machine()))).topics
-    {}
+    Between two chunks the machine may apply commands, so a caller can let others run; each chunk takes a few
+    milliseconds.
+
+    >>> from hermes.broker.machine.commands import Entry, Produce
+    >>> machine = Machine()
+    >>> machine.apply(0, Entry(5, (Produce("orders", b"hi"),)))
+    [0]
+    >>> restore(b"".join(dump(machine))).retained
+    1
     """
-    return State(
-        VERSION,
-        machine.time_ms,
+    head = Head(
         machine.next_index,
+        machine.time_ms,
         machine.next_lease,
-        dict(machine.nodes),
+        machine.nodes.copy(),
         machine.leader,
         machine.term,
         machine.caps,
-        [_copy_topic(name, topic) for name, topic in machine.topics.items()],
     )
+    return encode(_pieces(head, machine.freeze()))
 
 
-def _copy_topic(name: str, topic: Topic) -> TopicState:
-    first, rows = topic.messages.dump()
-    groups = [_copy_group(each, group, topic.messages) for each, group in topic.groups.items()]
-    return TopicState(name, first, rows, topic.dedup.items(), topic.limits, groups)
+def _pieces(head: Head, topics: Freeze) -> Iterator[Piece]:
+    yield head
+    for name, topic in topics:
+        yield TopicHead(name, topic.messages.first, topic.limits)
+        yield from map(Rows, topic.messages.rows())
+        yield from map(Keys, _parts(topic.dedup.items()))
+        for group_name in topic.groups:
+            yield from _group_pieces(group_name, topic)
+    yield End()
 
 
-def _copy_group(name: str, group: Group, messages: Messages) -> GroupState:
-    return GroupState(
-        name,
-        group.done.watermark,
-        group.done.ranges(),
-        dict(group.leases),
-        group.runs(),
-        group.returned(),
-        group.fresh(messages),
-        group.polls,
-        group.active_ms,
-    )
+def _group_pieces(name: str, topic: Topic) -> Iterator[Piece]:
+    group = topic.group(name)
+    if group is None:
+        return
+    watermark = group.done.watermark
+    yield GroupHead(name, watermark, group.polls, group.active_ms, group.waiting.fresh(topic.messages, watermark))
+    yield from map(Ranges, _parts(group.done.ranges()))
+    yield from map(Runs, _parts(group.leases.runs()))
+    yield from map(Held, _parts(group.leases.by_id().items()))
+    yield from map(Returned, _parts(group.waiting.returned(watermark)))
 
 
-encode = msgspec.msgpack.Encoder().encode
-"""The bytes of a `State`. For a thread: a million messages take a while."""
+def _parts(elements: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(elements)
+    while part := list(islice(left, _MANY)):
+        yield part
 
 
-def decode(state: bytes) -> Machine:
-    """The machine of these bytes. Raises `LogDamaged` if they are no snapshot."""
+# --- restore ---
+
+
+def restore(state: bytes) -> Machine:
+    """The machine of these bytes, the chunks of `dump` put together. Raises `LogDamaged` if they are anything else.
+
+    >>> restore(b"snapshot of a hermes broker, version 99\\n")
+    Traceback (most recent call last):
+    hermes.base.errors.LogDamaged: the broker's snapshot cannot be read: its version is 99, ...
+    """
     try:
-        found = msgspec.msgpack.decode(state, type=State)
-        if found.version != VERSION:
-            raise LogDamaged(f"the broker's snapshot has version {found.version}, and this Hermes reads {VERSION}")
-        machine = Machine()
-        machine.time_ms, machine.next_index, machine.next_lease = found.time_ms, found.next_index, found.next_lease
-        machine.nodes, machine.leader, machine.term, machine.caps = found.nodes, found.leader, found.term, found.caps
-        machine.topics = {topic.name: _restore_topic(topic) for topic in found.topics}
-    except (msgspec.DecodeError, ValueError, IndexError) as error:
+        return _restore_machine(_Reader(decode(state)))
+    except (ValueError, OverflowError) as error:
         raise LogDamaged(f"the broker's snapshot cannot be read: {error}") from error
+
+
+class _Reader:
+    """The pieces, in their order."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._ahead = next(pieces, None)
+
+    def take(self, kind: type[P]) -> P:
+        """The next piece, which is of this kind."""
+        piece = self._ahead
+        if not isinstance(piece, kind):
+            raise ValueError(f"a {type(piece).__name__} stands where a {kind.__name__} is due")
+        self._ahead = next(self._pieces, None)
+        return piece
+
+    def take_all(self, kind: type[P]) -> Iterator[P]:
+        """Take the pieces of this kind up to one of another kind."""
+        while isinstance(self._ahead, kind):
+            yield self.take(kind)
+
+    def end(self) -> None:
+        """Take the end, behind which there is nothing."""
+        self.take(End)
+        if self._ahead is not None:
+            raise ValueError("something stands behind its end")
+
+
+def _restore_machine(reader: _Reader) -> Machine:
+    head = reader.take(Head)
+    machine = Machine()
+    machine.next_index, machine.time_ms, machine.next_lease = head.next_index, head.time_ms, head.next_lease
+    machine.nodes, machine.leader, machine.term, machine.caps = head.nodes, head.leader, head.term, head.caps
+    for topic in reader.take_all(TopicHead):
+        machine.topics[topic.name] = _restore_topic(topic, reader, head.next_lease)
+    reader.end()
     return machine
 
 
-def _restore_topic(state: TopicState) -> Topic:
-    topic = Topic()
-    messages = Messages.restore(state.first, state.rows)
-    groups = {group.name: _restore_group(group, messages) for group in state.groups}
-    topic.restore(messages, groups, state.limits)
-    for producer, seq, offset in state.keys:
-        topic.dedup.add((producer, seq), offset)
-    return topic
+def _restore_topic(head: TopicHead, reader: _Reader, next_lease: int) -> Topic:
+    messages, dedup = Messages(head.first), DedupWindow()
+    for piece in reader.take_all(Rows):
+        messages.extend(piece.rows)
+    for producer, seq, offset in chain.from_iterable(piece.keys for piece in reader.take_all(Keys)):
+        dedup.add((producer, seq), offset)
+    groups: OrderedDict[str, Group] = OrderedDict()
+    for group in reader.take_all(GroupHead):
+        groups[group.name] = _restore_group(group, reader, messages, next_lease)
+    return Topic.restore(messages, dedup, groups, head.limits)
 
 
-def _restore_group(state: GroupState, messages: Messages) -> Group:
-    group = Group(messages, state.active_ms)
-    group.done = Done(state.watermark, state.done)
-    group.polls = state.polls
-    group.restore(messages, state.leases, state.runs, state.returned, state.fresh)
+def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_lease: int) -> Group:
+    ranges = [each for piece in reader.take_all(Ranges) for each in piece.ranges]
+    runs = [run for piece in reader.take_all(Runs) for run in piece.runs]
+    leases = dict(chain.from_iterable(piece.leases for piece in reader.take_all(Held)))
+    returned = [offset for piece in reader.take_all(Returned) for offset in piece.offsets]
+    # Each message is in one state. So the states are disjoint, and make up all that is not below the watermark.
+    inner = [*leases.values(), *returned]
+    if not messages.first <= head.watermark <= messages.next:
+        raise ValueError(f"group {head.name!r} begins at a message that is not there")
+    if not all(head.watermark <= offset < messages.next for offset in inner) or len(set(inner)) != len(inner):
+        raise ValueError(f"group {head.name!r} has a message in two states, or one that is not there")
+    group = Group(head.watermark, head.active_ms)
+    group.polls = head.polls
+    group.done = Done(head.watermark, ranges)
+    group.leases = Leases.restore(leases, runs, next_lease)
+    group.waiting = Waiting.restore(messages, returned, head.fresh)
+    known = sum(end - start for start, end in ranges) + len(inner) + group.waiting.count_fresh(messages)
+    if known != messages.next - head.watermark:
+        raise ValueError(f"group {head.name!r} has a message in no state")
     return group

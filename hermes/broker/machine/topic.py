@@ -1,11 +1,13 @@
 """A topic: its messages, its groups, its window of deduplication and its limits.
 
-Invariants: no group has its watermark below the first retained message; a message leaves when every group is done with
-it, or when retention removes it, and without a group only retention removes. Pure.
+Invariants: a message leaves when every group is done with it, or when retention removes it, and without a group only
+retention removes; what retention removes costs nothing for each group, since a group learns of it when it is next used
+(`group`, `join`). Pure.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
@@ -14,6 +16,9 @@ from hermes.broker.machine.group import Group
 from hermes.broker.machine.messages import Message, Messages
 
 DEFAULT_MAX_MESSAGES = 1_000_000
+
+_SLACK = 64
+"""So many entries may be out of date before a walk over all is worth it."""
 
 
 class Limits(NamedTuple):
@@ -53,13 +58,15 @@ class Topic:
 
     def __init__(self) -> None:
         self.messages = Messages()
-        # In the order of their last use, the group that has rested longest first.
-        self.groups: dict[str, Group] = {}
+        self.groups: OrderedDict[str, Group] = OrderedDict()
+        """In the order of their last use, the group that has rested longest first."""
         self.dedup = DedupWindow()
         self.limits = Limits()
         # The watermark of each group, or an older and lower one, with the group's name. Only the lowest is brought up
         # to date, when somebody asks, so an ack costs the same however many groups there are.
         self._lows: list[tuple[int, str]] = []
+
+    # --- messages ---
 
     def produce(self, message: Message, key: tuple[str, int]) -> int:
         """Append a message unless its key is in the window; return its offset, or that of the first with the key."""
@@ -83,54 +90,17 @@ class Topic:
         if limits.most_messages:
             first = max(first, messages.next - limits.most_messages)
         if first > messages.first:
-            while self._lows and (lowest := self._lowest()) is not None and lowest[0] < first:
-                self.groups[lowest[1]].pass_over(first)
             messages.drop_before(first)
             self.dedup.forget_before(first)
-
-    def join(self, name: str, now_ms: int) -> Group:
-        """The group of this name, which is in use now; a new one begins at the oldest retained message."""
-        group = self.groups.pop(name, None)
-        if group is None:
-            group = Group(self.messages, now_ms)
-            self._watch(name, group)
-        # Taken out and put in again: the dict stays in the order of use.
-        self.groups[name] = group
-        group.active_ms = now_ms
-        return group
-
-    def _watch(self, name: str, group: Group) -> None:
-        heappush(self._lows, (group.done.watermark, name))
-        # A group that was dropped and came again is here twice.
-        if len(self._lows) > 2 * len(self.groups) + 64:
-            self._lows = [(each.done.watermark, other) for other, each in self.groups.items()]
-            self._lows.append((group.done.watermark, name))
-            heapify(self._lows)
-
-    def drop_idle(self, now_ms: int, ttl_ms: int) -> None:
-        """Forget the groups that have not been in use for ``ttl_ms`` and have no live lease."""
-        for name, group in list(self._rested(now_ms - ttl_ms)):
-            deadline = max((run.deadline_ms for run in group.runs()), default=0)
-            if deadline <= now_ms:
-                del self.groups[name]
-
-    def _rested(self, since_ms: int) -> list[tuple[str, Group]]:
-        found = []
-        for name, group in self.groups.items():
-            # By the order of use: all that follow are in use.
-            if group.active_ms > since_ms:
-                break
-            found.append((name, group))
-        return found
 
     def reclaim(self) -> None:
         """Forget the messages that every group is done with; without a group, none."""
         lowest = self._lowest()
-        if lowest is not None and lowest[0] > self.messages.first:
-            self.messages.drop_before(lowest[0])
+        if lowest is not None and lowest > self.messages.first:
+            self.messages.drop_before(lowest)
 
-    def _lowest(self) -> tuple[int, str] | None:
-        """The lowest watermark of all groups, and the group that has it; None without a group."""
+    def _lowest(self) -> int | None:
+        """The lowest watermark of all groups; None without a group."""
         lows = self._lows
         while lows:
             watermark, name = lows[0]
@@ -140,11 +110,73 @@ class Topic:
             elif group.done.watermark != watermark:
                 heapreplace(lows, (group.done.watermark, name))
             else:
-                return lows[0]
+                return watermark
         return None
 
-    def restore(self, messages: Messages, groups: dict[str, Group], limits: Limits) -> None:
-        """Take over what a snapshot has of the topic, but for the window."""
-        self.messages, self.groups, self.limits = messages, groups, limits
-        self._lows = [(group.done.watermark, name) for name, group in groups.items()]
+    # --- groups ---
+
+    def group(self, name: str) -> Group | None:
+        """The group of this name, or None."""
+        group = self.groups.get(name)
+        if group is not None:
+            group.pass_over(self.messages.first)
+        return group
+
+    def join(self, name: str, now_ms: int) -> Group:
+        """The group of this name, which is in use now; a new one begins at the oldest retained message."""
+        group = self.group(name)
+        if group is None:
+            group = self.groups[name] = Group(self.messages.first, now_ms)
+            self._watch(name, group)
+        self.groups.move_to_end(name)
+        group.active_ms = now_ms
+        return group
+
+    def _watch(self, name: str, group: Group) -> None:
+        heappush(self._lows, (group.done.watermark, name))
+        # A group that was dropped and came again is here twice.
+        if len(self._lows) > 2 * len(self.groups) + _SLACK:
+            self._watch_all()
+
+    def _watch_all(self) -> None:
+        self._lows = [(group.done.watermark, name) for name, group in self.groups.items()]
         heapify(self._lows)
+
+    def drop_idle(self, now_ms: int, ttl_ms: int) -> None:
+        """Forget the groups that have not been in use for ``ttl_ms`` and have no live lease."""
+        idle = []
+        for name, group in self.groups.items():
+            # By the order of use: all that follow are in use.
+            if now_ms - group.active_ms < ttl_ms:
+                break
+            group.pass_over(self.messages.first)
+            if not group.leases.have_one_after(now_ms):
+                idle.append(name)
+        for name in idle:
+            del self.groups[name]
+
+    @property
+    def in_flight(self) -> int:
+        """Leases of all groups, those included whose deadline has come and that no poll has reaped."""
+        for group in self.groups.values():
+            group.pass_over(self.messages.first)
+        return sum(len(group.leases) for group in self.groups.values())
+
+    # --- snapshots ---
+
+    def copy(self) -> Topic:
+        """The topic as it is now, of its own."""
+        return Topic.restore(
+            self.messages.copy(),
+            self.dedup.copy(),
+            OrderedDict((name, group.copy()) for name, group in self.groups.items()),
+            self.limits,
+        )
+
+    @classmethod
+    def restore(cls, messages: Messages, dedup: DedupWindow, groups: OrderedDict[str, Group], limits: Limits) -> Topic:
+        """The topic of these."""
+        topic = cls()
+        topic.messages, topic.dedup, topic.groups, topic.limits = messages, dedup, groups, limits
+        topic._watch_all()
+        return topic

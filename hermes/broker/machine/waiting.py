@@ -1,0 +1,126 @@
+"""The messages that a group may be given: those that were returned, and the fresh ones behind a cursor.
+
+Fresh messages, which were never delivered, are the rest of each priority's lane, so a step costs what it takes,
+whatever the topic retains. Invariants: within a priority the returned messages are older than the fresh ones; behind
+the cursor no message is done, since a message becomes done one by one only after it was taken. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+
+from hermes.broker.machine.messages import PRIORITIES, Messages
+
+_MANY = 32
+"""So many returned messages are sorted in, unless many more are there, and not pushed one by one."""
+
+
+class Waiting:
+    """What waits for a group, by priority. ``watermark`` is the group's: no message below it waits. It never falls.
+
+    >>> from hermes.broker.machine.messages import Message
+    >>> messages = Messages()
+    >>> for priority in (0, 5, 0):
+    ...     _ = messages.append(Message(0, 0, 0, 1, priority, 0))
+    >>> waiting = Waiting()
+    >>> waiting.take(messages, 0, 9, watermark=0), waiting.head(messages, 5, watermark=0)
+    ([0, 2], 1)
+    >>> waiting.give_back(messages, [0, 2])
+    >>> waiting.head(messages, 0, watermark=1), waiting.head(messages, 7, watermark=1)
+    (2, None)
+    """
+
+    __slots__ = ("_cursors", "_returned")
+
+    def __init__(self) -> None:
+        # For each priority: the position in its lane of the first fresh message, and the heap of returned offsets.
+        self._cursors = [0] * PRIORITIES
+        self._returned: list[list[int]] = [[] for _ in range(PRIORITIES)]
+
+    def head(self, messages: Messages, priority: int, watermark: int) -> int | None:
+        """The oldest message of a priority that waits, or None."""
+        returned = self._returned[priority]
+        # A commit or the retention has passed over these.
+        while returned and returned[0] < watermark:
+            heappop(returned)
+        if returned:
+            return returned[0]
+        lane = messages.lanes[priority]
+        if lane is None:
+            return None
+        cursor = self._cursors[priority]
+        if cursor < lane.end and (cursor < lane.base or lane.at(cursor) < watermark):
+            cursor = self._cursors[priority] = lane.position(watermark)
+        return lane.at(cursor) if cursor < lane.end else None
+
+    def pop(self, priority: int) -> None:
+        """Take the `head` of a priority that has one."""
+        if self._returned[priority]:
+            heappop(self._returned[priority])
+        else:
+            self._cursors[priority] += 1
+
+    def take(self, messages: Messages, priority: int, most: int, watermark: int) -> list[int]:
+        """Take up to ``most`` messages of a priority, ascending."""
+        self.head(messages, priority, watermark)
+        returned = self._returned[priority]
+        taken = [heappop(returned) for _ in range(min(most, len(returned)))]
+        lane = messages.lanes[priority]
+        if len(taken) < most and lane is not None and self.head(messages, priority, watermark) is not None:
+            start = self._cursors[priority] - lane.base
+            fresh = lane.offsets[start : start + most - len(taken)]
+            self._cursors[priority] += len(fresh)
+            taken += fresh
+        return taken
+
+    def give_back(self, messages: Messages, offsets: Iterable[int]) -> None:
+        """Let messages wait again, each at its place."""
+        lists: dict[int, list[int]] = {}
+        for offset in offsets:
+            lists.setdefault(messages.priority(offset), []).append(offset)
+        for priority, found in lists.items():
+            returned = self._returned[priority]
+            if len(found) < max(_MANY, len(returned) // 8):
+                for offset in found:
+                    heappush(returned, offset)
+            else:
+                # Of two ascending rows this makes one in a walk; and what is sorted is a heap.
+                returned += found
+                returned.sort()
+
+    # --- snapshots ---
+
+    def copy(self) -> Waiting:
+        """What waits now, of its own."""
+        waiting = Waiting()
+        waiting._cursors = self._cursors.copy()
+        waiting._returned = [heap.copy() for heap in self._returned]
+        return waiting
+
+    def returned(self, watermark: int) -> list[int]:
+        """The offsets of the messages that were returned, ascending."""
+        return sorted(offset for heap in self._returned for offset in heap if offset >= watermark)
+
+    def fresh(self, messages: Messages, watermark: int) -> list[int]:
+        """For each priority the offset of the first fresh message, or the topic's next offset."""
+        firsts = []
+        for lane, cursor in zip(messages.lanes, self._cursors, strict=True):
+            position = 0 if lane is None else max(cursor, lane.position(watermark))
+            firsts.append(messages.next if lane is None or position == lane.end else lane.at(position))
+        return firsts
+
+    def count_fresh(self, messages: Messages) -> int:
+        """How many fresh messages there are, if no watermark has passed over any."""
+        lanes = zip(messages.lanes, self._cursors, strict=True)
+        return sum(lane.end - cursor for lane, cursor in lanes if lane is not None)
+
+    @classmethod
+    def restore(cls, messages: Messages, returned: list[int], fresh: list[int]) -> Waiting:
+        """What waited, of `returned` and `fresh`."""
+        waiting = cls()
+        waiting.give_back(messages, returned)
+        waiting._cursors = [
+            0 if lane is None else lane.position(offset) for lane, offset in zip(messages.lanes, fresh, strict=True)
+        ]
+        return waiting

@@ -1,0 +1,126 @@
+"""Any sequence of entries for the machine, and bounds so small that a short sequence crosses each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import strategies as st
+
+from hermes.broker.machine import commands as c
+from hermes.broker.machine import dedup, done, leases, machine, messages, pieces, snapshot, topic, waiting
+from hermes.broker.machine.machine import Machine
+from tests.broker.machine.model import Bounds
+
+BOUNDS = Bounds(window=4, max_messages=12, max_poll_bytes=9)
+
+
+@contextmanager
+def small_bounds() -> Iterator[None]:
+    """The bounds of `BOUNDS`, and blocks, parts and slacks of a few elements."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dedup, "WINDOW", BOUNDS.window)
+        patch.setattr(topic, "DEFAULT_MAX_MESSAGES", BOUNDS.max_messages)
+        patch.setattr(machine, "MAX_POLL_BYTES", BOUNDS.max_poll_bytes)
+        patch.setattr(messages, "_BLOCK_BITS", 2)
+        patch.setattr(messages, "_BLOCK_ROWS", 4)
+        patch.setattr(messages, "_BLOCK_BYTES", 4 * messages._ROW.size)
+        patch.setattr(messages, "_DEAD_OFFSETS", 2)
+        for module in (done, leases, topic):
+            patch.setattr(module, "_SLACK", 1)
+        patch.setattr(waiting, "_MANY", 2)
+        patch.setattr(snapshot, "_MANY", 2)
+        patch.setattr(pieces, "_CHUNK_BYTES", 100)
+        yield
+
+
+@dataclass(frozen=True)
+class Finish:
+    """An acknowledgement, or a return, of messages that were delivered lately: 0 is the last of them.
+
+    A ``stranger`` names another group than the one that has the lease.
+    """
+
+    which: tuple[int, ...]
+    nack: bool
+    stranger: bool
+
+
+Step = c.AnyCommand | Finish
+
+NAMES = st.sampled_from(["a", "a", "a", "b", ""])
+GROUPS = st.sampled_from(["g", "g", "h", ""])
+PRODUCE = st.builds(
+    c.Produce,
+    NAMES,
+    st.sampled_from([b"", b"1", b"22", b"4444"]),
+    st.sampled_from([0, 0, 0, 3, 5, 7, 9]),
+    st.integers(0, 4),
+    st.sampled_from(["", "p", "q"]),
+    st.integers(0, 5),
+)
+POLL = st.builds(
+    c.Poll,
+    NAMES,
+    GROUPS,
+    st.integers(0, 9),
+    st.sampled_from([0, 1, 5, 40, 1000]),
+    st.sampled_from([False, False, True]),
+)
+FINISH = st.builds(
+    Finish,
+    st.lists(st.integers(0, 9), max_size=5).map(tuple),
+    st.booleans(),
+    st.sampled_from([False, False, False, True]),
+)
+RARE = st.one_of(
+    st.builds(c.Register, NAMES, GROUPS),
+    st.builds(c.Commit, NAMES, GROUPS, st.integers(0, 20)),
+    st.builds(c.Commit, NAMES, GROUPS, st.integers(0, 20)),
+    st.builds(c.CreateTopic, NAMES),
+    st.builds(c.DeleteTopic, NAMES),
+    st.builds(c.SetRateLimit, NAMES, st.integers(0, 1000), st.integers(0, 2)),
+    st.builds(c.SetRetention, NAMES, st.integers(0, 6), st.sampled_from([0, 0, 5, 40])),
+    st.builds(c.SetCaps, st.integers(1, 3), st.integers(1, 3), st.sampled_from([20, 1000])),
+    st.just(c.Bootstrap(((1, "localhost:7700"),))),
+    st.just(c.Lead(1)),
+)
+STEP: st.SearchStrategy[Step] = st.one_of(PRODUCE, PRODUCE, PRODUCE, POLL, POLL, FINISH, FINISH, RARE)
+# Between two entries: mostly nothing or little, and a clock may go back.
+PAUSE = st.sampled_from([0, 0, 0, 1, 5, 20, 50, -10])
+ENTRIES = st.lists(st.tuples(PAUSE, st.lists(STEP, min_size=1, max_size=4)), max_size=40)
+"""Pauses in milliseconds, and what comes after each in one entry."""
+
+
+class Sequence:
+    """Turns steps into entries: knows what the machine has delivered.
+
+    ``machine`` may be replaced by another one with the same state.
+    """
+
+    def __init__(self) -> None:
+        self.machine = Machine()
+        self._delivered: list[tuple[str, str, int]] = []
+        self._clock_ms = 1000
+
+    def entry(self, pause_ms: int, steps: list[Step]) -> c.Entry:
+        self._clock_ms += pause_ms
+        return c.Entry(self._clock_ms, tuple(map(self._command, steps)))
+
+    def apply(self, entry: c.Entry) -> list[machine.Reply]:
+        replies = self.machine.apply(self.machine.next_index, entry)
+        for command, reply in zip(entry.commands, replies, strict=True):
+            if isinstance(command, c.Poll) and isinstance(reply, list):
+                self._delivered += [(command.topic, command.group, each.lease_id) for each in reply]
+        return replies
+
+    def _command(self, step: Step) -> c.AnyCommand:
+        if not isinstance(step, Finish):
+            return step
+        found = [self._delivered[-1 - which] for which in step.which if which < len(self._delivered)]
+        name, group = found[0][:2] if found else ("a", "g")
+        if step.stranger:
+            group = "h"
+        return (c.Nack if step.nack else c.Ack)(name, group, tuple(lease for _, _, lease in found))
