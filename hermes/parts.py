@@ -37,7 +37,7 @@ def installed_parts() -> dict[str, EntryPoint]:
     """Every installed part by name. Raises `PluginError` if a package claims a name of Hermes.
 
     >>> sorted(installed_parts())[:2]
-    ['dead_letters', 'events']
+    ['broker', 'dead_letters']
     """
     return {name: EntryPoint(name, place, ENTRY_POINT_GROUP) for name, place in BUILT_IN.items()} | parts_of_others()
 

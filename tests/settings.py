@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from hermes.broker.settings import BrokerSettings
 from hermes.config import Mistakes, try_read
 from hermes.dead_letters.settings import DeadLetterSettings
 from hermes.events.settings import EventSettings, collect_event_settings
@@ -20,7 +21,13 @@ from hermes.traces.settings import TraceSettings, collect_trace_settings
 
 Group = TypeVar("Group", bound=msgspec.Struct)
 
-GROUPS: Sequence[type[msgspec.Struct]] = (*OF_SERVICE.values(), EventSettings, DeadLetterSettings, TraceSettings)
+GROUPS: Sequence[type[msgspec.Struct]] = (
+    *OF_SERVICE.values(),
+    BrokerSettings,
+    EventSettings,
+    DeadLetterSettings,
+    TraceSettings,
+)
 
 
 class Chosen:
@@ -59,6 +66,7 @@ def read_all(environ: Mapping[str, str]) -> Chosen:
     groups = (
         *collect_settings(environ, mistakes).groups(),
         collect_event_settings(environ, mistakes),
+        try_read(BrokerSettings, environ, mistakes) or BrokerSettings(),
         try_read(DeadLetterSettings, environ, mistakes) or DeadLetterSettings(),
         collect_trace_settings(environ, mistakes),
     )

@@ -19,6 +19,11 @@ SOURCES = sorted(path for folder in ("hermes", "sinks/hermes_sinks") for path in
 
 NURSERIES = {
     "hermes/app.py": "the tree of the service",
+    "hermes/broker/daemon.py": "the addresses of `hermesmqd`",
+    "hermes/broker/opening.py": "the broker's sequencer and keeper",
+    "hermes/broker/sequencer.py": "the broker's tick, beside its commits",
+    "hermes/broker/tcp/connection.py": "the reader and the writer of a connection, its parked polls",
+    "hermes/broker/tcp/server.py": "the connections of the broker's clients",
     "hermes/cli/serve.py": "the service, and the task that obeys signals",
     "hermes/net/control/server.py": "the connections of the control lane",
     "hermes/net/edges.py": "the drains of the addresses, side by side",

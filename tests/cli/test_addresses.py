@@ -30,6 +30,7 @@ JOURNAL = {"DURABILITY": "postgres", "SINKS": "null"}
 WRONG: list[tuple[str, Mapping[str, str], tuple[str, ...]]] = [
     ("HTTP_ADDR", {}, ("8080", "host", "http://host:8080", "host:port", "host:99999", "[::1]", "::1:8080")),
     ("ADMIN_ADDR", {}, ("8081", "http://host:8081", "host:port", "host:99999")),
+    ("HERMESMQ_CLIENT_ADDR", {"PARTS": "broker"}, ("7600", "http://host:7600", "host:port", "host:99999")),
     ("TRACES_ENDPOINT", {}, URLS[1:]),
     ("SINK_HTTP_URL", HTTP, URLS),
     ("SINK_CLICKHOUSE_URL", CLICKHOUSE, URLS),

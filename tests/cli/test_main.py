@@ -350,7 +350,14 @@ def test_all_mistakes_are_told_at_once_a_line_each_and_none_that_follows_from_an
 
 
 def test_config_check_as_json_has_every_variable_of_the_service_and_its_sinks(run: Run) -> None:
-    values = checked(run, SINKS="sqlite", SINK_SQLITE_PATH="my.db", FLUSH_INTERVAL="1m30s", MAX_BODY_BYTES="2097152")
+    values = checked(
+        run,
+        PARTS="events,broker",
+        SINKS="sqlite",
+        SINK_SQLITE_PATH="my.db",
+        FLUSH_INTERVAL="1m30s",
+        MAX_BODY_BYTES="2097152",
+    )
     expected = [variable.name for variable in describe_service()]
     expected += ["SINK_SQLITE_PATH", *(variable.name for variable in describe(DeliverySettings, "SINK_SQLITE_"))]
     expected += ["SINK_SQLITE_PLUGIN"]

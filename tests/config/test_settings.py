@@ -64,6 +64,17 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "TRACES_SAMPLE": ("0.25", 0.25, ["-0.1", "1.5", "some", "nan"]),
     "LOG_LEVEL": ("debug", "debug", ["loud"]),
     "LOG_FORMAT": ("json", "json", ["xml"]),
+    "HERMESMQ_NODE_ID": ("3", 3, ["0", "one"]),
+    "HERMESMQ_CLIENT_ADDR": (":7601", Address("", 7601), ["7600", "localhost"]),
+    "HERMESMQ_CLIENT_TOKEN": ("secret", "secret", []),
+    "HERMESMQ_MAX_FRAME": ("4MiB", 4 * 2**20, ["0", "large"]),
+    "HERMESMQ_MAX_NAME_BYTES": ("64", 64, ["0", "x"]),
+    "HERMESMQ_MAX_TOPICS": ("10", 10, ["0", "x"]),
+    "HERMESMQ_MAX_GROUPS": ("10", 10, ["0", "x"]),
+    "HERMESMQ_MAX_VISIBILITY": ("1h", 3600.0, ["0s", "1"]),
+    "HERMESMQ_GROUP_TTL": ("24h", 86400.0, ["0s", "1"]),
+    "HERMESMQ_MAX_CONNECTIONS": ("10", 10, ["0", "x"]),
+    "HERMESMQ_CACHE_BYTES": ("1MiB", 2**20, ["-1", "much"]),
 }
 SPECIFIED = {
     "HTTP_ADDR": ":8080",

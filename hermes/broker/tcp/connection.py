@@ -145,7 +145,7 @@ class Connection:
         elif kind == "auth":
             self._admit(request.auth, slot)
         elif not self._admitted:
-            self._refuse(slot, replies.error("unauthorized", "this broker has a token: send Auth with it first"))
+            self._refuse(slot, replies.failure("unauthorized", "this broker has a token: send Auth with it first"))
         elif kind == "subscribe":
             self._begin_subscription(request.subscribe, slot)
         else:
@@ -160,7 +160,7 @@ class Connection:
             self._admitted = True
             self._slots.answer(slot, replies.OK)
         else:
-            self._refuse(slot, replies.error("unauthorized", "the token is not the one of this broker"))
+            self._refuse(slot, replies.failure("unauthorized", "the token is not the one of this broker"))
 
     def _wait_for_parked(self, nursery: trio.Nursery) -> None:
         while self._parked:

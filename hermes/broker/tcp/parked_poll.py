@@ -101,7 +101,7 @@ class ParkedPoll:
     def limited(self, retry_after_ms: int) -> None:
         """Answer that the topic's rate is used up, even if there is time to wait."""
         message = f"the rate limit of the topic is used up; try again in {retry_after_ms} ms"
-        self._answer(replies.error("rate_limited", message, retry_after_ms=retry_after_ms))
+        self._answer(replies.failure("rate_limited", message, retry_after_ms=retry_after_ms))
 
     def fail(self, error: HermesError) -> None:
         """Answer that the broker cannot."""

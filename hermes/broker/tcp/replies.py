@@ -39,15 +39,15 @@ def stats(result: StatsResult) -> bytes:
     return encode_frame(Response(stats=result).SerializeToString())
 
 
-def error(code: str, message: str, leader_addr: str = "", retry_after_ms: int = 0) -> bytes:
-    """An error; `hermes.broker.wire` has no list of codes: §4 of the protocol has."""
+def failure(code: str, message: str, leader_addr: str = "", retry_after_ms: int = 0) -> bytes:
+    """A refusal, with one of the codes of the protocol."""
     found = Error(code=code, message=message, leader_addr=leader_addr, retry_after_ms=retry_after_ms)
     return encode_frame(Response(error=found).SerializeToString())
 
 
 def bad_request(message: str) -> bytes:
     """The request cannot be understood or obeyed, and can be sent again only in another form."""
-    return error("bad_request", message)
+    return failure("bad_request", message)
 
 
 def of_reply(reply: Reply | HermesError) -> bytes:
@@ -57,5 +57,5 @@ def of_reply(reply: Reply | HermesError) -> bytes:
     if isinstance(reply, int):
         return produced(reply)
     if isinstance(reply, TooManyTopics):
-        return error("rejected", f"there are {reply.most:,} topics, and no more may be made: delete one first")
-    return error("internal", f"the broker's log did not take it: {reply}; try again")
+        return failure("rejected", f"there are {reply.most:,} topics, and no more may be made: delete one first")
+    return failure("internal", f"the broker's log did not take it: {reply}; try again")

@@ -83,7 +83,7 @@ class Requests:
             return None
         address = self._node.leader_address
         mend = f"ask the node at {address}" if address else "no leader is known: bootstrap the cluster, or wait"
-        return replies.error("not_leader", f"this node does not lead; {mend}", address)
+        return replies.failure("not_leader", f"this node does not lead; {mend}", address)
 
     def _refused(self, slot: Slot, *names: str) -> bool:
         refusal = self.too_long(*names) or self.not_leader()
@@ -103,7 +103,7 @@ class Requests:
         payload = asked.payload
         if len(payload) > MAX_PAYLOAD_BYTES:
             message = f"a payload of {len(payload):,} bytes; at most {MAX_PAYLOAD_BYTES:,} are taken"
-            self._slots.answer(slot, replies.error("payload_too_large", message))
+            self._slots.answer(slot, replies.failure("payload_too_large", message))
             return
         topic, producer = asked.topic, asked.producer_id
         if not self._refused(slot, topic, producer):
@@ -181,6 +181,6 @@ class Requests:
             self._slots.answer(slot, replies.OK)
         elif self._node.id not in {number for number, _ in nodes}:
             message = f"the list of nodes does not name this one, {self._node.id}"
-            self._slots.answer(slot, replies.error("bootstrap_failed", message))
+            self._slots.answer(slot, replies.failure("bootstrap_failed", message))
         else:
             self._node.form(nodes, lambda outcome: self._slots.answer(slot, replies.of_reply(outcome)))
