@@ -8,7 +8,8 @@
 | ``messages`` | what a topic retains: a few bytes a message, no payload |
 | ``dedup`` | the last keys of producers |
 | ``group`` | a group: which messages are done, leased or waiting, and which a poll takes |
-| ``done`` | the done offsets: a watermark, and ranges above it |
+| ``states`` | the states of a message for one group, as a table |
+| ``done`` | the done offsets: a watermark, and blocks above it |
 | ``leases`` | the leases, and when each ends |
 | ``waiting`` | the messages that may be delivered: returned ones and fresh ones |
 | ``freeze`` | the topics of one moment, while the machine goes on |

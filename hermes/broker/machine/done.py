@@ -1,83 +1,122 @@
-"""The messages of a group that are done: every offset below a watermark, and ranges above it.
+"""The messages of a group that are done: every offset below a watermark, and a byte for each of some offsets above it.
 
-Invariants: each step costs a constant or a logarithm, whatever the number of messages; the memory grows with the number
-of gaps, not of messages, so that one message at the bottom that stays does not make a million above it expensive. Pure.
+Invariants: a step costs the same, whatever the number of messages; a row of done messages takes no memory to speak of,
+so that one message at the bottom that stays does not make a million above it expensive. Pure.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from collections.abc import Iterable, Iterator
 
-_SLACK = 64
-"""So many starts may be out of date before a walk over all is worth it."""
+_BLOCK = 1024
 
 
 class Done:
     """Which offsets are done.
 
     >>> done = Done(0)
-    >>> done.add(2), done.add(0), done.watermark, done.ranges()
+    >>> done.add(2), done.add(0), done.watermark, list(done.ranges())
     (None, None, 1, [(2, 3)])
-    >>> done.add(1), done.watermark, done.ranges()
+    >>> done.add(1), done.watermark, list(done.ranges())
     (None, 3, [])
     """
 
-    __slots__ = ("_end", "_start", "_starts", "watermark")
+    __slots__ = ("_full", "_partial", "watermark")
 
-    def __init__(self, watermark: int, ranges: list[tuple[int, int]] | None = None) -> None:
+    def __init__(self, watermark: int, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self.watermark = watermark
         """Every offset below is done, and this offset is not."""
-        # The ranges above the watermark, by their start and by their end. No two touch each other.
-        self._end: dict[int, int] = dict(ranges or ())
-        self._start: dict[int, int] = {end: start for start, end in self._end.items()}
-        # Every start of a range, and starts that were joined since: only `raise_to` asks for the lowest.
-        self._starts = list(self._end)
-        heapify(self._starts)
+        # The offsets above the watermark, in blocks: those that are done as a whole, and for the others a byte for each
+        # offset, 1 if it is done. In a block that lacks all is open. Bytes below the watermark are of no account.
+        self._full: set[int] = set()
+        self._partial: dict[int, bytearray] = {}
+        for start, end in ranges:
+            self._add_range(start, end)
 
     def add(self, offset: int) -> None:
         """Mark an offset that is not done."""
-        end = offset + 1
         if offset == self.watermark:
-            self.watermark = self._take_range(end) if self._end else end
+            if self._partial or self._full:
+                self._pass(offset)
+            else:
+                self.watermark = offset + 1
             return
-        start = self._start.pop(offset, offset)
-        if end in self._end:
-            end = self._end.pop(end)
-        self._end[start] = end
-        self._start[end] = start
-        if start == offset:
-            heappush(self._starts, start)
-            if len(self._starts) > 2 * len(self._end) + _SLACK:
-                self._starts = list(self._end)
-                heapify(self._starts)
+        number = offset // _BLOCK
+        block = self._partial.get(number)
+        if block is None:
+            block = self._partial[number] = bytearray(_BLOCK)
+        block[offset % _BLOCK] = 1
+        if 0 not in block:
+            del self._partial[number]
+            self._full.add(number)
 
-    def _take_range(self, start: int) -> int:
-        """Take out the range that begins at ``start``, and return its end; ``start`` if there is no such range."""
-        end = self._end.pop(start, start)
-        if end != start:
-            del self._start[end]
-        return end
+    def _add_range(self, start: int, end: int) -> None:
+        while start < end:
+            number, place = divmod(start, _BLOCK)
+            length = min(end - start, _BLOCK - place)
+            if length == _BLOCK:
+                self._full.add(number)
+            else:
+                block = self._partial.setdefault(number, bytearray(_BLOCK))
+                block[place : place + length] = b"\x01" * length
+            start += length
+
+    def _pass(self, offset: int) -> None:
+        """Move the watermark beyond ``offset`` and the done offsets that follow; forget the blocks below."""
+        number, place = divmod(offset + 1, _BLOCK)
+        if not place:
+            self._partial.pop(number - 1, None)
+        while number in self._partial or number in self._full:
+            block = self._partial.get(number, b"")
+            if (first_open := block.find(0, place)) >= 0:
+                place = first_open
+                break
+            self._partial.pop(number, None)
+            self._full.discard(number)
+            number, place = number + 1, 0
+        self.watermark = number * _BLOCK + place
 
     def raise_to(self, offset: int) -> None:
         """Mark every offset below ``offset``. A lower one than the watermark changes nothing."""
         if offset <= self.watermark:
             return
-        self.watermark = offset
-        # ``<=``: a range that begins at the watermark carries the watermark on.
-        while self._starts and self._starts[0] <= self.watermark:
-            end = self._take_range(heappop(self._starts))
-            self.watermark = max(self.watermark, end)
+        passed: Iterable[int] = range(self.watermark // _BLOCK, offset // _BLOCK)
+        if offset - self.watermark > _BLOCK * (len(self._partial) + len(self._full)):
+            passed = [number for number in (*self._partial, *self._full) if number < offset // _BLOCK]
+        for number in passed:
+            self._partial.pop(number, None)
+            self._full.discard(number)
+        self._pass(offset - 1)
 
     def copy(self) -> Done:
         """The same offsets, in a set of their own."""
         done = Done(self.watermark)
-        done._end, done._start, done._starts = self._end.copy(), self._start.copy(), self._starts.copy()
+        done._full = self._full.copy()
+        done._partial = {number: block[:] for number, block in self._partial.items()}
         return done
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """The ranges above the watermark, lowest first, each from its first offset to the one after its last."""
-        return sorted(self._end.items())
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges above the watermark, lowest first, each from its first offset to the one after its last."""
+        start = end = self.watermark
+        for number in sorted((*self._partial, *self._full)):
+            block = self._partial.get(number, b"\x01" * _BLOCK)
+            base = number * _BLOCK
+            place = max(0, self.watermark - base)
+            while (first := block.find(1, place)) >= 0:
+                place = block.find(0, first)
+                if place < 0:
+                    place = _BLOCK
+                if base + first > end:
+                    if start < end:
+                        yield start, end
+                    start = base + first
+                end = base + place
+        if start < end:
+            yield start, end
 
     def __contains__(self, offset: int) -> bool:
-        """Whether an offset is done. Costs a walk over the ranges: for listings and tests."""
-        return offset < self.watermark or any(start <= offset < end for start, end in self._end.items())
+        """Whether an offset is done."""
+        if offset < self.watermark or offset // _BLOCK in self._full:
+            return True
+        block = self._partial.get(offset // _BLOCK)
+        return block is not None and block[offset % _BLOCK] == 1

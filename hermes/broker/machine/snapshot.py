@@ -172,6 +172,8 @@ def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_le
     runs = [run for piece in reader.take_all(Runs) for run in piece.runs]
     leases = dict(chain.from_iterable(piece.leases for piece in reader.take_all(Held)))
     returned = [offset for piece in reader.take_all(Returned) for offset in piece.offsets]
+    if not all(head.watermark < start < end <= messages.next for start, end in ranges):
+        raise ValueError(f"group {head.name!r} is done with a message that is not there")
     # Each message is in one state. So the states are disjoint, and make up all that is not below the watermark.
     inner = [*leases.values(), *returned]
     if not messages.first <= head.watermark <= messages.next:

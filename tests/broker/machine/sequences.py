@@ -14,7 +14,7 @@ from hermes.broker.machine import dedup, done, leases, machine, messages, pieces
 from hermes.broker.machine.machine import Machine
 from tests.broker.machine.model import Bounds
 
-BOUNDS = Bounds(window=4, max_messages=12, max_poll_bytes=9)
+BOUNDS = Bounds(window=4, max_messages=6, max_poll_bytes=9)
 
 
 @contextmanager
@@ -24,11 +24,12 @@ def small_bounds() -> Iterator[None]:
         patch.setattr(dedup, "WINDOW", BOUNDS.window)
         patch.setattr(topic, "DEFAULT_MAX_MESSAGES", BOUNDS.max_messages)
         patch.setattr(machine, "MAX_POLL_BYTES", BOUNDS.max_poll_bytes)
+        patch.setattr(done, "_BLOCK", 4)
         patch.setattr(messages, "_BLOCK_BITS", 2)
         patch.setattr(messages, "_BLOCK_ROWS", 4)
         patch.setattr(messages, "_BLOCK_BYTES", 4 * messages._ROW.size)
         patch.setattr(messages, "_DEAD_OFFSETS", 2)
-        for module in (done, leases, topic):
+        for module in (leases, topic):
             patch.setattr(module, "_SLACK", 1)
         patch.setattr(waiting, "_MANY", 2)
         patch.setattr(snapshot, "_MANY", 2)
@@ -59,7 +60,7 @@ PRODUCE = st.builds(
     st.sampled_from([0, 0, 0, 3, 5, 7, 9]),
     st.integers(0, 4),
     st.sampled_from(["", "p", "q"]),
-    st.integers(0, 5),
+    st.integers(0, 3),
 )
 POLL = st.builds(
     c.Poll,
@@ -75,23 +76,29 @@ FINISH = st.builds(
     st.booleans(),
     st.sampled_from([False, False, False, True]),
 )
+COMMIT = st.builds(c.Commit, NAMES, GROUPS, st.integers(0, 20))
+RETAIN = st.builds(c.SetRetention, NAMES, st.integers(0, 6), st.sampled_from([0, 5, 5, 40]))
+CAPS = st.builds(c.SetCaps, st.integers(1, 3), st.integers(1, 3), st.sampled_from([20, 20, 1000]))
 RARE = st.one_of(
+    COMMIT,
+    RETAIN,
+    CAPS,
     st.builds(c.Register, NAMES, GROUPS),
-    st.builds(c.Commit, NAMES, GROUPS, st.integers(0, 20)),
-    st.builds(c.Commit, NAMES, GROUPS, st.integers(0, 20)),
     st.builds(c.CreateTopic, NAMES),
     st.builds(c.DeleteTopic, NAMES),
     st.builds(c.SetRateLimit, NAMES, st.integers(0, 1000), st.integers(0, 2)),
-    st.builds(c.SetRetention, NAMES, st.integers(0, 6), st.sampled_from([0, 0, 5, 40])),
-    st.builds(c.SetCaps, st.integers(1, 3), st.integers(1, 3), st.sampled_from([20, 1000])),
     st.just(c.Bootstrap(((1, "localhost:7700"),))),
     st.just(c.Lead(1)),
 )
 STEP: st.SearchStrategy[Step] = st.one_of(PRODUCE, PRODUCE, PRODUCE, POLL, POLL, FINISH, FINISH, RARE)
 # Between two entries: mostly nothing or little, and a clock may go back.
 PAUSE = st.sampled_from([0, 0, 0, 1, 5, 20, 50, -10])
-ENTRIES = st.lists(st.tuples(PAUSE, st.lists(STEP, min_size=1, max_size=4)), max_size=40)
+Entries = list[tuple[int, list[Step]]]
 """Pauses in milliseconds, and what comes after each in one entry."""
+LATER: st.SearchStrategy[Entries] = st.lists(st.tuples(PAUSE, st.lists(STEP, min_size=1, max_size=4)), max_size=40)
+# Small caps and limits from the beginning on: what comes late in a sequence meets little.
+FIRST: st.SearchStrategy[list[Step]] = st.lists(st.one_of(CAPS, RETAIN, RETAIN), max_size=2)
+ENTRIES: st.SearchStrategy[Entries] = st.builds(lambda first, later: [(0, first), *later], FIRST, LATER)
 
 
 class Sequence:
