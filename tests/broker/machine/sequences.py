@@ -90,12 +90,19 @@ RARE = st.one_of(
     st.just(c.Bootstrap(((1, "localhost:7700"),))),
     st.just(c.Lead(1)),
 )
-STEP: st.SearchStrategy[Step] = st.one_of(PRODUCE, PRODUCE, PRODUCE, POLL, POLL, FINISH, FINISH, RARE)
+# Not `one_of`, which takes each alternative once, and those of an alternative too.
+STEP: st.SearchStrategy[Step] = st.sampled_from([*[PRODUCE] * 6, *[POLL] * 4, *[FINISH] * 4, *[RARE] * 3]).flatmap(
+    lambda steps: steps
+)
 # Between two entries: mostly nothing or little, and a clock may go back.
 PAUSE = st.sampled_from([0, 0, 0, 1, 5, 20, 50, -10])
 Entries = list[tuple[int, list[Step]]]
 """Pauses in milliseconds, and what comes after each in one entry."""
-LATER: st.SearchStrategy[Entries] = st.lists(st.tuples(PAUSE, st.lists(STEP, min_size=1, max_size=4)), max_size=40)
+ENTRY = st.tuples(PAUSE, st.lists(STEP, min_size=1, max_size=4))
+# Lists are short unless they must be long.
+LATER: st.SearchStrategy[Entries] = st.sampled_from([0, 5, 20]).flatmap(
+    lambda least: st.lists(ENTRY, min_size=least, max_size=50)
+)
 # Small caps and limits from the beginning on: what comes late in a sequence meets little.
 FIRST: st.SearchStrategy[list[Step]] = st.lists(st.one_of(CAPS, RETAIN, RETAIN), max_size=2)
 ENTRIES: st.SearchStrategy[Entries] = st.builds(lambda first, later: [(0, first), *later], FIRST, LATER)

@@ -10,7 +10,7 @@ from hermes.broker.machine.machine import Machine, Reply, TooManyTopics
 from tests.broker.machine.model import REFUSED, Kept, Model
 from tests.broker.machine.sequences import BOUNDS, ENTRIES, Entries, Sequence, small_bounds
 
-SEQUENCES = int(os.environ.get("HERMES_TEST_SEQUENCES", "800"))
+SEQUENCES = int(os.environ.get("HERMES_TEST_SEQUENCES", "400"))
 """More of them prove more: 10,000 take some minutes."""
 
 

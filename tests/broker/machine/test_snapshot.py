@@ -15,7 +15,18 @@ from tests.broker.machine.sequences import ENTRIES, LATER, Entries, Sequence, sm
 from tests.broker.machine.test_model import counts
 
 
-@settings(max_examples=150)
+def pieces_of(state: bytes) -> list[object]:
+    """The pieces, but one for all rows of a topic: where a block ends is no part of the state."""
+    pieces: list[object] = []
+    for piece in p.decode(state):
+        if isinstance(piece, p.Rows) and isinstance(pieces[-1], bytes):
+            pieces[-1] += piece.rows
+        else:
+            pieces.append(piece.rows if isinstance(piece, p.Rows) else piece)
+    return pieces
+
+
+@settings(max_examples=80)
 @given(before=ENTRIES, meanwhile=LATER, after=LATER)
 def test_a_restored_machine_replies_as_the_dumped_one_would_have(
     before: Entries, meanwhile: Entries, after: Entries
@@ -35,9 +46,9 @@ def test_a_restored_machine_replies_as_the_dumped_one_would_have(
         assert made + b"".join(chunks) == at_once
 
         restored = restore(at_once)
-        assert b"".join(dump(restored)) == at_once
+        assert pieces_of(b"".join(dump(restored))) == pieces_of(at_once)
         twin = restore(b"".join(dump(original)))
-        assert b"".join(dump(twin)) == b"".join(dump(original))
+        assert pieces_of(b"".join(dump(twin))) == pieces_of(b"".join(dump(original)))
         for pause_ms, steps in after:
             entry = sequence.entry(pause_ms, steps)
             index = original.next_index
