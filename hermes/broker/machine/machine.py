@@ -7,6 +7,7 @@ payload or the network; the log's time never goes back; unknown topics, groups a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
@@ -51,6 +52,9 @@ class Delivery(NamedTuple):
     offset: int
     message: Message
 
+
+# `Delivery._make` is one more call of Python for each delivery.
+_delivery: Callable[[tuple[int, int, Message]], Delivery] = partial(tuple.__new__, Delivery)
 
 Reply = int | list[Delivery] | TooManyTopics | None
 """`Produce` has the offset, `Poll` the deliveries, every other command None; what creates a topic may be refused."""
@@ -108,8 +112,8 @@ class Machine:
         if topic is None:
             return TooManyTopics(self.caps.max_topics)
         content_type = command.content_type if command.content_type < _CONTENT_TYPES else 0
-        priority = min(command.priority, PRIORITIES - 1)
-        message = Message(now_ms, index, place, len(command.payload), priority, content_type)
+        priority = command.priority if command.priority < PRIORITIES else PRIORITIES - 1
+        message = (now_ms, index, place, len(command.payload), priority, content_type)
         return topic.produce(message, (command.producer_id, command.seq))
 
     def _poll(self, command: Poll) -> list[Delivery]:
@@ -119,7 +123,7 @@ class Machine:
         messages, now_ms = topic.messages, self.time_ms
         group.reap(messages, now_ms)
         offsets = group.take(messages, command.most)
-        found = [messages.at(offset) for offset in offsets]
+        found = messages.read(offsets)
         fitting = count_fitting([message.size for message in found], MAX_POLL_BYTES)
         if fitting < len(offsets):
             group.give_back(messages, offsets[fitting:])
@@ -131,7 +135,7 @@ class Machine:
             topic.reclaim()
         else:
             group.leases.add(first, offsets, now_ms + command.visibility_ms)
-        return [Delivery(*each) for each in zip(range(first, self.next_lease), offsets, found, strict=True)]
+        return list(map(_delivery, zip(range(first, self.next_lease), offsets, found, strict=True)))
 
     def _ack(self, command: Ack) -> None:
         topic, group = self._find(command.topic, command.group)
@@ -257,6 +261,8 @@ def count_fitting(sizes: list[int], most_bytes: int) -> int:
     (2, 1)
     """
     total = 0
+    if sum(sizes) <= most_bytes:
+        return len(sizes)
     for count, size in enumerate(sizes):
         total += size
         if total > most_bytes and count:

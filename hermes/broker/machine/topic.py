@@ -11,9 +11,9 @@ from collections import OrderedDict
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
-from hermes.broker.machine.dedup import DedupWindow
+from hermes.broker.machine.dedup import DedupWindow, Key
 from hermes.broker.machine.group import Group
-from hermes.broker.machine.messages import Message, Messages
+from hermes.broker.machine.messages import Fields, Messages
 
 DEFAULT_MAX_MESSAGES = 1_000_000
 
@@ -37,14 +37,14 @@ class Limits(NamedTuple):
     @property
     def most_messages(self) -> int:
         """How many messages are retained, 0 for any number."""
-        return self.max_messages if self.max_messages or self.max_age_ms else DEFAULT_MAX_MESSAGES
+        return self.max_messages or (0 if self.max_age_ms else DEFAULT_MAX_MESSAGES)
 
 
 class Topic:
     """The state of one topic.
 
     >>> topic = Topic()
-    >>> topic.produce(Message(0, 0, 0, 5, 0, 0), ("", 0)), topic.produce(Message(0, 0, 1, 5, 0, 0), ("", 0))
+    >>> topic.produce((1000, 0, 0, 5, 0, 0), ("", 0)), topic.produce((1000, 0, 1, 5, 0, 0), ("", 0))
     (0, 1)
     >>> group = topic.join("billing", 0)
     >>> group.take(topic.messages, 1)
@@ -68,16 +68,14 @@ class Topic:
 
     # --- messages ---
 
-    def produce(self, message: Message, key: tuple[str, int]) -> int:
+    def produce(self, message: Fields, key: Key) -> int:
         """Append a message unless its key is in the window; return its offset, or that of the first with the key."""
-        known = self.dedup.find(key) if key[0] else None
-        if known is None:
+        offset = self.dedup.find(key) if key[0] else None
+        if offset is None:
             offset = self.messages.append(message)
             if key[0]:
                 self.dedup.add(key, offset)
-        else:
-            offset = known
-        self._retain(message.time_ms)
+        self._retain(message[0])
         return offset
 
     def _retain(self, now_ms: int) -> None:
@@ -85,10 +83,10 @@ class Topic:
         messages, limits = self.messages, self.limits
         first = messages.first
         if limits.max_age_ms:
-            while first < messages.next and now_ms - messages.at(first).time_ms > limits.max_age_ms:
-                first += 1
-        if limits.most_messages:
-            first = max(first, messages.next - limits.most_messages)
+            first = messages.first_since(now_ms - limits.max_age_ms)
+        most = limits.most_messages
+        if most and messages.next - first > most:
+            first = messages.next - most
         if first > messages.first:
             messages.drop_before(first)
             self.dedup.forget_before(first)
