@@ -122,3 +122,19 @@ class Group:
         group.done, group.leases, group.waiting = self.done.copy(), self.leases.copy(), self.waiting.copy()
         group.polls = self.polls
         return group
+
+
+def count_fitting(sizes: list[int], most_bytes: int) -> int:
+    """How many of the first ``sizes`` fit into ``most_bytes``, at least one if there is any.
+
+    >>> count_fitting([10, 10, 10], 25), count_fitting([99], 25)
+    (2, 1)
+    """
+    total = 0
+    if sum(sizes) <= most_bytes:
+        return len(sizes)
+    for count, size in enumerate(sizes):
+        total += size
+        if total > most_bytes and count:
+            return count
+    return len(sizes)

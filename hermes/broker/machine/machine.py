@@ -29,7 +29,7 @@ from hermes.broker.machine.commands import (
     SetRetention,
 )
 from hermes.broker.machine.freeze import Freeze
-from hermes.broker.machine.group import Group
+from hermes.broker.machine.group import Group, count_fitting
 from hermes.broker.machine.messages import PRIORITIES, Message
 from hermes.broker.machine.topic import Topic
 
@@ -187,17 +187,16 @@ class Machine:
         self.topics.pop(command.topic, None)
 
     def _set_rate_limit(self, command: SetRateLimit) -> TooManyTopics | None:
-        topic = self._create(command.topic)
-        if topic is None:
-            return TooManyTopics(self.caps.max_topics)
-        topic.limits = topic.limits._replace(rate_milli=command.rate_milli, burst=command.burst)
-        return None
+        return self._limit(command.topic, rate_milli=command.rate_milli, burst=command.burst)
 
     def _set_retention(self, command: SetRetention) -> TooManyTopics | None:
-        topic = self._create(command.topic)
+        return self._limit(command.topic, max_messages=command.max_messages, max_age_ms=command.max_age_ms)
+
+    def _limit(self, name: str, **limits: int) -> TooManyTopics | None:
+        topic = self._create(name)
         if topic is None:
             return TooManyTopics(self.caps.max_topics)
-        topic.limits = topic.limits._replace(max_messages=command.max_messages, max_age_ms=command.max_age_ms)
+        topic.limits = topic.limits._replace(**limits)
         return None
 
     # --- the cluster ---
@@ -252,19 +251,3 @@ class Machine:
         Bootstrap: _bootstrap,
         Lead: _lead,
     }
-
-
-def count_fitting(sizes: list[int], most_bytes: int) -> int:
-    """How many of the first ``sizes`` fit into ``most_bytes``, at least one if there is any.
-
-    >>> count_fitting([10, 10, 10], 25), count_fitting([99], 25)
-    (2, 1)
-    """
-    total = 0
-    if sum(sizes) <= most_bytes:
-        return len(sizes)
-    for count, size in enumerate(sizes):
-        total += size
-        if total > most_bytes and count:
-            return count
-    return len(sizes)
