@@ -101,13 +101,17 @@ class Topic:
         """The lowest watermark of all groups; None without a group."""
         lows = self._lows
         while lows:
-            watermark, name = lows[0]
-            group = self.groups.get(name)
+            noted, name = lows[0]
+            group = self.group(name)
             if group is None:
                 heappop(lows)
-            elif group.done.watermark != watermark:
-                heapreplace(lows, (group.done.watermark, name))
-            else:
+                continue
+            watermark = group.done.watermark
+            if watermark != noted:
+                heapreplace(lows, (watermark, name))
+            # No group is below the first message, so one that is there is the lowest: the retention leaves all groups
+            # behind, and each of them would be looked at.
+            if watermark in {noted, self.messages.first}:
                 return watermark
         return None
 

@@ -91,9 +91,9 @@ RARE = st.one_of(
     st.just(c.Lead(1)),
 )
 # Not `one_of`, which takes each alternative once, and those of an alternative too.
-STEP: st.SearchStrategy[Step] = st.sampled_from([*[PRODUCE] * 6, *[POLL] * 4, *[FINISH] * 4, *[RARE] * 3]).flatmap(
-    lambda steps: steps
-)
+STEP: st.SearchStrategy[Step] = st.sampled_from(
+    [*[PRODUCE] * 6, *[POLL] * 4, *[FINISH] * 4, COMMIT, CAPS, RARE, RARE]
+).flatmap(lambda steps: steps)
 # Between two entries: mostly nothing or little, and a clock may go back.
 PAUSE = st.sampled_from([0, 0, 0, 1, 5, 20, 50, -10])
 Entries = list[tuple[int, list[Step]]]

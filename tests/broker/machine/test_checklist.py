@@ -296,6 +296,17 @@ def test_a_group_idle_for_seven_days_starts_anew_and_one_in_use_does_not(
     assert list(broker.machine.topics["t"].groups) == ["another"]
 
 
+def test_an_idle_group_is_dropped_beside_an_older_one_that_is_in_use(broker: Driver) -> None:
+    broker.produce()
+    broker.poll("first", most=0)
+    broker.poll("second", most=0)
+    broker.now_ms += DAY_MS
+    broker.poll("first", most=0)
+    broker.now_ms += 6 * DAY_MS
+    broker.poll("third", most=0)
+    assert sorted(broker.machine.topics["t"].groups) == ["first", "third"]
+
+
 def test_a_group_with_a_live_lease_is_not_idle(broker: Driver) -> None:
     broker.produce()
     broker.poll(visibility_ms=8 * DAY_MS)
@@ -353,6 +364,19 @@ def test_a_purge_moves_the_watermark_and_drops_leases(broker: Driver) -> None:
     broker.nack(purged)
     broker.nack(kept)
     assert broker.offsets() == [1, 2]
+
+
+def test_what_a_group_had_acked_above_a_purged_message_is_reclaimed(broker: Driver) -> None:
+    broker.apply(c.SetRetention("t", 3, 0))
+    for _ in range(3):
+        broker.produce()
+    _, second, _ = broker.poll("slow")
+    broker.ack(second, group="slow")
+    broker.commit(3, "fast")
+    broker.produce()
+    assert broker.machine.retained == 3
+    broker.commit(4, "fast")
+    assert broker.machine.retained == 2
 
 
 @pytest.mark.parametrize(
