@@ -80,7 +80,7 @@ class Group:
                 heapreplace(heads, (head, priority))
         return taken
 
-    def give_back(self, messages: Messages, offsets: Iterable[int]) -> None:
+    def give_back(self, messages: Messages, offsets: list[int]) -> None:
         """Make messages that were taken deliverable again, each at its place."""
         self.waiting.give_back(messages, offsets)
 

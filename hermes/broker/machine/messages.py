@@ -149,11 +149,16 @@ class Messages:
             for offset in offsets
         ]
 
-    def priority(self, offset: int) -> int:
-        """The priority of the message at a retained offset."""
-        row = offset - self._base
-        block = self._blocks[row >> _BLOCK_BITS]
-        return block[row % _BLOCK_ROWS * _ROW_BYTES + _PRIORITY_AT]
+    def by_priority(self, offsets: list[int]) -> dict[int, list[int]]:
+        """Retained offsets, as they come, by the priority of their messages."""
+        if len(self.priorities) == 1:
+            return {self.priorities[0]: offsets}
+        blocks, base = self._blocks, self._base
+        found: dict[int, list[int]] = {priority: [] for priority in self.priorities}
+        for offset in offsets:
+            row = offset - base
+            found[blocks[row >> _BLOCK_BITS][row % _BLOCK_ROWS * _ROW_BYTES + _PRIORITY_AT]].append(offset)
+        return found
 
     def first_since(self, time_ms: int) -> int:
         """The offset of the first retained message of this time or a later one; `next` if there is none."""

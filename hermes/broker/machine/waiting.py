@@ -7,7 +7,6 @@ the cursor no message is done, since a message becomes done one by one only afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from hermes.broker.machine.messages import PRIORITIES, Messages
@@ -74,12 +73,11 @@ class Waiting:
             taken += fresh
         return taken
 
-    def give_back(self, messages: Messages, offsets: Iterable[int]) -> None:
+    def give_back(self, messages: Messages, offsets: list[int]) -> None:
         """Let messages wait again, each at its place."""
-        lists: dict[int, list[int]] = {}
-        for offset in offsets:
-            lists.setdefault(messages.priority(offset), []).append(offset)
-        for priority, found in lists.items():
+        if not offsets:
+            return
+        for priority, found in messages.by_priority(offsets).items():
             returned = self._returned[priority]
             if len(found) < max(_MANY, len(returned) // 8):
                 for offset in found:
