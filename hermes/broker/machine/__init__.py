@@ -6,6 +6,7 @@
 | ``machine`` | applies each command, and answers it |
 | ``topic`` | a topic: messages, groups, window, limits |
 | ``messages`` | what a topic retains: a few bytes a message, no payload |
+| ``offsets`` | the offsets of one priority |
 | ``dedup`` | the last keys of producers |
 | ``group`` | a group: which messages are done, leased or waiting, and which a poll takes |
 | ``states`` | the states of a message for one group, as a table |

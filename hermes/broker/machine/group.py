@@ -49,24 +49,24 @@ class Group:
         reserved = min(most, most // OLDEST_SHARE + ((self.polls + 1) % OLDEST_SHARE == 0))
         self.polls += 1
         waiting, watermark = self.waiting, self.done.watermark
-        lanes = [each for each in messages.priorities if waiting.head(messages, each, watermark) is not None]
-        if len(lanes) == 1:
+        priorities = [each for each in messages.priorities if waiting.head(messages, each, watermark) is not None]
+        if len(priorities) == 1:
             # Nearly always: priority and age order alike.
-            return waiting.take(messages, lanes[0], most, watermark)
+            return waiting.take(messages, priorities[0], most, watermark)
         taken: dict[int, list[int]] = {}
         wanted = most - reserved
-        for priority in lanes:
+        for priority in priorities:
             taken[priority] = waiting.take(messages, priority, wanted, watermark)
             wanted -= len(taken[priority])
-        for priority, offset in self._take_oldest(messages, lanes, reserved + wanted):
+        for priority, offset in self._take_oldest(messages, priorities, reserved + wanted):
             taken[priority].append(offset)
         # What comes out of one priority is ascending: the oldest share goes on where the first part ended.
-        return [offset for priority in lanes for offset in taken[priority]]
+        return [offset for priority in priorities for offset in taken[priority]]
 
-    def _take_oldest(self, messages: Messages, lanes: list[int], most: int) -> list[tuple[int, int]]:
+    def _take_oldest(self, messages: Messages, priorities: list[int], most: int) -> list[tuple[int, int]]:
         """Take up to ``most`` messages, the oldest first; return the priority and the offset of each."""
         waiting, watermark = self.waiting, self.done.watermark
-        heads = [(head, each) for each in lanes if (head := waiting.head(messages, each, watermark)) is not None]
+        heads = [(head, each) for each in priorities if (head := waiting.head(messages, each, watermark)) is not None]
         heapify(heads)
         taken: list[tuple[int, int]] = []
         while heads and len(taken) < most:

@@ -6,12 +6,13 @@ it, so that a million messages take some 34 MB. Pure.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from struct import Struct
 from typing import NamedTuple
+
+from hermes.broker.machine.offsets import Offsets
 
 PRIORITIES = 8
 """Priorities are 0, the lowest, to 7."""
@@ -22,8 +23,6 @@ _PRIORITY_AT = Struct("<QQII").size
 _BLOCK_BITS = 9
 _BLOCK_ROWS = 1 << _BLOCK_BITS
 _BLOCK_BYTES = _BLOCK_ROWS * _ROW_BYTES
-_DEAD_OFFSETS = 512
-"""Offsets of a lane below the first retained one that stay until they are worth a removal."""
 
 
 class Message(NamedTuple):
@@ -46,68 +45,30 @@ Fields = tuple[int, int, int, int, int, int]
 _message: Callable[[Fields], Message] = partial(tuple.__new__, Message)
 
 
-class Lane:
-    """The offsets of one priority, ascending. A position counts from the topic's first message of this priority on."""
-
-    __slots__ = ("base", "offsets")
-
-    def __init__(self) -> None:
-        self.base = 0
-        """Position of the first element of ``offsets``."""
-        self.offsets = array("Q")
-
-    def copy(self) -> Lane:
-        """A lane of its own with the same offsets."""
-        lane = Lane()
-        lane.base, lane.offsets = self.base, self.offsets[:]
-        return lane
-
-    @property
-    def end(self) -> int:
-        """The position that the next message gets."""
-        return self.base + len(self.offsets)
-
-    def position(self, offset: int) -> int:
-        """The position of the first message at ``offset`` or beyond."""
-        return self.base + bisect_left(self.offsets, offset)
-
-    def at(self, position: int) -> int:
-        """The offset at a position below `end`."""
-        return self.offsets[position - self.base]
-
-    def drop_before(self, offset: int) -> None:
-        """Forget the offsets below, once they are many."""
-        dead = bisect_left(self.offsets, offset)
-        # Half at least: the removal moves the rest, so a message is moved once on the average.
-        if dead >= _DEAD_OFFSETS and 2 * dead >= len(self.offsets):
-            del self.offsets[:dead]
-            self.base += dead
-
-
 class Messages:
     """The retained messages, from offset ``first`` on, without a gap.
 
     >>> messages = Messages()
     >>> messages.append(Message(1000, 0, 0, 5, 3, 0)), messages.append(Message(1000, 0, 1, 7, 0, 0))
     (0, 1)
-    >>> messages.at(1).size, messages.lanes[3].at(0), len(messages)
+    >>> messages.at(1).size, messages.offsets[3].at(0), len(messages)
     (7, 0, 2)
     >>> messages.drop_before(1)
     >>> messages.first, messages.next
     (1, 2)
     """
 
-    __slots__ = ("_base", "_blocks", "first", "lanes", "next", "priorities")
+    __slots__ = ("_base", "_blocks", "first", "next", "offsets", "priorities")
 
     def __init__(self, first: int = 0) -> None:
         self.first = first
         """Offset of the oldest retained message; equal to ``next`` when there is none."""
         self.next = first
         """Offset that the next message gets."""
-        self.lanes: list[Lane | None] = [None] * PRIORITIES
+        self.offsets: list[Offsets | None] = [None] * PRIORITIES
         """For each priority the offsets of its messages; None while there was none."""
         self.priorities: list[int] = []
-        """The priorities that have a lane, highest first."""
+        """The priorities of messages that are or were here, highest first."""
         # Bytes and not an object a message: an object takes five times the memory. Every block but the last has
         # `_BLOCK_ROWS` rows and never changes, so that a copy shares it and an append moves no other row. `_base` is
         # the offset of the first row, and at most `first`.
@@ -127,15 +88,15 @@ class Messages:
             self._blocks.append(block)
         block += _ROW.pack(*message)
         priority = message[_PRIORITY]
-        lane = self.lanes[priority] or self._open_lane(priority)
-        lane.offsets.append(offset)
+        offsets = self.offsets[priority] or self._add_priority(priority)
+        offsets.values.append(offset)
         self.next = offset + 1
         return offset
 
-    def _open_lane(self, priority: int) -> Lane:
+    def _add_priority(self, priority: int) -> Offsets:
         self.priorities = sorted([*self.priorities, priority], reverse=True)
-        lane = self.lanes[priority] = Lane()
-        return lane
+        offsets = self.offsets[priority] = Offsets()
+        return offsets
 
     def at(self, offset: int) -> Message:
         """The message at a retained offset."""
@@ -180,9 +141,9 @@ class Messages:
             self._base += dead * _BLOCK_ROWS
         else:
             return
-        for lane in self.lanes:
-            if lane is not None:
-                lane.drop_before(offset)
+        for offsets in self.offsets:
+            if offsets is not None:
+                offsets.drop_before(offset)
 
     # --- snapshots ---
 
@@ -191,7 +152,7 @@ class Messages:
         messages = Messages(self.first)
         messages.next, messages._base = self.next, self._base
         messages.priorities = self.priorities
-        messages.lanes = [None if lane is None else lane.copy() for lane in self.lanes]
+        messages.offsets = [None if each is None else each.copy() for each in self.offsets]
         messages._blocks = [*self._blocks[:-1], self._blocks[-1][:]]
         return messages
 
@@ -211,8 +172,8 @@ class Messages:
         for offset, priority in enumerate(rows[_PRIORITY_AT::_ROW_BYTES], self.next):
             if priority >= PRIORITIES:
                 raise ValueError(f"no message has priority {priority}")
-            lane = self.lanes[priority] or self._open_lane(priority)
-            lane.offsets.append(offset)
+            offsets = self.offsets[priority] or self._add_priority(priority)
+            offsets.values.append(offset)
         self.next += len(rows) // _ROW_BYTES
         while rows:
             if len(self._blocks[-1]) == _BLOCK_BYTES:

@@ -1,6 +1,6 @@
 """The messages that a group may be given: those that were returned, and the fresh ones behind a cursor.
 
-Fresh messages, which were never delivered, are the rest of each priority's lane, so a step costs what it takes,
+Fresh messages, which were never delivered, are the rest of each priority's offsets, so a step costs what it takes,
 whatever the topic retains. Invariants: within a priority the returned messages are older than the fresh ones; behind
 the cursor no message is done, since a message becomes done one by one only after it was taken. Pure.
 """
@@ -33,7 +33,7 @@ class Waiting:
     __slots__ = ("_cursors", "_returned")
 
     def __init__(self) -> None:
-        # For each priority: the position in its lane of the first fresh message, and the heap of returned offsets.
+        # For each priority: the position in its offsets of the first fresh message, and the heap of returned offsets.
         self._cursors = [0] * PRIORITIES
         self._returned: list[list[int]] = [[] for _ in range(PRIORITIES)]
 
@@ -45,13 +45,13 @@ class Waiting:
             heappop(returned)
         if returned:
             return returned[0]
-        lane = messages.lanes[priority]
-        if lane is None:
+        offsets = messages.offsets[priority]
+        if offsets is None:
             return None
         cursor = self._cursors[priority]
-        if cursor < lane.end and (cursor < lane.base or lane.at(cursor) < watermark):
-            cursor = self._cursors[priority] = lane.position(watermark)
-        return lane.at(cursor) if cursor < lane.end else None
+        if cursor < offsets.end and (cursor < offsets.base or offsets.at(cursor) < watermark):
+            cursor = self._cursors[priority] = offsets.position(watermark)
+        return offsets.at(cursor) if cursor < offsets.end else None
 
     def pop(self, priority: int) -> None:
         """Take the `head` of a priority that has one."""
@@ -65,10 +65,10 @@ class Waiting:
         self.head(messages, priority, watermark)
         returned = self._returned[priority]
         taken = [heappop(returned) for _ in range(min(most, len(returned)))]
-        lane = messages.lanes[priority]
-        if len(taken) < most and lane is not None and self.head(messages, priority, watermark) is not None:
-            start = self._cursors[priority] - lane.base
-            fresh = lane.offsets[start : start + most - len(taken)]
+        offsets = messages.offsets[priority]
+        if len(taken) < most and offsets is not None and self.head(messages, priority, watermark) is not None:
+            start = self._cursors[priority] - offsets.base
+            fresh = offsets.values[start : start + most - len(taken)]
             self._cursors[priority] += len(fresh)
             taken += fresh
         return taken
@@ -103,15 +103,15 @@ class Waiting:
     def fresh(self, messages: Messages, watermark: int) -> list[int]:
         """For each priority the offset of the first fresh message, or the topic's next offset."""
         firsts = []
-        for lane, cursor in zip(messages.lanes, self._cursors, strict=True):
-            position = 0 if lane is None else max(cursor, lane.position(watermark))
-            firsts.append(messages.next if lane is None or position == lane.end else lane.at(position))
+        for offsets, cursor in zip(messages.offsets, self._cursors, strict=True):
+            position = 0 if offsets is None else max(cursor, offsets.position(watermark))
+            firsts.append(messages.next if offsets is None or position == offsets.end else offsets.at(position))
         return firsts
 
     def count_fresh(self, messages: Messages) -> int:
         """How many fresh messages there are, if no watermark has passed over any."""
-        lanes = zip(messages.lanes, self._cursors, strict=True)
-        return sum(lane.end - cursor for lane, cursor in lanes if lane is not None)
+        pairs = zip(messages.offsets, self._cursors, strict=True)
+        return sum(offsets.end - cursor for offsets, cursor in pairs if offsets is not None)
 
     @classmethod
     def restore(cls, messages: Messages, returned: list[int], fresh: list[int]) -> Waiting:
@@ -119,6 +119,7 @@ class Waiting:
         waiting = cls()
         waiting.give_back(messages, returned)
         waiting._cursors = [
-            0 if lane is None else lane.position(offset) for lane, offset in zip(messages.lanes, fresh, strict=True)
+            0 if offsets is None else offsets.position(first)
+            for offsets, first in zip(messages.offsets, fresh, strict=True)
         ]
         return waiting

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from hermes.broker.machine import commands as c
-from hermes.broker.machine import dedup, done, leases, machine, messages, pieces, snapshot, topic, waiting
+from hermes.broker.machine import dedup, done, leases, machine, messages, offsets, pieces, snapshot, topic, waiting
 from hermes.broker.machine.machine import Machine
 from tests.broker.machine.model import Bounds
 
@@ -28,7 +28,7 @@ def small_bounds() -> Iterator[None]:
         patch.setattr(messages, "_BLOCK_BITS", 2)
         patch.setattr(messages, "_BLOCK_ROWS", 4)
         patch.setattr(messages, "_BLOCK_BYTES", 4 * messages._ROW.size)
-        patch.setattr(messages, "_DEAD_OFFSETS", 2)
+        patch.setattr(offsets, "_DEAD", 2)
         for module in (leases, topic):
             patch.setattr(module, "_SLACK", 1)
         patch.setattr(waiting, "_MANY", 2)
