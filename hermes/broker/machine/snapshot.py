@@ -172,12 +172,12 @@ def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_le
     runs = [run for piece in reader.take_all(Runs) for run in piece.runs]
     leases = dict(chain.from_iterable(piece.leases for piece in reader.take_all(Held)))
     returned = [offset for piece in reader.take_all(Returned) for offset in piece.offsets]
+    if not messages.first <= head.watermark <= messages.next:
+        raise ValueError(f"group {head.name!r} begins at a message that is not there")
     if not all(head.watermark < start < end <= messages.next for start, end in ranges):
         raise ValueError(f"group {head.name!r} is done with a message that is not there")
     # Each message is in one state. So the states are disjoint, and make up all that is not below the watermark.
     inner = [*leases.values(), *returned]
-    if not messages.first <= head.watermark <= messages.next:
-        raise ValueError(f"group {head.name!r} begins at a message that is not there")
     if not all(head.watermark <= offset < messages.next for offset in inner) or len(set(inner)) != len(inner):
         raise ValueError(f"group {head.name!r} has a message in two states, or one that is not there")
     group = Group(head.watermark, head.active_ms)
@@ -185,6 +185,8 @@ def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_le
     group.done = Done(head.watermark, ranges)
     group.leases = Leases.restore(leases, runs, next_lease)
     group.waiting = Waiting.restore(messages, returned, head.fresh)
+    if any(offset in group.done for offset in inner) or group.waiting.has_any_fresh(messages, inner):
+        raise ValueError(f"group {head.name!r} has a message in two states")
     known = sum(end - start for start, end in ranges) + len(inner) + group.waiting.count_fresh(messages)
     if known != messages.next - head.watermark:
         raise ValueError(f"group {head.name!r} has a message in no state")

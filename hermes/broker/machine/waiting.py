@@ -113,6 +113,12 @@ class Waiting:
         pairs = zip(messages.offsets, self._cursors, strict=True)
         return sum(offsets.end - cursor for offsets, cursor in pairs if offsets is not None)
 
+    def has_any_fresh(self, messages: Messages, offsets: list[int]) -> bool:
+        """Whether any of these messages is fresh."""
+        fresh = self.fresh(messages, 0)
+        by_priority = messages.by_priority(offsets) if offsets else {}
+        return any(max(found, default=-1) >= fresh[priority] for priority, found in by_priority.items())
+
     @classmethod
     def restore(cls, messages: Messages, returned: list[int], fresh: list[int]) -> Waiting:
         """What waited, of `returned` and `fresh`."""
