@@ -103,3 +103,29 @@ def test_a_poll_and_its_ack_cost_the_same_whatever_is_retained(
     consume: Callable[[int, int], int], priorities: int
 ) -> None:
     assert consume(MANY, priorities) < 1.1 * consume(FEW, priorities)
+
+
+def at_the_cap(groups: int) -> int:
+    """Each message pushes another one out, beside idle groups that have read nothing."""
+    broker, _ = a_topic(BATCH, 1)
+    broker.apply(*(c.Register("t", f"idle {number}") for number in range(groups)), c.SetRetention("t", BATCH, 0))
+
+    def consume() -> None:
+        for _ in range(4 * CYCLES):
+            broker.produce()
+            broker.ack(*broker.poll(most=BATCH))
+
+    return count_steps(consume)
+
+
+def test_at_the_cap_a_message_costs_the_same_however_many_groups_there_are() -> None:
+    assert at_the_cap(400) < 1.1 * at_the_cap(4)
+
+
+def test_leases_that_the_retention_has_taken_take_no_memory() -> None:
+    broker, _ = a_topic(FEW, 1)
+    broker.apply(c.SetRetention("t", FEW, 0))
+    for _ in range(20):
+        broker.apply(*(c.Produce("t", b"x") for _ in range(FEW)))
+        broker.poll(most=FEW)
+    assert len(broker.machine.topics["t"].groups["g"].leases._offsets) <= 2 * FEW
