@@ -32,6 +32,8 @@ NURSERIES = {
     "hermes/net/http/reactor.py": "the lane, and its timer",
     "hermes/net/http/stream.py": "the connections of the fast lane under TLS",
     "hermes/load/client.py": "the load generator's connections",
+    "hermes/client/client.py": "the client's produces, the subscriptions and their handlers",
+    "hermes/client/producing.py": "one connection's writer beside its reader",
     "hermes/traces/part.py": "the export of spans, around what is traced",
     "hermes/testing/conformance.py": "writes at the same time, against the sink of a plugin's author",
     "hermes/testing/log_concurrency.py": "appends at the same time, against any log",
