@@ -166,7 +166,7 @@ def _http(broker: Broker, daemon: DaemonSettings) -> DaemonHttp:
 
 
 def _leader_is_known(broker: Broker) -> bool:
-    return bool(broker.sequencer.machine.leader)
+    return bool(broker.node.leader)
 
 
 if __name__ == "__main__":

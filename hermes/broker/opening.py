@@ -48,6 +48,8 @@ class Broker:
     sequencer: Sequencer
     server: TcpServer
     keeper: Keeper
+    alone: str | None
+    """The address under which a node that was never in a cluster forms one of itself; None to wait for a client."""
 
     async def run(self, inside: Inside) -> None:
         """Run the tasks around ``inside``, and return once everything that was accepted is committed."""
@@ -55,6 +57,7 @@ class Broker:
             outer.start_soon(self.keeper.run)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.sequencer.run)
+                await outer.start(self.node.begin, self.alone)
                 await inside()
                 self.sequencer.close()
             outer.cancel_scope.cancel()
@@ -74,14 +77,10 @@ async def open_broker(
     machine, payloads = Machine(), Payloads(log, settings.hermesmq_cache_bytes)
     if log.snapshot is not None:
         machine = restore(log.snapshot.state)
-    await _replay(log, machine, payloads)
+    await replay(log, machine, payloads)
     sequencer = Sequencer(log, machine, payloads, clock)
     caps = SetCaps(settings.hermesmq_max_topics, settings.hermesmq_max_groups, int(settings.hermesmq_group_ttl * 1000))
     node = Node(settings.hermesmq_node_id, sequencer, caps)
-    if machine.nodes:
-        node.lead()
-    elif alone:
-        node.form_alone(str(settings.hermesmq_client_addr))
     bounds = Bounds(
         max_frame=settings.hermesmq_max_frame,
         max_name_bytes=settings.hermesmq_max_name_bytes,
@@ -90,10 +89,11 @@ async def open_broker(
     )
     most = settings.hermesmq_max_connections
     with open_tcp_server(node, bounds, settings.hermesmq_client_addr, most) as server:
-        yield Broker(node, sequencer, server, Keeper(log, machine, payloads))
+        own = str(settings.hermesmq_client_addr) if alone else None
+        yield Broker(node, sequencer, server, Keeper(log, machine, payloads), own)
 
 
-async def _replay(log: Log, machine: Machine, payloads: Payloads) -> None:
+async def replay(log: Log, machine: Machine, payloads: Payloads) -> None:
     """Apply the entries that the snapshot does not have."""
     index = machine.next_index
     while index < log.next:

@@ -13,6 +13,7 @@ import trio.testing
 
 from hermes.broker.machine.commands import SetCaps
 from hermes.broker.machine.machine import Machine
+from hermes.broker.opening import replay
 from hermes.broker.payloads import Payloads
 from hermes.broker.sequencer import Sequencer
 from hermes.broker.tcp.connection import Connection
@@ -125,13 +126,14 @@ async def open_served(
     """A broker on a log of its own, whose cluster is formed of it alone."""
     async with open_memory_log() as memory:
         log = log or memory
-        machine = Machine()
-        sequencer = Sequencer(log, machine, Payloads(log, most_bytes=2**20), now_ms)
+        machine, payloads = Machine(), Payloads(log, most_bytes=2**20)
+        await replay(log, machine, payloads)
+        sequencer = Sequencer(log, machine, payloads, now_ms)
         node = Node(1, sequencer, caps)
-        if formed:
-            node.form_alone("127.0.0.1:7600")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sequencer.run)
+            if formed:
+                nursery.start_soon(node.begin, "127.0.0.1:7600")
 
             def connect() -> Client:
                 mine, theirs = trio.testing.memory_stream_pair()

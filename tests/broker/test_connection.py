@@ -10,9 +10,11 @@ import msgspec
 import pytest
 import trio
 
+from hermes.base.errors import LogUnavailable
 from hermes.broker.tcp.requests import MAX_PAYLOAD_BYTES
 from hermes.broker.tcp.slots import MAX_UNANSWERED
 from hermes.broker.wire import hermesmq_pb2 as pb
+from hermes.store.log.memory import open_memory_log
 from tests.broker.client import BOUNDS, CAPS, NODES, Client, frame, open_served
 
 
@@ -53,6 +55,32 @@ async def test_before_the_bootstrap_nobody_leads_and_after_it_everything_works(a
 
 
 # Frames
+
+
+async def test_a_node_leads_in_a_term_of_its_own_once_the_log_takes_it(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_memory_log() as log:
+        async with open_served(log) as served:
+            assert (await served.connect().ask(stats=pb.Stats())).current_term == 1
+        append, broken = log.append, True
+
+        async def try_to_append(*arguments: Any, **options: Any) -> int:
+            if broken:
+                raise LogUnavailable("the disk is full")
+            return await append(*arguments, **options)
+
+        monkeypatch.setattr(log, "append", try_to_append)
+        async with open_served(log) as served:
+            client = served.connect()
+            stats = await client.ask(stats=pb.Stats())
+            assert (stats.is_leader, stats.current_leader, stats.current_term) == (False, 0, 1)
+            assert (await client.ask(create_topic=pb.CreateTopic(topic="t"))).code == "not_leader"
+            broken = False
+            await trio.sleep(2)
+            stats = await client.ask(stats=pb.Stats())
+            assert (stats.is_leader, stats.current_leader, stats.current_term) == (True, 1, 2)
+            assert await client.produce("t", b"") == 0
 
 
 @pytest.mark.parametrize("message", [b"", b"\xff\xff", b"\x92\x01\x00"])

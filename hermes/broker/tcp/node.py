@@ -1,17 +1,29 @@
 """The node that connections talk to: whether it leads, what it tells of itself, and how its cluster is formed.
 
-Invariant: a request that needs the leader is refused before it reaches the sequencer.
+Invariants: a request that needs the leader is refused before it reaches the sequencer; a node leads from the commit of
+its own term on, and not because an earlier run of it led.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import structlog
+import trio
+
+from hermes.base.errors import HermesError
+from hermes.base.repeated_event import RepeatedEvent
 from hermes.broker.command_queue import Answer, ignore
 from hermes.broker.machine.commands import Bootstrap, Lead, SetCaps
+from hermes.broker.machine.machine import Reply
 from hermes.broker.sequencer import Sequencer
 from hermes.broker.wire.hermesmq_pb2 import StatsResult
+
+_log = structlog.get_logger("hermes.broker")
+
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,18 +47,24 @@ class Node:
         self.id = id
         self.sequencer = sequencer
         self._caps = caps
-        self._forming = False
+        self._forming = self._leading = False
+        self._decided = RepeatedEvent()
 
     @property
     def leads(self) -> bool:
         """Whether this node serves requests about topics."""
-        return self.sequencer.machine.leader == self.id
+        return self._leading and self.sequencer.machine.leader == self.id
+
+    @property
+    def leader(self) -> int:
+        """The number of the leading node; 0 if none is known."""
+        leader = self.sequencer.machine.leader
+        return 0 if leader == self.id and not self._leading else leader
 
     @property
     def leader_address(self) -> str:
         """The peer address of the leader, as the bootstrap gave it; empty if no leader is known."""
-        machine = self.sequencer.machine
-        return machine.nodes.get(machine.leader, "")
+        return self.sequencer.machine.nodes.get(self.leader, "")
 
     @property
     def is_formed(self) -> bool:
@@ -54,26 +72,50 @@ class Node:
         return self._forming or bool(self.sequencer.machine.nodes)
 
     def form(self, nodes: Sequence[tuple[int, str]], answer: Answer) -> None:
-        """Form a cluster of these nodes, and lead it. Called once: see `is_formed`."""
+        """Form a cluster of these nodes, and lead it. Not to be called if `is_formed`."""
         self._forming = True
         self.sequencer.submit(Bootstrap(tuple(nodes)))
-        self.lead(answer)
+        self._lead(answer)
 
-    def lead(self, answer: Answer = ignore) -> None:
+    def _lead(self, answer: Answer) -> None:
         """Begin a term as the leader of the cluster, with the caps of this node."""
         self.sequencer.submit(self._caps)
-        self.sequencer.submit(Lead(self.id), answer)
+        self.sequencer.submit(Lead(self.id), partial(self._decide, answer))
 
-    def form_alone(self, address: str) -> None:
-        """Form a cluster of this node."""
-        self.form([(self.id, address)], ignore)
+    def _decide(self, answer: Answer, outcome: Reply | HermesError) -> None:
+        self._forming = False
+        self._leading = not isinstance(outcome, HermesError)
+        self._decided.set()
+        answer(outcome)
+
+    async def begin(self, alone: str | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Lead the cluster of an earlier run; without one, form a cluster of this node, if it has an address ``alone``.
+
+        The task has started when the first try is decided. It ends once the node leads, however long the log takes no
+        entry, or at once if no cluster is to be formed.
+        """
+        await self._try_to_lead(alone)
+        task_status.started()
+        while not self._leading and (self.is_formed or alone is not None):
+            _log.warning("this node cannot lead yet, for the broker's log takes no entry", retry_s=_RETRY_SECONDS)
+            await trio.sleep(_RETRY_SECONDS)
+            await self._try_to_lead(alone)
+
+    async def _try_to_lead(self, alone: str | None) -> None:
+        if self.is_formed:
+            self._lead(ignore)
+        elif alone is not None:
+            self.form([(self.id, alone)], ignore)
+        else:
+            return
+        await self._decided.wait()
 
     def stats(self) -> StatsResult:
         """What the node knows of itself. Indexes count from 1, and 0 means none."""
         machine = self.sequencer.machine
         return StatsResult(
             last_applied=machine.next_index,
-            current_leader=machine.leader,
+            current_leader=self.leader,
             current_term=machine.term,
             last_log_index=machine.next_index,
             is_leader=self.leads,

@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
 from hermes.client import Client, Message, Unavailable, connect
 from hermes.client.sync import connect as connect_sync
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@contextmanager
-def daemon(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "hermes.broker.daemon", "--data-dir", str(folder)]
-    command += ["--client-addr", f"127.0.0.1:{port}", "--metrics-addr", f"127.0.0.1:{free_port()}"]
-    process = subprocess.Popen(command)
-    try:
-        until = time.monotonic() + 20
-        while True:
-            assert process.poll() is None
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+from tests.integration.broker.daemon import free_port, run_daemon
 
 
 def test_the_calls_of_the_synchronous_client_work_and_the_daemon_stops_cleanly(tmp_path: Path) -> None:
-    port = free_port()
-    with daemon(tmp_path / "data", port) as process:
-        with connect_sync([f"127.0.0.1:{port}"]) as client:
+    with run_daemon(tmp_path / "data") as daemon:
+        with connect_sync([daemon.address]) as client:
             client.create_topic("orders")
             assert client.produce("orders", {"id": 1}) == 0
             assert client.produce_many("orders", ["a", b"b"]) == [1, 2]
@@ -60,13 +26,12 @@ def test_the_calls_of_the_synchronous_client_work_and_the_daemon_stops_cleanly(t
             assert client.poll("orders", "billing") == []
             assert client.stats().topics == 1
             client.delete_topic("orders")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(20) == 0
 
 
 async def test_a_kill_under_load_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path: Path) -> None:
     port = free_port()
-    address = f"127.0.0.1:{port}"
     count = 3000
     offsets: dict[int, int] = {}
     seen: dict[int, list[int]] = {}
@@ -91,17 +56,17 @@ async def test_a_kill_under_load_loses_nothing_acknowledged_and_duplicates_nothi
             delivered.set()
 
     with trio.fail_after(50):
-        with daemon(tmp_path / "data", port) as process:
-            async with connect([address]) as client, trio.open_nursery() as nursery:
+        with run_daemon(tmp_path / "data", port=port) as daemon:
+            async with connect([f"127.0.0.1:{port}"]) as client, trio.open_nursery() as nursery:
                 await client.create_topic("t")
                 for share in range(8):
                     nursery.start_soon(produce, client, share)
                 await begun.wait()
-                process.kill()
-                process.wait()
+                daemon.process.kill()
+                daemon.process.wait()
                 await failed.wait()
                 assert len(offsets) < count
-                with daemon(tmp_path / "data", port):
+                with run_daemon(tmp_path / "data", port=port):
                     await stored.wait()
                     async with client.subscribe("t", "g", handler, prefetch=64):
                         await delivered.wait()
