@@ -189,7 +189,10 @@ WRONG: list[tuple[Mapping[str, str], str]] = [
     ({"PARTS": " , "}, "PARTS=',': expected a comma-separated list of at least one"),
     ({"PARTS": "events,events"}, "PARTS='events,events': a part is named twice"),
     ({"PARTS": "evnts"}, "PARTS='evnts': no such part is installed; did you mean events?"),
-    ({"PARTS": "all,nope"}, "PARTS='nope': no such part is installed; there are all, dead_letters, events, traces"),
+    (
+        {"PARTS": "all,nope"},
+        "PARTS='nope': no such part is installed; there are all, broker, dead_letters, events, traces",
+    ),
     ({"SINKS": "nowhere"}, "SINKS='nowhere': no such sink is installed; there are "),
     (
         {"SINK_NULL_TIMEOUT": "0"},
