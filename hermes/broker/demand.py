@@ -17,6 +17,8 @@ class Consumer(Protocol):
 
     topic: str
     group: str
+    holder: str
+    """Who gets the messages: the address of the client."""
     visibility_ms: int
     auto: bool
     eager: bool

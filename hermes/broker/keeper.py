@@ -68,6 +68,5 @@ class Keeper:
     def _lowest_needed(self, index: int) -> int:
         """The lowest index that is still needed, at most ``index``."""
         pinned = self._payloads.lowest_pinned
-        needed = [] if pinned is None else [pinned]
-        kept = [topic.messages for topic in self._machine.topics.values() if len(topic.messages)]
-        return min(index, *needed, *(messages.at(messages.first).record for messages in kept))
+        needed = [each for each in (pinned, self._machine.lowest_record) if each is not None]
+        return min(index, *needed)

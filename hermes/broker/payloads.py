@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from hermes.base.errors import LogDamaged
-from hermes.broker.machine.commands import AnyCommand, Produce, decode_entry
+from hermes.broker.machine.commands import AnyCommand, Forward, Produce, decode_entry
 from hermes.broker.machine.messages import Message
 from hermes.store.log import Log
 
@@ -88,12 +88,18 @@ class Payloads:
 
 
 def _payload(commands: Sequence[AnyCommand], message: Message) -> bytes:
-    command = commands[message.place]
-    if type(command) is not Produce:
+    produce = _produce(commands[message.place])
+    if produce is None:
         raise LogDamaged(f"the broker's log has no message at record {message.record}, place {message.place}")
-    return command.payload
+    return produce.payload
+
+
+def _produce(command: AnyCommand) -> Produce | None:
+    if type(command) is Produce:
+        return command
+    return command.produce if type(command) is Forward else None
 
 
 def _size(commands: Sequence[AnyCommand]) -> int:
-    payloads = [len(command.payload) for command in commands if type(command) is Produce]
+    payloads = [len(produce.payload) for produce in map(_produce, commands) if produce is not None]
     return sum(payloads) + _COMMAND_BYTES * len(payloads)

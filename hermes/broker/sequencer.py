@@ -19,8 +19,18 @@ from hermes.base.errors import HermesError
 from hermes.base.repeated_event import RepeatedEvent
 from hermes.broker.command_queue import Answer, Batch, CommandQueue, ignore
 from hermes.broker.demand import Consumer, Demand
-from hermes.broker.machine.commands import AnyCommand, Entry, Register, encode_entry
-from hermes.broker.machine.machine import Machine
+from hermes.broker.machine.commands import (
+    AnyCommand,
+    Entry,
+    Forward,
+    Nack,
+    Produce,
+    Register,
+    SetGroup,
+    Wake,
+    encode_entry,
+)
+from hermes.broker.machine.machine import Machine, Reply
 from hermes.broker.payloads import Payloads
 from hermes.broker.turns import Turn, Turns
 from hermes.store.log import Log
@@ -51,7 +61,9 @@ class Sequencer:
         self._committing = False
         self._committed_at = -math.inf
         self._work = RepeatedEvent()
-        self._limited = RepeatedEvent()
+        # When a delay ends for a group for which somebody waits, or later.
+        self._next_delay_ms = math.inf
+        self._earlier = RepeatedEvent()
         self._closed = False
 
     # --- what clients ask ---
@@ -125,24 +137,45 @@ class Sequencer:
         self._work.set()
 
     async def _tick(self) -> None:
-        next_tick = trio.current_time()
         while True:
-            next_tick += _TICK_SECONDS
+            next_tick = trio.current_time() + _TICK_SECONDS
             while trio.current_time() < next_tick:
-                until_token = (self._turns.next_token_ms - self.now_ms) / 1000
-                if until_token <= 0:
+                until_due = (min(self._turns.next_token_ms, self._next_due_ms()) - self.now_ms) / 1000
+                if until_due <= 0:
                     break
-                # Set for each poll that the rate limits: its token may come before the tick.
-                with trio.move_on_at(min(next_tick, trio.current_time() + until_token)):
-                    await self._limited.wait()
+                # Set for each token, message and delay of an entry: its time may come before the tick.
+                with trio.move_on_at(min(next_tick, trio.current_time() + until_due)):
+                    await self._earlier.wait()
             now_ms = self.now_ms
-            self._turns.next_token_ms = math.inf
+            self._turns.next_token_ms = self._next_delay_ms = math.inf
+            if (self.machine.next_due() or math.inf) <= now_ms:
+                await self._let_in()
             for topic, group in self.demand.everywhere():
+                self._next_delay_ms = min(self._next_delay_ms, self.machine.next_delay(topic, group))
                 if self.machine.has_some(topic, group, now_ms):
                     self._turns.look_at(topic, group)
                     self._work.set()
                 if self._has_rested(topic, group, now_ms):
                     self.submit(Register(topic, group))
+
+    def _next_due_ms(self) -> float:
+        """When the next message enters its topic, or comes back to a group for which somebody waits."""
+        due_ms = self.machine.next_due()
+        return self._next_delay_ms if due_ms is None else min(self._next_delay_ms, due_ms)
+
+    async def _let_in(self) -> None:
+        """Let the messages whose time has come enter their topics."""
+        outcomes: list[Reply | HermesError] = []
+        applied = trio.Event()
+
+        def answer(outcome: Reply | HermesError) -> None:
+            outcomes.append(outcome)
+            applied.set()
+
+        self.submit(Wake(), answer)
+        await applied.wait()
+        if isinstance(outcomes[0], HermesError):
+            await trio.sleep(_TICK_SECONDS)
 
     def _has_rested(self, topic_name: str, group_name: str, now_ms: int) -> bool:
         """Whether a group for which somebody waits has to be noted as in use, or it would be dropped as idle."""
@@ -153,15 +186,29 @@ class Sequencer:
     def _form_entry(self) -> tuple[Batch, list[Turn]]:
         """The commands of the next entry, with the polls at its end."""
         batch = self.queue.take()
+        due = self.machine.count_due(self.now_ms) if self.machine.next_due() is not None else {}
+        for topic, count in due.items():
+            batch.produced[topic] = batch.produced.get(topic, 0) + count
         turns = self._turns.take(batch, self.now_ms)
         if self._turns.next_token_ms < math.inf:
-            self._limited.set()
+            self._earlier.set()
         for topic in (*batch.produced, *batch.made):
             if topic not in self.machine.topics:
                 # Before any group can acknowledge in a new topic, each that waits for the topic is a group of it.
                 batch.commands += [Register(topic, group) for group in self.demand.groups(topic)]
         batch.commands += [poll for _, poll in turns]
         return batch, turns
+
+    def _note_delays(self, entry: Entry) -> None:
+        """Let the tick know of times that may come before the next one."""
+        for command in entry.commands:
+            if type(command) is Nack and command.delay_ms:
+                self._next_delay_ms = min(self._next_delay_ms, self.machine.time_ms + command.delay_ms)
+                self._earlier.set()
+            elif type(command) is SetGroup:
+                self._turns.look_at(command.topic, command.group)
+            elif (type(command) is Produce and command.delay_ms) or type(command) is Forward:
+                self._earlier.set()
 
     async def _commit(self, batch: Batch, turns: list[Turn]) -> None:
         entry = Entry(self.now_ms, tuple(batch.commands))
@@ -179,6 +226,7 @@ class Sequencer:
             self._committing = False
         self._committed_at = trio.current_time()
         replies = self.machine.apply(index, entry)
+        self._note_delays(entry)
         self.payloads.keep(index, entry.commands)
         for answer, reply in zip(batch.answers, replies, strict=False):
             answer(reply)

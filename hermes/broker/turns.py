@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 from hermes.base.errors import HermesError
 from hermes.broker.command_queue import Batch, Group
 from hermes.broker.demand import Consumer, Demand
-from hermes.broker.machine.commands import Poll
-from hermes.broker.machine.machine import Machine, Reply
+from hermes.broker.machine.commands import Ack, Poll
+from hermes.broker.machine.machine import Delivery, Machine, Reply
 from hermes.broker.rate_limit import RateLimits
 
 _MANY = 1024
@@ -54,6 +55,11 @@ class Turns:
         for topic, count in batch.produced.items():
             for group in self._demand.groups(topic):
                 brought[topic, group] = brought.get((topic, group), 0) + count
+        for command in batch.commands:
+            # The end of a message lets the next one of its key be delivered.
+            if type(command) is Ack and self._keeps_orders(command.topic):
+                key = command.topic, command.group
+                brought[key] = brought.get(key, 0) + len(command.lease_ids)
         turns: list[Turn] = []
         for (topic, group), count in brought.items():
             # A group that was hungry before has more than the entry brings.
@@ -66,6 +72,9 @@ class Turns:
     def _of_group(self, topic: str, group: str, now_ms: int, available: int) -> Iterator[Turn]:
         """Polls for the consumers in turn, for about as many messages as there may be."""
         found = self._machine.topics.get(topic)
+        known = None if found is None else found.groups.get(group)
+        if known is not None and known.options.paused:
+            available = 0
         turns = 0
         for consumer in self._demand.in_turn(topic, group):
             if consumer.polling or (available <= 0 and not consumer.eager):
@@ -80,16 +89,20 @@ class Turns:
                 continue
             available -= granted
             consumer.polling = True
-            yield consumer, Poll(topic, group, granted, consumer.visibility_ms, consumer.auto)
+            yield consumer, Poll(topic, group, granted, consumer.visibility_ms, consumer.auto, consumer.holder)
             turns += 1
             if turns == _MOST_TURNS:
                 self._hungry.add((topic, group))
                 return
 
+    def _keeps_orders(self, topic: str) -> bool:
+        found = self._machine.topics.get(topic)
+        return found is not None and found.messages.keyed
+
     def end(self, consumer: Consumer, poll: Poll, reply: Reply | HermesError, now_ms: int) -> None:
         """Pass the outcome of a poll on to its consumer."""
         consumer.polling = False
-        deliveries = reply if isinstance(reply, list) else []
+        deliveries = cast(list[Delivery], reply) if isinstance(reply, list) else []
         self._rates.give_back(poll.topic, poll.most - len(deliveries))
         if isinstance(reply, HermesError):
             consumer.fail(reply)

@@ -137,7 +137,7 @@ async def open_served(
 
             def connect() -> Client:
                 mine, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(Connection(node, bounds, theirs).serve)
+                nursery.start_soon(Connection(node, bounds, theirs, "a client").serve)
                 return Client(mine)
 
             await trio.testing.wait_all_tasks_blocked()

@@ -17,7 +17,11 @@ class Command(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Produce(Command, frozen=True, tag="p"):
-    """Append a message. With a ``producer_id`` the pair with ``seq`` is stored once. Replies with the offset."""
+    """Append a message. With a ``producer_id`` the pair with ``seq`` is stored once. Replies with the offset.
+
+    With ``delay_ms`` the message enters its topic so much later, and the reply is its id until then. Messages of one
+    ``key`` are delivered one after the other; without a key (the empty text) in any order.
+    """
 
     topic: str
     payload: bytes
@@ -25,12 +29,14 @@ class Produce(Command, frozen=True, tag="p"):
     content_type: int = 0
     producer_id: str = ""
     seq: int = 0
+    delay_ms: int = 0
+    key: str = ""
 
 
 class Poll(Command, frozen=True, tag="q"):
     """Lease up to ``most`` messages for ``visibility_ms``; with ``auto`` acknowledge them at once.
 
-    Replies with the deliveries. Creates the group, but no topic.
+    Replies with the deliveries. Creates the group, but no topic. ``holder`` says who asks.
     """
 
     topic: str
@@ -38,6 +44,7 @@ class Poll(Command, frozen=True, tag="q"):
     most: int
     visibility_ms: int = 30_000
     auto: bool = False
+    holder: str = ""
 
 
 class Register(Command, frozen=True, tag="r"):
@@ -56,11 +63,61 @@ class Ack(Command, frozen=True, tag="a"):
 
 
 class Nack(Command, frozen=True, tag="n"):
-    """Give the messages of these leases back, each at its place. A lease that is unknown is passed over."""
+    """Give the messages of these leases back, each at its place. A lease that is unknown is passed over.
+
+    With ``delay_ms`` a message is delivered again so much later, and the reply has the ids of new leases, one for each
+    message, by which it may be acknowledged or given back sooner. ``reason`` stands in a dead letter.
+    """
 
     topic: str
     group: str
     lease_ids: tuple[int, ...]
+    delay_ms: int = 0
+    reason: str = ""
+
+
+class Extend(Command, frozen=True, tag="x"):
+    """Let these leases end ``visibility_ms`` from now. Replies with the ids of those that there are."""
+
+    topic: str
+    group: str
+    lease_ids: tuple[int, ...]
+    visibility_ms: int
+
+
+class Forward(Command, frozen=True, tag="f"):
+    """Acknowledge a message and append another, both or neither. Replies as `Produce` does, or with `LeaseGone`."""
+
+    topic: str
+    group: str
+    lease_id: int
+    produce: Produce
+
+
+class Cancel(Command, frozen=True, tag="z"):
+    """Forget a message that waits for its time. Replies whether it still did."""
+
+    topic: str
+    id: int
+
+
+class Wake(Command, frozen=True, tag="w"):
+    """Let the messages whose time has come enter their topics, as every entry does."""
+
+
+class SetGroup(Command, frozen=True, tag="g"):
+    """Set what is not None: whether the group is paused, and after how many deliveries a message is a dead letter."""
+
+    topic: str
+    group: str
+    paused: bool | None = None
+    max_attempts: int | None = None
+
+
+class Bury(Command, frozen=True, tag="u"):
+    """Forget these dead letters of the state, which are stored elsewhere now."""
+
+    ids: tuple[int, ...]
 
 
 class Commit(Command, frozen=True, tag="c"):
@@ -125,6 +182,12 @@ AnyCommand = (
     | Register
     | Ack
     | Nack
+    | Extend
+    | Forward
+    | Cancel
+    | Wake
+    | SetGroup
+    | Bury
     | Commit
     | CreateTopic
     | DeleteTopic

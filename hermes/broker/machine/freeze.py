@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from hermes.broker.machine.commands import AnyCommand
+from hermes.broker.machine.commands import AnyCommand, Forward
 from hermes.broker.machine.topic import Topic
 
 
@@ -39,9 +39,9 @@ class Freeze:
     def keep_all(self, commands: Iterable[AnyCommand]) -> None:
         """Copy each topic that these commands may change."""
         for command in commands:
-            name = getattr(command, "topic", None)
-            if name in self._topics:
-                self.keep(name)
+            for name in (getattr(command, "topic", None), command.produce.topic if type(command) is Forward else None):
+                if name in self._topics:
+                    self.keep(name)
 
     def __iter__(self) -> Iterator[tuple[str, Topic]]:
         """Yield the name and a copy of each topic. The machine may apply commands between two of them."""

@@ -6,8 +6,13 @@ payload or the network; the log's time never goes back; unknown topics, groups a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
+from heapq import heappop, heappush
+from itertools import repeat
+from math import inf
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
@@ -15,28 +20,43 @@ from hermes.broker.machine.commands import (
     Ack,
     AnyCommand,
     Bootstrap,
+    Bury,
+    Cancel,
     Commit,
     CreateTopic,
     DeleteTopic,
     Entry,
+    Extend,
+    Forward,
     Lead,
     Nack,
     Poll,
     Produce,
     Register,
     SetCaps,
+    SetGroup,
     SetRateLimit,
     SetRetention,
+    Wake,
 )
 from hermes.broker.machine.freeze import Freeze
 from hermes.broker.machine.group import Group, count_fitting
 from hermes.broker.machine.messages import PRIORITIES, Message
+from hermes.broker.machine.scheduled import MOST as MAX_SCHEDULED
+from hermes.broker.machine.scheduled import Later
 from hermes.broker.machine.topic import Topic
 
 MAX_POLL_BYTES = 16 * 2**20
 """The payloads of one poll. What does not fit is not leased."""
 
+MAX_DEAD = 10_000
+"""Dead letters that may wait until they are stored. Beyond, a message without an attempt left is delivered again."""
+
+MAX_LET_IN = 1024
+"""Messages that enter their topics in one entry, so that many of one time hold up nobody."""
+
 _CONTENT_TYPES = 4
+_KEY_BYTES = 8
 
 
 class TooManyTopics(NamedTuple):
@@ -45,19 +65,57 @@ class TooManyTopics(NamedTuple):
     most: int
 
 
+class TooManyGroups(NamedTuple):
+    """The reply to a command that would create a group beyond the cap."""
+
+    most: int
+
+
+class TooManyScheduled(NamedTuple):
+    """The reply to a message that would wait for its time beyond the bound."""
+
+    most: int
+
+
+class LeaseGone(NamedTuple):
+    """The reply to a command that needs the lease, and did nothing."""
+
+    lease_id: int
+
+
+class Stored(NamedTuple):
+    """The reply to a message that enters its topic later, under the ``id`` by which it can be cancelled until then."""
+
+    id: int
+
+
 class Delivery(NamedTuple):
-    """A message for whoever polled: the lease, and where the message is."""
+    """A message for whoever polled: the lease, where the message is, and the number of this attempt at it."""
 
     lease_id: int
     offset: int
     message: Message
+    attempt: int = 1
+
+
+class DeadLetter(NamedTuple):
+    """A message that had no attempt left in a group, until it is stored elsewhere. ``time_ms`` is the log's time."""
+
+    topic: str
+    group: str
+    offset: int
+    message: Message
+    attempts: int
+    time_ms: int
+    reason: str
 
 
 # `Delivery._make` is one more call of Python for each delivery.
-_delivery: Callable[[tuple[int, int, Message]], Delivery] = partial(tuple.__new__, Delivery)
+_delivery: Callable[[tuple[int, int, Message, int]], Delivery] = partial(tuple.__new__, Delivery)
 
-Reply = int | list[Delivery] | TooManyTopics | None
-"""`Produce` has the offset, `Poll` the deliveries, every other command None; what creates a topic may be refused."""
+Refusal = TooManyTopics | TooManyGroups | TooManyScheduled | LeaseGone
+Reply = int | list[Delivery] | list[int] | Stored | Refusal | bool | None
+"""What each command says of its reply; None where it says nothing. What creates something may be refused."""
 
 
 class Machine:
@@ -66,7 +124,7 @@ class Machine:
     >>> from hermes.broker.machine.commands import Ack, Entry, Poll, Produce
     >>> machine = Machine()
     >>> machine.apply(0, Entry(1000, (Produce("orders", b"hi"), Poll("orders", "billing", most=10))))
-    [0, [Delivery(lease_id=0, offset=0, message=Message(time_ms=1000, record=0, place=0, size=2, ...))]]
+    [0, [Delivery(lease_id=0, offset=0, message=Message(time_ms=1000, record=0, place=0, size=2, ...), attempt=1)]]
     >>> machine.apply(1, Entry(1001, (Ack("orders", "billing", (0,)),)))
     [None]
     >>> machine.in_flight, machine.retained
@@ -80,6 +138,12 @@ class Machine:
         self.next_index = 0
         """The index in the log that the next entry has."""
         self.next_lease = 0
+        self.next_id = 0
+        """The id that the next message that enters later has, or the next dead letter."""
+        self.dead: dict[int, DeadLetter] = {}
+        """The dead letters that are to be stored elsewhere, by id."""
+        # The times of messages that enter later, with the names of their topics; those of deleted topics too.
+        self._due: list[tuple[int, str]] = []
         self.nodes: dict[int, str] = {}
         """The peer address of every node, by its id; empty until a cluster is formed."""
         self.leader = 0
@@ -97,31 +161,77 @@ class Machine:
         if self._freezes:
             for freeze in self._freezes:
                 freeze.keep_all(entry.commands)
+        if self._due and self._due[0][0] <= now_ms:
+            self._let_in(now_ms)
         replies: list[Reply] = []
         for place, command in enumerate(entry.commands):
             if type(command) is Produce:
                 replies.append(self._produce(command, index, place, now_ms))
+            elif type(command) is Forward:
+                replies.append(self._forward(command, index, place, now_ms))
             else:
                 replies.append(self._HANDLERS[type(command)](self, command))
         return replies
 
     # --- messages ---
 
-    def _produce(self, command: Produce, index: int, place: int, now_ms: int) -> int | TooManyTopics:
+    def _produce(self, command: Produce, index: int, place: int, now_ms: int) -> int | Stored | Refusal:
         topic = self.topics.get(command.topic) or self._create(command.topic)
         if topic is None:
             return TooManyTopics(self.caps.max_topics)
         content_type = command.content_type if command.content_type < _CONTENT_TYPES else 0
         priority = command.priority if command.priority < PRIORITIES else PRIORITIES - 1
         message = (now_ms, index, place, len(command.payload), priority, content_type)
-        return topic.produce(message, (command.producer_id, command.seq))
+        key, order = (command.producer_id, command.seq), _digest(command.key) if command.key else 0
+        if command.producer_id and (waiting := topic.scheduled.find(key)) is not None:
+            return Stored(waiting)
+        if not command.delay_ms:
+            return topic.produce(message, key, order)
+        stored = topic.dedup.find(key) if command.producer_id else None
+        if stored is not None:
+            return stored
+        if topic.scheduled.is_full:
+            return TooManyScheduled(MAX_SCHEDULED)
+        id_, self.next_id = self.next_id, self.next_id + 1
+        due_ms = now_ms + command.delay_ms
+        topic.scheduled.add(id_, Later(due_ms, message, key, order))
+        heappush(self._due, (due_ms, command.topic))
+        return Stored(id_)
+
+    def _let_in(self, now_ms: int) -> None:
+        """Let the messages whose time has come enter their topics, as many as one entry may let in."""
+        for _ in range(MAX_LET_IN):
+            if not self._due or self._due[0][0] > now_ms:
+                break
+            _, name = heappop(self._due)
+            topic = self.topics.get(name)
+            if topic is not None:
+                for freeze in self._freezes:
+                    freeze.keep(name)
+                topic.let_in(now_ms)
+
+    def _forward(self, command: Forward, index: int, place: int, now_ms: int) -> int | Stored | Refusal:
+        topic, group = self._find(command.topic, command.group)
+        if topic is None or group is None or not group.has_lease(command.lease_id):
+            return LeaseGone(command.lease_id)
+        reply = self._produce(command.produce, index, place, now_ms)
+        if isinstance(reply, int | Stored):
+            group.ack(topic.messages, (command.lease_id,))
+            topic.reclaim()
+        return reply
+
+    def _cancel(self, command: Cancel) -> bool:
+        topic = self.topics.get(command.topic)
+        return topic is not None and topic.scheduled.cancel(command.id)
 
     def _poll(self, command: Poll) -> list[Delivery]:
         topic, group = self._join(command.topic, command.group)
         if topic is None or group is None:
             return []
         messages, now_ms = topic.messages, self.time_ms
-        group.reap(messages, now_ms)
+        lost = group.reap(messages, now_ms)
+        if lost:
+            self._bury(command.topic, command.group, lost, "its lease ended without an acknowledgement")
         offsets = group.take(messages, command.most)
         found = messages.read(offsets)
         fitting = count_fitting([message.size for message in found], MAX_POLL_BYTES)
@@ -130,28 +240,59 @@ class Machine:
             offsets, found = offsets[:fitting], found[:fitting]
         first = self.next_lease
         self.next_lease += len(offsets)
+        attempts = [1 + group.attempts.of(offset) for offset in offsets] if group.attempts else repeat(1, len(offsets))
         if command.auto:
-            group.finish(offsets)
+            group.finish(messages, offsets)
             topic.reclaim()
         else:
-            group.leases.add(first, offsets, now_ms + command.visibility_ms)
-        return list(map(_delivery, zip(range(first, self.next_lease), offsets, found, strict=True)))
+            group.leases.add(first, offsets, now_ms + command.visibility_ms, command.holder)
+        return list(map(_delivery, zip(range(first, self.next_lease), offsets, found, attempts, strict=True)))
 
     def _ack(self, command: Ack) -> None:
         topic, group = self._find(command.topic, command.group)
         if topic is not None and group is not None:
-            group.ack(command.lease_ids)
+            group.ack(topic.messages, command.lease_ids)
             topic.reclaim()
 
-    def _nack(self, command: Nack) -> None:
+    def _nack(self, command: Nack) -> list[int] | None:
         topic, group = self._find(command.topic, command.group)
-        if topic is not None and group is not None:
-            group.nack(topic.messages, command.lease_ids)
+        if topic is None or group is None:
+            return [] if command.delay_ms else None
+        ids: list[int] | None = None
+        if command.delay_ms:
+            ids, lost = group.delay(command.lease_ids, self.time_ms + command.delay_ms, self.next_lease)
+            self.next_lease += len(ids)
+        else:
+            lost = group.nack(topic.messages, command.lease_ids)
+        if lost:
+            self._bury(command.topic, command.group, lost, command.reason or "its consumer gave it back")
+        return ids
+
+    def _extend(self, command: Extend) -> list[int]:
+        _, group = self._find(command.topic, command.group)
+        return [] if group is None else group.leases.extend(command.lease_ids, self.time_ms + command.visibility_ms)
+
+    def _bury(self, topic_name: str, group_name: str, offsets: Sequence[int], reason: str) -> None:
+        """Make dead letters of these messages, as many as may wait; the others are delivered again."""
+        topic, group = self.topics[topic_name], self.topics[topic_name].groups[group_name]
+        room = max(0, MAX_DEAD - len(self.dead))
+        for offset, message in zip(offsets[:room], topic.messages.read(offsets[:room]), strict=True):
+            attempts = group.attempts.of(offset)
+            letter = DeadLetter(topic_name, group_name, offset, message, attempts, self.time_ms, reason)
+            self.dead[self.next_id] = letter
+            self.next_id += 1
+        group.finish(topic.messages, offsets[:room])
+        group.give_back(topic.messages, list(offsets[room:]))
+        topic.reclaim()
+
+    def _forget_dead(self, command: Bury) -> None:
+        for id_ in command.ids:
+            self.dead.pop(id_, None)
 
     def _commit(self, command: Commit) -> None:
         topic, group = self._join(command.topic, command.group)
         if topic is not None and group is not None:
-            group.pass_over(min(command.offset, topic.messages.next))
+            group.pass_over(topic.messages, min(command.offset, topic.messages.next))
             topic.reclaim()
 
     # --- groups and topics ---
@@ -186,6 +327,18 @@ class Machine:
     def _delete_topic(self, command: DeleteTopic) -> None:
         self.topics.pop(command.topic, None)
 
+    def _set_group(self, command: SetGroup) -> TooManyTopics | TooManyGroups | None:
+        if self._create(command.topic) is None:
+            return TooManyTopics(self.caps.max_topics)
+        _, group = self._join(command.topic, command.group)
+        if group is None:
+            return TooManyGroups(self.caps.max_groups)
+        if command.paused is not None:
+            group.options = group.options._replace(paused=command.paused)
+        if command.max_attempts is not None:
+            group.options = group.options._replace(max_attempts=command.max_attempts)
+        return None
+
     def _set_rate_limit(self, command: SetRateLimit) -> TooManyTopics | None:
         return self._limit(command.topic, rate_milli=command.rate_milli, burst=command.burst)
 
@@ -208,6 +361,9 @@ class Machine:
         if not self.nodes:
             self.nodes = dict(command.nodes)
 
+    def _wake(self, _command: Wake) -> None:
+        """Nothing more than every entry does."""
+
     def _lead(self, command: Lead) -> None:
         self.leader = command.node
         self.term += 1
@@ -225,7 +381,45 @@ class Machine:
         topic, group = self._find(topic_name, group_name)
         if topic is None:
             return False
+        due_ms = topic.scheduled.next_due()
+        if due_ms is not None and due_ms <= now_ms:
+            return True
         return len(topic.messages) > 0 if group is None else group.has_some(topic.messages, now_ms)
+
+    def next_due(self) -> int | None:
+        """When the next message enters its topic, in Unix milliseconds; None if none waits for its time."""
+        return self._due[0][0] if self._due else None
+
+    def next_delay(self, topic_name: str, group_name: str) -> float:
+        """When the next message that was given back comes back to a group, in Unix milliseconds; infinite for none."""
+        _, group = self._find(topic_name, group_name)
+        due_ms = None if group is None or not len(group.delays) else group.delays.next_deadline()
+        return inf if due_ms is None else due_ms
+
+    def count_due(self, now_ms: int) -> Counter[str]:
+        """How many messages may enter each topic with an entry of this time."""
+        found: Counter[str] = Counter()
+        places = [0]
+        while places and found.total() < MAX_LET_IN:
+            place = places.pop()
+            if place < len(self._due) and self._due[place][0] <= now_ms:
+                found[self._due[place][1]] += 1
+                # In a heap those that are due are at the top.
+                places += (2 * place + 1, 2 * place + 2)
+        return found
+
+    def restore_due(self) -> None:
+        """Note the times of all messages that enter later, after the topics were restored."""
+        self._due = sorted(
+            (later.due_ms, name) for name, topic in self.topics.items() for _, later in topic.scheduled.items()
+        )
+
+    @property
+    def lowest_record(self) -> int | None:
+        """The lowest index in the log that has a payload which is still needed; None if none is."""
+        found = [topic.lowest_record for topic in self.topics.values()]
+        found += [letter.message.record for letter in self.dead.values()]
+        return min((each for each in found if each is not None), default=None)
 
     @property
     def retained(self) -> int:
@@ -242,6 +436,11 @@ class Machine:
         Register: _register,
         Ack: _ack,
         Nack: _nack,
+        Extend: _extend,
+        Cancel: _cancel,
+        Wake: _wake,
+        SetGroup: _set_group,
+        Bury: _forget_dead,
         Commit: _commit,
         CreateTopic: _create_topic,
         DeleteTopic: _delete_topic,
@@ -251,3 +450,8 @@ class Machine:
         Bootstrap: _bootstrap,
         Lead: _lead,
     }
+
+
+def _digest(key: str) -> int:
+    """A number of 64 bits for a key, the same on every node. Not 0, which is no key."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=_KEY_BYTES).digest(), "little") or 1

@@ -3,7 +3,10 @@
 Format: a line that names the version; then the pieces, each its length (4 bytes, little-endian) and so many bytes of
 MessagePack, a struct of this file as an array that begins with its tag. The order::
 
-    Head, (TopicHead, Rows..., Keys..., (GroupHead, Ranges..., Runs..., Held..., Returned...)...)..., End
+    Head, Dead...,
+    (TopicHead, Rows..., Orders..., Late..., Keys..., Waits...,
+        (GroupHead, Ranges..., Runs..., Held..., Delays..., Delayed..., Returned..., Stands..., Fails...)...)...,
+    End
 
 A long list is spread over several pieces, so that no piece takes long to make. A new field needs a new version.
 """
@@ -15,7 +18,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from hermes.broker.machine.commands import SetCaps
+from hermes.broker.machine.group import GroupOptions
 from hermes.broker.machine.leases import LeaseRun
+from hermes.broker.machine.machine import DeadLetter
+from hermes.broker.machine.scheduled import Later
 from hermes.broker.machine.topic import Limits
 
 _FORMAT = b"snapshot of a hermes broker, version "
@@ -38,6 +44,13 @@ class Head(_Piece, frozen=True, tag="head"):
     leader: int
     term: int
     caps: SetCaps
+    next_id: int
+
+
+class Dead(_Piece, frozen=True, tag="dead"):
+    """Dead letters that are not stored elsewhere yet, by id."""
+
+    letters: list[tuple[int, DeadLetter]]
 
 
 class TopicHead(_Piece, frozen=True, tag="topic"):
@@ -54,6 +67,24 @@ class Rows(_Piece, frozen=True, tag="rows"):
     rows: bytes
 
 
+class Orders(_Piece, frozen=True, tag="orders"):
+    """The digests of keys that keep an order, each with the offset of its newest message."""
+
+    orders: list[tuple[int, int]]
+
+
+class Late(_Piece, frozen=True, tag="late"):
+    """Offset and record of messages whose record is lower than that of a message before them."""
+
+    messages: list[tuple[int, int]]
+
+
+class Waits(_Piece, frozen=True, tag="waits"):
+    """Messages that enter later, by id."""
+
+    messages: list[tuple[int, Later]]
+
+
 class Keys(_Piece, frozen=True, tag="keys"):
     """Keys of the window of deduplication: producer id, sequence number, offset."""
 
@@ -68,6 +99,7 @@ class GroupHead(_Piece, frozen=True, tag="group"):
     polls: int
     active_ms: int
     fresh: list[int]
+    options: GroupOptions
 
 
 class Ranges(_Piece, frozen=True, tag="ranges"):
@@ -88,6 +120,30 @@ class Held(_Piece, frozen=True, tag="held"):
     leases: list[tuple[int, int]]
 
 
+class Delays(_Piece, frozen=True, tag="delays"):
+    """The ends of delays, as `Runs`."""
+
+    runs: list[LeaseRun]
+
+
+class Delayed(_Piece, frozen=True, tag="delayed"):
+    """Messages that were given back with a delay, as `Held`."""
+
+    leases: list[tuple[int, int]]
+
+
+class Stands(_Piece, frozen=True, tag="stands"):
+    """Offsets of messages that stand behind others of their keys."""
+
+    offsets: list[int]
+
+
+class Fails(_Piece, frozen=True, tag="fails"):
+    """Offset of messages, and how many attempts at each failed."""
+
+    counts: list[tuple[int, int]]
+
+
 class Returned(_Piece, frozen=True, tag="returned"):
     """Offsets of messages that were returned."""
 
@@ -98,7 +154,26 @@ class End(_Piece, frozen=True, tag="end"):
     """The last piece."""
 
 
-Piece = Head | TopicHead | Rows | Keys | GroupHead | Ranges | Runs | Held | Returned | End
+Piece = (
+    Head
+    | Dead
+    | TopicHead
+    | Rows
+    | Orders
+    | Late
+    | Keys
+    | Waits
+    | GroupHead
+    | Ranges
+    | Runs
+    | Held
+    | Delays
+    | Delayed
+    | Returned
+    | Stands
+    | Fails
+    | End
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Piece).decode

@@ -12,28 +12,39 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from hermes.base.errors import LogDamaged
+from hermes.broker.machine.attempts import Attempts
+from hermes.broker.machine.behind import Behind
 from hermes.broker.machine.dedup import DedupWindow
 from hermes.broker.machine.done import Done
 from hermes.broker.machine.freeze import Freeze
 from hermes.broker.machine.group import Group
 from hermes.broker.machine.leases import Leases
-from hermes.broker.machine.machine import Machine
+from hermes.broker.machine.machine import DeadLetter, Machine
 from hermes.broker.machine.messages import Messages
 from hermes.broker.machine.pieces import (
+    Dead,
+    Delayed,
+    Delays,
     End,
+    Fails,
     GroupHead,
     Head,
     Held,
     Keys,
+    Late,
+    Orders,
     Piece,
     Ranges,
     Returned,
     Rows,
     Runs,
+    Stands,
     TopicHead,
+    Waits,
     decode,
     encode,
 )
+from hermes.broker.machine.scheduled import Scheduled
 from hermes.broker.machine.topic import Topic
 from hermes.broker.machine.waiting import Waiting
 
@@ -68,16 +79,21 @@ def dump(machine: Machine) -> Iterator[bytes]:
         machine.leader,
         machine.term,
         machine.caps,
+        machine.next_id,
     )
-    return encode(_pieces(head, machine.freeze()))
+    return encode(_pieces(head, list(machine.dead.items()), machine.freeze()))
 
 
-def _pieces(head: Head, topics: Freeze) -> Iterator[Piece]:
+def _pieces(head: Head, dead: list[tuple[int, DeadLetter]], topics: Freeze) -> Iterator[Piece]:
     yield head
+    yield from map(Dead, _parts(dead))
     for name, topic in topics:
         yield TopicHead(name, topic.messages.first, topic.limits)
         yield from map(Rows, topic.messages.rows())
+        yield from map(Orders, _parts(topic.messages.keys()))
+        yield from map(Late, _parts(topic.messages.late()))
         yield from map(Keys, _parts(topic.dedup.items()))
+        yield from map(Waits, _parts(topic.scheduled.items()))
         for group_name in topic.groups:
             yield from _group_pieces(group_name, topic)
     yield End()
@@ -88,11 +104,16 @@ def _group_pieces(name: str, topic: Topic) -> Iterator[Piece]:
     if group is None:
         return
     watermark = group.done.watermark
-    yield GroupHead(name, watermark, group.polls, group.active_ms, group.waiting.fresh(topic.messages, watermark))
+    fresh = group.waiting.fresh(topic.messages, watermark)
+    yield GroupHead(name, watermark, group.polls, group.active_ms, fresh, group.options)
     yield from map(Ranges, _parts(group.done.ranges()))
     yield from map(Runs, _parts(group.leases.runs()))
     yield from map(Held, _parts(group.leases.by_id().items()))
+    yield from map(Delays, _parts(group.delays.runs()))
+    yield from map(Delayed, _parts(group.delays.by_id().items()))
     yield from map(Returned, _parts(group.waiting.returned(watermark)))
+    yield from map(Stands, _parts(group.behind.offsets()))
+    yield from map(Fails, _parts(group.attempts.items()))
 
 
 def _parts(elements: Iterable[T]) -> Iterator[list[T]]:
@@ -149,9 +170,12 @@ def _restore_machine(reader: _Reader) -> Machine:
     machine = Machine()
     machine.next_index, machine.time_ms, machine.next_lease = head.next_index, head.time_ms, head.next_lease
     machine.nodes, machine.leader, machine.term, machine.caps = head.nodes, head.leader, head.term, head.caps
+    machine.next_id = head.next_id
+    machine.dead = dict(chain.from_iterable(piece.letters for piece in reader.take_all(Dead)))
     for topic in reader.take_all(TopicHead):
         machine.topics[topic.name] = _restore_topic(topic, reader, head.next_lease)
     reader.end()
+    machine.restore_due()
     return machine
 
 
@@ -159,31 +183,43 @@ def _restore_topic(head: TopicHead, reader: _Reader, next_lease: int) -> Topic:
     messages, dedup = Messages(head.first), DedupWindow()
     for piece in reader.take_all(Rows):
         messages.extend(piece.rows)
+    orders = chain.from_iterable(piece.orders for piece in reader.take_all(Orders))
+    late = chain.from_iterable(piece.messages for piece in reader.take_all(Late))
+    messages.restore_keys(list(orders), list(late))
     for producer, seq, offset in chain.from_iterable(piece.keys for piece in reader.take_all(Keys)):
         dedup.add((producer, seq), offset)
+    waits = list(chain.from_iterable(piece.messages for piece in reader.take_all(Waits)))
+    for _, later in waits:
+        messages.check(later.message)
     groups: OrderedDict[str, Group] = OrderedDict()
     for group in reader.take_all(GroupHead):
         groups[group.name] = _restore_group(group, reader, messages, next_lease)
-    return Topic.restore(messages, dedup, groups, head.limits)
+    return Topic.restore(messages, dedup, groups, head.limits, Scheduled.restore(waits))
 
 
 def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_lease: int) -> Group:
     ranges = [each for piece in reader.take_all(Ranges) for each in piece.ranges]
     runs = [run for piece in reader.take_all(Runs) for run in piece.runs]
     leases = dict(chain.from_iterable(piece.leases for piece in reader.take_all(Held)))
+    delays = [run for piece in reader.take_all(Delays) for run in piece.runs]
+    delayed = dict(chain.from_iterable(piece.leases for piece in reader.take_all(Delayed)))
     returned = [offset for piece in reader.take_all(Returned) for offset in piece.offsets]
+    stands = [offset for piece in reader.take_all(Stands) for offset in piece.offsets]
+    fails = dict(chain.from_iterable(piece.counts for piece in reader.take_all(Fails)))
     if not messages.first <= head.watermark <= messages.next:
         raise ValueError(f"group {head.name!r} begins at a message that is not there")
     if not all(head.watermark < start < end <= messages.next for start, end in ranges):
         raise ValueError(f"group {head.name!r} is done with a message that is not there")
     # Each message is in one state. So the states are disjoint, and make up all that is not below the watermark.
-    inner = [*leases.values(), *returned]
+    inner = [*leases.values(), *delayed.values(), *returned, *stands]
     if not all(head.watermark <= offset < messages.next for offset in inner) or len(set(inner)) != len(inner):
         raise ValueError(f"group {head.name!r} has a message in two states, or one that is not there")
     group = Group(head.watermark, head.active_ms)
-    group.polls = head.polls
+    group.polls, group.options = head.polls, head.options
     group.done = Done(head.watermark, ranges)
     group.leases = Leases.restore(leases, runs, next_lease)
+    group.delays = Leases.restore(delayed, delays, next_lease)
+    group.behind, group.attempts = Behind.restore(messages, stands), Attempts(fails)
     group.waiting = Waiting.restore(messages, returned, head.fresh)
     if any(offset in group.done for offset in inner) or group.waiting.has_any_fresh(messages, inner):
         raise ValueError(f"group {head.name!r} has a message in two states")

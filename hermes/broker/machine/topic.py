@@ -1,4 +1,4 @@
-"""A topic: its messages, its groups, its window of deduplication and its limits.
+"""A topic: its messages, those that enter later, its groups, its window of deduplication and its limits.
 
 Invariants: a message leaves when every group is done with it, or when retention removes it, and without a group only
 retention removes; what retention removes costs nothing for each group, since a group learns of it when it is next used
@@ -12,8 +12,9 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
 from hermes.broker.machine.dedup import DedupWindow, Key
-from hermes.broker.machine.group import Group
+from hermes.broker.machine.group import Group, GroupOptions
 from hermes.broker.machine.messages import Fields, Messages
+from hermes.broker.machine.scheduled import Scheduled
 
 DEFAULT_MAX_MESSAGES = 1_000_000
 
@@ -49,15 +50,16 @@ class Topic:
     >>> group = topic.join("billing", 0)
     >>> group.take(topic.messages, 1)
     [0]
-    >>> group.finish([0]); topic.reclaim()
+    >>> group.finish(topic.messages, [0]); topic.reclaim()
     >>> topic.messages.first
     1
     """
 
-    __slots__ = ("_lows", "dedup", "groups", "limits", "messages")
+    __slots__ = ("_lows", "dedup", "groups", "limits", "messages", "scheduled")
 
     def __init__(self) -> None:
         self.messages = Messages()
+        self.scheduled = Scheduled()
         self.groups: OrderedDict[str, Group] = OrderedDict()
         """In the order of their last use, the group that has rested longest first."""
         self.dedup = DedupWindow()
@@ -68,15 +70,35 @@ class Topic:
 
     # --- messages ---
 
-    def produce(self, message: Fields, key: Key) -> int:
-        """Append a message unless its key is in the window; return its offset, or that of the first with the key."""
+    def produce(self, message: Fields, key: Key, order: int = 0) -> int:
+        """Append a message unless its key is in the window; return its offset, or that of the first with the key.
+
+        The digest ``order`` is that of the key in whose order messages are delivered; 0 for none.
+        """
         offset = self.dedup.find(key) if key[0] else None
         if offset is None:
-            offset = self.messages.append(message)
+            offset = self.messages.append(message, order)
             if key[0]:
                 self.dedup.add(key, offset)
         self._retain(message[0])
         return offset
+
+    def let_in(self, now_ms: int) -> None:
+        """Append the first message that enters later, if its time has come."""
+        later = self.scheduled.take_due(now_ms)
+        if later is not None:
+            # The time at which it enters: the times of a topic's messages ascend.
+            _, record, place, size, priority, content_type = later.message
+            offset = self.messages.append_late((now_ms, record, place, size, priority, content_type), later.order)
+            if later.key[0]:
+                self.dedup.add(later.key, offset)
+            self._retain(now_ms)
+
+    @property
+    def lowest_record(self) -> int | None:
+        """The lowest index in the log that has the payload of a message of the topic; None without a message."""
+        records = (self.messages.lowest_record, self.scheduled.lowest_record)
+        return min((each for each in records if each is not None), default=None)
 
     def _retain(self, now_ms: int) -> None:
         """Remove what is too old, then what is too much."""
@@ -121,7 +143,7 @@ class Topic:
         """The group of this name, or None."""
         group = self.groups.get(name)
         if group is not None:
-            group.pass_over(self.messages.first)
+            group.pass_over(self.messages, self.messages.first)
         return group
 
     def join(self, name: str, now_ms: int) -> Group:
@@ -151,8 +173,9 @@ class Topic:
             # By the order of use: all that follow are in use.
             if now_ms - group.active_ms < ttl_ms:
                 break
-            group.pass_over(self.messages.first)
-            if not group.leases.have_one_after(now_ms):
+            group.pass_over(self.messages, self.messages.first)
+            # A group that was set up stays: it would come back without what its owner has set.
+            if group.options == GroupOptions() and not group.has_lease_after(now_ms):
                 idle.append(name)
         for name in idle:
             del self.groups[name]
@@ -161,7 +184,7 @@ class Topic:
     def in_flight(self) -> int:
         """Leases of all groups, those included whose deadline has come and that no poll has reaped."""
         for group in self.groups.values():
-            group.pass_over(self.messages.first)
+            group.pass_over(self.messages, self.messages.first)
         return sum(len(group.leases) for group in self.groups.values())
 
     # --- snapshots ---
@@ -173,12 +196,21 @@ class Topic:
             self.dedup.copy(),
             OrderedDict((name, group.copy()) for name, group in self.groups.items()),
             self.limits,
+            self.scheduled.copy(),
         )
 
     @classmethod
-    def restore(cls, messages: Messages, dedup: DedupWindow, groups: OrderedDict[str, Group], limits: Limits) -> Topic:
+    def restore(
+        cls,
+        messages: Messages,
+        dedup: DedupWindow,
+        groups: OrderedDict[str, Group],
+        limits: Limits,
+        scheduled: Scheduled,
+    ) -> Topic:
         """The topic of these."""
         topic = cls()
         topic.messages, topic.dedup, topic.groups, topic.limits = messages, dedup, groups, limits
+        topic.scheduled = scheduled
         topic._watch_all()
         return topic

@@ -18,10 +18,9 @@ _MANY = 32
 class Waiting:
     """What waits for a group, by priority. ``watermark`` is the group's: no message below it waits. It never falls.
 
-    >>> from hermes.broker.machine.messages import Message
     >>> messages = Messages()
     >>> for priority in (0, 5, 0):
-    ...     _ = messages.append(Message(0, 0, 0, 1, priority, 0))
+    ...     _ = messages.append((0, 0, 0, 1, priority, 0))
     >>> waiting = Waiting()
     >>> waiting.take(messages, 0, 9, watermark=0), waiting.head(messages, 5, watermark=0)
     ([0, 2], 1)

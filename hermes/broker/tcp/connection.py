@@ -38,17 +38,18 @@ _LAST_ACKS_SECONDS = 0.5
 class Connection:
     """Serves one stream. ::
 
-    await Connection(node, bounds, stream).serve()
+    await Connection(node, bounds, stream, peer="10.0.0.7:53422").serve()
     """
 
-    def __init__(self, node: Node, bounds: Bounds, stream: trio.abc.Stream) -> None:
+    def __init__(self, node: Node, bounds: Bounds, stream: trio.abc.Stream, peer: str) -> None:
         self._node = node
         self._token = bounds.token
         self._stream = stream
+        self._peer = peer
         self._slots = Slots()
         self._frames = FrameReader(bounds.max_frame)
         self._parked: list[ParkedPoll] = []
-        self._requests = Requests(node, bounds, self._slots, self._parked.append)
+        self._requests = Requests(node, bounds, self._slots, self._parked.append, peer)
         self._admitted = not bounds.token
         self._waiting: set[ParkedPoll] = set()
         self._subscription: Subscription | None = None
@@ -198,12 +199,12 @@ class Connection:
         deliveries = slot.deliveries or ()
         payloads = self._node.sequencer.payloads
         try:
-            found = [payloads.find(message) or await payloads.load(message) for _, _, message in deliveries]
+            found = [payloads.find(message) or await payloads.load(message) for _, _, message, _ in deliveries]
         except HermesError as error:
             _log.error("messages cannot be read", reason=str(error))
             return replies.of_reply(error)
         finally:
-            payloads.unpin([message for _, _, message in deliveries])
+            payloads.unpin([message for _, _, message, _ in deliveries])
         return replies.polled(deliveries, found)
 
     # --- a subscription ---
@@ -222,7 +223,7 @@ class Connection:
         if self._reading_ended:
             return
         visibility_ms = self._requests.visibility_ms(asked.visibility_timeout_ms)
-        self._subscription = Subscription(self._node.sequencer, asked, visibility_ms)
+        self._subscription = Subscription(self._node.sequencer, asked, visibility_ms, self._peer)
         self._subscription.begin()
         try:
             async with trio.open_nursery() as nursery:

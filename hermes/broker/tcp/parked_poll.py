@@ -18,16 +18,16 @@ from hermes.broker.wire import hermesmq_pb2 as pb
 
 
 class ParkedPoll:
-    """A `hermes.broker.demand.Consumer` that is answered once. ``granted`` has how many messages, and for how long.
+    """A `hermes.broker.demand.Consumer` that is answered once. ``granted``: how many messages, how long, to whom.
 
     ::
 
-        poll = ParkedPoll(sequencer, slots, slot, request, (16, 30_000))
+        poll = ParkedPoll(sequencer, slots, slot, request, (16, 30_000, "10.0.0.7:53422"))
         poll.begin(wait_ms=5_000, park=parked.append)
     """
 
     def __init__(
-        self, sequencer: Sequencer, slots: Slots, slot: Slot, asked: pb.Poll, granted: tuple[int, int]
+        self, sequencer: Sequencer, slots: Slots, slot: Slot, asked: pb.Poll, granted: tuple[int, int, str]
     ) -> None:
         self._sequencer = sequencer
         self._slots = slots
@@ -35,7 +35,7 @@ class ParkedPoll:
         self.topic = asked.topic
         self.group = asked.group
         self.auto = asked.ack_mode == "auto"
-        self._most, self.visibility_ms = granted
+        self._most, self.visibility_ms, self.holder = granted
         # Commands of before may still bring what this poll asks for.
         self.eager = sequencer.busy
         self.polling = False

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hermes.base.errors import HermesError
-from hermes.broker.machine.machine import Delivery, Reply, TooManyTopics
+from hermes.broker.machine.machine import Delivery, Reply, Stored, TooManyTopics
 from hermes.broker.wire.frames import encode_frame
 from hermes.broker.wire.hermesmq_pb2 import Delivered, Error, Ok, Polled, Produced, Response, StatsResult
+
+_NO_OFFSET = 2**63
 
 OK = encode_frame(Response(ok=Ok()).SerializeToString())
 NO_MESSAGES = encode_frame(Response(polled=Polled()).SerializeToString())
@@ -29,7 +31,7 @@ def polled(deliveries: Sequence[Delivery], payloads: Iterable[bytes]) -> bytes:
             payload=payload,
             ts_ms=message.time_ms,
         )
-        for (lease, offset, message), payload in zip(deliveries, payloads, strict=True)
+        for (lease, offset, message, _), payload in zip(deliveries, payloads, strict=True)
     ]
     return encode_frame(Response(polled=Polled(items=items)).SerializeToString())
 
@@ -56,6 +58,10 @@ def of_reply(reply: Reply | HermesError) -> bytes:
         return OK
     if isinstance(reply, int):
         return produced(reply)
+    if isinstance(reply, Stored):
+        # The same message was stored over HTTP, to enter its topic later. It has no offset yet, and no other message
+        # will have this one.
+        return produced(_NO_OFFSET + reply.id)
     if isinstance(reply, TooManyTopics):
         return failure("rejected", f"there are {reply.most:,} topics, and no more may be made: delete one first")
     return failure("internal", f"the broker's log did not take it: {reply}; try again")

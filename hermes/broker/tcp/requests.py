@@ -33,19 +33,22 @@ _MAX_BURST = 2**32 - 1
 
 
 class Requests:
-    """Obeys requests. ``park(poll)`` is called for each poll that has to wait.
+    """Obeys requests. ``park(poll)`` is called for each poll that has to wait; ``holder`` gets the messages.
 
     ::
 
-        requests = Requests(node, bounds, slots, park)
+        requests = Requests(node, bounds, slots, park, "10.0.0.7:53422")
         requests.obey("produce", request.produce, slots.open())
     """
 
-    def __init__(self, node: Node, bounds: Bounds, slots: Slots, park: Callable[[ParkedPoll], None]) -> None:
+    def __init__(
+        self, node: Node, bounds: Bounds, slots: Slots, park: Callable[[ParkedPoll], None], holder: str
+    ) -> None:
         self._node = node
         self._bounds = bounds
         self._slots = slots
         self._park = park
+        self._holder = holder
         self._handlers: dict[str, Callable[[Any, Slot], None]] = {
             "produce": self._produce,
             "poll": self._poll,
@@ -122,7 +125,7 @@ class Requests:
             self._slots,
             slot,
             asked,
-            (min(asked.max or DEFAULT_POLL, MAX_POLL), self.visibility_ms(asked.visibility_timeout_ms)),
+            (min(asked.max or DEFAULT_POLL, MAX_POLL), self.visibility_ms(asked.visibility_timeout_ms), self._holder),
         )
         poll.begin(min(asked.wait_ms, MAX_WAIT_MS), self._park)
 

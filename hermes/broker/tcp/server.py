@@ -74,13 +74,16 @@ class TcpServer:
             self.refused += 1
             await trio.aclose_forcefully(stream)
             return
+        peer = ""
         try:
             for option in _OPTIONS:
                 stream.socket.setsockopt(*option)
+            host, port, *_ = stream.socket.getpeername()
+            peer = str(Address(host, port))
         except OSError:
             # The client has left already: the first read will tell.
             pass
-        connection = Connection(self._node, self._bounds, stream)
+        connection = Connection(self._node, self._bounds, stream, peer)
         self._connections.add(connection)
         try:
             await connection.serve()

@@ -32,14 +32,15 @@ class Subscription:
 
     ::
 
-        subscription = Subscription(sequencer, request.subscribe, visibility_ms=30_000)
+        subscription = Subscription(sequencer, request.subscribe, visibility_ms=30_000, holder="10.0.0.7:53422")
         nursery.start_soon(subscription.push, stream.send_all)
         subscription.take_ack(lease, acked=True)
         subscription.end()
     """
 
-    def __init__(self, sequencer: Sequencer, asked: pb.Subscribe, visibility_ms: int) -> None:
+    def __init__(self, sequencer: Sequencer, asked: pb.Subscribe, visibility_ms: int, holder: str) -> None:
         self._sequencer = sequencer
+        self.holder = holder
         self.topic = asked.topic
         self.group = asked.group
         self.visibility_ms = visibility_ms

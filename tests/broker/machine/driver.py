@@ -51,7 +51,7 @@ class Driver:
     ) -> list[Delivery]:
         reply = self.apply(c.Poll(topic, group, most, visibility_ms, auto))[0]
         assert isinstance(reply, list)
-        return reply
+        return [each for each in reply if isinstance(each, Delivery)]
 
     def offsets(self, group: str = "g", most: int = 10, **options: Any) -> list[int]:
         return [each.offset for each in self.poll(group, most, **options)]

@@ -9,12 +9,24 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import strategies as st
 
+from hermes.broker.machine import (
+    attempts,
+    dedup,
+    done,
+    leases,
+    machine,
+    messages,
+    offsets,
+    pieces,
+    snapshot,
+    topic,
+    waiting,
+)
 from hermes.broker.machine import commands as c
-from hermes.broker.machine import dedup, done, leases, machine, messages, offsets, pieces, snapshot, topic, waiting
 from hermes.broker.machine.machine import Machine
 from tests.broker.machine.model import Bounds
 
-BOUNDS = Bounds(window=4, max_messages=6, max_poll_bytes=9)
+BOUNDS = Bounds(window=4, max_messages=6, max_poll_bytes=9, max_dead=3)
 
 
 @contextmanager
@@ -24,6 +36,9 @@ def small_bounds() -> Iterator[None]:
         patch.setattr(dedup, "WINDOW", BOUNDS.window)
         patch.setattr(topic, "DEFAULT_MAX_MESSAGES", BOUNDS.max_messages)
         patch.setattr(machine, "MAX_POLL_BYTES", BOUNDS.max_poll_bytes)
+        patch.setattr(machine, "MAX_DEAD", BOUNDS.max_dead)
+        patch.setattr(messages, "_MANY_KEYS", 1)
+        patch.setattr(attempts, "_SLACK", 1)
         patch.setattr(done, "_BLOCK", 4)
         patch.setattr(messages, "_BLOCK_BITS", 2)
         patch.setattr(messages, "_BLOCK_ROWS", 4)
@@ -39,14 +54,16 @@ def small_bounds() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Finish:
-    """An acknowledgement, or a return, of messages that were delivered lately: 0 is the last of them.
+    """The end, or an extension, of leases that were given lately: 0 is the last of them.
 
     A ``stranger`` names another group than the one that has the lease.
     """
 
     which: tuple[int, ...]
-    nack: bool
+    what: str
     stranger: bool
+    delay_ms: int
+    produce: c.Produce
 
 
 Step = c.AnyCommand | Finish
@@ -61,6 +78,8 @@ PRODUCE = st.builds(
     st.integers(0, 4),
     st.sampled_from(["", "p", "q"]),
     st.integers(0, 3),
+    st.sampled_from([0, 0, 0, 0, 5, 20]),
+    st.sampled_from(["", "", "k", "l"]),
 )
 POLL = st.builds(
     c.Poll,
@@ -72,9 +91,18 @@ POLL = st.builds(
 )
 FINISH = st.builds(
     Finish,
-    st.lists(st.integers(0, 9), max_size=5).map(tuple),
-    st.booleans(),
+    st.lists(st.integers(0, 9), max_size=5, unique=True).map(tuple),
+    st.sampled_from(["ack", "ack", "ack", "nack", "nack", "delay", "extend", "forward"]),
     st.sampled_from([False, False, False, True]),
+    st.sampled_from([1, 5, 20]),
+    PRODUCE,
+)
+SET_GROUP = st.builds(
+    c.SetGroup,
+    NAMES,
+    GROUPS,
+    st.sampled_from([None, None, False, False, True]),
+    st.sampled_from([None, 0, 1, 2]),
 )
 COMMIT = st.builds(c.Commit, NAMES, GROUPS, st.integers(0, 20))
 RETAIN = st.builds(c.SetRetention, NAMES, st.integers(0, 6), st.sampled_from([0, 5, 5, 40]))
@@ -83,6 +111,11 @@ RARE = st.one_of(
     COMMIT,
     RETAIN,
     CAPS,
+    SET_GROUP,
+    SET_GROUP,
+    st.builds(c.Cancel, NAMES, st.integers(0, 9)),
+    st.builds(c.Bury, st.lists(st.integers(0, 9), max_size=3).map(tuple)),
+    st.just(c.Wake()),
     st.builds(c.Register, NAMES, GROUPS),
     st.builds(c.CreateTopic, NAMES),
     st.builds(c.DeleteTopic, NAMES),
@@ -104,7 +137,7 @@ LATER: st.SearchStrategy[Entries] = st.sampled_from([0, 5, 20]).flatmap(
     lambda least: st.lists(ENTRY, min_size=least, max_size=50)
 )
 # Small caps and limits from the beginning on: what comes late in a sequence meets little.
-FIRST: st.SearchStrategy[list[Step]] = st.lists(st.one_of(CAPS, RETAIN, RETAIN), max_size=2)
+FIRST: st.SearchStrategy[list[Step]] = st.lists(st.one_of(CAPS, RETAIN, RETAIN, SET_GROUP), max_size=3)
 ENTRIES: st.SearchStrategy[Entries] = st.builds(lambda first, later: [(0, first), *later], FIRST, LATER)
 
 
@@ -126,8 +159,9 @@ class Sequence:
     def apply(self, entry: c.Entry) -> list[machine.Reply]:
         replies = self.machine.apply(self.machine.next_index, entry)
         for command, reply in zip(entry.commands, replies, strict=True):
-            if isinstance(command, c.Poll) and isinstance(reply, list):
-                self._delivered += [(command.topic, command.group, each.lease_id) for each in reply]
+            if isinstance(command, c.Poll | c.Nack) and isinstance(reply, list):
+                ids = [each if isinstance(each, int) else each.lease_id for each in reply]
+                self._delivered += [(command.topic, command.group, lease) for lease in ids]
         return replies
 
     def _command(self, step: Step) -> c.AnyCommand:
@@ -137,4 +171,12 @@ class Sequence:
         name, group = found[0][:2] if found else ("a", "g")
         if step.stranger:
             group = "h"
-        return (c.Nack if step.nack else c.Ack)(name, group, tuple(lease for _, _, lease in found))
+        leases = tuple(lease for _, _, lease in found)
+        match step.what:
+            case "ack":
+                return c.Ack(name, group, leases)
+            case "extend":
+                return c.Extend(name, group, leases, step.delay_ms)
+            case "forward":
+                return c.Forward(name, group, leases[0] if leases else 99, step.produce)
+        return c.Nack(name, group, leases, step.delay_ms if step.what == "delay" else 0, "because" * step.stranger)
