@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from hermes.broker.tcp.node import Node
+from hermes.broker.node import Node
 
 
 class BrokerMetrics:

@@ -19,10 +19,10 @@ from hermes.broker.keeper import Keeper
 from hermes.broker.machine.commands import SetCaps, decode_entry
 from hermes.broker.machine.machine import Machine
 from hermes.broker.machine.snapshot import restore
+from hermes.broker.node import Bounds, Node
 from hermes.broker.payloads import Payloads
 from hermes.broker.sequencer import Sequencer
 from hermes.broker.settings import BrokerSettings
-from hermes.broker.tcp.node import Bounds, Node
 from hermes.broker.tcp.server import TcpServer, open_tcp_server
 from hermes.part import Inside
 from hermes.store.log import Log

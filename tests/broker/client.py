@@ -13,11 +13,11 @@ import trio.testing
 
 from hermes.broker.machine.commands import SetCaps
 from hermes.broker.machine.machine import Machine
+from hermes.broker.node import Bounds, Node
 from hermes.broker.opening import replay
 from hermes.broker.payloads import Payloads
 from hermes.broker.sequencer import Sequencer
 from hermes.broker.tcp.connection import Connection
-from hermes.broker.tcp.node import Bounds, Node
 from hermes.broker.wire import hermesmq_pb2 as pb
 from hermes.store.log import Log
 from hermes.store.log.memory import open_memory_log

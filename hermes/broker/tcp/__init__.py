@@ -6,9 +6,8 @@
 | ``connection`` | one connection: reads requests, sends answers in their order |
 | ``requests`` | checks each request, and passes it on as a command |
 | ``slots`` | the answers that a connection owes |
-| ``parked_poll`` | one Poll: answered at once, or later |
+| ``slot_outcome`` | the outcome of a poll, as an answer |
 | ``subscription`` | one Subscribe: pushes messages, takes acks |
 | ``window`` | which messages a subscription has out, and which lease an ack means |
 | ``replies`` | the responses, as frames |
-| ``node`` | whether the node leads, and how its cluster is formed |
 """

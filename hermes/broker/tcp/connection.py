@@ -17,9 +17,9 @@ import trio
 from google.protobuf.message import DecodeError
 
 from hermes.base.errors import HermesError
+from hermes.broker.node import Bounds, Node
+from hermes.broker.parked_poll import ParkedPoll
 from hermes.broker.tcp import replies
-from hermes.broker.tcp.node import Bounds, Node
-from hermes.broker.tcp.parked_poll import ParkedPoll
 from hermes.broker.tcp.requests import Requests
 from hermes.broker.tcp.slots import Slot, Slots
 from hermes.broker.tcp.subscription import Subscription

@@ -18,17 +18,14 @@ from hermes.broker.machine.commands import (
     SetRateLimit,
     SetRetention,
 )
+from hermes.broker.node import Bounds, Node
+from hermes.broker.parked_poll import DEFAULT_POLL, DEFAULT_VISIBILITY_MS, MAX_POLL, MAX_WAIT_MS, ParkedPoll, PollTerms
 from hermes.broker.tcp import replies
-from hermes.broker.tcp.node import Bounds, Node
-from hermes.broker.tcp.parked_poll import ParkedPoll
+from hermes.broker.tcp.slot_outcome import SlotOutcome
 from hermes.broker.tcp.slots import Slot, Slots
 from hermes.broker.wire import hermesmq_pb2 as pb
 
 MAX_PAYLOAD_BYTES = 2**20
-DEFAULT_POLL = 16
-MAX_POLL = 1024
-DEFAULT_VISIBILITY_MS = 30_000
-MAX_WAIT_MS = 300_000
 _MAX_BURST = 2**32 - 1
 
 
@@ -120,13 +117,15 @@ class Requests:
         if refusal is not None:
             self._slots.answer(slot, refusal)
             return
-        poll = ParkedPoll(
-            self._node.sequencer,
-            self._slots,
-            slot,
-            asked,
-            (min(asked.max or DEFAULT_POLL, MAX_POLL), self.visibility_ms(asked.visibility_timeout_ms), self._holder),
+        terms = PollTerms(
+            asked.topic,
+            asked.group,
+            min(asked.max or DEFAULT_POLL, MAX_POLL),
+            self.visibility_ms(asked.visibility_timeout_ms),
+            asked.ack_mode == "auto",
+            self._holder,
         )
+        poll = ParkedPoll(self._node.sequencer, terms, SlotOutcome(self._slots, slot))
         poll.begin(min(asked.wait_ms, MAX_WAIT_MS), self._park)
 
     def _ack(self, asked: pb.Ack, slot: Slot) -> None:

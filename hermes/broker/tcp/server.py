@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import trio
 
 from hermes.base.repeated_event import RepeatedEvent
+from hermes.broker.node import Bounds, Node
 from hermes.broker.tcp.connection import Connection
-from hermes.broker.tcp.node import Bounds, Node
 from hermes.config import Address
 from hermes.net.listen import addresses_of, open_listeners
 
