@@ -85,6 +85,10 @@ class Demand:
                 consumers[consumer] = None
                 yield consumer
 
+    def count(self, topic: str, group: str) -> int:
+        """How many consumers of a group wait."""
+        return len(self._topics.get(topic, {}).get(group, ()))
+
     def everyone(self) -> list[Consumer]:
         """Every consumer that waits."""
         return [each for groups in self._topics.values() for consumers in groups.values() for each in consumers]

@@ -23,6 +23,9 @@ from hermes.broker.wire.hermesmq_pb2 import StatsResult
 
 _log = structlog.get_logger("hermes.broker")
 
+MAX_PAYLOAD_BYTES = 2**20
+"""The largest payload of a message."""
+
 _RETRY_SECONDS = 1.0
 
 

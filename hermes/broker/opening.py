@@ -48,6 +48,7 @@ class Broker:
     sequencer: Sequencer
     server: TcpServer
     keeper: Keeper
+    bounds: Bounds
     alone: str | None
     """The address under which a node that was never in a cluster forms one of itself; None to wait for a client."""
 
@@ -90,7 +91,7 @@ async def open_broker(
     most = settings.hermesmq_max_connections
     with open_tcp_server(node, bounds, settings.hermesmq_client_addr, most) as server:
         own = str(settings.hermesmq_client_addr) if alone else None
-        yield Broker(node, sequencer, server, Keeper(log, machine, payloads), own)
+        yield Broker(node, sequencer, server, Keeper(log, machine, payloads), bounds, own)
 
 
 async def replay(log: Log, machine: Machine, payloads: Payloads) -> None:

@@ -1,6 +1,6 @@
 """One poll of a client: answered at once, or when messages come, or when its time is up.
 
-Invariant: the poll has one outcome, and waits nowhere afterwards; messages that the client will not get go to another one.
+Invariant: the poll has one outcome, and waits nowhere afterwards; messages that its client cannot get go to another.
 """
 
 from __future__ import annotations

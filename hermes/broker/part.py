@@ -5,38 +5,43 @@ Invariant: nothing here imports the machine or the server, so that a list of the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from hermes.broker.settings import BrokerSettings
-from hermes.part import Part, RunningPart
+from hermes.part import Command, Part, RunningPart
 
 if TYPE_CHECKING:
     from hermes.core import Core
+    from hermes.dead_letters.view import LetterView
 
 
-@asynccontextmanager
-async def _open(settings: BrokerSettings, core: Core) -> AsyncIterator[RunningPart]:
+def _open(settings: BrokerSettings, core: Core) -> AbstractAsyncContextManager[RunningPart]:
     # Here: the machine and the server are not imported for a list of the commands.
-    from hermes.broker.metrics import BrokerMetrics
-    from hermes.broker.opening import BROKER_LOG, open_broker
+    from hermes.broker.running import open_running
 
-    async with (
-        core.world.open_log(core.settings.storage, BROKER_LOG) as log,
-        open_broker(settings, log, alone=True) as broker,
-    ):
-        yield RunningPart(
-            value=broker,
-            run=broker.run,
-            listeners=[broker.server],
-            metrics=[BrokerMetrics(broker.node, broker.sequencer.since_commit_ms)],
-        )
+    return open_running(settings, core)
+
+
+def _letters() -> LetterView:
+    from hermes.broker.letters import VIEW
+
+    return VIEW
 
 
 BROKER = Part(
     "broker",
-    "Keeps messages in topics, and leases them to groups, for clients over TCP",
+    "Keeps messages in topics, and leases them to groups, for clients over TCP and HTTP",
     _open,
     settings=BrokerSettings,
+    needs=("dead_letters",),
+    letters=_letters,
+    commands=(
+        Command(
+            "LOOK INTO IT",
+            "broker",
+            "hermes.cli.broker:broker_commands",
+            "Look at topics and groups of the broker, and say why one gets nothing.",
+        ),
+    ),
 )

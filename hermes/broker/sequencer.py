@@ -10,7 +10,7 @@ so that a delivery costs no commit of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 import trio
@@ -115,6 +115,10 @@ class Sequencer:
         """Deliver nothing more to a consumer."""
         self.demand.remove(consumer)
 
+    def limited_ms(self, topic: str) -> int:
+        """For how long the rate of a topic lets no message through, in milliseconds."""
+        return self._turns.limited_ms(topic, self.now_ms)
+
     # --- the one task ---
 
     async def run(self) -> None:
@@ -165,16 +169,10 @@ class Sequencer:
 
     async def _let_in(self) -> None:
         """Let the messages whose time has come enter their topics."""
-        outcomes: list[Reply | HermesError] = []
-        applied = trio.Event()
-
-        def answer(outcome: Reply | HermesError) -> None:
-            outcomes.append(outcome)
-            applied.set()
-
-        self.submit(Wake(), answer)
-        await applied.wait()
-        if isinstance(outcomes[0], HermesError):
+        try:
+            await commit_all(self, [Wake()])
+        except HermesError:
+            # Told where the entry failed.
             await trio.sleep(_TICK_SECONDS)
 
     def _has_rested(self, topic_name: str, group_name: str, now_ms: int) -> bool:
@@ -233,3 +231,30 @@ class Sequencer:
         of_turns = replies[len(replies) - len(turns) :]
         for (consumer, poll), reply in zip(turns, of_turns, strict=True):
             self._turns.end(consumer, poll, reply, self.machine.time_ms)
+
+
+async def commit_all(sequencer: Sequencer, commands: Sequence[AnyCommand]) -> list[Reply]:
+    """The reply to each command, once all are durable. Raises `LogUnavailable` if one is not.
+
+    ::
+
+        (offset,) = await commit_all(sequencer, [Produce("orders", b"hi")])
+    """
+    while sequencer.queue.full:
+        await sequencer.queue.below_bound.wait()
+    # In the order of the commands: the sequencer answers them as it takes them.
+    outcomes: list[Reply | HermesError] = []
+    answered = trio.Event()
+
+    def answer(outcome: Reply | HermesError) -> None:
+        outcomes.append(outcome)
+        if len(outcomes) == len(commands):
+            answered.set()
+
+    for command in commands:
+        sequencer.submit(command, answer)
+    await answered.wait()
+    for outcome in outcomes:
+        if isinstance(outcome, HermesError):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, HermesError)]

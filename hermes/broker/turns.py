@@ -95,6 +95,10 @@ class Turns:
                 self._hungry.add((topic, group))
                 return
 
+    def limited_ms(self, topic: str, now_ms: int) -> int:
+        """For how long the rate of a topic lets no message through; 0 without a limit."""
+        return self._rates.retry_after_ms(topic, now_ms)
+
     def _keeps_orders(self, topic: str) -> bool:
         found = self._machine.topics.get(topic)
         return found is not None and found.messages.keyed

@@ -135,6 +135,19 @@ class AdminClient:
         except (Unreachable, msgspec.DecodeError):
             return None
 
+    def ask(self, method: str, path: str, kind: Any, *, body: object = None, **parameters: str | int) -> Any:
+        """Return the answer of an endpoint as an instance of ``kind``. An error has the service's own words."""
+        content = None if body is None else msgspec.json.encode(body)
+        with self._translated_errors():
+            response = self._client.request(method, path, params=parameters, content=content)
+            if response.status_code == 404:
+                raise Unreachable(f"{self.url} says: {_detail(response)}")
+            self._check(response)
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"that is not an answer of this version of Hermes: {error}") from None
+
     def watch(self, kinds: Kinds = _NO_KINDS) -> Iterator[ServiceStatus]:
         """Yield the status every second, until the service stops. Raises `Lost` if the connection breaks."""
         # Kept from line to line until an empty line ends the event.

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from hermes.base.errors import LogUnavailable
-from hermes.broker.tcp.requests import MAX_PAYLOAD_BYTES
+from hermes.broker.node import MAX_PAYLOAD_BYTES
 from hermes.broker.tcp.slots import MAX_UNANSWERED
 from hermes.broker.wire import hermesmq_pb2 as pb
 from hermes.store.log.memory import open_memory_log

@@ -18,14 +18,13 @@ from hermes.broker.machine.commands import (
     SetRateLimit,
     SetRetention,
 )
-from hermes.broker.node import Bounds, Node
+from hermes.broker.node import MAX_PAYLOAD_BYTES, Bounds, Node
 from hermes.broker.parked_poll import DEFAULT_POLL, DEFAULT_VISIBILITY_MS, MAX_POLL, MAX_WAIT_MS, ParkedPoll, PollTerms
 from hermes.broker.tcp import replies
 from hermes.broker.tcp.slot_outcome import SlotOutcome
 from hermes.broker.tcp.slots import Slot, Slots
 from hermes.broker.wire import hermesmq_pb2 as pb
 
-MAX_PAYLOAD_BYTES = 2**20
 _MAX_BURST = 2**32 - 1
 
 
