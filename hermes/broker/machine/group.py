@@ -1,8 +1,8 @@
 """A group of a topic: which messages are done, leased or waiting, and which a poll takes.
 
-A message is, for one group, in one of the four states of `hermes.broker.machine.states`. Invariants: a poll costs what
-it takes, whatever the topic retains; a message has at most one lease; before a group is used, `pass_over` has told it
-the first retained message. Pure.
+A message is, for one group, in one of the four states of `hermes.broker.machine.states`. Invariants: a poll costs as
+much as the messages that are taken, whatever the topic retains; a message has at most one lease; before a group is
+used, `pass_over` has told the group the first retained message. Pure.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Group:
     __slots__ = ("active_ms", "done", "leases", "polls", "waiting")
 
     def __init__(self, first: int, now_ms: int) -> None:
+        # At the oldest retained message and not at the next: messages from before the first poll are the group's too.
         self.done = Done(first)
         self.leases = Leases()
         self.waiting = Waiting()
@@ -46,7 +47,10 @@ class Group:
 
         The caller leases them, marks them as done or gives them back.
         """
+        # A fourth, rounded down, and one more at every fourth poll: a poll of one message takes the oldest every fourth
+        # time.
         reserved = min(most, most // OLDEST_SHARE + ((self.polls + 1) % OLDEST_SHARE == 0))
+        # A poll that finds nothing counts too, as in HermesMQ.
         self.polls += 1
         waiting, watermark = self.waiting, self.done.watermark
         priorities = [each for each in messages.priorities if waiting.head(messages, each, watermark) is not None]
@@ -113,11 +117,12 @@ class Group:
         watermark = self.done.watermark
         if any(self.waiting.head(messages, each, watermark) is not None for each in messages.priorities):
             return True
+        # A poll reaps first, so a message whose deadline has come is one that it would take.
         deadline = self.leases.next_deadline()
         return deadline is not None and deadline <= now_ms
 
     def copy(self) -> Group:
-        """The group as it is now, of its own."""
+        """An independent copy of the group."""
         group = Group(self.done.watermark, self.active_ms)
         group.done, group.leases, group.waiting = self.done.copy(), self.leases.copy(), self.waiting.copy()
         group.polls = self.polls
@@ -131,10 +136,12 @@ def count_fitting(sizes: list[int], most_bytes: int) -> int:
     (2, 1)
     """
     total = 0
+    # Mostly all fit, and `sum` needs no step of Python for each.
     if sum(sizes) <= most_bytes:
         return len(sizes)
     for count, size in enumerate(sizes):
         total += size
+        # At least one: a group would stand still for ever at a message that is larger than the bound.
         if total > most_bytes and count:
             return count
     return len(sizes)

@@ -1,7 +1,7 @@
 """The messages that a topic retains: a fixed number of bytes for each, and no payload.
 
-A message is known by its offset. Its payload stays in the log, at the ``place`` of the entry ``record`` that produced
-it, so that a million messages take some 34 MB. Pure.
+A message is known by its offset. Its payload stays in the log, at the ``place`` of the entry ``record``, so that a
+million messages take some 34 MB. Pure.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from hermes.broker.machine.offsets import Offsets
 PRIORITIES = 8
 """Priorities are 0, the lowest, to 7."""
 
+# Little-endian on every machine, since a snapshot holds the rows as they are.
 _ROW = Struct("<QQIIBB")
 _ROW_BYTES = _ROW.size
+# Where a row has its priority, which is read without the other fields.
 _PRIORITY_AT = Struct("<QQII").size
+# A power of two: a shift finds the block of an offset.
 _BLOCK_BITS = 9
 _BLOCK_ROWS = 1 << _BLOCK_BITS
 _BLOCK_BYTES = _BLOCK_ROWS * _ROW_BYTES
 
 
 class Message(NamedTuple):
-    """What the state knows of one message. ``time_ms`` is the log's time of its entry, ``size`` the payload's bytes."""
+    """The state's part of one message. ``time_ms`` is the log's time of its entry, ``size`` the payload's bytes."""
 
+    # In the order of `_ROW`, which packs and unpacks the fields by their places.
     time_ms: int
     record: int
     place: int
@@ -94,6 +98,7 @@ class Messages:
         return offset
 
     def _add_priority(self, priority: int) -> Offsets:
+        # A new list and not a longer one: copies share the old one.
         self.priorities = sorted([*self.priorities, priority], reverse=True)
         offsets = self.offsets[priority] = Offsets()
         return offsets
@@ -112,6 +117,7 @@ class Messages:
 
     def by_priority(self, offsets: list[int]) -> dict[int, list[int]]:
         """Retained offsets, as they come, by the priority of their messages."""
+        # Nearly always, and then no row is read.
         if len(self.priorities) == 1:
             return {self.priorities[0]: offsets}
         blocks, base = self._blocks, self._base
@@ -133,13 +139,16 @@ class Messages:
     def drop_before(self, offset: int) -> None:
         """Forget the messages below ``offset``, which is at most `next`."""
         self.first = offset
+        # A topic that is drained gives up all its rows, also those of the last block.
         if offset == self.next:
             self._blocks, self._base = [bytearray()], offset
         elif offset - self._base >= _BLOCK_ROWS:
+            # Whole blocks alone: to cut one would move its other rows.
             dead = (offset - self._base) >> _BLOCK_BITS
             del self._blocks[:dead]
             self._base += dead * _BLOCK_ROWS
         else:
+            # The offsets of priorities may wait: a group passes over those below its watermark.
             return
         for offsets in self.offsets:
             if offsets is not None:
@@ -153,6 +162,7 @@ class Messages:
         messages.next, messages._base = self.next, self._base
         messages.priorities = self.priorities
         messages.offsets = [None if each is None else each.copy() for each in self.offsets]
+        # The last block still grows.
         messages._blocks = [*self._blocks[:-1], self._blocks[-1][:]]
         return messages
 
@@ -166,9 +176,10 @@ class Messages:
             dead = max(0, dead - _BLOCK_BYTES)
 
     def extend(self, rows: bytes) -> None:
-        """Append the messages of a piece of `rows`. Raises ValueError if it is not one."""
+        """Append the messages of a piece of `rows`. Raises ValueError for other bytes."""
         if len(rows) % _ROW_BYTES:
             raise ValueError(f"{len(rows)} bytes are no whole number of messages")
+        # A slice has the priority of every row, without an unpack of each.
         for offset, priority in enumerate(rows[_PRIORITY_AT::_ROW_BYTES], self.next):
             if priority >= PRIORITIES:
                 raise ValueError(f"no message has priority {priority}")

@@ -1,7 +1,7 @@
 """The whole state of a machine as bytes, and back.
 
 Invariant: a restored machine gives the same replies as the machine that was dumped, for ever after. The log guards the
-bytes with a checksum of its own. Here the bytes of another format are refused, and those of a state that cannot be.
+bytes with a checksum of its own. Here bytes of another format are refused, and bytes of an impossible state.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ P = TypeVar("P", bound=Piece)
 
 
 def dump(machine: Machine) -> Iterator[bytes]:
-    """The machine as it is at the call, in chunks.
+    """The machine at the time of the call, in chunks.
 
     Between two chunks the machine may apply commands, so a caller can let others run; each chunk takes a few
     milliseconds.
@@ -60,6 +60,7 @@ def dump(machine: Machine) -> Iterator[bytes]:
     >>> restore(b"".join(dump(machine))).retained
     1
     """
+    # `dump` is no generator: head and freeze are of the moment of the call, and not of the first chunk.
     head = Head(
         machine.next_index,
         machine.time_ms,
@@ -84,6 +85,8 @@ def _pieces(head: Head, topics: Freeze) -> Iterator[Piece]:
 
 
 def _group_pieces(name: str, topic: Topic) -> Iterator[Piece]:
+    # Not out of the dict: this brings the group up to date with the retention, and `restore` refuses an older
+    # watermark.
     group = topic.group(name)
     if group is None:
         return
@@ -113,6 +116,7 @@ def restore(state: bytes) -> Machine:
     """
     try:
         return _restore_machine(_Reader(decode(state)))
+    # Errors of msgspec are ValueErrors; an array raises OverflowError for an offset of more than 64 bits.
     except (ValueError, OverflowError) as error:
         raise LogDamaged(f"the broker's snapshot cannot be read: {error}") from error
 
@@ -161,6 +165,7 @@ def _restore_topic(head: TopicHead, reader: _Reader, next_lease: int) -> Topic:
         messages.extend(piece.rows)
     for producer, seq, offset in chain.from_iterable(piece.keys for piece in reader.take_all(Keys)):
         dedup.add((producer, seq), offset)
+    # The pieces keep the order of the groups' last use, at which `Topic.drop_idle` stops.
     groups: OrderedDict[str, Group] = OrderedDict()
     for group in reader.take_all(GroupHead):
         groups[group.name] = _restore_group(group, reader, messages, next_lease)
@@ -174,6 +179,7 @@ def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_le
     returned = [offset for piece in reader.take_all(Returned) for offset in piece.offsets]
     if not messages.first <= head.watermark <= messages.next:
         raise ValueError(f"group {head.name!r} begins at a message that is not there")
+    # Before `Done` makes blocks of the ranges: the end of a damaged range could ask for any number of them.
     if not all(head.watermark < start < end <= messages.next for start, end in ranges):
         raise ValueError(f"group {head.name!r} is done with a message that is not there")
     # Each message is in one state. So the states are disjoint, and make up all that is not below the watermark.

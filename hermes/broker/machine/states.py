@@ -1,6 +1,6 @@
 """The states of a message for one group, as one table.
 
-The machine keeps no state of each message, so that a poll of a million costs no more than one of a thousand. It keeps
+The machine keeps no state of each message, so that a poll of a million costs no more than one of a thousand. It knows
 the few that are leased or returned, the ranges that are done, and a cursor at the fresh ones (`leases`, `waiting`,
 `done`). Invariant: each message of a topic is, for each group, in exactly one of these states, and moves by
 `TRANSITIONS` alone.
@@ -34,12 +34,14 @@ class MessageEvent(Enum):
 
 _FRESH, _LEASED, _RETURNED, _DONE = MessageState
 
+# For readers, and for the test that drives a machine through every pair.
 TRANSITIONS: dict[tuple[MessageState, MessageEvent], MessageState] = {
     (_FRESH, MessageEvent.TAKEN): _LEASED,
     (_FRESH, MessageEvent.TAKEN_AUTO): _DONE,
     (_FRESH, MessageEvent.PASSED_OVER): _DONE,
     (_LEASED, MessageEvent.ACKED): _DONE,
     (_LEASED, MessageEvent.NACKED): _RETURNED,
+    # By the poll and not by the clock: an acknowledgement after the deadline counts until then.
     (_LEASED, MessageEvent.EXPIRED): _RETURNED,
     # The lease that counts is the last one.
     (_LEASED, MessageEvent.LATE): _LEASED,
