@@ -36,6 +36,7 @@ class Routing:
         if not nodes:
             raise ValueError("connect() needs the address of at least one node")
         self.nodes = tuple(nodes)
+        # As often as HermesMQ's own client.
         self.attempts = max(3, 3 * len(self.nodes))
         self._current = 0
 
@@ -53,9 +54,11 @@ class Routing:
     def redirect(self, node: Node, peer_address: str) -> None:
         """Note that a node does not lead, and the peer address that it names; empty if it knows none."""
         for index, other in enumerate(self.nodes):
+            # The broker knows the other nodes by the addresses of the bootstrap, and not by those for clients.
             if peer_address and other.peer_address == peer_address:
                 self._current = index
                 return
+        # No leader is known, or one that the caller did not name: the next node may know more.
         self.failed(node)
 
     def answered(self, node: Node) -> None:

@@ -35,6 +35,7 @@ class Client:
         self._token = token
 
     def _run(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        # With the token, since Trio did not start the thread of the caller.
         return trio.from_thread.run(call, trio_token=self._token)
 
     def create_topic(self, topic: str, *, rate_per_second: float | None = None, burst: int = 1) -> None:
@@ -113,16 +114,20 @@ def connect(
                 loop = trio.lowlevel.current_trio_token()
                 ready.set_result((Client(client, loop), loop, stop))
                 await stop.wait()
+        # Of every kind: whatever ends the loop before the client is open, the caller waits for `ready`.
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
             raise
 
+    # An executor and no bare thread: its future brings an error of the loop to the caller.
     with ThreadPoolExecutor(1, "hermes-client") as executor:
         running = executor.submit(trio.run, serve)
         client, loop, stop = ready.result()
         try:
             yield client
         finally:
+            # On the loop's thread: Trio's events are not for other threads.
             trio.from_thread.run_sync(stop.set, trio_token=loop)
+            # The block ends after the loop has, and with its error.
             running.result()
