@@ -75,7 +75,7 @@ class Client:
     async def produce(
         self, topic: str, value: object, *, priority: int = 0, producer_id: str = "", seq: int | None = None
     ) -> int:
-        """Store a message and return its offset, once it is durable.
+        """Store a message, and return its offset after the commit.
 
         ``value`` is bytes, a string, or anything that JSON holds. A retry may store a message twice, unless it has a
         ``producer_id`` and a ``seq`` that is the message's own.
@@ -160,11 +160,11 @@ class Client:
         await self._call(Request(ack=Ack(topic=message.topic, group=message.group, lease_id=message.lease_id)))
 
     async def nack(self, message: Message) -> None:
-        """Give a polled message back: it is deliverable at once."""
+        """Give a polled message back, for delivery at once."""
         await self._call(Request(nack=Nack(topic=message.topic, group=message.group, lease_id=message.lease_id)))
 
     async def commit(self, topic: str, group: str, offset: int) -> None:
-        """Move a group forward: ``offset`` is the next one that it reads."""
+        """Move a group forward: ``offset`` is the next one to read."""
         await self._call(Request(commit=Commit(topic=topic, group=group, offset=offset)))
 
     async def stats(self) -> Stats:
@@ -186,7 +186,7 @@ class Client:
 
         At the block's end the running handlers get 30 s, and their acks are sent before the connection closes.
         """
-        # The broker's own bounds: of zero no handler would start, and of more than it sends most would be idle.
+        # The broker's own bounds: with 0 no handler would start, and with 5,000 most would never get a message.
         prefetch = min(1024, max(1, prefetch))
         request = Subscribe(
             topic=topic,
@@ -247,7 +247,7 @@ class Client:
 
 
 async def _bootstrap(pool: Pool, routing: Routing) -> None:
-    """Form the cluster if every node says that it has none: a second one beside a living one cannot arise."""
+    """Form the cluster if no node knows of one: a second cluster beside a living one cannot arise."""
     for node in routing.nodes:
         try:
             response = await pool.call(node, Request(stats=StatsRequest()), pool.answer_seconds)
@@ -268,7 +268,7 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """Open a client of the broker's ``nodes`` (``host:port``, or `Node` for redirects among several).
 
-    A fresh broker is bootstrapped, if every node answers that it is fresh. Raises `Unavailable` if no node answers.
+    A broker is bootstrapped if every node answers and none has a cluster. Raises `Unavailable` if no node answers.
     """
     routing = Routing([node if isinstance(node, Node) else Node(node) for node in nodes])
     pool = Pool(dial, token, answer_seconds)

@@ -1,6 +1,6 @@
 """One connection to a node: frames of requests out, responses in, in the order of the requests.
 
-Invariant: every fault of the stream or of what arrives on it is a `ConnectionLost`.
+Invariant: every fault of the stream, or of the bytes that arrive, is a `ConnectionLost`.
 """
 
 from __future__ import annotations

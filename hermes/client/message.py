@@ -1,4 +1,4 @@
-"""What the client shows of the broker: messages, nodes, statistics; and how a value becomes a payload. Pure."""
+"""The client's view of the broker: messages, nodes, statistics; and how a value becomes a payload. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from hermes.broker.wire.hermesmq_pb2 import Delivered, StatsResult
 
-# The protocol's numbers. Another one of it, 3 for msgpack, comes from other clients only.
+# The protocol's numbers. Its fourth, 3 for msgpack, comes from other clients alone.
 RAW, TEXT, JSON = 0, 1, 2
 
 
@@ -43,7 +43,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What a node says of itself; 0 means none. ``in_flight`` counts the leases of all groups."""
+    """The statistics that a node gives of itself; 0 means none. ``in_flight`` counts the leases of all groups."""
 
     last_applied: int
     current_leader: int

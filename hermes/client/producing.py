@@ -64,11 +64,11 @@ class Producing:
         return waiting.result
 
     async def run(self) -> None:
-        """Send what is queued until cancelled; then every waiting caller gets an error."""
+        """Send the queued produces until cancelled; then every waiting caller gets an error."""
         failures = 0
         try:
             while True:
-                # Before the connection: a client that never produces needs none of its own for produces.
+                # Before the connection is opened: a client that never produces has none for produces.
                 if not self._again:
                     self._again.append(await self._receive.receive())
                 node = self._routing.node
@@ -109,7 +109,7 @@ class Producing:
         self._again = kept
 
     async def _serve(self, connection: Connection) -> tuple[ConnectionLost, str, bool]:
-        """Use a connection until it is lost. Returns the reason, the leader that was named, whether any was stored."""
+        """Use a connection until its loss. Returns the reason, the leader that was named, whether any was stored."""
         # A new one: the unanswered produces of the last connection gave no place back.
         self._room = trio.Semaphore(MOST_UNANSWERED)
         moved, answered = "", False
@@ -171,8 +171,8 @@ class Producing:
                         break
                 self._room.acquire_nowait()
                 batch.append(self._again.popleft())
-            # Before the send: a node that reads nothing would hold it up for ever, and an answer may be here before its
-            # end.
+            # All before the send: without a deadline a node that reads nothing would hold the send up for ever, and an
+            # answer may come before the send ends.
             now = trio.current_time()
             for waiting in batch:
                 waiting.sent_at = now

@@ -1,4 +1,4 @@
-"""A subscription: messages that the broker pushes, over a connection of its own that is opened again when it is lost.
+"""A subscription: messages that the broker pushes, over a connection of its own that is opened again after a loss.
 
 Invariants: an ack goes out on the connection that brought the message; after that connection is lost the broker
 delivers the message again, so its ack is dropped. At most ``prefetch`` messages wait for the reader.
@@ -20,7 +20,7 @@ from hermes.client.routing import Routing, pause_after
 
 # HermesMQ's own client pauses as long. Nobody waits for an answer here, as behind a call.
 LONGEST_PAUSE = 5.0
-# HermesMQ 0.6.5 writes nothing in silence: there the subscription is opened anew so often.
+# HermesMQ 0.6.5 writes nothing in silence: there a subscription without messages is opened anew each time.
 SILENCE_SECONDS = 30.0
 """The broker writes every 10 s; a connection that is silent for longer is dead."""
 DRAIN_SECONDS = 30.0
@@ -65,13 +65,13 @@ class Subscription:
                 return message
 
     async def ack(self, message: Message) -> None:
-        """Acknowledge a message. Without effect after its connection is lost: then it is delivered again."""
+        """Acknowledge a message. Without effect after its connection is lost: then the broker delivers once more."""
         await self._answer(
             message, Request(ack=Ack(topic=message.topic, group=message.group, lease_id=message.lease_id))
         )
 
     async def nack(self, message: Message) -> None:
-        """Give a message back: it is delivered again at once."""
+        """Give a message back, for delivery at once."""
         await self._answer(
             message, Request(nack=Nack(topic=message.topic, group=message.group, lease_id=message.lease_id))
         )

@@ -49,7 +49,7 @@ class Client:
     def produce(
         self, topic: str, value: object, *, priority: int = 0, producer_id: str = "", seq: int | None = None
     ) -> int:
-        """Store a message and return its offset, once it is durable."""
+        """Store a message, and return its offset after the commit."""
         call = partial(self._client.produce, topic, value, priority=priority, producer_id=producer_id, seq=seq)
         return self._run(call)
 
@@ -88,7 +88,7 @@ class Client:
         self._run(partial(self._client.nack, message))
 
     def commit(self, topic: str, group: str, offset: int) -> None:
-        """Move a group forward: ``offset`` is the next one that it reads."""
+        """Move a group forward: ``offset`` is the next one to read."""
         self._run(partial(self._client.commit, topic, group, offset))
 
     def stats(self) -> Stats:
