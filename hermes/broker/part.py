@@ -24,6 +24,7 @@ async def _open(settings: BrokerSettings, core: Core) -> AsyncIterator[RunningPa
 
     async with (
         core.world.open_log(core.settings.storage, BROKER_LOG) as log,
+        # A service with this part is a node by itself: no client has to bootstrap it.
         open_broker(settings, log, alone=True) as broker,
     ):
         yield RunningPart(
