@@ -48,6 +48,7 @@ class ParkedPoll:
         """Answer now if possible; otherwise wait, and call ``park`` for `wait` to be run."""
         self.wait_ms = wait_ms
         self._park = park
+        # Before the look: a poll that finds nothing makes its group too.
         self._sequencer.wait_for_messages(self)
         if not self.eager and not self._sequencer.machine.has_some(self.topic, self.group, self._sequencer.now_ms):
             self._found_nothing()
@@ -56,6 +57,7 @@ class ParkedPoll:
         """Answer with no messages when the time is up. Returns once the poll is answered."""
         with trio.move_on_after(self.wait_ms / 1000):
             await self._answered.wait()
+        # A poll under way that finds nothing answers by itself from now on.
         self.wait_ms = 0
         # A poll under way leases what it finds, so its outcome is waited for.
         if self.polling:
@@ -63,7 +65,7 @@ class ParkedPoll:
         self._answer(replies.NO_MESSAGES)
 
     def wanted(self, _now_ms: int) -> int:
-        """All of it, until the poll is answered."""
+        """As many as the client asked for, until the poll is answered."""
         return 0 if self._answered.is_set() else self._most
 
     def deliver(self, deliveries: Sequence[Delivery], _now_ms: int) -> None:
@@ -73,6 +75,7 @@ class ParkedPoll:
             # The client has gone while its poll was under way.
             self._give_back(deliveries)
         elif deliveries:
+            # The messages of an automatic poll are retained no more, so only the pin keeps their payloads in the log.
             payloads, messages = self._sequencer.payloads, [delivery.message for delivery in deliveries]
             payloads.pin(messages)
             self._close()

@@ -1,4 +1,4 @@
-"""Obeys the requests of a connection but Auth and Subscribe: checks each, and passes it on as a command.
+"""Obeys the requests of a connection but Auth and Subscribe: checks each, and makes a command of the request.
 
 Invariant: every request gets exactly one answer, in its slot.
 """
@@ -24,6 +24,7 @@ from hermes.broker.tcp.parked_poll import ParkedPoll
 from hermes.broker.tcp.slots import Slot, Slots
 from hermes.broker.wire import hermesmq_pb2 as pb
 
+# The numbers are HermesMQ's, which its clients know.
 MAX_PAYLOAD_BYTES = 2**20
 DEFAULT_POLL = 16
 MAX_POLL = 1024
@@ -73,12 +74,13 @@ class Requests:
     def too_long(self, *names: str) -> bytes | None:
         """The refusal if one of the names is too long."""
         most = self._bounds.max_name_bytes
+        # A character has four bytes at most, so a usual name need not be encoded.
         if all(len(name) * 4 <= most or len(name.encode()) <= most for name in names):
             return None
         return replies.bad_request(f"a name has more than {most} bytes: choose a shorter one")
 
     def not_leader(self) -> bytes | None:
-        """The refusal if another node leads, or none."""
+        """The refusal if another node leads, or no node does."""
         if self._node.leads:
             return None
         address = self._node.leader_address
@@ -101,6 +103,7 @@ class Requests:
 
     def _produce(self, asked: pb.Produce, slot: Slot) -> None:
         payload = asked.payload
+        # HermesMQ's order: the payload, the names, the leadership.
         if len(payload) > MAX_PAYLOAD_BYTES:
             message = f"a payload of {len(payload):,} bytes; at most {MAX_PAYLOAD_BYTES:,} are taken"
             self._slots.answer(slot, replies.failure("payload_too_large", message))
@@ -113,6 +116,7 @@ class Requests:
             )
 
     def _poll(self, asked: pb.Poll, slot: Slot) -> None:
+        # HermesMQ's order here: the leadership, the names.
         refusal = self.not_leader() or self.too_long(asked.topic, asked.group)
         if refusal is not None:
             self._slots.answer(slot, refusal)
@@ -177,6 +181,7 @@ class Requests:
 
     def _bootstrap(self, asked: pb.Bootstrap, slot: Slot) -> None:
         nodes = [(node.id, node.peer_addr) for node in asked.nodes]
+        # First, as in HermesMQ: a cluster that is formed answers Ok, whatever the list.
         if self._node.is_formed:
             self._slots.answer(slot, replies.OK)
         elif self._node.id not in {number for number, _ in nodes}:
