@@ -15,6 +15,7 @@ from hermes.base.repeated_event import RepeatedEvent
 from hermes.broker.machine.commands import Ack, AnyCommand, CreateTopic, Nack, Produce, SetRateLimit, SetRetention
 from hermes.broker.machine.machine import Reply
 
+# The bounds of HermesMQ's batches.
 MAX_PRODUCES = 256
 MAX_ENTRY_BYTES = 512 * 2**10
 MAX_OTHERS = 1024
@@ -82,6 +83,7 @@ class CommandQueue:
         """Add a command."""
         self._commands.append((command, answer))
         if type(command) is Produce:
+            # Only payloads count: other commands are small, and a connection has 32 of them at most.
             self._bytes += len(command.payload)
 
     def ack(self, topic: str, group: str, lease_ids: Iterable[int], answer: Answer) -> None:
@@ -108,6 +110,7 @@ class CommandQueue:
     def _take_closed(self, batch: Batch) -> None:
         acks, self._acks = self._acks, {}
         nacks, self._nacks = self._nacks, {}
+        # Of a group the acknowledgements come before the messages that are given back, as in HermesMQ.
         batch.commands += [Ack(*group, tuple(leases)) for group, leases in acks.items()]
         batch.commands += [Nack(*group, tuple(leases)) for group, leases in nacks.items()]
         batch.returned = {group: len(leases) for group, leases in nacks.items()}
@@ -115,6 +118,7 @@ class CommandQueue:
     def _take_commands(self, batch: Batch) -> None:
         size = produces = others = 0
         was_full = self.full
+        # Asked before a command is added: a payload may overshoot the bound, and so the largest one finds room as well.
         while self._commands and produces < MAX_PRODUCES and size < MAX_ENTRY_BYTES and others < MAX_OTHERS:
             command, answer = self._commands.popleft()
             batch.commands.append(command)
@@ -128,6 +132,7 @@ class CommandQueue:
                 if isinstance(command, (CreateTopic, SetRateLimit, SetRetention)):
                     batch.made[command.topic] = None
         self._bytes -= size
+        # Here and not at the answer: the payloads of an entry that is committed are bounded by the entry's own size.
         if was_full and not self.full:
             self.below_bound.set()
 

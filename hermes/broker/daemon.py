@@ -46,6 +46,7 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     hermesmq_data_dir: Annotated[Path, about("folder of the log")] = Path("data")
+    # Taken and checked although no peer connects, for command lines of HermesMQ name it.
     hermesmq_peer_addr: Annotated[ListenAddress, about("this node's name among its peers; nothing listens there")] = (
         Address("127.0.0.1", 7700)
     )
@@ -64,6 +65,7 @@ _FLAGS = (
     "metrics-addr",
     "metrics-enabled",
     "client-token",
+    # Without a peer protocol nobody asks for it: taken so that command lines of HermesMQ go on working.
     "peer-token",
 )
 
@@ -77,11 +79,13 @@ def run(**flags: str | None) -> None:
     configure_logs(os.environ.get("LOG_LEVEL", "info"), "auto")
     given = {f"HERMESMQ_{name.upper()}": text for name, text in flags.items() if text is not None}
     try:
+        # HermesMQ's rule: a flag wins over its variable.
         broker, daemon = read_settings({**os.environ, **given})
         trio.run(_serve, broker, daemon)
     except ConfigError as error:
         for mistake in error.mistakes:
             click.echo(f"hermesmqd: {mistake}", err=True)
+        # As click ends after a wrong option.
         sys.exit(2)
     except HermesError as error:
         click.echo(f"hermesmqd: {error}", err=True)
@@ -97,6 +101,7 @@ def read_settings(environ: Mapping[str, str]) -> tuple[BrokerSettings, DaemonSet
     mistakes = Mistakes()
     broker = try_read(BrokerSettings, environ, mistakes)
     daemon = try_read(DaemonSettings, environ, mistakes)
+    # Only settings that could be read have addresses to be looked at.
     mistakes.raise_any()
     if broker is None or daemon is None:
         raise ConfigError("the settings cannot be read")
@@ -124,6 +129,7 @@ def _check_number(variable: str, address: Address) -> None:
 main = click.Command(
     "hermesmqd",
     callback=run,
+    # Each as text, which the reader of the variables judges: a flag and its variable have the same rules.
     params=[click.Option([f"--{flag}"], help=f"Wins over HERMESMQ_{_variable(flag)}.") for flag in _FLAGS],
     help=run.__doc__,
 )
@@ -131,10 +137,13 @@ main = click.Command(
 
 
 async def _serve(settings: BrokerSettings, daemon: DaemonSettings) -> None:
+    # In this folder always: like HermesMQ's daemon this one has no DURABILITY to choose.
     storage = Storage(hermes_data_dir=daemon.hermesmq_data_dir)
+    # Around everything: a signal that comes while a long log is replayed leads to an orderly stop too.
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with (
             open_log(storage, BROKER_LOG) as log,
+            # Clients of HermesMQ send a Bootstrap to a fresh daemon, with the addresses that the nodes are to have.
             open_broker(settings, log, alone=False) as broker,
         ):
             with open_listeners(daemon.hermesmq_metrics_addr, "HERMESMQ_METRICS_ADDR") as sockets:
@@ -148,7 +157,10 @@ async def _serve(settings: BrokerSettings, daemon: DaemonSettings) -> None:
                         _log.info("serving", clients=str(settings.hermesmq_client_addr), node=settings.hermesmq_node_id)
                         number = await anext(signals)
                         _log.info("stopping", signal=signal.Signals(number).name)
+                        # The close of the log ends by then as well.
                         end_by(trio.current_time() + _STOP_SECONDS)
+                        # Half of the time: a client that does not read must leave time for the commits of what all have
+                        # asked.
                         with trio.move_on_after(_STOP_SECONDS / 2):
                             await broker.server.drain()
                         nursery.cancel_scope.cancel()
@@ -159,6 +171,7 @@ async def _serve(settings: BrokerSettings, daemon: DaemonSettings) -> None:
 def _http(broker: Broker, daemon: DaemonSettings) -> DaemonHttp:
     registry = None
     if daemon.hermesmq_metrics_enabled:
+        # One of its own: the registry of the library has numbers of the process, which HermesMQ does not show.
         registry = CollectorRegistry()
         registry.register(BrokerMetrics(broker.node, broker.sequencer.since_commit_ms))
     ready = partial(_leader_is_known, broker)
@@ -166,6 +179,7 @@ def _http(broker: Broker, daemon: DaemonSettings) -> DaemonHttp:
 
 
 def _leader_is_known(broker: Broker) -> bool:
+    # HermesMQ's rule: a node that does not lead itself is ready too.
     return bool(broker.node.leader)
 
 

@@ -12,6 +12,7 @@ import trio
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+# As long as HermesMQ waits.
 HEAD_SECONDS = 10.0
 _READ_BYTES = 16 * 2**10
 _CONTENT_TYPE = "text/plain; version=0.0.4"
@@ -32,13 +33,16 @@ class DaemonHttp:
 
     async def answer(self, stream: trio.abc.Stream) -> None:
         """Serve one connection. Never raises for what the client or the network does."""
+        # Before the first read: a crowd costs a socket each, and no buffer.
         if self._open >= self._most:
             await trio.aclose_forcefully(stream)
             return
         self._open += 1
         try:
+            # The answer is part of this time: a client that does not read would keep one of few places.
             with trio.move_on_after(HEAD_SECONDS):
                 await self._answer(stream)
+        # The client has gone, which nobody needs to know.
         except trio.BrokenResourceError:
             pass
         finally:
@@ -49,12 +53,16 @@ class DaemonHttp:
         connection = h11.Connection(h11.SERVER)
         try:
             while (event := connection.next_event()) is h11.NEED_DATA:
+                # At the end of the stream these bytes are empty, by which h11 learns of the end.
                 connection.receive_data(bytes(await stream.receive_some(_READ_BYTES)))
+            # The client has closed without a request, as probes of a port do.
             if not isinstance(event, h11.Request):
                 return
+            # HermesMQ answers by the path alone: any method will do, and the query is ignored.
             status, body = self._find(event.target.decode("latin-1").partition("?")[0])
         except h11.RemoteProtocolError as error:
             status, body = error.error_status_hint, b"not HTTP\n"
+        # HermesMQ closes after each answer as well.
         headers = [("content-type", _CONTENT_TYPE), ("content-length", str(len(body))), ("connection", "close")]
         data = connection.send(h11.Response(status_code=status, headers=headers)) or b""
         data += connection.send(h11.Data(data=body)) or b""

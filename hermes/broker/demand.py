@@ -52,6 +52,7 @@ class Demand:
 
     def __init__(self) -> None:
         # Of each topic the groups, and of each group its consumers, the next in turn first.
+        # A dict in the place of a list: a consumer that leaves is found in one step, however many wait.
         self._topics: dict[str, dict[str, dict[Consumer, None]]] = {}
 
     def add(self, consumer: Consumer) -> None:
@@ -60,9 +61,11 @@ class Demand:
 
     def remove(self, consumer: Consumer) -> None:
         """Let a consumer wait no longer."""
+        # A consumer may leave twice: when it is answered, and when its connection ends.
         groups = self._topics.get(consumer.topic, {})
         consumers = groups.get(consumer.group, {})
         consumers.pop(consumer, None)
+        # Or the names of every group that ever waited would stay in memory.
         if not consumers:
             groups.pop(consumer.group, None)
         if not groups:
@@ -79,8 +82,11 @@ class Demand:
     def in_turn(self, topic: str, group: str) -> Iterator[Consumer]:
         """Yield the consumers of a group, and move each that is yielded behind the others."""
         consumers = self._topics.get(topic, {}).get(group, {})
+        # A list, since consumers leave while the caller is at them: a parked poll is answered when the rate is used up.
         for consumer in list(consumers):
             if consumer in consumers:
+                # Moved before it is yielded: the caller may stop at any consumer, and the others are first the next
+                # time.
                 del consumers[consumer]
                 consumers[consumer] = None
                 yield consumer

@@ -47,6 +47,7 @@ class Keeper:
                 await self.keep()
             except HermesError as error:
                 _log.error("no snapshot of the broker could be taken", reason=str(error))
+                # Each try dumps the whole state, and a disk that is full stays so for a while.
                 await trio.sleep(_PAUSE_SECONDS)
 
     def _is_due(self) -> bool:
@@ -55,18 +56,23 @@ class Keeper:
 
     async def keep(self) -> None:
         """Take a snapshot now, and trim the log."""
+        # Before the dump, which is of the moment of its call.
         index = self._machine.next_index
         chunks = []
         for chunk in dump(self._machine):
             chunks.append(chunk)
             # The machine goes on; the snapshot stays that of `index`.
             await trio.lowlevel.checkpoint()
+        # On a thread: Python lets go of its lock for a join of more than a megabyte, and the loop goes on.
         await self._log.take_snapshot(index, await trio.to_thread.run_sync(b"".join, chunks))
+        # After the snapshot: a crash between the two leaves entries that nobody needs, and takes none that is needed.
         await self._log.trim(self._lowest_needed(index))
+        # Counted after the trim, which made the log smaller.
         self._at, self._bytes = index, self._log.statistics().bytes
 
     def _lowest_needed(self, index: int) -> int:
         """The lowest index that is still needed, at most ``index``."""
+        # A message of an automatic poll is done, and retained no more, before its payload has been sent.
         pinned = self._payloads.lowest_pinned
         needed = [each for each in (pinned, self._machine.lowest_record) if each is not None]
         return min(index, *needed)

@@ -18,8 +18,10 @@ class BrokerMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Every gauge, labelled with the number of the node."""
+        # Once for all gauges, so that the numbers of a scrape are of one moment.
         found = self._node.stats()
         for name, text, value in (
+            # ``raft`` is a word of HermesMQ's names alone: here a term begins with a `Lead` in the log.
             ("raft_term", "Term of the leader that this node knows; 0: none", found.current_term),
             ("raft_is_leader", "1 if this node leads", int(found.is_leader)),
             ("raft_current_leader", "Number of the leading node; 0: none", found.current_leader),

@@ -55,11 +55,14 @@ class Broker:
     async def run(self, inside: Inside) -> None:
         """Run the tasks around ``inside``, and return once everything that was accepted is committed."""
         async with trio.open_nursery() as outer:
+            # Around the sequencer, whose last commits are part of the log that the keeper looks at.
             outer.start_soon(self.keeper.run)
+            # The end of this block waits for the sequencer, which ends once its queue is empty.
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.sequencer.run)
                 await outer.start(self.node.begin, self.alone)
                 await inside()
+                # After the connections have ended, which have put their last commands into the queue.
                 self.sequencer.close()
             outer.cancel_scope.cancel()
 
@@ -78,6 +81,7 @@ async def open_broker(
     machine, payloads = Machine(), Payloads(log, settings.hermesmq_cache_bytes)
     if log.snapshot is not None:
         machine = restore(log.snapshot.state)
+    # Before the address is open: no client waits in a socket's queue while a long log is replayed.
     await replay(log, machine, payloads)
     sequencer = Sequencer(log, machine, payloads, clock)
     caps = SetCaps(settings.hermesmq_max_topics, settings.hermesmq_max_groups, int(settings.hermesmq_group_ttl * 1000))
@@ -90,17 +94,21 @@ async def open_broker(
     )
     most = settings.hermesmq_max_connections
     with open_tcp_server(node, bounds, settings.hermesmq_client_addr, most) as server:
+        # A bootstrap names a peer address, and a node without peers has none: the clients' address takes its place.
         own = str(settings.hermesmq_client_addr) if alone else None
         yield Broker(node, sequencer, server, Keeper(log, machine, payloads), bounds, own)
 
 
 async def replay(log: Log, machine: Machine, payloads: Payloads) -> None:
     """Apply the entries that the snapshot does not have."""
+    # Not from the log's first entry on: entries below the snapshot stay in the log while a message has its payload
+    # there.
     index = machine.next_index
     while index < log.next:
         for record in await log.read(index, max_bytes=_REPLAY_BYTES):
             entry = decode_entry(record.data)
             machine.apply(record.index, entry)
+            # The latest payloads are in memory from the start, as if the process had not ended.
             payloads.keep(record.index, entry.commands)
             index = record.index + 1
         await trio.lowlevel.checkpoint()

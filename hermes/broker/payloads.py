@@ -41,10 +41,12 @@ class Payloads:
     def keep(self, index: int, commands: Sequence[AnyCommand]) -> None:
         """Keep the entry at ``index`` for a while, if a command in it has a payload."""
         size = _size(commands)
+        # Only a message leads to an entry, and an entry without a payload has none.
         if not size or index in self._entries:
             return
         self._entries[index] = commands
         self._bytes += size
+        # One stays, however large: a subscription that waits is sent its messages next.
         while self._bytes > self._most and len(self._entries) > 1:
             _, dropped = self._entries.popitem(last=False)
             self._bytes -= _size(dropped)
@@ -62,6 +64,7 @@ class Payloads:
         wanted: Sequence[AnyCommand] | None = None
         for record in await self._log.read(message.record, max_bytes=_READ_BYTES):
             commands = decode_entry(record.data).commands
+            # The log passes over lost records, so the first one that it gives may be a later one.
             if record.index == message.record:
                 wanted = commands
             self.keep(record.index, commands)
@@ -72,12 +75,14 @@ class Payloads:
 
     def pin(self, messages: Sequence[Message]) -> None:
         """Keep the entries of these messages in the log, until `unpin`."""
+        # Counted, since messages of one entry may be on their way to several clients.
         self._pinned.update(message.record for message in messages)
 
     def unpin(self, messages: Sequence[Message]) -> None:
         """Give up a `pin`."""
         for message in messages:
             self._pinned[message.record] -= 1
+            # A counter keeps a key at 0, and `lowest_pinned` would find it.
             if not self._pinned[message.record]:
                 del self._pinned[message.record]
 

@@ -26,12 +26,14 @@ class TokenBucket:
 
     def __init__(self, rate_milli: int, burst: int, now_ms: float) -> None:
         self._rate = rate_milli / 1_000_000  # tokens a millisecond
+        # HermesMQ's rule. With 0 no message would ever be delivered.
         self._capacity = float(max(1, burst))
         self._tokens = self._capacity
         self._at_ms = now_ms
 
     def change(self, rate_milli: int, burst: int, now_ms: float) -> None:
         """Take on another limit; the tokens stay, capped to the new burst."""
+        # First, for the time until now counts by the old rate.
         self._refill(now_ms)
         self._rate = rate_milli / 1_000_000
         self._capacity = float(max(1, burst))
@@ -46,11 +48,13 @@ class TokenBucket:
 
     def give_back(self, tokens: int) -> None:
         """Put back tokens that were not needed."""
+        # The burst may be lower than at the grant.
         self._tokens = min(self._tokens + tokens, self._capacity)
 
     def retry_after_ms(self, now_ms: float) -> int:
         """The milliseconds until one token is there."""
         self._refill(now_ms)
+        # Rounded up, so that a client that waits so long finds the token.
         return max(0, math.ceil((1 - self._tokens) / self._rate)) if self._rate else 0
 
     def _refill(self, now_ms: float) -> None:
@@ -83,6 +87,7 @@ class RateLimits:
         if bucket is None:
             bucket = self._buckets[topic] = TokenBucket(limits.rate_milli, limits.burst, now_ms)
         else:
+            # The limit in the state may be another one since the last grant.
             bucket.change(limits.rate_milli, limits.burst, now_ms)
         return bucket.take(wanted, now_ms)
 

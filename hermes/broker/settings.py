@@ -23,6 +23,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
         "127.0.0.1", 7600
     )
     hermesmq_client_token: Annotated[Secret, about("token that a client has to show first; unset: open to all")] = ""
+    # The bounds are those that HermesMQ has built in.
     hermesmq_max_frame: Annotated[Size, about("largest message of a client on the wire", ge=1)] = 2 * 2**20
     hermesmq_max_name_bytes: Annotated[int, about("longest name of a topic, group or producer, in bytes", ge=1)] = 256
     hermesmq_max_topics: Annotated[int, about("topics at once", ge=1)] = 10_000

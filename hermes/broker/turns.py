@@ -50,6 +50,7 @@ class Turns:
 
     def take(self, batch: Batch, now_ms: int) -> list[Turn]:
         """The polls at the end of the entry that has this batch."""
+        # Taken out first, for `_of_group` notes the groups that want another poll in the next entry.
         hungry, self._hungry = self._hungry, set()
         brought = dict(batch.returned)
         for topic, count in batch.produced.items():
@@ -66,6 +67,7 @@ class Turns:
             turns += self._of_group(topic, group, now_ms, _MANY if (topic, group) in hungry else count)
         for topic, group in hungry - brought.keys():
             some = self._machine.has_some(topic, group, now_ms)
+            # With none, only consumers that are eager get a poll.
             turns += self._of_group(topic, group, now_ms, _MANY if some else 0)
         return turns
 
@@ -81,10 +83,13 @@ class Turns:
                 continue
             if (wanted := consumer.wanted(now_ms)) <= 0:
                 continue
+            # Last, since this takes tokens: a consumer that gets no poll must not cost any.
             granted = self._rates.grant(topic, None if found is None else found.limits, wanted, now_ms)
             if granted == 0:
                 retry_after_ms = self._rates.retry_after_ms(topic, now_ms)
                 self.next_token_ms = min(self.next_token_ms, now_ms + retry_after_ms)
+                # The others of the group are asked too: each parked poll is told of the limit at once, even if it could
+                # wait.
                 consumer.limited(retry_after_ms)
                 continue
             available -= granted

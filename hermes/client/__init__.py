@@ -2,7 +2,7 @@
 
 | file | its idea |
 |---|---|
-| ``errors`` | what a call raises, and who acts |
+| ``errors`` | the errors of a call, and who acts |
 | ``message`` | messages, nodes and statistics as the client shows them |
 | ``routing`` | which node is asked, and how long a retry waits; pure |
 | ``connection`` | one connection: requests out, answers in |

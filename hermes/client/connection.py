@@ -1,6 +1,6 @@
 """One connection to a node: frames of requests out, responses in, in the order of the requests.
 
-Invariant: every fault of the stream or of what arrives on it is a `ConnectionLost`.
+Invariant: every fault of the stream, or of the bytes that arrive, is a `ConnectionLost`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from hermes.client.errors import BadRequest, error_of
 Dial = Callable[[str], Awaitable[trio.abc.Stream]]
 """Opens a stream to ``host:port``. A test passes one that makes streams in memory."""
 
+# As long as HermesMQ's own client tries.
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
+# HermesMQ's client takes as much: our broker stops a poll at 16 MiB, HermesMQ's at nothing.
 MOST_RESPONSE_BYTES = 64 * 2**20
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
@@ -33,6 +35,7 @@ async def dial_tcp(address: str) -> trio.abc.Stream:
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         raise BadRequest(f"{address!r} is no address of a node: write host:port")
+    # An IPv6 address stands in brackets before its port, and a resolver takes none.
     return await trio.open_tcp_stream(host.strip("[]"), int(port))
 
 
@@ -55,6 +58,7 @@ class Connection:
         """Send requests in one write."""
         data = b"".join(encode_frame(request.SerializeToString()) for request in requests)
         try:
+            # Handlers of a subscription ack at the same time, and a stream of Trio refuses a second writer.
             async with self._turn:
                 whole = False
                 try:
@@ -65,6 +69,7 @@ class Connection:
                     if not whole:
                         await trio.aclose_forcefully(self._stream)
         except _BROKEN as error:
+            # Some of Trio's errors have no text.
             raise ConnectionLost(str(error) or "the connection is closed") from error
 
     async def receive(self) -> Response:
@@ -103,10 +108,12 @@ async def open_connection(dial: Dial, address: str, token: str, seconds: float) 
     try:
         with trio.move_on_after(CONNECT_SECONDS):
             connection = Connection(await dial(address))
+    # Also for a name that cannot be resolved: `socket.gaierror` is an OSError.
     except OSError as error:
         raise ConnectionLost(f"{address}: {error}") from error
     if connection is None:
         raise ConnectionLost(f"{address}: no connection within {CONNECT_SECONDS:g} s")
+    # The first request of the connection, as the broker demands: it closes after any other one.
     if token:
         admitted = False
         try:
@@ -115,6 +122,7 @@ async def open_connection(dial: Dial, address: str, token: str, seconds: float) 
                 raise error_of(reply.error)
             admitted = True
         finally:
+            # Also after a cancel: nobody else knows this connection yet.
             if not admitted:
                 await connection.close()
     return connection

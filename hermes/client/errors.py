@@ -47,6 +47,7 @@ def error_of(reply: Error) -> BrokerError:
     >>> error_of(Error(code="rate_limited", message="orders", retry_after_ms=1500))
     RateLimited('orders: poll again in 1.5 s')
     """
+    # The protocol leaves the message free, so it may be empty.
     text = reply.message or reply.code
     if reply.code == "rate_limited":
         return RateLimited(text, reply.retry_after_ms / 1000)
@@ -56,6 +57,8 @@ def error_of(reply: Error) -> BrokerError:
         return Rejected(f"{text}: delete a topic or raise the broker's limit")
     if reply.code == "unauthorized":
         return Unauthorized(f"{text}: give connect() the broker's client token")
+    # A failed bootstrap is the caller's too: the list of nodes lacks the node that was asked.
     if reply.code in {"bad_request", "bootstrap_failed"}:
         return BadRequest(text)
+    # The code ``internal``, and codes of a later broker.
     return Unavailable(f"{text}: try later")

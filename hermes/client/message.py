@@ -1,4 +1,4 @@
-"""What the client shows of the broker: messages, nodes, statistics; and how a value becomes a payload. Pure."""
+"""The client's view of the broker: messages, nodes, statistics; and how a value becomes a payload. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 
 from hermes.broker.wire.hermesmq_pb2 import Delivered, StatsResult
 
+# The protocol's numbers. Its fourth, 3 for msgpack, comes from other clients alone.
 RAW, TEXT, JSON = 0, 1, 2
 
 
@@ -16,6 +17,7 @@ class Node(msgspec.Struct, frozen=True):
 
     address: str
     peer_address: str = ""
+    # The number that `hermesmqd` has unless told: a single node needs none here.
     id: int = 1
 
 
@@ -27,6 +29,7 @@ class Message(msgspec.Struct, frozen=True):
 
     topic: str
     group: str
+    # Offsets and lease ids begin at 0, which is no sign of a missing one.
     offset: int
     lease_id: int
     priority: int
@@ -40,7 +43,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What a node says of itself; 0 means none. ``in_flight`` counts the leases of all groups."""
+    """The statistics that a node gives of itself; 0 means none. ``in_flight`` counts the leases of all groups."""
 
     last_applied: int
     current_leader: int
@@ -59,8 +62,10 @@ def encode_payload(value: object) -> tuple[bytes, int]:
     ((b'x', 0), (b'x', 1), (b'{"a":1}', 2))
     """
     if isinstance(value, bytes | bytearray | memoryview):
+        # A copy of a bytearray: the produce may wait, or be sent again, while the caller changes it.
         return bytes(value), RAW
     if isinstance(value, str):
+        # Before JSON, which would put quotes around it.
         return value.encode(), TEXT
     return msgspec.json.encode(value), JSON
 

@@ -17,6 +17,7 @@ from hermes.client.errors import BrokerError, Unavailable, error_of
 from hermes.client.pool import Pool
 from hermes.client.routing import Routing, pause_after
 
+# Both as in HermesMQ's own client. The broker reads no further requests beyond 32 unanswered ones.
 MOST_QUEUED = 1024
 MOST_UNANSWERED = 32
 
@@ -55,6 +56,7 @@ class Producing:
         try:
             await self._send.send(waiting)
         except trio.BrokenResourceError:
+            # `run` has ended, and its end of the channel is closed.
             raise Unavailable("the client is closed: call it inside of its `async with` block") from None
         await waiting.done.wait()
         if isinstance(waiting.result, BrokerError):
@@ -62,15 +64,17 @@ class Producing:
         return waiting.result
 
     async def run(self) -> None:
-        """Send what is queued until cancelled; then every waiting caller gets an error."""
+        """Send the queued produces until cancelled; then every waiting caller gets an error."""
         failures = 0
         try:
             while True:
+                # Before the connection is opened: a client that never produces has none for produces.
                 if not self._again:
                     self._again.append(await self._receive.receive())
                 node = self._routing.node
                 try:
                     connection = await self._pool.open(node)
+                # Such as a wrong token: another try would fail likewise.
                 except BrokerError as error:
                     while self._again:
                         self._again.popleft().end(error)
@@ -83,16 +87,19 @@ class Producing:
                     self._routing.redirect(node, moved)
                 else:
                     self._routing.failed(node)
+                # A connection that brought an answer was good, so the pauses begin anew.
                 failures = 1 if answered else failures + 1
                 self._count_failure(lost)
                 await trio.sleep(pause_after(failures))
         finally:
+            # Each keeps the result of its beginning: nobody knows whether the message is stored.
             for waiting in (*self._unanswered, *self._again):
                 waiting.done.set()
             self._receive.close()
 
     def _count_failure(self, lost: ConnectionLost) -> None:
         kept: deque[_Waiting] = deque()
+        # The produces in the channel were not tried yet, so this attempt is none of theirs.
         for waiting in self._again:
             waiting.failures += 1
             if waiting.failures < self._routing.attempts:
@@ -102,7 +109,8 @@ class Producing:
         self._again = kept
 
     async def _serve(self, connection: Connection) -> tuple[ConnectionLost, str, bool]:
-        """Use a connection until it is lost. Returns the reason, the leader that was named, whether any was stored."""
+        """Use a connection until its loss. Returns the reason, the leader that was named, whether any was stored."""
+        # A new one: the unanswered produces of the last connection gave no place back.
         self._room = trio.Semaphore(MOST_UNANSWERED)
         moved, answered = "", False
         lost = ConnectionLost("no answer in time")
@@ -113,6 +121,8 @@ class Producing:
                     while True:
                         with trio.CancelScope(deadline=self._oldest_deadline()) as self._deadline:
                             response = await connection.receive()
+                        # An answer that no produce waits for is as bad as none: the order no longer tells whose an
+                        # answer is.
                         if self._deadline.cancelled_caught or not self._unanswered:
                             break
                         if response.error.code == "not_leader":
@@ -125,12 +135,14 @@ class Producing:
                     lost = error
                 nursery.cancel_scope.cancel()
         finally:
+            # To the front: they are older than produces that no write has taken.
             self._again.extendleft(reversed(self._unanswered))
             self._unanswered.clear()
             await connection.close()
         return lost, moved, answered
 
     def _oldest_deadline(self) -> float:
+        # The oldest is the first to be late, since answers come in the order of the sending.
         return self._unanswered[0].sent_at + self._pool.answer_seconds if self._unanswered else math.inf
 
     def _answer(self, response: Response) -> None:
@@ -159,6 +171,8 @@ class Producing:
                         break
                 self._room.acquire_nowait()
                 batch.append(self._again.popleft())
+            # All before the send: without a deadline a node that reads nothing would hold the send up for ever, and an
+            # answer may come before the send ends.
             now = trio.current_time()
             for waiting in batch:
                 waiting.sent_at = now

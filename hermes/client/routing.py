@@ -36,6 +36,7 @@ class Routing:
         if not nodes:
             raise ValueError("connect() needs the address of at least one node")
         self.nodes = tuple(nodes)
+        # As often as HermesMQ's own client.
         self.attempts = max(3, 3 * len(self.nodes))
         self._current = 0
 
@@ -51,13 +52,15 @@ class Routing:
             self._current = (self._current + 1) % len(self.nodes)
 
     def redirect(self, node: Node, peer_address: str) -> None:
-        """Note that a node does not lead, and the peer address that it names; empty if it knows none."""
+        """Note that a node does not lead, and the peer address that the node names, empty for no known leader."""
         for index, other in enumerate(self.nodes):
+            # The broker knows the other nodes by the addresses of the bootstrap, and not by those for clients.
             if peer_address and other.peer_address == peer_address:
                 self._current = index
                 return
+        # No leader is known, or one that the caller did not name: the next node may know more.
         self.failed(node)
 
     def answered(self, node: Node) -> None:
-        """Note that a node answered a request otherwise than by a redirect: it is presumed to lead."""
+        """Note that a node answered a request otherwise than by a redirect, and is presumed to lead."""
         self._current = self.nodes.index(node)

@@ -1,4 +1,4 @@
-"""A subscription: messages that the broker pushes, over a connection of its own that is opened again when it is lost.
+"""A subscription: messages that the broker pushes, over a connection of its own that is opened again after a loss.
 
 Invariants: an ack goes out on the connection that brought the message; after that connection is lost the broker
 delivers the message again, so its ack is dropped. At most ``prefetch`` messages wait for the reader.
@@ -18,7 +18,9 @@ from hermes.client.message import Message, message_of
 from hermes.client.pool import Pool
 from hermes.client.routing import Routing, pause_after
 
+# HermesMQ's own client pauses as long. Nobody waits for an answer here, as behind a call.
 LONGEST_PAUSE = 5.0
+# HermesMQ 0.6.5 writes nothing in silence: there a subscription without messages is opened anew each time.
 SILENCE_SECONDS = 30.0
 """The broker writes every 10 s; a connection that is silent for longer is dead."""
 DRAIN_SECONDS = 30.0
@@ -63,18 +65,19 @@ class Subscription:
                 return message
 
     async def ack(self, message: Message) -> None:
-        """Acknowledge a message. Without effect after its connection is lost: then it is delivered again."""
+        """Acknowledge a message. Without effect after its connection is lost: then the broker delivers once more."""
         await self._answer(
             message, Request(ack=Ack(topic=message.topic, group=message.group, lease_id=message.lease_id))
         )
 
     async def nack(self, message: Message) -> None:
-        """Give a message back: it is delivered again at once."""
+        """Give a message back, for delivery at once."""
         await self._answer(
             message, Request(nack=Nack(topic=message.topic, group=message.group, lease_id=message.lease_id))
         )
 
     async def _answer(self, message: Message, request: Request) -> None:
+        # Taken out: a second ack of the message sends nothing.
         connection = self._leases.pop(message.lease_id, None)
         if connection is not None:
             try:
@@ -106,11 +109,13 @@ class Subscription:
         try:
             await self._read(stop)
         except BrokerError as error:
+            # No new connection mends this error, so the caller's block ends with it.
             self.failure = error
             whole.cancel()
 
     async def _read(self, stop: trio.CancelScope) -> None:
         failures = 0
+        # The channel closes with the reader: handlers end behind the messages that are in it.
         with self._send, stop:
             while True:
                 node = self._routing.node
@@ -127,14 +132,18 @@ class Subscription:
                                     raise error_of(response.error)
                                 moved = response.error.leader_addr
                                 break
+                            # A heartbeat has no items.
                             for item in response.polled.items:
                                 pushed = True
                                 message = message_of(self._request.topic, self._request.group, item)
+                                # In automatic mode the broker has acknowledged the message before its push.
                                 if self._request.ack_mode != "auto":
                                     self._leases[item.lease_id] = connection
                                     # Messages that are never answered expire at the broker; here the oldest go.
                                     if len(self._leases) > 16 * self._request.prefetch:
                                         del self._leases[next(iter(self._leases))]
+                                # Waits for a slow reader, and so does the broker then. In automatic mode nothing else
+                                # bounds what it sends.
                                 await self._send.send((connection, message))
                     finally:
                         # A stop leaves the connection open for the acks of running handlers.
@@ -145,6 +154,7 @@ class Subscription:
                     _log.debug("a subscription's connection is lost", node=node.address, reason=str(error))
                 if moved:
                     self._routing.redirect(node, moved)
+                # A node that pushed leads, and is asked again first.
                 elif not pushed:
                     self._routing.failed(node)
                 failures = 1 if pushed else failures + 1

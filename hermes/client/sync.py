@@ -35,6 +35,7 @@ class Client:
         self._token = token
 
     def _run(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        # With the token, since Trio did not start the thread of the caller.
         return trio.from_thread.run(call, trio_token=self._token)
 
     def create_topic(self, topic: str, *, rate_per_second: float | None = None, burst: int = 1) -> None:
@@ -48,7 +49,7 @@ class Client:
     def produce(
         self, topic: str, value: object, *, priority: int = 0, producer_id: str = "", seq: int | None = None
     ) -> int:
-        """Store a message and return its offset, once it is durable."""
+        """Store a message, and return its offset after the commit."""
         call = partial(self._client.produce, topic, value, priority=priority, producer_id=producer_id, seq=seq)
         return self._run(call)
 
@@ -87,7 +88,7 @@ class Client:
         self._run(partial(self._client.nack, message))
 
     def commit(self, topic: str, group: str, offset: int) -> None:
-        """Move a group forward: ``offset`` is the next one that it reads."""
+        """Move a group forward: ``offset`` is the next one to read."""
         self._run(partial(self._client.commit, topic, group, offset))
 
     def stats(self) -> Stats:
@@ -113,16 +114,20 @@ def connect(
                 loop = trio.lowlevel.current_trio_token()
                 ready.set_result((Client(client, loop), loop, stop))
                 await stop.wait()
+        # Of every kind: whatever ends the loop before the client is open, the caller waits for `ready`.
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
             raise
 
+    # An executor and no bare thread: its future brings an error of the loop to the caller.
     with ThreadPoolExecutor(1, "hermes-client") as executor:
         running = executor.submit(trio.run, serve)
         client, loop, stop = ready.result()
         try:
             yield client
         finally:
+            # On the loop's thread: Trio's events are not for other threads.
             trio.from_thread.run_sync(stop.set, trio_token=loop)
+            # The block ends after the loop has, and with its error.
             running.result()

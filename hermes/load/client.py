@@ -63,6 +63,7 @@ async def _cancel_on_signal(
     with trio.open_signal_receiver(*signals) as received:
         task_status.started()
         async for _ in received:
+            # Once: without the handler a second signal ends a run that does not end by itself.
             scope.cancel()
             return
 

@@ -146,6 +146,7 @@ def parse_url(url: str) -> Target:
         raise LoadError(f"--url {url!r} is not of the form http://host:port/events")
     if parts.username is not None:
         raise LoadError("--url holds a user name; send credentials with --header 'Authorization: ...'")
+    # A space would end the path in the request line, and a line break the line itself.
     if not url.isascii() or not url.isprintable() or " " in url:
         raise LoadError("--url holds characters that must be percent-encoded")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

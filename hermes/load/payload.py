@@ -166,6 +166,7 @@ def _with_random_ids(
 def _payload(size: int, choose: random.Random) -> bytes:
     """Return a JSON object of exactly ``size`` bytes that gzip cannot shrink to nothing."""
     if size < len(b'{"d":""}'):
+        # Too short for a member, but white space is JSON as well.
         return b"{%b}" % (b" " * (size - 2))
     filler = choose.randbytes(size // 2).hex().encode()
     # Random hexadecimal digits, which gzip shrinks by half at most.

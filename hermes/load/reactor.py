@@ -136,6 +136,7 @@ class Reactor:
         ends_at = start
         if self._options.rate is not None:
             self._schedule = schedule = Schedule(start, self._options.rate)
+            # Without the request that is due at the very end: a second at 1,000 requests a second has 1,000 of them.
             self._quota = min(total, schedule.due_by(self._stop_at - 1))
             # The last request may be answered before the duration is over. Ending then would make ``elapsed`` too
             # short and the reported rate higher than the rate asked for.
@@ -149,6 +150,7 @@ class Reactor:
             self._alarm.set(self._next_moment(now, ends_at))
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             visit_at = _monotonic_ns() + _VISIT_AFTER
+            # Polled without a wait: Trio is asked again only when no connection is ready.
             while ready := self._epoll.poll(0, _READY):
                 self._serve(ready)
                 now = _monotonic_ns()
@@ -161,6 +163,7 @@ class Reactor:
         """Do the work that is due by time: stop sending, open connections, time out requests, send."""
         if now >= self._stop_at and self._quota:
             if self._schedule is not None:
+                # In the closed loop no request is due before a connection is free for it, so none counts as unsent.
                 self._tally.unsent = self._quota
             self._quota = 0
         while self._closed and self._closed[0][0] <= now and self._quota:
@@ -178,6 +181,7 @@ class Reactor:
             moments.append(self._stop_at)
             if self._closed:
                 moments.append(self._closed[0][0])
+            # Without an idle connection the due moment may be past, and an alarm for it would go off again and again.
             if self._schedule is not None and self._idle:
                 moments.append(self._schedule.due_at(self._tally.sent))
         elif ends_at > now:
@@ -189,6 +193,7 @@ class Reactor:
         oldest = now - int(self._options.timeout * SECOND)
         # A copy: `_lose` takes the connection out of the dict.
         for connection in list(self._by_fd.values()):
+            # An attempt to connect is bounded too: `sent_at` is its beginning.
             if connection.state is not State.IDLE and connection.sent_at < oldest:
                 self._lose(connection, "timeout", now)
 
@@ -301,6 +306,7 @@ class Reactor:
         tally.codes[answer.status] += 1
         tally.latencies.record([_monotonic_ns() - connection.due_at])
         if not answer.reusable:
+            # At once: the server has ended the connection in good order, which is no failure to pause for.
             self._reopen(connection, 0)
             return
         self._idle.append(connection)

@@ -67,6 +67,7 @@ class ResponseReader:
 
     def receive(self, data: bytes) -> Answer | None:
         """Return the answer that ``data`` completes, or None if more bytes must come. Raises `Malformed`."""
+        # Mostly nothing is left from before, and nothing is copied.
         self._buffer = self._buffer + data if self._buffer else data
         while (following := self._step()) is not None:
             self._step = following
@@ -84,6 +85,7 @@ class ResponseReader:
         raise Truncated(started=bool(self._buffer) or self._step != self._head)
 
     def _finish(self) -> Answer:
+        # No request is outstanding for these bytes: the next one would take them for its answer.
         if self._buffer:
             raise Malformed(f"{len(self._buffer)} bytes after the end of an answer")
         self._step = self._head

@@ -105,6 +105,7 @@ class Connection(sqlite3.Connection):
     def differ(self) -> None:
         """Make later transactions begin differently, because a commit has failed."""
         stored = int(self.execute("PRAGMA user_version").fetchone()[0]) >> _VERSION_BITS
+        # Within 15 bits, for SQLite keeps user_version in 32 bits with a sign, and the schema's version takes 16.
         self.mark = ((stored if self.mark is None else self.mark) + 1) % _MARKS
 
     def set_mark(self) -> None:
@@ -147,6 +148,7 @@ class Database:
 
     async def aclose(self) -> None:
         """Close the file, with a checkpoint of its write-ahead file, unless the disk hangs until a stop has to end."""
+        # No bound of its own: the checkpoint may take its time, unless a stop has set an end.
         with clean_up(math.inf):
             await self.run(lambda connection: connection.close())
 
@@ -219,6 +221,7 @@ def at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        # Nothing was written, so there is nothing to commit.
         connection.execute("ROLLBACK")
 
 
@@ -348,6 +351,7 @@ async def open_database(path: Path, schema: Schema) -> AsyncIterator[Database]:
         async with open_database(Path(folder, "my.db"), SCHEMA) as database:
             await database.run(insert)
     """
+    # On a thread: SQLite waits there for a file that is locked, `LOCK_TIMEOUT` at most.
     connection = await trio.to_thread.run_sync(connect, path, schema)
     database = Database(connection, path, partial(connect, path, schema))
     try:

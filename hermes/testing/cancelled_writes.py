@@ -93,6 +93,7 @@ class CancelledWrites:
 
     async def _find_refusable(self, check: str, sink: Sink) -> int | None:
         """Return the index of a bad event that the sink rejects; None if the sink takes all of them."""
+        # By trial: one storage takes what another refuses.
         for place, event in enumerate(self._bad_events(check)):
             _, refused = await self.probe.try_write(check, sink, make_batch([event]))
             if refused:

@@ -60,6 +60,7 @@ async def check_sink(
         await check_sink(sink.open, read_back, keeps_order=True, atomic=True)
     """
     probe = SinkProbe(open_sink, read_back, stores_once, keeps_order, exact_payload, timeout)
+    # Ids of this run alone: the storage may have the events of an earlier one.
     checks = _Checks(probe, atomic, largest_payload, latest_timestamp, run_id=uuid4().hex[:12])
     await checks.run()
 

@@ -112,6 +112,7 @@ class ScriptedSink:
             self._changed.set()
 
     async def _perform(self, call: Write, outcome: Outcome) -> None:
+        # A write is a checkpoint in any case, as the contract asks.
         await trio.lowlevel.checkpoint()
         if isinstance(outcome, trio.Event):
             await outcome.wait()

@@ -123,6 +123,7 @@ async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
                 )
                 found = await probe.read_all(check, log, start + len(expected))
                 data = [record.data for record in found]
+                # In any order, for both appends wait for the same commit.
                 if data not in (records + beside, beside + records, beside):
                     what = f"after an append was cancelled at its await number {pause + 1} there are {data}"
                     fail(check, what, "let all of its records be in the log, in their order, or none")
@@ -131,6 +132,7 @@ async def cancelled_appends_are_whole_or_absent(probe: LogProbe) -> None:
                 if not cancel.reached:
                     break
         await probe.expect(check, log, start, expected)
+    # Once more from the storage: the first answer may have come from memory.
     if probe.keeps:
         async with probe.opened(check) as log:
             await probe.expect(check, log, start, expected)

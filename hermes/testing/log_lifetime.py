@@ -114,6 +114,7 @@ async def a_block_that_fails_loses_nothing(probe: LogProbe) -> None:
         fail(check, "an exception raised inside `async with` was swallowed", "let it pass through")
     with trio.CancelScope() as scope:
         async with probe.opened(check) as log:
+            # The log is closed in a cancelled scope, as in a service that is stopped at once.
             scope.cancel()
             await trio.lowlevel.checkpoint()
     async with probe.opened(check) as log:

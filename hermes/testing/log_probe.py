@@ -64,6 +64,7 @@ class LogProbe:
         watch = Watch(before_pause)
         results: list[ResultT] = []
 
+        # `Watch` runs a coroutine without a result, so the result is kept aside.
         async def keep() -> None:
             results.append(await call)
 
@@ -150,6 +151,7 @@ async def trim(probe: LogProbe, check: str, log: Log, to_index: int, first: int)
 
 def agree(check: str, log: Log) -> None:
     """Check that a log and its statistics agree."""
+    # Not isinstance, for which a bool is an int.
     if not (type(log.first) is int and type(log.next) is int and 0 <= log.first <= log.next):
         fail(check, f"first is {log.first!r} and next is {log.next!r}", "they are ints, and 0 <= first <= next")
     # The metrics read the statistics, and the engine reads the log; both must tell the same.

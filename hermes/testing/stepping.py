@@ -31,6 +31,7 @@ class Watch:
         answer: Any = None
         try:
             while True:
+                # Real time, whatever clock the test has: a virtual one stands still between two pauses.
                 began = time.perf_counter()
                 try:
                     # Between two pauses no other task runs, so the time of this call is what other tasks wait.
@@ -39,10 +40,12 @@ class Watch:
                     return
                 finally:
                     self.longest = max(self.longest, time.perf_counter() - began)
+                # Before the pause begins, so that a cancellation takes effect at this very await.
                 self._before_pause(self.pauses)
                 self.pauses += 1
                 # Trio answers with an outcome, also for a cancellation; the coroutine unwraps it itself, as under a
                 # plain await.
                 answer = yield trap
         finally:
+            # If a check fails in `before_pause`, the coroutine is left suspended: its own clean-up runs here.
             coroutine.close()

@@ -184,6 +184,7 @@ def _connect(path: Path) -> Connection:
     try:
         return connect(path, _SCHEMA)
     except ConfigError as error:
+        # The message begins with the path, which the setting shows already.
         raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: {str(error).removeprefix(f'{path}: ')}") from error
     except sqlite3.Error as error:
         raise ConfigError(f"SINK_SQLITE_PATH={str(path)!r}: cannot be used: {error}") from error

@@ -60,6 +60,7 @@ class StdoutSink:
     async def aclose(self) -> None:
         """Wait a moment for a thread that still writes; a thread with a stalled reader ends with the process."""
         with clean_up(CLOSE_TIMEOUT):
+            # The token is free once no thread writes.
             async with self._writer:
                 pass
 

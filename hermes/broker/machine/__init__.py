@@ -1,16 +1,16 @@
-"""What the broker knows and decides: commands in, replies out. Nothing here reads a clock, a payload or the network.
+"""The state and decisions of the broker: commands in, replies out. No file reads a clock, a payload or the network.
 
 | file | its idea |
 |---|---|
 | ``commands`` | the commands, and the entry of the log that carries them |
-| ``machine`` | applies each command, and answers it |
+| ``machine`` | applies and answers each command |
 | ``topic`` | a topic: messages, groups, window, limits |
-| ``messages`` | what a topic retains: a few bytes a message, no payload |
+| ``messages`` | the retained messages of a topic: a few bytes each, no payload |
 | ``offsets`` | the offsets of one priority |
 | ``dedup`` | the last keys of producers |
 | ``group`` | a group: which messages are done, leased or waiting, and which a poll takes |
 | ``states`` | the states of a message for one group, as a table |
-| ``done`` | the done offsets: a watermark, and blocks above it |
+| ``done`` | the done offsets: a watermark, and blocks above |
 | ``leases`` | the leases, and when each ends |
 | ``waiting`` | the messages that may be delivered: returned ones and fresh ones |
 | ``freeze`` | the topics of one moment, while the machine goes on |

@@ -12,10 +12,13 @@ from __future__ import annotations
 import msgspec
 
 
+# No cycle can pass through a command, so the garbage collector need not visit the many that the cache of payloads
+# holds.
 class Command(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A change of the state. Names of topics and groups are any text, the empty text too."""
 
 
+# The tags of these classes stand in every log: with another tag the entries of before could not be read.
 class Produce(Command, frozen=True, tag="p"):
     """Append a message. With a ``producer_id`` the pair with ``seq`` is stored once. Replies with the offset.
 
@@ -42,13 +45,16 @@ class Poll(Command, frozen=True, tag="q"):
     topic: str
     group: str
     most: int
+    # The default of HermesMQ.
     visibility_ms: int = 30_000
+    # In the poll's own command: a crash between the entry and its reply leaves the messages done, and not leased.
     auto: bool = False
     holder: str = ""
 
 
+# A poll that waits writes this and no `Poll`, so that its group's share for the oldest goes on where it was.
 class Register(Command, frozen=True, tag="r"):
-    """Create the group unless it exists, and note that it is in use."""
+    """Create the group unless there is one of the name, and note that the group is in use."""
 
     topic: str
     group: str
@@ -59,6 +65,7 @@ class Ack(Command, frozen=True, tag="a"):
 
     topic: str
     group: str
+    # Many: the acknowledgements of a group that wait for the same entry share one command.
     lease_ids: tuple[int, ...]
 
 
@@ -129,7 +136,7 @@ class Commit(Command, frozen=True, tag="c"):
 
 
 class CreateTopic(Command, frozen=True, tag="t"):
-    """Create the topic unless it exists."""
+    """Create the topic unless there is one of the name."""
 
     topic: str
 
@@ -144,18 +151,20 @@ class SetRateLimit(Command, frozen=True, tag="l"):
     """Bound the deliveries of the topic: thousandths of a message a second, 0 for no bound, and the burst."""
 
     topic: str
+    # A whole number: HermesMQ rounds the protocol's float to thousandths too.
     rate_milli: int
     burst: int
 
 
 class SetRetention(Command, frozen=True, tag="k"):
-    """Bound what the topic keeps; 0 is no bound on that axis, and two zeros are the default."""
+    """Bound the messages that the topic keeps; 0 is no bound on that axis, and two zeros are the default."""
 
     topic: str
     max_messages: int
     max_age_ms: int
 
 
+# In the log, for the caps decide replies: two nodes with caps of their own would differ over the same entry.
 class SetCaps(Command, frozen=True, tag="b"):
     """The bounds that all nodes apply from here on: how many topics, groups of one, and how long a group rests."""
 
@@ -170,12 +179,14 @@ class Bootstrap(Command, frozen=True, tag="i"):
     nodes: tuple[tuple[int, str], ...]
 
 
+# Written at each start too: until the log has taken it, a node that led before cannot know that it still may.
 class Lead(Command, frozen=True, tag="e"):
     """The node is the leader from here on; a new term begins."""
 
     node: int
 
 
+# A class that is missing here would be written all the same, and the next start could not read its entry.
 AnyCommand = (
     Produce
     | Poll
@@ -206,10 +217,12 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     b'hi'
     """
 
+    # The writer's time: a node that applies the entry later gives each lease the same deadline.
     time_ms: int
     commands: tuple[AnyCommand, ...]
 
 
+# Made once: msgspec looks at all the types when a decoder is made.
 encode_entry = msgspec.msgpack.Encoder().encode
 """The bytes of an `Entry`."""
 

@@ -1,4 +1,4 @@
-"""The window of deduplication of a topic: the last keys of producers, each with the offset that it got.
+"""The window of deduplication of a topic: the last keys of producers, each with its offset.
 
 Invariants: at most `WINDOW` keys, first in, first out; a hit refreshes nothing. Pure.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+# As many as HermesMQ keeps: a producer may send again from as far back as there.
 WINDOW = 100_000
 
 Key = tuple[str, int]
@@ -33,7 +34,9 @@ class DedupWindow:
         self._order: deque[Key] = deque()
 
     def find(self, key: Key) -> int | None:
-        """The offset that the key got, or None."""
+        """The offset of the key's message, or None."""
+        # The key stays at its place: a hit that moved it to the end would push keys out in another order than HermesMQ
+        # does.
         return self._offsets.get(key)
 
     def add(self, key: Key, offset: int) -> None:
@@ -44,7 +47,9 @@ class DedupWindow:
         self._order.append(key)
 
     def forget_before(self, offset: int) -> None:
-        """Forget the keys of all offsets below: what retention removed may be sent again."""
+        """Forget the keys of all offsets below ``offset``."""
+        # A message that the retention removed may be sent again, and is then stored anew, as in HermesMQ.
+        # The offsets ascend with the order of the keys, so all keys behind the first that stays stay too.
         while self._order and self._offsets[self._order[0]] < offset:
             del self._offsets[self._order.popleft()]
 
@@ -56,4 +61,5 @@ class DedupWindow:
 
     def items(self) -> Iterator[tuple[str, int, int]]:
         """Producer id, sequence number and offset of every key, oldest first."""
+        # One at a time: a snapshot takes them in pieces, and needs no list of all keys beside the window.
         return ((*key, self._offsets[key]) for key in self._order)

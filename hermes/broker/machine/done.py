@@ -1,7 +1,7 @@
-"""The messages of a group that are done: every offset below a watermark, and a byte for each of some offsets above it.
+"""The messages of a group that are done: every offset below a watermark, and a byte for each of some offsets above.
 
 Invariants: a step costs the same, whatever the number of messages; a row of done messages takes no memory to speak of,
-so that one message at the bottom that stays does not make a million above it expensive. Pure.
+so that one message at the bottom that stays does not make a million later ones expensive. Pure.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Done:
     def add(self, offset: int) -> None:
         """Mark an offset that is not done."""
         if offset == self.watermark:
+            # Acknowledgements in the order of the messages need no block of bytes.
             if self._partial or self._full:
                 self._pass(offset)
             else:
@@ -46,6 +47,7 @@ class Done:
         if block is None:
             block = self._partial[number] = bytearray(_BLOCK)
         block[offset % _BLOCK] = 1
+        # A number in the place of its bytes: a long row of done messages would else take a byte for each.
         if 0 not in block:
             del self._partial[number]
             self._full.add(number)
@@ -64,9 +66,11 @@ class Done:
     def _pass(self, offset: int) -> None:
         """Move the watermark beyond ``offset`` and the done offsets that follow; forget the blocks below."""
         number, place = divmod(offset + 1, _BLOCK)
+        # The loop begins at the next block: the block that the watermark leaves would stay for ever.
         if not place:
             self._partial.pop(number - 1, None)
         while number in self._partial or number in self._full:
+            # A full block has no bytes, and in no bytes is no open offset.
             block = self._partial.get(number, b"")
             if (first_open := block.find(0, place)) >= 0:
                 place = first_open
@@ -80,6 +84,8 @@ class Done:
         """Mark every offset below ``offset``. A lower one than the watermark changes nothing."""
         if offset <= self.watermark:
             return
+        # Whichever is less, the blocks in between or the blocks that are there: the retention may pass over a million
+        # messages.
         passed: Iterable[int] = range(self.watermark // _BLOCK, offset // _BLOCK)
         if offset - self.watermark > _BLOCK * (len(self._partial) + len(self._full)):
             passed = [number for number in (*self._partial, *self._full) if number < offset // _BLOCK]
@@ -92,6 +98,7 @@ class Done:
         """The same offsets, in a set of their own."""
         done = Done(self.watermark)
         done._full = self._full.copy()
+        # Unlike the rows of messages, the bytes of a block change in place.
         done._partial = {number: block[:] for number, block in self._partial.items()}
         return done
 
@@ -101,11 +108,14 @@ class Done:
         for number in sorted((*self._partial, *self._full)):
             block = self._partial.get(number, b"\x01" * _BLOCK)
             base = number * _BLOCK
+            # Below the watermark a byte may be 0 though its message is done: `add` and `raise_to` moved beyond without
+            # a write.
             place = max(0, self.watermark - base)
             while (first := block.find(1, place)) >= 0:
                 place = block.find(0, first)
                 if place < 0:
                     place = _BLOCK
+                # If they are equal, the row goes on from the block before.
                 if base + first > end:
                     if start < end:
                         yield start, end

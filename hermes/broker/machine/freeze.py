@@ -1,6 +1,6 @@
 """The topics of a machine as they were at one moment, while the machine goes on.
 
-Invariant: a topic is copied at most once: before the first command that changes it, or when its turn comes. So a freeze
+Invariant: a topic is copied at most once: before the first command that changes the topic, or in its turn. So a freeze
 costs nothing at once, however many topics there are, and then a topic at a time.
 """
 
@@ -25,13 +25,14 @@ class Freeze:
     """
 
     def __init__(self, topics: Mapping[str, Topic]) -> None:
+        # Names and dict are copies: topics come and go in the machine, and `keep` takes each out that it has copied.
         self._names = tuple(topics)
         # The machine's own topics, until each is copied.
         self._topics = dict(topics)
         self._copies: dict[str, Topic] = {}
 
     def keep(self, name: str) -> None:
-        """Copy the topic of this name, which is about to change, unless it is copied."""
+        """Copy the topic of this name, which is about to change, unless there is a copy."""
         topic = self._topics.pop(name, None)
         if topic is not None:
             self._copies[name] = topic.copy()
@@ -47,4 +48,5 @@ class Freeze:
         """Yield the name and a copy of each topic. The machine may apply commands between two of them."""
         for name in self._names:
             self.keep(name)
+            # Out of the dict: the memory of a copy is free once its reader is done with the topic.
             yield name, self._copies.pop(name)

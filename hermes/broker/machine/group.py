@@ -43,6 +43,7 @@ class Group:
     __slots__ = ("active_ms", "attempts", "behind", "delays", "done", "leases", "options", "polls", "waiting")
 
     def __init__(self, first: int, now_ms: int) -> None:
+        # At the oldest retained message and not at the next: messages from before the first poll are the group's too.
         self.done = Done(first)
         self.leases = Leases()
         self.delays = Leases()
@@ -62,7 +63,10 @@ class Group:
 
         The caller leases them, marks them as done or gives them back.
         """
+        # A fourth, rounded down, and one more at every fourth poll: a poll of one message takes the oldest every fourth
+        # time.
         reserved = min(most, most // OLDEST_SHARE + ((self.polls + 1) % OLDEST_SHARE == 0))
+        # A poll that finds nothing counts too, as in HermesMQ.
         self.polls += 1
         if self.options.paused:
             return []
@@ -236,7 +240,7 @@ class Group:
         return messages.next - self.done.watermark - sum(end - start for start, end in self.done.ranges())
 
     def copy(self) -> Group:
-        """The group as it is now, of its own."""
+        """An independent copy of the group."""
         group = Group(self.done.watermark, self.active_ms)
         group.done, group.leases, group.delays = self.done.copy(), self.leases.copy(), self.delays.copy()
         group.waiting, group.behind, group.attempts = self.waiting.copy(), self.behind.copy(), self.attempts.copy()
@@ -251,10 +255,12 @@ def count_fitting(sizes: list[int], most_bytes: int) -> int:
     (2, 1)
     """
     total = 0
+    # Mostly all fit, and `sum` needs no step of Python for each.
     if sum(sizes) <= most_bytes:
         return len(sizes)
     for count, size in enumerate(sizes):
         total += size
+        # At least one: a group would stand still for ever at a message that is larger than the bound.
         if total > most_bytes and count:
             return count
     return len(sizes)

@@ -1,6 +1,6 @@
-"""The leases of a group: which message each has, and when it ends.
+"""The leases of a group: the message and the end of each.
 
-Invariants: a message has at most one lease; a step costs what it takes or gives, not what is leased. Pure.
+Invariants: a message has at most one lease; a step costs as much as the leases that begin or end. Pure.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class LeaseRun(NamedTuple):
     ``holder`` says who polled.
     """
 
+    # The first field, for the heap orders the runs by it.
     deadline_ms: int
     first: int
     end: int
@@ -100,6 +101,7 @@ class Leases:
     def expire(self, now_ms: int) -> list[int]:
         """End every lease whose deadline has come; return the offsets of their messages."""
         runs, offsets = self._runs, []
+        # HermesMQ's rule: a lease has ended in the millisecond of its deadline.
         while runs and runs[0].deadline_ms <= now_ms:
             offsets += self.take(self._ids(heappop(runs)))
         return offsets
@@ -126,6 +128,7 @@ class Leases:
 
     def next_deadline(self) -> int | None:
         """The earliest deadline of a lease, in Unix milliseconds; None without a lease."""
+        # The deadline of a lease that the retention made void would announce a message that no poll finds.
         self._sweep()
         while self._runs and not self._has_lease(self._runs[0]):
             heappop(self._runs)
@@ -140,7 +143,7 @@ class Leases:
         return any(lease in self._offsets for lease in self._ids(run))
 
     def __len__(self) -> int:
-        """How many leases there are, those included whose deadline has come."""
+        """How many leases there are, with the ones whose deadline has come."""
         self._sweep()
         return len(self._offsets)
 

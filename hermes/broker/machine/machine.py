@@ -46,6 +46,7 @@ from hermes.broker.machine.scheduled import MOST as MAX_SCHEDULED
 from hermes.broker.machine.scheduled import Later
 from hermes.broker.machine.topic import Topic
 
+# HermesMQ bounds no reply, and its client drops one of more than 64 MiB.
 MAX_POLL_BYTES = 16 * 2**20
 """The payloads of one poll. What does not fit is not leased."""
 
@@ -137,6 +138,8 @@ class Machine:
         """The log's time: that of the last entry, in Unix milliseconds."""
         self.next_index = 0
         """The index in the log that the next entry has."""
+        # One counter for all topics, which the end of a topic leaves alone: the id of an old lease never means another
+        # one.
         self.next_lease = 0
         self.next_id = 0
         """The id that the next message that enters later has, or the next dead letter."""
@@ -149,6 +152,7 @@ class Machine:
         self.leader = 0
         """The id of the leading node; 0 while there was none."""
         self.term = 0
+        # Until a leader has written its own, which comes before `Lead` and so before the first request.
         self.caps = SetCaps(max_topics=10_000, max_groups=1_000, group_ttl_ms=7 * 86_400_000)
         # Weak: a freeze that nobody reads any more copies nothing.
         self._freezes: WeakSet[Freeze] = WeakSet()
@@ -158,6 +162,7 @@ class Machine:
         # The log's own order decides, also where two leaders disagreed about the time.
         self.time_ms = now_ms = max(self.time_ms, entry.time_ms)
         self.next_index = index + 1
+        # Before the first command: a snapshot has the state between two entries, and no part of one.
         if self._freezes:
             for freeze in self._freezes:
                 freeze.keep_all(entry.commands)
@@ -165,6 +170,7 @@ class Machine:
             self._let_in(now_ms)
         replies: list[Reply] = []
         for place, command in enumerate(entry.commands):
+            # Apart from the others: the payload of a message is found by the index and the place of its command.
             if type(command) is Produce:
                 replies.append(self._produce(command, index, place, now_ms))
             elif type(command) is Forward:
@@ -236,6 +242,7 @@ class Machine:
         found = messages.read(offsets)
         fitting = count_fitting([message.size for message in found], MAX_POLL_BYTES)
         if fitting < len(offsets):
+            # Leased, a message that is not sent would be kept from every consumer until its deadline.
             group.give_back(messages, offsets[fitting:])
             offsets, found = offsets[:fitting], found[:fitting]
         first = self.next_lease
@@ -249,6 +256,7 @@ class Machine:
         return list(map(_delivery, zip(range(first, self.next_lease), offsets, found, attempts, strict=True)))
 
     def _ack(self, command: Ack) -> None:
+        # Found and not joined: an acknowledgement makes no group, and keeps none from being dropped as idle.
         topic, group = self._find(command.topic, command.group)
         if topic is not None and group is not None:
             group.ack(topic.messages, command.lease_ids)
@@ -306,6 +314,7 @@ class Machine:
         topic = self.topics.get(topic_name)
         if topic is None:
             return None, None
+        # Here and by no timer, so that each node drops a group at the same entry. Before the count, which it may lower.
         topic.drop_idle(self.time_ms, self.caps.group_ttl_ms)
         if group_name not in topic.groups and len(topic.groups) >= self.caps.max_groups:
             return topic, None
@@ -358,6 +367,7 @@ class Machine:
         self.caps = command
 
     def _bootstrap(self, command: Bootstrap) -> None:
+        # HermesMQ's rule: a cluster that is formed keeps its members, whatever a later list says.
         if not self.nodes:
             self.nodes = dict(command.nodes)
 
@@ -371,7 +381,7 @@ class Machine:
     # --- questions: they change nothing ---
 
     def freeze(self) -> Freeze:
-        """The topics as they are now. As long as it is there, each topic is copied before it changes."""
+        """The topics as they are now. While the freeze is in use, each topic is copied before its first change."""
         freeze = Freeze(self.topics)
         self._freezes.add(freeze)
         return freeze
@@ -428,7 +438,7 @@ class Machine:
 
     @property
     def in_flight(self) -> int:
-        """Leases of all groups, those included whose deadline has come and that no poll has reaped."""
+        """Leases of all groups, with the ones whose deadline has come and that no poll has reaped."""
         return sum(topic.in_flight for topic in self.topics.values())
 
     _HANDLERS: ClassVar[dict[type[AnyCommand], Callable[[Machine, Any], Reply]]] = {

@@ -21,6 +21,7 @@ PRIORITIES = 8
 
 _ROW = Struct("<QQIIBBI")
 _ROW_BYTES = _ROW.size
+# Where a row has its priority, which is read without the other fields.
 _PRIORITY_AT = Struct("<QQII").size
 _BACK_AT = Struct("<QQIIBB").size
 _MOST_BACK = 2**32 - 1
@@ -38,6 +39,7 @@ class Message(NamedTuple):
     offset of the message before it that has the same key; 0 if there is none, or no key.
     """
 
+    # In the order of `_ROW`, which packs and unpacks the fields by their places.
     time_ms: int
     record: int
     place: int
@@ -157,6 +159,7 @@ class Messages:
         return min(self.at(self.first).record, *(record for _, record in islice(self._late, 1)))
 
     def _add_priority(self, priority: int) -> Offsets:
+        # A new list and not a longer one: copies share the old one.
         self.priorities = sorted([*self.priorities, priority], reverse=True)
         offsets = self.offsets[priority] = Offsets()
         return offsets
@@ -175,6 +178,7 @@ class Messages:
 
     def by_priority(self, offsets: list[int]) -> dict[int, list[int]]:
         """Retained offsets, as they come, by the priority of their messages."""
+        # Nearly always, and then no row is read.
         if len(self.priorities) == 1:
             return {self.priorities[0]: offsets}
         blocks, base = self._blocks, self._base
@@ -201,10 +205,12 @@ class Messages:
         if offset == self.next:
             self._blocks, self._base = [bytearray()], offset
         elif offset - self._base >= _BLOCK_ROWS:
+            # Whole blocks alone: to cut one would move its other rows.
             dead = (offset - self._base) >> _BLOCK_BITS
             del self._blocks[:dead]
             self._base += dead * _BLOCK_ROWS
         else:
+            # The offsets of priorities may wait: a group passes over those below its watermark.
             return
         for offsets in self.offsets:
             if offsets is not None:
@@ -220,6 +226,7 @@ class Messages:
         messages.keyed, messages._late = self.keyed, self._late.copy()
         messages.last_of_key = self.last_of_key.copy()
         messages.offsets = [None if each is None else each.copy() for each in self.offsets]
+        # The last block still grows.
         messages._blocks = [*self._blocks[:-1], self._blocks[-1][:]]
         return messages
 
@@ -248,9 +255,10 @@ class Messages:
             raise ValueError("a key has a message that is not there")
 
     def extend(self, rows: bytes) -> None:
-        """Append the messages of a piece of `rows`. Raises ValueError if it is not one."""
+        """Append the messages of a piece of `rows`. Raises ValueError for other bytes."""
         if len(rows) % _ROW_BYTES:
             raise ValueError(f"{len(rows)} bytes are no whole number of messages")
+        # A slice has the priority of every row, without an unpack of each.
         for offset, priority in enumerate(rows[_PRIORITY_AT::_ROW_BYTES], self.next):
             if priority >= PRIORITIES:
                 raise ValueError(f"no message has priority {priority}")

@@ -26,6 +26,7 @@ class Offsets:
     def __init__(self) -> None:
         self.base = 0
         """Position of the first element of ``values``."""
+        # 8 bytes an offset: in a list each would be an object of 28 bytes or more, and a pointer to it.
         self.values = array("Q")
 
     def copy(self) -> Offsets:

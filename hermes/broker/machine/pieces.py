@@ -27,6 +27,7 @@ from hermes.broker.machine.topic import Limits
 _FORMAT = b"snapshot of a hermes broker, version "
 _VERSION = b"1\n"
 _LENGTH_BYTES = 4
+# Other tasks run between two chunks: this much is encoded while they wait.
 _CHUNK_BYTES = 16 * 2**10
 
 
@@ -39,6 +40,7 @@ class Head(_Piece, frozen=True, tag="head"):
 
     next_index: int
     time_ms: int
+    # Or the ids of leases that have ended would be given to other messages.
     next_lease: int
     nodes: dict[int, str]
     leader: int
@@ -96,6 +98,7 @@ class GroupHead(_Piece, frozen=True, tag="group"):
 
     name: str
     watermark: int
+    # The turn of the oldest comes at the same poll as without the restart.
     polls: int
     active_ms: int
     fresh: list[int]
@@ -202,11 +205,13 @@ def decode(state: bytes) -> Iterator[Piece]:
     Traceback (most recent call last):
     ValueError: these bytes are no snapshot of a broker
     """
+    # The beginning alone: `partition` copies the rest of what it is given, and a state may have many megabytes.
     version, line_end, _ = state[: len(_FORMAT) + 20].removeprefix(_FORMAT).partition(b"\n")
     if not state.startswith(_FORMAT) or not line_end:
         raise ValueError("these bytes are no snapshot of a broker")
     if version + line_end != _VERSION:
         raise ValueError(f"its version is {version.decode(errors='replace')}, and this program reads {_VERSION[:-1]!r}")
+    # A view, so that a piece is decoded without a copy of its bytes.
     view, at = memoryview(state), len(_FORMAT + _VERSION)
     while at < len(view):
         start = at + _LENGTH_BYTES

@@ -1,7 +1,7 @@
 """The whole state of a machine as bytes, and back.
 
 Invariant: a restored machine gives the same replies as the machine that was dumped, for ever after. The log guards the
-bytes with a checksum of its own. Here the bytes of another format are refused, and those of a state that cannot be.
+bytes with a checksum of its own. Here bytes of another format are refused, and bytes of an impossible state.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ P = TypeVar("P", bound=Piece)
 
 
 def dump(machine: Machine) -> Iterator[bytes]:
-    """The machine as it is at the call, in chunks.
+    """The machine at the time of the call, in chunks.
 
     Between two chunks the machine may apply commands, so a caller can let others run; each chunk takes a few
     milliseconds.
@@ -71,6 +71,7 @@ def dump(machine: Machine) -> Iterator[bytes]:
     >>> restore(b"".join(dump(machine))).retained
     1
     """
+    # `dump` is no generator: head and freeze are of the moment of the call, and not of the first chunk.
     head = Head(
         machine.next_index,
         machine.time_ms,
@@ -100,6 +101,8 @@ def _pieces(head: Head, dead: list[tuple[int, DeadLetter]], topics: Freeze) -> I
 
 
 def _group_pieces(name: str, topic: Topic) -> Iterator[Piece]:
+    # Not out of the dict: this brings the group up to date with the retention, and `restore` refuses an older
+    # watermark.
     group = topic.group(name)
     if group is None:
         return
@@ -134,6 +137,7 @@ def restore(state: bytes) -> Machine:
     """
     try:
         return _restore_machine(_Reader(decode(state)))
+    # Errors of msgspec are ValueErrors; an array raises OverflowError for an offset of more than 64 bits.
     except (ValueError, OverflowError) as error:
         raise LogDamaged(f"the broker's snapshot cannot be read: {error}") from error
 
@@ -208,6 +212,7 @@ def _restore_group(head: GroupHead, reader: _Reader, messages: Messages, next_le
     fails = dict(chain.from_iterable(piece.counts for piece in reader.take_all(Fails)))
     if not messages.first <= head.watermark <= messages.next:
         raise ValueError(f"group {head.name!r} begins at a message that is not there")
+    # Before `Done` makes blocks of the ranges: the end of a damaged range could ask for any number of them.
     if not all(head.watermark < start < end <= messages.next for start, end in ranges):
         raise ValueError(f"group {head.name!r} is done with a message that is not there")
     # Each message is in one state. So the states are disjoint, and make up all that is not below the watermark.

@@ -40,6 +40,7 @@ class MessageEvent(Enum):
 
 _FRESH, _LEASED, _DELAYED, _BEHIND, _RETURNED, _DONE = MessageState
 
+# For readers, and for the test that drives a machine through every pair.
 TRANSITIONS: dict[tuple[MessageState, MessageEvent], MessageState] = {
     (_FRESH, MessageEvent.TAKEN): _LEASED,
     (_FRESH, MessageEvent.TAKEN_AUTO): _DONE,

@@ -1,8 +1,8 @@
 """A topic: its messages, those that enter later, its groups, its window of deduplication and its limits.
 
-Invariants: a message leaves when every group is done with it, or when retention removes it, and without a group only
-retention removes; what retention removes costs nothing for each group, since a group learns of it when it is next used
-(`group`, `join`). Pure.
+Invariants: a message leaves when every group is done with it, or by the retention; without a group by the retention
+alone. A message that the retention removes costs nothing for each group, since a group learns of the removal at its
+next use (`group`, `join`). Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hermes.broker.machine.group import Group, GroupOptions
 from hermes.broker.machine.messages import Fields, Messages
 from hermes.broker.machine.scheduled import Scheduled
 
+# As HermesMQ keeps, unless told.
 DEFAULT_MAX_MESSAGES = 1_000_000
 
 _SLACK = 64
@@ -23,7 +24,7 @@ _SLACK = 64
 
 
 class Limits(NamedTuple):
-    """What the owner of a topic has set. A 0 is no bound on that axis; two zeros of retention are the default.
+    """The limits that the owner of a topic has set. A 0 is no bound on that axis; two zeros of retention: the default.
 
     >>> Limits().most_messages, Limits(max_age_ms=1000).most_messages, Limits(max_messages=3).most_messages
     (1000000, 0, 3)
@@ -38,6 +39,7 @@ class Limits(NamedTuple):
     @property
     def most_messages(self) -> int:
         """How many messages are retained, 0 for any number."""
+        # HermesMQ's rule: an age alone leaves the count without a bound.
         return self.max_messages or (0 if self.max_age_ms else DEFAULT_MAX_MESSAGES)
 
 
@@ -80,6 +82,7 @@ class Topic:
             offset = self.messages.append(message, order)
             if key[0]:
                 self.dedup.add(key, offset)
+        # After a hit too, as in HermesMQ: a producer that sends the same again still ages the topic.
         self._retain(message[0])
         return offset
 
@@ -101,16 +104,18 @@ class Topic:
         return min((each for each in records if each is not None), default=None)
 
     def _retain(self, now_ms: int) -> None:
-        """Remove what is too old, then what is too much."""
+        """Remove the messages that are too old, then those beyond the count."""
         messages, limits = self.messages, self.limits
         first = messages.first
         if limits.max_age_ms:
+            # A message of exactly this age stays.
             first = messages.first_since(now_ms - limits.max_age_ms)
         most = limits.most_messages
         if most and messages.next - first > most:
             first = messages.next - most
         if first > messages.first:
             messages.drop_before(first)
+            # Not in `reclaim`: the key of a message that was consumed stays known, or a late retry would be stored.
             self.dedup.forget_before(first)
 
     def reclaim(self) -> None:
@@ -125,6 +130,7 @@ class Topic:
         while lows:
             noted, name = lows[0]
             group = self.group(name)
+            # `drop_idle` leaves the name here, until it comes to the top.
             if group is None:
                 heappop(lows)
                 continue
@@ -182,7 +188,7 @@ class Topic:
 
     @property
     def in_flight(self) -> int:
-        """Leases of all groups, those included whose deadline has come and that no poll has reaped."""
+        """Leases of all groups, with the ones whose deadline has come and that no poll has reaped."""
         for group in self.groups.values():
             group.pass_over(self.messages, self.messages.first)
         return sum(len(group.leases) for group in self.groups.values())
@@ -190,7 +196,7 @@ class Topic:
     # --- snapshots ---
 
     def copy(self) -> Topic:
-        """The topic as it is now, of its own."""
+        """An independent copy of the topic."""
         return Topic.restore(
             self.messages.copy(),
             self.dedup.copy(),

@@ -1,4 +1,4 @@
-"""The messages that a group may be given: those that were returned, and the fresh ones behind a cursor.
+"""The messages that a group may be given: the returned ones, and the fresh ones behind a cursor.
 
 Fresh messages, which were never delivered, are the rest of each priority's offsets, so a step costs what it takes,
 whatever the topic retains. Invariants: within a priority the returned messages are older than the fresh ones; behind
@@ -16,7 +16,7 @@ _MANY = 32
 
 
 class Waiting:
-    """What waits for a group, by priority. ``watermark`` is the group's: no message below it waits. It never falls.
+    """The waiting messages of a group, by priority. None waits below the group's ``watermark``, which never falls.
 
     >>> messages = Messages()
     >>> for priority in (0, 5, 0):
@@ -48,6 +48,7 @@ class Waiting:
         if offsets is None:
             return None
         cursor = self._cursors[priority]
+        # By one search and not step by step: the watermark may have moved by a million messages.
         if cursor < offsets.end and (cursor < offsets.base or offsets.at(cursor) < watermark):
             cursor = self._cursors[priority] = offsets.position(watermark)
         return offsets.at(cursor) if cursor < offsets.end else None
@@ -61,11 +62,13 @@ class Waiting:
 
     def take(self, messages: Messages, priority: int, most: int, watermark: int) -> list[int]:
         """Take up to ``most`` messages of a priority, ascending."""
+        # For its effect: returned messages below the watermark leave the heap, of which the next line takes.
         self.head(messages, priority, watermark)
         returned = self._returned[priority]
         taken = [heappop(returned) for _ in range(min(most, len(returned)))]
         offsets = messages.offsets[priority]
         if len(taken) < most and offsets is not None and self.head(messages, priority, watermark) is not None:
+            # `head` found no returned message, so it has moved the cursor to the first fresh one that waits.
             start = self._cursors[priority] - offsets.base
             fresh = offsets.values[start : start + most - len(taken)]
             self._cursors[priority] += len(fresh)
@@ -89,7 +92,7 @@ class Waiting:
     # --- snapshots ---
 
     def copy(self) -> Waiting:
-        """What waits now, of its own."""
+        """An independent copy of the waiting messages."""
         waiting = Waiting()
         waiting._cursors = self._cursors.copy()
         waiting._returned = [heap.copy() for heap in self._returned]
@@ -120,7 +123,7 @@ class Waiting:
 
     @classmethod
     def restore(cls, messages: Messages, returned: list[int], fresh: list[int]) -> Waiting:
-        """What waited, of `returned` and `fresh`."""
+        """The messages that waited, out of `returned` and `fresh`."""
         waiting = cls()
         waiting.give_back(messages, returned)
         waiting._cursors = [

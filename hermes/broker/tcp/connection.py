@@ -3,7 +3,7 @@
     bytes ─▶ frames ─▶ requests ─▶ sequencer ─▶ slots ─▶ bytes
     after Subscribe:    acks ─────▶ sequencer ─▶ pushes ─▶ bytes
 
-Invariants: nothing that a client does reaches another one; what the client makes us hold is bounded: `MAX_UNANSWERED`
+Invariants: nothing that a client does reaches another one; the memory for one client is bounded: `MAX_UNANSWERED`
 requests, one frame, and messages only by name until their turn to be sent comes.
 """
 
@@ -59,7 +59,7 @@ class Connection:
         self._closing = trio.Event()
 
     async def serve(self) -> None:
-        """Serve until the client or the server closes. Never raises for what the client or the network does."""
+        """Serve until the client or the server closes. Never raises for a fault of the client or the network."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, nursery)
@@ -122,7 +122,7 @@ class Connection:
         self._slots.changed.set()
 
     def stop(self) -> None:
-        """The service stops: read no more, answer what has been asked, and close."""
+        """The service stops: read no more, answer the requests that were read, and close."""
         self._closing.set()
         self._give_up_polls()
 
@@ -137,6 +137,7 @@ class Connection:
         slot = self._slots.open()
         try:
             request = pb.Request.FromString(frame)
+        # The connection goes on, since the end of the frame is known.
         except DecodeError:
             self._slots.answer(slot, replies.bad_request("the frame holds no Request of the protocol"))
             return
@@ -157,6 +158,7 @@ class Connection:
         self._closing.set()
 
     def _admit(self, auth: pb.Auth, slot: Slot) -> None:
+        # In a time that tells nothing about the token.
         if self._admitted or hmac.compare_digest(auth.token.encode(), self._token):
             self._admitted = True
             self._slots.answer(slot, replies.OK)

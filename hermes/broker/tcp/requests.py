@@ -1,4 +1,4 @@
-"""Obeys the requests of a connection but Auth and Subscribe: checks each, and passes it on as a command.
+"""Obeys the requests of a connection but Auth and Subscribe: checks each, and makes a command of the request.
 
 Invariant: every request gets exactly one answer, in its slot.
 """
@@ -72,12 +72,13 @@ class Requests:
     def too_long(self, *names: str) -> bytes | None:
         """The refusal if one of the names is too long."""
         most = self._bounds.max_name_bytes
+        # A character has four bytes at most, so a usual name need not be encoded.
         if all(len(name) * 4 <= most or len(name.encode()) <= most for name in names):
             return None
         return replies.bad_request(f"a name has more than {most} bytes: choose a shorter one")
 
     def not_leader(self) -> bytes | None:
-        """The refusal if another node leads, or none."""
+        """The refusal if another node leads, or no node does."""
         if self._node.leads:
             return None
         address = self._node.leader_address
@@ -100,6 +101,7 @@ class Requests:
 
     def _produce(self, asked: pb.Produce, slot: Slot) -> None:
         payload = asked.payload
+        # HermesMQ's order: the payload, the names, the leadership.
         if len(payload) > MAX_PAYLOAD_BYTES:
             message = f"a payload of {len(payload):,} bytes; at most {MAX_PAYLOAD_BYTES:,} are taken"
             self._slots.answer(slot, replies.failure("payload_too_large", message))
@@ -112,6 +114,7 @@ class Requests:
             )
 
     def _poll(self, asked: pb.Poll, slot: Slot) -> None:
+        # HermesMQ's order here: the leadership, the names.
         refusal = self.not_leader() or self.too_long(asked.topic, asked.group)
         if refusal is not None:
             self._slots.answer(slot, refusal)
@@ -178,6 +181,7 @@ class Requests:
 
     def _bootstrap(self, asked: pb.Bootstrap, slot: Slot) -> None:
         nodes = [(node.id, node.peer_addr) for node in asked.nodes]
+        # First, as in HermesMQ: a cluster that is formed answers Ok, whatever the list.
         if self._node.is_formed:
             self._slots.answer(slot, replies.OK)
         elif self._node.id not in {number for number, _ in nodes}:

@@ -59,10 +59,11 @@ class TcpServer:
         async with trio.open_nursery() as nursery:
             with self._accepting:
                 await trio.serve_listeners(self._serve_stream, listeners, handler_nursery=nursery)
+            # After the end of accepting: connections in the nursery go on until they are drained.
             await trio.sleep_forever()
 
     async def drain(self) -> None:
-        """Accept no more clients, answer what they have asked, and close their connections."""
+        """Accept no more clients, answer their requests, and close their connections."""
         self._accepting.cancel()
         for connection in list(self._connections):
             connection.stop()

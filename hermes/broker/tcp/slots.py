@@ -1,6 +1,6 @@
 """The answers that a connection owes, in the order of its requests.
 
-Invariant: an answer is sent only after all answers to earlier requests; what is ready later may be ready first.
+Invariant: an answer is sent only after all answers to earlier requests, also if a later answer is ready first.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from hermes.base.repeated_event import RepeatedEvent
 from hermes.broker.machine.machine import Delivery
 
+# As far as HermesMQ reads ahead.
 MAX_UNANSWERED = 32
 """Requests of a connection that may wait for their answers. Beyond, the connection is not read from."""
 
@@ -81,6 +82,7 @@ class Slots:
         if not self._slots or not self._slots[0].ready:
             return None
         slot = self._slots.popleft()
+        # Only a full row keeps the reader waiting.
         if len(self._slots) == MAX_UNANSWERED - 1:
             self.changed.set()
         return slot

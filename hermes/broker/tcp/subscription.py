@@ -19,6 +19,7 @@ from hermes.broker.tcp import replies
 from hermes.broker.tcp.window import Fate, Window
 from hermes.broker.wire import hermesmq_pb2 as pb
 
+# Both as in HermesMQ 1.0.
 HEARTBEAT_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 MAX_PREFETCH = 1024
@@ -95,6 +96,7 @@ class Subscription:
 
     def take_acks(self, leases: Sequence[int], *, acked: bool) -> None:
         """The client is done with the messages of these leases, or gives them back."""
+        # HermesMQ ignores everything that a client sends in automatic mode.
         if self.auto or not leases:
             return
         now_ms = self._sequencer.now_ms
@@ -124,12 +126,14 @@ class Subscription:
                 payload = payloads.find(delivery.message)
                 if payload is None:
                     payload = await payloads.load(delivery.message)
+                # After the read: if it is cancelled, `end` finds the message here, and gives up its pin.
                 self._to_push.popleft()
                 payloads.unpin([delivery.message])
                 frames.append(replies.polled([delivery], [payload]))
                 size += len(payload)
             with trio.fail_after(WRITE_SECONDS):
                 await send(b"".join(frames))
+            # The push has made room, which no ack will tell.
             if self.auto:
                 self._sequencer.look_again(self)
 
@@ -138,6 +142,7 @@ class Subscription:
         self._ended = True
         self._sequencer.leave(self)
         self._sequencer.payloads.unpin([delivery.message for delivery in self._to_push])
+        # At once and not at their deadlines: another consumer gets the messages without a wait.
         if not self.auto and (leases := self._window.leases()):
             self._sequencer.nack(self.topic, self.group, leases)
         self._to_push.clear()

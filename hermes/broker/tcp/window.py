@@ -1,7 +1,7 @@
 """The messages that a subscription has out: which are pushed, which are refreshed in silence, which an ack means.
 
 A message that expires while its handler works is leased to the same subscription again, under another id. The client
-need not know: the window keeps the new lease for it, twice, and takes an ack of an older one for the newest.
+need not know: the window keeps the new lease in silence, twice, and takes an ack of an older one for the newest.
 
 Invariants: at most ``prefetch`` messages are out whose lease is live; each offset is out once; the memory of an offset
 ends one visibility time after its deadline. Pure: times are Unix milliseconds and arguments.
@@ -15,6 +15,7 @@ from enum import Enum
 
 from hermes.broker.machine.machine import Delivery
 
+# This number and the two below are HermesMQ's.
 SILENT_REFRESHES = 2
 """Leases of one message that are renewed without a push; the next one is pushed."""
 
@@ -26,7 +27,7 @@ LATE_ACK_MS = 5_000
 
 
 class Fate(Enum):
-    """What to do with a delivery."""
+    """The treatment of a delivery."""
 
     PUSH = "push"
     KEEP = "keep"
@@ -77,7 +78,7 @@ class Window:
         return self._prefetch - self._live
 
     def take(self, delivery: Delivery, now_ms: int) -> Fate:
-        """Note a delivery, and say what to do with it."""
+        """Note a delivery, and return its fate."""
         self._expire(now_ms)
         offset, lease = delivery.offset, delivery.lease_id
         out = self._out.get(offset)
@@ -87,12 +88,14 @@ class Window:
             self._forget(offset)
             out = None
         deadline_ms = now_ms + self._visibility_ms
+        # A lease that is kept in silence takes a place as well: the message is out.
         self._live += 1
         self._deadlines.append((deadline_ms, offset))
         if out is None:
             self._out[offset] = _Out(lease, deadline_ms)
             self._offsets[lease] = offset
             return Fate.PUSH
+        # The deque drops the oldest by itself, but not its entry here.
         if len(out.leases) == MAX_ALIASES:
             del self._offsets[out.leases[0]]
         out.leases.append(lease)
@@ -106,16 +109,18 @@ class Window:
         return Fate.PUSH
 
     def close_lease(self, lease: int, now_ms: int, *, acked: bool) -> int:
-        """The client is done with the message of this lease; return the newest lease of it.
+        """The client is done with the message of this lease; return the message's newest lease.
 
-        A lease that is not known is returned as it is.
+        An unknown lease is returned unchanged.
         """
         self._expire(now_ms)
         offset = self._offsets.get(lease)
         if offset is None:
+            # HermesMQ's rule: an id that is not known is passed on as it is, and frees no place.
             return lease
         out = self._out[offset]
         newest = out.leases[-1]
+        # Once: a second ack of a message must not free the place of another.
         if out.acked_ms is None and out.deadline_ms > now_ms:
             self._live -= 1
         out.deadline_ms = min(out.deadline_ms, now_ms)
@@ -127,7 +132,7 @@ class Window:
         return newest
 
     def _expire(self, now_ms: int) -> None:
-        """Free the places of leases that have expired, and forget what is too old to be acknowledged."""
+        """Free the places of leases that have expired, and forget the messages that are too old to be acknowledged."""
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             deadline_ms, offset = self._deadlines.popleft()
             out = self._out.get(offset)

@@ -13,6 +13,7 @@ from math import ceil
 from hermes.base.rate import Rate
 from hermes.events.event import Chunk
 
+# Retry-After has whole seconds (RFC 9110 §10.2.3).
 SHORTEST_RETRY = 1
 LONGEST_RETRY = 30
 MAX_WAITERS = 50_000
@@ -56,6 +57,7 @@ class Admission:
         """Let ``count`` events of ``size`` bytes in, or refuse them for want of room."""
         # Each request passes here, so the usual case is decided without a call.
         events, total = self.events + count, self.bytes + size
+        # While others wait, this request waits too: it must not overtake them.
         if (events > self.max_events or total > self._max_bytes or self._waiters or self._closed) and (
             self._waiters or not self.has_room(count, size)
         ):

@@ -47,6 +47,7 @@ class Aggregator:
         now = int(chunks[-1].received_at) // 60 if chunks else 0
         # Counted by one call for all chunks, because this runs for every event.
         # Not a list: 10,000 tuples at once would make the garbage collector walk all events that wait.
+        # Without derived chunks: counts that were flushed as events would be counted again.
         counts = Counter(
             (event.type, event.timestamp // 60) for chunk in chunks if not chunk.derived for event in chunk.events
         )

@@ -43,4 +43,5 @@ async def flush_aggregates(aggregator: Aggregator, offer: Callable[[list[Event],
 def _event(key: str, count: int) -> Event:
     kind, _, minute = key.rpartition(":")
     payload = msgspec.json.encode({"type": kind, "minute": int(minute), "count": count})
+    # A new id each time: the growth of the next flush is another event, though the type and the minute are the same.
     return Event(uuid4().hex, "hermes", TYPE, int(minute) * 60, msgspec.Raw(payload))

@@ -64,11 +64,13 @@ class Attempts:
             await calls.wait_for_breaker()
         elif not await self._write(job):
             return False
+        # `drain` is called only where a journal has the events: then each batch is tried once more, and no more.
         return bool(job.left) and not calls.draining
 
     async def _write(self, job: Job) -> bool:
         """Write the next portion of a batch; after a failure, pause. False: there are no tries left."""
         calls = self._calls
+        # Asked at each try, since a write that ran into its time-out has lowered the size.
         portion = job.next(calls.workable)
         attempt = job.begin_attempt()
         try:

@@ -161,6 +161,7 @@ class Backlog:
     async def run(self) -> None:
         """Read the backlog back as fast as there is room and the pace allows, until cancelled."""
         if self.events:
+            # So that the log says as well when this backlog is settled.
             self._said_behind = True
             _log.info("the journal has a backlog from before", sink=self._options.sink, events=self.events)
         at_once = 0
@@ -197,6 +198,7 @@ class Backlog:
         self._skip(index, head.first)
         pieces = records.read_back(chunk, head.first, self._options.max_chunk)
         count = sum(map(len, pieces))
+        # Not always this record: refused ones are read again, and they are older.
         self._last_fed = max(self._last_fed, index)
         # Until all pieces have room, `offer` has to know: in the order "oldest" no new chunk may overtake the record.
         self._feeding = True

@@ -200,6 +200,7 @@ class Delivery:
         """
         left = self._count_in_flight() + uncommitted
         lost = left if self._backlog is None else self._uncommitted + uncommitted
+        # Events that never came to this delivery are in its account too: the stop is their outcome.
         self._ledger.accept(accepted - (self._ledger.accepted - self._ledger.replayed))
         self._ledger.drop(lost, "shutdown")
         self._ledger.spill(left - lost)
@@ -284,6 +285,7 @@ class Delivery:
                     await self._note(job)
                 self._look_at_put_back()
         finally:
+            # After a stop or a bug as well: what is in hand then is spilled or lost, and the account has to say which.
             for job in reversed(jobs):
                 self._put_down(job)
 

@@ -87,10 +87,12 @@ class Intake:
         self.tap = Tap()
         self.uncommitted = 0
         """Events that were taken for good and are in the channel: neither a sink nor a journal has them yet."""
+        # Each chunk has an event at least, and admission bounds the events: `send_nowait` always finds a place.
         self._send, self._receive = trio.open_memory_channel[Chunk](self.capacity)
         self._deliveries = deliveries
         self._aggregator = aggregator
         self._options = options
+        # The smallest of all: a chunk of this size need not be cut for any sink.
         self._max_chunk = min(delivery.max_batch for delivery in deliveries)
         self._most_in_a_chunk = min(self._max_chunk, MOST_IN_A_RECORD)
         self._open: Chunk | None = None
@@ -246,6 +248,7 @@ class Intake:
                 # No later request joins the pieces: it would wait for a large one.
                 self._open = self._open_unacked = None
                 for piece in pieces[:-1]:
+                    # Only a commit takes a request whole. Without a journal each piece may go on by itself.
                     piece.continues = self._COMMITS
                     if tell is not None:
                         # The request is told of its last piece; the others must not look as if nobody waits.

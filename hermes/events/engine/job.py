@@ -154,6 +154,7 @@ class Job:
     def hold(self, portion: Portion, refused: Iterable[int], witnesses: int) -> list[tuple[Chunk, int]]:
         """Hold the places ``refused`` of the next portion; its other events are stored. Returns the same as `done`."""
         held = self._todo.pop(0)
+        # Sorted, for `_by_chunk` finds the indexes of a chunk by bisection.
         held.indexes = [portion.indexes[place] for place in sorted(refused)]
         # Refusals of the sink must not cost the batch its retries: the first hiccup after a hold would drop the events.
         held.failures = 0

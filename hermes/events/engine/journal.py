@@ -25,6 +25,7 @@ from hermes.store.log import Log, Record
 
 _log = structlog.get_logger("hermes.journal")
 
+# Below the bound, so that room is made before a request is refused for want of it.
 _CROWDED = 0.9
 # Seconds between log lines while the storage keeps failing.
 _SAY_AGAIN = 30.0
@@ -117,6 +118,7 @@ class EventJournal:
         """A sink's progress, and how many events the journal owes the sink. A new sink begins with the next event."""
         # Popped, so that the sinks that are left over are the ones that are no longer configured.
         progress = Progress.restore(self._saved.pop(sink, self._unknown), self.next)
+        # Nothing is left to be read, so nothing is owed, whatever the saved count says after a loss of records.
         if progress.cursor == self.next:
             progress.settled = self.events
         self._sinks[sink] = progress
@@ -168,6 +170,7 @@ class EventJournal:
         Records that a repair has found lost are left out. Raises `hermes.LogUnavailable` and `hermes.LogDamaged`.
         """
         records = await self._log.read(start, max_records=stop - start, max_bytes=max_bytes)
+        # The log passes over lost records, so as many others may reach beyond ``stop``.
         return [record for record in records if record.index < stop]
 
     def decode(self, record: Record) -> tuple[Chunk, Head]:

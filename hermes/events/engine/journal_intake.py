@@ -57,6 +57,7 @@ class JournalIntake(Intake):
     def find_refusal(self, size: int) -> Outcome | None:
         """As `Intake.find_refusal`, or the journal has no room."""
         journal = self._journal
+        # Events that were admitted are not in the journal yet, but have their claim on its room.
         if size + self.admission.bytes > journal.room:
             journal.want_room()
             return Outcome.NO_SPACE

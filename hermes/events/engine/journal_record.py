@@ -19,6 +19,7 @@ from hermes.events.event import Chunk, Event
 from hermes.store.log import Loss
 from hermes.store.log.rows import MAX_RECORD_BYTES
 
+# 22 bytes: the logs keep the first 24 of a record, from which the events of lost records are counted.
 _HEADER = struct.Struct(">BBIQd")
 _VERSION = 1
 _DERIVED = 1

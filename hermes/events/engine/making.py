@@ -57,6 +57,7 @@ def make_engine(
     if journal is None:
         intake = Intake(deliveries, aggregator, options)
     else:
+        # After the deliveries, which have registered: the sinks that are left over are configured no more.
         journal.forget_unknown_sinks()
         intake = JournalIntake(deliveries, aggregator, options, journal)
     return Engine(intake, deliveries, journal, aggregator, service.aggregate_flush_interval)

@@ -61,6 +61,7 @@ class Part(NamedTuple):
         >>> Part(5, to_bits([1, 4])).places()
         [1, 4]
         """
+        # The last digit stands for place 0.
         return [place for place, bit in enumerate(reversed(f"{self.left:b}")) if bit == "1"]
 
 

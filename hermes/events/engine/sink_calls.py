@@ -269,6 +269,7 @@ class SinkCalls:
 
         Where ``accuse`` says that a refusal is the sink's fault, it is a failure, and raised as `RefusesEverything`.
         """
+        # Until the call has its end: a call that is cancelled is neither a success nor a failure of the sink.
         breaker, report = self._breaker, self._breaker.abandoned
         failure: SinkUnavailable | None = None
         began = trio.current_time()

@@ -89,6 +89,7 @@ class EngineStatus:
             lag=lag if account.in_flight else 0.0,
             breaker=now.breaker.name.lower(),
             opens_in=now.open_for,
+            # A sink's words may hold characters that a terminal obeys.
             failure=blank(now.failure),
             failed_at=now.failed_at,
             retries=delivery.numbers.retries,

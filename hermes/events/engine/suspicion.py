@@ -74,6 +74,7 @@ class Suspicion:
         # The accused sink works, so the suspicion was wrong: the next for this reason needs a longer row. Bounded,
         # since a reason is free text of the sink.
         if self.since is not None:
+            # The kind whose suspicion was wrong longest ago goes first: the line below puts each to the end.
             while len(self._harder) >= _MOST_KINDS:
                 del self._harder[next(iter(self._harder))]
             self._harder[self.reason] = min(_HARDEST, self._harder.pop(self.reason, 1) * _HARDER)

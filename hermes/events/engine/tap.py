@@ -148,6 +148,7 @@ class Tap:
 
     def follow(self, wanted: Wanted) -> Follower:
         """A new follower. Raises `RuntimeError` if the tap is crowded: ask before."""
+        # The route asks before, and answers with an error of its own: this one is for a caller that does not.
         if self.crowded:
             raise RuntimeError(f"{MOST_FOLLOWERS} follow already")
         follower = Follower(self, wanted)

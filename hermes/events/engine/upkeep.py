@@ -16,6 +16,7 @@ from hermes.events.engine.delivery import Delivery
 from hermes.events.engine.journal import EventJournal
 from hermes.observe.throttled_log import ThrottledLog
 
+# Seconds: in Postgres a look is a query over all logs of the database.
 _LOOK_AROUND = 15.0
 # Seconds between two saves: at most the records settled in this time are delivered twice after a crash.
 _PERIOD = 0.5

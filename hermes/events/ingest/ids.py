@@ -62,7 +62,9 @@ class RequestIds:
 
     def _begin(self) -> None:
         """Draw the random bits: only a request that needs an id pays for them."""
+        # 12 of these 80 bits stand behind the version, as RFC 9562 has them, and others behind the variant.
         bits = int.from_bytes(urandom(10))
+        # 48 bits: a clock that is far off must not make a longer id.
         high = f"{int(self._now * 1000) & 0xFFFF_FFFF_FFFF:012x}"
         self._prefix = f"{high[:8]}-{high[8:]}-7{bits >> 68:03x}"
         self._first = _VARIANT | bits & _RANDOM

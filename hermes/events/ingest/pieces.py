@@ -109,6 +109,7 @@ class _Gathered:
         self.events += decoded.events
         self._size += decoded.size or len(piece)
         self._note = self._note or decoded.note
+        # Rejected events have places too: the client counts all that it has sent.
         request.first += len(decoded.events) + len(decoded.rejected)
         if not request.format.partial or len(rejected) < MAX_REJECTIONS:
             rejected += [Rejection(first + each.index, each.error) for each in decoded.rejected]

@@ -74,6 +74,7 @@ class Refusals:
     def key(self, answers: Answers, words: str) -> Response:
         """Answer a request without one of the configured keys."""
         self._rejected["unauthorized"] += 1
+        # RFC 9110 §15.5.2: a 401 has to name a way to prove oneself.
         return answers.refused(401, words, CHALLENGE)
 
     def outcome(self, answers: Answers, outcome: Outcome, retry_after: int) -> Response:

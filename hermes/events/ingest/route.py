@@ -161,6 +161,7 @@ class Ingest:
         one = request.one
         size = len(body)
         # By its number: to compare a slice would take five times as long, and each request comes here.
+        # Not 0: an empty body has no first byte.
         if one is not None and 0 < size <= request.format.at_once and body[0] == _BRACE:
             # None: an event with a fault, or in a form that needs a closer look. The long way tells.
             event = one.decode(body)
@@ -236,6 +237,7 @@ class Ingest:
             return
         # Size 0: the pieces have told the size of their events, which is in ``decoded``.
         result = self._take(request, decoded, 0, traced, ticket)
+        # `_submit` may return the response that the intake has given the ticket already.
         if isinstance(result, Response) and ticket.response is None:
             ticket.answer(result)
 

@@ -155,6 +155,7 @@ class Connection:
 
     def time_out(self) -> None:
         """End a phase that took too long, with a 408 if a request has begun."""
+        # For the date of the answer: this is called outside of a turn.
         self._lane.begin_turn()
         if self.phase is _HEAD or self.phase is _BODY:
             what = "headers" if self.phase is _HEAD else "body"

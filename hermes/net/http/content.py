@@ -24,6 +24,7 @@ from hermes.net.http.extra_codings import EXTRA_DECODERS
 MAX_MEMBERS = 4096
 """The most gzip members or zstd frames in a row that a body may be made of."""
 
+# zlib's numbers for a window of 32 KiB: 16 more for a gzip header, negative for no header at all.
 _GZIP_WINDOW = 31
 _ZLIB_WINDOW = 15
 _RAW_WINDOW = -15

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 
 from hermes.net.http.head import Head
 
+# A script of another origin sees only the simplest headers, unless the others are named here.
 _EXPOSED = b"x-request-id, retry-after"
+# Authorization is named, since ``*`` does not stand for it.
 _USUAL_HEADERS = "Authorization, Content-Encoding, Content-Type, X-API-Key, X-Request-Id, *"
 _HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 # In bytes. A preflight without an end must not become an answer without an end.
 _LONGEST_NAMES = 2048
+# A day is the most for which any browser keeps the answer.
 _PREFLIGHT_SECONDS = 86_400
 
 

@@ -118,6 +118,7 @@ def _gather_chunks(body: bytes, position: int) -> tuple[list[bytes], int]:
         position += 4 + length
         if len(chunk) < 4 + length:
             raise ContentError(cut_off(len(body)))
+        # Padding, the identifier once more, or a kind that the format lets a reader skip.
         if kind >= _SKIPPABLE:
             continue
         if kind not in {_COMPRESSED, _PLAIN}:

@@ -243,6 +243,7 @@ class Heads:
         upgrade = False
         try:
             parser.feed_data(data)
+        # No fault: httptools ends so at a whole head that asks for another protocol.
         except httptools.HttpParserUpgrade:
             upgrade = True
         except httptools.HttpParserError as error:
@@ -281,6 +282,7 @@ class Heads:
     def _find(self, head: Head) -> Route | None:
         for method, pattern, route in self._patterns:
             if method == head.method and (found := pattern.fullmatch(head.path)) is not None:
+                # Decoded after the match: an encoded slash belongs to the value, and not to the path.
                 head.parameters = {name: unquote(value) for name, value in found.groupdict().items()}
                 return route
         return None
@@ -312,6 +314,7 @@ class Heads:
         if head.content_length < 0 and not head.chunked:
             # Without a length nobody can tell where the next request begins, so the connection ends.
             return problem(411, "the request needs a Content-Length, or Transfer-Encoding: chunked", close=True)
+        # By the head: a client that waits for a 100 is refused before it sends a byte of the body.
         if head.content_length > route.max_body_bytes:
             return too_large(route.max_body_bytes)
         return None

@@ -39,6 +39,7 @@ class Keys:
 
     def replace(self, keys: Iterable[str]) -> None:
         """Take these keys from now on."""
+        # As bytes: `compare_digest` takes text only if it is ASCII, and raises for the rest.
         self._keys = [key.encode() for key in keys]
 
     @property

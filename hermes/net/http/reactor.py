@@ -306,6 +306,7 @@ class Reactor:
 
     def wait_is_over(self, peer: Peer) -> None:
         """Send a response that a ticket gave, outside of the lane's own turn."""
+        # The client may have left during the commit, and another may have the number of its descriptor now.
         if self._peers.get(peer.fd) is not peer:
             return
         connection = peer.connection
@@ -340,6 +341,7 @@ class Reactor:
                 if not self._take(sock) or len(self._peers) >= self._max_connections:
                     break
         if len(self._peers) >= self._max_connections:
+            # Or each poll would report the clients that wait, and none could be taken.
             self._listeners.ignore()
 
     def _take(self, sock: socket.socket) -> bool:
@@ -365,6 +367,7 @@ class Reactor:
         idle_until = self._now + self._timeouts.idle - LEAST_IDLE_SECONDS
         idle = [peer for peer in self._peers.values() if peer.calm and peer.deadline <= idle_until]
         idle.sort(key=lambda peer: peer.deadline)
+        # A tenth at once: one each half second would keep a crowd of new clients waiting.
         for peer in idle[: max(1, self._max_connections // 10)]:
             self.evicted += 1
             self._close(peer)

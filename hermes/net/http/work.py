@@ -64,6 +64,7 @@ class Job:
         # The room before the answer: a client that hears of it may come again at once.
         if not self.over:
             self._end()
+            # Frees the body and the events, which the generator holds.
             self._steps.close()
             self._refuse(reason)
 

@@ -139,6 +139,7 @@ async def block_profile(seconds: float, threshold: float = DEFAULT_THRESHOLD) ->
         trio.lowlevel.add_instrument(steps)
         try:
             # `watch_for` calls check_cancelled, so the wait is not shielded from cancellation for more than MAX_PAUSE.
+            # A limiter of its own, as in `run_aside`.
             await trio.to_thread.run_sync(steps.watch_for, seconds, limiter=trio.CapacityLimiter(1))
         finally:
             trio.lowlevel.remove_instrument(steps)

@@ -52,6 +52,7 @@ class Exclusive:
         # Each run of Trio has its own clock. An end in the future was measured by the clock of another run.
         if left and began >= self._ended:
             raise ProfilerBusy("a profile was just taken, and the service has a rest of", left)
+        # Set at the beginning, so that a refusal can say when to come again.
         self._kind, self._free_at = kind, began + seconds
         try:
             yield
@@ -84,6 +85,7 @@ class Turns:
             # More than the pause: the end was measured by the clock of another run of Trio.
             if 0 < left <= self._pause:
                 await trio.sleep(left)
+            # After the wait: only the work itself counts against its share.
             began = trio.current_time()
             try:
                 yield

@@ -26,6 +26,7 @@ def folded(samples: Sequence[Sample], value: int) -> bytes:
         for sample in sorted(samples, key=lambda sample: -sample.values[value])
         if sample.values[value]
     )
+    # A task's name may hold half of a surrogate pair.
     return "".join(lines).encode(errors="replace")
 
 

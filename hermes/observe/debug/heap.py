@@ -99,6 +99,7 @@ async def heap_profile(seconds: float, depth: int = DEFAULT_DEPTH) -> HeapProfil
         with _tracing(depth):
             full = await _sleep_within_bounds(seconds)
             duration_ns = time.monotonic_ns() - began
+            # Before the end of `_tracing`: tracemalloc forgets everything when it is stopped.
             snapshot = await run_aside(tracemalloc.take_snapshot)
         # Outside of `_tracing`: grouping allocates a lot, and would be traced itself.
         samples = await run_aside(lambda: _group(snapshot))

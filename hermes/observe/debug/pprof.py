@@ -79,6 +79,7 @@ def encode(header: Header, samples: Iterable[Sample]) -> bytes:
         body += _integer(13, text(comment))
     body += _integer(14, text(header.default))
     # The strings come last, because every line above may have added one. The order of fields in a message is free.
+    # "replace": a task's name may hold half of a surrogate pair, and UTF-8 has no bytes for it.
     body += b"".join(_message(6, string.encode(errors="replace")) for string in tables.strings)
     # mtime=0 makes equal profiles equal files.
     return gzip.compress(bytes(body), compresslevel=6, mtime=0)

@@ -158,6 +158,8 @@ class _Sampler:
         # None: C code installed the handler, and Python could not restore it.
         if previous is None or signal.getitimer(signal.ITIMER_PROF)[0]:
             raise ProfilerUnavailable("the profiling timer or SIGPROF is in use by another profiler: stop that first")
+        # Each thread's clock is read once before the first tick, since a first reading counts from the thread's
+        # beginning.
         self._meet()
         try:
             self._threads[self._main].read_ns()
@@ -224,6 +226,7 @@ class _Sampler:
             while interrupted is not None and interrupted.f_code is _TICK:
                 interrupted = interrupted.f_back
             self._look(began, interrupted)
+            # Read for its effect: the time of the handler itself is not charged at the next tick.
             self._threads[self._main].read_ns()
         # `finally`, because Ctrl-C may raise KeyboardInterrupt within the handler.
         finally:

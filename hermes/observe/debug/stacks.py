@@ -80,6 +80,7 @@ class StackTable:
 
     def resolve(self, raw: RawStack) -> tuple[Frame, ...]:
         """Return the frames of a captured stack, outermost first."""
+        # From the end, since a capture has the innermost frame first.
         pairs = zip(raw[-2::-2], raw[-1::-2], strict=True)
         # Named once for each place: resolving a line walks the code's line table.
         return tuple(self._frames.get(pair) or self._name(*pair) for pair in pairs)

@@ -201,6 +201,7 @@ def _threads() -> tuple[ThreadStack, ...]:
     # The loop's own thread is left out: its stack is this function.
     here = threading.get_ident()
     return tuple(
+        # A thread that a C library has started is in no list of `threading`.
         ThreadStack(names.get(ident, f"thread {ident}"), table.resolve(table.capture(frame)))
         for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, in spite of its name
         if ident != here

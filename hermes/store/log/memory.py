@@ -89,6 +89,7 @@ class MemoryLog:
 
     def statistics(self) -> LogStatistics:
         """The extent and the counts of the log."""
+        # Each append counts as a commit of its own: nothing is written that several could share.
         return LogStatistics(self.first, self.next, self._bytes, self._appends, self._appends, self._refused)
 
 

@@ -26,6 +26,7 @@ CONNECT_TIMEOUT = 10
 # Without these libpq waits for ever for a peer that has vanished: the kernel's own keepalive starts after two hours.
 # 30 + 3 x 10 s find a dead peer of an idle connection within a minute; tcp_user_timeout (ms) finds it with unsent data.
 _DEFAULTS: ConnDict = {
+    # A fallback: application_name in the string and PGAPPNAME go before it.
     "fallback_application_name": "hermes",
     "keepalives_idle": 30,
     "keepalives_interval": 10,

@@ -204,6 +204,8 @@ class Connection(AsyncConnection[TupleRow]):
         try:
             with trio.move_on_after(timeout):
                 async with self.lock:
+                    # Not by `wait`, which would cancel the ping at a server that does not answer: the connection is
+                    # discarded anyway.
                     await drive(ping(self.pgconn), self._waiter)
                 return True
         except OperationalError as error:

@@ -19,6 +19,7 @@ _FORM = "expected a Postgres URL or libpq's key=value pairs, such as postgresql:
 _ESCAPE = "write : / ? # @ of a user or a password as %3A %2F %3F %23 %40"
 # libpq reads these as numbers only when it dials, and psycopg does not check them.
 _NUMBERS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+# Nine digits always fit into the 32 bits of libpq's numbers.
 _NUMBER = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
 # A folder without a socket: libpq checks all options before it looks for the socket, and then dials nobody.
 _NOWHERE = "/nonexistent/hermes"

@@ -61,6 +61,7 @@ def was_refused(error: Error) -> bool:
 
     False if the connection or its backend has ended; nothing is known then about a statement that was under way.
     """
+    # Not the severity itself, which is in the server's language.
     return error.diag.severity_nonlocalized == "ERROR"
 
 

@@ -160,6 +160,7 @@ class Pool:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
+        # Before the first close, during which a connection may come back: it is closed then, and not kept.
         self._open = False
         for pooled in self._idle.take_all():
             await pooled.connection.close()
@@ -202,6 +203,7 @@ class Pool:
             try:
                 return await self._find()
             except BaseException:
+                # After a cancellation too, or the slot would be lost for good.
                 self._slots.release()
                 raise
         # Only the pool's own deadline comes here; a cancellation from outside has left through the scope.
@@ -243,6 +245,7 @@ class Pool:
         try:
             alive = await connection.is_alive(self._check_timeout)
         except BaseException:
+            # The check may be cancelled, and nobody else has the connection now.
             await connection.close()
             raise
         self._counts.failed_checks += not alive
@@ -321,6 +324,7 @@ class Pool:
                 self._counts.discarded += 1
                 connection.discard("it came back to the pool without autocommit")
             else:
+                # The pool may have been closed while the connection was lent.
                 reusable = self._open
         finally:
             if not reusable:

@@ -49,6 +49,7 @@ class SocketWaiter:
     def poll(self) -> int:
         """Return the present readiness of the socket. A broken socket is ready for both; libpq finds the error."""
         ready: int = Ready.NONE
+        # One event at most, for one descriptor is registered.
         for _, events in self._epoll.poll(0, 1):
             if events & _READABLE:
                 ready |= Ready.R

@@ -103,6 +103,7 @@ def suspect(answer: Answer) -> int | None:
     """
     # The message quotes values, and a value may hold the words "at row 7".
     found = _ROW.search(answer.body.decode(errors="replace"))
+    # The server counts from 1.
     return int(found[1]) - 1 if found else None
 
 

@@ -51,6 +51,7 @@ def quote(name: str) -> str:
     >>> quote("my`table")
     '`my\\\\`table`'
     """
+    # Within backticks a backslash begins an escape, as in ClickHouse's strings.
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 

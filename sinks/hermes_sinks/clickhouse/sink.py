@@ -128,10 +128,12 @@ class ClickHouseSink:
         return self._judge(answer)
 
     async def _post(self, statement: str, body: bytes, query: dict[str, str]) -> Answer:
+        # Not in the URL: logs of requests, and errors, repeat a URL.
         headers = {
             "x-clickhouse-user": self._settings.user,
             "x-clickhouse-key": self._settings.password,
         }
+        # A statement without rows has no body that could be compressed.
         if self._settings.compress != "none" and body:
             headers["content-encoding"] = self._settings.compress
         try:

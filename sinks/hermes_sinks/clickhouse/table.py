@@ -65,6 +65,7 @@ def read_answer(answer: str, *, as_json: bool) -> range:
     # An answer without a version, such as a proxy's, refuses nothing: the insert will find the fault.
     found = _ANSWER.fullmatch(answer)
     if found is None:
+        # As much as a table of Hermes's own holds on any release.
         return range(_END_OF_2299)
     version = (int(found[1]), int(found[2]))
     if version < LEAST:

@@ -52,6 +52,7 @@ def encode_lines(events: Sequence[Event]) -> bytes:
     if lines.count(b"\n") == len(events):
         return lines
     # A payload has a line break. In valid JSON it stands between tokens, where a space means the same.
+    # A CR too: some readers end a line there.
     return b"".join([_encoder.encode(event).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for event in events])
 
 

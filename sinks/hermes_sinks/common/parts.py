@@ -92,6 +92,7 @@ def cut(indexes: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[Seq
     start = taken = 0
     for place, index in enumerate(indexes):
         size = sizes[index]
+        # ``place > start``: a part has one event at least, however large.
         if taken + size > most and place > start:
             yield indexes[start:place]
             start, taken = place, 0

@@ -89,6 +89,7 @@ def without_values(words: str, event: Event) -> str:
     # Cut off, perhaps inside a value.
     if words.endswith("…"):
         for value, column in found.items():
+            # First the cheap question: of few values the beginning is in the words at all.
             if value[:_LEAST] not in words:
                 continue
             for length in range(min(len(value), len(words)) - 1, _LEAST - 1, -1):

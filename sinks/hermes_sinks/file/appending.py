@@ -90,6 +90,7 @@ class LineFile:
             # One by one: joining them would hold the interpreter lock, and so the loop.
             for block in blocks:
                 write_all(self._fd, block)
+            # fdatasync is enough: it writes the new length too, without which the data could not be read.
             os.fdatasync(self._fd)
         except OSError:
             # If this fails too, the next append cuts the file.
@@ -176,6 +177,7 @@ class LineFile:
 
     def _let_go(self) -> None:
         if self._fd >= 0:
+            # Forgotten first: Linux frees the descriptor even if close(2) reports an error.
             fd, self._fd = self._fd, -1
             os.close(fd)
 

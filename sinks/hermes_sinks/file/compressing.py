@@ -29,6 +29,7 @@ class _Compressor(Protocol):
 def _compressor(codec: str) -> _Compressor:
     if codec == "gzip":
         return zlib.compressobj(wbits=_GZIP)
+    # A checksum, which gzip always has, and zstd only if told.
     return zstandard.ZstdCompressor(write_checksum=True).compressobj()
 
 

@@ -99,6 +99,7 @@ class Rotation:
             try:
                 made.finish(target)
             finally:
+                # What could not be finished stays under the draft's name, and the next copy overwrites it.
                 made.close()
             # The copy's name has to be durable before the plain file goes, or a crash could lose both.
             sync_folder(self._folder)

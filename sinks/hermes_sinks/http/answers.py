@@ -22,6 +22,7 @@ from hermes_sinks.common.parts import Refusal
 
 # Characters of the words for one event.
 MOST_ERROR = 500
+# Not 415: the format is the operator's choice, and the fault of no event.
 _BLAMES_CONTENT = frozenset({400, 413, 422})
 _MENDS = {
     401: "set or renew the credentials in SINK_HTTP_HEADERS or SINK_HTTP_URL",
@@ -93,6 +94,7 @@ def _named(body: bytes, count: int) -> dict[int, str]:
 def _say(answer: Answer) -> str:
     try:
         phrase = f" {HTTPStatus(answer.status).phrase}"
+    # The receiver may use a code that has no name in HTTP.
     except ValueError:
         phrase = ""
     words = f"it answered {answer.status}{phrase}"

@@ -21,7 +21,9 @@ _OURS = frozenset({
     "delivery.report.only.error",
     "logger",
     "message.timeout.ms",
+    # librdkafka's second name for bootstrap.servers.
     "metadata.broker.list",
+    # Would load foreign code into the process.
     "plugin.library.paths",
     "request.required.acks",
 })  # fmt: skip
@@ -63,6 +65,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
 def check_brokers(brokers: Sequence[str]) -> None:
     """Raise `ConfigError` for brokers that librdkafka would ignore, or would try to resolve for ever."""
     found = [_BROKER.fullmatch(each) for each in brokers]
+    # 9092 is the port that librdkafka takes for a broker without one.
     if not found or not all(each and 0 < int(each[1] or 9092) < 2**16 for each in found):
         raise ConfigError(f"SINK_KAFKA_BROKERS={','.join(brokers)!r}: expected host:port, several in a comma list")
 

@@ -96,6 +96,7 @@ def limit(partitions: Mapping[Partition, list[int]], most: int) -> Mapping[Parti
         return partitions
     by_size = sorted(partitions.items(), key=lambda item: len(item[1]), reverse=True)
     kept = dict(by_size[: most - 1])
+    # Sorted, so that these events are in the order of the batch too.
     kept[ELSEWHERE] = sorted(index for _, indexes in by_size[most - 1 :] for index in indexes)
     return kept
 

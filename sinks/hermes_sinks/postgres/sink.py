@@ -89,6 +89,7 @@ class PostgresSink:
             try:
                 refused = await self._write_blocks(batch, blocks)
             except psycopg.Error as again:
+                # For its exception: an error that neither server nor network made is a bug, and is raised as it is.
                 judge(again)
                 raise _unavailable(again) from again
         if refused:

@@ -129,6 +129,7 @@ class PostgresLog:
         Raises `hermes.StaleWriter`, for good when another writer has appended or taken the log over,
         `hermes.LogFull`, `hermes.LogUnavailable`, and `hermes.LogDamaged` when committed records are gone.
         """
+        # Before the append joins others: a record that is too large must fail its own caller, and not their commit.
         check_records(records)
         return await self._group.append(records, expected_index)
 
@@ -190,6 +191,7 @@ class PostgresLog:
         # A log that was opened by its name has no owner: only claimed logs have.
         if self._writer.fence is None:
             return 0
+        # A claimed log ends in its number, and only logs of the same prefix may be journals of other instances.
         prefix = self.name.rpartition("-")[0] + "-"
         async with self._others.borrowed(STATEMENT_TIMEOUT) as connection:
             row = await (await connection.execute(_UNOWNED, [prefix, self.name])).fetchone()

@@ -105,6 +105,7 @@ class SqliteLog:
 
     async def append(self, records: Sequence[bytes], *, expected_index: int | None = None) -> int:
         """Append records; return the index of the first once they are on the disk. Raises as `Log.append` says."""
+        # Before the append joins others: a record that is too large must fail its own caller, and not their commit.
         check_records(records)
         index = await self._group.append(records, expected_index)
         if self._uncheckpointed >= TIMES_CHECKPOINTED_LATE * self._checkpoint_at and not self._checkpointing:
@@ -128,6 +129,7 @@ class SqliteLog:
 
     async def trim(self, to_index: int) -> None:
         """Forget every record below ``to_index``; shrink the file if worth the work. Raises as `Log.trim` says."""
+        # The end of the log is always the end of a row.
         on_row_boundary = to_index >= self.next
         # Beyond the end means the end.
         to_index = max(self.first, min(to_index, self.next))
@@ -202,6 +204,7 @@ class SqliteLog:
         try:
             await self._change(write)
         except LogFull:
+            # An empty write-ahead file has no room to give back.
             if not self._uncheckpointed:
                 raise
             with suppress(LogUnavailable):
@@ -234,6 +237,7 @@ class SqliteLog:
             self._uncheckpointed += pages * tables.PAGE_BYTES
             await (self._checkpoint("PASSIVE") if low else self._checkpoint_if_due())
         if shrunk:
+            # SQLite makes the database file shorter only at a checkpoint.
             await self._checkpoint("TRUNCATE")
 
     async def _change(self, function: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
@@ -309,6 +313,7 @@ async def open_sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
                 opened = await writer.run(partial(prepare, folder, descriptor))
             yield SqliteLog(folder, descriptor, writer, reader, opened)
     finally:
+        # After both connections, for another process may open the log from here on.
         os.close(descriptor)
 
 
@@ -333,6 +338,7 @@ def storage_errors(name: str) -> Iterator[None]:
             raise LogFull(f"{name}: the disk is full") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise LogDamaged(f"{name}: the database is damaged: {error}; {ADVICE}") from error
+        # Without a code the error is of Python's module, and not of SQLite.
         if not code:
             raise
         raise LogUnavailable(f"{name}: {error}") from error

@@ -45,6 +45,7 @@ def prepare(folder: Path, lock: int, connection: sqlite3.Connection) -> Opened:
     name = str(folder / DATABASE)
     # A COMMIT that makes a checkpoint would report its failure although the commit itself has succeeded.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # SQLite begins the write-ahead file anew without making it shorter: it would keep its largest size.
     connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
     # Debian builds SQLite with secure_delete on: a trim would overwrite every deleted record with zeros.
     connection.execute("PRAGMA secure_delete = OFF")

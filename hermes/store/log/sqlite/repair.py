@@ -79,6 +79,7 @@ def finish(folder: Path) -> Path:
 def _write(found: Survey, path: Path) -> None:
     """Write the surveyed records as a new database at ``path``, closed and synced."""
     for sidecar in _SIDECARS:
+        # Left by a repair that was interrupted: the rows of this one would collide with its rows.
         Path(f"{path}{sidecar}").unlink(missing_ok=True)
     damaged = found.folder / DATABASE
     # The new database is written beside the damaged one, which is kept, so the disk must hold both.

@@ -270,6 +270,7 @@ def delete_slice(connection: sqlite3.Connection, to_index: int, on_row_boundary:
         below = to_index
         if not on_row_boundary:
             # The row that holds `to_index` may begin before it, and stays.
+            # NULL if there is no such row: then no row compares as lower, and none is deleted.
             (below,) = connection.execute("SELECT max(first) FROM batches WHERE first <= ?", (to_index,)).fetchone()
         boundary = None
         size = 0
