@@ -23,8 +23,10 @@ _log = structlog.get_logger("hermes.broker")
 SOURCE = Source("broker", "messages")
 """The source of every dead letter of the broker; the topic and the group are facts."""
 
+# With payloads of a mebibyte each, still less than the store takes at once.
 _AT_ONCE = 100
 _LOOK_SECONDS = 0.2
+# A store that is away is tried again soon: few letters may wait.
 _PAUSE_SECONDS = 5.0
 
 
@@ -42,6 +44,7 @@ class Burial:
         """Move letters until cancelled."""
         while True:
             if not self._sequencer.machine.dead:
+                # Looked at, not told: a dead letter is rare, and the machine calls nobody.
                 await trio.sleep(_LOOK_SECONDS)
                 continue
             try:
@@ -54,6 +57,7 @@ class Burial:
         """Move the oldest letters. Raises `LogUnavailable`."""
         dead = dict(list(self._sequencer.machine.dead.items())[:_AT_ONCE])
         letters = [await self._letter(message) for message in dead.values()]
+        # Before the machine forgets them: after a crash between the two the store replaces the letters by the same ones.
         await self._store.add(letters)
         await commit_all(self._sequencer, [Bury(tuple(dead))])
 
@@ -86,6 +90,7 @@ class Burial:
         try:
             replies = await commit_all(self._sequencer, commands)
         except HermesError as error:
+            # All of them again, later. Some may be stored already: a letter is replayed at least once.
             raise SinkUnavailable(f"the broker's log takes no entry: {error}") from error
         refused = [place for place, reply in enumerate(replies) if not isinstance(reply, int)]
         if refused:

@@ -105,7 +105,11 @@ async def replay(log: Log, machine: Machine, payloads: Payloads) -> None:
     # there.
     index = machine.next_index
     while index < log.next:
-        for record in await log.read(index, max_bytes=_REPLAY_BYTES):
+        records = await log.read(index, max_bytes=_REPLAY_BYTES)
+        if not records:
+            # The log has lost its last records, and has said so itself: there is nothing more to apply.
+            break
+        for record in records:
             entry = decode_entry(record.data)
             machine.apply(record.index, entry)
             # The latest payloads are in memory from the start, as if the process had not ended.

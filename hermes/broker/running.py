@@ -41,6 +41,7 @@ async def open_running(settings: BrokerSettings, core: Core) -> AsyncIterator[Ru
         data = DataEndpoints(calls, polls)
 
         async def run(inside: Inside) -> None:
+            # Around the broker's own tasks: the last dead letters of a stop stay in the log for the next start.
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(burial.run)
                 await broker.run(inside)
@@ -54,5 +55,6 @@ async def open_running(settings: BrokerSettings, core: Core) -> AsyncIterator[Ru
                 listeners=[broker.server],
                 panels=[Panel("broker", "Broker", "hermes.broker", "panel.js")],
                 metrics=[BrokerMetrics(broker.node, broker.sequencer.since_commit_ms)],
+                # A poll may wait five minutes, and the stop waits for all answers.
                 drain=lambda _within: polls.stop(),
             )

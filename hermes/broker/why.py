@@ -15,6 +15,7 @@ from hermes.broker.machine.group import Group
 from hermes.broker.machine.leases import LeaseRun, Leases
 from hermes.broker.machine.topic import Topic
 
+# More names would not fit into a sentence.
 _MOST_HOLDERS = 3
 
 
@@ -61,6 +62,7 @@ def why(topic_name: str, topic: Topic | None, group_name: str, here: Surrounding
     if group is None:
         return _no_group(topic_name, topic, group_name, here)
     lag = group.lag(topic.messages)
+    # Before the lag: a group at the end that is paused gets nothing of what comes either.
     if group.options.paused:
         return f"The group {group_name} is paused, with {_messages(lag)} before it."
     if not lag:
@@ -98,6 +100,7 @@ def _entering(topic: Topic, here: Surroundings) -> str:
 
 def _ready(topic: Topic, group: Group, now_ms: int) -> int:
     """How many messages could be delivered, those included whose lease or delay has ended."""
+    # By the deadlines: a lease that has ended is reaped by the next poll, which then delivers its message.
     held = sum(run.deadline_ms > now_ms for leases in (group.leases, group.delays) for run in _each_lease(leases))
     return group.lag(topic.messages) - held - len(group.behind)
 

@@ -291,6 +291,8 @@ async def connect(
             failure = error
         finally:
             nursery.cancel_scope.cancel()
-            await pool.close()
+            # The scope that was cancelled would end the first close, and leave the other connections open.
+            with trio.CancelScope(shield=True):
+                await pool.close()
     if failure is not None:
         raise failure

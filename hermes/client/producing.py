@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import suppress
 
 import trio
 
@@ -95,6 +96,10 @@ class Producing:
             # Each keeps the result of its beginning: nobody knows whether the message is stored.
             for waiting in (*self._unanswered, *self._again):
                 waiting.done.set()
+            # Those in the channel wait too. The others, who wait for a place in it, get an error from the close.
+            with suppress(trio.WouldBlock):
+                while True:
+                    self._receive.receive_nowait().done.set()
             self._receive.close()
 
     def _count_failure(self, lost: ConnectionLost) -> None:
@@ -123,7 +128,10 @@ class Producing:
                             response = await connection.receive()
                         # An answer that no produce waits for is as bad as none: the order no longer tells whose an
                         # answer is.
-                        if self._deadline.cancelled_caught or not self._unanswered:
+                        if self._deadline.cancelled_caught:
+                            break
+                        if not self._unanswered:
+                            lost = ConnectionLost("an answer came that no produce waits for")
                             break
                         if response.error.code == "not_leader":
                             moved = response.error.leader_addr

@@ -396,3 +396,23 @@ async def test_a_limit_of_messages_applies_when_one_comes(autojump_clock: object
         assert served.machine.retained == 5
         await client.produce("t", b"5")
         assert [item.payload for item in await client.poll()] == [b"3", b"4", b"5"]
+
+
+async def test_a_log_that_has_lost_its_last_records_is_served_as_far_as_it_goes(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_memory_log() as log:
+        async with open_served(log) as served:
+            await served.connect().produce("t", b"kept")
+        read = log.read
+
+        async def read_nothing_at_the_end(index: int, **options: Any) -> Any:
+            return [record for record in await read(index, **options) if record.index < last]
+
+        await log.append([b"lost"], expected_index=log.next)
+        last = log.next - 1
+        monkeypatch.setattr(log, "read", read_nothing_at_the_end)
+        async with open_served(log) as served:
+            client = served.connect()
+            assert [item.payload for item in await client.poll()] == [b"kept"]
+            assert await client.produce("t", b"new") == 1

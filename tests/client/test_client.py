@@ -22,7 +22,8 @@ from hermes.broker.wire.hermesmq_pb2 import (
     Response,
     StatsResult,
 )
-from hermes.client import Message, Node, RateLimited, Unauthorized, Unavailable, connect
+from hermes.client import Client, Message, Node, RateLimited, Unauthorized, Unavailable, connect
+from hermes.client.producing import MOST_QUEUED, MOST_UNANSWERED
 
 Serve = Callable[["Peer"], Awaitable[None]]
 
@@ -226,3 +227,48 @@ def test_the_client_imports_no_server() -> None:
     code = "import sys, hermes.client, hermes.client.sync; print('\\n'.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"hermes.events.engine", "quart", "hypercorn", "httptools", "hermes.broker.machine"} & set(loaded)
+
+
+async def test_every_produce_ends_with_the_client_wherever_it_waits(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def serve(peer: Peer) -> None:
+        while request := await peer.request():
+            await answer_stats(peer, request)
+
+    count = MOST_QUEUED + MOST_UNANSWERED + 10
+    failed = 0
+
+    async def produce(client: Client) -> None:
+        nonlocal failed
+        with pytest.raises(Unavailable):
+            await client.produce("t", b"x")
+        failed += 1
+
+    async with trio.open_nursery() as callers:
+        async with connect(["a:1"], dial=Nodes(nursery, serve).dial) as client:
+            for _ in range(count):
+                callers.start_soon(produce, client)
+            # Some are unanswered, the queue is full, and some wait for a place in it.
+            await trio.sleep(1)
+    assert failed == count
+
+
+async def test_the_end_closes_every_idle_connection(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ended = 0
+
+    async def serve(peer: Peer) -> None:
+        nonlocal ended
+        while request := await peer.request():
+            await trio.sleep(1)
+            if not await answer_stats(peer, request):
+                await peer.answer(ok=Ok())
+        ended += 1
+
+    async with connect(["a:1"], dial=Nodes(nursery, serve).dial) as client, trio.open_nursery() as callers:
+        for _ in range(4):
+            callers.start_soon(client.create_topic, "t")
+    await trio.sleep(1)
+    assert ended == 4

@@ -16,7 +16,9 @@ from hermes.broker.machine.commands import Produce
 from hermes.broker.parked_poll import DEFAULT_POLL, MAX_POLL
 from hermes.config.notation import parse_duration
 
+# A payload has at most 1 MiB; this is room for some of the largest, and for thousands of small ones.
 MAX_BODY_BYTES = 16 * 2**20
+# Forty entries of the log at most: a request with more would hold its answer back for long.
 MAX_MESSAGES = 10_000
 """Messages of one request."""
 MAX_LEASES = 10_000
@@ -24,6 +26,7 @@ MAX_LEASES = 10_000
 RAW, TEXT, JSON, _MSGPACK = range(4)
 """The content types of the protocol."""
 
+# A delay is kept in memory until its end: who means years has mistaken the unit.
 _MAX_DELAY_MS = 366 * 86_400_000
 
 BodyT = TypeVar("BodyT")
@@ -44,8 +47,10 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 class NewMessage(_Body):
     """A message to store. Its content is one of ``payload``, any JSON, ``text`` and ``base64``."""
 
+    # Raw: the client's own bytes are stored, so that 1.0 stays 1.0 and a large number keeps its digits.
     payload: msgspec.Raw | UnsetType = UNSET
     text: str | UnsetType = UNSET
+    # msgspec reads base64 into bytes by itself.
     base64: bytes | UnsetType = UNSET
     priority: Annotated[int, Meta(ge=0, le=7)] = 0
     key: Annotated[str, Meta(max_length=256, description="Messages of one key are delivered one after the other.")] = ""
@@ -56,10 +61,12 @@ class NewMessage(_Body):
 
     def command(self, topic: str) -> Produce:
         """The command that stores it. Raises `WrongBody`."""
+        # UNSET and not None: null is JSON too, and may be a payload.
         given = [each for each in (self.payload, self.text, self.base64) if each is not UNSET]
         if len(given) != 1:
             raise WrongBody("a message has one of payload, text and base64")
         content_type = RAW
+        # An empty text or payload is content as well, so the members are told apart by their types.
         data = self.base64 if isinstance(self.base64, bytes) else b""
         if isinstance(self.payload, msgspec.Raw):
             content_type, data = JSON, bytes(self.payload)
@@ -149,6 +156,7 @@ def milliseconds(duration: str | UnsetType, default: int) -> int:
     if isinstance(duration, UnsetType):
         return default
     try:
+        # Rounded: the log's time is in whole milliseconds.
         found = round(parse_duration(duration) * 1000)
     except ValueError as error:
         raise WrongBody(f"{duration[:50]!r} is no duration: {error}") from None
@@ -159,15 +167,18 @@ def milliseconds(duration: str | UnsetType, default: int) -> int:
 
 async def read_body(parts: AsyncIterable[bytes], kind: Any) -> Any:
     """The body as an instance of ``kind``, of `NewMessages` or one of the structs. Raises `WrongBody`."""
+    # The app bounds the body of a whole request; this is the smaller bound of the broker.
     body = bytearray()
     async for part in parts:
         body += part
         if len(body) > MAX_BODY_BYTES:
             raise WrongBody(f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB: send fewer messages at once")
     try:
+        # A poll without a body asks for the defaults.
         found = msgspec.json.decode(bytes(body) or b"{}", type=kind)
     except msgspec.DecodeError as error:
         raise WrongBody(in_words(str(error))) from None
+    # Here and not by a constraint of the type: msgspec cannot bound a list inside a union.
     if isinstance(found, list) and not 1 <= len(found) <= MAX_MESSAGES:
         raise WrongBody(f"{len(found):,} messages: send 1 to {MAX_MESSAGES:,} at once")
     return found

@@ -30,6 +30,7 @@ class Calls:
         if not self.node.leads:
             raise NotLeader
         for name in names:
+            # In bytes, as the protocol counts them.
             if len(name.encode()) > self.bounds.max_name_bytes:
                 raise WrongBody(f"a name has more than {self.bounds.max_name_bytes} bytes: choose a shorter one")
 
@@ -57,6 +58,7 @@ class Calls:
         found = []
         for message in messages:
             payload = payloads.find(message)
+            # One after the other: a read of the log brings the payloads that follow into memory.
             found.append(await payloads.load(message) if payload is None else payload)
         return found
 

@@ -91,11 +91,14 @@ class DataEndpoints:
         topic = request.parameters["topic"]
         given = await read_body(request.body, bodies.NewMessages)
         messages = given if isinstance(given, list) else [given]
+        # All are checked before the first is stored: a wrong one takes nothing of the others back.
         commands = [self._calls.check_produce(message.command(topic)) for message in messages]
         replies = await self._calls.commit_all(commands)
+        # A client that sends one object reads one object.
         if not isinstance(given, list):
             return _answer_stored(replies[0])
         stored = [_stored(reply) for reply in replies]
+        # With one stored message the request has had an effect, and must not be sent again as a whole.
         status = 409 if all(isinstance(reply, Refusal) for reply in replies) else 201
         return Response(status, msgspec.json.encode({"stored": stored}))
 
@@ -104,6 +107,7 @@ class DataEndpoints:
         self._calls.check()
         topic = self._calls.topic(request.parameters["topic"])
         limit = min(number_of(request, "limit", 10), MOST_PEEKED)
+        # Messages below have been reclaimed, or the retention has taken them.
         first = max(number_of(request, "offset", 0), topic.messages.first)
         offsets = range(first, min(first + limit, topic.messages.next))
         messages = topic.messages.read(offsets)
@@ -115,6 +119,7 @@ class DataEndpoints:
             fitting += 1
         messages = messages[:fitting]
         payloads = self._calls.node.sequencer.payloads
+        # The log must not be trimmed while the payloads are read.
         payloads.pin(messages)
         try:
             found = await self._calls.payloads(messages)
@@ -136,11 +141,13 @@ class DataEndpoints:
         """Lease messages."""
         topic, group = self._group(request)
         asked = await read_body(request.body, bodies.PollBody)
+        # 0 means the default, as on the wire.
         visibility_ms = min(
             milliseconds(asked.visibility, DEFAULT_VISIBILITY_MS) or DEFAULT_VISIBILITY_MS,
             self._calls.bounds.max_visibility_ms,
         )
         terms = PollTerms(topic, group, asked.max, visibility_ms, asked.auto, request.client)
+        # As on the wire; proxies mostly give up before.
         wait_ms = min(milliseconds(asked.wait, 0), MAX_WAIT_MS)
         deliveries, give_back = await self._polls.poll(terms, wait_ms, request)
         if not deliveries:
@@ -148,9 +155,11 @@ class DataEndpoints:
         messages = [delivery.message for delivery in deliveries]
         try:
             payloads = await self._calls.payloads(messages)
+        # A cancelled request too: the messages belong to the next poll, not to a client that has gone.
         except BaseException:
             give_back()
             raise
+        # Not after an error: `give_back` has unpinned them.
         self._calls.node.sequencer.payloads.unpin(messages)
         shown = [
             views.view_message(delivery.offset, delivery.message, payload, delivery)
@@ -175,6 +184,7 @@ class DataEndpoints:
         replies = await self._calls.commit_all(commands)
         if not delay_ms:
             return _DONE
+        # A dead letter and a lease that is gone have no new lease.
         leases = [reply[0] if isinstance(reply, list) and reply else None for reply in replies]
         return Response(200, msgspec.json.encode({"leases": leases}))
 
@@ -225,6 +235,7 @@ def number_of(request: Request, name: str, default: int) -> int:
     if not values:
         return default
     (text, *others) = values
+    # Digits alone: int() would take signs, spaces, underscores and digits of other scripts.
     if others or not text.isascii() or not text.isdigit() or len(text) > 18:
         raise WrongBody(f"{name} has to be one whole number from 0 on")
     return int(text)

@@ -12,6 +12,7 @@ from hermes.broker.node import Node
 from hermes.net.control.endpoint import Answer, Handler, Request
 from hermes.net.http.response import Response, problem
 
+# A new leader is known, or the log works again, within seconds or not for long.
 _RETRY = {"Retry-After": "1"}
 
 
@@ -60,9 +61,12 @@ def explained(node: Node, handler: Callable[[Request], Awaitable[Answer]]) -> Ha
         except Limited as error:
             seconds = str(math.ceil(error.retry_after_ms / 1000))
             words = f"the rate of the topic is used up for {error.retry_after_ms} ms"
+            # The header has whole seconds; a client of ours takes the milliseconds of the body.
             return problem(429, words, {"Retry-After": seconds}, retry_after_ms=error.retry_after_ms)
         except Refused as error:
+            # 410 and not 404: the lease has been there, and no repetition brings it back.
             return problem(410 if isinstance(error.refusal, LeaseGone) else 409, words_of(error.refusal))
+        # The log's own errors: after one nothing of the command has happened, so the client may send again.
         except HermesError as error:
             return problem(503, f"the broker's log did not take it: {error}; try again", _RETRY)
 

@@ -31,6 +31,7 @@ from hermes.net.http.response import Response
 if TYPE_CHECKING:
     from hermes.net.control.openapi.operation import Operation
 
+# A page of a terminal or of the dashboard.
 MOST_LISTED = 1000
 _LISTED = 100
 
@@ -83,9 +84,11 @@ class OperatingEndpoints:
         name = request.parameters["topic"]
         self._calls.check(name)
         asked = await read_body(request.body, bodies.TopicBody)
+        # First, so that the limits that are left out are those of the topic.
         await self._calls.commit(CreateTopic(name))
         limits = self._calls.topic(name).limits
         if asked.rate is not msgspec.UNSET or asked.burst is not msgspec.UNSET:
+            # The commands set rate and burst together, so the one that is left out is sent again.
             rate_milli = limits.rate_milli if asked.rate is msgspec.UNSET else round(asked.rate * 1000)
             burst = limits.burst if asked.burst is msgspec.UNSET else asked.burst
             await self._calls.commit(SetRateLimit(name, rate_milli, burst))
@@ -98,6 +101,7 @@ class OperatingEndpoints:
         """Forget a topic."""
         name = request.parameters["topic"]
         self._calls.check()
+        # The command takes any name; an operator has to learn of a slip.
         self._calls.topic(name)
         await self._calls.commit(DeleteTopic(name))
         return _DONE
@@ -114,6 +118,7 @@ class OperatingEndpoints:
         """A group, its first leases, and why it gets nothing."""
         topic_name, name = request.parameters["topic"], request.parameters["group"]
         node = self._calls.node
+        # No error for a topic or a group that is absent: this is what the sentence says.
         topic = node.sequencer.machine.topics.get(topic_name)
         group = None if topic is None else topic.group(name)
         here = Surroundings(
@@ -135,6 +140,7 @@ class OperatingEndpoints:
         topic_name, name = request.parameters["topic"], request.parameters["group"]
         self._calls.check(topic_name, name)
         asked = await read_body(request.body, bodies.GroupBody)
+        # The command would make the topic, of which an operator has mistaken the name.
         self._calls.topic(topic_name)
         paused = None if asked.paused is msgspec.UNSET else asked.paused
         attempts = None if asked.max_attempts is msgspec.UNSET else asked.max_attempts
@@ -151,5 +157,6 @@ def _page(names: Iterable[str], request: Request) -> tuple[list[str], str | None
     """The names of a page, and the last of them if others follow."""
     limit = max(1, min(number_of(request, "limit", _LISTED), MOST_LISTED))
     after = request.query.get("after", [None])[0]
+    # One more than the page has: with it another page follows.
     found = views.page(names, after, limit + 1)
     return found[:limit], found[limit - 1] if len(found) > limit else None

@@ -51,6 +51,7 @@ class Polls:
     def __init__(self, sequencer: Sequencer) -> None:
         self._sequencer = sequencer
         self._waiting: set[ParkedPoll] = set()
+        # A poll that begins during the stop must not wait for minutes.
         self._stopping = False
 
     async def poll(
@@ -62,12 +63,14 @@ class Polls:
         self._waiting.add(poll)
         try:
             async with trio.open_nursery() as nursery:
+                # Without this a message would be leased to a client that has gone, until the lease ends.
                 with request.when_client_ends(poll.give_up):
                     poll.begin(0 if self._stopping else wait_ms, lambda each: nursery.start_soon(each.wait))
                     await outcome.known.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self._waiting.discard(poll)
+            # The request was cancelled: a poll that is under way gives its messages back when they come.
             if not outcome.known.is_set():
                 poll.abandon()
         if outcome.error is not None:

@@ -15,6 +15,7 @@ from hermes.broker.machine.machine import Delivery
 from hermes.broker.machine.messages import Message
 from hermes.broker.machine.topic import Topic
 
+# A group may have a million leases, and a page has room for few.
 MOST_LEASES = 100
 """Leases of a group that are shown."""
 
@@ -85,8 +86,10 @@ def view_message(offset: int, message: Message, payload: bytes, delivery: Delive
     view = MessageView(offset, message.priority, message.time_ms)
     if delivery is not None:
         view.lease, view.attempt = delivery.lease_id, delivery.attempt
+    # The content type is the producer's word; over TCP nobody has checked the payload.
     if message.content_type == JSON and _is_json(payload):
         view.payload = msgspec.Raw(payload)
+    # What claims to be JSON and is none may be readable text at least.
     elif message.content_type in {JSON, TEXT} and (text := _text(payload)) is not None:
         view.text = text
     else:
@@ -100,6 +103,7 @@ def _is_json(payload: bytes) -> bool:
         msgspec.json.decode(payload, type=msgspec.Raw)
     except msgspec.DecodeError:
         return False
+    # msgspec does not look into the strings of a raw value, and an answer has to be UTF-8.
     return _text(payload) is not None
 
 
@@ -132,6 +136,7 @@ def view_group(name: str, group: Group, topic: Topic, consumers: int, now_ms: in
     lag = group.lag(topic.messages)
     leased, delayed, behind = len(group.leases), len(group.delays), len(group.behind)
     oldest_ms = max(0, now_ms - topic.messages.at(group.done.watermark).time_ms) if lag else 0
+    # The rest: a message is in one state, so the counts need no walk over the messages.
     waiting = lag - leased - delayed - behind
     options = group.options
     return GroupView(
@@ -158,4 +163,5 @@ def page(names: Iterable[str], after: str | None, limit: int) -> list[str]:
     >>> page(["b", "a", "c"], "a", 1)
     ['b']
     """
+    # Not the whole list sorted: a broker may have ten thousand topics.
     return nsmallest(limit, (name for name in names if after is None or name > after))

@@ -45,6 +45,7 @@ class Attempts:
         self._first = max(self._first, offset)
         if len(self._counts) > self._limit:
             self._sweep()
+            # Doubled, so that the walks cost a constant for each message on the average.
             self._limit = 2 * len(self._counts) + _SLACK
 
     def _sweep(self) -> None:

@@ -12,9 +12,11 @@ from heapq import heapify, heappop, heappush
 from hermes.broker.machine.done import Done
 from hermes.broker.machine.messages import Messages
 
+# Some 200 bytes each: 20 MB a group at most.
 MOST = 100_000
 """Messages of a group that may stand behind others. Beyond, a priority stops at the first one that would be added."""
 
+# About a millisecond: no other connection waits longer for one poll.
 MOST_A_POLL = 1024
 
 
@@ -49,6 +51,7 @@ class Behind:
     def before(messages: Messages, done: Done, offset: int) -> int:
         """The message of the same key that has to be done first; -1 if there is none."""
         before = messages.before(offset)
+        # Done suffices: the one before was taken only after all older ones of the key.
         return -1 if before < 0 or before in done else before
 
     @property

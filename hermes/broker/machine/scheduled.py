@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hermes.broker.machine.dedup import Key
 from hermes.broker.machine.messages import Fields
 
+# Some 300 bytes each: 30 MB a topic at most.
 MOST = 100_000
 """Messages of a topic that may wait for their time."""
 
@@ -54,6 +55,7 @@ class Scheduled:
     @property
     def is_full(self) -> bool:
         """Whether no further message may wait."""
+        # The heap and not the dict: what was cancelled takes memory until its time.
         return len(self._heap) >= MOST
 
     def add(self, id: int, later: Later) -> None:  # noqa: A002 - the word of the protocol
@@ -61,6 +63,7 @@ class Scheduled:
         self._waiting[id] = later
         heappush(self._heap, (later.due_ms, id))
         if later.key[0]:
+            # So that a message that was sent again is known before it has an offset.
             self._ids[later.key] = id
 
     def cancel(self, id: int) -> bool:  # noqa: A002 - the word of the protocol
@@ -90,6 +93,7 @@ class Scheduled:
     @property
     def lowest_record(self) -> int | None:
         """The lowest index in the log that has the payload of a message; None if none waits."""
+        # Ids ascend with the records, so the first one has the lowest.
         for later in self._waiting.values():
             return later.message[1]
         return None

@@ -25,8 +25,6 @@ from hermes.broker.tcp.slot_outcome import SlotOutcome
 from hermes.broker.tcp.slots import Slot, Slots
 from hermes.broker.wire import hermesmq_pb2 as pb
 
-_MAX_BURST = 2**32 - 1
-
 
 class Requests:
     """Obeys requests. ``park(poll)`` is called for each poll that has to wait; ``holder`` gets the messages.
