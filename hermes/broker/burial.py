@@ -57,7 +57,7 @@ class Burial:
         """Move the oldest letters. Raises `LogUnavailable`."""
         dead = dict(list(self._sequencer.machine.dead.items())[:_AT_ONCE])
         letters = [await self._letter(message) for message in dead.values()]
-        # Before the machine forgets them: after a crash between the two the store replaces the letters by the same ones.
+        # Before the machine forgets them: after a crash between the two the store replaces letters by the same ones.
         await self._store.add(letters)
         await commit_all(self._sequencer, [Bury(tuple(dead))])
 

@@ -150,12 +150,14 @@ class Sequencer:
                 # Set for each token, message and delay of an entry: its time may come before the tick.
                 with trio.move_on_at(min(next_tick, trio.current_time() + until_due)):
                     await self._earlier.wait()
+            # Whatever the times say, other tasks have their turn.
+            await trio.lowlevel.checkpoint()
             now_ms = self.now_ms
             self._turns.next_token_ms = self._next_delay_ms = math.inf
             if (self.machine.next_due() or math.inf) <= now_ms:
                 await self._let_in()
             for topic, group in self.demand.everywhere():
-                self._next_delay_ms = min(self._next_delay_ms, self.machine.next_delay(topic, group))
+                self._next_delay_ms = min(self._next_delay_ms, self.machine.next_delay(topic, group, now_ms))
                 if self.machine.has_some(topic, group, now_ms):
                     self._turns.look_at(topic, group)
                     self._work.set()

@@ -400,11 +400,12 @@ class Machine:
         """When the next message enters its topic, in Unix milliseconds; None if none waits for its time."""
         return self._due[0][0] if self._due else None
 
-    def next_delay(self, topic_name: str, group_name: str) -> float:
+    def next_delay(self, topic_name: str, group_name: str, now_ms: int) -> float:
         """When the next message that was given back comes back to a group, in Unix milliseconds; infinite for none."""
         _, group = self._find(topic_name, group_name)
         due_ms = None if group is None or not len(group.delays) else group.delays.next_deadline()
-        return inf if due_ms is None else due_ms
+        # One whose time has come waits for a poll, and for no time.
+        return inf if due_ms is None or due_ms <= now_ms else due_ms
 
     def count_due(self, now_ms: int) -> Counter[str]:
         """How many messages may enter each topic with an entry of this time."""

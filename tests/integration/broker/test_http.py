@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -28,6 +28,13 @@ class Broker:
         self.topic = topic
         self.data = httpx.Client(base_url=program.url, timeout=20)
         self.admin = httpx.Client(base_url=program.admin_url, timeout=20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.data.close()
+        self.admin.close()
 
     def ask(self, client: httpx.Client, method: str, path: str, body: object = None, status: int = 200) -> Any:
         answer = client.request(method, f"/topics/{self.topic}{path}", json=body)
@@ -58,10 +65,8 @@ class Broker:
 def broker(start: Start, request: pytest.FixtureRequest) -> Iterator[Broker]:
     port = free_port()
     program = start(PARTS="broker", HERMESMQ_CLIENT_ADDR=f"127.0.0.1:{port}")
-    broker = Broker(program, port, "orders")
-    yield broker
-    broker.data.close()
-    broker.admin.close()
+    with Broker(program, port, "orders") as broker:
+        yield broker
 
 
 def test_messages_go_between_http_and_the_wire(broker: Broker) -> None:
@@ -72,7 +77,7 @@ def test_messages_go_between_http_and_the_wire(broker: Broker) -> None:
         items = peer.poll("orders", "wire")
         # The client's own bytes.
         assert [(item.content_type, item.payload) for item in items] == [
-            (2, b'{"n": 1.0}'),
+            (2, b'{"n":1.0}'),
             (1, "hé".encode()),
             (0, b"\0\xff"),
         ]
@@ -122,12 +127,12 @@ def test_what_waits_for_its_time_survives_a_kill(broker: Broker, start: Start) -
     program = broker.program
     program.kill()
     again = start(PARTS="broker", HERMESMQ_CLIENT_ADDR=f"127.0.0.1:{broker.port}")
-    anew = Broker(again, broker.port, "orders")
-    assert anew.produce({"text": "later", "delay": "2s", "producer_id": "p", "seq": 7}) == [{"id": 0}]
-    found = [message for _ in range(2) for message in anew.poll(wait="5s", max=1)]
-    assert sorted((m["text"], m["offset"], m["attempt"]) for m in found) == [("later", 1, 1), ("now", 0, 2)]
-    assert delayed < min(m["lease"] for m in found)
-    assert "is paused" in anew.why("other")
+    with Broker(again, broker.port, "orders") as anew:
+        assert anew.produce({"text": "later", "delay": "2s", "producer_id": "p", "seq": 7}) == [{"id": 0}]
+        found = [message for _ in range(2) for message in anew.poll(wait="5s", max=1)]
+        assert sorted((m["text"], m["offset"], m["attempt"]) for m in found) == [("later", 1, 1), ("now", 0, 2)]
+        assert delayed < min(m["lease"] for m in found)
+        assert "is paused" in anew.why("other")
 
 
 def test_a_message_that_was_given_back_comes_when_its_delay_ends_or_is_ended(broker: Broker) -> None:
@@ -314,7 +319,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One service for the tests that leave nothing behind."""
     port = free_port()
     program = Program(tmp_path_factory.mktemp("shared"), PARTS="broker", HERMESMQ_CLIENT_ADDR=f"127.0.0.1:{port}")
-    yield Broker(program, port, "orders")
+    with Broker(program, port, "orders") as broker:
+        yield broker
     program.kill()
 
 
