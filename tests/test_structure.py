@@ -20,7 +20,9 @@ SOURCES = sorted(path for folder in ("hermes", "sinks/hermes_sinks") for path in
 NURSERIES = {
     "hermes/app.py": "the tree of the service",
     "hermes/broker/daemon.py": "the addresses of `hermesmqd`",
+    "hermes/broker/http/polls.py": "a poll that waits, for one request",
     "hermes/broker/opening.py": "the broker's sequencer and keeper",
+    "hermes/broker/running.py": "the burial of dead letters, around the broker",
     "hermes/broker/sequencer.py": "the broker's tick, beside its commits",
     "hermes/broker/tcp/connection.py": "the reader and the writer of a connection, its parked polls",
     "hermes/broker/tcp/server.py": "the connections of the broker's clients",

@@ -78,7 +78,10 @@ def _manual(purpose: str, example: str, *others: str) -> Manual:
 @with_client
 @tells_the_operator
 def why(client: AdminClient, topic: str, group: str, leases: bool) -> None:
-    """Say in one sentence why a group gets no messages, or what it would get."""
+    """Say in one sentence why a group gets no messages, or what it would get.
+
+    TOPIC and GROUP are names; neither has to be there.
+    """
     found = client.ask("GET", _path(topic, group), _Group)
     click.echo(printable(found.why))
     if leases and found.leases:
@@ -116,7 +119,11 @@ def topics(client: AdminClient) -> None:
 @with_client
 @tells_the_operator
 def groups(client: AdminClient, topic: str) -> None:
-    """List the groups of a topic, with the messages that each has not done."""
+    """List the groups of a topic, with the messages that each has not done.
+
+    TOPIC is a name. The lag is the number of messages that a group has not done: leased, delayed, behind an older message
+    of their key, or ready.
+    """
     rows = []
     after: str | None = ""
     while after is not None:
@@ -143,7 +150,10 @@ def groups(client: AdminClient, topic: str) -> None:
 @with_client
 @tells_the_operator
 def peek(client: AdminClient, topic: str, offset: int, limit: int) -> None:
-    """Print messages of a topic, without a lease."""
+    """Print messages of a topic, without a lease.
+
+    TOPIC is a name. Whoever has leased or done the messages does not matter, and nothing changes.
+    """
     found = client.ask("GET", f"{_path(topic)}/messages", _Messages, offset=offset, limit=limit)
     for message in found.messages:
         click.echo(f"{message.offset}  {format_time(message.time_ms / 1000)}  {printable(_content(message))}")
@@ -157,7 +167,10 @@ def peek(client: AdminClient, topic: str, offset: int, limit: int) -> None:
 @with_client
 @tells_the_operator
 def pause(client: AdminClient, topic: str, group: str) -> None:
-    """Deliver no more messages to a group. The messages that are leased stay so."""
+    """Deliver no more messages to a group.
+
+    TOPIC and GROUP are names. The messages that are leased stay so, and can be acknowledged.
+    """
     _set(client, topic, group, paused=True)
 
 
@@ -169,7 +182,10 @@ def pause(client: AdminClient, topic: str, group: str) -> None:
 @with_client
 @tells_the_operator
 def resume(client: AdminClient, topic: str, group: str) -> None:
-    """Deliver messages to a group again."""
+    """Deliver messages to a group again.
+
+    TOPIC and GROUP are names. Consumers that wait get their messages at once.
+    """
     _set(client, topic, group, paused=False)
 
 

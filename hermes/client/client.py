@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from hermes.base.cleanup import clean_up
 from hermes.broker.wire.hermesmq_pb2 import (
     Ack,
     Bootstrap,
@@ -37,6 +38,7 @@ from hermes.client.subscription import DRAIN_SECONDS, Handler, Subscription
 
 # As long as HermesMQ's own client waits.
 ANSWER_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
 
 
 class Client:
@@ -292,7 +294,7 @@ async def connect(
         finally:
             nursery.cancel_scope.cancel()
             # The scope that was cancelled would end the first close, and leave the other connections open.
-            with trio.CancelScope(shield=True):
+            with clean_up(_CLOSE_SECONDS):
                 await pool.close()
     if failure is not None:
         raise failure

@@ -80,8 +80,8 @@ class LeaseView(msgspec.Struct):
 def view_message(offset: int, message: Message, payload: bytes, delivery: Delivery | None = None) -> MessageView:
     """A message, with its lease if it was delivered.
 
-    >>> view_message(7, Message(1000, 0, 0, 2, 0, 2), b"{}").payload
-    Raw(b'{}')
+    >>> bytes(view_message(7, Message(1000, 0, 0, 2, 0, 2), b"{}").payload)
+    b'{}'
     """
     view = MessageView(offset, message.priority, message.time_ms)
     if delivery is not None:

@@ -10,6 +10,9 @@
 | ``dedup`` | the last keys of producers |
 | ``group`` | a group: which messages are done, leased or waiting, and which a poll takes |
 | ``states`` | the states of a message for one group, as a table |
+| ``attempts`` | how often an attempt at a message failed |
+| ``behind`` | messages behind an older one of their key |
+| ``scheduled`` | messages that enter their topic later |
 | ``done`` | the done offsets: a watermark, and blocks above |
 | ``leases`` | the leases, and when each ends |
 | ``waiting`` | the messages that may be delivered: returned ones and fresh ones |
