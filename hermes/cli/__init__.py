@@ -1,6 +1,6 @@
 """The command line ``hermes``: its own commands and those of the parts, each under a heading that names its purpose.
 
-- ``serve``, ``config``, ``top``, ``tap``, ``dlq``, ``log``, ``load``: one command or group each
+- ``serve``, ``config``, ``top``, ``tap``, ``dlq``, ``log``, ``load``, ``broker``: one command or group each
 - ``dlq_names``, ``dlq_replay``, ``dlq_store``, ``dlq_view``, ``reload``: pieces of ``dlq`` and ``serve``
 
 Invariant: a mistake of the operator is one line on stderr and exit code 2; a traceback is a bug of Hermes. A command is

@@ -187,7 +187,7 @@ async def test_the_handler_gives_way_when_it_costs_too_much(monkeypatch: pytest.
     assert samples.overhead_ns < samples.cpu_ns / 100
     told = sum(sample.values[1] for sample in samples.samples) + samples.overhead_ns
     assert told == pytest.approx(samples.cpu_ns, rel=0.01)
-    assert by_function(samples)[f"{__name__}.burn"] > 0.6 * samples.cpu_ns
+    assert by_function(samples)[f"{__name__}.burn"] > 0.3 * samples.cpu_ns
 
 
 async def test_system_calls_that_a_tick_interrupts_go_on() -> None:

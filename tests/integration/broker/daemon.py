@@ -55,16 +55,18 @@ def run_daemon(folder: Path, *flags: str, port: int = 0) -> Iterator[Daemon]:
     command += ["--client-addr", f"127.0.0.1:{port}", "--metrics-addr", f"127.0.0.1:{metrics_port}", *flags]
     process = subprocess.Popen(command)
     try:
+        daemon = Daemon(process, port, metrics_port)
         until = time.monotonic() + START_SECONDS
         while True:
             assert process.poll() is None, "the daemon has ended"
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                # Not its own port: a connection there might still count when the first client of a test comes.
+                assert daemon.get("/health")[0] == 200
                 break
             except OSError:
                 assert time.monotonic() < until, "the daemon does not listen"
                 time.sleep(0.02)
-        yield Daemon(process, port, metrics_port)
+        yield daemon
     finally:
         process.kill()
         process.wait()
