@@ -9,7 +9,7 @@ export const html = markup`
     <h2 id="broker-title">Broker</h2>
     <p class="aside" id="broker-total"></p>
   </div>
-  <table class="cards" id="broker-topics" role="table" aria-labelledby="broker-title" hidden>
+  <table class="cards topics" id="broker-topics" role="table" aria-labelledby="broker-title" hidden>
     <thead role="rowgroup">
       <tr role="row">
         <th scope="col" role="columnheader">Topic</th>
@@ -21,9 +21,9 @@ export const html = markup`
     </thead>
   </table>
   <p class="empty" id="broker-empty">Loading …</p>
-  <section id="broker-topic" hidden>
+  <div id="broker-topic" hidden>
     <h3 id="broker-topic-name"></h3>
-    <table class="cards" id="broker-groups" role="table" aria-labelledby="broker-topic-name">
+    <table class="cards topics" id="broker-groups" role="table" aria-labelledby="broker-topic-name">
       <thead role="rowgroup">
         <tr role="row">
           <th scope="col" role="columnheader">Group</th>
@@ -42,7 +42,7 @@ export const html = markup`
       <button type="button" id="broker-peek">Look at the oldest</button>
     </form>
     <pre id="broker-peeked" hidden></pre>
-  </section>
+  </div>
 `;
 
 const EVERY = 3000; // milliseconds between two looks at the topics
