@@ -25,7 +25,7 @@ from hermes.base.errors import ConfigError, HermesError
 from hermes.broker.daemon_http import DaemonHttp
 from hermes.broker.metrics import BrokerMetrics
 from hermes.broker.opening import BROKER_LOG, Broker, open_broker
-from hermes.broker.settings import BrokerSettings
+from hermes.broker.settings import BrokerSettings, check
 from hermes.config import Address, Mistakes, about, try_read
 from hermes.config.notation import ListenAddress
 from hermes.net.listen import open_listeners
@@ -112,6 +112,8 @@ def read_settings(environ: Mapping[str, str]) -> tuple[BrokerSettings, DaemonSet
     ):
         with mistakes.collect():
             _check_number(variable, address)
+    with mistakes.collect():
+        check(broker)
     mistakes.raise_any()
     return broker, daemon
 

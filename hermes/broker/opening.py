@@ -22,7 +22,7 @@ from hermes.broker.machine.snapshot import restore
 from hermes.broker.node import Bounds, Node
 from hermes.broker.payloads import Payloads
 from hermes.broker.sequencer import Sequencer
-from hermes.broker.settings import BrokerSettings
+from hermes.broker.settings import BrokerSettings, open_tls
 from hermes.broker.tcp.server import TcpServer, open_tcp_server
 from hermes.part import Inside
 from hermes.store.log import Log
@@ -93,7 +93,8 @@ async def open_broker(
         token=settings.hermesmq_client_token.encode(),
     )
     most = settings.hermesmq_max_connections
-    with open_tcp_server(node, bounds, settings.hermesmq_client_addr, most) as server:
+    tls = open_tls(settings)
+    with open_tcp_server(node, bounds, settings.hermesmq_client_addr, most, tls) as server:
         # A bootstrap names a peer address, and a node without peers has none: the clients' address takes its place.
         own = str(settings.hermesmq_client_addr) if alone else None
         yield Broker(node, sequencer, server, Keeper(log, machine, payloads), bounds, own)

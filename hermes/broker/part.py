@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from hermes.broker.settings import BrokerSettings
+from hermes.broker.settings import BrokerSettings, check
 from hermes.part import Command, Part, RunningPart
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ BROKER = Part(
     "Keeps messages in topics, and leases them to groups, for clients over TCP and HTTP",
     _open,
     settings=BrokerSettings,
+    check=lambda settings, _service: check(settings),
     needs=("dead_letters",),
     letters=_letters,
     commands=(

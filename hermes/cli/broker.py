@@ -121,8 +121,8 @@ def topics(client: AdminClient) -> None:
 def groups(client: AdminClient, topic: str) -> None:
     """List the groups of a topic, with the messages that each has not done.
 
-    TOPIC is a name. The lag is the number of messages that a group has not done: leased, delayed, behind an older message
-    of their key, or ready.
+    TOPIC is a name. The lag counts the messages that a group has not done: leased, delayed, behind an older message of
+    their key, or ready.
     """
     rows = []
     after: str | None = ""

@@ -20,6 +20,7 @@
 """
 
 from hermes.client.client import Client, connect
+from hermes.client.connection import dial_tls
 from hermes.client.errors import (
     BadRequest,
     BrokerError,
@@ -46,4 +47,5 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "connect",
+    "dial_tls",
 ]

@@ -5,6 +5,7 @@ Invariant: every fault of the stream, or of the bytes that arrive, is a `Connect
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -32,11 +33,44 @@ class ConnectionLost(Exception):
 
 async def dial_tcp(address: str) -> trio.abc.Stream:
     """Open a TCP stream to ``host:port``; Trio sets TCP_NODELAY."""
+    return await trio.open_tcp_stream(*_host_and_port(address))
+
+
+def dial_tls(context: ssl.SSLContext) -> Dial:
+    """Return a `Dial` for brokers behind TLS, whose certificates the ``context`` checks.
+
+    ::
+
+        context = ssl.create_default_context(cafile="ca.pem")
+        async with connect(["broker.example:7600"], dial=dial_tls(context)) as client:
+            ...
+    """
+
+    async def dial(address: str) -> trio.abc.Stream:
+        host, port = _host_and_port(address)
+        tcp = await trio.open_tcp_stream(host, port)
+        # Without the notice of the end: a broker that is killed sends none, and every frame has its length.
+        stream = trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True)
+        try:
+            await stream.do_handshake()
+        # A certificate that is not trusted, or a broker without TLS.
+        except trio.BrokenResourceError as error:
+            await trio.aclose_forcefully(tcp)
+            raise OSError(f"no TLS there: {error.__cause__ or error}") from error
+        except BaseException:
+            await trio.aclose_forcefully(tcp)
+            raise
+        return stream
+
+    return dial
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         raise BadRequest(f"{address!r} is no address of a node: write host:port")
     # An IPv6 address stands in brackets before its port, and a resolver takes none.
-    return await trio.open_tcp_stream(host.strip("[]"), int(port))
+    return host.strip("[]"), int(port)
 
 
 class Connection:

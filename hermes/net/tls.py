@@ -7,8 +7,11 @@ and a context whose files do not fit each other is never used: the old one stays
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
 from hermes.base.errors import ConfigError
+
+_HTTP = ("h2", "http/1.1")
 
 
 class Certificate:
@@ -36,15 +39,20 @@ class Certificate:
         connection.context = self._newest
 
 
-def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A server's TLS context that offers HTTP/1.1 and HTTP/2. Raises `ConfigError` for files that cannot be used."""
+def open_tls_context(certificate: str, key: str, protocols: Sequence[str] = _HTTP, prefix: str = "") -> ssl.SSLContext:
+    """A server's TLS context that offers these application protocols. Raises `ConfigError` for unusable files.
+
+    The error names the settings TLS_CERT and TLS_KEY, behind the ``prefix`` of the address.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
+            f"{prefix}TLS_CERT={certificate!r}, {prefix}TLS_KEY={key!r}: cannot be used: {error}; "
+            "both are paths of PEM files"
         ) from None
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     return context

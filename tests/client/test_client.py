@@ -245,12 +245,11 @@ async def test_every_produce_ends_with_the_client_wherever_it_waits(
             await client.produce("t", b"x")
         failed += 1
 
-    async with trio.open_nursery() as callers:
-        async with connect(["a:1"], dial=Nodes(nursery, serve).dial) as client:
-            for _ in range(count):
-                callers.start_soon(produce, client)
-            # Some are unanswered, the queue is full, and some wait for a place in it.
-            await trio.sleep(1)
+    async with trio.open_nursery() as callers, connect(["a:1"], dial=Nodes(nursery, serve).dial) as client:
+        for _ in range(count):
+            callers.start_soon(produce, client)
+        # Some are unanswered, the queue is full, and some wait for a place in it.
+        await trio.sleep(1)
     assert failed == count
 
 

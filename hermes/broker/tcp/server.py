@@ -7,6 +7,7 @@ once, for a client that waits without a word would wait for ever.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,6 +28,9 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
 )
 
+# As long as a frame may take once it has begun would be long for a few hundred bytes.
+_HANDSHAKE_SECONDS = 10.0
+
 
 class TcpServer:
     """A `hermes.part.Listener` for the clients of a node. ::
@@ -35,11 +39,21 @@ class TcpServer:
         nursery.start_soon(server.serve)
     """
 
-    def __init__(self, node: Node, bounds: Bounds, sockets: Sequence[socket.socket], most: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        bounds: Bounds,
+        sockets: Sequence[socket.socket],
+        most: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._node = node
         self._bounds = bounds
         self._sockets = sockets
         self._most = most
+        self._tls = tls
+        # Connections whose client has not finished the handshake are not in the set yet.
+        self._open = 0
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
         self._fewer = RepeatedEvent()
@@ -71,10 +85,17 @@ class TcpServer:
             await self._fewer.wait()
 
     async def _serve_stream(self, stream: trio.SocketStream) -> None:
-        if len(self._connections) >= self._most:
+        if self._open >= self._most:
             self.refused += 1
             await trio.aclose_forcefully(stream)
             return
+        self._open += 1
+        try:
+            await self._serve_client(stream)
+        finally:
+            self._open -= 1
+
+    async def _serve_client(self, stream: trio.SocketStream) -> None:
         peer = ""
         try:
             for option in _OPTIONS:
@@ -84,7 +105,10 @@ class TcpServer:
         except OSError:
             # The client has left already: the first read will tell.
             pass
-        connection = Connection(self._node, self._bounds, stream, peer)
+        opened = stream if self._tls is None else await _shake_hands(stream, self._tls)
+        if opened is None:
+            return
+        connection = Connection(self._node, self._bounds, opened, peer)
         self._connections.add(connection)
         try:
             await connection.serve()
@@ -93,8 +117,23 @@ class TcpServer:
             self._fewer.set()
 
 
+async def _shake_hands(stream: trio.SocketStream, tls: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream] | None:
+    """The stream behind TLS; None if the client speaks no TLS, distrusts the certificate, or takes too long."""
+    # Without the notice of the end: clients that are killed send none, and every frame has its length.
+    encrypted = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+    try:
+        with trio.fail_after(_HANDSHAKE_SECONDS):
+            await encrypted.do_handshake()
+    except (trio.BrokenResourceError, trio.TooSlowError):
+        await trio.aclose_forcefully(stream)
+        return None
+    return encrypted
+
+
 @contextmanager
-def open_tcp_server(node: Node, bounds: Bounds, address: Address, most: int) -> Iterator[TcpServer]:
-    """Listen on ``address`` until the end of the block. Raises `ConfigError` if that is not possible."""
+def open_tcp_server(
+    node: Node, bounds: Bounds, address: Address, most: int, tls: ssl.SSLContext | None = None
+) -> Iterator[TcpServer]:
+    """Listen on ``address``, behind ``tls`` if it is given, until the end of the block. Raises `ConfigError`."""
     with open_listeners(address, "HERMESMQ_CLIENT_ADDR") as sockets:
-        yield TcpServer(node, bounds, sockets, most)
+        yield TcpServer(node, bounds, sockets, most, tls)
