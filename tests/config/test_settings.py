@@ -67,6 +67,8 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "HERMESMQ_NODE_ID": ("3", 3, ["0", "one"]),
     "HERMESMQ_CLIENT_ADDR": (":7601", Address("", 7601), ["7600", "localhost"]),
     "HERMESMQ_CLIENT_TOKEN": ("secret", "secret", []),
+    "HERMESMQ_TLS_CERT": ("/tls/cert.pem", "/tls/cert.pem", []),
+    "HERMESMQ_TLS_KEY": ("/tls/key.pem", "/tls/key.pem", []),
     "HERMESMQ_MAX_FRAME": ("4MiB", 4 * 2**20, ["0", "large"]),
     "HERMESMQ_MAX_NAME_BYTES": ("64", 64, ["0", "x"]),
     "HERMESMQ_MAX_TOPICS": ("10", 10, ["0", "x"]),
