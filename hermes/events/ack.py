@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, IntEnum
 
+# In lower case, as both lanes write the names of headers.
 HEADER = "hermes-ack"
 
 
@@ -78,6 +79,7 @@ class Receipt:
     __slots__ = ("_tell", "_unknown", "durable", "events", "sinks")
 
     def __init__(self, events: int, sinks: tuple[str, ...], tell: Tell) -> None:
+        # The journal sets the mark. Only with the mark may an answer promise that the events will be delivered.
         self.durable = False
         self.events = events
         self.sinks = {name: SinkReceipt() for name in sinks}

@@ -24,4 +24,6 @@ PANELS = (
 
 def make_operator_endpoints(tap: Tap, rejected: RejectedFeed) -> Sequence[Endpoint]:
     """The endpoints over this tap and this feed. When the tap is closed, the streams of both end."""
+    # The feed holds nothing that could be closed, so its followers look whether the tap is closed. Otherwise their
+    # endless answers would hold up a stop.
     return tap_endpoint(tap), *rejected_endpoints(RejectedDesk(rejected, lambda: tap.closed))

@@ -83,6 +83,7 @@ class ConfiguredSink:
         """Open the sink for the time of the block. Raises `ConfigError`, and the errors of the plugin."""
         async with AsyncExitStack() as opened:
             with self._own_variables():
+                # Only the opening has its errors renamed: the block of the caller runs outside of this one.
                 sink = await opened.enter_async_context(self.plugin.open(self.settings, storage))
             # A sink of its plugin's name has the right words already, and is spared a call for each batch.
             yield sink if self.installed == self.name else _Instance(sink, self._rename)
@@ -92,10 +93,12 @@ class ConfiguredSink:
         try:
             yield
         except ConfigError as error:
+            # Not `from error`: a traceback would show the variables of the plugin's name, which nobody has set.
             raise ConfigError(*map(self._rename, error.mistakes)) from error.__cause__
 
     def _rename(self, words: str) -> str:
         """Replace the variables of the plugin's name by the variables of this sink."""
+        # Only whole variables: OTHER_SINK_HTTP_URL does not belong to the plugin `http`.
         return re.sub(rf"\b{variable_prefix(self.installed)}(?=[A-Z])", variable_prefix(self.name), words)
 
 
@@ -111,6 +114,8 @@ class _Instance:
         try:
             await self._sink.write(batch)
         except SinkUnavailable as error:
+            # A new error must keep both facts: the delivery waits for `retry_after`, and makes its writes smaller after
+            # `too_slow`.
             words = self._rename(str(error))
             raise SinkUnavailable(words, retry_after=error.retry_after, too_slow=error.too_slow) from error
         except BatchRejected as error:
@@ -132,12 +137,16 @@ def collect_sinks(names: Iterable[str], environ: Mapping[str, str], mistakes: Mi
     except PluginError as error:
         mistakes.add(error)
         return configured
+    # `collect_event_settings` refuses a name that stands twice. To read the sink again would tell each of its mistakes
+    # again, and call the sink its own twin.
     for name in dict.fromkeys(names):
         with mistakes.collect():
             prefix = variable_prefix(name)
             instance = read(InstanceSettings, environ, prefix)
             _check_instance(name, instance.plugin, installed)
+            # Noted before the settings are read: unknown variables are looked for also if the known ones have mistakes.
             plugins[name] = plugin = load_plugin(installed[instance.plugin or name])
+            # `try_read` collects the mistakes and goes on, so that both groups are judged in one run.
             own = try_read(plugin.settings, environ, mistakes, prefix)
             delivery = try_read(DeliverySettings, environ, mistakes, prefix, plugin.delivery)
             if own is not None and delivery is not None:
@@ -173,8 +182,10 @@ def _find_twins(sinks: Sequence[ConfiguredSink]) -> Iterator[str]:
     for number, sink in enumerate(sinks):
         for other in sinks[:number]:
             prefix, names = variable_prefix(sink.name), f"SINKS={f'{other.name},{sink.name}'!r}"
+            # The prefix has an underscore for a hyphen: the names `a-b` and `a_b` differ, and their variables do not.
             if prefix == variable_prefix(other.name):
                 yield f"{names}: both have the variables {prefix}…; rename one"
+            # A sink without settings, such as `null`, has no place that two of them could share.
             elif sink.settings.__struct_fields__ and sink.settings == other.settings:
                 # The first field of a sink's settings is its place: a path, a URL, a table.
                 place = f"{prefix}{sink.settings.__struct_fields__[0].upper()}"
@@ -193,9 +204,11 @@ def _find_unknown_variables(
     # Such a variable is a misspelling: to run without the setting would hide the mistake.
     declared = {variable_prefix(name): {each.name for each in describe_sink(name, in_use[name])} for name in in_use}
     instances = {name.removesuffix(_PLUGIN) for name in environ if name.startswith("SINK_") and name.endswith(_PLUGIN)}
+    # Also the prefixes of sinks that are not in use: their variables have an owner, and are no slips of a sink in use.
     prefixes = {*declared, *instances, *map(variable_prefix, installed)}
     every = set().union(*declared.values())
     for name in sorted(environ):
+        # NAME_FILE names a file that holds the value of NAME.
         if not name.startswith("SINK_") or name in every or name.removesuffix("_FILE") in every:
             continue
         owner = owning_prefix(name, prefixes)

@@ -42,8 +42,12 @@ from hermes.base.json.wrong_types import kind_of
 from hermes.events.event import MAX_TIMESTAMP, Event
 from hermes.net.http.rejection import MAX_REJECTIONS, Rejection
 
+# `curl -d id=7` and the forms of a page send such a body: the error then says so.
 _FORM = re.compile(rb"[\w.%-]{1,64}=")
+# Begins with a character that is no white space, so an empty line is skipped even if it ends in CR LF. A CR at the end
+# of a line is white space of JSON.
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
+# As a number: a slice of one byte costs each request more than an index.
 _BRACE = 0x7B
 # Characters of a message with a client's value in it.
 _MOST_ECHOED = 120
@@ -76,6 +80,7 @@ def allowed_types(event_types: Sequence[str]) -> Any:
     """Return the type of an event's ``type``, for msgspec, with the types that EVENT_TYPES allows."""
     if tuple(event_types) == ("*",):
         # \Z and not $: a dollar sign also matches before a final line feed.
+        # ^: msgspec looks for a pattern anywhere in the text.
         return Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
     return Literal[tuple(event_types)]
 
@@ -105,9 +110,13 @@ class EventDecoder:
         checked_id = Annotated[str, Meta(min_length=1, max_length=256)]
         checked: Any = msgspec.defstruct("Event", [("type", allowed_types(event_types))], bases=(Event,), gc=False)
         self._one: msgspec.json.Decoder[Event] = msgspec.json.Decoder(checked)
+        # Looked up once: each request with one event takes this way.
         self._decode_one = self._one.decode
         self._list: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[checked])
+        # With a zone, as RFC 3339 demands: a time without a zone is another moment in each country.
         time: Any = int | float | Annotated[datetime, Meta(tz=True)] if any_times else int | float
+        # `kw_only` below: msgspec takes no required field behind an optional one, and here the id, the first field, is
+        # optional.
         lenient: list[Any] = [("id", checked_id | UnsetType, UNSET), ("timestamp", time)]
         self._lenient: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
             msgspec.defstruct("Event", lenient, bases=(checked,), gc=False, kw_only=True)
@@ -119,6 +128,8 @@ class EventDecoder:
             event = self._decode_one(body)
         except UNDECODABLE:
             return None
+        # msgspec looks into no `Raw`, so the payload's UTF-8 and U+0000 are judged here. ASCII is always UTF-8; any
+        # other body goes the long way.
         if (BACKSLASH not in body or NUL_ESCAPE not in body) and body.isascii() and bytes(event.payload)[0] == _BRACE:
             return event if len(body) < SHALLOW or not is_deep(event.payload) else None
         return None
@@ -133,6 +144,7 @@ class EventDecoder:
         single = body[:1] == b"{" or body.lstrip(WHITESPACE)[:1] == b"{"
         if ids is None:
             try:
+                # Not with ``ids``: this decoder would stop at the first event without an id.
                 events = [self._one.decode(body)] if single else self._list.decode(body)
                 if self._clean(body, events):
                     return Decoded(events)
@@ -141,6 +153,7 @@ class EventDecoder:
         check = partial(self._check, ids)
         if single:
             return explain([body], check, alone=True)
+        # An empty body goes on to `find_elements`, whose error says that the body is empty.
         if body.lstrip(WHITESPACE)[:1] not in {b"[", b""}:
             form = "; this looks like a form's fields" if _FORM.match(body) else ""
             raise BadBody(f"expected a JSON object, or an array of objects{form}")
@@ -180,10 +193,13 @@ class EventDecoder:
         try:
             event = self._one.decode(text)
         except msgspec.ValidationError as error:
+            # Broken JSON raises `DecodeError`, which is no `ValidationError`: there is nothing to mend.
             event = self._mend(text, ids and ids(index), str(error))
+        # After the decoding: msgspec takes U+0000 in a string, and any bytes in a `Raw`.
         check_text(text)
         if bytes(event.payload)[:1] != b"{":
             raise msgspec.ValidationError(f"Expected `object`, got `{kind_of(event.payload)}` - at `$.payload`")
+        # The error of msgspec itself for nesting that is deeper still, so both depths get the same words.
         if len(text) >= SHALLOW and is_deep(event.payload):
             raise RecursionError
         return event
@@ -207,6 +223,7 @@ class EventDecoder:
         return Event(given, told.user_id, told.type, seconds, told.payload)
 
     def _advise(self, error: str) -> str:
+        # By the end of the message: msgspec tells the name of the field in no other way.
         if error.endswith("field `id`"):
             return f"{error}: give the event one, or the request an Idempotency-Key"
         if error.endswith("`$.timestamp`"):
@@ -225,6 +242,8 @@ def _whole_seconds(time: float | datetime) -> int:
     """Return the Unix seconds of a time; a time after the year 9999 is taken for milliseconds."""
     if isinstance(time, datetime):
         time = time.timestamp()
+    # Floor division: int() alone would make 0 of -0.5, and take a time before 1970. The year 9999 ends one second after
+    # MAX_TIMESTAMP, and a fraction of that second is still in seconds.
     return int(time // 1000 if time >= MAX_TIMESTAMP + 1 else time // 1)
 
 

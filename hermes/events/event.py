@@ -40,8 +40,10 @@ class Event(msgspec.Struct, gc=False):
 
     id: Annotated[str, Meta(min_length=1, max_length=256)]
     user_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    # Without a bound: `EventDecoder` gives the type its form, which depends on EVENT_TYPES.
     type: str
     timestamp: Annotated[int, Meta(ge=0, le=MAX_TIMESTAMP)]
+    # An event may lack a payload. A sink gets a JSON object all the same, and needs no case of its own.
     payload: Raw = EMPTY_PAYLOAD
 
 

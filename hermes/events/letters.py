@@ -19,6 +19,7 @@ from hermes.dead_letters.replay import Target
 from hermes.dead_letters.view import LetterView
 from hermes.events.event import Batch, Chunk, Event
 
+# The contract owns the name: operators name the sources of this part, and of no other, without the part.
 PART = SINKS_PART
 
 

@@ -62,6 +62,8 @@ async def open_events(chosen: EventConfiguration, core: Core) -> AsyncIterator[R
         yield RunningPart(
             value=engine,
             endpoints=(
+                # With `tracer` and not `tracing`: None leaves the routes as they are, without a call more for each
+                # request.
                 *make_event_endpoints(
                     settings, service.http.cors_origins, engine, core.ingress, tracer, refused.by_reason
                 ),
@@ -72,6 +74,7 @@ async def open_events(chosen: EventConfiguration, core: Core) -> AsyncIterator[R
             status=PartStatus(EventsStatus, status.snapshot, status.tick),
             run=engine.run,
             drain=engine.drain,
+            # Ends the streams of rejected events too: `make_operator_endpoints` has tied them to the tap.
             end_streams=tap.close,
             give_up=engine.give_up,
             why_not_ready=engine.why_not_ready,

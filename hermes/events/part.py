@@ -16,6 +16,7 @@ from hermes.events.settings import EventSettings, collect_event_settings
 from hermes.part import Command, Part, ReadSettings, RunningPart
 from hermes.settings import Settings
 
+# For type checkers alone: a list of the commands loads this module, and needs neither.
 if TYPE_CHECKING:
     from hermes.core import Core
     from hermes.dead_letters.view import LetterView
@@ -79,6 +80,7 @@ def check_sinks(chosen: EventConfiguration, service: Settings) -> None:
 
 
 def _letters() -> LetterView:
+    # Here: the view is loaded when a letter is shown, so a list of the commands does without.
     from hermes.events.letters import EVENT_LETTERS
 
     return EVENT_LETTERS
@@ -91,6 +93,7 @@ EVENTS = Part(
     settings=EventSettings,
     check=check_sinks,
     configure=configure_events,
+    # Both stay open until the events have ended: a last write may refuse events, and ends a span.
     needs=("dead_letters", "traces"),
     letters=_letters,
     commands=(

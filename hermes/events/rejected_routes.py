@@ -57,6 +57,7 @@ class _Stream(AsyncIterator[bytes]):
         self._sent = 0
         self._begun = False
 
+    # Counted here and not in the constructor: HEAD never enters the body, and would not give its place back.
     async def __aenter__(self) -> Self:
         self._desk.followers += 1
         return self
@@ -78,6 +79,8 @@ class _Stream(AsyncIterator[bytes]):
             if trio.current_time() >= silent_until:
                 return b"\n"
             await trio.sleep(LOOK_SECONDS)
+        # No checkpoint from here to `self._sent`: an entry that came between would be neither sent nor counted as
+        # skipped.
         entries = feed.since(self._sent)
         # Entries that were gone before the first look are not counted: the follower was not there to miss them.
         skipped = feed.total - self._sent - len(entries) if self._sent else 0
@@ -91,6 +94,7 @@ def rejected_endpoints(desk: RejectedDesk) -> tuple[Endpoint, ...]:
 
     async def show(_request: Request) -> Answer:
         found = RejectedList(desk.feed.total, desk.feed.since(0))
+        # A copy that a browser keeps would show an operator old rejections as the latest.
         return Response(200, _encode(found), headers={"Cache-Control": "no-store"})
 
     async def follow(_request: Request) -> Answer:

@@ -48,6 +48,7 @@ def make_event_endpoints(
     ingress.requests.expect(PATH, 202)
     return (
         *make_endpoints(routes, settings.event_types, any_times=settings.event_times == "any"),
+        # The traced routes: the message of a pixel gets a span like a posted one.
         *endpoints_beside({route.name: route for route in routes}),
         aggregates_endpoint(engine.aggregator.snapshot),
     )

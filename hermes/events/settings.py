@@ -25,6 +25,7 @@ class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: Annotated[int, about("capacity of the bounded queue, in events", ge=1)] = 100_000
     # Workers wait for a sink most of the time, so several to a processor. The bound of 4096 keeps a mistyped number
     # from starting as many tasks.
+    # `os.cpu_count` returns None if the system does not tell the number.
     worker_count: Annotated[
         int, about("workers: the most batches in flight at one sink", default="CPUs × 4", ge=1, le=4096)
     ] = msgspec.field(default_factory=lambda: 4 * (os.cpu_count() or 1))
@@ -44,6 +45,7 @@ class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
     event_types: Annotated[
         EventTypes, about("event types that are taken; `*` = any name of 1 to 64 of `[A-Za-z0-9_.:-]`")
     ] = ("trip_started", "song_played", "ad_clicked", "location_update")
+    # `seconds` by default: milliseconds that a client sends by mistake should be an error, and not a time.
     event_times: Annotated[
         Literal["seconds", "any"],
         about(
@@ -79,6 +81,7 @@ class EngineSettings(EventSettings, frozen=True, kw_only=True):
 def collect_event_settings(environ: Mapping[str, str], mistakes: Mistakes) -> EventSettings:
     """Return the settings of the events, with ``mistakes`` collected: the default stands for a bad value."""
     settings = try_read(EventSettings, environ, mistakes) or EventSettings()
+    # Both would have one name, by which the journal keeps the position of a sink.
     if len(set(settings.sinks)) != len(settings.sinks):
         with mistakes.collect():
             raise ConfigError(f"SINKS={','.join(settings.sinks)!r}: a sink is named twice")

@@ -21,6 +21,7 @@ from hermes.net.control.endpoint import Answer, Endpoint, Request
 from hermes.net.http.head import Head, Route, too_large
 from hermes.net.http.response import ECHOED, Response, problem
 
+# For type checkers alone: the types of OpenAPI are loaded with the first document.
 if TYPE_CHECKING:
     from hermes.net.control.openapi.operation import Operation
 
@@ -37,6 +38,7 @@ GIF = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _OF_A_BODY = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding"})
 
 # Levels of a parameter's name, each an object inside of another.
+# An address has room for thousands of dots, and to encode so many levels raises `RecursionError`.
 _MOST_LEVELS = 32
 
 
@@ -48,6 +50,7 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
     async def pixel(request: Request) -> Answer:
         # A plus that was not escaped has become a space.
         data = request.query.get("data", [""])[0].replace(" ", "+")
+        # Data that is no base64 becomes an empty body: the route has the error for that, in Segment's form.
         return await take(request, from_base64(data) or b"")
 
     async def query_pixel(request: Request) -> Answer:
@@ -60,8 +63,11 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
             return problem(404, f"no message is a {kind[:ECHOED]!r}: expected one of {', '.join(KINDS)}")
         head = Head("POST", route.name, {n: value for n, value in request.headers.items() if n not in _OF_A_BODY})
         head.request_id = request.id
+        # The head first, as in both lanes: a wrong key gets 401, whatever the size of the message.
         response = route.judge(head)
         if response is None:
+            # A lane counts a body while the body arrives. This one came in the address, and no lane has counted its
+            # bytes.
             response = too_large(route.max_body_bytes) if len(body) > route.max_body_bytes else None
         if response is None:
             response = await answer_body(request, head, route, body)
@@ -75,6 +81,7 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
 
     # RudderStack's libraries want their source's settings before they send the first event.
     async def settings(request: Request) -> Answer:
+        # The browser library asks from a page of another origin: the lines of a data route have the headers of CORS.
         return Response(200, SOURCE_CONFIG, headers=_lines_of(track, request))
 
     async def ask_settings(request: Request) -> Answer:
@@ -89,9 +96,11 @@ def endpoints_beside(routes: Mapping[str, Route]) -> tuple[Endpoint, ...]:
         return Response(204, headers={"Allow": "POST, OPTIONS", **lines})
 
     return (
+        # Without a key: a browser sends no credentials with a preflight request (Fetch standard).
         Endpoint("OPTIONS", EVENTS, ask_events),
         Endpoint("GET", PIXEL, pixel, _describe_pixel, key="handler"),
         Endpoint("GET", QUERY_PIXEL, query_pixel, _describe_query_pixel, key="handler"),
+        # Without a key: the answer is the same for everybody, and holds no secret.
         Endpoint("GET", SETTINGS, settings, _describe_settings),
         Endpoint("OPTIONS", SETTINGS, ask_settings),
     )
@@ -127,6 +136,7 @@ def _headers(lines: bytes) -> dict[str, str]:
 
 
 def _describe_pixel() -> Iterable[Operation]:
+    # Here, as in the next two functions: the types are imported when a document is first asked for.
     from hermes.events.protocols.openapi.segment import declare_pixel
 
     yield declare_pixel()

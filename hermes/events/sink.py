@@ -189,9 +189,12 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
     """The plugin behind an entry point. Raises `PluginError`, which names the extra to install for a missing driver."""
     try:
         plugin = point.load()
+    # Before `ImportError`, its base class: for a missing driver there is an extra to install, for a broken module there
+    # is not.
     except ModuleNotFoundError as error:
         raise PluginError(f"sink {point.name!r}: no module {error.name!r}. {_install_hint(point)}") from error
     except (ImportError, AttributeError) as error:
+        # `AttributeError`: the module lacks the attribute that the entry point names.
         raise PluginError(f"sink {point.name!r} of {_origin(point)} cannot be loaded: {error}") from error
     if not isinstance(plugin, SinkPlugin):
         raise PluginError(f"sink {point.name!r} of {_origin(point)}: {point.value} is not a hermes.SinkPlugin")
@@ -200,6 +203,7 @@ def load_plugin(point: EntryPoint) -> SinkPlugin:
     clash = for_every_sink.intersection(plugin.settings.__struct_fields__)
     if clash:
         raise PluginError(
+            # The first by name: a set has no order, and the message should be the same in every run.
             f"sink {point.name!r} of {_origin(point)} declares the setting {min(clash)!r}, which the engine has for "
             "every sink. Tell its author to rename it."
         )
@@ -221,5 +225,6 @@ def _origin(point: EntryPoint) -> str:
 def _install_hint(point: EntryPoint) -> str:
     if point.dist is None:
         return "Install its driver."
+    # `get_all` returns None if a distribution has no extras. Only an extra of the sink's own name has its driver.
     extras = point.dist.metadata.get_all("Provides-Extra") or []
     return f"Install it with: pip install '{point.dist.name}{f'[{point.name}]' if point.name in extras else ''}'"

@@ -58,8 +58,10 @@ class _Stream(AsyncIterator[bytes]):
         if self._follower is None:
             raise StopAsyncIteration
         if not self._begun:
+            # The follower is entered already: a client that sends an event after this line sees the event.
             self._begun = True
             return b"\n"
+        # `receive` takes the events after its last checkpoint, so the time-out loses no event that was taken.
         with trio.move_on_after(HEARTBEAT):
             events, skipped = await self._follower.receive()
             if not events and not skipped:
@@ -110,8 +112,10 @@ def _describe() -> Iterable[Operation]:
 def _read(query: Mapping[str, Sequence[str]]) -> Wanted | Response:
     """The events that a query names, or why not."""
     for name, values in query.items():
+        # A slip such as `typ=a` would otherwise show all events as if they were the wanted ones.
         if name not in _PARAMETERS:
             return _wrong(name, f"{name[:100]!r} is not a parameter here; there are {', '.join(_PARAMETERS)}")
+        # Only the first value would count, and the reader would miss events without a word.
         if len(values) > 1:
             return _wrong(name, f"{name} is given {len(values)} times")
         if not values[0]:
@@ -131,6 +135,7 @@ def _read(query: Mapping[str, Sequence[str]]) -> Wanted | Response:
 
 
 def _wrong(parameter: str, words: str) -> Response:
+    # Cut off: the client chooses the name, and the answer repeats it.
     return problem(400, words, parameter=parameter[:100])
 
 

@@ -48,16 +48,19 @@ _BEGIN_OF_JSON = frozenset(bytes([each]) for each in b'{["-0123456789')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}"
 
+# Of CloudEvents' required attributes each is a non-empty string.
 _Text = Annotated[str, Meta(min_length=1)]
 
 
 class ContextAttributes(msgspec.Struct, gc=False):
     """The context attributes that become fields of an event."""
 
+    # Only major and minor: events of the releases 1.0.1 and 1.0.2 say 1.0 too.
     specversion: Literal["1.0"]
     id: _Text
     source: _Text
     type: _Text
+    # null, as in the JSON format §2.2: a reader takes null for an attribute that is not set.
     subject: str | None = None
     time: Annotated[datetime, Meta(tz=True)] | None = None
     # An extension, which the specification gives no type: a value of another type is no error, and names no user.
@@ -103,8 +106,10 @@ class CloudEventDecoder:
             raise BadBody(
                 describe_error(error, body, "; in binary mode a CloudEvent has one value as its data")
             ) from None
+        # `BadBody`, as in the structured mode: a body that cannot be read leaves no event to report.
         if is_deep(event.payload):
             raise BadBody(describe_error(RecursionError(), body))
+        # Base64 and the headers make the payload larger than the body, and admission counts the larger one.
         return Decoded([event], (), size_of([event], len(body)))
 
     def _convert(self, now: float, _index: int, message: ContextAttributes, text: Raw) -> Event:
@@ -133,6 +138,7 @@ def _read_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
         # Receivers must also take a quoted string with backslashes, though no sender should send one.
         # The head was decoded as latin-1, so this gives the header's own bytes.
         text = value.strip().encode("latin-1", "replace")
+        # A single quotation mark is no quoted string, though it begins and ends with one.
         if text[:1] == text[-1:] == b'"' and len(text) > 1:
             text = _QUOTED_PAIR.sub(rb"\1", text[1:-1])
         try:
@@ -152,6 +158,7 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
     label = {"datacontenttype": given} if (given := head.headers.get("content-type", "")) else {}
     if json:
         if not unlabelled:
+            # Bytes without a label may be of any kind, and may begin like UTF-16 by chance.
             refuse_wide(body)
         try:
             data = _decode_raw(body)
@@ -174,6 +181,8 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
 def _kind_of(head: Head) -> tuple[bool, bool, bool]:
     """Return whether a body is unlabelled, whether to try it as JSON, and whether to try it as text."""
     kind = head.media_type
+    # Of the labels that are read as JSON elsewhere, these two name the kind of the data here, so they are kept as a
+    # label.
     unlabelled = kind in JSON_TYPES and kind not in {"application/json", "text/plain"}
     json = unlabelled or kind.endswith(("/json", "+json"))
     return unlabelled, json, (json and not unlabelled) or kind.startswith("text/") or kind.endswith(("/xml", "+xml"))
@@ -189,6 +198,7 @@ def cut_data(head: Head, body: bytes) -> Pieces:
     """
     unlabelled, json, text = _kind_of(head)
     # The rule of `_read_data`: only a body that cannot be meant as JSON may be a text.
+    # A slice first: lstrip would copy the large body for its first byte.
     begins = unlabelled or body[:64].lstrip()[:1] in _BEGIN_OF_JSON
     return cut_binary(body, json=json, begins_as_json=begins, text=text)
 

@@ -18,8 +18,10 @@ from hermes.events.decode import advise_unlisted
 from hermes.events.event import MAX_TIMESTAMP, Event
 from hermes.net.http.response import ECHOED
 
+# The bound of `Event.id` and `Event.user_id`.
 MAX_IDENTIFIER = 256
 
+# The form of `allowed_types`: a name that POST /events takes stays as it is in every protocol.
 _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NOT_OF_A_TYPE = re.compile(r"[^A-Za-z0-9_.:-]+")
 _MAX_TYPE = 64
@@ -56,6 +58,7 @@ class TypeNames:
             of = "" if found == name else f" (of the name {name[:ECHOED]!r})"
             raise ValidationError(f"the type {found!r}{of} is {self._unlisted}")
         # After the check, so that a refused name takes no place.
+        # No long name either: the number of names would not bound their bytes.
         if len(name) <= MAX_IDENTIFIER and len(self._known) < _REMEMBERED:
             self._known[name] = found
         return found
@@ -89,6 +92,8 @@ def from_base64(text: str) -> bytes | None:
     """
     text = text.translate(_TO_STANDARD).rstrip("=")
     try:
+        # The padding is added anew, because a client may leave it out. Without ``validate`` Python skips every
+        # character outside the alphabet, and reads any text.
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         return None
@@ -112,6 +117,7 @@ def check_timestamp(seconds: float) -> int:
     1700000000
     """
     if 0 <= seconds <= MAX_TIMESTAMP:
+        # int() cuts towards zero, which is rounding down only because a negative time was refused.
         return int(seconds)
     raise ValidationError(f"the time, {seconds:.0f} in Unix seconds, is not between the years 1970 and 9999")
 

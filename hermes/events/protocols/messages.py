@@ -69,6 +69,7 @@ class MessageDecoder(Generic[Message, Context]):
             check_text(bytes(text))
         # A shorter text has no room for too many levels.
         if len(text) >= SHALLOW and is_deep(text):
+            # As msgspec does for deeper nesting, so that `explain` has the same words for both.
             raise RecursionError
         return event
 

@@ -105,6 +105,7 @@ class OtlpLogs:
     def _decode_json(self, request: EventRequest, body: bytes) -> Decoded:
         notes = Notes()
         decoded = self.gather(request, read_json(body, notes), len(body))
+        # Only now: `read_json` is a generator, and the notes are whole once `gather` has read every group.
         return replace(decoded, note=str(notes))
 
     def gather(self, request: EventRequest, groups: Iterable[Group], size: int) -> Decoded:
@@ -151,6 +152,8 @@ class OtlpLogs:
         attributes = record.attributes
         name = record.event_name
         if not name:
+            # OpenTelemetry's earlier place of the name: the attribute is deprecated since records have the field
+            # event_name.
             given = attributes.get("event.name")
             name = given if given and isinstance(given, str) else "log"
         # A record without a time of its own has the time at which the exporter saw the record.
@@ -159,6 +162,8 @@ class OtlpLogs:
             id_,
             _find_user(attributes, user),
             self._type_of(name, "log"),
+            # In whole numbers: a float has 53 bits, and could round the last nanoseconds of a second up to the next
+            # one.
             check_timestamp(int(nanoseconds) // _SECOND if nanoseconds else now),
             text,
         )

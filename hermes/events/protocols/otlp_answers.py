@@ -18,6 +18,7 @@ from hermes.net.http.response import Response
 PROTOBUF = "application/x-protobuf"
 
 # The codes of google.rpc.Code, by the status of HTTP.
+# 3 INVALID_ARGUMENT, 16 UNAUTHENTICATED, 8 RESOURCE_EXHAUSTED, 14 UNAVAILABLE, 4 DEADLINE_EXCEEDED.
 _CODES = {400: 3, 401: 16, 413: 8, 415: 3, 422: 3, 503: 14, 504: 4}
 # google.rpc.Code.UNKNOWN.
 _UNKNOWN = 2
@@ -30,6 +31,7 @@ class _Answers:
 
     def taken(self, decoded: Decoded) -> Response:
         """Return 200, with the number of rejected records, the reason of the first, and the note."""
+        # OTLP lets a server tell advice as a partial success with 0 rejected records.
         if decoded.rejected or decoded.note:
             return self._partial(len(decoded.rejected), _sum_up(decoded))
         return self._success
@@ -59,6 +61,7 @@ class JsonAnswers(_Answers):
     b'{"code":14,"message":"the queue is full"}'
     """
 
+    # OTLP: a server must leave partialSuccess out of a full success.
     _success = Response(200, b"{}")
 
     def _partial(self, count: int, message: str) -> Response:
@@ -85,6 +88,7 @@ class ProtobufAnswers(_Answers):
         return Response(200, _bytes_field(1, b"\x08" + varint(count) + _bytes_field(2, message.encode())), PROTOBUF)
 
     def _status(self, status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
+        # 0x08: field 1 as a varint, here the code. Field 2 is the message.
         document = b"\x08" + varint(code) + _bytes_field(2, message.encode())
         return Response(status, document, PROTOBUF, headers, detail=message)
 

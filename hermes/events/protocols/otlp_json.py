@@ -99,6 +99,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
         found: dict[str, Raw] = {}
         unknown = ""
         for quoted, value in split_object(bytes(text)):
+            # latin-1 fails for no bytes, and the known names are ASCII. UTF-8 is judged later, with words of its own.
             name = quoted[1:-1].decode("latin-1")
             field = names.get(name) or others.get(name)
             # Protobuf's JSON mapping lets a reader skip unknown members, so only the note mentions them.
@@ -109,6 +110,7 @@ def _reader(level: type[_L]) -> Callable[[Raw | bytes, Notes], _L]:
             found[field] = Raw(value)
             if name in others:
                 notes.old = notes.old or name
+        # The first field of each level leads to the records: if that field is there, unknown members hide no records.
         if fields[0] not in found:
             notes.unread = notes.unread or unknown
         return level(**found)
@@ -126,6 +128,7 @@ def read_json(body: bytes, notes: Notes) -> Iterator[Group]:
     body = without_mark(body)
     if is_sparse(body):
         try:
+            # Only for a sparse body: this decoder holds the texts of all records at once.
             # All levels in one pass over the body, which for each level by itself would take as long again.
             usual = _decode_usual(body)
         except UNDECODABLE:
@@ -215,6 +218,7 @@ def _as_rejection(error: Exception, text: Raw, where: str = "") -> ValidationErr
 
 def _elements(text: Raw, name: str) -> Iterable[Raw]:
     data = bytes(text)
+    # Protobuf's JSON mapping reads null as the default, which is an empty list.
     if not data or data == b"null":
         return ()
     if data[:1] != b"[":

@@ -34,6 +34,7 @@ _NOT_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
 _DIGITS = 20
 _LEAST, _MOST = -(2**63), 2**64 - 1
 _LEVELS_OF_SEVERITY = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+# logs.proto gives each level four numbers, from TRACE = 1 on, and no digit to the name of the first.
 _SEVERITIES = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
     f"SEVERITY_NUMBER_{name}{nth if nth > 1 else ''}": 4 * level + nth
     for level, name in enumerate(_LEVELS_OF_SEVERITY)
@@ -108,6 +109,7 @@ def _read(text: Raw, members: _Members, notes: Notes) -> dict[str, Any]:
     told = {}
     for name, value in given.items():
         found = members.get(name)
+        # OTLP asks receivers to ignore unknown members. null is a default of protobuf's.
         if found is not None and value is not None:
             told[found[0]] = found[1](value, name)
             # The first such name is enough for the note.
@@ -155,6 +157,8 @@ def _small(value: Any, name: str) -> int:
 
 
 def _nanoseconds(value: Any, name: str) -> str:
+    # 19 digits are always below 2**64. A leading 0 goes on: 0 means no time, and 01 is written as 1. isascii, because
+    # isdecimal also takes the digits of other scripts.
     if type(value) is str and len(value) < _DIGITS and value.isdecimal() and value.isascii() and value[0] != "0":
         # The usual form, without a conversion.
         return value
@@ -172,6 +176,7 @@ def _severity(value: Any, name: str) -> int:
 def _identifier(value: Any, name: str) -> str:
     """Return an id in hexadecimal. Any other text is kept: a wrong id is no reason to lose a record."""
     text = _text(value, name)
+    # The beginning alone: the name may be spanId or span_id.
     size = 8 if name[:4] == "span" else 16
     # Some clients follow protobuf's JSON mapping and not OTLP, and send the bytes of an id in base64.
     if text and len(text) != 2 * size:
@@ -291,6 +296,8 @@ _RECORD = _by_both_names(
 )
 _DESCRIBED = _by_both_names(
     {
+        # Under their names in JSON: a resource goes into the payload as a dict, while a struct renames the fields of a
+        # record.
         "name": ("name", _text),
         "version": ("version", _text),
         "attributes": ("attributes", _object),

@@ -19,6 +19,7 @@ from hermes.events.protocols.otlp_record import Record
 _LEVELS = 20
 # 18 digits always fit into 63 bits, so no range check is needed; longer numbers take the slow way.
 _WHOLE = re.compile(r"-?[0-9]{1,18}").fullmatch
+# 19 digits always fit into the 64 bits of a time.
 _TIME = re.compile(r"[1-9][0-9]{0,18}").fullmatch
 _Small = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 _MOST = 2**63
@@ -36,6 +37,7 @@ class _Value(_Shape):
     string_value: str | None = None
     bool_value: bool | None = None
     int_value: int | str | None = None
+    # NaN and the infinities are strings, and bytes may be in either base64: both take the slow way.
     double_value: float | None = None
     array_value: _Array | None = None
     kvlist_value: _Attributes | None = None

@@ -85,6 +85,7 @@ class _Cutter:
         """Return the repeated fields as runs that fit into a piece with their shared fields, and the other fields."""
         weight = self._weigh(path, shared)
         runs: list[_Run] = []
+        # Weighed by their bytes alone: MAX_SHARED bounds bytes, and not the time of decoding.
         others = _Run(0, 0, 0, (0, 1))
         position = 0
         while position < len(message):
@@ -95,6 +96,7 @@ class _Cutter:
                     raise BadBody(f"a resource or a scope of a large request has more than {MAX_SHARED} bytes")
             elif not runs or not runs[-1].extend(begin, position, self._size):
                 runs.append(_Run(begin, value, position, weight))
+            # Counted over all messages: many short messages take as long as one of many fields.
             self._since += 1
             if self._since % _FIELDS == 0:
                 yield None
@@ -102,6 +104,8 @@ class _Cutter:
 
     def _weigh(self, path: tuple[int, ...], shared: int) -> tuple[int, int]:
         """Return the weight of each field of a message: its least bytes, and the factor for its bytes."""
+        # A record weighs so much that the records of one piece together repeat `_MOST_REPEATED` bytes at most. A
+        # scope's bytes weigh as if they were the shortest records.
         record = self._size * shared // _MOST_REPEATED
         if len(path) == 1:
             return max(_LEAST, record), 1
@@ -125,8 +129,10 @@ class _Cutter:
 
 def _count_values(record: memoryview) -> Generator[None, None, int]:
     """Return how many values a record has, or a number above `MAX_VALUES`. Raises `BadBody`."""
+    # Room for so many fields that the count reaches MAX_VALUES first: the reason names values, and not fields.
     walk = Walk(record, free=_FIELDS_A_VALUE * MAX_VALUES)
     values = fields = 0
+    # A list and no recursion: the client chooses how deep its values are nested.
     left = [("record", record)]
     while left:
         kind, message = left.pop()
@@ -180,5 +186,6 @@ def _wrap(fields: list[memoryview], around: tuple[tuple[int, bytes], ...]) -> by
     body = around[-1][1] + b"".join(fields)
     for number, others in reversed(around[:-1]):
         # The other fields first: the wire format gives the fields of a message no order.
+        # A key of one byte: the numbers in `_PATH` are below 16.
         body = others + bytes([number << 3 | 2]) + varint(len(body)) + body
     return body

@@ -27,7 +27,9 @@ _BYTES_A_FIELD = 16
 _ENCODED_AT_ONCE = 64 * 2**10
 # A control character of one byte becomes six.
 _GROWTH = 5
+# The last five have an escape of two bytes in JSON, and not of six.
 _NOT_CONTROL = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r"
+# 3 and 4 began and ended a group, which proto3 no longer has.
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
@@ -208,6 +210,8 @@ def _read_record(messages: _Messages, data: bytes) -> Record | ValidationError:
     values = _Values()
     try:
         body, attributes = values.plain(record.body), values.object(record.attributes)
+        # A quick look at all bytes, tags and lengths too: only a record that may grow too much is walked value by
+        # value.
         if len(data) > _ENCODED_AT_ONCE and len(data.translate(None, _NOT_CONTROL)) * _GROWTH > len(data):
             _check_growth([body, attributes], len(data))
     except ValidationError as error:
@@ -239,6 +243,7 @@ def _check_growth(values: list[Any], size: int) -> None:
                 raise ValidationError(
                     "a large record may grow to 2 times its size as JSON: send control characters as bytes"
                 )
+        # The names too: a client chooses them as freely as the values.
         elif isinstance(value, dict):
             values += value
             values += value.values()

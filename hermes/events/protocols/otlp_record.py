@@ -44,6 +44,7 @@ class Record(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     flags: int = 0
     trace_id: str = ""
     span_id: str = ""
+    # Always this one object: msgspec knows a default by identity, and would write an equal `Raw`.
     resource: Raw = NOTHING
     scope: Raw = NOTHING
 

@@ -61,6 +61,7 @@ class OwnAnswers:
     def nothing(self, decoded: Decoded) -> Response:
         """Return 400 with the rejections."""
         if not decoded.rejected:
+            # With the members of the answer below, so that a client reads one form.
             return problem(400, "the body holds no event", accepted=0, rejected=[])
         return problem(400, "no event of this request is valid", accepted=0, rejected=decoded.rejected)
 
@@ -99,6 +100,7 @@ class PostEvents:
         self._json = Format(answers, lambda _request, body: json(body), cut=_cut_json, one=one)
         self._lines = Format(answers, lambda _request, body: lines(body), cut=_cut_lines)
         # Without a key an event's id is the client's duty: only then is it safe to send again.
+        # The ids are given event by event, which takes longer, so a body is cut sooner.
         self._keyed_json = Format(
             answers, lambda request, body: json(body, RequestIds(request, clock())), cut=_cut_json, at_once=_PIECE
         )

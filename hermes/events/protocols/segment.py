@@ -44,6 +44,7 @@ BEACON = "/beacon/v1/batch"
 """RudderStack's path for the messages of a closing page, with the key in the query."""
 
 BATCHES = ("/v1/batch", "/v1/import", "/v1/b", BEACON)
+# No short path for the last, merge: /v1/m belongs to the library's own metrics.
 SINGLES = {f"/v1/{kind}": kind for kind in KINDS} | {f"/v1/{kind[0]}": kind for kind in KINDS[:-1]}
 """The paths of one message: the API's own, and the short ones of the browser library."""
 
@@ -83,6 +84,7 @@ class Segment:
         self._batched = MessageDecoder(_OneOfMany, self._convert, "", partial=True)
         # ``partial``: the libraries repeat a whole request for ever after anything but a success, so any number of
         # messages may be invalid.
+        # Twice the limit: the messages themselves, and as much again that the shared members may add.
         self._format = Format(SegmentAnswers(), self.decode, cut=_cut, at_once=_PIECE, most=2 * limit, partial=True)
 
     def choose(self, _head: Head) -> Format:
@@ -145,6 +147,7 @@ class Segment:
                 raise FieldMissing("a track message needs the name of its event - at `$.event`", "event")
             type_ = self._type_of(message.event, "track")
         elif kind in _OTHER_KINDS:
+            # Not the kind itself: EVENT_TYPES may lack `page`, whose message is then rejected.
             type_ = self._type_of(kind, kind)
         else:
             raise ValidationError(f"{kind[:ECHOED]!r} is none of {', '.join(KINDS)} - at `$.type`")

@@ -133,6 +133,7 @@ def read_batch(body: bytes) -> MessageBatch:
         # One member of a wrong type must not refuse the messages beside it: take the members one by one.
         found = {}
         for quoted, value in split_object(body):
+            # latin-1 fails for no bytes: a name that is not UTF-8 is an unknown member.
             name = _MEMBERS.get(quoted[1:-1].decode("latin-1"))
             if name is not None:
                 found[name] = Raw(value)

@@ -20,4 +20,5 @@ def agree_to_webhook(sender: str) -> dict[str, str]:
     """
     # The name is repeated in a header, so only the characters of a host pass.
     allowed = sender if _ORIGIN.fullmatch(sender) else "*"
+    # An asterisk as the rate sets no limit (§4.2).
     return {"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": allowed, "WebHook-Allowed-Rate": "*"}

@@ -57,6 +57,7 @@ HEADERS = (
 
 NO_LENGTH = problem(411, "The request has neither a Content-Length nor `Transfer-Encoding: chunked`.")
 TOO_LARGE = "The body is larger than MAX_BODY_BYTES, compressed or not, or has more than QUEUE_SIZE events."
+# Not required: RFC 9110 §12.5.3 has this header in a 415 about the coding, and a 415 about the type is without.
 NO_CODING = {"Accept-Encoding": Header("What would be taken, where it was the coding.", required=False)}
 REFUSED = "Delivery was asked for, and a sink has refused events for good."
 NO_ROOM = "The queue or the journal is full, or a stop is under way: nothing was taken, unless `sinks` tells otherwise."

@@ -53,6 +53,7 @@ class Accepted(msgspec.Struct):
 class NotStored(data.Told, kw_only=True):
     """Problem details, with the state of the events of the request."""
 
+    # RFC 9457 §4.2.1: the problem has no meaning beyond that of its status.
     type: Literal["about:blank"]
     title: str
     status: int
