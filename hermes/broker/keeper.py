@@ -75,4 +75,4 @@ class Keeper:
         # A message of an automatic poll is done, and retained no more, before its payload has been sent.
         pinned = self._payloads.lowest_pinned
         needed = [each for each in (pinned, self._machine.lowest_record) if each is not None]
-        return min(index, *needed)
+        return min([index, *needed])

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.perf import (
+    broker,
     chart,
     dispatcher,
     durable,
@@ -59,6 +60,9 @@ def plan(quick: bool) -> dict[str, Callable[[Path], list[Row]]]:
         "durable-latency": partial(durable.latency, rounds=rounds, seconds=seconds),
         "log-latency": partial(log_appends.latency, rounds=rounds, seconds=1 if quick else 2),
         "log-appends": partial(log_appends.appends, rounds=rounds, seconds=seconds),
+        "broker": partial(broker.throughput, rounds=rounds, seconds=seconds),
+        "broker-latency": partial(broker.latency, seconds=2 * seconds),
+        "broker-machine": partial(broker.machine, rounds=rounds),
         "replay": partial(replay.after_crash, rounds=1 if quick else 3, rows=300_000 if quick else 1_000_000),
         "dispatcher": partial(_dispatcher, seconds=seconds),
         "memory": partial(endurance.memory, seconds=minute),

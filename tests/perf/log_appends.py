@@ -36,7 +36,7 @@ def appends(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
         shutil.rmtree(folder / "log")
         by_log.append(records / elapsed)
         shared.append(records / _RECORDS / commits)
-        by_file.append(_RECORDS * _TASKS / median(_write_and_sync(folder, group, 50 * seconds)))
+        by_file.append(_RECORDS * _TASKS / median(write_and_sync(folder, group, 50 * seconds)))
     return [
         Row(
             "sqlite log: appends of 32 x 1 KiB from 64 tasks",
@@ -56,7 +56,7 @@ def latency(folder: Path, *, rounds: int, seconds: int) -> list[Row]:
     for _ in range(rounds):
         by_log += trio.run(_append_one_by_one, folder / "log", seconds)
         shutil.rmtree(folder / "log")
-        by_file += _write_and_sync(folder, bytes(_PAGES), 500 * seconds)
+        by_file += write_and_sync(folder, bytes(_PAGES), 500 * seconds)
     (log_50, log_99), (file_50, file_99) = _percentiles(by_log), _percentiles(by_file)
     return [
         Row(
@@ -95,7 +95,7 @@ async def _append_one_by_one(folder: Path, seconds: float) -> list[float]:
         return found
 
 
-def _write_and_sync(folder: Path, data: bytes, times: int) -> list[float]:
+def write_and_sync(folder: Path, data: bytes, times: int) -> list[float]:
     """Seconds of each write and fdatasync; the file has its size already, as a write-ahead file that is used again."""
     path = folder / "witness"
     with path.open("wb", buffering=0) as file:

@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from struct import Struct, error
 from typing import NamedTuple
 
@@ -156,7 +155,8 @@ class Messages:
         if not len(self):
             return None
         # Behind the first message records ascend, but for those that came late.
-        return min(self.at(self.first).record, *(record for _, record in islice(self._late, 1)))
+        first = self.at(self.first).record
+        return min(first, self._late[0][1]) if self._late else first
 
     def _add_priority(self, priority: int) -> Offsets:
         # A new list and not a longer one: copies share the old one.
