@@ -86,6 +86,7 @@ def end_by(end: float) -> None:
     stop.end = end
     stop.end_on_threads = time.monotonic() + end - trio.current_time()
     for scope in stop.scopes:
+        # The smaller of both: a piece of clean-up that has less time of its own keeps that.
         scope.deadline = min(scope.deadline, end)
 
 

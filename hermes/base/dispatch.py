@@ -230,6 +230,7 @@ class Dispatcher(Generic[T]):
             if self._stopped.is_set():
                 raise Stopped("the intake is closed, and no batch will be handed out any more")
             raise ShuttingDown("the intake is closed; only what was accepted before is handed out")
+        # Before the check for room: an item that is too large would hear `QueueFull`, and be offered again without end.
         most_items = min(self._max_batch_items, self._max_buffered_items)
         most_bytes = min(self._max_batch_bytes, self._max_buffered_bytes)
         if items > most_items or size > most_bytes:
@@ -279,6 +280,7 @@ class Dispatcher(Generic[T]):
         self._batch = []
         self._batch_items = self._batch_bytes = 0
         self._due = math.inf
+        # One horizon is enough: on the hot path an item has to be below both.
         self._items_horizon = 0
 
     def _call(self) -> None:
@@ -310,6 +312,7 @@ class Dispatcher(Generic[T]):
 
         Returns None if nothing is buffered, or a consumer waits for the batch.
         """
+        # A consumer in line may have been woken for this batch already, and would run into an empty buffer.
         if self._line or not (self._full or self._batch):
             return None
         if self._batch:
@@ -369,6 +372,8 @@ class Dispatcher(Generic[T]):
         here.
         """
         self.close()
+        # This scope ends the wait at its own deadline alone: a cancelled caller leaves here, before an item is
+        # abandoned.
         with trio.CancelScope(deadline=deadline):
             await self._stopped.wait()
         self._stop()

@@ -145,6 +145,7 @@ class Edge:
 
     async def drain(self, within: float) -> None:
         """Accept no more connections, answer the requests in flight, and return when every connection has ended."""
+        # Before the lanes drain: from now on /ready says so, and each answer ends its connection.
         self._lane.draining = True
         # Half of the time: a slow client of the fast lane must not keep the control lane from its own drain.
         with trio.move_on_after(within / 2):

@@ -97,6 +97,7 @@ class StatusBoard:
 
     def _sample(self, now: float) -> _Sample:
         durations, routes = self._facts.durations, self._facts.routes
+        # Data routes alone: quick requests of scrapes and health checks would hide how long an application waits.
         timed = [histogram.buckets()[0] for (route, _), histogram in durations.items() if route in routes]
         return _Sample(now, [sum(buckets[place][1] for buckets in timed) for place in range(len(SECONDS) + 1)])
 
@@ -104,6 +105,7 @@ class StatusBoard:
 def resident_bytes() -> int | None:
     """The memory of this process in bytes; None if the kernel is not Linux. Source: proc(5), statm."""
     try:
+        # The second field has the resident pages.
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None

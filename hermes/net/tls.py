@@ -38,7 +38,9 @@ class Certificate:
 
 def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
     """A server's TLS context that offers HTTP/1.1 and HTTP/2. Raises `ConfigError` for files that cannot be used."""
+    # The purpose names the other side: this is the context of a server.
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # RFC 8996 has retired the versions before 1.2.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key)
@@ -46,5 +48,6 @@ def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
         raise ConfigError(
             f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
         ) from None
+    # Without ALPN no client speaks HTTP/2 over TLS (RFC 9113 §3.2).
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context

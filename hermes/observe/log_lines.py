@@ -58,16 +58,20 @@ def configure_logs(level: str, style: str) -> None:
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer: list[structlog.typing.Processor] = (
         [
+            # Before the renderer: the codes of its own colours would be escaped too.
             escape,
+            # The formatter is named, because the default one, of the library rich, shows the values of variables.
             structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
         ]
         if log_style(style) == "console"
         # JSON escapes control characters itself.
         else [structlog.processors.JSONRenderer()]
     )
+    # Not stdout: the sink of that name writes events there.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
+            # For the lines of libraries alone: structlog's own have passed these processors already.
             foreign_pre_chain=_SHARED,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -80,6 +84,7 @@ def configure_logs(level: str, style: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # A line below the level returns at once, before any processor has run.
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         # A bound logger is made once for each module: a log line on a hot path costs no look-ups.

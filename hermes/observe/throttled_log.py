@@ -36,6 +36,7 @@ class ThrottledLog:
     def __init__(self, logger: str, **facts: object) -> None:
         self._log = structlog.get_logger(logger)
         self._facts = facts
+        # No bound on the kinds: messages and places are those of the code, and no text of a client.
         self._throttle = Throttle[_Line]()
 
     def warn(self, message: str, **facts: object) -> bool:
@@ -47,6 +48,7 @@ class ThrottledLog:
 
         Returns whether the line was written.
         """
+        # The place belongs to the kind: a second bug behind the same message gets a traceback of its own at once.
         return self._write(logging.ERROR, message, f"{message}: {_place(error)}", facts | {"exc_info": error})
 
     def write_rest(self) -> None:

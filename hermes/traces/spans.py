@@ -118,6 +118,7 @@ class Spans(Tracing):
         """
         context = self._propagator.extract(headers, _ROOT)
         parent = get_current_span(context).get_span_context()
+        # `roll` is below 1 and never below 0: a share of 1 traces every request, a share of 0 none.
         wanted = parent.trace_flags.sampled if parent.is_valid else self.roll() < self.share
         return context if wanted else None
 
