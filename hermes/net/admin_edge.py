@@ -40,6 +40,7 @@ from hermes.net.status import StatusBoard
 
 # One connection in so many has no place in the control lane: a newcomer must get as far as its request.
 _NEWCOMERS = 16
+# No event comes in here: the longest body selects the dead letters of a replay or a deletion.
 _MAX_BODY_BYTES = 2**20
 # A browser does not notice the end of a connection that it holds in reserve: a stop would wait for the browser.
 _LINGER_SECONDS = 0.25

@@ -27,6 +27,7 @@ from hermes.observe.metrics import Metrics
 from hermes.part import Listener, RunningPart
 from hermes.version import __version__
 
+# Much less than the 5 seconds between two lines, so the number of refusals comes soon after a pause.
 _TELL_SECONDS = 0.25
 
 
@@ -72,6 +73,7 @@ class Edges:
     async def drain(self, within: float) -> None:
         """Accept no more connections, and answer the requests in flight on every address, within so many seconds."""
         with trio.move_on_after(within):
+            # All at once: a slow client of one server must not take the time of the other servers.
             async with trio.open_nursery() as draining:
                 # The time as an argument too: this edge divides the time among its two lanes.
                 draining.start_soon(self.edge.drain, within)
@@ -120,6 +122,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
         offered = Offered(own, partial(_why_not_ready, parts), metrics, settings.admin.admin_addr)
         edge = opened.enter_context(open_edge(settings.http, ingress, core.world.listeners, offered))
         admin = None
+        # After HTTP_ADDR: the status tells the connections and the data routes of that edge.
         if (address := settings.admin.admin_addr) is not None:
             facts = Facts(
                 version=__version__,
@@ -128,6 +131,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
                 started=time.time(),
                 durations=ingress.requests.durations,
                 routes=edge.data_routes,
+                # Functions and no numbers: each status reads the present ones.
                 connections=lambda: edge.connections,
                 loop_lag=lambda: loop_lag.seconds,
                 draining=draining,

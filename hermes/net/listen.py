@@ -45,6 +45,7 @@ _LOST_CONNECTION = frozenset(
         errno.ETIMEDOUT,
     }
 )
+# No descriptor, a bad pointer, a socket that does not listen, no socket: no client and no shortage causes these.
 _MISUSE = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK})
 
 
@@ -89,11 +90,13 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[li
 def check_address(address: Address, variable: str) -> None:
     """Raise the error of `open_listeners` if there is one now, but listen nowhere: no client is let in."""
     with _blaming(address, variable):
+        # Bound alone: bind(2) fails for an address in use, and the kernel refuses clients until a socket listens.
         for sock in _bind(address):
             sock.close()
 
 
 def _bind(address: Address) -> Iterator[socket.socket]:
+    # A kernel without IPv6, as in some containers, cannot bind `::`: then IPv4 alone.
     dual = not address.host and socket.has_dualstack_ipv6()
     host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
     info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -129,6 +132,7 @@ def _blaming(address: Address, variable: str) -> Iterator[None]:
 def addresses_of(sockets: Sequence[socket.socket]) -> Sequence[tuple[str, int]]:
     """Host and port of each socket of the Internet families."""
     # A simulation listens on Unix sockets, which have neither host nor port.
+    # IPv6 has a flow and a scope behind host and port.
     return [sock.getsockname()[:2] for sock in sockets if sock.family in {socket.AF_INET, socket.AF_INET6}]
 
 

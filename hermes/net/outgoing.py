@@ -141,6 +141,7 @@ async def _read(response: httpx.Response, most: int) -> bytes:
     # Leaving the loop would leave its generators suspended until the garbage collector runs. Cancelling ends them at
     # once.
     with trio.CancelScope() as enough:
+        # Raw: of a compressed answer httpx would decode each piece whole, far beyond `most`.
         async for piece in response.aiter_raw():
             body += piece[: most - len(body)]
             if len(body) == most:
@@ -176,6 +177,7 @@ def _find_system_words(error: BaseException) -> str:
             return (cause.strerror or "").lower()
         # Trio tries each address of a host.
         if isinstance(cause, ExceptionGroup):
+            # A set, because a host's addresses mostly fail for one reason; sorted, so that one trouble has one text.
             numbers = {each.errno for each in cause.exceptions if isinstance(each, OSError) and each.errno}
             return ", ".join(sorted(os.strerror(number).lower() for number in numbers))
         cause = cause.__cause__ or cause.__context__

@@ -60,6 +60,7 @@ class StatusBoard:
     def __init__(self, facts: Facts, parts: Mapping[str, PartStatus], now: float) -> None:
         self._facts = facts
         self._parts = parts
+        # With a first sample at once: a status before the first tick needs one to count from.
         self._history = History(self._sample(now), REQUEST_SECONDS)
 
     @property
@@ -93,6 +94,7 @@ class StatusBoard:
         before = self._history.before(latest.at, REQUEST_SECONDS)
         # Cumulative counts, so a difference of two samples is the histogram of the time between them.
         counts = [now - then for now, then in zip(latest.requests, before.requests, strict=True)]
+        # The last count has no bound, so it is the number of all requests.
         return RequestStatus(int(counts[-1]), quantile(0.5, SECONDS, counts), quantile(0.99, SECONDS, counts))
 
     def _sample(self, now: float) -> _Sample:

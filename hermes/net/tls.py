@@ -49,5 +49,6 @@ def open_tls_context(certificate: str, key: str) -> ssl.SSLContext:
             f"TLS_CERT={certificate!r}, TLS_KEY={key!r}: cannot be used: {error}; both are paths of PEM files"
         ) from None
     # Without ALPN no client speaks HTTP/2 over TLS (RFC 9113 §3.2).
+    # The server's order decides (RFC 7301 §3.2): HTTP/2 for a client that offers both.
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
