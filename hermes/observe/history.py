@@ -50,6 +50,7 @@ class History(Generic[SampleT]):
             # Half a second of grace: samples come once a second, and a late one would double the time looked at.
             if now - sample.at >= seconds - 0.5:
                 return sample
+        # The history is younger than that, so its whole time counts.
         return self._samples[0]
 
     def seconds(self) -> Iterator[tuple[SampleT, SampleT]]:

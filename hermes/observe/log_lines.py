@@ -42,6 +42,7 @@ def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> s
     >>> escape(None, "", {"event": "refused\nrefused"})
     {'event': 'refused\\nrefused'}
     """
+    # Only values change, so the loop may go over the same dict.
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():
             # The line feeds of a traceback are the renderer's own, so they stay.
@@ -74,7 +75,9 @@ def configure_logs(level: str, style: str) -> None:
             # For the lines of libraries alone: structlog's own have passed these processors already.
             foreign_pre_chain=_SHARED,
             processors=[
+                # The formatter adds keys of its own, such as `_record`, which are no facts of a line.
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Before `escape`, which then sees the text of a traceback: an exception may quote anything.
                 structlog.processors.format_exc_info,
                 *renderer,
             ],

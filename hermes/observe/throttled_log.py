@@ -41,6 +41,7 @@ class ThrottledLog:
 
     def warn(self, message: str, **facts: object) -> bool:
         """Log a warning. Lines of one message are one kind. Returns whether the line was written."""
+        # The message alone: a fact, such as a reason with a number, may differ in each line of one trouble.
         return self._write(logging.WARNING, message, message, facts)
 
     def report_bug(self, message: str, error: BaseException | None, **facts: object) -> bool:

@@ -47,6 +47,7 @@ def find_endpoint(environ: Mapping[str, str], endpoint: str, headers: str) -> tu
     if endpoint:
         _check_endpoint(name, endpoint)
         variable, headers = ("TRACES_HEADERS", headers) if headers else _first(environ, _HEADERS)
+        # Parsed for the check alone: a mistake is told at the start, by the name of its variable.
         parse_headers(headers, variable)
     return endpoint, headers
 
@@ -94,6 +95,7 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str
     """Return the first variable that is set, with its text; the last name and an empty text if none is set."""
     text = ""
     for name in names:
+        # An empty variable counts as unset, as the specification says.
         text = lookup(environ, name) or ""
         if text:
             break

@@ -113,6 +113,7 @@ class SpanExport(Generic[SpanT]):
                 if not failure.again:
                     self._metrics.dropped["refused"] += len(spans)
                     return
+                # In a stop no pause follows: the time that is left is for the other batches.
                 if attempt == ATTEMPTS or self._draining.is_set():
                     break
                 await self._back_off(attempt, failure.after)
