@@ -114,6 +114,7 @@ def time_on_threads() -> Callable[[float], float]:
         await trio.to_thread.run_sync(lambda: left(30.0))  # 30.0, or less while a stop is under way
     """
     stop = _of_this_run()
+    # Bound above, in Trio's thread: a variable of the run cannot be read from another thread.
     return lambda seconds: max(0.0, min(seconds, stop.end_on_threads - time.monotonic()))
 
 

@@ -252,6 +252,7 @@ class Dispatcher(Generic[T]):
         if self._batch_items + items > self._max_batch_items or self._batch_bytes + size > self._max_batch_bytes:
             self._fill()
         if not self._batch:
+            # The first item sets the moment: if each later item moved it, a steady stream would never be due.
             self._due = trio.current_time() + self._interval
         self._batch.append(item)
         self._batch_items += items
@@ -268,6 +269,7 @@ class Dispatcher(Generic[T]):
         if not self._batch:
             return
         due = self._due == -math.inf
+        # A batch that is due has passed a target, and has only its caps before it.
         items, size = (self._max_batch_items, self._max_batch_bytes) if due else (self._flush_items, self._flush_bytes)
         self._items_horizon = min(items, self._max_buffered_items - self._full_items)
         self._bytes_horizon = min(size, self._max_buffered_bytes - self._full_bytes)
@@ -294,6 +296,7 @@ class Dispatcher(Generic[T]):
             place.deadline = self._due
 
     def _take(self) -> list[T]:
+        # Woken by the timer or by a target: the batch may still take items.
         if not self._full:
             self._fill()
         batch, items, size = self._full.popleft()
@@ -355,6 +358,7 @@ class Dispatcher(Generic[T]):
         if self._closed:
             return
         self._closed = True
+        # Also takes the horizon away, so that each later item comes to `_decide` and is refused.
         if self._batch:
             self._fill()
         if self._full:
@@ -376,6 +380,7 @@ class Dispatcher(Generic[T]):
         # abandoned.
         with trio.CancelScope(deadline=deadline):
             await self._stopped.wait()
+        # If consumers took everything, the dispatcher has stopped already, and nothing is left to abandon.
         self._stop()
         return self._abandoned_items == 0
 

@@ -20,6 +20,7 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
     True
     """
     if not folder.is_dir():
+        # The root is its own parent, and so is the working folder, `.`.
         if folder.parent != folder:
             make_folder(folder.parent, mode)
         try:

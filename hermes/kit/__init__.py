@@ -28,6 +28,8 @@ from hermes.store.in_place import is_in_place
 # The name of the lock's file too: a sink asks `is_in_place` whether the file that it has locked still has this name.
 from hermes.store.log.sqlite.folder import LOCK, lock_folder
 
+# Without `__all__` a strict type checker takes an imported name for private, and a linter takes it for unused. The
+# reference of the interface is made from the lists too.
 __all__ = [
     "LOCK",
     "clean",
