@@ -19,6 +19,8 @@ from hermes.events.event import Batch, Chunk, Event
 from hermes.events.sink import DeliverySettings, Sink, SinkPlugin
 from hermes.observe.traced_request import trace_headers
 from hermes.store.settings import Storage
+
+# The same name twice re-exports the name for type checkers (PEP 484), for ``__all__`` lists the interface alone.
 from hermes.version import __version__ as __version__
 
 __all__ = [

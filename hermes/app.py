@@ -70,12 +70,15 @@ async def serve(
     end_by(math.inf)
     settings = configuration.settings
     declared = tuple(each.part for each in configuration.parts)
+    # The ingress before the parts: the data routes of every part are made with this one ingress.
     core = Core(settings, world, Ingress(settings.http, settings.access), declared)
     # Before the parts, which make files: a start whose port is taken leaves nothing behind.
     check_addresses(core)
+    # Without an end at first: `_bound_the_end` gives the deadline once a stop, or a crash, begins.
     deadline = trio.CancelScope()
     with deadline:
         async with open_parts(configuration.parts, core) as parts:
+            # After the parts: the first request finds every part open.
             with open_edges(core, parts, stop.is_set) as edges:
                 running = Running(parts, edges)
                 within = settings.run.shutdown_timeout
@@ -94,6 +97,7 @@ async def _serve_edges(
         async with trio.open_nursery() as serving:
             for task in edges.tasks:
                 serving.start_soon(task)
+            # No task has run yet, for the next checkpoint starts them: no object of a request is frozen.
             _freeze_garbage_collector()
             task_status.started(running)
             try:
@@ -106,6 +110,7 @@ async def _serve_edges(
             for part in running.parts.values():
                 part.drain(within * _EDGE_SHARE * _WAIT_SHARE)
             await edges.drain(within * _EDGE_SHARE)
+            # The tasks of a drained edge do not return by themselves: each runs until cancelled.
             serving.cancel_scope.cancel()
     finally:
         # Refusals of a kind are counted while its line waits for the pause to end. No other line will tell the count.
@@ -123,6 +128,7 @@ def _bound_the_end(seconds: float, deadline: trio.CancelScope) -> None:
 
 def _freeze_garbage_collector() -> None:
     """Freeze the objects that exist now, and let the garbage collector run seldom."""
+    # Before the freeze: cyclic garbage of the start would be frozen too, and stay until the end.
     gc.collect()
     # Everything that was imported and opened stays until the end: the collector need not walk these objects again.
     gc.freeze()

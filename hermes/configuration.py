@@ -60,7 +60,9 @@ def read_environment(environ: Mapping[str, str], *, tolerant: bool = False) -> S
     Raises `ConfigError` for a file that cannot be read, and for a key that cannot be taken, unless ``tolerant``: then
     the key is one of the `Sources.mistakes`, for `collect_configuration`.
     """
+    # SINKS alone has tables of its own in the file: the keys of [sinks.eu] stand for the variables SINK_EU_*.
     sources = read_sources(environ, {"sinks": SINKS_TABLE})
+    # A command that checks the settings goes on: the other keys can be read, and all mistakes are told at once.
     if sources.mistakes and not tolerant:
         raise ConfigError(*(each.words for each in sources.mistakes))
     return sources
@@ -74,10 +76,12 @@ def collect_configuration(sources: Sources, mistakes: Mistakes, parts: Sequence[
     >>> collect_configuration(Sources({"SINKS": "null"}), Mistakes()).names
     ('dead_letters', 'traces', 'events')
     """
+    # First: `Mistakes` drops a later mistake about the same variable, which would be a fault of the default.
     _collect_untaken_keys(sources, mistakes)
     settings = collect_settings(sources, mistakes)
     configured = collect_parts(parts or settings.run.parts, sources, settings, mistakes, asked=bool(parts))
     configuration = Configuration(settings, configured, sources)
+    # Last: only the settings that were read tell which variables there are, as those of the sinks in SINKS.
     for mistake in _find_unknown_keys(configuration):
         with mistakes.collect():
             raise ConfigError(mistake)
@@ -88,6 +92,7 @@ def _collect_untaken_keys(sources: Sources, mistakes: Mistakes) -> None:
     """Collect the mistakes of the file, but those of a key that is no setting, whatever its value: it is told later."""
     if not sources.mistakes:
         return
+    # Behind the return above: to describe every installed part imports them all, and most files have no such key.
     declared = {variable.name for variable in (*describe_service(), *describe_parts(installed_parts().values()))}
     for each in sources.mistakes:
         if len(each.path) > 1 or not each.variable or is_declared(each.variable, declared):
@@ -102,5 +107,6 @@ def _find_unknown_keys(configuration: Configuration) -> Iterator[str]:
         declared.update(variable.name for variable in describe_parts(installed_parts().values()))
     for name in configuration.sources.unknown(declared):
         meant = misspelt(name, declared)
+        # A key of the file is the name of a variable in lower case.
         mend = f"did you mean {meant.lower()}?" if meant else "`hermes config explain` lists all settings"
         yield f"{name}: there is no such setting; {mend}"

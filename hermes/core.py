@@ -35,4 +35,6 @@ class Core:
 
     def with_needed(self, needed: Mapping[str, Any]) -> Core:
         """Return a copy with the values of the needed parts."""
+        # A copy for each part: a part gets the values that `Part.needs` names, and cannot come to depend on others
+        # unsaid.
         return replace(self, needed=needed)

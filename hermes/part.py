@@ -123,12 +123,14 @@ class RunningPart:
         await running.run(trio.lowlevel.checkpoint)
     """
 
+    # Of any type: the service passes the value on to other parts, and knows no part.
     value: Any = None
     endpoints: Sequence[Endpoint] = ()
     metrics: Sequence[MetricSource] = ()
     listeners: Sequence[Listener] = ()
     panels: Sequence[Panel] = ()
     status: PartStatus | None = None
+    # Each default does nothing, so that the service calls every part alike and asks no part which of these it has.
     run: Callable[[Inside], Awaitable[None]] = run_inside
     drain: Callable[[float], None] = lambda _within: None
     end_streams: Callable[[], None] = lambda: None
@@ -186,6 +188,7 @@ class Part:
     check: Callable[[Any, Settings], None] | None = None
     configure: Configure | None = None
     needs: tuple[str, ...] = ()
+    # A function, so that the view is imported when a letter is shown: a list of the commands does without.
     letters: Callable[[], LetterView] | None = None
     commands: tuple[Command, ...] = ()
 
@@ -193,6 +196,8 @@ class Part:
 class Configure(Protocol):
     """Reads the settings of a part from an environment."""
 
+    # Positional: a part names its parameters as it likes, as ``_service`` where it does not read the service's
+    # settings.
     def __call__(self, environ: Mapping[str, str], service: Settings, mistakes: Mistakes, /) -> ReadSettings:
         """Return the part's settings, with ``mistakes`` collected; ``service`` has the settings of the service."""
 
@@ -258,7 +263,9 @@ def in_order(wanted: Iterable[str], find: Callable[[str], Part]) -> list[Part]:
             part = find(name)
             for needed in part.needs:
                 add(needed)
+            # Two parts that need the same third one are no circle.
             path.pop()
+            # After the parts that it needs: a dict keeps the order in which its keys came.
             found[name] = part
 
     for name in wanted:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "hermes.parts"
 ALL = "all"
 
+# Places as text: a service that runs one of the parts does not import the others.
 BUILT_IN = {
     "dead_letters": "hermes.dead_letters.part:DEAD_LETTERS",
     "traces": "hermes.traces.part:TRACES",
@@ -46,6 +47,7 @@ def parts_of_others() -> dict[str, EntryPoint]:
     """The parts of other distributions by name. Raises `PluginError` if a package claims a name of Hermes."""
     found = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
+        # Otherwise the package's part would take the place of Hermes's own in `installed_parts`, without a word.
         if point.name in BUILT_IN:
             raise PluginError(f"an installed package claims the name of the part {point.name!r}. Uninstall it.")
         found[point.name] = point
@@ -55,6 +57,7 @@ def parts_of_others() -> dict[str, EntryPoint]:
 def describe_parts(points: Iterable[EntryPoint]) -> Iterator[Variable]:
     """Every variable that these parts declare, except the variables of sinks. Skips a part that cannot be loaded."""
     for point in points:
+        # The broken package of one part must not hide the settings of all others.
         with suppress(PluginError):
             yield from describe(load_part(point).settings)
 
@@ -77,6 +80,7 @@ def commands_of_others() -> list[Command]:
     return [command for point in parts_of_others().values() for command in load_part(point).commands]
 
 
+# Asked for each letter of a page: to find the part of another distribution reads through all that are installed.
 @cache
 def letter_view(name: str) -> LetterView:
     """How the dead letters of a part are shown; plainly, if no part of this name is installed."""
@@ -94,6 +98,7 @@ def load_part(point: EntryPoint) -> Part:
     """The part behind an entry point. Raises `PluginError`."""
     try:
         part = point.load()
+    # AttributeError: the module is there, but has no such name.
     except (ImportError, AttributeError) as error:
         raise PluginError(f"part {point.name!r} cannot be loaded: {error}") from error
     if not isinstance(part, Part):
@@ -119,14 +124,17 @@ def collect_parts(
         wanted = [*(installed_parts() if ALL in right else ()), *(name for name in right if name != ALL)]
         parts = in_order(wanted, lambda name: load_part(_find(name)))
         return tuple(configure_part(part, environ, settings, mistakes) for part in parts)
+    # Reached only if `collect` has taken an error of the block: then it is not known which parts would run.
     return ()
 
 
 def _find_wrong_names(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each name, or list of names, that cannot be taken, and the reason with its mend."""
     if len(set(names)) != len(names):
+        # The whole list instead of a name, so that the names themselves still count as right.
         yield ",".join(names), "a part is named twice"
     for name in dict.fromkeys(names):
+        # The other distributions are searched last, since the search takes longer than the rest.
         if name != ALL and name not in BUILT_IN and name not in (points := installed_parts()):
             yield name, f"no such part is installed; {suggest(name, [*points, ALL])}"
 

@@ -19,6 +19,7 @@ from hermes.net.settings import AccessSettings, AdminSettings, HttpSettings
 from hermes.observe.settings import LogSettings
 from hermes.store.settings import Storage
 
+# Half of the largest record of a log (`hermes.store.log.rows.MAX_RECORD_BYTES`).
 MOST_JOURNALED_BODY = 128 * 2**20
 """The largest request body that the journal takes, in bytes. The record of a body may be twice as large as the body, or
 larger; the request is answered with 413 then."""
@@ -106,12 +107,14 @@ def _find_mistakes(settings: Settings) -> Iterator[str]:
     concerned.
     """
     access, storage, largest = settings.access, settings.storage, settings.http.max_body_bytes
+    # TLS_KEY alone would start a service without TLS, and its operator would believe that there is TLS.
     if bool(access.tls_cert) != bool(access.tls_key):
         yield "TLS_CERT and TLS_KEY: set both to serve HTTPS, or neither"
     admin = settings.admin.admin_addr
     # The admin address replays and deletes dead letters, so nobody else may reach it without a key.
     if admin is not None and not admin.is_loopback and not access.admin_keys:
         yield f"ADMIN_ADDR={str(admin)!r}: set ADMIN_KEYS, for others can reach it, or listen on 127.0.0.1"
+    # Told here, without a socket: `hermes config check` has to find it too, and opens none.
     if admin is not None and admin.collides(settings.http.http_addr):
         both = f"HTTP_ADDR={str(settings.http.http_addr)!r} and ADMIN_ADDR={str(admin)!r}"
         yield f"{both} are the same address: choose another port"

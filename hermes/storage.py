@@ -51,6 +51,7 @@ def check_world(storage: Storage) -> None:
         raise PluginError(
             f"DURABILITY=postgres: no module {error.name!r}. Install it with: pip install 'hermes-events[postgres]'"
         ) from error
+    # Only the form of the DSN: a server that is away is no mistake of the settings.
     check_dsn(storage.db_dsn)
 
 
@@ -95,6 +96,7 @@ async def open_log(storage: Storage, name: str) -> AsyncIterator[Log]:
                 # come back, and ends with exit code 1.
                 if isinstance(error.__cause__, UnknownHost):
                     raise ConfigError(f"DB_DSN=(hidden): {error}; correct the host's name") from None
+                # Hidden in both messages, because the DSN may hold a password.
                 raise LogUnavailable(
                     f"DB_DSN=(hidden): {error}; start that server, or correct the host, the port and the user"
                 ) from None
@@ -108,6 +110,7 @@ async def open_log(storage: Storage, name: str) -> AsyncIterator[Log]:
 async def open_dead_letters(storage: Storage, most: int) -> AsyncIterator[DeadLetters]:
     """Open the store of dead letters on the storage that DURABILITY names. Raises `hermes.ConfigError`."""
     if storage.durability == "disk":
+        # On a thread: `make_folder` syncs the folder above, which may take a slow disk long.
         await trio.to_thread.run_sync(_make_folder, storage.hermes_data_dir)
         path = storage.hermes_data_dir / DEAD_LETTERS_FILE
         async with open_sqlite_dead_letters(path, most) as letters:

@@ -48,6 +48,7 @@ TRANSITIONS: dict[tuple[BreakerState, BreakerEvent], BreakerState] = {
     # The trial.
     (_HALF_OPEN, BreakerEvent.SUCCEEDED): _CLOSED,
     (_HALF_OPEN, BreakerEvent.FAILED): _OPEN,
+    # The trial has no result, so the next call is another one.
     (_HALF_OPEN, BreakerEvent.ABANDONED): _HALF_OPEN,
     (_HALF_OPEN, BreakerEvent.TRIAL_STARTED): _HALF_OPEN,
 }

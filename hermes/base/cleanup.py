@@ -86,6 +86,7 @@ def end_by(end: float) -> None:
     stop.end = end
     stop.end_on_threads = time.monotonic() + end - trio.current_time()
     for scope in stop.scopes:
+        # The smaller of both: a piece of clean-up that has less time of its own keeps that.
         scope.deadline = min(scope.deadline, end)
 
 
@@ -113,6 +114,7 @@ def time_on_threads() -> Callable[[float], float]:
         await trio.to_thread.run_sync(lambda: left(30.0))  # 30.0, or less while a stop is under way
     """
     stop = _of_this_run()
+    # Bound above, in Trio's thread: a variable of the run cannot be read from another thread.
     return lambda seconds: max(0.0, min(seconds, stop.end_on_threads - time.monotonic()))
 
 

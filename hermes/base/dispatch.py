@@ -230,6 +230,7 @@ class Dispatcher(Generic[T]):
             if self._stopped.is_set():
                 raise Stopped("the intake is closed, and no batch will be handed out any more")
             raise ShuttingDown("the intake is closed; only what was accepted before is handed out")
+        # Before the check for room: an item that is too large would hear `QueueFull`, and be offered again without end.
         most_items = min(self._max_batch_items, self._max_buffered_items)
         most_bytes = min(self._max_batch_bytes, self._max_buffered_bytes)
         if items > most_items or size > most_bytes:
@@ -251,6 +252,7 @@ class Dispatcher(Generic[T]):
         if self._batch_items + items > self._max_batch_items or self._batch_bytes + size > self._max_batch_bytes:
             self._fill()
         if not self._batch:
+            # The first item sets the moment: if each later item moved it, a steady stream would never be due.
             self._due = trio.current_time() + self._interval
         self._batch.append(item)
         self._batch_items += items
@@ -267,6 +269,7 @@ class Dispatcher(Generic[T]):
         if not self._batch:
             return
         due = self._due == -math.inf
+        # A batch that is due has passed a target, and has only its caps before it.
         items, size = (self._max_batch_items, self._max_batch_bytes) if due else (self._flush_items, self._flush_bytes)
         self._items_horizon = min(items, self._max_buffered_items - self._full_items)
         self._bytes_horizon = min(size, self._max_buffered_bytes - self._full_bytes)
@@ -279,6 +282,7 @@ class Dispatcher(Generic[T]):
         self._batch = []
         self._batch_items = self._batch_bytes = 0
         self._due = math.inf
+        # One horizon is enough: on the hot path an item has to be below both.
         self._items_horizon = 0
 
     def _call(self) -> None:
@@ -292,6 +296,7 @@ class Dispatcher(Generic[T]):
             place.deadline = self._due
 
     def _take(self) -> list[T]:
+        # Woken by the timer or by a target: the batch may still take items.
         if not self._full:
             self._fill()
         batch, items, size = self._full.popleft()
@@ -310,6 +315,7 @@ class Dispatcher(Generic[T]):
 
         Returns None if nothing is buffered, or a consumer waits for the batch.
         """
+        # A consumer in line may have been woken for this batch already, and would run into an empty buffer.
         if self._line or not (self._full or self._batch):
             return None
         if self._batch:
@@ -352,6 +358,7 @@ class Dispatcher(Generic[T]):
         if self._closed:
             return
         self._closed = True
+        # Also takes the horizon away, so that each later item comes to `_decide` and is refused.
         if self._batch:
             self._fill()
         if self._full:
@@ -369,8 +376,11 @@ class Dispatcher(Generic[T]):
         here.
         """
         self.close()
+        # This scope ends the wait at its own deadline alone: a cancelled caller leaves here, before an item is
+        # abandoned.
         with trio.CancelScope(deadline=deadline):
             await self._stopped.wait()
+        # If consumers took everything, the dispatcher has stopped already, and nothing is left to abandon.
         self._stop()
         return self._abandoned_items == 0
 

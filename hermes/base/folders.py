@@ -20,9 +20,11 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
     True
     """
     if not folder.is_dir():
+        # The root is its own parent, and so is the working folder, `.`.
         if folder.parent != folder:
             make_folder(folder.parent, mode)
         try:
+            # Another process may have made the folder since the look above.
             folder.mkdir(mode, exist_ok=True)
         except FileExistsError:
             # mkdir says "File exists" for a file in the place of the folder.
@@ -34,6 +36,7 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Sync the folder: the names of files that were added, renamed or removed survive a crash of the machine."""
+    # O_DIRECTORY: for a file in the place of the folder an error, because its sync would keep no name.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

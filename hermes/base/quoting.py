@@ -45,5 +45,6 @@ def explain_undecodable(error: UnicodeDecodeError) -> tuple[int, str]:
     ...     explain_undecodable(error)
     (2, 'it is not text in UTF-8: save the file as UTF-8')
     """
+    # The byte order marks of UTF-16, in which the ``>`` of Windows PowerShell writes a file.
     wide = ", it looks like UTF-16" if error.object[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
     return error.object.count(b"\n", 0, error.start) + 1, f"it is not text in UTF-8{wide}: save the file as UTF-8"

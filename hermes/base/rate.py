@@ -39,6 +39,7 @@ class Rate:
             self._counts[-1] = (second, self._counts[-1][1] + count)
         else:
             self._counts.append((second, count))
+            # With a new second alone, for the bound on memory: `per_second` forgets for itself before it counts.
             self._forget(now)
 
     def per_second(self, now: float) -> float:

@@ -45,6 +45,7 @@ def close_words(word: str, words: Iterable[str]) -> list[str]:
         slips = distance(word.lower(), other.lower())
         if slips <= _allowed(other):
             found.append((slips, other))
+        # One letter is the beginning of too many words.
         elif len(word) >= 2 and other.lower().startswith(word.lower()):
             # A beginning of a word ranks behind every misspelling.
             found.append((_allowed(other) + 1, other))

@@ -67,6 +67,8 @@ class Throttle(Generic[Line]):
             # The latest line is kept: its facts describe the present trouble.
             known.last = line
             return None
+        # The pause begins anew with each written line: one line every `PAUSE` seconds, for as long as the trouble
+        # lasts.
         held_back, known.held_back, known.due = known.held_back, 0, now + PAUSE
         return held_back
 

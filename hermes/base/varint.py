@@ -11,6 +11,7 @@ def varint(value: int) -> bytes:
     """
     out = bytearray()
     while value > 0x7F:
+        # The high bit of a byte says that another byte follows.
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)

@@ -100,6 +100,7 @@ def _commands_of_others() -> Iterable[Command]:
     cls=Program,
     name="hermes",
     manual=_MANUAL,
+    # In this order: the first one that knows a name wins, so that no package takes the place of a command of Hermes.
     finders=(lambda: _OWN, built_in_commands, _commands_of_others),
     subcommand_metavar="COMMAND [OPTIONS] [ARGUMENTS]...",
     options_metavar="",

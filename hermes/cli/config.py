@@ -59,6 +59,7 @@ def list_sinks(names: tuple[str, ...], as_json: bool) -> None:
     """
     rows = []
     installed = installed_sinks()
+    # All names before the first plugin is loaded: to load a plugin imports its driver.
     for name in names:
         if name not in installed:
             plugin_name = sink_instances().get(name)
@@ -197,6 +198,7 @@ def explain_settings(names: tuple[str, ...]) -> None:
         if origin := sources.origin(variable.name):
             rows.append(("set by", "the environment" if origin == variable.name else origin))
         for label, text in rows:
+            # The descriptions are those of the reference, which is Markdown.
             click.echo(_wrap_text(text.replace("`", ""), f"  {label:8} ", " " * 11))
 
 
@@ -229,6 +231,7 @@ def _find_variable(name: str, variables: Mapping[str, Variable]) -> Variable:
             mend = "`hermes sinks` lists the variables of the sinks"
         if close:
             mend = f"did you mean {' or '.join(close)}?"
+        # An empty name is shown by its quotes.
         raise click.UsageError(f"there is no setting {name or repr(name)}: {mend}")
     return found
 
@@ -263,6 +266,7 @@ def _values(group: Group, sources: Sources) -> list[_Row]:
     rows = []
     for variable in group.variables():
         value = getattr(group.values, variable.field)
+        # An empty secret has nothing to hide, and the operator has to see that there is none.
         shown = "(hidden)" if variable.secret and value else variable.show(value)
         source = sources.origin(variable.name)
         # A value without a variable of Hermes comes from OpenTelemetry's variables, which the export of traces reads

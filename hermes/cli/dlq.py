@@ -104,6 +104,7 @@ def _rate(_context: click.Context, _parameter: click.Parameter, rate: float | No
 def _selects(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that select letters, as one argument ``selection``."""
 
+    # click takes the name and the page of a command from its function.
     @wraps(command)
     def run(**options: Any) -> None:
         filters = {name: options.pop(name) for name in ("part", "source", "sink", "type", "reason", "since")}
@@ -384,6 +385,7 @@ def _print_outcomes(outcomes: Sequence[Replayed], dry_run: bool) -> None:
             facts = f"{outcome.delivered} delivered, {outcome.refused} refused again, {outcome.left} left"
         part, name = outcome.source
         who = name if part == SINKS_PART else f"{part} {name}"
+        # The reason of a stop is the server's text, which must not command the terminal.
         click.echo(printable(f"{who}: {facts}{f': {outcome.stopped}' if outcome.stopped else ''}"))
     if not outcomes:
         click.echo(f"{_NONE}.")

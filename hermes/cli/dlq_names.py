@@ -77,6 +77,7 @@ async def check_source(store: DeadLetters, sinks: Iterable[str], selection: Sele
     if name is not None:
         known = {source.name for source in sources if part in (None, source.part)}
         if part in (None, SINKS_PART):
+            # A sink without a letter is no mistake, and the usual case of a sink that works.
             known |= {*sinks, *installed_sinks()}
         if name not in known:
             kind = "sink" if part == SINKS_PART else "source"

@@ -48,6 +48,7 @@ async def replay_to_sinks(
 
 async def _write(configured: ConfiguredSink, sink: Sink, batch: Batch) -> None:
     """Write a batch within the sink's time-out, as the service does."""
+    # Behind the block the time was up: the scope swallows its own cancellation, and every other error leaves.
     with trio.move_on_after(configured.delivery.timeout):
         await sink.write(batch)
         return
@@ -57,8 +58,10 @@ async def _write(configured: ConfiguredSink, sink: Sink, batch: Batch) -> None:
 @contextmanager
 def show_progress() -> Iterator[Callable[[Replayed], None]]:
     """Yield a function that draws the progress of a replay: one bar for each sink, only on a terminal."""
+    # stdout has the result alone, which a program may read.
     console = Console(stderr=True)
     columns = (
+        # The name of a source may have brackets, which rich would read as markup.
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),

@@ -43,6 +43,7 @@ class LetterStore:
 def find_store() -> LetterStore:
     """Return the store that the environment and the file of settings name. Raises `ConfigError`."""
     sources = read_environment(os.environ)
+    # These groups alone: a mistake in the settings of a sink must not keep the operator from the letters.
     return store_of(read_settings(sources), read(DeadLetterSettings, sources), read(EventSettings, sources))
 
 

@@ -49,6 +49,7 @@ def print_rows(rows: Sequence[Row]) -> None:
         cells = [(row.part, row.source, ", ".join(f"{title} {text}" for title, text in row.facts)) for row in rows]
     else:
         (part,) = parts
+        # By first mention: letters of one part may have different facts.
         titles = [*dict.fromkeys(title for row in rows for title, _ in row.facts)]
         named = _names_its_part(part)
         columns = [*(() if named else ("part",)), letter_view(part).source, *titles]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DURATION_WITH_TOTAL = 600.0
 """The bound in time, in seconds, of a run that was given only a number of requests."""
 
+# SIGTERM too: a run that a script ends early still prints its summary.
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FULL = ("429", "503")
 """The answers of a server that has no room at the moment. A load test may be there to find this limit, so they are no
@@ -37,10 +38,12 @@ class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        # click converts the default of an option too, which is a number already.
         if isinstance(value, (int, float)):
             return float(value)
         try:
             # A plain number means seconds here, unlike in settings.
+            # Digits and one dot alone: `float` would take "inf" and "nan" too.
             return float(value) if value.replace(".", "", 1).isdecimal() else parse_duration(value)
         except ValueError:
             self.fail(f"{value!r}: expected a duration such as 500ms, 30s or 1m30s", param, ctx)
@@ -127,6 +130,7 @@ def load(as_json: bool, quiet: bool, **arguments: Any) -> None:
     try:
         summary = _run(options, as_json=as_json, quiet=quiet)
     except LoadError as error:
+        # Exit code 1 and not 2: the arguments are right, but the run could not begin.
         raise click.ClickException(str(error)) from error
     if (failure := find_failure(summary)) is not None:
         click.echo(f"hermes: {failure}", err=True)

@@ -238,6 +238,7 @@ def _print_overview(folder: Path, as_json: bool) -> None:
     snapshot = found.snapshot
     sinks = _progress(snapshot)
     if as_json:
+        # Without the state of the snapshot: its format is the writer's, and JSON would have it as Base64.
         data = msgspec.to_builtins(found) | {"snapshot": None, "sinks": sinks}
         if snapshot is not None:
             data["snapshot"] = {"index": snapshot.index, "bytes": len(snapshot.state)}
@@ -273,6 +274,7 @@ def _progress(snapshot: Snapshot | None) -> dict[str, ProgressState]:
         return {}
     try:
         return msgspec.json.decode(snapshot.state, type=JournalState).sinks
+    # The log of another part has a snapshot of its own format.
     except msgspec.DecodeError:
         return {}
 

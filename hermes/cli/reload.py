@@ -73,13 +73,16 @@ class Reloader:
             await self._reload()
         except (ConfigError, PluginError) as error:
             mistakes = error.mistakes if isinstance(error, ConfigError) else (str(error),)
+            # On a thread: the place of a mistake comes from the file, which is read once more.
             told = await trio.to_thread.run_sync(explained, mistakes, abandon_on_cancel=True)
             reason = one_line("; ".join(told))
             # A fault that lasts is logged once, not every five seconds; a person who asked gets an answer each time.
             if asked or reason != self._failure:
                 _log.error("nothing was reloaded", reason=reason)
+            # `_seen` stays as it was, so that the next look reads the files again.
             self._failure = reason
         else:
+            # The look from before the reload: a file that changed during the reload is read once more.
             self._seen, self._failure = seen, ""
 
     async def _reload(self) -> None:
@@ -138,12 +141,14 @@ def _look_at(files: Sequence[str]) -> _Seen:
             # A missing file is a state too: its return is a change.
             seen.append(None)
         else:
+            # The inode too: a file that was renamed into this place may be as large, and older.
             seen.append((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))
     return seen
 
 
 def _differences(before: Configuration, after: Configuration) -> set[str]:
     """Return the variables whose values differ."""
+    # By both: two sinks of one plugin differ by the prefix, the groups of one sink by the type.
     now = {(group.prefix, type(group.values)): group.values for group in after.groups()}
     return {
         (group.prefix + name).upper()

@@ -126,6 +126,7 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
     async def run(task_status: trio.TaskStatus[Running]) -> None:
         nonlocal clean
         clean = await serve(configuration, stop, task_status)
+        # The service has ended: the signals, the reloads and the wait for a stuck service end with it.
         nursery.cancel_scope.cancel()
 
     with _end_of_the_interpreter(), trio.open_signal_receiver(*_STOPPING, signal.SIGHUP, *_HARMLESS) as signals:
@@ -174,6 +175,7 @@ class _Signals:
         self._stop = stop
         self._everything = everything
         self._timeout = timeout
+        # Asked at the start: later only the difference tells that the terminal has closed.
         self._on_terminal = os.isatty(_STDERR)
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
@@ -215,6 +217,7 @@ async def _end_without(running: Running) -> None:
     Before that, the process reports the accounts as they stand and the stack of the thread, and saves the sinks'
     progress.
     """
+    # First: what follows may hang as well, and the stack shows the operator the call that hangs.
     faulthandler.dump_traceback()
     end_by(trio.current_time() + _LAST_SAVE_SECONDS)
     for part in running.parts.values():
@@ -237,6 +240,7 @@ def _greet(configuration: Configuration, running: Running) -> None:
     url = _url(settings.http.http_addr, running.edges.addresses, tls)
     places = {"url": url}
     if (admin := settings.admin.admin_addr) is not None:
+        # On loopback ADMIN_ADDR speaks plain HTTP, whatever HTTP_ADDR speaks.
         places["admin"] = _url(
             admin, running.edges.admin_addresses, bool(settings.access.tls_cert) and not admin.is_loopback
         )
@@ -255,5 +259,7 @@ def _greet(configuration: Configuration, running: Running) -> None:
 
 
 def _url(address: Address, bound: Sequence[tuple[str, int]], tls: bool) -> str:
+    # Without a host the service listens on all interfaces, and this name leads to one of them.
     host = address.host or "localhost"
+    # The port of the socket: with port 0 in the settings the kernel has chosen one.
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound[0][1]}"

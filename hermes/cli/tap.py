@@ -127,6 +127,7 @@ def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | Non
         shown += 1
         if shown == limit:
             return
+    # The stream of a running service has no end, and a broken connection raises `Lost`.
     click.echo("hermes: the service has been stopped", err=True)
 
 

@@ -81,9 +81,11 @@ def top(client: AdminClient, once: bool, as_json: bool) -> None:
     """
     if as_json:
         data = client.raw_status()
+        # For its error: an answer that is no status must not reach a script with exit code 0.
         parse_status(data, KINDS)
         click.echo(data)
         return
+    # rich would colour each number and path by itself.
     console = Console(highlight=False)
     with suppress(KeyboardInterrupt):
         # Before the screen is taken: an address where nobody answers is told in one line.
@@ -126,6 +128,7 @@ class _Letters:
         counts: DeadLettersStatus | None = status.parts.get("dead_letters")
         if counts is None:
             return None
+        # `started`, because the counts of a restarted service begin at 0 again.
         state = status.started, counts.added, counts.evicted, status.now // _LETTERS_SECONDS
         if state != self._asked:
             self.known, self._asked = self._client.dead_letters(), state
@@ -328,6 +331,7 @@ def wrap_parts(parts: Sequence[Text], width: int) -> list[Text]:
     """Return short parts on as few lines as needed, each part whole, with a dot between the parts of a line."""
     lines: list[Text] = []
     for part in parts:
+        # 3: the dot with its spaces.
         if lines and len(lines[-1]) + len(part) + 3 <= width:
             lines[-1].append(" · ", "dim").append_text(part)
         else:
@@ -339,6 +343,7 @@ def _notes(sink: SinkStatus, now: float) -> list[Text]:
     """Return the faults of a sink, a line each."""
     lines = []
     if sink.failed_at is not None:
+        # The clock of the service's machine may have been set back since.
         ago = short_duration(max(0.0, now - sink.failed_at))
         lines.append(f"last error {ago} ago: {sink.failure}")
     if sink.on_disk:
@@ -361,6 +366,7 @@ def _other_parts(status: ServiceStatus) -> list[Text]:
     """Return a line for each part that has no place of its own on the screen, with the numbers that it shows."""
     lines = []
     for name, shown in status.parts.items():
+        # The statuses of `KINDS` are structs by now: a dict is a part without a place of its own.
         if isinstance(shown, dict):
             plain = [f"{key} {value}" for key, value in shown.items() if isinstance(value, str | int | float)]
             lines.append(Text(printable(f"{name}: {', '.join(plain)}"), overflow="fold"))
@@ -383,6 +389,7 @@ def _aggregates(status: EventsStatus, width: int) -> RenderableType:
     names = [printable(kind) for kind in shown.types]
     longest = max(map(len, ("type", *names)))
     totals = max(len(f"{sum(counts):,}") for counts in shown.counts)
+    # 4: two gaps of two columns each between the three columns.
     room = width - longest - max(totals, len("events")) - 4
     # Long names leave no room for the bars beside them.
     below = room < _FEWEST_MINUTES
@@ -395,6 +402,7 @@ def _aggregates(status: EventsStatus, width: int) -> RenderableType:
             line = Text(spark(counts[-minutes:], minutes), style="blue")
             parts += [Text(name, overflow="fold"), line.append(f"  {sum(counts[-minutes:]):,}", style="default")]
         return Group(*parts)
+    # Folded and not cut, because no number is cut off at any width.
     bars = Column(title, width=minutes, overflow="fold")
     events = Column("events", justify="right", no_wrap=True)
     table = Table(

@@ -74,6 +74,7 @@ class Variable:
         """Return the value that ``text`` stands for. Raises `ConfigError`."""
         try:
             return self._read(text)
+        # The errors that a notation raises by its contract, and msgspec's for a value out of bounds.
         except (ValueError, KeyError, msgspec.ValidationError):
             shown = "(hidden)" if self.secret else repr(text)
             # `from None`: the cause's message may quote the secret, and a traceback would print it.
@@ -95,6 +96,7 @@ def _flatten(annotation: Any) -> tuple[Any, list[Meta]]:
 def _show(value: Any) -> str:
     if value is None:
         return ""
+    # The spelling that reads back, as for every value of a table: `true`, and not Python's `True`.
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -118,6 +120,7 @@ def _accepts(base: Any, metas: list[Meta], notation: Notation | None) -> str:
 
 
 def _read_text(parse: Callable[[str], Any], checked: Any, text: str) -> Any:
+    # Not strict: msgspec then takes the text of a number for the number.
     return msgspec.convert(parse(text), checked, strict=False)
 
 
@@ -233,6 +236,7 @@ def read(group: type[GroupT], environ: Mapping[str, str], prefix: str = "", defa
     values = try_read(group, environ, mistakes, prefix, defaults)
     mistakes.raise_any()
     if values is None:
+        # A group lacks a value only after a mistake, which `raise_any` has raised.
         raise AssertionError(f"{group.__name__} lacks a value, and no mistake says which")
     return values
 

@@ -37,6 +37,7 @@ class Mistakes:
         """Note an error that ended the reading of ``variable``. Returns False if the error is not a mistake of a
         configuration.
         """
+        # A bug is no mistake of the operator: the error leaves the block, and the start ends with a traceback.
         if not isinstance(error, ConfigError | PluginError):
             return False
         # A `ConfigError` may hold several mistakes, each a line of its own.

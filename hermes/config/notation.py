@@ -35,6 +35,7 @@ def parse_duration(text: str) -> float:
     >>> parse_duration("1m30s"), parse_duration("100ms"), parse_duration("0")
     (90.0, 0.1, 0.0)
     """
+    # The one number that Go takes without a unit.
     if text == "0":
         return 0.0
     parts = list(_DURATION_PART.finditer(text))
@@ -131,6 +132,7 @@ class Address(msgspec.Struct, frozen=True):
         >>> parse_address(":8080").collides(parse_address("127.0.0.1:8080"))
         True
         """
+        # The name and the address are one place to the kernel, so the second of them finds the port taken.
         mine, its = (address.host.lower().replace("localhost", "127.0.0.1") for address in (self, other))
         # Port 0 lets the kernel choose, each time another one.
         if self.port != other.port or not self.port:
@@ -197,6 +199,7 @@ def parse_event_types(text: str) -> tuple[str, ...]:
 
 def parse_bool(text: str) -> bool:
     """Return a truth value from ``true``/``false``, ``1``/``0``, ``yes``/``no``, ``on``/``off``, in any case."""
+    # Without a default: for any other text the KeyError is the refusal.
     return {
         "true": True,
         "1": True,

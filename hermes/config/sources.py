@@ -39,6 +39,7 @@ class Sources(Mapping[str, str]):
         # A variable of the environment wins over the file.
         self._of_file = {name: entry for name, entry in entries.items() if not _is_set(environ, name)}
         self.mistakes = () if file is None else tuple(file.mistakes)
+        # The file's texts over the environment's: a variable that is set but empty counts as unset.
         self._texts = {**environ, **{name: entry.text for name, entry in self._of_file.items()}}
 
     def __getitem__(self, name: str) -> str:
@@ -102,6 +103,7 @@ class Sources(Mapping[str, str]):
         if self.file is not None:
             paths |= {each.variable: each.path for each in self.mistakes if self.file.path_of(each.variable)}
         for name, path in paths.items():
+            # A key in the table of a sink is left to the part that knows the options of the sink's plugin.
             if len(path) == 1 and not is_declared(name, declared):
                 yield name
 
@@ -144,5 +146,7 @@ def is_declared(name: str, declared: Container[str]) -> bool:
 
 def _is_set(environ: Mapping[str, str], variable: str) -> bool:
     """Whether the environment gives a value to a variable, itself or by a file; an empty variable counts as unset."""
+    # Of DB_DSN and DB_DSN_FILE either one in the environment replaces both in the file: two of them together are
+    # refused.
     names = (variable, variable + _FILE, variable.removesuffix(_FILE))
     return any(environ.get(name, "").strip() for name in names)

@@ -155,8 +155,10 @@ class TomlFile:
     def _explain_syntax(self, words: str) -> str:
         place = _PLACE.search(words)
         last = self._text.rstrip().count("\n") + 1
+        # tomllib names no line for a fault at the "end of document": the last line with text stands for that.
         line = place[1] if place is not None and place[1] else last
         words = _PLACE.sub("", words).replace(r"character '\n'", "end of a line within quotes")
+        # tomllib tells the place of the repetition alone, and for a value not even the name.
         if words.startswith(_CLASHES) and (told := self._explain_clash(int(line))):
             return told
         mend = next((mend for beginning, mend in _MENDS.items() if words.startswith(beginning)), "")
@@ -211,10 +213,12 @@ class TomlFile:
             names.append(name)
             self._things[table.prefix_of(name)] = path
             # Implied for a table without it, so that its name counts as a sink's, and a message about it has a place.
+            # In small letters: `PLUGIN` and `plugin` are one variable, as everywhere in the file.
             if table.kind not in map(str.lower, options):
                 self.entries[table.prefix_of(name) + table.kind.upper()] = Entry(name, (*path, table.kind), False)
             for option, value in options.items():
                 yield from self._add(table.prefix_of(name) + option.upper(), (*path, option), value)
+        # Each table of a file runs, so that a file needs no list of its tables beside them.
         listed = self.entries.get(table.names)
         if listed is None:
             self.entries[table.names] = Entry(",".join(names), (key,))
@@ -228,6 +232,7 @@ class TomlFile:
 
     def _add(self, variable: str, path: tuple[str, ...], value: Any) -> Iterator[Mistake]:
         mistake, text = "", _text_of(value)
+        # A key in quotes may have any characters; the name of a variable may not.
         if not _KEY.fullmatch(path[-1]):
             meant = re.sub(r"\W", "_", path[-1], flags=re.ASCII)
             variable = ""
@@ -237,6 +242,7 @@ class TomlFile:
             mistake = f"{self.entries[variable].key} is the same setting; keep one"
         elif text is None:
             mistake = _explain_type(value)
+            # Kept, so that a message about the variable, which looks unset, still has the place of its key.
             self._untaken[variable] = path
         else:
             self.entries[variable] = Entry(text, path)

@@ -40,6 +40,7 @@ def find_clash(text: str, line: int) -> tuple[Path, Path, int] | None:
     found: dict[Path, int] = {}
     for start, end, paths in _walk_statements(text):
         if end >= line:
+            # TOML lets a header name its parents again, so the longest of the repeated paths is the clash.
             repeated = max((path for path in paths if path in found), key=len, default=None)
             return None if repeated is None else (max(paths, key=len), repeated, found[repeated])
         for path in paths:
@@ -56,6 +57,7 @@ def _walk_statements(text: str) -> Iterator[tuple[int, int, list[Path]]]:
     while start < len(lines):
         statement, length = _read_statement(lines[start:])
         paths = list(_walk(statement))
+        # No key begins with a bracket, and a value never begins a statement.
         if lines[start].lstrip().startswith("["):
             # A header holds the name of its table alone, whose path is the longest.
             table = max(paths, key=len)

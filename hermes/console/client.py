@@ -286,6 +286,8 @@ def _plain(error: Exception) -> str:
 def _detail(response: httpx.Response) -> str:
     try:
         detail = response.json()["detail"]
+    # Not JSON, JSON without a detail, or JSON that is no object: the answer of another server.
     except (ValueError, KeyError, TypeError):
         detail = f"status {response.status_code}"
+    # Another server may answer at the address, with any text: one screen of it, and no command to the terminal.
     return blank(str(detail))[:500]

@@ -48,6 +48,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     # The place is advice for this shell; each shell looks elsewhere.
     write, place = _SHELLS[shell]
+    # click's script ends in a line feed of its own.
     click.echo(write(ctx.find_root().command, {}, "hermes", COMPLETE_VARIABLE).source(), nl=False)
     # The advice would be in the way where the shell reads the script.
     if _is_terminal():

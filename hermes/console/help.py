@@ -48,6 +48,7 @@ def help_command(ctx: click.Context, command: tuple[str, ...]) -> None:
     for word in command:
         group = ctx.command
         if not isinstance(group, click.Group):
+            # With the command's context, so that the line begins with the name of the command.
             raise click.UsageError(f"it has no commands under it, so no {word!r}", ctx)
         found = group.get_command(ctx, word)
         if found is None:

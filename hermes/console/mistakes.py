@@ -86,6 +86,7 @@ def _example(ctx: click.Context) -> str:
 
 
 def _bad_usage(message: str) -> str:
+    # click has one class for both faults: only the text tells a missing value from one too many.
     if "requires" in message:
         return "a value is missing after it"
     return "it takes no value" if "does not take" in message else _without_stop(message)

@@ -57,6 +57,7 @@ def configure(parts: Sequence[str] = ()) -> Configuration:
     ``parts`` are the parts to run, instead of PARTS. Prints the variables without effect first. Raises `ConfigError`
     with every mistake.
     """
+    # Here: help and completion import this module, and need neither TLS nor the storage.
     from hermes.net.tls import open_tls_context
     from hermes.storage import check_world
 

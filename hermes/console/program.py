@@ -74,6 +74,7 @@ class Program(ManualGroup):
 
     def write_commands(self, formatter: click.HelpFormatter) -> None:
         """Write the commands under their headings."""
+        # One width for all sections, so that the summaries of the page are aligned.
         width = max(map(len, self._commands))
         for heading, commands in self._sections.items():
             write_list(formatter, heading, ((each.name.ljust(width), each.summary) for each in commands))
@@ -85,6 +86,7 @@ class Program(ManualGroup):
             for command in self._commands.values()
             if command.name.startswith(incomplete)
         ]
+        # Not the group's own method, which would import every command for its help.
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def main(

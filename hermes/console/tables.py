@@ -143,6 +143,7 @@ def wrap(value: str, width: int) -> list[str]:
             if line:
                 lines.append(line)
             # A word longer than a line is cut; the rest of it begins the next line.
+            # Nothing is cut from an empty word, which stands between two spaces.
             *full, line = chop_cells(word, max(1, width)) or [""]
             lines += full
         lines.append(line)

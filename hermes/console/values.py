@@ -95,6 +95,7 @@ def service_variables() -> list[Variable]:
     with suppress(PluginError):
         own = [variable for group in GROUPS.values() for variable in describe(group)]
         return [*own, *describe_parts(installed_parts().values())]
+    # A package that claims the name of a part must not take the names of all settings from the completion.
     return describe_service()
 
 
@@ -104,6 +105,7 @@ def sink_variables() -> list[Variable]:
     plugins = {name: name for name in installed} | sink_instances()
     found: list[Variable] = []
     for name, plugin in sorted(plugins.items()):
+        # KeyError: SINKS may name an instance of a plugin that is not installed here.
         with suppress(PluginError, KeyError):
             found += describe_sink(name, load_plugin(installed[plugin]))
     return found

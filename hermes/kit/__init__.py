@@ -12,13 +12,24 @@ only from these modules goes on working when other modules of Hermes are renamed
 nothing from here.
 """
 
+# Instead of a shielded scope of Trio: a stop ends this clean-up by SHUTDOWN_TIMEOUT, and knows the threads that hang.
 from hermes.base.cleanup import clean_up, run_to_end, time_on_threads
+
+# Instead of `Path.mkdir`, which leaves the folder's name unsynced: a loss of power may take the name, and every file in
+# the folder.
 from hermes.base.folders import make_folder, sync_folder
 from hermes.base.quoting import clean
+
+# Instead of `trio.to_thread.run_sync`: an error from there keeps the call's batch in memory until the garbage collector
+# runs.
 from hermes.base.threads import run_on_thread
 from hermes.store.in_place import is_in_place
+
+# The name of the lock's file too: a sink asks `is_in_place` whether the file that it has locked still has this name.
 from hermes.store.log.sqlite.folder import LOCK, lock_folder
 
+# Without `__all__` a strict type checker takes an imported name for private, and a linter takes it for unused. The
+# reference of the interface is made from the lists too.
 __all__ = [
     "LOCK",
     "clean",

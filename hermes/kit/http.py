@@ -3,6 +3,8 @@
 A request that gets no answer raises `NoAnswer`. Reasons and log lines never hold the URL's path, query or credentials.
 """
 
+# Apart from `hermes.kit`: the import of httpx takes longer than that of all of `hermes.kit`, and a sink of files does
+# without.
 from hermes.net.outgoing import (
     Answer,
     Coding,

@@ -40,6 +40,7 @@ from hermes.net.status import StatusBoard
 
 # One connection in so many has no place in the control lane: a newcomer must get as far as its request.
 _NEWCOMERS = 16
+# No event comes in here: the longest body selects the dead letters of a replay or a deletion.
 _MAX_BODY_BYTES = 2**20
 # A browser does not notice the end of a connection that it holds in reserve: a stop would wait for the browser.
 _LINGER_SECONDS = 0.25
@@ -69,6 +70,7 @@ class AdminEdge:
         self, sockets: Sequence[socket.socket], address: Address, settings: HttpSettings, ingress: Ingress, shown: Shown
     ) -> None:
         access, observe, timeouts = ingress.access, ingress.requests.observe, timeouts_of(settings)
+        # Without a route of its own this lane leaves every request to the control lane.
         self._lane = lane = Lane(Heads({}), BodyBudget(_MAX_BODY_BYTES), observe, time.perf_counter)
         board = shown.board
         self._live = Live(
@@ -87,6 +89,7 @@ class AdminEdge:
         frame = Frame(observe, lane.track, lane.request_id, _MAX_BODY_BYTES, lane.refusals)
         self._trouble = frame.trouble
         # The judge asks for a key before a path is looked up, so that a stranger does not learn which paths there are.
+        # The keys of the site are empty: API_KEYS open nothing here, and the judge has asked for an admin key.
         app = make_app(Site(frame, served, lane.body_budget, Keys(), judge_admin(keys, served)))
         most = share(descriptor_limit(), settings.max_connections).admin
         self._control = ControlServer(app, timeouts, _MAX_BODY_BYTES, most - most // _NEWCOMERS)
@@ -124,6 +127,7 @@ class AdminEdge:
         for end in self._end_streams:
             end()
         await self._server.drain()
+        # The server forgets a connection that it hands over: the control lane drains that.
         await self._control.drain()
 
 

@@ -55,6 +55,7 @@ def wanted_descriptors(max_connections: int) -> int:
 
 def descriptor_limit() -> int:
     """Return the present limit of descriptors."""
+    # The soft limit is the one that the kernel enforces (getrlimit(2)).
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, _MOST_DESCRIPTORS)
 
@@ -66,4 +67,5 @@ def raise_descriptor_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < most:
         # fs.nr_open or a sandbox may allow less. The limit then stays as it is.
         with suppress(OSError, ValueError):
+            # The hard limit stays: a process without privileges could lower it, but never raise it again.
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -27,6 +27,7 @@ from hermes.observe.metrics import Metrics
 from hermes.part import Listener, RunningPart
 from hermes.version import __version__
 
+# Much less than the 5 seconds between two lines, so the number of refusals comes soon after a pause.
 _TELL_SECONDS = 0.25
 
 
@@ -72,7 +73,9 @@ class Edges:
     async def drain(self, within: float) -> None:
         """Accept no more connections, and answer the requests in flight on every address, within so many seconds."""
         with trio.move_on_after(within):
+            # All at once: a slow client of one server must not take the time of the other servers.
             async with trio.open_nursery() as draining:
+                # The time as an argument too: this edge divides the time among its two lanes.
                 draining.start_soon(self.edge.drain, within)
                 for listener in self.listeners:
                     draining.start_soon(listener.drain)
@@ -94,6 +97,7 @@ class Edges:
 
 def check_addresses(core: Core) -> None:
     """Raise `ConfigError` for an address where the service cannot listen now, without listening there."""
+    # Listeners of a test stand in the place of HTTP_ADDR, which is then not bound.
     if core.world.listeners is None:
         check_address(core.settings.http.http_addr, "HTTP_ADDR")
     if (admin := core.settings.admin.admin_addr) is not None:
@@ -110,6 +114,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
     metrics = (loop_lag, *(source for part in parts.values() for source in part.metrics))
     endpoints = [endpoint for part in parts.values() for endpoint in part.endpoints]
     show = partial(_show, parts)
+    # Stacks and profiles are for operators: HTTP_ADDR shows them to everybody who can reach it.
     debugging = debug_endpoints("HTTP_ADDR", show) if settings.admin.debug_endpoints else ()
     # If ADMIN_ADDR cannot be opened, the sockets of HTTP_ADDR are closed too.
     with ExitStack() as opened:
@@ -117,13 +122,16 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
         offered = Offered(own, partial(_why_not_ready, parts), metrics, settings.admin.admin_addr)
         edge = opened.enter_context(open_edge(settings.http, ingress, core.world.listeners, offered))
         admin = None
+        # After HTTP_ADDR: the status tells the connections and the data routes of that edge.
         if (address := settings.admin.admin_addr) is not None:
             facts = Facts(
                 version=__version__,
                 durability=settings.storage.durability,
+                # Here and not at the start of the process: a service is up once its parts are open.
                 started=time.time(),
                 durations=ingress.requests.durations,
                 routes=edge.data_routes,
+                # Functions and no numbers: each status reads the present ones.
                 connections=lambda: edge.connections,
                 loop_lag=lambda: loop_lag.seconds,
                 draining=draining,
@@ -143,6 +151,7 @@ def open_edges(core: Core, parts: Mapping[str, RunningPart], draining: Callable[
 
 
 def _why_not_ready(parts: Mapping[str, RunningPart]) -> str | None:
+    # A part comes after the parts that it needs, so the first reason is the nearest to the cause.
     return next(filter(None, (part.why_not_ready() for part in parts.values())), None)
 
 

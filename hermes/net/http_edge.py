@@ -73,10 +73,12 @@ class Edge:
         # A remembered head has been judged by the old keys.
         access.when_keys_change(heads.forget)
         self._lane = lane = Lane(heads, ingress.budget, observe, time.perf_counter, ingress.rejected_feed)
+        # No source is read before Prometheus asks, so `self` may stand here, although its lanes are made below.
         self.metrics = Metrics(*offered.metrics, self)
         served = (
             *offered.endpoints,
             health_endpoint("HTTP_ADDR"),
+            # The stop comes first: the parts may be ready until the end, but a balancer has to send clients elsewhere.
             *service_endpoints(lambda: _DRAINING if lane.draining else offered.not_ready(), self.metrics.expose),
         )
         # Last: the index lists the paths of all the others.
@@ -145,10 +147,13 @@ class Edge:
 
     async def drain(self, within: float) -> None:
         """Accept no more connections, answer the requests in flight, and return when every connection has ended."""
+        # Before the lanes drain: from now on /ready says so, and each answer ends its connection.
         self._lane.draining = True
         # Half of the time: a slow client of the fast lane must not keep the control lane from its own drain.
         with trio.move_on_after(within / 2):
             await self._data.drain()
+        # Last: while the fast lane drains it still hands connections over, and a draining control lane closes such a
+        # connection unanswered.
         await self._control.drain()
 
 
@@ -163,6 +168,7 @@ def open_edge(
 
     Raises `ConfigError` if the service cannot listen.
     """
+    # Listeners of a caller are the caller's to close.
     with nullcontext(listeners) if listeners is not None else open_listeners(settings.http_addr) as places:
         yield Edge(settings, ingress, places, offered)
 

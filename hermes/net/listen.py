@@ -16,6 +16,8 @@ import trio
 from hermes.base.errors import ConfigError
 from hermes.config import Address
 
+# The default of the kernel's own bound since Linux 5.4 (net.core.somaxconn): the kernel cuts a higher number to that
+# bound.
 _BACKLOG = 4096
 _MEND = "; choose an address of this machine, such as :8080 or 127.0.0.1:8080"
 _MENDS = {
@@ -43,6 +45,7 @@ _LOST_CONNECTION = frozenset(
         errno.ETIMEDOUT,
     }
 )
+# No descriptor, a bad pointer, a socket that does not listen, no socket: no client and no shortage causes these.
 _MISUSE = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK})
 
 
@@ -87,23 +90,28 @@ def open_listeners(address: Address, variable: str = "HTTP_ADDR") -> Iterator[li
 def check_address(address: Address, variable: str) -> None:
     """Raise the error of `open_listeners` if there is one now, but listen nowhere: no client is let in."""
     with _blaming(address, variable):
+        # Bound alone: bind(2) fails for an address in use, and the kernel refuses clients until a socket listens.
         for sock in _bind(address):
             sock.close()
 
 
 def _bind(address: Address) -> Iterator[socket.socket]:
+    # A kernel without IPv6, as in some containers, cannot bind `::`: then IPv4 alone.
     dual = not address.host and socket.has_dualstack_ipv6()
     host = address.host or ("::" if dual else "0.0.0.0")  # noqa: S104 - no host means all interfaces
     info = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name may stand for one address twice, by two lines of /etc/hosts: the second bind would find the address in use.
     for family, *_, place in dict.fromkeys(info):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             # A restart must not wait until the kernel has forgotten the connections of the process before.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
+                # Said either way: the default is a setting of the machine (net.ipv6.bindv6only).
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
             sock.setblocking(False)
             sock.bind(place)
+        # The caller closes the sockets that were yielded, and this one was not.
         except OSError:
             sock.close()
             raise
@@ -115,6 +123,7 @@ def _blaming(address: Address, variable: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # An error of getaddrinfo has a negative number, which is no errno.
         mend = _MENDS.get(error.errno or 0, _MEND)
         words = f"cannot listen there: {error.strerror or str(error)}{mend}"
         raise ConfigError(f"{variable}={str(address)!r}: {words}") from None
@@ -122,6 +131,8 @@ def _blaming(address: Address, variable: str) -> Iterator[None]:
 
 def addresses_of(sockets: Sequence[socket.socket]) -> Sequence[tuple[str, int]]:
     """Host and port of each socket of the Internet families."""
+    # A simulation listens on Unix sockets, which have neither host nor port.
+    # IPv6 has a flow and a scope behind host and port.
     return [sock.getsockname()[:2] for sock in sockets if sock.family in {socket.AF_INET, socket.AF_INET6}]
 
 

@@ -76,6 +76,7 @@ class Answer:
     @property
     def excerpt(self) -> str:
         """The beginning of the body for a reason: one line of printable characters; empty if there is no body."""
+        # A character of UTF-8 takes four bytes at most.
         text = self.body[: 4 * MOST_QUOTED].decode(errors="replace")
         return clean(text, MOST_QUOTED)
 
@@ -109,7 +110,10 @@ class HttpClient:
         url = self._url.copy_merge_params(query) if query else self._url
         try:
             request = self._client.build_request("POST", url, content=body, headers=headers)
+            # In place of httpx's stream, a generator: a request that ends early would leave that to the garbage
+            # collector.
             request.stream = _Whole(body)
+            # As a stream: httpx would read an answer of any length before it returns.
             response = await self._client.send(request, stream=True)
             async with aclosing(response):
                 return Answer(response.status_code, response.headers, await _read(response, most))
@@ -137,6 +141,7 @@ async def _read(response: httpx.Response, most: int) -> bytes:
     # Leaving the loop would leave its generators suspended until the garbage collector runs. Cancelling ends them at
     # once.
     with trio.CancelScope() as enough:
+        # Raw: of a compressed answer httpx would decode each piece whole, far beyond `most`.
         async for piece in response.aiter_raw():
             body += piece[: most - len(body)]
             if len(body) == most:
@@ -172,6 +177,7 @@ def _find_system_words(error: BaseException) -> str:
             return (cause.strerror or "").lower()
         # Trio tries each address of a host.
         if isinstance(cause, ExceptionGroup):
+            # A set, because a host's addresses mostly fail for one reason; sorted, so that one trouble has one text.
             numbers = {each.errno for each in cause.exceptions if isinstance(each, OSError) and each.errno}
             return ", ".join(sorted(os.strerror(number).lower() for number in numbers))
         cause = cause.__cause__ or cause.__context__
@@ -212,7 +218,9 @@ async def open_client(
             **(headers or {}),
         },
         verify=tls,
+        # A proxy variable of another program would send the events, with their credentials, through that proxy.
         trust_env=False,
+        # httpx would follow 301, 302 and 303 with a GET without the body, and a 200 to that would count as delivered.
         follow_redirects=False,
         limits=httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE
@@ -235,12 +243,14 @@ def parse_target(text: str, variable: str) -> Target:
         url.host.encode("idna")
         # httpx percent-encodes characters that a host name may not have.
         valid = url.scheme in ("http", "https") and url.host and "%" not in url.host and not url.fragment
+        # httpx takes any number as a port, and only the system would refuse one above 65535, at each post.
         valid = valid and 0 < (url.port or 1) < 2**16
     except (httpx.InvalidURL, UnicodeError):
         valid = False
     if not valid:
         raise ConfigError(f"{variable}=(hidden): expected a URL such as https://host/path or http://host:8080/path")
     auth = (url.username, url.password) if url.userinfo else None
+    # Without the credentials, so that no error of httpx and no line of a log can quote them with the URL.
     return Target(url.copy_with(userinfo=b""), auth, f"{url.scheme}://{url.netloc.decode('ascii')}")
 
 
@@ -305,12 +315,15 @@ def retry_after(answer: Answer, now: float) -> float | None:
     120.0
     """
     text = answer.headers.get("retry-after", "").strip()
+    # Digits alone: `float` would take "inf" and "nan" too.
     if re.fullmatch(r"[0-9]{1,12}", text):
         return min(float(text), MOST_PAUSE)
     try:
+        # The one form that a sender must use (RFC 9110 §5.6.7). The two obsolete forms count as no wish.
         date = datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
     except ValueError:
         return None
+    # A date in the past, by a clock that is behind, asks for no pause.
     return min(max(0.0, date.timestamp() - now), MOST_PAUSE)
 
 

@@ -60,6 +60,7 @@ class StatusBoard:
     def __init__(self, facts: Facts, parts: Mapping[str, PartStatus], now: float) -> None:
         self._facts = facts
         self._parts = parts
+        # With a first sample at once: a status before the first tick needs one to count from.
         self._history = History(self._sample(now), REQUEST_SECONDS)
 
     @property
@@ -93,10 +94,12 @@ class StatusBoard:
         before = self._history.before(latest.at, REQUEST_SECONDS)
         # Cumulative counts, so a difference of two samples is the histogram of the time between them.
         counts = [now - then for now, then in zip(latest.requests, before.requests, strict=True)]
+        # The last count has no bound, so it is the number of all requests.
         return RequestStatus(int(counts[-1]), quantile(0.5, SECONDS, counts), quantile(0.99, SECONDS, counts))
 
     def _sample(self, now: float) -> _Sample:
         durations, routes = self._facts.durations, self._facts.routes
+        # Data routes alone: quick requests of scrapes and health checks would hide how long an application waits.
         timed = [histogram.buckets()[0] for (route, _), histogram in durations.items() if route in routes]
         return _Sample(now, [sum(buckets[place][1] for buckets in timed) for place in range(len(SECONDS) + 1)])
 
@@ -104,6 +107,7 @@ class StatusBoard:
 def resident_bytes() -> int | None:
     """The memory of this process in bytes; None if the kernel is not Linux. Source: proc(5), statm."""
     try:
+        # The second field has the resident pages.
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None

@@ -44,7 +44,9 @@ def open_tls_context(certificate: str, key: str, protocols: Sequence[str] = _HTT
 
     The error names the settings TLS_CERT and TLS_KEY, behind the ``prefix`` of the address.
     """
+    # The purpose names the other side: this is the context of a server.
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # RFC 8996 has retired the versions before 1.2.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key)
@@ -54,5 +56,7 @@ def open_tls_context(certificate: str, key: str, protocols: Sequence[str] = _HTT
             "both are paths of PEM files"
         ) from None
     if protocols:
+        # Without ALPN no client speaks HTTP/2 over TLS (RFC 9113 §3.2).
+        # The server's order decides (RFC 7301 §3.2): HTTP/2 for a client that offers both.
         context.set_alpn_protocols(list(protocols))
     return context

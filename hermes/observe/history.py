@@ -36,6 +36,7 @@ class History(Generic[SampleT]):
     """
 
     def __init__(self, first: SampleT, seconds: int) -> None:
+        # One sample more than seconds: each second has a sample at both ends.
         self._samples = deque([first], seconds + 1)
 
     def add(self, sample: SampleT) -> None:
@@ -44,10 +45,12 @@ class History(Generic[SampleT]):
 
     def before(self, now: float, seconds: float) -> SampleT:
         """The counters as of so many seconds ago, or the oldest counters."""
+        # From the newest back: a rate looks at five seconds, and a history may have minutes.
         for sample in reversed(self._samples):
             # Half a second of grace: samples come once a second, and a late one would double the time looked at.
             if now - sample.at >= seconds - 0.5:
                 return sample
+        # The history is younger than that, so its whole time counts.
         return self._samples[0]
 
     def seconds(self) -> Iterator[tuple[SampleT, SampleT]]:
@@ -76,8 +79,10 @@ def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> 
     if not total:
         return None
     rank, lower, below = share * total, 0.0, 0.0
+    # Not strict: the last count has no bound.
     for bound, count in zip(bounds, counts, strict=False):
         if count >= rank:
+            # Never a division by zero: an earlier bucket with the same count would have returned.
             return lower + (bound - lower) * (rank - below) / (count - below)
         lower, below = bound, count
     return bounds[-1]

@@ -42,6 +42,7 @@ def escape(_logger: object, _method: str, line: structlog.typing.EventDict) -> s
     >>> escape(None, "", {"event": "refused\nrefused"})
     {'event': 'refused\\nrefused'}
     """
+    # Only values change, so the loop may go over the same dict.
     for key, value in line.items():
         if isinstance(value, str) and not value.isprintable():
             # The line feeds of a traceback are the renderer's own, so they stay.
@@ -58,19 +59,25 @@ def configure_logs(level: str, style: str) -> None:
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer: list[structlog.typing.Processor] = (
         [
+            # Before the renderer: the codes of its own colours would be escaped too.
             escape,
+            # The formatter is named, because the default one, of the library rich, shows the values of variables.
             structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
         ]
         if log_style(style) == "console"
         # JSON escapes control characters itself.
         else [structlog.processors.JSONRenderer()]
     )
+    # Not stdout: the sink of that name writes events there.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
+            # For the lines of libraries alone: structlog's own have passed these processors already.
             foreign_pre_chain=_SHARED,
             processors=[
+                # The formatter adds keys of its own, such as `_record`, which are no facts of a line.
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Before `escape`, which then sees the text of a traceback: an exception may quote anything.
                 structlog.processors.format_exc_info,
                 *renderer,
             ],
@@ -80,6 +87,7 @@ def configure_logs(level: str, style: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # A line below the level returns at once, before any processor has run.
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         # A bound logger is made once for each module: a log line on a hot path costs no look-ups.

@@ -25,6 +25,7 @@ class LoopLag:
     async def measure(self) -> None:
         """Set a timer again and again and measure its delay, until cancelled."""
         while True:
+            # From now on and not from the last moment due: a loop that was held up once is late once.
             due = trio.current_time() + _PERIOD
             await trio.sleep_until(due)
             self.seconds = trio.current_time() - due

@@ -55,6 +55,7 @@ class Histogram:
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count ``value``, ``times`` over."""
+        # To the left: a bucket of Prometheus includes its upper bound (``le``).
         self._counts[bisect_left(self._bounds, value)] += times
         self._total += value * times
 
@@ -64,6 +65,7 @@ class Histogram:
         cumulative, running = [], 0
         for bound, count in zip([*map(float, self._bounds), float("inf")], self._counts, strict=True):
             running += count
+            # The spelling that prometheus-client gives to bounds: "1.0", and "+Inf" for the last one.
             cumulative.append(("+Inf" if bound == float("inf") else repr(bound), float(running)))
         return cumulative, self._total
 
@@ -91,6 +93,7 @@ class Metrics:
         # Not the library's global registry: a second service in the same process, as in the tests, would meet its
         # names.
         self._registry = CollectorRegistry()
+        # The library gives these three to its global registry alone.
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -122,6 +125,7 @@ class _Registered(Collector):
 
 def _readable(accept: str) -> str:
     """An ``Accept`` header without the ranges whose version is not a number."""
+    # Without the first piece: the type of a range is no parameter.
     return ",".join(each for each in accept.split(",") if all(map(_SOUND_PARAMETER.match, each.split(";")[1:])))
 
 

@@ -36,5 +36,6 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     """Seconds that a timer of the run loop comes late."""
     memory: int | None
     """Resident bytes of the process, where the system tells."""
+    # A type for each part would have to know the parts.
     parts: dict[str, Any]
     """The status of each part, by the part's name."""

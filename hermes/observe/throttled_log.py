@@ -36,10 +36,12 @@ class ThrottledLog:
     def __init__(self, logger: str, **facts: object) -> None:
         self._log = structlog.get_logger(logger)
         self._facts = facts
+        # No bound on the kinds: messages and places are those of the code, and no text of a client.
         self._throttle = Throttle[_Line]()
 
     def warn(self, message: str, **facts: object) -> bool:
         """Log a warning. Lines of one message are one kind. Returns whether the line was written."""
+        # The message alone: a fact, such as a reason with a number, may differ in each line of one trouble.
         return self._write(logging.WARNING, message, message, facts)
 
     def report_bug(self, message: str, error: BaseException | None, **facts: object) -> bool:
@@ -47,6 +49,7 @@ class ThrottledLog:
 
         Returns whether the line was written.
         """
+        # The place belongs to the kind: a second bug behind the same message gets a traceback of its own at once.
         return self._write(logging.ERROR, message, f"{message}: {_place(error)}", facts | {"exc_info": error})
 
     def write_rest(self) -> None:

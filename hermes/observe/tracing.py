@@ -95,6 +95,7 @@ def traced_requests(chunks: Iterable[TracedItems]) -> list[TracedRequest]:
         if chunk.traced:
             # Each once: the events of one request may be in many chunks.
             found.update(dict.fromkeys(chunk.traced))
+            # A chunk may bring more than the rest of the room, so the cut at the end is needed too.
             if len(found) >= MOST_TRACED:
                 break
     return list(found)[:MOST_TRACED]

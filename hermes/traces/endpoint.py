@@ -19,6 +19,7 @@ PATH = "/v1/traces"
 _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+# The name and the value of a field (RFC 9110 §5.1 and §5.5): a line feed in a value would begin another header.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
@@ -46,6 +47,7 @@ def find_endpoint(environ: Mapping[str, str], endpoint: str, headers: str) -> tu
     if endpoint:
         _check_endpoint(name, endpoint)
         variable, headers = ("TRACES_HEADERS", headers) if headers else _first(environ, _HEADERS)
+        # Parsed for the check alone: a mistake is told at the start, by the name of its variable.
         parse_headers(headers, variable)
     return endpoint, headers
 
@@ -71,7 +73,9 @@ def parse_headers(text: str, variable: str = "TRACES_HEADERS") -> dict[str, str]
     """
     headers = {}
     for part in filter(None, map(str.strip, text.split(","))):
+        # At the first one alone: the end of a Base64 value has more of them.
         name, _, quoted = part.partition("=")
+        # Percent-encoded, because the specification takes the form of W3C Baggage.
         name, value = name.strip(), unquote(quoted.strip())
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             # The value is a credential as a rule, so the message hides the whole text.
@@ -83,6 +87,7 @@ def parse_headers(text: str, variable: str = "TRACES_HEADERS") -> dict[str, str]
 
 def _turned_off(environ: Mapping[str, str]) -> bool:
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    # "true" is the only word that the specification takes as true, in any case of letters.
     return exporter == "none" or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
@@ -90,6 +95,7 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str
     """Return the first variable that is set, with its text; the last name and an empty text if none is set."""
     text = ""
     for name in names:
+        # An empty variable counts as unset, as the specification says.
         text = lookup(environ, name) or ""
         if text:
             break

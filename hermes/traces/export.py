@@ -23,6 +23,7 @@ SpanT = TypeVar("SpanT")
 MOST_BUFFERED = 4096
 """The most spans that wait: some 12 MB, or a few seconds of 400 traced requests a second."""
 
+# The default of OpenTelemetry's own batches (OTEL_BSP_MAX_EXPORT_BATCH_SIZE).
 MOST_AT_ONCE = 512
 INTERVAL = 1.0
 ATTEMPTS = 4
@@ -112,6 +113,7 @@ class SpanExport(Generic[SpanT]):
                 if not failure.again:
                     self._metrics.dropped["refused"] += len(spans)
                     return
+                # In a stop no pause follows: the time that is left is for the other batches.
                 if attempt == ATTEMPTS or self._draining.is_set():
                     break
                 await self._back_off(attempt, failure.after)

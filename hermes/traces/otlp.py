@@ -84,6 +84,7 @@ def judge(answer: Answer, count: int, now: float) -> int:
     """
     if not 200 <= answer.status < 300:
         words = f"the receiver answers {answer.status}"
+        # Without Retry-After our own backoff alone decides.
         raise NotExported(words, again=answer.status in _AGAIN, after=retry_after(answer, now) or 0.0)
     try:
         # A success may be partial: the specification has the receiver count the spans that it did not take.

@@ -40,4 +40,5 @@ def collect_trace_settings(environ: Mapping[str, str], mistakes: Mistakes) -> Tr
         # After TRACES_* are read, because the OTEL_* variables replace them only where they are empty.
         endpoint, headers = find_endpoint(environ, settings.traces_endpoint, settings.traces_headers)
         return msgspec.structs.replace(settings, traces_endpoint=endpoint, traces_headers=headers)
+    # Reached only after a mistake, which the block above has kept.
     return settings

@@ -118,6 +118,8 @@ class Spans(Tracing):
         """
         context = self._propagator.extract(headers, _ROOT)
         parent = get_current_span(context).get_span_context()
+        # `roll` is below 1 and never below 0: a share of 1 traces every request, a share of 0 none.
+        # Not valid: no header, or one that cannot be read, with which a new trace begins (W3C Trace Context).
         wanted = parent.trace_flags.sampled if parent.is_valid else self.roll() < self.share
         return context if wanted else None
 
@@ -219,6 +221,7 @@ class _SharedWork(Work):
             facts["request_id"] = request.request_id.decode("latin-1")
         # The log lines of a sink's write carry the ids of its trace.
         self._logged = structlog.contextvars.bind_contextvars(**facts)
+        # A function and not the headers: a sink that sends nothing over HTTP never asks for headers.
         self._carried = carrier.set(self._inject)
         return self
 
@@ -272,6 +275,7 @@ def describe_service() -> Resource:
         "telemetry.sdk.name": "opentelemetry",
         "telemetry.sdk.version": sdk_version,
     }
+    # The other resource wins in a merge, so the environment stands on the right.
     return Resource(own).merge(OTELResourceDetector().detect())
 
 

@@ -40,6 +40,7 @@ _BRACE, _BRACKET = b"{["
 
 # Possessive quantifiers never backtrack, so a hostile text cannot make a match slow.
 _match_name = re.compile(rb"(%b)[ \t\r\n]*+:" % STRING, re.DOTALL).match
+# `Raw`: the decoder checks the whole syntax and makes no objects.
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_name = msgspec.json.Decoder(str).decode
 
@@ -80,6 +81,7 @@ def cut_lines(body: bytes, size: int) -> Pieces:
 
 
 def _judge_line(line: bytes, size: int) -> Pieces:
+    # A line of blanks alone has no event, but took time to strip.
     if not line:
         yield None
         return
@@ -158,6 +160,7 @@ class Cutter:
         size = min(self._size, max(1, _MOST_REPEATED // max(1, len(prefix))) * len(b"{},"))
         position = skip_space(text, position)
         if text[position : position + 1] == b"]":
+            # An empty array is a piece too: a decoder has to judge the members beside it.
             yield prefix + suffix
             return position
         while True:
@@ -169,6 +172,7 @@ class Cutter:
                 yield prefix + text[position:stop] + suffix
             elif path and text[position] == _BRACE:
                 yield from self._cut_object(ends, text, position, path, prefix, suffix)
+            # Only without a bound on an element: a bounded one is refused or decoded whole, below.
             elif not path and not self._most_element and stop - position > AT_ONCE and text[position] == _BRACE:
                 try:
                     slim = yield from hide_long_values(text[position:stop], self._size)
@@ -246,6 +250,7 @@ class Cutter:
             if position > pause:
                 pause = position + _MEMBERS_BYTES
                 yield None
+            # Bounded, because the expression would match a name of megabytes in one step.
             name = _match_name(text, position, position + AT_ONCE)
             if name is None:
                 raise malformed(f"expected a member of an object, with a name of at most {AT_ONCE} bytes", position)
@@ -253,6 +258,7 @@ class Cutter:
             end = yield from ends.find(value)
             if (read := _read_name(name[1])) not in path[0]:
                 shared.append(text[position:end])
+                # One more, for the comma with which the members are joined.
                 size += end + 1 - position
                 # Checked while reading, before the members are joined: the joined bytes would be repeated in every
                 # piece.

@@ -86,6 +86,7 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
     while True:
         found = (_skip_inside if depth else _skip_outside)(text, position)
         position = size if found is None else found.end()
+        # The expression stops at a quote only if the string has no end.
         if position == size or text[position] == _QUOTE:
             raise DecodeError("Input data was truncated")
         mark = text[position]
@@ -95,6 +96,7 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
             brackets -= 1
             if brackets < 0:
                 raise DecodeError("JSON is nested too deeply, or in too many tiny pieces, to find the mistake in it")
+        # Of either kind: a decoder judges the element, and finds a `]` that ends an object.
         elif depth and mark in _CLOSING:
             depth -= 1
         else:
@@ -108,6 +110,7 @@ def _split(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
             begin = position
             if mark != _COMMA:
                 break
+    # A closing bracket of either kind ends the loop.
     if text[position - 1 : position] != closing:
         raise DecodeError(f"JSON is malformed: expected {closing.decode()} (byte {position - 1})")
     if text[position:].strip(_WHITESPACE):

@@ -45,6 +45,7 @@ _skip_characters = re.compile(
     rb'(?:[^"\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\[^u])*+',
     re.DOTALL,
 ).match
+# Bytes. A name is matched in one step, which must stay short.
 _LONGEST_NAME = 128 * 2**10
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
@@ -77,6 +78,7 @@ class Slim:
         parts: list[bytes | memoryview] = []
         for stand_in, value in self.hidden:
             before, found, after = payload.partition(stand_in)
+            # A value that is no part of the payload, such as a long member beside it, has no stand-in there.
             if found:
                 parts += (before, value)
                 payload = after
@@ -153,6 +155,7 @@ class _Prover:
         for begin in range(start, end, _STRING_BYTES):
             digest.update(text[begin : min(begin + _STRING_BYTES, end)])
             yield None
+        # A digest has 64 hexadecimal digits.
         return b'"%b"' % (digest.hexdigest().encode() * (_STAND_IN_BYTES // 64 + 1))
 
     def _prove(self, position: int) -> Generator[None, None, None]:
@@ -247,6 +250,7 @@ class _Prover:
         try:
             _decode_raw((b"{%b}" if container == _BRACE else b"[%b]") % items)
             check_text(items)
+        # First, because this error is a DecodeError too: a NUL, which `check_text` tells in the words for clients.
         except msgspec.ValidationError as error:
             raise BadValue(str(error)) from None
         except UNDECODABLE as error:

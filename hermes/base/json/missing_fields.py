@@ -55,6 +55,7 @@ def explain_missing(error: msgspec.ValidationError, text: bytes) -> str:
         return words
     try:
         names = _decode_members(text)
+    # The text has a second fault. The first one is told, without advice.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return words
     return words + advise(fields, names)
@@ -93,8 +94,10 @@ def _find(field: str, known: dict[str, str]) -> str:
             return known[name]
     if len(field) < _SHORTEST_COMPARED:
         return ""
+    # With the same first letter: of hundreds of members a few are left to compare.
     alike = [name for name in known if name[:1] == field[0] and abs(len(name) - len(field)) <= _SLIPS]
     for name in alike[:_MOST_COMPARED]:
+        # As in `hermes.base.spelling`: in a short word two slips make another word.
         if distance(name, field) <= _SLIPS - (len(field) < 6):
             return known[name]
     return ""

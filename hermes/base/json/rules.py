@@ -122,6 +122,7 @@ def check_text(text: bytes) -> None:
 
 def any_deep(payloads: Sequence[Raw]) -> bool:
     """Whether one of the payloads is nested more than `MAX_NESTING` deep."""
+    # The longest first: a batch of small payloads then costs no call for each.
     return max(map(len, payloads), default=0) >= SHALLOW and any(map(is_deep, payloads))
 
 
@@ -138,6 +139,7 @@ def is_deep(payload: Raw) -> bool:
     if len(data.translate(None, _NOT_BRACKETS)) < SHALLOW:
         return False
     depth = 0
+    # Without the strings: a bracket in a string nests nothing.
     for bracket in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_NESTING:
@@ -171,9 +173,11 @@ def describe_error(error: Exception, text: bytes, separate: str = SEPARATE) -> s
     if not text.strip(WHITESPACE):
         return "the body is empty"
     if isinstance(error, RecursionError):
+        # The limit of msgspec's recursion, which differs from one Python to the next.
         return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):
         return f"JSON is not UTF-8: {error.reason} (byte {error.start})"
+    # Only in a short text, because the search is one step.
     half = _HALF_PAIR.search(text) if len(text) <= JUDGED else None
     if half is not None:
         escape = half[1].decode()

@@ -48,6 +48,7 @@ def guess_end(
             if end < 0:
                 break
             end += len(ending) - 1
+            # An item has at least one byte, so a comma at the very beginning ends none.
             if end == position:
                 break
             if is_valid(end):
@@ -78,6 +79,7 @@ class Ends:
         first = text[position : position + 1]
         if first in {b"[", b"{"}:
             known = self._known.get(position, 0)
+            # A long value was walked before, with the value around it.
             return known or (yield from self.walk(position))[0]
         if first == b'"':
             return (yield from _find_end_of_string(text, position))
@@ -126,6 +128,7 @@ class Ends:
                     position += 1
                 else:
                     deepest = max(deepest, len(begun))
+                    # Of either kind: the decoder finds a `]` that ends an object.
                     start = begun.pop()
                     position += 1
                     # Only long values are remembered: every small one would take more memory than the body.
@@ -155,6 +158,7 @@ def _find_end_of_string(text: bytes, position: int) -> Generator[None, None, int
         # No progress means that the text ends in a backslash.
         if end >= len(text) or end == position:
             raise ends_early(len(text))
+        # An escape that the limit would cut in two is read whole in the next step.
         position = end
         yield None
 

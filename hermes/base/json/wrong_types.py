@@ -54,6 +54,7 @@ def kind_of(text: bytes | Raw) -> str:
     >>> kind_of(b"[1]"), kind_of(b"-1")
     ('array', 'int')
     """
+    # A view, because `Raw` has no slices and a copy could be long. Any other first byte begins a number.
     return _KINDS.get(bytes(memoryview(text)[:1]), "int")
 
 
@@ -63,6 +64,7 @@ def _translate(found: re.Match[str]) -> str:
     if found["length"]:
         size, words = _LENGTHS[found["length"]]
         unit = "characters" if found["wanted"] == "str" else "items"
+        # Shorter than one character is empty.
         fault = f"is too {size}" if found["count"] != "1" or size == "long" else "is empty"
         unit = unit[:-1] if found["count"] == "1" else unit
         wanted = f"{wanted}, {words} {found['count']} {unit}"

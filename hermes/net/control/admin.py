@@ -24,6 +24,7 @@ def judge_admin(keys: Keys, endpoints: Sequence[Endpoint]) -> Callable[[str, Map
         judge = judge_admin(keys, endpoints)
         refusal = judge("/status", {"host": "hermes.example"})  # None lets the request pass
     """
+    # A browser has to load a page before its user can give the key, so pages without data are open.
     open_paths = frozenset(endpoint.path for endpoint in endpoints if endpoint.key == "none")
     wanted = keys if keys.configured else None
     return lambda path, headers: _refuse(wanted, headers, is_open=path in open_paths)
@@ -48,6 +49,7 @@ def _refuse(keys: Keys | None, headers: Mapping[str, str], *, is_open: bool) -> 
 
 def _names_this_machine(host: str) -> bool:
     try:
+        # urlsplit looks for a host behind two slashes, and takes the port and the brackets of IPv6 away.
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False

@@ -89,12 +89,14 @@ class Answering:
         self._change()
         try:
             await app(scope, receive_and_look, send_and_look, *rest)
+        # quart-trio answers each request in a nursery of its own, which raises groups.
         except BaseExceptionGroup as group:
             cancelled = _only_cancelled(group)
             if cancelled is None:
                 raise
         finally:
             self.requests -= 1
+            # An app that refuses a request may end it before the body has ended.
             self.bodies_left -= body_left
             self._change()
 
@@ -151,6 +153,7 @@ def _tell_nobody() -> None:
 
 def _only_cancelled(group: BaseExceptionGroup[BaseException]) -> trio.Cancelled | None:
     """One of the group's errors, if every error is a cancellation."""
+    # Any other error in the group is no cancellation, and must reach the log.
     if group.split(trio.Cancelled)[1] is not None:
         return None
     error: BaseException = group

@@ -79,6 +79,7 @@ def make_app(site: Site) -> QuartTrio:
 def _answer_by(handler: Handler, keys: Keys | None) -> Callable[..., Any]:
     async def answer(**parameters: Any) -> QuartResponse:
         asked = from_quart(parameters)
+        # Before the handler, which may read the body: a client without a key must not make the service read.
         if keys is not None and not keys.admit(asked.headers):
             return to_quart(refuse_key(asked.headers))
         return to_quart(await handler(asked))
@@ -107,6 +108,7 @@ def _to_rule(found: re.Match[str]) -> str:
 def _add_data_route(app: QuartTrio, endpoint: Endpoint, route: Route, site: Site) -> None:
     async def serve(**parameters: Any) -> QuartResponse:
         head = Head(request.method, request.path, join_headers())
+        # Werkzeug makes a number of an `int` parameter. In the fast lane every parameter is text.
         head.parameters = {name: str(value) for name, value in parameters.items()}
         # As the fast lane has it: the bytes of the query, one character each.
         head.query = request.query_string.decode("latin-1")

@@ -56,13 +56,16 @@ class Replay:
         self._sending = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._replayed = self._draining = False
+        # One for each connection: its event `terminated` ends every connection that shares the context.
         self.context = WorkerContext(None)
         self.closed = self.gave_way = False
         self.lifetime = trio.CancelScope()
         self.answering = Answering(self._change, patience.write, self.lifetime.cancel)
+        # A TLS session has no socket of its own.
         transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self.socket: trio.socket.SocketType = transport.socket
 
+    # Hypercorn asks for 64 KiB at a time, and gets less: see `_RECV_BYTES`.
     async def receive_some(self, _max_bytes: int | None = None) -> bytes:
         """Bytes of the client; empty once the client has ended and is answered. Raises `trio.TooSlowError`."""
         if not self._data:
@@ -79,12 +82,14 @@ class Replay:
                 await self.context.terminated.set()
             return data
         await trio.lowlevel.checkpoint()
+        # In the same steps as bytes from the socket: a flood of frames may have come with the first read.
         data, self._data = self._data[:_RECV_BYTES], self._data[_RECV_BYTES:]
         return data
 
     async def send_all(self, data: bytes) -> None:
         """Send bytes. Raises `trio.BrokenResourceError` if the client does not read."""
         if self.closed:
+            # By this error Hypercorn learns that the connection is over, and tells its protocol.
             raise trio.ClosedResourceError
         try:
             # While bytes wait for the client, the connection may give way to a newcomer.
@@ -96,6 +101,7 @@ class Replay:
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             # Hypercorn alone would go on with the next response.
             self.lifetime.cancel()
+            # Hypercorn catches this error of a send, and would let TooSlowError through.
             raise trio.BrokenResourceError from error
 
     async def drain(self) -> None:
@@ -138,6 +144,7 @@ class Replay:
 class PlainReplay(Replay):
     """Without TLS."""
 
+    # Hypercorn takes a stream that has `do_handshake` for a TLS session, so this class must not have it.
     async def send_eof(self) -> None:
         """The owner of the stream ends the sending side."""
 
@@ -146,10 +153,13 @@ class SecureReplay(Replay):
     """With TLS, whose handshake is done."""
 
     @property
+    # Hypercorn asks this stream for the socket, to know the addresses of both sides.
     def transport_stream(self) -> Replay:
         """The stream below TLS, which has the socket."""
         return self
 
+    # Hypercorn begins with the handshake; the fast lane has done it already, to read the head. `send_eof` is missing
+    # here: TLS cannot end one side, and Hypercorn expects that.
     async def do_handshake(self) -> None:
         """The handshake is done already."""
         await trio.lowlevel.checkpoint()
@@ -168,4 +178,5 @@ def _put_into_words(data: bytes) -> bytes:
         return data
     status = int(refusal[1])
     response = problem(status, _DETAILS.get(status, "the request is malformed"), {"Connection": "close"})
+    # A new id, because Hypercorn could not read the request, and so the client's own.
     return response.render(formatdate(usegmt=True).encode(), urandom(8).hex().encode())

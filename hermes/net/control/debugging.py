@@ -120,6 +120,7 @@ def _describe_page() -> Iterable[Operation]:
 
 
 def _describe_profiles() -> Iterable[Operation]:
+    # Imported with the first document: the module brings tracemalloc and the profilers.
     from hermes.net.control.openapi.profiles import describe_profiles
 
     return describe_profiles()

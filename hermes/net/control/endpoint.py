@@ -117,6 +117,7 @@ class Endpoint:
     path: str
     handler: Handler | Route
     # A function and not the operations: their types are imported with the first document, and not at the start.
+    # `tuple`, called without arguments, gives no operation.
     describe: Callable[[], Iterable[Operation]] = tuple
     address: AddressName = "HTTP_ADDR"
     key: KeyCheck = "none"

@@ -23,10 +23,13 @@ HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
+    # A page of another origin that opens this one gets no handle on its window.
     "Cross-Origin-Opener-Policy": "same-origin",
+    # No other site can embed a file, not even as an image or a script.
     "Cross-Origin-Resource-Policy": "same-origin",
     # `origin` recognizes our own pages by their Referer in a browser without Fetch Metadata.
     "Referrer-Policy": "same-origin",
+    # A browser must not guess another type than the one that is sent.
     "X-Content-Type-Options": "nosniff",
     # Says to old browsers what frame-ancestors says to newer ones.
     "X-Frame-Options": "DENY",
@@ -57,8 +60,10 @@ def read(package: str, name: str) -> bytes:
 
 def serve(request: Request, content: bytes, content_type: str, headers: Mapping[str, str] = HEADERS) -> Response:
     """The content, or 304 if the client has the content already."""
+    # Of the content alone, so that a browser's copy is still good after a restart.
     etag = f'"{blake2b(content, digest_size=12).hexdigest()}"'
     headers = {**headers, "ETag": etag}
+    # A browser repeats the one tag that it got. A list or a weak tag costs a 200 and nothing more.
     if request.headers.get("if-none-match") == etag:
         return Response(304, b"", content_type, headers)
     return Response(200, content, content_type, headers)

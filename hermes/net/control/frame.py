@@ -70,6 +70,7 @@ class _App(QuartTrio):
     url_rule_class = _Rule  # type: ignore[assignment]
 
     def __init__(self, trouble: ThrottledLog) -> None:
+        # With a folder, by default `static`, Quart would add a route that no endpoint declares.
         super().__init__("hermes", static_folder=None)
         self._trouble = trouble
 
@@ -82,6 +83,7 @@ class _App(QuartTrio):
 def make_frame(frame: Frame) -> QuartTrio:
     """An app without routes."""
     app = _App(frame.trouble)
+    # Quart's own bound of 16 MB would refuse what MAX_BODY_BYTES allows.
     app.config["MAX_CONTENT_LENGTH"] = frame.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
@@ -92,6 +94,7 @@ def make_frame(frame: Frame) -> QuartTrio:
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else frame.request_id().decode()
         g.began = time.perf_counter()
+        # Hypercorn answers each request in a task of its own, so the binding ends with the request.
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
         if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
             # What follows may be a request that somebody before us has taken for a part of this one (RFC 9112 §6.1).
@@ -111,6 +114,7 @@ def make_frame(frame: Frame) -> QuartTrio:
         seconds = time.perf_counter() - g.began
         frame.observe(route, response.status_code, seconds)
         told: Response | None = g.get("told")
+        # An error that no answer of ours made: nothing but its status is known.
         if told is None and response.status_code >= 400:
             told = Response(response.status_code)
         if told is not None and (told.rejected or told.status >= 400):
@@ -131,12 +135,14 @@ def make_frame(frame: Frame) -> QuartTrio:
         # Werkzeug's description does not name the limit.
         if error.code == 413:
             return to_quart(too_large(frame.max_body_bytes))
+        # The other headers are about Werkzeug's page in HTML, which problem details replace.
         headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
         # werkzeug gives the methods in any order.
         if "Allow" in headers:
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
         # A WebSocket's request has no such context.
         if error.code in {404, 405} and has_request_context():
+            # A rule with parameters is a text such as `/jobs/<int:number>`, which no client could mean.
             known = {str(rule) for rule in app.url_map.iter_rules() if not rule.arguments}
             words = _explain_path(request.method, request.path, known, headers.get("Allow", ""))
         else:
@@ -148,6 +154,7 @@ def make_frame(frame: Frame) -> QuartTrio:
     @app.errorhandler(RuntimeError)
     async def wait_for_the_machine(error: Exception) -> QuartResponse:
         if not is_shortage(error):
+            # Quart then treats the error as any bug: a 500, and a line with the traceback.
             raise error
         frame.trouble.warn("the machine lacks something that a request needs", error=str(error))
         return to_quart(problem(503, f"the machine lacks something: {error}", {"Retry-After": "1"}))
@@ -165,8 +172,10 @@ def _route() -> str:
 def _explain_path(method: str, path: str, known: Collection[str], allowed: str) -> str:
     """Say what to do about a path that does not exist here, or that takes the ``allowed`` methods and not this one."""
     if allowed:
+        # HEAD and OPTIONS are answered everywhere, so to name them would help nobody.
         takes = [each for each in allowed.split(", ") if each not in {"HEAD", "OPTIONS"}]
         return f"this path does not take {clean(method, ECHOED)}: send {' or '.join(takes) or allowed}"
+    # A comparison takes time with both lengths, and any path of two letters is two slips from `/`.
     close = close_words(path, [other for other in known if abs(len(other) - len(path)) <= _SLIPS < len(other)])
     meant = f"did you mean {' or '.join(close)}? " if close else ""
     return f"there is no such path here: {meant}see / or /openapi.json for the paths of this address"

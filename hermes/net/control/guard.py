@@ -62,6 +62,7 @@ def guard(
 
 def find_fault(scope: Any) -> Response | None:
     """The answer to a request that Quart could not read."""
+    # The scope of a WebSocket has no method: its request is always a GET (RFC 6455 §4.1).
     if not is_target(scope.get("method", "GET"), scope["path"]):
         return _BAD_TARGET
     # HTTP/2 lets such bytes through.
@@ -77,6 +78,7 @@ def path_of(scope: Any) -> str:
     target: str = scope["path"]
     if target.startswith("/") or target == "*":
         return target
+    # A server has to accept a whole URL as the target (RFC 9112 §3.2.2).
     return "/" if scope.get("method") == "CONNECT" else urlsplit(target).path or "/"
 
 

@@ -23,12 +23,14 @@ from hermes.net.control.openapi.operation import JSON, RETRY_AFTER, STATUS, Cont
 from hermes.net.http.response import Response, problem
 from hermes.observe.service_status import ServiceStatus
 
+# A stream keeps its connection busy, so watchers without a bound would take every place from other operators.
 MOST_STREAMS = 32
 PERIOD = 1.0
 
 _CONTENT_TYPE = "text/event-stream"
 # Milliseconds after which a browser connects again.
 _PREFACE = b"retry: 1000\n"
+# With data: a browser drops an event without data (HTML standard, "Server-sent events").
 _END = b"event: end\ndata: {}\n\n"
 
 
@@ -64,6 +66,7 @@ class Live:
 
     async def wait_news(self) -> None:
         """Wait for the next second, or for the end."""
+        # After the end no news comes, and a stream that waits would hold up the stop.
         if not self.ended:
             await self._news.wait()
 
@@ -99,6 +102,7 @@ class _Stream(AsyncIterator[bytes]):
         if self._over:
             raise StopAsyncIteration
         await live.wait_news()
+        # The event `end` is one more item: by this event the page tells a stop from a lost connection.
         self._over = live.ended
         # No queue: a slow reader gets the latest status and misses others, so that nothing piles up.
         return _END if live.ended else live.latest
@@ -108,6 +112,7 @@ def live_endpoints(live: Live, parts: Mapping[str, type]) -> tuple[Endpoint, ...
     """``/status`` and ``/live``; ``parts`` has the type of each part's status, by the part's name."""
 
     async def show(_request: Request) -> Answer:
+        # No cache on the way may show a status of the past.
         return Response(200, live.render(), headers={"Cache-Control": "no-store"})
 
     async def watch(_request: Request) -> Answer:

@@ -34,10 +34,12 @@ def refuse_foreign(headers: Mapping[str, str], *, page: bool) -> Response | None
 
 
 def _is_foreign(headers: Mapping[str, str]) -> bool:
+    # A host is the same in capital letters (RFC 9110 §4.2.3).
     host = headers.get("host", "").lower()
     origin = headers.get("origin")
     # First, because browsers send Origin with every method that may change something.
     if origin is not None:
+        # `null`, the origin of a sandboxed frame or of a file, has no host, and so is foreign.
         return origin.partition("://")[2].lower() != host
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -61,6 +63,7 @@ def _leads_there(headers: Mapping[str, str]) -> bool:
     # A link has no Origin, as a posted form has.
     if "origin" in headers or ("sec-fetch-dest" not in headers and _is_part_of_a_page(headers)):
         return False
+    # Without Fetch Metadata an old browser does not tell a link from a frame: the gap that is named above.
     return headers.get("sec-fetch-mode", "navigate") == "navigate" and (
         headers.get("sec-fetch-dest", "document") == "document"
     )

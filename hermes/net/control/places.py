@@ -62,6 +62,7 @@ class Places:
             # Before the call: a connection that gives way is no longer known, whatever it notes at its end.
             self.leave(idlest)
             idlest.give_way()
+        # Hypercorn has not read the request yet. `note` tells when it has.
         self._use[newcomer] = Use.IDLE
         self._by_use[Use.IDLE][newcomer] = None
         return True

@@ -43,10 +43,12 @@ def from_quart(parameters: Mapping[str, Any]) -> Request:
         request.args.to_dict(flat=False),
         parameters,
         _RequestBody(aiter(request.body)),
+        # latin-1 keeps each byte as one character.
         request.query_string.decode("latin-1"),
         f"{request.scheme}://{request.host}",
         request.remote_addr or "",
         g.request_id.encode("latin-1"),
+        # Without `Answering`, as under Quart's own client for tests, nobody tells the end.
         state.get(WHEN_CLIENT_ENDS, lambda _call: nullcontext()),
     )
 
@@ -79,6 +81,7 @@ async def read_past_body() -> bool:
         return True
     left = _MOST_READ_PAST
     # After a small body the connection can go on. A large one is not worth the wait, and ends it.
+    # Quart refuses to read beyond MAX_CONTENT_LENGTH: then the connection ends too.
     with trio.move_on_after(_READ_PAST_SECONDS), suppress(RequestEntityTooLarge):
         async for part in request.body:
             left -= len(part)

@@ -34,6 +34,7 @@ from hermes.observe.throttled_log import ThrottledLog
 _CROWDED = problem(
     503, "too many requests are being answered: send it again", {"Retry-After": "1", "Connection": "close"}
 )
+# A refusal on a stream takes a task: a client that does not read must not keep the task.
 _CROWDED_SECONDS = 1.0
 
 
@@ -68,6 +69,7 @@ class ControlServer:
         self._config.logger_class = partial(_HypercornLog, self._throttled)  # type: ignore[assignment]
         # `_HypercornLog` writes the errors, as lines of our log.
         self._config.errorlog = None
+        # The fast lane sends no such header, and both lanes shall answer alike.
         self._config.include_server_header = False
         self._config.keep_alive_timeout = timeouts.idle
         # The fast lane's own bound.
@@ -121,9 +123,12 @@ class ControlServer:
     async def drain(self) -> None:
         """End idle connections, and return once every request in progress is answered."""
         self._draining = True
+        # No connection comes after this, so `serve` ends with the connections that wait in the channel.
         self._send.close()
+        # A copy: a connection that ends meanwhile leaves the set.
         for stream in tuple(self._streams):
             await stream.drain()
+        # Without a connection nobody would set the event.
         if self._connections:
             await self._drained.wait()
 
@@ -189,6 +194,7 @@ class ControlServer:
 
 
 def _render(response: Response) -> bytes:
+    # A new id, because nobody has read the request, and so the client's own.
     return response.render(formatdate(usegmt=True).encode(), urandom(8).hex().encode())
 
 
@@ -215,5 +221,6 @@ async def _break_when_cancelled(stream: Replay) -> None:
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     found: list[BaseException] = []
     for error in group.exceptions:
+        # A group may hold groups: our nursery, Hypercorn's and that of quart-trio each make one.
         found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
     return found

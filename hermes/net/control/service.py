@@ -82,6 +82,7 @@ def index_endpoint(version: str, admin: Address | None, endpoints: Sequence[Endp
 
     async def show(request: Request) -> Answer:
         accepted = parse_accept_header(request.headers.get("accept"), MIMEAccept)
+        # JSON first: of types that a client likes alike, as by curl's `*/*`, the first one is taken.
         if accepted.best_match([JSON, HTML_TYPE]) != HTML_TYPE:
             return Response(200, index)
         page = render_landing(request.origin, request.client, version, endpoints, admin, keyed=keyed)

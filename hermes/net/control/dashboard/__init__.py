@@ -53,6 +53,7 @@ def render_page(panels: Sequence[Panel]) -> bytes:
     >>> b'href="#service"' in render_page([SERVICE_PANEL])
     True
     """
+    # Escaped, because a part of another distribution may bring the panel.
     words = [{"id": escape(each.id), "title": escape(each.title), "path": escape(each.path)} for each in panels]
     shell = Template(read(__name__, "index.html").decode())
     links = "".join(_LINK.substitute(each) for each in words)

@@ -84,6 +84,7 @@ def make_document(about: About, endpoints: Iterable[Endpoint]) -> dict[str, Any]
     for endpoint, operation in described:
         path = operation.path or endpoint.plain_path
         paths.setdefault(path, {})[endpoint.method.lower()] = _show(path, endpoint, operation, about, schemas)
+    # A dict: many operations have one tag, and the document has each once, in the order of the endpoints.
     tags = dict(operation.tag for operation in operations)
     return {
         "openapi": "3.1.0",
@@ -144,6 +145,7 @@ class _Schemas:
         if content.kind is not None:
             shown["schema"] = self.of(content.kind)
             if content.words:
+                # A copy, because every content of a type shares one schema. Beside a `$ref` too, as OpenAPI 3.1 allows.
                 shown["schema"] = {**shown["schema"], "description": content.words}
         if content.examples:
             shown["examples"] = {

@@ -46,6 +46,7 @@ def documented(
     made: list[bytes] = []
 
     def make() -> bytes:
+        # At the first request: the start must not wait for the import.
         from hermes.net.control.openapi.addresses import describe
 
         return describe(address, version, served, keyed=keyed)
@@ -54,10 +55,12 @@ def documented(
         if not made:
             # On a thread: it imports modules and reads their sources, and the loop must not wait.
             made.append(await trio.to_thread.run_sync(make))
+        # Two first readers at once both make the document. Both get the one that was ready first.
         return serve(request, made[0], "application/json")
 
     page = replace(file_endpoint(PAGE, _HERE, "page/docs.html", HTML, address), describe=_describe_page)
     assets = [file_endpoint(path, *asset, address) for path, asset in ASSETS.items()]
+    # `make` reads this name when it is called: the document lists its own endpoint too.
     served = (*endpoints, Endpoint("GET", DOCUMENT, document, _describe_document, address), page, *assets)
     return served
 

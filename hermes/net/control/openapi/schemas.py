@@ -78,6 +78,7 @@ def _mend_member(name: str, value: Any) -> Any:
     if name == "pattern" and isinstance(value, str):
         # Python's end of the text, for which ECMAScript has no other sign.
         return value.replace(r"\Z", "$")
+    # The underscore of a type that is private to its module says nothing to a client.
     if name == "$ref":
         return value.replace("/_", "/")
     if name == "title" and isinstance(value, str):
