@@ -20,6 +20,7 @@ SOURCES = sorted(path for folder in ("hermes", "sinks/hermes_sinks") for path in
 NURSERIES = {
     "hermes/app.py": "the tree of the service",
     "hermes/broker/daemon.py": "the addresses of `hermesmqd`",
+    "hermes/client/http.py": "the handlers of messages, and beside each the extensions of its lease",
     "hermes/broker/http/polls.py": "a poll that waits, for one request",
     "hermes/broker/opening.py": "the broker's sequencer and keeper",
     "hermes/broker/running.py": "the burial of dead letters, around the broker",

@@ -11,6 +11,7 @@
 | ``subscription`` | messages that the broker pushes |
 | ``client`` | the calls |
 | ``sync`` | the calls, for programs without Trio |
+| ``http`` | the calls over HTTP, with those that the protocol lacks |
 
 ::
 
@@ -24,6 +25,7 @@ from hermes.client.connection import dial_tls
 from hermes.client.errors import (
     BadRequest,
     BrokerError,
+    LeaseGone,
     PayloadTooLarge,
     RateLimited,
     Rejected,
@@ -37,6 +39,7 @@ __all__ = [
     "BadRequest",
     "BrokerError",
     "Client",
+    "LeaseGone",
     "Message",
     "Node",
     "PayloadTooLarge",

@@ -29,6 +29,10 @@ class Rejected(BrokerError):
     """The broker has no room for another topic. Delete a topic, or raise the broker's limit."""
 
 
+class LeaseGone(BrokerError):
+    """The lease has ended: nothing was done, and the message is delivered again, or was acknowledged by another."""
+
+
 class Unauthorized(BrokerError):
     """The broker wants another token. Give `connect` the token of the broker's ``--client-token``."""
 

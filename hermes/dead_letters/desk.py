@@ -33,9 +33,11 @@ class DeadLetterDesk:
 
     ::
 
-        desk: DeadLetterDesk = core.needed["dead_letters"]
-        with desk.replaying_to({Source("jobs", "emails"): Target(run_again, most_at_once)}):
-            yield RunningPart()
+        @asynccontextmanager
+        async def open_jobs(settings: object, core: Core) -> AsyncIterator[RunningPart]:
+            desk: DeadLetterDesk = core.needed["dead_letters"]
+            with desk.replaying_to({Source("jobs", "emails"): Target(run_again, max_batch=100)}):
+                yield RunningPart()
     """
 
     def __init__(

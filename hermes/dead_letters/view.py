@@ -49,7 +49,7 @@ class LetterView:
     called and written, by their names. ``listed`` are the facts in a list of letters; None: all of them.
     ``members(letter)`` are the letter's members in JSON beside those that every letter has; ``kind()`` is their type.
 
-    >>> from hermes.dead_letters import Source
+    >>> from hermes.dead_letters import DeadLetter, Source
     >>> view = LetterView(source="queue", titles={"job": "job number"})
     >>> [*view.facts(DeadLetter(Source("jobs", "emails"), {"job": 7}, b"", "no", 1, 9.0, 1.0))]
     [('job number', '7')]

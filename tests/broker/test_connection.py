@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from hermes.base.errors import LogUnavailable
+from hermes.broker import node
 from hermes.broker.node import MAX_PAYLOAD_BYTES
 from hermes.broker.tcp.slots import MAX_UNANSWERED
 from hermes.broker.wire import hermesmq_pb2 as pb
@@ -416,3 +417,24 @@ async def test_a_log_that_has_lost_its_last_records_is_served_as_far_as_it_goes(
             client = served.connect()
             assert [item.payload for item in await client.poll()] == [b"kept"]
             assert await client.produce("t", b"new") == 1
+
+
+async def test_many_topics_are_counted_once_a_second(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "_MANY_TOPICS", 3)
+    async with open_served() as served:
+        client = served.connect()
+
+        async def count() -> int:
+            return int((await client.ask(stats=pb.Stats())).messages)
+
+        await client.produce("a", b"")
+        assert await count() == 1
+        await client.produce("b", b"")
+        assert await count() == 2
+        await client.produce("c", b"")
+        seen = [await count()]
+        await client.produce("c", b"")
+        seen.append(await count())
+        await trio.sleep(1.1)
+        assert await count() == 4
+        assert seen == [2, 2]
