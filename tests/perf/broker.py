@@ -54,7 +54,7 @@ class _Reader:
 
 @contextmanager
 def _broker(folder: Path) -> Iterator[Peer]:
-    with run_daemon(folder) as daemon, Peer(daemon.port) as peer:
+    with run_daemon(folder, silent=True) as daemon, Peer(daemon.port) as peer:
         peer.bootstrap()
         yield peer
 

@@ -48,12 +48,12 @@ class Daemon:
 
 
 @contextmanager
-def run_daemon(folder: Path, *flags: str, port: int = 0) -> Iterator[Daemon]:
-    """Run a daemon on ``folder``; at the end it is killed, if it still runs."""
+def run_daemon(folder: Path, *flags: str, port: int = 0, silent: bool = False) -> Iterator[Daemon]:
+    """Run a daemon on ``folder``, with its log lines unless ``silent``; at the end it is killed, if it still runs."""
     port, metrics_port = port or free_port(), free_port()
     command = [sys.executable, "-m", "hermes.broker.daemon", "--data-dir", str(folder)]
     command += ["--client-addr", f"127.0.0.1:{port}", "--metrics-addr", f"127.0.0.1:{metrics_port}", *flags]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL if silent else None)
     try:
         daemon = Daemon(process, port, metrics_port)
         until = time.monotonic() + START_SECONDS
