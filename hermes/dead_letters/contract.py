@@ -27,6 +27,7 @@ MAX_NUMBER = 2**63 - 1
 SINKS_PART = "events"
 """The part whose sources are sinks. Operators name its sources without the part."""
 
+# No float: the store in Postgres compares facts by their text, and a float has several.
 Fact: TypeAlias = str | int
 """The value of a fact: text without U+0000, or an integer of 64 bits."""
 

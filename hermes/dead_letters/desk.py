@@ -48,6 +48,7 @@ class DeadLetterDesk:
     ) -> None:
         self.store = store
         self.views = views
+        # A copy, because `replaying_to` adds to the targets and removes some.
         self._targets = {**targets}
 
     @property

@@ -56,6 +56,7 @@ class Evictions:
         ``evicted`` has the number and the source of each evicted letter.
         """
         self.came += count
+        # Otherwise each letter took the place of an older one, and there is no new number.
         if up_to > after:
             # Joining neighbouring ranges keeps the list short: with one writer there is one range.
             if self._added and self._added[-1][1] >= after:

@@ -73,8 +73,11 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
         selection = asked.selection()
         most = MOST_REPLAYED
         if asked.rate is not None:
+            # At least one, or a rate below one letter in `REPLAY_SECONDS` would replay nothing, however often it is
+            # asked for.
             most = min(most, max(1, int(asked.rate * REPLAY_SECONDS)))
         try:
+            # Refused at once, not put in a line: with a rate the other replay takes up to `REPLAY_SECONDS`.
             replaying.acquire_nowait()
         except trio.WouldBlock:
             return problem(409, "another replay is under way: wait for its end", {"Retry-After": "1"})
@@ -85,6 +88,7 @@ def dead_letter_endpoints(desk: DeadLetterDesk) -> tuple[Endpoint, ...]:
         return Response(200, msgspec.json.encode(summarize(outcomes) | {"dry_run": asked.dry_run}))
 
     async def purge_letters(request: Request) -> Answer:
+        # From the query alone: the body of a DELETE has no meaning that all servers on the way share (RFC 9110 §9.3.5).
         asked = read(Purging, from_query(request))
         selection = asked.selection()
         # An operator who forgets the filter must not empty the store, and with both the filter might be the mistake.

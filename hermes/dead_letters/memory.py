@@ -76,6 +76,7 @@ class MemoryDeadLetters:
     async def last(self) -> int:
         """The highest number of a letter in the store; 0 if the store is empty."""
         await trio.lowlevel.checkpoint()
+        # A dict keeps the order in which its keys came, so the last key is the highest number.
         return next(reversed(self._letters), 0)
 
     async def amend(self, letters: Sequence[DeadLetter]) -> None:
@@ -83,6 +84,7 @@ class MemoryDeadLetters:
         await trio.lowlevel.checkpoint()
         for letter in letters:
             kept = self._letters.get(letter.number)
+            # Others may have evicted or purged the letter since the replay read it.
             if kept is not None:
                 self._replace(
                     replace(kept, reason=tidy(letter.reason), attempts=letter.attempts, rejected_at=letter.rejected_at)
@@ -104,6 +106,7 @@ class MemoryDeadLetters:
         return len(self._letters)
 
     def _select(self, selection: Selection) -> Iterator[DeadLetter]:
+        # A set, because a selection may have ten thousand numbers, each looked for in every letter.
         wanted = None if selection.numbers is None else frozenset(selection.numbers)
         part = None if selection.reason is None else _fold(selection.reason)
         for number, letter in self._letters.items():
@@ -112,6 +115,7 @@ class MemoryDeadLetters:
                 and (selection.up_to is None or number <= selection.up_to)
                 and selection.part in (None, letter.source.part)
                 and selection.name in (None, letter.source.name)
+                # As sets of pairs: every wanted fact is there, with exactly its value.
                 and selection.facts.items() <= letter.facts.items()
                 and (part is None or part in _fold(letter.reason))
                 and (selection.since is None or letter.rejected_at >= selection.since)

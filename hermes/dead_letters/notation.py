@@ -36,6 +36,7 @@ def parse_since(text: str, now: float) -> float:
     if len(text) > _LONGEST:
         raise ValueError(SINCE)
 
+    # Before ISO 8601, whose basic form takes digits alone for a date, such as 20260131.
     if _SECONDS.fullmatch(text):
         return float(text)
     try:

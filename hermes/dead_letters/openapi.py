@@ -156,6 +156,7 @@ _UNAVAILABLE = problem(503, "The store of the dead letters does not work.", RETR
 def describe_operations(views: Iterable[LetterView]) -> dict[str, Operation]:
     """The operations by the names that `hermes.dead_letters.http` uses; ``views`` are those of the parts that run."""
     letter = _letter_of(views)
+    # Only here are the parts known whose letters the page shows, so the type of its letters is put in here.
     page = restate(Letters, "Letters", Letters.__doc__ or "", letters=(list[letter],))  # type: ignore[valid-type]
     return {
         "list": Operation(
@@ -185,6 +186,7 @@ def describe_operations(views: Iterable[LetterView]) -> dict[str, Operation]:
             "all are sent.",
             query_of(Replaying, _SELECTION | _REPLAYING | {"dry_run": _DRY_RUN}, _EXAMPLES),
             (Content(JSON, Replaying, (Example("The letters of one sink", {"sink": "postgres", "rate": 100}),)),),
+            # Every parameter may come in the query instead.
             body_required=False,
             answers=(
                 Answer(200, "The result.", (Content(JSON, Replay, (_A_REPLAY,)),)),
@@ -211,7 +213,9 @@ def describe_operations(views: Iterable[LetterView]) -> dict[str, Operation]:
 def _letter_of(views: Iterable[LetterView]) -> Any:
     """The type of a letter with the members that any of these parts writes, each of which may be missing."""
     members: dict[str, tuple[Any, ...]] = {}
+    # PLAIN too: a letter stays in the store when its part is uninstalled, and is then shown plainly.
     for view in (*views, PLAIN):
         for each in msgspec.structs.fields(view.kind()):
+            # Each may be missing, because a letter has the members of its own part alone.
             members[each.encode_name] = (each.type | msgspec.UnsetType, msgspec.UNSET)
     return restate(Letter, "Letter", Letter.__doc__ or "", **members)

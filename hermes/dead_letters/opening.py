@@ -21,6 +21,7 @@ async def open_dead_letters(settings: DeadLetterSettings, core: Core) -> AsyncIt
     async with core.world.open_dead_letters(core.settings.storage, settings.dead_letters) as store:
         evictions = store.evictions
         status = PartStatus(DeadLettersStatus, lambda _now, _wall: DeadLettersStatus(evictions.came, evictions.total))
+        # Of the declarations: the parts that own letters need this part, and are not open yet.
         views = {part.name: part.letters() for part in core.parts if part.letters is not None}
         desk = DeadLetterDesk(store, views=views)
         yield RunningPart(

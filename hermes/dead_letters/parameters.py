@@ -48,6 +48,7 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
     sink: _Text | None = None
     type: _Text | None = None
     reason: _Text | None = None
+    # A number in a body, text in a query; `parse_since` reads the text.
     since: str | float | None = None
     numbers: Annotated[list[_Number], Meta(min_length=1, max_length=_MOST_NUMBERS)] | None = None
 
@@ -75,6 +76,7 @@ class Listing(_Chosen):
 class Replaying(_Chosen):
     """The parameters of a replay."""
 
+    # Bounded, so that "inf" in a query is refused: leaving the rate out means no bound already.
     rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     dry_run: bool = False
 
@@ -96,6 +98,7 @@ def from_query(request: Request) -> dict[str, Any]:
         # Nobody can tell which of them the client meant.
         if len(values) > 1:
             raise WrongValue(name, f"{name} is given {len(values)} times")
+        # As the OpenAPI document says of lists: `numbers=17,18`.
         given[name] = values[0].split(",") if name == "numbers" else values[0]
     return given
 
@@ -104,6 +107,7 @@ async def from_body(request: Request) -> dict[str, Any]:
     """The parameters of the body, a JSON object or nothing."""
     body = b""
     async for part in request.body:
+        # Counted part by part: a body in chunks tells its length only at its end.
         body += part
         if len(body) > _BODY_BYTES:
             raise WrongValue("numbers", f"the body is larger than {_BODY_BYTES} bytes: name fewer letters, or a filter")
@@ -117,6 +121,7 @@ async def from_body(request: Request) -> dict[str, Any]:
 
 def merge(query: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     """Both, each parameter in one of them."""
+    # Neither of the two may win: nobody can tell which one the client meant.
     for name in query.keys() & body.keys():
         raise WrongValue(name, f"{name} is given in the query and in the body")
     return query | body

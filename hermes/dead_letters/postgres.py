@@ -81,6 +81,8 @@ class PostgresDeadLetters:
         evicted: list[tuple[int, str, str]] = []
         async with self._adding:
             async with self._change() as connection:
+                # No other instance adds letters in this transaction, so the numbers between the two are all of this
+                # call.
                 (before,) = await _fetch_one(connection, _LAST)
                 await connection.cursor().executemany(_ADD, rows)
                 (after,) = await _fetch_one(connection, _LAST)
@@ -116,6 +118,7 @@ class PostgresDeadLetters:
         query = f"SELECT part, source, count(*) FROM {TABLE} WHERE {condition} GROUP BY part, source"  # noqa: S608
         async with self._connection() as connection:
             rows = await (await connection.execute(query.encode(), values)).fetchall()
+        # Sorted here: ORDER BY would follow the database's collation, and the stores have one order.
         return {Source(part, name): count for part, name, count in sorted(rows)}
 
     async def last(self) -> int:
@@ -238,6 +241,7 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
         parts.append(("source = %s", selection.name))
     for name, fact in selection.facts.items():
         # The name needs no quoting: a fact's name has only ASCII letters and underscores (see `DeadLetter`).
+        # `->>` gives the text of any fact, of a number too.
         parts.append((f"facts ->> '{name}' = %s", str(fact)))
     if selection.reason is not None:
         # In the collation "C" lower() changes ASCII letters alone, as in the other stores.
@@ -245,9 +249,11 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
     if selection.since is not None:
         parts.append(("rejected_at >= %s", selection.since))
     if selection.numbers is not None:
+        # psycopg makes an array of a list alone, and a record of a tuple.
         parts.append(("number = ANY (%s::bigint[])", list(selection.numbers)))
     if selection.up_to is not None:
         parts.append(("number <= %s", selection.up_to))
+    # TRUE, so that a selection without conditions is a condition too.
     return " AND ".join(["TRUE", *(condition for condition, _ in parts)]), [value for _, value in parts]
 
 

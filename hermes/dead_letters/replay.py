@@ -72,6 +72,7 @@ class Pace:
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
+        # A moment of the past on Trio's clock: the first batch goes at once.
         self._next = 0.0
 
     def limit(self, most: int) -> int:
@@ -157,6 +158,7 @@ class _Run:
             await self.pace.wait(len(letters))
             try:
                 refused = await self._write(letters)
+            # `left` still counts this batch, for nobody knows whether the sink has stored any of the batch.
             except SinkUnavailable as error:
                 return replace(outcome, stopped=str(error))
             if most is not None:

@@ -83,6 +83,7 @@ def latest(letters: Iterable[DeadLetter]) -> list[tuple[str | int | float | byte
     rows: dict[tuple[object, ...], tuple[str | int | float | bytes, ...]] = {}
     for letter in letters:
         row = to_row(letter)
+        # Part, source and digest: the key by which the tables find the older letter.
         rows[row[0], row[1], row[-1]] = row
     return list(rows.values())
 

@@ -68,6 +68,7 @@ class SqliteDeadLetters:
                 (before,) = connection.execute(_LAST).fetchone()
                 connection.executemany(_ADD, rows)
                 (after,) = connection.execute(_LAST).fetchone()
+                # All rows at once: SQLite cannot commit while a statement with RETURNING has rows left.
                 return before, after, connection.execute(_EVICT, [self._max_letters]).fetchall()
 
         before, after, evicted = await self._run(add)
@@ -164,6 +165,7 @@ def _where(selection: Selection) -> tuple[str, list[str | float]]:
         parts.append(("source = ?", selection.name))
     for name, fact in selection.facts.items():
         # The name needs no quoting: a fact's name has only ASCII letters and underscores (see `DeadLetter`).
+        # json_extract gives a number for a number, so the fact is compared as it is.
         parts.append((f"json_extract(facts, '$.{name}') = ?", fact))
     if selection.reason is not None:
         # SQLite's lower changes ASCII letters alone, and the other stores follow it.
@@ -175,6 +177,7 @@ def _where(selection: Selection) -> tuple[str, list[str | float]]:
         parts.append(("number IN (SELECT value FROM json_each(?))", json.dumps(list(selection.numbers))))
     if selection.up_to is not None:
         parts.append(("number <= ?", selection.up_to))
+    # TRUE, so that a selection without conditions is a condition too.
     return " AND ".join(["TRUE", *(condition for condition, _ in parts)]), [value for _, value in parts]
 
 
@@ -190,6 +193,7 @@ async def open_sqlite_dead_letters(path: Path, max_letters: int) -> AsyncIterato
     async with AsyncExitStack() as stack:
         try:
             database = await stack.enter_async_context(open_database(path, SCHEMA))
+        # Before its base class, which stands for a file that is no database, or a damaged one.
         except sqlite3.OperationalError as error:
             # The disk is asked, because SQLite tells a full one in different ways (see `_is_full`).
             if await trio.to_thread.run_sync(_is_full, path.parent, error):

@@ -34,10 +34,12 @@ def plain_members(letter: DeadLetter) -> PlainMembers:
     >>> msgspec.json.encode(plain_members(letter))
     b'{"facts":{"job":7},"body":"to: ann"}'
     """
+    # A dict, because msgspec encodes no other mapping.
     facts = dict(letter.facts)
     try:
         return PlainMembers(facts, body=letter.body.decode())
     except UnicodeDecodeError:
+        # JSON has no bytes, only text.
         return PlainMembers(facts, body_base64=b64encode(letter.body).decode())
 
 
