@@ -44,7 +44,7 @@ _PREFIX = "ce-"
 # Members of the JSON format that are not attributes, so no header may set them.
 _DATA = frozenset({"data", "data_base64", "datacontenttype"})
 # Not t, f and n: a text such as "nothing" begins like null, and a text is taken as text.
-_BEGIN_OF_JSON = frozenset(bytes([each]) for each in b'{["-0123456789')
+_BEGIN_OF_JSON = re.compile(rb'\s*[{\["0-9-]')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SEVERAL = f"; several events? send them as an array, with Content-Type: {BATCH}"
 
@@ -165,7 +165,7 @@ def _read_data(head: Head, body: bytes) -> dict[str, Any]:
             check_text(bytes(data))
         except UNDECODABLE:
             # The JavaScript SDK labels plain text as JSON: a body that cannot be meant as JSON is a text.
-            if not unlabelled and body.lstrip()[:1] in _BEGIN_OF_JSON:
+            if not unlabelled and _BEGIN_OF_JSON.match(body):
                 raise
         else:
             return {"data": data} if unlabelled else label | {"data": data}
@@ -198,8 +198,8 @@ def cut_data(head: Head, body: bytes) -> Pieces:
     """
     unlabelled, json, text = _kind_of(head)
     # The rule of `_read_data`: only a body that cannot be meant as JSON may be a text.
-    # A slice first: lstrip would copy the large body for its first byte.
-    begins = unlabelled or body[:64].lstrip()[:1] in _BEGIN_OF_JSON
+    # A pattern: lstrip would copy the large body for its first byte.
+    begins = unlabelled or _BEGIN_OF_JSON.match(body) is not None
     return cut_binary(body, json=json, begins_as_json=begins, text=text)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from hermes.base.json.rules import BadBody
 from hermes.events.decode import Decoded
 from hermes.events.ingest.format import DataProtocol
 from hermes.events.ingest.pieces import decode_pieces
@@ -256,3 +257,21 @@ def test_large_data_of_the_binary_mode_is_the_same_whole_and_in_pieces(kind: str
     cut, _ = run(decode_pieces(request, [data], iter(()), 10))
     assert cut.events == request.format.decode(request, data).events
     assert len(cut.events) == 1
+
+
+@pytest.mark.parametrize("blanks", [0, 63, 64, 5000])
+@pytest.mark.parametrize("start", [b'{"a": 1 ', b"[1 ", b"words ", b"tru ", b'"text'])
+def test_a_large_body_with_a_label_is_judged_as_a_small_one(blanks: int, start: bytes) -> None:
+    event_headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"}
+    head = Head("POST", "/events", {"content-type": "application/json", **event_headers})
+    request = EventRequest(head, EVENTS.choose(head))
+
+    def judge(size: int, decode: Callable[[bytes], Any]) -> str:
+        try:
+            found = decode(b" " * blanks + start + b"x" * size)
+        except BadBody:
+            return "refused"
+        return f"{len(found.events)} taken, {len(found.rejected)} rejected"
+
+    small = judge(10, lambda body: request.format.decode(request, body))
+    assert judge(300_000, lambda body: run(decode_pieces(request, [body], iter(()), 10**6))[0]) == small
