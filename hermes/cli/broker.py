@@ -75,8 +75,8 @@ def _manual(purpose: str, example: str, *others: str) -> Manual:
 @click.argument("topic")
 @click.argument("group")
 @click.option("--leases", is_flag=True, help="List the leases that end first, and who has them.")
-@with_client
 @tells_the_operator
+@with_client
 def why(client: AdminClient, topic: str, group: str, leases: bool) -> None:
     """Say in one sentence why a group gets no messages, or what it would get.
 
@@ -95,8 +95,8 @@ def why(client: AdminClient, topic: str, group: str, leases: bool) -> None:
 @broker_commands.command(
     "topics", cls=ManualCommand, manual=_manual("All topics:", "hermes broker topics", "hermes broker groups")
 )
-@with_client
 @tells_the_operator
+@with_client
 def topics(client: AdminClient) -> None:
     """List the topics."""
     rows = []
@@ -116,8 +116,8 @@ def topics(client: AdminClient) -> None:
     "groups", cls=ManualCommand, manual=_manual("How far the groups are:", "hermes broker groups orders")
 )
 @click.argument("topic")
-@with_client
 @tells_the_operator
+@with_client
 def groups(client: AdminClient, topic: str) -> None:
     """List the groups of a topic, with the messages that each has not done.
 
@@ -147,8 +147,8 @@ def groups(client: AdminClient, topic: str) -> None:
 @click.argument("topic")
 @click.option("--offset", type=click.IntRange(0), default=0, help="The first offset; the oldest message unless told.")
 @click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="The most messages.")
-@with_client
 @tells_the_operator
+@with_client
 def peek(client: AdminClient, topic: str, offset: int, limit: int) -> None:
     """Print messages of a topic, without a lease.
 
@@ -164,8 +164,8 @@ def peek(client: AdminClient, topic: str, offset: int, limit: int) -> None:
 )
 @click.argument("topic")
 @click.argument("group")
-@with_client
 @tells_the_operator
+@with_client
 def pause(client: AdminClient, topic: str, group: str) -> None:
     """Deliver no more messages to a group.
 
@@ -179,8 +179,8 @@ def pause(client: AdminClient, topic: str, group: str) -> None:
 )
 @click.argument("topic")
 @click.argument("group")
-@with_client
 @tells_the_operator
+@with_client
 def resume(client: AdminClient, topic: str, group: str) -> None:
     """Deliver messages to a group again.
 

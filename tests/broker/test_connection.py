@@ -438,3 +438,26 @@ async def test_many_topics_are_counted_once_a_second(autojump_clock: object, mon
         await trio.sleep(1.1)
         assert await count() == 4
         assert seen == [2, 2]
+
+
+async def test_a_poll_behind_a_produce_waits_no_longer_than_its_time(autojump_clock: object) -> None:
+    async with open_served() as served:
+        client = served.connect()
+        begun = trio.current_time()
+        # The produce is on its way when the poll looks, so it looks again later, and is parked then.
+        await client.send(produce(), pb.Request(poll=pb.Poll(topic="other", group="g", wait_ms=700)))
+        assert (await client.read()).produced.offset == 0
+        assert list((await client.read()).polled.items) == []
+        assert trio.current_time() - begun == pytest.approx(0.7, abs=0.01)
+
+
+async def test_a_refusal_behind_a_parked_poll_ends_the_connection(autojump_clock: object) -> None:
+    async with open_served() as served:
+        client = served.connect()
+        wait = pb.Request(poll=pb.Poll(topic="other", group="g", wait_ms=700))
+        await client.send(produce(), wait, pb.Request(subscribe=pb.Subscribe(topic="x" * 300)))
+        assert (await client.read()).produced.offset == 0
+        assert list((await client.read()).polled.items) == []
+        assert (await client.read()).error.code == "bad_request"
+        assert await closed(client)
+        assert len(served.node.sequencer.demand) == 0

@@ -17,6 +17,7 @@ import trio
 from google.protobuf.message import DecodeError
 
 from hermes.base.errors import HermesError
+from hermes.base.repeated_event import RepeatedEvent
 from hermes.broker.node import Bounds, Node
 from hermes.broker.parked_poll import ParkedPoll
 from hermes.broker.tcp import replies
@@ -49,7 +50,8 @@ class Connection:
         self._slots = Slots()
         self._frames = FrameReader(bounds.max_frame)
         self._parked: list[ParkedPoll] = []
-        self._requests = Requests(node, bounds, self._slots, self._parked.append, peer)
+        self._more_parked = RepeatedEvent()
+        self._requests = Requests(node, bounds, self._slots, self._park, peer)
         self._admitted = not bounds.token
         self._waiting: set[ParkedPoll] = set()
         self._subscription: Subscription | None = None
@@ -63,6 +65,7 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, nursery)
+                nursery.start_soon(self._wait_for_all, nursery)
                 await self._answer()
                 if self._subscribe is not None and not self._closing.is_set():
                     await self._run_subscription(self._subscribe)
@@ -106,7 +109,6 @@ class Connection:
                 if self._closing.is_set():
                     break
                 self._obey(frame)
-                self._wait_for_parked(nursery)
             self._flush_acks(acks)
             if self._frames.too_large is not None:
                 break
@@ -165,9 +167,20 @@ class Connection:
         else:
             self._refuse(slot, replies.failure("unauthorized", "the token is not the one of this broker"))
 
-    def _wait_for_parked(self, nursery: trio.Nursery) -> None:
-        while self._parked:
-            nursery.start_soon(self._wait_for, self._parked.pop())
+    def _park(self, poll: ParkedPoll) -> None:
+        """Let a poll wait for messages, or end it if nobody may wait any more. Called when a poll has found nothing."""
+        if self._reading_ended or self._closing.is_set():
+            poll.give_up()
+        else:
+            self._parked.append(poll)
+            self._more_parked.set()
+
+    async def _wait_for_all(self, nursery: trio.Nursery) -> None:
+        """Give each poll that is parked a task, also if it is parked long after its request."""
+        while True:
+            while self._parked:
+                nursery.start_soon(self._wait_for, self._parked.pop())
+            await self._more_parked.wait()
 
     async def _wait_for(self, poll: ParkedPoll) -> None:
         self._waiting.add(poll)

@@ -278,6 +278,21 @@ def test_topics_and_groups_are_listed_by_pages(broker: Broker) -> None:
     assert (failed.returncode, failed.stdout, "there is no topic" in failed.stderr) == (1, "", True)
 
 
+@pytest.mark.parametrize("command", ["why t g", "topics", "groups t", "peek t", "pause t g", "resume t g"])
+def test_a_command_tells_a_wrong_setting_in_one_line(command: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "hermes", "broker", *command.split()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "HTTP_ADDR": "bad"},
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("hermes: HTTP_ADDR='bad'")
+
+
 def test_peek_shows_pages_and_leases_nothing(broker: Broker) -> None:
     broker.produce(*({"payload": n} for n in range(30)))
     page = broker.ask(broker.data, "GET", "/messages?offset=25&limit=3")
