@@ -101,6 +101,7 @@ def load_part(point: EntryPoint) -> Part:
     # AttributeError: the module is there, but has no such name.
     except (ImportError, AttributeError) as error:
         raise PluginError(f"part {point.name!r} cannot be loaded: {error}") from error
+    # An entry point may lead to any object, whose first use would end in a traceback.
     if not isinstance(part, Part):
         raise PluginError(f"part {point.name!r}: {point.value} is not a hermes.part.Part")
     return part
@@ -118,6 +119,7 @@ def collect_parts(
         wrong = dict(_find_wrong_names(names))
         if wrong:
             told = [f"{f'serve: {name!r}' if asked else f'PARTS={name!r}'}: {why}" for name, why in wrong.items()]
+            # Arguments of a command are no variable: PARTS itself may be right, and does not count as unread.
             mistakes.add(ConfigError(*told), "" if asked else "PARTS")
         # The default stands for a list without any right name, so that the mistakes of its settings are told too.
         right = [name for name in names if name not in wrong] or RunSettings().parts

@@ -118,6 +118,7 @@ def _find_mistakes(settings: Settings) -> Iterator[str]:
     if admin is not None and admin.collides(settings.http.http_addr):
         both = f"HTTP_ADDR={str(settings.http.http_addr)!r} and ADMIN_ADDR={str(admin)!r}"
         yield f"{both} are the same address: choose another port"
+    # libpq takes an empty DSN for its own defaults: the journal would go to a database that no setting names.
     if storage.durability == "postgres" and not storage.db_dsn:
         yield "DURABILITY='postgres': set DB_DSN, the journal's database, or choose disk or memory"
     if storage.durability != "memory" and largest > MOST_JOURNALED_BODY:

@@ -27,6 +27,7 @@ from hermes.store.settings import Storage
 EVENTS_LOG = "events"
 """The name of the log under the event journal."""
 
+# The name is also the name of a folder: without a dot or a slash the folder stays in HERMES_DATA_DIR.
 LOG_NAME = re.compile("[a-z][a-z0-9-]{0,39}")
 # The log of the events had no name at first: its folder stays, so that no journal has to be moved.
 _JOURNAL_FOLDER = "journal"
@@ -79,6 +80,7 @@ async def open_log(storage: Storage, name: str) -> AsyncIterator[Log]:
     """
     folder = log_folder(storage.hermes_data_dir, name)
     if storage.durability == "disk":
+        # The data folder by itself, so that its error shows the value of HERMES_DATA_DIR, and not a folder below.
         for each in (storage.hermes_data_dir, folder.parent):
             await trio.to_thread.run_sync(_make_folder, each)
         async with open_sqlite_log(folder) as log:

@@ -19,6 +19,7 @@ from hermes.console.operator import tells_the_operator
 from hermes.console.tables import Column, print_table
 from hermes.dead_letters.notation import format_time
 
+# The most names that the service puts into one answer (its `MOST_LISTED`), so that a list takes few requests.
 _PAGE = 1000
 
 
@@ -33,6 +34,7 @@ class _Groups(msgspec.Struct):
 
 
 class _Group(msgspec.Struct):
+    # Without the answer's `group`, which is null for a group that does not exist: the sentence says so too.
     why: str
     leases: list[LeaseView]
 
@@ -83,7 +85,9 @@ def why(client: AdminClient, topic: str, group: str, leases: bool) -> None:
     TOPIC and GROUP are names; neither has to be there.
     """
     found = client.ask("GET", _path(topic, group), _Group)
+    # The sentence repeats names of topics and groups, which clients choose: any text that is short enough.
     click.echo(printable(found.why))
+    # A table without rows would be a header that says nothing.
     if leases and found.leases:
         rows = [
             (str(each.lease), str(each.offset), format_time(each.until_ms / 1000), printable(each.holder))
@@ -101,6 +105,7 @@ def topics(client: AdminClient) -> None:
     """List the topics."""
     rows = []
     after: str | None = ""
+    # A page names its last topic if others follow, for the next request.
     while after is not None:
         page = client.ask("GET", "/topics", _Topics, limit=_PAGE, **({"after": after} if after else {}))
         rows += [
@@ -146,6 +151,7 @@ def groups(client: AdminClient, topic: str) -> None:
 )
 @click.argument("topic")
 @click.option("--offset", type=click.IntRange(0), default=0, help="The first offset; the oldest message unless told.")
+# 100 is the service's own bound (`MOST_PEEKED`): of a larger limit it would leave messages out without a word.
 @click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="The most messages.")
 @tells_the_operator
 @with_client
@@ -156,6 +162,7 @@ def peek(client: AdminClient, topic: str, offset: int, limit: int) -> None:
     """
     found = client.ask("GET", f"{_path(topic)}/messages", _Messages, offset=offset, limit=limit)
     for message in found.messages:
+        # `printable` escapes line breaks too, so that each message is one line.
         click.echo(f"{message.offset}  {format_time(message.time_ms / 1000)}  {printable(_content(message))}")
 
 
@@ -190,18 +197,23 @@ def resume(client: AdminClient, topic: str, group: str) -> None:
 
 
 def _set(client: AdminClient, topic: str, group: str, **settings: object) -> None:
+    # A setting that the body lacks stays as it is, such as `max_attempts`.
     found = client.ask("PATCH", _path(topic, group), GroupView, body=settings)
     click.echo(f"{printable(found.group)}: {'paused' if found.paused else 'not paused'}, lag {found.lag:,}")
 
 
 def _path(topic: str, group: str | None = None) -> str:
+    # A name may have a slash, which would end this part of the path: `quote` leaves slashes alone unless told.
     path = f"/topics/{quote(topic, safe='')}"
     return path if group is None else f"{path}/groups/{quote(group, safe='')}"
 
 
 def _content(message: MessageView) -> str:
+    # By type: a member that the answer lacks is UNSET. The bytes of JSON stay as they are, since decoding could change
+    # numbers.
     if isinstance(message.payload, msgspec.Raw):
         return bytes(message.payload).decode()
     if isinstance(message.text, str):
         return message.text
+    # msgspec decodes base64 of its own accord, and a terminal must not get the bytes.
     return "base64 " + b64encode(message.base64 if isinstance(message.base64, bytes) else b"").decode()

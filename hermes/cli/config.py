@@ -213,6 +213,7 @@ def _find_variables(name: str, variables: Mapping[str, Variable]) -> list[Variab
     prefix = variable.rstrip("*.…")
     if prefix != variable or prefix.endswith("_"):
         begins_so = [variable for key, variable in variables.items() if key.startswith(prefix)]
+        # If no setting begins so, the name is treated as a misspelt one below, which may get a suggestion.
         if begins_so:
             return begins_so
     return [_find_variable(name, variables)]

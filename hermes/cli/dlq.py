@@ -248,6 +248,7 @@ def replay_letters(selection: Selection, rate: float | None, dry_run: bool, as_j
         outcomes = trio.run(replay_to_sinks, where, events.sinks, selection, rate, dry_run, show)
     if as_json:
         click.echo(msgspec.json.encode(summarize(outcomes) | {"missing": missing, "dry_run": dry_run}))
+    # With missing numbers alone the line of `tell_missing` says enough.
     elif outcomes or not missing:
         _print_outcomes(outcomes, dry_run)
     tell_missing(missing)

@@ -74,6 +74,7 @@ def show_progress() -> Iterator[Callable[[Replayed], None]]:
 
         def show(outcome: Replayed) -> None:
             tried = outcome.delivered + outcome.refused
+            # `replay` first calls this before the first write, so `left` is the number of all letters of the source.
             if outcome.source not in tasks:
                 tasks[outcome.source] = bars.add_task(outcome.source.name, total=outcome.left, refused=0)
             bars.update(tasks[outcome.source], completed=tried, refused=outcome.refused, refresh=True)

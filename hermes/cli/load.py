@@ -87,6 +87,7 @@ class _Rate(click.ParamType[float]):
 @click.option("-n", "--total", type=WholeNumber(1), help="Stop after this many requests.")
 @click.option("-r", "--rate", type=_Rate(), help="Requests a second on a fixed schedule (open loop).")
 @click.option("-w", "--warmup", type=_Duration(), default=0.0, help="Load before it that is not counted.")
+# The default in words: click would show the number 10.0, without a unit.
 @click.option("--timeout", type=_Duration(), default=10.0, help="Give up on an answer.  [default: 10s]")
 @click.option(
     "-e", "--events", type=WholeNumber(1), default=1, show_default=True, help="Events a POST; from 2 on NDJSON."
@@ -202,6 +203,7 @@ def _run(options: Options, *, as_json: bool, quiet: bool) -> Summary:
     if quiet:
         summary = trio.run(run)
     else:
+        # On stderr: stdout has the summary alone, which a script may read.
         with ProgressDisplay(open_console(stderr=True), options) as display:
             summary = trio.run(partial(run, display.show, progress_interval=display.interval))
     if as_json:

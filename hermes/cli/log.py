@@ -213,7 +213,8 @@ def repair_log(folder: Path | None, name: str, yes: bool) -> None:
         _print_faults(found)
         if not found.faults:
             return
-        # On stderr, so that stdout stays the report.
+        # On stderr, so that stdout stays the report. Asked under the lock: no service can begin meanwhile, and add
+        # records that the report does not have.
         if not yes and not click.confirm("Repair it?", err=True):
             sys.exit(1)
         aside = repair(found)
@@ -222,6 +223,7 @@ def repair_log(folder: Path | None, name: str, yes: bool) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[Watermark]:
+    # Before the lock: `lock_folder` would make the missing folder, and a check changes nothing.
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no journal here: name its folder, or set HERMES_DATA_DIR")
     # The same lock as the service's: a running Hermes makes this fail.

@@ -96,6 +96,7 @@ class Reloader:
         # First the certificate, which may fail; the keys are changed after it without a further error.
         certificate = self._access.certificate
         if certificate is not None:
+            # On a thread: the files may be on a disk that hangs, and the service goes on meanwhile.
             await trio.to_thread.run_sync(certificate.renew, abandon_on_cancel=True)
         before = self._now
         # The OpenAPI documents and the pages say whether a key is needed, and were made at the start. So a reload

@@ -137,6 +137,7 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
 
         async with trio.open_nursery() as nursery:
             obeying = _Signals(stop, nursery.cancel_scope, settings.run.shutdown_timeout)
+            # Before the start: a database that hangs may hold the start up, and a signal has to end the start.
             nursery.start_soon(obeying.obey, signals)
             running: Running = await nursery.start(run)
             reloader = Reloader(configuration, running.edges.access)
@@ -144,7 +145,8 @@ async def _serve_until_signalled(configuration: Configuration) -> tuple[bool, in
             nursery.start_soon(reloader.run)
             _greet(configuration, running)
             await stop.wait()
-            # `run` cancels this wait as soon as the service has ended; only a stuck service lets it pass.
+            # `run` cancels this wait as soon as the service has ended; only a stuck service lets it pass. A fifth, for
+            # the accounts and the progress need time before faulthandler ends the process, at `_STUCK_SECONDS`.
             await trio.sleep(settings.run.shutdown_timeout + _STUCK_SECONDS / 5)
             await _end_without(running)
     # A stop while the parts are still opening is clean: nothing was accepted.
@@ -250,6 +252,7 @@ def _greet(configuration: Configuration, running: Running) -> None:
     # A newcomer who set nothing must learn that the events are not kept.
     if sinks == ("null",):
         log.warning("the null sink keeps nothing: set SINKS=sqlite, or DB_DSN for postgres")
+    # For a person: a program that reads a log of JSON could not read these lines.
     if log_style(settings.logs.log_format) == "console":
         key = " -H 'X-API-Key: YOUR_KEY'" if settings.access.api_keys else ""
         lines = [f"Hermes listens on {url}", f"Try:  curl -i {url}/events{key} -d '{_EXAMPLE}'"]

@@ -120,6 +120,7 @@ def _follow(lines: Iterable[str], kind: type[Event | Rejected], limit: int | Non
             continue
         found = _read(line, kind)
         if isinstance(found, int):
+            # With --rejected the three options are refused, so they are no advice.
             mend = "" if kind is Rejected else "; see --type, --user and --sample"
             click.echo(f"hermes: {found} events were too many to show{mend}", err=True)
             continue
@@ -149,6 +150,7 @@ def describe(found: Event | Rejected) -> list[str]:
     """
     if isinstance(found, Event):
         facts = [format_time(found.timestamp), found.type, found.user_id, found.id]
+        # The payload stays JSON: `printable` would write \x1b for an escape character, and JSON has no such escape.
         return [*map(printable, facts), escape_json(bytes(found.payload).decode())]
     # The same number as in the answer to the client and in the log.
     place = "whole request" if found.index is None else f"index {found.index} of its request"
@@ -176,6 +178,7 @@ def fill(parts: Sequence[str], width: int | None) -> str:
             lines[-1] = longer
             continue
         lines += [_INDENT + each for each in wrap(part, max(1, width - len(_INDENT)))]
+    # The first line stays empty if even the first part is longer than a line.
     return "\n".join(filter(None, lines))
 
 

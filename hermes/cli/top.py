@@ -110,6 +110,7 @@ def _watch(client: AdminClient, live: Live, last: ServiceStatus) -> None:
             trouble = "the service has been stopped"
         except Unreachable as error:
             trouble = error.message
+        # With the last count: a service that does not answer cannot count its letters anew.
         live.update(draw(last, client.url, trouble, letters.known), refresh=True)
         time.sleep(_RETRY_SECONDS)
 
@@ -233,6 +234,7 @@ def _heading(status: ServiceStatus, url: str) -> Text:
 
 def _numbers(status: ServiceStatus, events: EventsStatus | None, width: int) -> Table:
     """Return the numbers of the events and those of the process, a line each."""
+    # Folded and not cut: the last column has numbers too, and no number is cut off at any width.
     grid = Table.grid(Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     if events is not None:
         _add_events(grid, events, width)

@@ -139,6 +139,7 @@ def describe(
     for field in msgspec.structs.fields(group):
         base, metas = _flatten(hints[field.name])
         extra: dict[str, Any] = {}
+        # A field may have several: that of its type has the notation, that of `about` the words for the default.
         for meta in metas:
             extra.update(meta.extra or {})
         notation: Notation | None = extra.get("notation")

@@ -100,6 +100,7 @@ class Sources(Mapping[str, str]):
     def unknown(self, declared: Container[str]) -> Iterator[str]:
         """Yield the top-level keys of the file, as variables, that are not declared."""
         paths = {name: entry.path for name, entry in self._of_file.items()}
+        # A key whose value cannot be taken is no entry, and its name may be unknown all the same.
         if self.file is not None:
             paths |= {each.variable: each.path for each in self.mistakes if self.file.path_of(each.variable)}
         for name, path in paths.items():

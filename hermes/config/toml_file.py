@@ -23,6 +23,7 @@ from hermes.base.spelling import close_words
 from hermes.config.group import owning_prefix
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+# Until Python 3.14 a TOMLDecodeError has no attribute for the line: the place is in its message alone.
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 # What to do about a fault of the notation, by the first words of tomllib.
 _LINE = ": a line is `key = value`, or the [name] of a table"
@@ -42,6 +43,7 @@ _MENDS = {
     "Unclosed array": ": its items have commas between them, and a ] behind them",
     "Expected ']": ": a table is [name], without spaces in its name",
 }
+# tomllib has one class for all errors: only the first words tell that a name stands twice.
 _CLASHES = ("Cannot declare", "Cannot overwrite", "Cannot mutate", "Cannot redefine")
 _VALUES = "text, a number, true or false, or a list of them"
 

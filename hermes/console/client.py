@@ -140,6 +140,7 @@ class AdminClient:
         content = None if body is None else msgspec.json.encode(body)
         with self._translated_errors():
             response = self._client.request(method, path, params=parameters, content=content)
+            # `_check` would blame the address. Here the address is right, and the endpoint says which name is missing.
             if response.status_code == 404:
                 raise Unreachable(f"{self.url} says: {_detail(response)}")
             self._check(response)
@@ -237,6 +238,7 @@ def open_client(url: str | None, key: str | None) -> Iterator[AdminClient]:
         with open_client(url=None, key=None) as client:  # the service of this machine
             print(client.status().version)
     """
+    # With both given the settings are not read, so a mistake in them stops no call of another machine's Hermes.
     if url is None or key is None:
         settings = read_settings(read_environment(os.environ))
         if url is None:

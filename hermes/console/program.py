@@ -107,6 +107,7 @@ class Program(ManualGroup):
         # A nursery wraps an exception in a group, so `except*` throughout.
         except* KeyboardInterrupt:
             code = INTERRUPTED
+        # Before OSError, its base class: the end of a reader is no fault of the disk.
         except* BrokenPipeError:
             if not _reader_is_gone():
                 # Another pipe broke, such as the connection to a server.
@@ -129,6 +130,7 @@ class Program(ManualGroup):
                 self.invoke(ctx)
         except click.exceptions.Exit as end:
             return end.exit_code
+        # Before its base class: the message is a whole page, and `explain` would make one line of the page.
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             return error.exit_code

@@ -154,6 +154,7 @@ def open_console(**options: Any) -> Console:
     """Return a rich Console that lets BrokenPipeError through, so that `Program.main` handles it."""
     from rich.console import Console
 
+    # rich's own method ends the process with exit code 1, as if the command had failed.
     class LoudConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError

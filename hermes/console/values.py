@@ -85,6 +85,7 @@ def complete_settings(_ctx: click.Context, _parameter: click.Parameter, incomple
 
 def complete_parts(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Return the names of the installed parts."""
+    # A package may claim the name of a part of Hermes. Other commands tell that; a completion prints no error.
     with suppress(PluginError):
         return _matching(dict.fromkeys(installed_parts(), ""), incomplete)
     return []
@@ -113,6 +114,7 @@ def sink_variables() -> list[Variable]:
 
 def sink_instances() -> dict[str, str]:
     """Return the sinks of SINKS and of the file that are instances of a plugin, with the name of the plugin."""
+    # A completion prints no error into the command line, though the file of settings or an instance has a mistake.
     with suppress(ConfigError):
         sources = read_environment(os.environ)
         in_file = sources.file.prefixes.values() if sources.file is not None else ()

@@ -43,6 +43,7 @@ class DeadLetterDesk:
     def __init__(
         self,
         store: DeadLetters,
+        # Read-only: Python makes a default once, and all desks share the object.
         targets: Mapping[Source, Target] = MappingProxyType({}),
         views: Mapping[str, LetterView] = MappingProxyType({}),
     ) -> None:

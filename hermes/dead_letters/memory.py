@@ -25,6 +25,7 @@ class MemoryDeadLetters:
         self._max_letters = max_letters
         self._max_bytes = max_bytes
         self._bytes = 0
+        # Not from the letters that are there: the number of a letter that has left is never given again.
         self._next = 1
         self._letters: dict[int, DeadLetter] = {}  # by number, oldest first
         self._numbers: dict[tuple[Source, bytes], int] = {}  # by source and identity

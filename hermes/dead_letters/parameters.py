@@ -22,6 +22,7 @@ from hermes.net.control.endpoint import Request
 _MOST_LISTED = 1000
 _MOST_NUMBERS = 10_000
 _ECHOED = 100  # characters of a client's own text that an answer repeats
+# Room for `_MOST_NUMBERS` numbers of 19 digits, which are the longest that a store gives.
 _BODY_BYTES = 256 * 2**10
 # msgspec has no error with a field of its own: the name is only in its message.
 _WHERE = re.compile(r"`\$\.(\w+)|unknown field `(.*)`")

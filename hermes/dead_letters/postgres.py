@@ -221,6 +221,8 @@ async def _upgrade(connection: Connection, scope: trio.CancelScope) -> None:
 async def _make_rows(letters: Sequence[DeadLetter]) -> list[tuple[str | int | float | bytes, ...]]:
     rows = []
     for start in range(0, len(letters), SLICE):
+        # A letter may come in two slices: `executemany` runs a statement for each row, and the later row updates the
+        # earlier one.
         rows += latest(letters[start : start + SLICE])
         await trio.lowlevel.checkpoint()
     return rows
@@ -266,6 +268,7 @@ async def open_postgres_dead_letters(dsn: str, max_letters: int) -> AsyncIterato
         async with open_postgres_dead_letters("postgres://hermes@localhost/hermes", 100_000) as store:
             print(await store.count(Selection()))
     """
+    # Now: the pool dials at the first call only, and a malformed DSN has to end the start.
     check_dsn(dsn)
     # synchronous_commit: a database or role that turns it off would make "committed" mean "in the server's memory".
     async with open_pool(dsn, max_size=CONNECTIONS, acquire_timeout=ACQUIRE_TIMEOUT, synchronous_commit="on") as pool:

@@ -77,6 +77,7 @@ class Pace:
 
     def limit(self, most: int) -> int:
         """How many of ``most`` events may go at once, at least one."""
+        # At least one: `replay` takes a page without letters for the end, and a slow rate would replay nothing.
         return most if self._rate is None else max(1, min(most, int(self._rate * _PACED_SECONDS)))
 
     async def wait(self, count: int) -> None:

@@ -89,6 +89,7 @@ class SqliteDeadLetters:
             # no checkpoint could empty the write-ahead file.
             with closing(connection.execute(query, [*values, after, limit])) as rows:
                 for row in rows:
+                    # The body is the last of `COLUMNS`.
                     size += len(row[-1])
                     # The first letter is returned whatever its size, or a reader would never get past it.
                     if letters and size > max_bytes:
@@ -101,6 +102,7 @@ class SqliteDeadLetters:
     async def count(self, selection: Selection) -> Mapping[Source, int]:
         """How many letters match, by source."""
         condition, values = _where(selection)
+        # SQLite compares text byte by byte, so this is the order in which the other stores sort the sources.
         query = (
             f"SELECT part, source, count(*) FROM letters WHERE {condition} GROUP BY part, source ORDER BY part, source"  # noqa: S608
         )
@@ -121,6 +123,7 @@ class SqliteDeadLetters:
 
         def amend(connection: sqlite3.Connection) -> None:
             with transaction(connection):
+                # By number: a letter that was removed meanwhile has no row, and is left out without an error.
                 connection.executemany(
                     _AMEND,
                     [(tidy(letter.reason), letter.attempts, letter.rejected_at, letter.number) for letter in letters],

@@ -88,4 +88,5 @@ def body_as_text(letter: DeadLetter) -> str | None:
     except UnicodeDecodeError:
         return None
     # The line breaks and tabs are the body's own layout; every other such character could be a command to the terminal.
+    # Without the CR of a CR LF, which `printable` would show as an escape at the end of each line.
     return "\n".join("\t".join(map(printable, line.removesuffix("\r").split("\t"))) for line in lines)
