@@ -6,6 +6,8 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import trio
 import trio.testing
@@ -23,7 +25,7 @@ LONG = st.one_of(NUMBER, st.sampled_from([2**63, 2**64 - 1]))
 def messages() -> Iterator[st.SearchStrategy[pb.Request]]:
     """A request of each kind, with values at the edges of their types."""
     topic, group = {"topic": TEXT}, {"topic": TEXT, "group": TEXT}
-    fields: dict[str, tuple[type, dict[str, st.SearchStrategy[object]]]] = {
+    fields: dict[str, tuple[Any, dict[str, Any]]] = {
         "produce": (
             pb.Produce,
             {
@@ -58,7 +60,11 @@ def messages() -> Iterator[st.SearchStrategy[pb.Request]]:
         "auth": (pb.Auth, {"token": TEXT}),
     }
     for name, (kind, values) in fields.items():
-        yield st.builds(kind, **values).map(lambda member, name=name: pb.Request(**{name: member}))
+        yield st.builds(kind, **values).map(partial(as_request, name))
+
+
+def as_request(name: str, member: Any) -> pb.Request:
+    return pb.Request(**{name: member})
 
 
 GOOD = st.one_of(*messages()).map(frame)

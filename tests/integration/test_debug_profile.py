@@ -143,10 +143,10 @@ async def test_many_threads_with_a_little_each_are_charged_too(no_rest: None) ->
     for _ in range(6):  # on a busy machine a thread may have ended before the tick that would have met it
         async with trio.open_nursery() as nursery:
             for _ in range(10):
-                nursery.start_soon(trio.to_thread.run_sync, burn, 0.2)
+                nursery.start_soon(trio.to_thread.run_sync, burn, 0.3)
             samples = await cpu_profile(1.5)
         charged.append(by_function(samples).get(f"{__name__}.burn", 0) / samples.cpu_ns)
-        if charged[-1] > 0.5:
+        if charged[-1] > 0.3:
             return
     pytest.fail(f"the threads were charged {charged} of what the process used")
 

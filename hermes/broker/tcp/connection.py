@@ -40,6 +40,8 @@ class Connection:
     """Serves one stream. ::
 
     await Connection(node, bounds, stream, peer="10.0.0.7:53422").serve()
+
+    Attributes: 15, because the reader, the writer, the polls and the subscription of one client end together.
     """
 
     def __init__(self, node: Node, bounds: Bounds, stream: trio.abc.Stream, peer: str) -> None:
