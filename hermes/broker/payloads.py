@@ -73,6 +73,15 @@ class Payloads:
         # Not by `find`: what was read on may have pushed it out again.
         return _payload(wanted, message)
 
+    async def load_all(self, messages: Sequence[Message]) -> list[bytes]:
+        """The payloads of messages, in their order. Raises as `load`."""
+        found = []
+        for message in messages:
+            payload = self.find(message)
+            # One after the other: a read of the log brings the payloads that follow into memory.
+            found.append(await self.load(message) if payload is None else payload)
+        return found
+
     def pin(self, messages: Sequence[Message]) -> None:
         """Keep the entries of these messages in the log, until `unpin`."""
         # Counted, since messages of one entry may be on their way to several clients.

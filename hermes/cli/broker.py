@@ -6,6 +6,8 @@ Invariant: every name and text of a client is printed without characters that a 
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
+from typing import TypeVar
 from urllib.parse import quote
 
 import click
@@ -31,6 +33,9 @@ class _Topics(msgspec.Struct):
 class _Groups(msgspec.Struct):
     groups: list[GroupView]
     next: str | None
+
+
+_PageT = TypeVar("_PageT", _Topics, _Groups)
 
 
 class _Group(msgspec.Struct):
@@ -103,16 +108,11 @@ def why(client: AdminClient, topic: str, group: str, leases: bool) -> None:
 @with_client
 def topics(client: AdminClient) -> None:
     """List the topics."""
-    rows = []
-    after: str | None = ""
-    # A page names its last topic if others follow, for the next request.
-    while after is not None:
-        page = client.ask("GET", "/topics", _Topics, limit=_PAGE, **({"after": after} if after else {}))
-        rows += [
-            (printable(each.topic), f"{each.messages:,}", f"{each.scheduled:,}", str(each.next), f"{each.groups:,}")
-            for each in page.topics
-        ]
-        after = page.next
+    rows = [
+        (printable(each.topic), f"{each.messages:,}", f"{each.scheduled:,}", str(each.next), f"{each.groups:,}")
+        for page in _pages(client, "/topics", _Topics)
+        for each in page.topics
+    ]
     numbers = [Column(name, right=True) for name in ("messages", "later", "next offset", "groups")]
     print_table(("topic", *numbers), rows)
 
@@ -129,19 +129,15 @@ def groups(client: AdminClient, topic: str) -> None:
     TOPIC is a name. The lag counts the messages that a group has not done: leased, delayed, behind an older message of
     their key, or ready.
     """
-    rows = []
-    after: str | None = ""
-    while after is not None:
-        page = client.ask("GET", f"{_path(topic)}/groups", _Groups, limit=_PAGE, **({"after": after} if after else {}))
-        rows += [
-            (
-                printable(each.group),
-                *(f"{number:,}" for number in (each.lag, each.leased, each.delayed, each.behind, each.consumers)),
-                "paused" if each.paused else "",
-            )
-            for each in page.groups
-        ]
-        after = page.next
+    rows = [
+        (
+            printable(each.group),
+            *(f"{number:,}" for number in (each.lag, each.leased, each.delayed, each.behind, each.consumers)),
+            "paused" if each.paused else "",
+        )
+        for page in _pages(client, f"{_path(topic)}/groups", _Groups)
+        for each in page.groups
+    ]
     numbers = [Column(name, right=True) for name in ("lag", "leased", "delayed", "behind", "consumers")]
     print_table(("group", *numbers, "state"), rows)
 
@@ -194,6 +190,15 @@ def resume(client: AdminClient, topic: str, group: str) -> None:
     TOPIC and GROUP are names. Consumers that wait get their messages at once.
     """
     _set(client, topic, group, paused=False)
+
+
+def _pages(client: AdminClient, path: str, kind: type[_PageT]) -> Iterator[_PageT]:
+    """Ask for the pages of a list, until one names no next page."""
+    page = client.ask("GET", path, kind, limit=_PAGE)
+    yield page
+    while page.next is not None:
+        page = client.ask("GET", path, kind, limit=_PAGE, after=page.next)
+        yield page
 
 
 def _set(client: AdminClient, topic: str, group: str, **settings: object) -> None:

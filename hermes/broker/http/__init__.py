@@ -7,7 +7,7 @@
 | ``bodies`` | the JSON that clients send, checked |
 | ``views`` | the JSON that they get |
 | ``polls`` | polls that wait for messages, or for the end of the service |
-| ``calls`` | commands and payloads, awaited |
+| ``calls`` | commands, awaited, and the checks before them |
 | ``failures`` | each failure as problem details |
 | ``openapi`` | the endpoints in the documents |
 """

@@ -6,7 +6,7 @@ Invariant: a body that is wrong in one place is refused as a whole, in words tha
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -28,8 +28,6 @@ RAW, TEXT, JSON, _MSGPACK = range(4)
 
 # A delay is kept in memory until its end: who means years has mistaken the unit.
 _MAX_DELAY_MS = 366 * 86_400_000
-
-BodyT = TypeVar("BodyT")
 
 DurationText = Annotated[str, Meta(description="A duration with its unit: 250ms, 90s, 5m, 2h.", examples=["90s"])]
 LeaseId = Annotated[int, Meta(ge=0, le=2**63 - 1, description="The number of a lease, from a poll.")]

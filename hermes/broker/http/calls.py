@@ -1,4 +1,4 @@
-"""The broker's commands and payloads, awaited: what the endpoints do."""
+"""The broker's commands, awaited, and the checks before them: what the endpoints do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hermes.broker.http.failures import NoSuch, NotLeader, Refused, TooLarge
 from hermes.broker.machine.commands import AnyCommand, Produce
 from hermes.broker.machine.group import Group
 from hermes.broker.machine.machine import Refusal, Reply
-from hermes.broker.machine.messages import Message
 from hermes.broker.machine.topic import Topic
 from hermes.broker.node import MAX_PAYLOAD_BYTES, Bounds, Node
 from hermes.broker.sequencer import commit_all
@@ -51,16 +50,6 @@ class Calls:
             raise TooLarge(f"a payload of {len(command.payload):,} bytes; at most {MAX_PAYLOAD_BYTES:,} are taken")
         self.check(command.topic, command.producer_id)
         return command
-
-    async def payloads(self, messages: Sequence[Message]) -> list[bytes]:
-        """The payloads of messages that are pinned. Raises `LogUnavailable`, `LogDamaged`."""
-        payloads = self.node.sequencer.payloads
-        found = []
-        for message in messages:
-            payload = payloads.find(message)
-            # One after the other: a read of the log brings the payloads that follow into memory.
-            found.append(await payloads.load(message) if payload is None else payload)
-        return found
 
     def topic(self, name: str) -> Topic:
         """The topic. Raises `NoSuch`."""

@@ -122,7 +122,7 @@ class DataEndpoints:
         # The log must not be trimmed while the payloads are read.
         payloads.pin(messages)
         try:
-            found = await self._calls.payloads(messages)
+            found = await payloads.load_all(messages)
         finally:
             payloads.unpin(messages)
         shown = list(map(views.view_message, offsets, messages, found))
@@ -153,17 +153,18 @@ class DataEndpoints:
         if not deliveries:
             return Response(200, b'{"messages":[]}')
         messages = [delivery.message for delivery in deliveries]
+        payloads = self._calls.node.sequencer.payloads
         try:
-            payloads = await self._calls.payloads(messages)
+            found = await payloads.load_all(messages)
         # A cancelled request too: the messages belong to the next poll, not to a client that has gone.
         except BaseException:
             give_back()
             raise
         # Not after an error: `give_back` has unpinned them.
-        self._calls.node.sequencer.payloads.unpin(messages)
+        payloads.unpin(messages)
         shown = [
             views.view_message(delivery.offset, delivery.message, payload, delivery)
-            for delivery, payload in zip(deliveries, payloads, strict=True)
+            for delivery, payload in zip(deliveries, found, strict=True)
         ]
         return Response(200, msgspec.json.encode({"messages": shown}))
 

@@ -214,14 +214,15 @@ class Connection:
 
     async def _read_payloads(self, slot: Slot) -> bytes:
         deliveries = slot.deliveries or ()
+        messages = [delivery.message for delivery in deliveries]
         payloads = self._node.sequencer.payloads
         try:
-            found = [payloads.find(message) or await payloads.load(message) for _, _, message, _ in deliveries]
+            found = await payloads.load_all(messages)
         except HermesError as error:
             _log.error("messages cannot be read", reason=str(error))
             return replies.of_reply(error)
         finally:
-            payloads.unpin([message for _, _, message, _ in deliveries])
+            payloads.unpin(messages)
         return replies.polled(deliveries, found)
 
     # --- a subscription ---
